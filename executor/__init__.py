@@ -1,0 +1,1 @@
+"""Make for milestones: declared milestones, landed issue by issue, never done twice."""

@@ -1,0 +1,30 @@
+"""From an agent's profile and an issue to the command that is run: argument list, environment, files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from executor.adapters.processes import sane_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["child_environment", "ordinary_environment"]
+
+_ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
+
+
+def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
+    """The variables that every child gets, and those that its profile allows by name; nothing else of ours."""
+    environment = {
+        key: value for key, value in os.environ.items() if key in _ALLOWED or key in names or key.startswith("LC_")
+    }
+    environment["PATH"] = sane_path(os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"))
+    return environment
+
+
+def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:
+    """Environment of a child that works in `tree`; git does not look for a repository above that folder."""
+    return {**ordinary_environment(names), "GIT_CEILING_DIRECTORIES": str(tree.parent), **given}

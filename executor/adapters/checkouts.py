@@ -1,0 +1,94 @@
+"""The user's own checkouts of a branch that lands: brought along when they are clean, left alone when they are not."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.adapters.git import git_program
+from executor.adapters.identity import users_environment
+
+if TYPE_CHECKING:
+    from executor.adapters.repository import Repository
+
+__all__ = ["Checkout", "Checkouts"]
+
+_LOOK_BACK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """One working tree that has the branch checked out."""
+
+    top: Path
+    clean: bool
+
+
+class Checkouts:
+    """Finds and updates the checkouts of a branch."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def of(self, branch: str) -> list[Checkout]:
+        """Checkouts whose HEAD is this branch (full name), and whether they have no local changes."""
+        return [Checkout(top, not self._git(top, "status", "--porcelain", "--untracked-files=no")[1]) for top in self._tops(branch)]
+
+    def follow(self, checkout: Checkout, old: str, new: str) -> str:
+        """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing."""
+        if checkout.clean:
+            code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", old, new)
+            if code == 0:
+                return ""
+            why = words.splitlines()[-1] if words else "git read-tree failed"
+        else:
+            why = "it has local changes"
+        return (
+            f"{checkout.top} has this branch checked out and was left alone ({why}); "
+            f"its files are still those of {old[:10]}: save your changes, then `git reset --hard`"
+        )
+
+    def catch_up(self, branch: str, tip: str) -> None:
+        """Finish what a crash between moving the branch and updating a clean checkout left undone."""
+        for top in self._tops(branch):
+            code, tree, _ = self._git(top, "write-tree")
+            if code != 0:
+                continue
+            history = self._git(top, "log", "--first-parent", f"-{_LOOK_BACK}", "--format=%H %T", tip)[1].splitlines()
+            trees = [line.split() for line in history]
+            if not trees or trees[0][1] == tree.strip():
+                continue
+            older = next((commit for commit, its_tree in trees if its_tree == tree.strip()), None)
+            if older is not None and self._git(top, "diff-files", "--quiet")[0] == 0:
+                self._git(top, "read-tree", "-m", "-u", older, tip)
+
+    def _tops(self, branch: str) -> list[Path]:
+        common = self._repository.common_dir
+        found = []
+        if common.name == ".git" and _head(common) == branch:
+            found.append(common.parent)
+        for git_dir in sorted((common / "worktrees").glob("*")):
+            pointer = git_dir / "gitdir"
+            if _head(git_dir) == branch and pointer.is_file():
+                found.append(Path(pointer.read_text(encoding="utf-8").strip()).parent)
+        return [top for top in found if top.is_dir()]
+
+    def _git(self, top: Path, *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [git_program(), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=top,
+            env=users_environment(),
+        )
+        return done.returncode, done.stdout, done.stderr.strip()
+
+
+def _head(git_dir: Path) -> str:
+    head = git_dir / "HEAD"
+    text = head.read_text(encoding="utf-8", errors="replace").strip() if head.is_file() else ""
+    return text.removeprefix("ref:").strip() if text.startswith("ref:") else ""

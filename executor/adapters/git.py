@@ -1,0 +1,154 @@
+"""Running git safely: an environment made from scratch, explicit directories, plumbing only.
+
+Every call names its git directory and reads no configuration that an agent could have written; the settings are those
+of ARCHITECTURE.md ("git calls"). Acknowledged objects and refs survive a power cut (`core.fsync=committed`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from typing import TYPE_CHECKING
+
+from executor.errors import GitError, RepositoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Git", "git_program", "git_version", "safe_environment"]
+
+OLDEST = (2, 38)
+"""The first git with `merge-tree --write-tree`."""
+
+_SETTINGS = {
+    "core.fsync": "committed",
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.attributesFile": "/dev/null",
+    "core.excludesFile": "/dev/null",
+    "core.protectHFS": "true",
+    "core.protectNTFS": "true",
+    "core.autocrlf": "false",
+    "core.logAllRefUpdates": "true",
+    "commit.gpgSign": "false",
+    "tag.gpgSign": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "submodule.recurse": "false",
+    "diff.ignoreSubmodules": "all",
+    "fetch.fsckObjects": "true",
+    "transfer.bundleURI": "false",
+    "protocol.allow": "never",
+    "safe.bareRepository": "explicit",
+    "credential.helper": "",
+}
+
+
+@cache
+def git_program() -> str:
+    """Absolute path of git.
+
+    Raises:
+        RepositoryError: git is not installed.
+    """
+    path = shutil.which("git", path=os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"))
+    if path is None:
+        raise RepositoryError("git is not on PATH; install git 2.38 or newer")
+    return os.path.realpath(path) if not path.startswith("/") else path
+
+
+@cache
+def git_version() -> tuple[int, ...]:
+    """Version of git, for example (2, 39, 5)."""
+    words = subprocess.run([git_program(), "version"], capture_output=True, check=True, text=True).stdout.split()
+    numbers: list[int] = []
+    for part in words[2].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+@cache
+def safe_environment() -> Mapping[str, str]:
+    """The whole environment of every git call; nothing of ours leaks into it but the way to git's own programs."""
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_PAGER": "cat",
+        "GIT_EDITOR": "false",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+    }
+    for place, (key, value) in enumerate(_SETTINGS.items()):
+        environment[f"GIT_CONFIG_KEY_{place}"] = key
+        environment[f"GIT_CONFIG_VALUE_{place}"] = value
+    return environment
+
+
+class Git:
+    """Git commands on one git directory.
+
+    Args:
+        git_dir: explicit git directory; never found by discovery.
+        cwd: working directory of the commands, a folder that no agent writes to.
+        extra: further environment, for example the object store or the identity.
+    """
+
+    def __init__(self, git_dir: Path, cwd: Path, extra: Mapping[str, str] | None = None) -> None:
+        self._cwd = cwd
+        self._environment = {**safe_environment(), "GIT_DIR": str(git_dir), **(extra or {})}
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a call, for long-running git processes."""
+        return {**self._environment, **(extra or {})}
+
+    def run(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        extra: Mapping[str, str] | None = None,
+        accept: Sequence[int] = (0,),
+        cwd: Path | None = None,
+    ) -> bytes:
+        """Output of one git command.
+
+        Raises:
+            GitError: the exit code is not among `accept`; the message has the command and git's own words.
+        """
+        return self.call(*arguments, given=given, extra=extra, accept=accept, cwd=cwd)[1]
+
+    def call(
+        self,
+        *arguments: str,
+        given: bytes = b"",
+        extra: Mapping[str, str] | None = None,
+        accept: Sequence[int] | None = None,
+        cwd: Path | None = None,
+    ) -> tuple[int, bytes, bytes]:
+        """Exit code, output and error output of one git command; any exit code is accepted unless `accept` is given."""
+        environment = self._environment if extra is None else {**self._environment, **extra}
+        try:
+            done = subprocess.run(
+                [git_program(), *arguments],
+                input=given,
+                capture_output=True,
+                env=environment,
+                cwd=cwd or self._cwd,
+                check=False,
+            )
+        except OSError as error:
+            raise GitError(f"git {arguments[0]} could not be started: {error}") from error
+        if accept is not None and done.returncode not in accept:
+            words = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
+            raise GitError(f"git {' '.join(arguments[:6])}: {words}")
+        return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,133 @@
+"""Branches and other refs of the user's repository: read, and moved only by compare-and-swap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.adapters.git import Git
+from executor.core.message import Landing, parse_trailers
+from executor.errors import GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.adapters.repository import Repository
+    from executor.adapters.store import Identity
+
+__all__ = ["Kept", "Move", "Refs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of a ref: from `old` (None: must not exist) to `new` (None: delete it)."""
+
+    ref: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A ref with its commit's trailers: an attempt, or a person's decision."""
+
+    ref: str
+    commit: str
+    trailers: dict[str, str]
+
+
+class Refs:
+    """The refs of the trusted repository."""
+
+    def __init__(self, repository: Repository, who: Identity | None = None) -> None:
+        extra = {} if who is None else {"GIT_COMMITTER_NAME": who.name, "GIT_COMMITTER_EMAIL": who.email}
+        self._git = Git(repository.common_dir, repository.common_dir, extra)
+
+    def tip(self, ref: str) -> str | None:
+        """Commit that a full ref name points to, or None."""
+        code, output, _ = self._git.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        return output.decode().strip() if code == 0 else None
+
+    def tips(self, refs: Sequence[str]) -> dict[str, str]:
+        """Commit of each of these full ref names; those that do not exist are left out."""
+        if not refs:
+            return {}
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode().splitlines()
+        found = dict(line.rsplit(" ", 1) for line in lines)
+        return {ref: found[ref] for ref in refs if ref in found}
+
+    def stamp(self, names: Sequence[str]) -> bytes:
+        """Bytes that change when any ref of these names or below these prefixes changes."""
+        return self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
+
+    def branches(self) -> list[str]:
+        """Short names of the local branches."""
+        output = self._git.run("for-each-ref", "--format=%(refname)", "--", "refs/heads/").decode()
+        return [line.removeprefix("refs/heads/") for line in output.splitlines()]
+
+    def move(self, moves: Sequence[Move], reason: str) -> bool:
+        """Make all these changes or none; False when a ref was not where it was expected.
+
+        Raises:
+            GitError: git refused for another reason.
+        """
+        lines = ["start\n"]
+        zero = "0" * len(next((move.new or move.old or "" for move in moves), ""))
+        for move in moves:
+            old = zero if move.old is None else move.old
+            lines.append(f"delete {move.ref} {old}\n" if move.new is None else f"update {move.ref} {move.new} {old}\n")
+        lines += ["prepare\n", "commit\n"]
+        code, _, words = self._git.call("update-ref", "-m", reason, "--stdin", given="".join(lines).encode())
+        if code == 0:
+            return True
+        told = words.decode("utf-8", "replace")
+        if "but expected" in told or "reference already exists" in told or "unable to resolve reference" in told:
+            return False
+        raise GitError(f"git update-ref: {told.strip()}")
+
+    def landings(self, ref: str, milestone: str, *, since: str | None = None) -> list[Landing]:
+        """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.
+
+        Args:
+            ref: full ref name or commit id.
+            milestone: milestone id.
+            since: leave out what is reachable from this commit.
+        """
+        limit = [f"^{since}"] if since else []
+        form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
+        output = self._git.run("log", "--first-parent", "--reverse", f"--format={form}", "--end-of-options", ref, *limit, "--")
+        found: list[Landing] = []
+        for record in output.decode("utf-8", "replace").split("\x1e"):
+            if "\nMilestone: " not in record and "\x00Milestone: " not in record:
+                continue
+            commit, tree, time, text = record.split("\0")
+            trailers = parse_trailers(_pairs(text))
+            if trailers is not None and trailers.milestone == milestone:
+                found.append(Landing(commit, tree, len(found), int(time), trailers))
+        return found
+
+    def kept(self, prefix: str) -> list[Kept]:
+        """Every ref below a prefix, with the trailers of its commit."""
+        form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
+        output = self._git.run("for-each-ref", f"--format={form}", "--", prefix).decode("utf-8", "replace")
+        found = []
+        for record in output.split("\x1e"):
+            name, _, rest = record.strip("\n").partition("\0")
+            commit, _, text = rest.partition("\0")
+            if name:
+                found.append(Kept(name, commit, _pairs(text)))
+        return found
+
+    def time_of(self, commit: str) -> int:
+        """Committer time of a commit, in seconds since the epoch."""
+        return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
+
+    def on_first_parents(self, older: str, newer: str) -> bool:
+        """Whether `older` is on the first-parent history of `newer`."""
+        code, output, _ = self._git.call("rev-list", "--first-parent", newer, "--not", f"{older}^@", "--")
+        return code == 0 and output.decode().split()[-1:] == [older]
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    return {key: value.strip() for key, value in pairs}

@@ -1,0 +1,69 @@
+"""Finding the user's git repository, without asking git and without running anything it configures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor.errors import RepositoryError
+
+__all__ = ["Repository", "find_repository"]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where the trusted repository is.
+
+    Attributes:
+        top: the user's checkout.
+        git_dir: the git directory of that checkout; of a linked worktree, its own.
+        common_dir: the directory with objects and refs, shared by all worktrees.
+    """
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+
+    @property
+    def objects(self) -> Path:
+        """The object store."""
+        return self.common_dir / "objects"
+
+
+def find_repository(start: Path) -> Repository:
+    """The repository that `start` (a folder) is in.
+
+    Raises:
+        RepositoryError: there is none, or it is bare.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        dot_git = folder / ".git"
+        if dot_git.is_dir():
+            return Repository(folder, dot_git, _common(dot_git))
+        if dot_git.is_file():
+            git_dir = _pointed(dot_git)
+            return Repository(folder, git_dir, _common(git_dir))
+        if _looks_bare(folder):
+            raise RepositoryError(
+                f"{folder} is a bare repository, expected a checkout with milestones/; clone it and run there"
+            )
+    raise RepositoryError(f"{start} is not in a git repository; run `git init`, commit, then `doit init`")
+
+
+def _pointed(dot_git: Path) -> Path:
+    text = dot_git.read_text(encoding="utf-8").strip()
+    if not text.startswith("gitdir:"):
+        raise RepositoryError(f"{dot_git}: expected a line `gitdir: ...`, found {text[:40]!r}")
+    return (dot_git.parent / text.removeprefix("gitdir:").strip()).resolve()
+
+
+def _common(git_dir: Path) -> Path:
+    pointer = git_dir / "commondir"
+    if pointer.is_file():
+        return (git_dir / pointer.read_text(encoding="utf-8").strip()).resolve()
+    return git_dir
+
+
+def _looks_bare(folder: Path) -> bool:
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()

@@ -1,0 +1,224 @@
+"""Trees, blobs and commits in the user's object store, through a neutral git directory of the executor's own.
+
+The neutral directory (`.cache/_store`) has no configuration of the user's and attributes that switch every conversion
+off, so that what an agent wrote is what lands, byte for byte, and nothing an agent wrote is obeyed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.adapters.batch import BlobReader
+from executor.adapters.git import Git
+from executor.errors import GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from executor.adapters.repository import Repository
+
+__all__ = ["Identity", "Merge", "Store", "Touched"]
+
+_ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who commits: name and mail address as in the user's own git configuration."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A merge made in memory: its tree, or the paths in conflict."""
+
+    tree: str
+    conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What differs between a working tree and its index: paths as bytes, and repositories found inside it."""
+
+    paths: tuple[bytes, ...]
+    embedded: tuple[bytes, ...]
+
+
+class Store:
+    """Objects of the trusted repository; every method is safe to call from several threads."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        self._folder = folder
+        self._make(repository)
+        self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
+        self._blobs = BlobReader(self._git, folder)
+        self._commit_lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the helper process."""
+        self._blobs.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def tree_of(self, commit: str) -> str:
+        """Tree id of a commit.
+
+        Raises:
+            GitError: there is no such commit.
+        """
+        found = self._blobs.read(f"{commit}^{{tree}}")
+        if found is None:
+            raise GitError(f"commit {commit} is not in the object store")
+        return found.id
+
+    def parent_of(self, commit: str) -> str:
+        """First parent of a commit.
+
+        Raises:
+            GitError: there is no such commit, or it has no parent.
+        """
+        found = self._blobs.read(f"{commit}^")
+        if found is None:
+            raise GitError(f"commit {commit} has no parent in the object store")
+        return found.id
+
+    def blob(self, tree: str, path: str) -> bytes | None:
+        """Content of a file of a tree; None when there is no such file (a folder has no content either)."""
+        found = self._blobs.read(f"{tree}:{path}") if "\n" not in path else None
+        return found.data if found is not None and found.kind == "blob" else None
+
+    def has_path(self, tree: str, path: str) -> bool:
+        """Whether a file or folder of that name is in the tree."""
+        return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
+
+    def diff(self, old: str, new: str) -> bytes:
+        """Text of the difference of two trees or commits, for `executor.core.change.parse_diff`."""
+        return self._git.run("diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", old, new)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:
+        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch."""
+        date = f"{when} +0000"
+        arguments = [word for parent in parents for word in ("-p", parent)]
+        extra = {
+            "GIT_AUTHOR_NAME": who.name,
+            "GIT_AUTHOR_EMAIL": who.email,
+            "GIT_AUTHOR_DATE": date,
+            "GIT_COMMITTER_NAME": who.name,
+            "GIT_COMMITTER_EMAIL": who.email,
+            "GIT_COMMITTER_DATE": date,
+        }
+        return self._git.run("commit-tree", tree, *arguments, given=message.encode(), extra=extra).decode().strip()
+
+    def merge(self, ours: str, theirs: str) -> Merge:
+        """Merge two commits in memory; touches no checkout."""
+        code, output, words = self._git.call("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs)
+        parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
+        if code not in {0, 1} or not parts:
+            raise GitError(f"git merge-tree: {words.decode('utf-8', 'replace').strip()}")
+        return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
+
+    def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
+        """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not)."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        index.unlink(missing_ok=True)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            code, _, words = self._git.call("apply", "--cached", "--whitespace=nowarn", "-", given=patch, extra=where)
+            if code != 0:
+                return "", words.decode("utf-8", "replace").strip()
+            return self._git.run("write-tree", extra=where).decode().strip(), ""
+        finally:
+            index.unlink(missing_ok=True)
+
+    # -- working trees ------------------------------------------------------------------------------------------------
+
+    def checkout(self, tree: str, index: Path, folder: Path) -> None:
+        """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
+        self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
+
+    def clean(self, index: Path, folder: Path) -> None:
+        """Remove everything that is not tracked, ignored or not, repositories inside it too."""
+        self._git.run("clean", "-ffdxq", extra=_where(index, folder), cwd=folder)
+
+    def touched(self, index: Path, folder: Path, excludes: Path, *, own_rules: bool) -> Touched:
+        """Files of `folder` that were changed, deleted or added since the checkout.
+
+        Args:
+            index: the index file of the checkout.
+            folder: the working tree.
+            excludes: a file of ignore rules.
+            own_rules: also obey the `.gitignore` files found in the tree.
+        """
+        rules = [f"--exclude-from={excludes}"]
+        if own_rules:
+            rules.append("--exclude-per-directory=.gitignore")
+        output = self._git.run(
+            "ls-files", "-z", "--others", "--modified", "--deleted", *rules, extra=_where(index, folder), cwd=folder
+        )
+        paths = dict.fromkeys(part for part in output.split(b"\0") if part)
+        return Touched(
+            tuple(path for path in paths if not path.endswith(b"/")), tuple(path for path in paths if path.endswith(b"/"))
+        )
+
+    def ignore_files(self, index: Path) -> list[tuple[str, bytes]]:
+        """Folder and content of every `.gitignore` that the index has, shallow ones first."""
+        found: list[tuple[str, bytes]] = []
+        listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)})
+        for line in listing.split(b"\0"):
+            facts, _, path = line.partition(b"\t")
+            if path == b".gitignore" or path.endswith(b"/.gitignore"):
+                blob = self._blobs.read(facts.split()[1].decode())
+                if blob is not None:
+                    found.append((os.fsdecode(path[: -len(b".gitignore")]), blob.data))
+        return sorted(found, key=lambda item: item[0].count("/"))
+
+    def write_tree(self, index: Path, folder: Path, paths: Iterable[bytes]) -> str:
+        """Take the present content of these paths of `folder` into the index and write the tree."""
+        where = _where(index, folder)
+        became_folders, others = _sorted_out(folder, paths)
+        if became_folders:
+            self._git.run("update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder)
+        if others:
+            self._git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder)
+        return self._git.run("write-tree", extra=where).decode().strip()
+
+    def _make(self, repository: Repository) -> None:
+        if (self._folder / "info" / "attributes").exists():
+            return
+        (self._folder / "refs").mkdir(parents=True, exist_ok=True)
+        (self._folder / "info").mkdir(exist_ok=True)
+        (self._folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+        (self._folder / "config").write_text(neutral_config(repository), encoding="ascii")
+        (self._folder / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
+
+
+def neutral_config(repository: Repository) -> str:
+    """A git configuration that says only how objects are named in this repository."""
+    config = repository.common_dir / "config"
+    text = config.read_text(encoding="utf-8", errors="replace").lower() if config.exists() else ""
+    if "objectformat" in text and "sha256" in text:
+        return "[core]\n\trepositoryformatversion = 1\n\tbare = false\n[extensions]\n\tobjectFormat = sha256\n"
+    return "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
+
+
+def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Files of the index that are folders now, and all other paths, as git reads them with -z."""
+    root = os.fsencode(folder)
+    became_folders, others = bytearray(), bytearray()
+    for path in paths:
+        full = root + b"/" + path
+        target = became_folders if os.path.isdir(full) and not os.path.islink(full) else others
+        target += path + b"\0"
+    return bytes(became_folders), bytes(others)
+
+
+def _where(index: Path, folder: Path) -> dict[str, str]:
+    return {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(folder)}

@@ -1,0 +1,188 @@
+"""The trees that agents and checks work in: a pool of reused folders that the user's checkout never notices.
+
+Each slot has two trees, one for the agent and one, always clean, for the checks. A tree's index file lies outside it,
+and the tree has a throw-away repository of its own; its result is imported by reading its files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from executor.adapters.store import neutral_config
+from executor.core.ignore import flatten_ignores
+from executor.errors import ExecutorError, GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from executor.adapters.repository import Repository
+    from executor.adapters.store import Store
+
+__all__ = ["ImportRefusedError", "Pool", "Slot", "Workspace"]
+
+_MOST_SLOTS = 4096
+
+
+class ImportRefusedError(ExecutorError):
+    """What an agent left behind cannot be imported; the message says which path and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One reused tree: `folder` is what the child process sees, `index` is ours."""
+
+    folder: Path
+    index: Path
+
+    def prepare(self, store: Store, tree: str) -> None:
+        """Make it exactly that tree, whatever it was before."""
+        self.index.with_name(self.index.name + ".lock").unlink(missing_ok=True)
+        if self.index.exists() and self.folder.is_dir():
+            try:
+                _remove(self.folder / ".git")
+                store.clean(self.index, self.folder)
+                store.checkout(tree, self.index, self.folder)
+            except GitError:
+                pass
+            else:
+                return
+        self.discard()
+        self.folder.mkdir(parents=True)
+        store.checkout(tree, self.index, self.folder)
+
+    def discard(self) -> None:
+        """Remove it altogether."""
+        _remove(self.folder)
+        self.index.unlink(missing_ok=True)
+
+    def give_repository(self, repository: Repository, commit: str) -> None:
+        """Put a throw-away repository into the tree: history can be read, commits stay inside it."""
+        git_dir = self.folder / ".git"
+        (git_dir / "objects" / "info").mkdir(parents=True)
+        (git_dir / "refs" / "heads").mkdir(parents=True)
+        (git_dir / "objects" / "info" / "alternates").write_text(f"{repository.objects}\n", encoding="utf-8")
+        (git_dir / "HEAD").write_text("ref: refs/heads/work\n", encoding="ascii")
+        (git_dir / "refs" / "heads" / "work").write_text(f"{commit}\n", encoding="ascii")
+        user = "[user]\n\tname = agent\n\temail = agent@localhost\n[gc]\n\tauto = 0\n"
+        (git_dir / "config").write_text(neutral_config(repository) + user, encoding="ascii")
+        shutil.copyfile(self.index, git_dir / "index")
+
+    def result(self, store: Store, excludes: Path, declared: Sequence[str]) -> str:
+        """Tree id of what is in the folder now.
+
+        Ignored files are left out, by the rules of the base tree and of `excludes`: rules that the agent wrote are not
+        obeyed. Files that the issue declares (`declared`, globs) are taken although ignored.
+
+        Raises:
+            ImportRefusedError: a repository inside the tree.
+        """
+        touched = store.touched(self.index, self.folder, excludes, own_rules=True)
+        if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in touched.paths):
+            base = self.index.with_name(self.index.name + ".ignore")
+            base.write_bytes(excludes.read_bytes() + flatten_ignores(store.ignore_files(self.index)))
+            touched = store.touched(self.index, self.folder, base, own_rules=False)
+        if touched.embedded:
+            name = os.fsdecode(touched.embedded[0])
+            raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
+        paths = dict.fromkeys((*touched.paths, *self._declared(declared)))
+        return store.write_tree(self.index, self.folder, paths)
+
+    def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
+        for glob in globs:
+            for path in self.folder.glob(glob):
+                if path.is_file() or path.is_symlink():
+                    inside = path.relative_to(self.folder)
+                    if inside.parts[0] != ".git":
+                        yield os.fsencode(inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A numbered place to work; no other running attempt on this machine's repository has the number."""
+
+    number: int
+    work: Workspace
+    check: Workspace
+    scratch: Path
+
+
+class Pool:
+    """Hands out slots. Numbers are exclusive in the repository, folders belong to one milestone.
+
+    Args:
+        numbers: folder of the number locks, shared by all milestones.
+        folder: folder of this milestone's trees.
+    """
+
+    def __init__(self, numbers: Path, folder: Path) -> None:
+        self._numbers = numbers
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._free: list[tuple[int, FileLock]] = []
+        self._held: list[FileLock] = []
+
+    @contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """A slot for the length of the block; the lowest free number is reused first."""
+        with self._lock:
+            number, lock = self._free.pop(0) if self._free else self._take()
+        home = self._folder / str(number)
+        home.mkdir(parents=True, exist_ok=True)
+        try:
+            yield Slot(
+                number,
+                Workspace(home / "tree", home / "tree.index"),
+                Workspace(home / "check", home / "check.index"),
+                home / "scratch.index",
+            )
+        finally:
+            with self._lock:
+                self._free.append((number, lock))
+                self._free.sort(key=lambda item: item[0])
+
+    def close(self) -> None:
+        """Give all numbers back."""
+        with self._lock:
+            for lock in self._held:
+                lock.release()
+            self._held.clear()
+            self._free.clear()
+
+    def _take(self) -> tuple[int, FileLock]:
+        self._numbers.mkdir(parents=True, exist_ok=True)
+        for number in range(_MOST_SLOTS):
+            lock = FileLock(self._numbers / f"{number}.lock", timeout=0, thread_local=False)
+            try:
+                lock.acquire()
+            except (Timeout, RuntimeError):
+                continue
+            self._held.append(lock)
+            return number, lock
+        raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, link or folder of any content, without following links."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: object, path: str, _info: object) -> None:
+    folder = os.path.dirname(path)  # noqa: PTH120  (rmtree's callback speaks in strings)
+    os.chmod(folder, 0o700)  # noqa: PTH101
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        os.chmod(path, 0o700)  # noqa: PTH101
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)  # noqa: PTH108
+    _ = function

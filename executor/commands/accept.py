@@ -1,0 +1,66 @@
+"""`doit accept m4/4.3`: keep landed work under a changed spec. Kept as a ref, so that it outlives `.cache/`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from executor.adapters.identity import identity_of
+from executor.adapters.refs import Move, Refs
+from executor.adapters.store import Store
+from executor.commands.base import Command
+from executor.core.message import one_line
+from executor.errors import ExecutorError, UsageError
+from executor.observe import ACCEPTED, observe
+from executor.project import compile_project, open_project, prepare_cache
+
+__all__ = ["Accept"]
+
+_REASON = {
+    "name": "reason",
+    "short": "",
+    "long": "reason",
+    "type": str,
+    "default": "",
+    "help": "why; kept with the decision",
+}
+
+
+class Accept(Command):
+    """Records that a person keeps what has landed."""
+
+    name = "accept"
+    doc_purpose = "keep the landed work of an issue although its spec has changed"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (_REASON,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it."""
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit accept m4/4.3`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        prepare_cache(project)
+        who = identity_of(project.repository)
+        refs = Refs(project.repository, who)
+        facts = observe(compiled, refs).facts(ref)
+        landing = facts.landing
+        if landing is None:
+            raise UsageError(f"{ref} has not landed, there is nothing to keep")
+        if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
+            raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
+        message = (
+            f"accept {ref} under a changed spec\n\n{one_line(options['reason'])}\n\n"
+            f"Milestone: {ref.partition('/')[0]}\nIssue: {ref.partition('/')[2]}\n"
+            f"Landing: {landing.commit}\nSpec-Key: {facts.spec_key}\n"
+        )
+        store = Store(project.repository, project.cache / "_store")
+        commit = store.commit(landing.tree, [landing.commit], message, who, int(time.time()))
+        store.close()
+        name = f"{ACCEPTED}/{ref}"
+        if not refs.move([Move(name, refs.tip(name), commit)], f"accept {ref}"):
+            raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+        sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the spec that is declared now\n")
+        return 0

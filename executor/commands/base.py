@@ -1,0 +1,101 @@
+"""What the commands share: options anywhere on the line, errors as one clear message, tables and JSON."""
+
+from __future__ import annotations
+
+import getopt
+import json
+import sys
+import traceback
+from typing import Any
+
+from doit.cmd_base import Command as DoitCommand
+
+from executor.errors import ExecutorError, UsageError
+
+__all__ = ["JSON_OPTION", "Command", "guarded", "permuted", "print_json", "safe", "table"]
+
+JSON_OPTION = {
+    "name": "json",
+    "short": "",
+    "long": "json",
+    "type": bool,
+    "default": False,
+    "help": "print JSON instead of a table",
+}
+
+
+class Command(DoitCommand):
+    """A command that needs no tasks. Subclasses implement `run` and return an exit code."""
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line, options anywhere on it, and run; every foreseen error is one message and its exit code."""
+        return guarded(lambda: int(super(Command, self).parse_execute(permuted(self.cmdparser, in_args))))
+
+    def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
+        """Called by doit."""
+        return self.run(opt_values, pos_args)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Do it and return the exit code."""
+        raise NotImplementedError
+
+
+def guarded(action: Any) -> int:
+    """Run an action that returns an exit code; errors become messages on standard error and their exit codes."""
+    try:
+        return int(action())
+    except ExecutorError as error:
+        sys.stderr.write("".join(f"{safe(line)}\n" for line in str(error).splitlines()))
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if error.__class__.__module__.startswith("doit."):
+            raise
+        traceback.print_exc()
+        sys.stderr.write("The executor itself failed; nothing that has landed is affected. Please report the lines above.\n")
+        return 2
+
+
+def permuted(parser: Any, words: list[str]) -> list[str]:
+    """The same words with the options first, as doit's parser wants them.
+
+    Raises:
+        UsageError: an unknown option, or one without its value.
+    """
+    try:
+        options, rest = getopt.gnu_getopt(words, parser.get_short(), parser.get_long())
+    except getopt.GetoptError as error:
+        raise UsageError(f"{error}; `doit help` lists commands and their options") from error
+    flat: list[str] = []
+    for name, value in options:
+        if not name.startswith("--"):
+            flat.append(name + value)
+        else:
+            flat.append(f"{name}={value}" if value else name)
+    return [*flat, *rest]
+
+
+def safe(text: str) -> str:
+    """Text for a terminal, without control, format and bidirectional characters."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def print_json(value: object) -> None:
+    """Print a JSON value."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows as aligned columns; the last column is as wide as it is."""
+    if not rows:
+        return ""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        cells = [safe(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
+        lines.append("  ".join([*cells, safe(row[-1])]).rstrip())
+    return "\n".join(lines)

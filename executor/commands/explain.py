@@ -1,0 +1,108 @@
+"""`doit explain m4/4.1`: the decision and the named input that caused it, old and new, down to the line that changed."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from executor.adapters.refs import Refs
+from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.errors import UsageError
+from executor.observe import Observer, observe, spec_archive
+from executor.project import compile_project, open_project
+
+if TYPE_CHECKING:
+    from executor.core.decide import Cause, Decision
+
+__all__ = ["Explain"]
+
+
+class Explain(Command):
+    """Says why an issue is as it is."""
+
+    name = "explain"
+    doc_purpose = "say what is decided about an issue and which input caused it"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (JSON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit explain m4/4.1`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        observer = observe(compiled, Refs(project.repository))
+        decision = observer.decision(ref)
+        difference = _difference(observer, ref, decision.cause)
+        if options["json"]:
+            print_json(_value(ref, decision, difference))
+        else:
+            sys.stdout.write(_text(ref, decision, difference))
+        return 0
+
+
+def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
+    """Lines that tell old from new, for a changed spec; empty otherwise."""
+    if cause is None or cause.input != "spec" or not cause.old:
+        return []
+    new = observer.spec(ref)
+    old = _old_spec(observer, ref, cause.old)
+    if old is None:
+        return [f"the text behind {cause.old} is neither in .cache/ nor in the history of its file"]
+    lines: list[str] = []
+    for field in new:
+        if old.get(field) != new[field]:
+            lines += difflib.unified_diff(
+                _lines(old.get(field)), _lines(new[field]), f"{field} (landed)", f"{field} (declared)", lineterm="", n=2
+            )
+    return lines
+
+
+def _old_spec(observer: Observer, ref: str, key: str) -> dict[str, Any] | None:
+    from executor.adapters.history import texts_of
+    from executor.core.fingerprint import normal_text, spec_key
+
+    node = observer.compiled.plan.nodes[ref]
+    kept = spec_archive(observer.compiled, node.milestone, key)
+    if kept is not None or node.issue.spec is None:
+        return kept
+    now = observer.spec(ref)
+    for text in texts_of(observer.compiled.project.repository, observer.compiled.project.milestones / node.issue.spec):
+        candidate = {**now, "text": normal_text(text)}
+        if spec_key(candidate) == key:
+            return candidate
+    return None
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return str(value if value is not None else "").splitlines()
+
+
+def _value(ref: str, decision: Decision, difference: list[str]) -> dict[str, Any]:
+    cause = decision.cause
+    return {
+        "ref": ref,
+        "status": str(decision.status),
+        "act": str(decision.act),
+        "reason": decision.reason,
+        "hint": decision.hint,
+        "cause": None if cause is None else {"input": cause.input, "old": cause.old, "new": cause.new},
+        "difference": difference,
+    }
+
+
+def _text(ref: str, decision: Decision, difference: list[str]) -> str:
+    lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
+    if decision.hint:
+        lines.append(f"to move it on: {decision.hint}")
+    if decision.cause is not None:
+        lines += [
+            f"because of: {decision.cause.input}",
+            f"  old  {decision.cause.old or '(none)'}",
+            f"  new  {decision.cause.new}",
+        ]
+    return "\n".join([*lines, *(safe(line) for line in difference)]) + "\n"

@@ -1,0 +1,74 @@
+"""`doit list`: the pending issues, in the order they would run; where there are no milestones, doit's own list."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_list import List as DoitList
+
+from executor.board import Board, board_of
+from executor.commands.base import JSON_OPTION, guarded, permuted, print_json, table
+from executor.errors import UsageError
+from executor.project import has_milestones, open_project
+
+__all__ = ["List"]
+
+_TASKS = {
+    "name": "tasks",
+    "short": "",
+    "long": "tasks",
+    "type": bool,
+    "default": False,
+    "help": "doit's own list of tasks",
+}
+
+
+class List(DoitList):
+    """Replaces doit's list in projects with milestones."""
+
+    name = "list"
+    doc_purpose = "list pending issues in the order they would run (--all: every issue)"
+    doc_usage = "[MILESTONE ...]"
+    cmd_options = (*DoitList.cmd_options, JSON_OPTION, _TASKS)
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line, options anywhere on it, and run."""
+        return guarded(lambda: super(List, self).parse_execute(permuted(self.cmdparser, in_args)) or 0)
+
+    def execute(self, params: dict[str, Any], args: list[str]) -> int:
+        """Called by doit."""
+        if params.pop("tasks") or not has_milestones(Path.cwd()):
+            params.pop("json")
+            return int(super().execute(params, args) or 0)
+        board = board_of(open_project())
+        rows = _wanted(board, board.rows() if params["subtasks"] else board.pending, args)
+        if params["json"]:
+            print_json([_public(row) for row in rows])
+        elif params["quiet"]:
+            sys.stdout.write("".join(f"{row['ref']}\n" for row in rows))
+        else:
+            sys.stdout.write(_text(board, rows, args))
+        return 0
+
+
+def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    wanted = {name.removeprefix("milestone:") for name in names}
+    unknown = sorted(name for name in wanted if board.milestone(name) is None)
+    if unknown:
+        known = ", ".join(item["id"] for item in board.milestones)
+        raise UsageError(f'unknown milestone "{unknown[0]}"; declared in milestones/: {known}')
+    return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
+
+
+def _public(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")}
+
+
+def _text(board: Board, rows: list[dict[str, Any]], names: list[str]) -> str:
+    if rows:
+        return table([[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]) + "\n"
+    known = [item for item in board.milestones if not names or item["id"] in names]
+    landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
+    return f"nothing is pending: {landed} of {total} issues have landed\n"

@@ -1,0 +1,107 @@
+"""`doit log m4/4.1`: the attempts at an issue, and what the last one's agent and checks printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from executor.adapters.refs import Refs
+from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.core.state import Attempt, IssueState
+from executor.errors import UsageError
+from executor.observe import ATTEMPTS, observe
+from executor.project import compile_project, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Log"]
+
+_ATTEMPT = {
+    "name": "attempt",
+    "short": "",
+    "long": "attempt",
+    "type": int,
+    "default": 0,
+    "help": "number of the attempt (default: the last one)",
+}
+_BRIEF = {
+    "name": "brief",
+    "short": "",
+    "long": "brief",
+    "type": bool,
+    "default": False,
+    "help": "print the brief that the agent was given",
+}
+_SHOWN = 200_000
+
+
+class Log(Command):
+    """Shows attempts and their output."""
+
+    name = "log"
+    doc_purpose = "show the attempts at an issue and what the last one printed"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit log m4/4.1`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        milestone, _, issue = ref.partition("/")
+        observer = observe(compiled, Refs(project.repository))
+        state = observer.views[milestone].states.get(issue) or IssueState()
+        attempts = [attempt for _, attempt in sorted(state.attempts.items())]
+        number = options["attempt"] or state.last()
+        if options["attempt"] and number not in state.attempts:
+            raise UsageError(f"{ref} has no attempt {number}; it has {len(attempts)}")
+        folder = project.logs(milestone, issue, number)
+        if options["json"]:
+            print_json({"ref": ref, "attempts": [_value(item, milestone, issue) for item in attempts]})
+        elif options["brief"]:
+            sys.stdout.write(_shown(folder / "brief.md"))
+        else:
+            sys.stdout.write(_text(ref, attempts, folder))
+        return 0
+
+
+def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "revision": attempt.revision,
+        "state": str(attempt.state),
+        "started_at": attempt.started_at,
+        "seconds": attempt.seconds,
+        "reason": attempt.reason,
+        "detail": attempt.detail,
+        "commit": attempt.landing or attempt.commit,
+        "ref": f"{ATTEMPTS}/{milestone}/{issue}/{attempt.number}",
+    }
+
+
+def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
+    if not attempts:
+        return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
+    rows = [
+        [f"attempt {item.number}", f"revision {item.revision}", str(item.state), item.started_at, item.reason or item.commit[:10]]
+        for item in attempts
+    ]
+    parts = [table(rows)]
+    for path in sorted(folder.glob("*.log")) if folder.is_dir() else []:
+        parts.append(f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}")
+    if len(parts) == 1:
+        parts.append("its output is no longer in .cache/")
+    return "\n".join(parts) + "\n"
+
+
+def _shown(path: Path) -> str:
+    """Text of a file, safe for a terminal, line by line; its end if it is long."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return "(not in .cache/)\n"
+    text = data[-_SHOWN:].decode("utf-8", "replace")
+    return "".join(f"{safe(line.expandtabs())}\n" for line in text.splitlines())

@@ -1,0 +1,179 @@
+"""`doit milestone:m4`, `doit issue:m4/4.1`: doit's run, with our outcomes, priorities, signals and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from doit.cmd_run import Run as DoitRun
+
+from executor.board import board_of
+from executor.commands.base import guarded, permuted, safe
+from executor.errors import UsageError
+from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from executor.commands.runner import Outcomes
+    from executor.project import Compiled
+    from executor.session import Session
+
+__all__ = ["Run"]
+
+_KINDS = ("milestone:", "issue:")
+_SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+class Run(DoitRun):
+    """Replaces doit's run; whatever does not concern milestones goes doit's own way."""
+
+    name = "run"
+    doc_purpose = "run tasks; milestone:ID and issue:ID/ISSUE are those of milestones/"
+    doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line, options anywhere on it, and run."""
+        return guarded(lambda: super(Run, self).parse_execute(self._words(in_args)) or 0)
+
+    def _words(self, in_args: list[str]) -> list[str]:
+        """Options first where milestones are meant; tasks of the user's own may have options behind their names."""
+        return permuted(self.cmdparser, in_args) if any(word.startswith(_KINDS) for word in in_args) else in_args
+
+    def execute(self, params: dict[str, Any], args: list[str]) -> int:
+        """Called by doit."""
+        root = Path.cwd()
+        wanted = [name for name in args if name.startswith(_KINDS)]
+        if not wanted:
+            if has_milestones(root) and not args and not params.get("default_tasks"):
+                raise UsageError(
+                    "name what to run, for example `doit milestone:ID`; `doit list` shows what is pending"
+                )
+            return int(super().execute(params, args) or 0)
+        if len(wanted) < len(args):
+            raise UsageError("run tasks of your own and milestones in separate commands")
+        project = open_project(root)
+        done = _nothing_to_do(project, wanted)
+        if done:
+            sys.stdout.write(done)
+            return 0
+        return self._run(project, params, wanted)
+
+    def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.session import Session
+        from executor.tasks import current, selected
+
+        compiled = compile_project(project)
+        wanted = [_checked(compiled, name) for name in wanted]
+        prepare_cache(project)
+        with Session(compiled) as session:
+            session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
+            refs = selected(session.observer, wanted)
+            _receipts_for(session, refs)
+            current.session, current.wanted = session, tuple(wanted)
+            params.setdefault("dep_file", ".cache/doit.json")
+            try:
+                return int(super().execute(params, wanted) or 0)
+            finally:
+                current.session = None
+
+    def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
+        """Called by doit with options by name; runs the tasks through our runner."""
+        from executor.tasks import current
+
+        session = current.session
+        if session is None:
+            raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
+        from executor.commands.runner import run_tasks
+
+        with _signals(session) as received:
+            outcomes = run_tasks(
+                self.task_list, self.sel_tasks, self.dep_manager, session, outfile, num_process or _parallel(session), always=always
+            )
+        return _finish(session, outcomes, current.wanted, received)
+
+    def get_backends(self) -> Any:
+        """doit's database backends, with one that never refuses a damaged file."""
+        from executor.adapters.doit_db import TolerantJson
+
+        backends = super().get_backends()
+        backends["json"] = TolerantJson
+        return backends
+
+
+def _parallel(session: Session) -> int:
+    return max(1, session.policy.limits.parallel)
+
+
+def _nothing_to_do(project: Project, wanted: list[str]) -> str:
+    """What to say when everything asked for has landed, without loading anything; empty otherwise."""
+    if any(not name.startswith("milestone:") for name in wanted):
+        return ""
+    board = board_of(project)
+    lines = []
+    for name in wanted:
+        item = board.milestone(name.partition(":")[2])
+        if item is None or item["status"] != "complete" or not item["total"]:
+            return ""
+        lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
+    return "".join(lines)
+
+
+def _checked(compiled: Compiled, name: str) -> str:
+    kind, _, what = name.partition(":")
+    return f"issue:{compiled.ref(what)}" if kind == "issue" else f"milestone:{compiled.milestone(what).id}"
+
+
+def _receipts_for(session: Session, refs: list[str]) -> None:
+    """Receipts that are file dependencies of the tasks, rebuilt from git where they are missing."""
+    plan = session.compiled.plan
+    wanted: dict[str, list[str]] = {}
+    for ref in refs:
+        for need in plan.nodes[ref].needs:
+            node = plan.nodes[need]
+            wanted.setdefault(node.milestone, []).append(node.issue.id)
+    for milestone, issues in wanted.items():
+        view = session.observer.views[milestone]
+        runs = {run.name: run for run in session.runs()}
+        if milestone in runs:
+            runs[milestone].ensure_receipts(issues)
+        else:
+            from executor.session import write_receipt
+
+            for issue in issues:
+                if issue in view.landings:
+                    write_receipt(session.project, view.landings[issue])
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[list[int]]:
+    """First signal: nothing new is started, children are asked to end. Second: they are killed."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        received.append(number)
+        session.stop(kill=len(received) > 1)
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
+    from executor.commands.summary import exit_code, summary
+
+    asked = outcomes.asked(session, wanted)
+    decisions = {ref: session.observer.decision(ref) for ref in asked}
+    code = _SIGNALS[signal.Signals(received[0])] if received else exit_code(decisions.values(), outcomes.errors)
+    sys.stdout.write(summary(session.compiled, decisions, outcomes.errors, interrupted=bool(received)))
+    for run in session.runs():
+        for message in run.messages:
+            sys.stdout.write(f"note: {safe(message)}\n")
+        run.record("run-ended", code=code)
+    return code

@@ -1,0 +1,75 @@
+"""`doit status`: the computed status of everything."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from executor.board import board_of
+from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.errors import UsageError
+from executor.project import open_project
+
+__all__ = ["Status"]
+
+
+class Status(Command):
+    """Shows milestones and issues with status, reason and what would move them on."""
+
+    name = "status"
+    doc_purpose = "show the computed status of milestones and their issues"
+    doc_usage = "[MILESTONE ...]"
+    cmd_options = (JSON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        board = board_of(open_project())
+        names = [name.removeprefix("milestone:") for name in arguments]
+        for name in names:
+            if board.milestone(name) is None:
+                known = ", ".join(item["id"] for item in board.milestones) or "none"
+                raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
+        rows = board.rows()
+        shown = [item for item in board.milestones if not names or item["id"] in names]
+        if options["json"]:
+            print_json({"milestones": [_json(item, _own(rows, item["id"])) for item in shown]})
+        else:
+            sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
+        return 0
+
+
+def _own(rows: list[dict[str, Any]], milestone: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["ref"].partition("/")[0] == milestone]
+
+
+def percent(item: dict[str, Any]) -> int:
+    """How much of a milestone has landed, in whole per cent, rounded down; an empty milestone is complete."""
+    return 100 if not item["total"] else item["landed"] * 100 // item["total"]
+
+
+def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
+    return {
+        "id": item["id"],
+        "title": item["title"],
+        "status": item["status"],
+        "percent": percent(item),
+        "branch": item["branch"],
+        "tip": item["tip"],
+        "issues": [{key: row.get(key) for key in keys} for row in rows],
+    }
+
+
+def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    head = f"{item['id']}: {item['title']} - {item['status']}, {item['landed']} of {item['total']} landed ({percent(item)} %)"
+    lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
+    hints = dict.fromkeys(row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"])
+    after = "".join(f"  {hint}\n" for hint in hints)
+    return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
+
+
+def _where(row: dict[str, Any]) -> str:
+    revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
+    return f"{row['reason']}{revision}"
+
+

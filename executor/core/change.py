@@ -1,0 +1,131 @@
+"""What a commit changes, read from the text of `git diff-tree -p --full-index --no-renames`.
+
+The result key is the stable identity of a change: the paths, modes and lines it touches, without line numbers, so that
+rebase, squash or an unrelated commit does not alter it. For binary files the new content's id stands in for the lines.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from executor.core.fingerprint import digest
+
+__all__ = ["Change", "FileChange", "parse_diff", "unquote"]
+
+_HUNK = re.compile(rb"(?m)^@@ -\S+ \+\S+ @@.*$")
+_INDEX = re.compile(rb"(?m)^index ([0-9a-f]+)\.\.([0-9a-f]+).*\n")
+_MODE = re.compile(rb"(?m)^(old mode|new mode|new file mode|deleted file mode) (\d{6})$")
+_ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a change.
+
+    Attributes:
+        path: as git has it; bytes that are not UTF-8 are kept by surrogate escapes.
+        kind: ``created``, ``modified``, ``deleted`` or ``mode`` (only the mode or type changed).
+        added: lines added; 0 for binary files.
+        removed: lines removed; 0 for binary files.
+        binary: git treats the content as binary.
+    """
+
+    path: str
+    kind: str
+    added: int
+    removed: int
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """All files of a change, in git's order, and the change's stable result key."""
+
+    files: tuple[FileChange, ...]
+    key: str
+
+    @property
+    def added(self) -> int:
+        """Lines added in text files."""
+        return sum(file.added for file in self.files)
+
+    @property
+    def removed(self) -> int:
+        """Lines removed in text files."""
+        return sum(file.removed for file in self.files)
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Paths of the files of one kind, in git's order."""
+        return [file.path for file in self.files if file.kind == kind]
+
+    def summary(self) -> str:
+        """One line: ``3 files changed, 120 lines added, 4 removed``."""
+        files, added = len(self.files), self.added
+        changed = f"{files} file{'' if files == 1 else 's'} changed"
+        return f"{changed}, {added} line{'' if added == 1 else 's'} added, {self.removed} removed"
+
+
+def parse_diff(text: bytes) -> Change:
+    """Read the text of one diff; an empty text is the empty change."""
+    sections = [part for part in re.split(rb"(?m)^(?=diff --git )", text) if part.startswith(b"diff --git ")]
+    normal = [_normal(section) for section in sections]
+    return Change(tuple(_file(section) for section in sections), digest(b"".join(normal)))
+
+
+def unquote(name: bytes) -> str:
+    r"""A path as git prints it, ``"a\\303\\244"`` in quotes when it has unusual bytes, as the path itself."""
+    if not name.startswith(b'"'):
+        return name.decode("utf-8", "surrogateescape")
+    body, out, at = name[1:-1].decode("ascii", "surrogateescape"), bytearray(), 0
+    while at < len(body):
+        if body[at] != "\\":
+            out += body[at].encode("utf-8", "surrogateescape")
+            at += 1
+        elif body[at + 1] in _ESCAPES:
+            out.append(_ESCAPES[body[at + 1]])
+            at += 2
+        else:
+            out.append(int(body[at + 1 : at + 4], 8))
+            at += 4
+    return out.decode("utf-8", "surrogateescape")
+
+
+def _file(section: bytes) -> FileChange:
+    head, body = _split(section)
+    modes = {key: mode for key, mode in _MODE.findall(head)}
+    binary = _is_binary(head)
+    if b"new file mode" in modes:
+        kind = "created"
+    elif b"deleted file mode" in modes:
+        kind = "deleted"
+    else:
+        kind = "modified" if body or binary else "mode"
+    return FileChange(_path(head), kind, _lines(body, b"\n+"), _lines(body, b"\n-"), binary)
+
+
+def _split(section: bytes) -> tuple[bytes, bytes]:
+    """Header and hunks of one file's section; the hunks keep the newline before them."""
+    at = section.find(b"\n@@ ")
+    return (section, b"") if at < 0 else (section[: at + 1], section[at:])
+
+
+def _is_binary(head: bytes) -> bool:
+    return b"\nBinary files " in head or b"\nGIT binary patch\n" in head
+
+
+def _lines(body: bytes, start: bytes) -> int:
+    return body.count(start)
+
+
+def _path(head: bytes) -> str:
+    """The path from ``diff --git a/P b/P``: both are equal because renames are not asked for."""
+    names = head[len(b"diff --git ") :].split(b"\n", 1)[0]
+    return unquote(names[: (len(names) - 1) // 2])[2:]
+
+
+def _normal(section: bytes) -> bytes:
+    head, body = _split(section)
+    if not _is_binary(head):
+        head = _INDEX.sub(b"", head)
+    return head + _HUNK.sub(b"@@", body)

@@ -1,0 +1,251 @@
+"""Decide: one pure function from the facts about an issue to its status and its next step.
+
+The same function answers `doit list`, `doit explain` and the run itself, so that what is shown is what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal
+
+if TYPE_CHECKING:
+    from executor.core.message import Landing
+
+__all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "decide"]
+
+
+class Status(StrEnum):
+    """The only status words of an issue."""
+
+    PENDING = "pending"
+    BLOCKED = "blocked"
+    RUNNING = "running"
+    OPEN = "open"
+    REVIEW = "review"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    LANDED = "landed"
+    STALE = "stale"
+
+
+class Act(StrEnum):
+    """What the executor would do next with an issue."""
+
+    REST = "rest"
+    IMPLEMENT = "implement"
+    JUDGE = "judge"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The named input that decided, old and new; an empty old value means that there was none."""
+
+    input: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One issue that another needs.
+
+    Attributes:
+        ref: qualified id, ``m4/4.1``.
+        status: its present status.
+        result_key: what its latest landing changed; empty when it has not landed.
+    """
+
+    ref: str
+    status: Status
+    result_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that `decide` looks at.
+
+    Attributes:
+        ref: qualified id of the issue.
+        spec_key: what is declared now.
+        check_key: what would prove it now.
+        needs: the issues it needs, in declared order.
+        held_by: a sentence when the whole milestone has to wait (for another milestone), else empty.
+        landing: its latest landing, if any.
+        accepted: spec keys under which a person keeps that landing.
+        proof: the latest successful proof of the landing, if known.
+        state: what the journal says.
+        attempts: how many failed attempts are allowed.
+    """
+
+    ref: str
+    spec_key: str
+    check_key: str
+    needs: tuple[Need, ...]
+    held_by: str
+    landing: Landing | None
+    accepted: frozenset[str]
+    proof: Proof | None
+    state: IssueState
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Status, next step and why.
+
+    Attributes:
+        status: one of the status words.
+        act: what the executor does next with it.
+        reason: one sentence a person reads.
+        hint: what would move it on: a command, or empty when nothing is needed.
+        cause: the input that decided, when there is one.
+        revision: the revision that a landing would have.
+        attempt: number of the attempt concerned (to judge, or to start).
+    """
+
+    status: Status
+    act: Act
+    reason: str
+    hint: str = ""
+    cause: Cause | None = None
+    revision: int = 1
+    attempt: int = 0
+
+
+def decide(facts: Facts) -> Decision:
+    """Status and next step of one issue."""
+    landing = facts.landing
+    if landing is not None and (
+        landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted
+    ):
+        return _landed(facts, landing)
+    return _unlanded(facts, _cause_of_work(facts), facts.landing is not None)
+
+
+def _landed(facts: Facts, landing: Landing) -> Decision:
+    cause = _stale_cause(facts, landing)
+    revision = landing.trailers.revision
+    if cause is None:
+        return Decision(Status.LANDED, Act.REST, f"landed as {landing.commit[:10]}", revision=revision)
+    refusal = facts.state.refusal
+    if refusal is not None and _refuses_now(refusal, facts, revision):
+        return _unlanded(facts, Cause("verification", "passed", refusal.reason), stale=True)
+    waiting = [need for need in facts.needs if need.status is not Status.LANDED]
+    if waiting:
+        return Decision(
+            Status.STALE, Act.REST, f"to be verified again after {waiting[0].ref}", cause=cause, revision=revision
+        )
+    return Decision(
+        Status.STALE, Act.VERIFY, f"to be verified again: {_told(cause)}", f"doit issue:{facts.ref}", cause, revision
+    )
+
+
+def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
+    """Why the landing has to be proved again, if it has to."""
+    proof = facts.proof
+    if proof is None:
+        return None
+    for need in facts.needs:
+        old = proof.needs.get(need.ref)
+        if need.result_key and old is not None and old != need.result_key:
+            return Cause(f"result of {need.ref}", old, need.result_key)
+    old_check = proof.check_key or landing.trailers.check_key
+    if old_check and old_check != facts.check_key:
+        return Cause("checks", old_check, facts.check_key)
+    return None
+
+
+def _refuses_now(refusal: Refusal, facts: Facts, revision: int) -> bool:
+    return (
+        refusal.revision == revision
+        and refusal.check_key == facts.check_key
+        and dict(refusal.needs) == _result_keys(facts.needs)
+    )
+
+
+def _cause_of_work(facts: Facts) -> Cause:
+    old = facts.landing.trailers.spec_key if facts.landing is not None else ""
+    return Cause("spec", old, facts.spec_key)
+
+
+def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT001  (read as a word at both calls)
+    revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
+    rest = _waits(facts) or _at_rest(facts, revision)
+    if rest is not None:
+        status, reason, hint = rest
+        return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
+    counted = facts.state.counted(facts.spec_key)
+    built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
+    if built:
+        return Decision(
+            Status.OPEN, Act.JUDGE, f"attempt {built[-1].number} has a result to be verified and landed",
+            f"doit issue:{facts.ref}", cause, revision, built[-1].number,
+        )
+    status = Status.STALE if stale else Status.PENDING
+    return Decision(
+        status, Act.IMPLEMENT, _why_implement(facts, cause, revision), f"doit issue:{facts.ref}", cause, revision,
+        facts.state.last() + 1,
+    )
+
+
+def _waits(facts: Facts) -> tuple[Status, str, str] | None:
+    if facts.held_by:
+        return Status.BLOCKED, facts.held_by, ""
+    waiting = [need for need in facts.needs if need.status is not Status.LANDED]
+    if waiting:
+        names = ", ".join(f"{need.ref} ({need.status})" for need in waiting)
+        return Status.BLOCKED, f"needs {names}", f"doit issue:{waiting[0].ref}"
+    return None
+
+
+def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
+    """Stopped or out of attempts."""
+    stop = facts.state.stop
+    if stop is not None and stop.spec_key == facts.spec_key:
+        status = Status.REVIEW if stop.level == "hard" else Status.SKIPPED
+        return status, f"{stop.rule}: {stop.reason}", f"doit retry {facts.ref}"
+    failed = [
+        attempt
+        for attempt in facts.state.counted(facts.spec_key)
+        if attempt.state is AttemptState.FAILED and attempt.revision == revision
+    ]
+    if not failed:
+        return None
+    again = f"doit retry {facts.ref}"
+    if _repeats(failed):
+        return Status.FAILED, f"failed the same way twice: {failed[-1].reason}", again
+    if len(failed) >= facts.attempts:
+        return Status.FAILED, f"{len(failed)} of {facts.attempts} attempts failed: {failed[-1].reason}", again
+    return None
+
+
+def _repeats(failed: list[Attempt]) -> bool:
+    return len(failed) > 1 and bool(failed[-1].print) and failed[-1].print == failed[-2].print
+
+
+def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
+    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
+    if failed and failed[-1].revision == revision:
+        return f"attempt {failed[-1].number} failed ({failed[-1].reason}); trying again"
+    if facts.landing is None:
+        return "not implemented yet"
+    return f"revision {revision}: {_told(cause)}"
+
+
+def _told(cause: Cause) -> str:
+    if cause.input == "spec":
+        return "its spec changed"
+    if cause.input == "checks":
+        return "its checks changed"
+    if cause.input == "verification":
+        return f"verification failed ({cause.new})"
+    return f"the {cause.input} changed"
+
+
+def _result_keys(needs: tuple[Need, ...]) -> Mapping[str, str]:
+    return {need.ref: need.result_key for need in needs}

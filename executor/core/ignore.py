@@ -1,0 +1,40 @@
+"""Ignore rules of a base tree, flattened into one file, so that rules an agent wrote are not obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["flatten_ignores"]
+
+
+def flatten_ignores(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """One set of rules at the root for `.gitignore` files in folders.
+
+    Args:
+        files: (folder, content), the folder with a slash at its end and empty for the root, shallow folders first, so
+            that deeper rules come later and win, as git has it.
+    """
+    lines: list[bytes] = []
+    for folder, content in files:
+        place = _escaped(folder)
+        for raw in content.splitlines():
+            rule = _moved(raw, place)
+            if rule is not None:
+                lines.append(rule)
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _moved(raw: bytes, place: bytes) -> bytes | None:
+    line = raw.rstrip(b"\r")
+    if not line.strip() or line.startswith(b"#"):
+        return None
+    negated = line.startswith(b"!")
+    pattern = line[1:] if negated else line
+    anchored = b"/" in pattern.rstrip(b"/ ")
+    moved = b"/" + place + (pattern.lstrip(b"/") if anchored else b"**/" + pattern)
+    return b"!" + moved if negated else moved
+
+
+def _escaped(folder: str) -> bytes:
+    special = b"\\*?[ !#"
+    return b"".join(b"\\" + bytes([byte]) if byte in special else bytes([byte]) for byte in folder.encode("utf-8", "surrogateescape"))

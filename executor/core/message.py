@@ -1,0 +1,118 @@
+"""The commit that lands: subject, body, trailers - written by the executor alone, and read back from history.
+
+Subject ``type(milestone): title``; trailers as listed in `TRAILERS`. What has landed is read from these and nothing else.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.core.change import Change
+
+__all__ = ["Landing", "Trailers", "landing_message", "one_line", "parse_trailers"]
+
+_SHOWN_FILES = 20
+_SUBJECT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Trailers:
+    """What a landing commit says about itself.
+
+    Attributes:
+        milestone: milestone id.
+        issue: issue id within the milestone.
+        revision: 1 for the first landing, one more for each later one.
+        spec_key: what was built.
+        result_key: what came out.
+        check_key: what proved it; empty in commits that do not say.
+    """
+
+    milestone: str
+    issue: str
+    revision: int
+    spec_key: str
+    result_key: str
+    check_key: str = ""
+
+    def lines(self) -> str:
+        """The trailer block, one ``Key: value`` a line."""
+        pairs = [
+            ("Milestone", self.milestone),
+            ("Issue", self.issue),
+            ("Revision", str(self.revision)),
+            ("Spec-Key", self.spec_key),
+            ("Result-Key", self.result_key),
+        ]
+        if self.check_key:
+            pairs.append(("Check-Key", self.check_key))
+        return "\n".join(f"{key}: {value}" for key, value in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """One landing as found in history.
+
+    Attributes:
+        commit: full id of the landing commit.
+        tree: full id of its tree.
+        position: 0 for the oldest landing of the milestone on the first-parent history, counting up.
+        time: committer time in seconds since the epoch.
+        trailers: what the commit says.
+    """
+
+    commit: str
+    tree: str
+    position: int
+    time: int
+    trailers: Trailers
+
+
+def one_line(text: str) -> str:
+    """Text for one line of a terminal, a subject or a log: control, format and bidirectional characters removed."""
+    flat = "".join(" " if char.isspace() else char for char in text)
+    return " ".join("".join(char for char in flat if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}).split())
+
+
+def landing_message(kind: str, title: str, change: Change, trailers: Trailers, *, number: int | None, note: str = "") -> str:
+    """The whole message of a landing commit; ``note`` is a sentence of the executor's own, for unusual landings."""
+    subject = one_line(f"{kind}({trailers.milestone}): {title}")
+    if len(subject) > _SUBJECT:
+        subject = subject[: _SUBJECT - 1].rstrip() + "…"
+    parts = [subject]
+    if note:
+        parts.append(note)
+    if change.files:
+        parts.append(_body(change))
+    if number is not None:
+        parts.append(f"Closes #{number}")
+    parts.append(trailers.lines())
+    return "\n\n".join(parts) + "\n"
+
+
+def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
+    """The trailers of a landing commit, or None when these are not a landing's."""
+    try:
+        return Trailers(
+            milestone=pairs["Milestone"],
+            issue=pairs["Issue"],
+            revision=int(pairs["Revision"]),
+            spec_key=pairs["Spec-Key"],
+            result_key=pairs["Result-Key"],
+            check_key=pairs.get("Check-Key", ""),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _body(change: Change) -> str:
+    shown = [f"  {file.kind:<8} {one_line(file.path)}" for file in change.files[:_SHOWN_FILES]]
+    more = len(change.files) - _SHOWN_FILES
+    if more > 0:
+        shown.append(f"  and {more} more")
+    return "\n".join([change.summary(), *shown])

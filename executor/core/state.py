@@ -1,0 +1,269 @@
+"""The fold: what the journal's events say about each issue. Status is never stored, it is computed from this and git.
+
+Events are facts; folding them is pure and needs nothing but the events, in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from executor.core.event import Event
+
+__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Refusal", "Stop", "fold", "with_git_attempts"]
+
+
+class AttemptState(StrEnum):
+    """How far an attempt has come."""
+
+    STARTED = "started"
+    BUILT = "built"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    LANDED = "landed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at an issue.
+
+    Attributes:
+        number: counts up over the life of the issue, from 1.
+        revision: the revision that it would become.
+        spec_key: what it was asked to build.
+        base: commit it started from.
+        state: how far it has come.
+        commit: the candidate commit with its result, empty before there is one.
+        landing: the commit that was about to become the branch's tip, empty before that.
+        result_key: stable identity of its change, empty before there is one.
+        kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``import``, ...), empty otherwise.
+        reason: one sentence.
+        detail: the most useful part of the failing output, bounded.
+        print: fingerprint of the failure; the same one twice means that trying again is pointless.
+        seconds: how long the agent worked.
+        started_at: ISO-8601 time, empty when it is only known from git.
+        cost_usd: money spent.
+    """
+
+    number: int
+    revision: int
+    spec_key: str
+    base: str = ""
+    state: AttemptState = AttemptState.STARTED
+    commit: str = ""
+    landing: str = ""
+    result_key: str = ""
+    kind: str = ""
+    reason: str = ""
+    detail: str = ""
+    print: str = ""
+    seconds: float = 0.0
+    started_at: str = ""
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A rule that stopped the issue until a person clears it, the declaration changes or it is retried.
+
+    Attributes:
+        level: ``soft`` (skipped) or ``hard`` (waits for a person).
+        rule: id of the rule, for example ``merge-conflict``.
+        reason: one sentence.
+        spec_key: the spec under which it was stopped.
+        attempt: number of the attempt that was stopped.
+    """
+
+    level: str
+    rule: str
+    reason: str
+    spec_key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The checks of a landed issue passed on a tip.
+
+    Attributes:
+        check_key: what proved it.
+        needs: result key of each needed issue at that time, by qualified id.
+        revision: the landed revision that was proved.
+    """
+
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The checks of a landed issue failed on a tip, so that it has to be implemented again."""
+
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class IssueState:
+    """Everything the journal knows of one issue."""
+
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    forgiven: int = 0
+    """Attempts up to this number no longer count: a person asked for a retry after them."""
+    stop: Stop | None = None
+    proof: Proof | None = None
+    refusal: Refusal | None = None
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+    def last(self) -> int:
+        """Number of the latest attempt, 0 before the first."""
+        return max(self.attempts, default=0)
+
+    def counted(self, spec_key: str) -> list[Attempt]:
+        """Attempts at this spec since the last retry, oldest first."""
+        return [
+            attempt
+            for number, attempt in sorted(self.attempts.items())
+            if number > self.forgiven and attempt.spec_key == spec_key
+        ]
+
+
+def fold(events: Iterable[Event], into: dict[str, IssueState] | None = None) -> dict[str, IssueState]:
+    """Issue id -> state after these events; ``into`` continues an earlier fold in place."""
+    states: dict[str, IssueState] = {} if into is None else into
+    for event in events:
+        apply = _APPLY.get(event.kind)
+        if apply is not None:
+            state = states.get(event.key)
+            if state is None:
+                state = states[event.key] = IssueState()
+            apply(state, event)
+    return states
+
+
+def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, Attempt]]) -> None:
+    """Add what only git knows of attempts: all of it after the loss of `.cache/`, a result whose record a crash cut off.
+
+    Where the journal knows how an attempt ended, its word has precedence.
+    """
+    for issue, found in kept:
+        state = states.setdefault(issue, IssueState())
+        known = state.attempts.get(found.number)
+        if known is None:
+            state.attempts[found.number] = found
+        elif known.state in {AttemptState.STARTED, AttemptState.INTERRUPTED} and known.spec_key == found.spec_key:
+            state.attempts[found.number] = replace(found, base=known.base, started_at=known.started_at)
+        else:
+            continue
+        if found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
+            state.stop = Stop("soft", found.kind, found.reason, found.spec_key, found.number)
+
+
+def _started(state: IssueState, event: Event) -> None:
+    data = event.data
+    number = int(data["attempt"])
+    state.attempts[number] = Attempt(
+        number=number,
+        revision=int(data["revision"]),
+        spec_key=data["spec_key"],
+        base=data["base"],
+        started_at=event.at,
+    )
+    state.stop = None
+
+
+def _built(state: IssueState, event: Event) -> None:
+    data = event.data
+    _change(
+        state,
+        event,
+        state=AttemptState.BUILT,
+        commit=data["commit"],
+        result_key=data["result_key"],
+        seconds=data["seconds"],
+    )
+    state.seconds += data["seconds"]
+
+
+def _failed(state: IssueState, event: Event) -> None:
+    data = event.data
+    _change(
+        state,
+        event,
+        state=AttemptState.FAILED,
+        kind=data["kind"],
+        reason=data["reason"],
+        detail=data.get("detail", ""),
+        print=data.get("print", ""),
+        commit=data.get("commit", ""),
+    )
+    state.seconds += data.get("seconds", 0.0)
+
+
+def _interrupted(state: IssueState, event: Event) -> None:
+    _change(state, event, state=AttemptState.INTERRUPTED)
+
+
+def _landing(state: IssueState, event: Event) -> None:
+    _change(state, event, landing=event.data["commit"])
+
+
+def _landed(state: IssueState, event: Event) -> None:
+    data = event.data
+    if data.get("attempt"):
+        _change(state, event, state=AttemptState.LANDED, commit=data["commit"])
+    state.proof = Proof(data["check_key"], data["needs"], int(data["revision"]))
+    state.refusal = None
+    state.stop = None
+
+
+def _verified(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.proof = Proof(data["check_key"], data["needs"], int(data["revision"]))
+    state.refusal = None
+
+
+def _refused(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.refusal = Refusal(
+        data["check_key"], data["needs"], int(data["revision"]), data["reason"], data.get("detail", "")
+    )
+
+
+def _stopped(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.stop = Stop(data["level"], data["rule"], data["reason"], data["spec_key"], int(data["attempt"]))
+
+
+def _retried(state: IssueState, event: Event) -> None:
+    state.forgiven = max(state.last(), int(event.data.get("after", 0)))
+    state.stop = None
+
+
+def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
+    attempt = issue.attempts.get(int(event.data["attempt"]))
+    if attempt is not None:
+        issue.attempts[attempt.number] = replace(attempt, **changes)  # type: ignore[arg-type]  # fields are named above
+
+
+_APPLY = {
+    "attempt-started": _started,
+    "attempt-built": _built,
+    "attempt-failed": _failed,
+    "attempt-interrupted": _interrupted,
+    "landing": _landing,
+    "landed": _landed,
+    "verified": _verified,
+    "refused": _refused,
+    "stopped": _stopped,
+    "retried": _retried,
+}

@@ -1,0 +1,99 @@
+"""Every situation in which the executor cannot go on, each with its exit code.
+
+One root, so that a command can turn any of them into one clear message. The docstring of a class is the situation;
+the message of an instance says what was expected, what was found, who needs it and what to do next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BusyError",
+    "DeclarationError",
+    "ExecutorError",
+    "Fault",
+    "GitError",
+    "InterruptedRunError",
+    "RepositoryError",
+    "StateBrokenError",
+    "StateFullError",
+    "UsageError",
+]
+
+
+class ExecutorError(Exception):
+    """The executor itself cannot go on."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing wrong with a declaration: where it is and what it is.
+
+    Attributes:
+        file: path as the user would write it, for example ``milestones/m4.toml``.
+        key: dotted place inside the file, for example ``issue[2].needs``; empty when the whole file is meant.
+        problem: expected, found, who needs it, what to do next - one line.
+    """
+
+    file: str
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.key}" if self.key else self.file
+        return f"{place}: {self.problem}"
+
+
+class DeclarationError(ExecutorError):
+    """Declarations or rules are wrong; nothing has been changed. Carries every fault of every file."""
+
+    exit_code = 3
+
+    def __init__(self, faults: list[Fault] | tuple[Fault, ...]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class UsageError(ExecutorError):
+    """The command line asks for something that does not exist or does not go together."""
+
+    exit_code = 3
+
+
+class RepositoryError(ExecutorError):
+    """The git repository is not one that the executor can work in (none, bare, empty, no base branch)."""
+
+    exit_code = 3
+
+
+class GitError(ExecutorError):
+    """A git command that has to work did not."""
+
+
+class BusyError(ExecutorError):
+    """Another run holds what this one needs; try again later."""
+
+    exit_code = 75
+
+
+class StateFullError(ExecutorError):
+    """The disk is full; nothing was lost, try again when there is space."""
+
+    exit_code = 75
+
+
+class StateBrokenError(ExecutorError):
+    """The journal or another part of the state store cannot be read or written; it must not be guessed at."""
+
+    exit_code = 74
+
+
+class InterruptedRunError(ExecutorError):
+    """A signal ended the run. Carries the conventional exit code of that signal (130, 143, 129)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,42 @@
+"""The whole life of one issue: observe, decide, act, and again, until it has landed or is at rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from executor.attempt import implement
+from executor.core.decide import Act, Decision
+from executor.errors import ExecutorError, InterruptedRunError
+from executor.landing import land
+from executor.verify import verify_again
+
+if TYPE_CHECKING:
+    from executor.session import MilestoneRun
+
+__all__ = ["bring_to_rest"]
+
+_MOST_STEPS = 100
+
+
+def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
+    """Take an issue as far as it goes in this run; the decision returned says where that is.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+        ExecutorError: something that has to work did not; the issue is as the journal says.
+    """
+    for _ in range(_MOST_STEPS):
+        if run.session.stopping.is_set():
+            raise InterruptedRunError(f"{ref}: the run was stopped", 130)
+        decision = run.decision(ref)
+        match decision.act:
+            case Act.REST:
+                run.ensure_receipts([run.issue(ref).id])
+                return decision
+            case Act.IMPLEMENT:
+                implement(run, ref, decision)
+            case Act.JUDGE:
+                land(run, ref, decision)
+            case Act.VERIFY:
+                verify_again(run, ref)
+    raise ExecutorError(f"{ref} did not come to rest in {_MOST_STEPS} steps; its journal shows what it repeats")

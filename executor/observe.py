@@ -1,0 +1,286 @@
+"""Observe: the facts about every issue, gathered from declarations, journal and git, and the decisions they lead to.
+
+Reading only. The same observer serves `doit list`, `doit explain` and a run, which tells it what has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.adapters import journal
+from executor.adapters.declarations import spec_text
+from executor.adapters.files import read_json
+from executor.adapters.landings import read_landings
+from executor.adapters.tools import ToolVersions
+from executor.core.checks import Proofs, proofs_of
+from executor.core.decide import Decision, Facts, Need, Status, decide
+from executor.core.fingerprint import canonical_spec, spec_key
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.project import base_branch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.adapters.refs import Kept, Refs
+    from executor.core.declaration import Milestone
+    from executor.core.event import Event
+    from executor.core.message import Landing
+    from executor.core.plan import Node
+    from executor.project import Compiled
+
+__all__ = ["ACCEPTED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
+
+ATTEMPTS = "refs/attempts"
+"""Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
+ACCEPTED = "refs/executor/accepted"
+"""Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
+
+
+@dataclass(slots=True)
+class MilestoneView:
+    """What is known of one milestone outside its declaration.
+
+    Attributes:
+        milestone: its declaration.
+        branch: full name of its branch.
+        base: full name of the branch it starts from.
+        tip: commit that work starts from: the branch's tip, or the base's while there is no branch.
+        exists: whether the branch exists.
+        landings: latest landing of each issue.
+        history: positions and result keys of each issue's landings, oldest first.
+        states: the fold of its journal.
+        count: landings on the history, of all issues together.
+        accepted: issue -> (landing commit, spec keys) that a person accepted.
+    """
+
+    milestone: Milestone
+    branch: str
+    base: str
+    tip: str
+    exists: bool
+    landings: dict[str, Landing] = field(default_factory=dict)
+    history: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    states: dict[str, IssueState] = field(default_factory=dict)
+    count: int = 0
+    accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+
+    def add(self, landing: Landing) -> None:
+        """Take a new landing in."""
+        issue = landing.trailers.issue
+        self.count += 1
+        self.landings[issue] = landing
+        self.history.setdefault(issue, []).append((landing.position, landing.trailers.result_key))
+
+    def result_before(self, issue: str, position: int) -> str:
+        """Result key that an issue had before a position of the history; empty when it had not landed."""
+        known = self.history.get(issue, [])
+        place = bisect_left(known, (position, ""))
+        return known[place - 1][1] if place else ""
+
+
+class Observer:
+    """Facts and decisions of every declared issue; decisions are kept until something they rest on changes."""
+
+    def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
+        self.compiled = compiled
+        self.views = views
+        self.tools = ToolVersions(compiled.project.cache)
+        self._decisions: dict[str, Decision] = {}
+        self._specs: dict[str, str] = {}
+        self._proofs: dict[str, Proofs] = {}
+        self._held: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    def decision(self, ref: str) -> Decision:
+        """Status and next step of an issue."""
+        with self._lock:
+            self._held_by(self._node(ref).milestone)
+            waiting = [ref]
+            while waiting:
+                current = waiting[-1]
+                missing = [need for need in self._node(current).needs if need not in self._decisions]
+                if missing and current not in self._decisions:
+                    waiting.extend(missing)
+                    continue
+                waiting.pop()
+                if current not in self._decisions:
+                    self._decisions[current] = decide(self.facts(current))
+            return self._decisions[ref]
+
+    def changed(self, ref: str) -> None:
+        """Something about this issue changed; decisions that rest on it are made anew when asked for."""
+        with self._lock:
+            waiting = [ref]
+            while waiting:
+                current = waiting.pop()
+                if self._decisions.pop(current, None) is not None or current == ref:
+                    waiting.extend(self.compiled.plan.dependents.get(current, ()))
+            changed = self._node(ref).milestone
+            for name, view in self.views.items():
+                if changed in view.milestone.needs:
+                    self._held.pop(name, None)
+
+    def apply(self, milestone: str, event: Event) -> None:
+        """Take an event into the fold."""
+        with self._lock:
+            fold([event], self.views[milestone].states)
+            if event.key:
+                self.changed(f"{milestone}/{event.key}")
+
+    def spec(self, ref: str) -> dict[str, Any]:
+        """The canonical spec that is declared now."""
+        node = self._node(ref)
+        return canonical_spec(node.issue, spec_text(self.compiled.loaded, node.milestone, node.issue))
+
+    def spec_key(self, ref: str) -> str:
+        """Key of the canonical spec."""
+        key = self._specs.get(ref)
+        if key is None:
+            key = self._specs[ref] = spec_key(self.spec(ref))
+        return key
+
+    def proofs(self, ref: str) -> Proofs:
+        """What proves the issue."""
+        proofs = self._proofs.get(ref)
+        if proofs is None:
+            proofs = proofs_of(self._node(ref).issue, self.compiled.policy, self.tools.version)
+            self._proofs[ref] = proofs
+        return proofs
+
+    def facts(self, ref: str) -> Facts:
+        """Everything `decide` looks at; decisions of what it needs are made first."""
+        node = self._node(ref)
+        view = self.views[node.milestone]
+        state = view.states.get(node.issue.id) or IssueState()
+        landing = view.landings.get(node.issue.id)
+        commit, keys = view.accepted.get(node.issue.id, ("", frozenset()))
+        accepted = keys if landing is not None and landing.commit == commit else frozenset()
+        return Facts(
+            ref=ref,
+            spec_key=self.spec_key(ref),
+            check_key=self.proofs(ref).key,
+            needs=tuple(self._need(need) for need in node.needs),
+            held_by=self._held_by(node.milestone),
+            landing=landing,
+            accepted=accepted,
+            proof=self._proof(node, view, state, landing),
+            state=state,
+            attempts=self.compiled.policy.limits.attempts,
+        )
+
+    def running(self, ref: str) -> Attempt | None:
+        """The attempt that was started and has not ended, if any."""
+        node = self._node(ref)
+        state = self.views[node.milestone].states.get(node.issue.id)
+        last = state.attempts.get(state.last()) if state else None
+        return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def _node(self, ref: str) -> Node:
+        return self.compiled.plan.nodes[ref]
+
+    def _need(self, ref: str) -> Need:
+        node = self._node(ref)
+        landing = self.views[node.milestone].landings.get(node.issue.id)
+        decided = self._decisions.get(ref)
+        status = decided.status if decided is not None else self.decision(ref).status
+        return Need(ref, status, landing.trailers.result_key if landing else "")
+
+    def _held_by(self, milestone: str) -> str:
+        held = self._held.get(milestone)
+        if held is None:
+            held = self._held[milestone] = self._incomplete(self.views[milestone].milestone)
+        return held
+
+    def _incomplete(self, milestone: Milestone) -> str:
+        for name in milestone.needs:
+            issues = self.views[name].milestone.issues
+            landed = sum(self.decision(f"{name}/{issue.id}").status is Status.LANDED for issue in issues)
+            if landed < len(issues):
+                return f"milestone {name} is not complete ({landed} of {len(issues)} landed); doit milestone:{name}"
+        return ""
+
+    def _proof(self, node: Node, view: MilestoneView, state: IssueState, landing: Landing | None) -> Proof | None:
+        """The latest proof: the journal's, or the one that the order of landings in git amounts to."""
+        if landing is None:
+            return None
+        known = state.proof
+        if known is not None and known.revision == landing.trailers.revision:
+            return known
+        needs = {
+            need: view.result_before(self._node(need).issue.id, landing.position)
+            for need in node.needs
+            if self._node(need).milestone == node.milestone
+        }
+        return Proof(landing.trailers.check_key, needs, landing.trailers.revision)
+
+
+def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
+    """Gather everything from disk and git; takes no lock.
+
+    Raises:
+        DeclarationError: a base branch does not exist.
+        RepositoryError: the repository has no commits.
+        StateBrokenError: a journal is corrupt.
+    """
+    project = compiled.project
+    names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
+    tips = refs.tips(names)
+    accepted = _by_milestone(refs.kept(ACCEPTED))
+    attempts = _by_milestone(refs.kept(ATTEMPTS))
+    views: dict[str, MilestoneView] = {}
+    bases: dict[str, tuple[str, str]] = {}
+    for name, milestone in compiled.loaded.milestones.items():
+        branch = f"refs/heads/{milestone.branch}"
+        wanted = milestone.base or ""
+        if wanted not in bases:
+            base = base_branch(milestone, refs)
+            bases[wanted] = (base, refs.tip(base) or "")
+        base, base_tip = bases[wanted]
+        view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips)
+        for landing in read_landings(project.state(name), refs, view.tip, name):
+            view.add(landing)
+        if states:
+            view.states = fold(journal.read(project.state(name)))
+        with_git_attempts(view.states, (_attempt(kept) for kept in attempts.get(name, ())))
+        for kept in accepted.get(name, ()):
+            keys = frozenset(kept.trailers.get("Spec-Key", "").split())
+            view.accepted[kept.ref.rsplit("/", 1)[-1]] = (kept.trailers.get("Landing", ""), keys)
+        views[name] = view
+    return Observer(compiled, views)
+
+
+def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
+    found: dict[str, list[Kept]] = {}
+    for item in kept:
+        if item.ref.startswith(f"{ATTEMPTS}/"):
+            found.setdefault(item.ref.split("/")[2], []).append(item)
+        else:
+            found.setdefault(item.ref.split("/")[3], []).append(item)
+    return found
+
+
+def _attempt(kept: Kept) -> tuple[str, Attempt]:
+    """An attempt as far as its ref and its commit's trailers tell."""
+    _, _, _, issue, number = kept.ref.split("/")
+    trailers = kept.trailers
+    outcome = trailers.get("Outcome", "")
+    return issue, Attempt(
+        number=int(number),
+        revision=int(trailers.get("Revision", "1")),
+        spec_key=trailers.get("Spec-Key", ""),
+        state=AttemptState.FAILED if outcome else AttemptState.BUILT,
+        commit=kept.commit,
+        result_key=trailers.get("Result-Key", ""),
+        kind=outcome,
+        reason=trailers.get("Reason", ""),
+        print=trailers.get("Failure", ""),
+    )
+
+
+def spec_archive(compiled: Compiled, milestone: str, key: str) -> dict[str, Any] | None:
+    """A canonical spec as it was kept when it was worked on, or None."""
+    found = read_json(compiled.project.state(milestone) / "specs" / f"{key.removeprefix('sha256:')}.json")
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,202 @@
+"""A repository as the executor sees it: where things are, what is declared, and in which order it would run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.adapters.repository import Repository, find_repository
+from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
+
+if TYPE_CHECKING:
+    from executor.adapters.declarations import Loaded
+    from executor.adapters.refs import Refs
+    from executor.core.declaration import Milestone
+    from executor.core.plan import Plan
+    from executor.core.policy import Policy
+
+__all__ = [
+    "Compiled",
+    "Project",
+    "base_branch",
+    "compile_project",
+    "has_milestones",
+    "open_project",
+    "prepare_cache",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Places of one repository. `root` holds milestones/, rules/ and .cache/."""
+
+    root: Path
+    repository: Repository
+
+    @property
+    def cache(self) -> Path:
+        """`.cache/`: may be deleted at any time."""
+        return self.root / ".cache"
+
+    @property
+    def milestones(self) -> Path:
+        """`milestones/`."""
+        return self.root / "milestones"
+
+    @property
+    def rules(self) -> Path:
+        """`rules/`: what the user overrides."""
+        return self.root / "rules"
+
+    def state(self, milestone: str) -> Path:
+        """Folder of a milestone's lock, journal, receipts and logs."""
+        return self.cache / milestone
+
+    def receipt(self, milestone: str, issue: str) -> Path:
+        """The file that says that an issue has landed; the doit target, rebuilt from git when missing."""
+        return self.state(milestone) / "receipts" / f"{issue}.json"
+
+    def logs(self, milestone: str, issue: str, attempt: int) -> Path:
+        """Folder of an attempt's brief and output."""
+        return self.state(milestone) / "logs" / issue / str(attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything that is declared, without a fault: milestones, rules, plan."""
+
+    project: Project
+    loaded: Loaded
+    policy: Policy
+    plan: Plan
+
+    def milestone(self, name: str) -> Milestone:
+        """A declared milestone.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        try:
+            return self.loaded.milestones[name]
+        except KeyError:
+            known = ", ".join(self.loaded.milestones) or "none"
+            raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}') from None
+
+    def ref(self, name: str) -> str:
+        """The qualified id that a user meant.
+
+        Raises:
+            UsageError: there is no such issue.
+        """
+        if name in self.plan.nodes:
+            return name
+        milestone, slash, _ = name.partition("/")
+        if not slash:
+            raise UsageError(f'"{name}" is not an issue; write MILESTONE/ISSUE, for example m4/4.1')
+        known = [ref for ref, node in self.plan.nodes.items() if node.milestone == self.milestone(milestone).id]
+        from executor.core.hints import did_you_mean
+
+        raise UsageError(f'unknown issue "{name}"{did_you_mean(name, known)}')
+
+
+def open_project(start: Path | None = None) -> Project:
+    """The project in a folder (default: the current one).
+
+    Raises:
+        RepositoryError: not a git repository, or a bare one.
+    """
+    root = (start or Path.cwd()).resolve()
+    return Project(root, find_repository(root))
+
+
+def has_milestones(root: Path) -> bool:
+    """Whether there is anything for the executor in this folder."""
+    folder = root / "milestones"
+    return folder.is_dir() and any(folder.glob("*.toml"))
+
+
+def prepare_cache(project: Project) -> None:
+    """Make `.cache/`, ignored by git through a file of its own.
+
+    Raises:
+        StateBrokenError: it cannot be written.
+    """
+    try:
+        project.cache.mkdir(parents=True, exist_ok=True)
+        ignore = project.cache / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="ascii")
+        probe = project.cache / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StateBrokenError(
+            f"{project.cache} cannot be written ({error.strerror}); make it a writable folder, or remove it: "
+            "it is only a cache"
+        ) from error
+
+
+def compile_project(project: Project) -> Compiled:
+    """Read declarations and rules and compile them.
+
+    Raises:
+        DeclarationError: with every fault of every file.
+    """
+    from executor.adapters.declarations import load
+    from executor.adapters.rules import load_policy
+    from executor.core.plan import compile_plan
+    from executor.core.policy import policy_faults
+
+    faults: list[Fault] = []
+    policy: Policy | None = None
+    loaded: Loaded | None = None
+    try:
+        policy = load_policy(project.rules)
+    except DeclarationError as error:
+        faults += error.faults
+    try:
+        loaded = load(project.milestones)
+    except DeclarationError as error:
+        faults += error.faults
+    if loaded is not None and policy is not None:
+        faults += policy_faults(loaded.milestones, loaded.files, policy)
+    plan = None
+    if loaded is not None:
+        try:
+            plan = compile_plan(loaded.milestones, loaded.files)
+        except DeclarationError as error:
+            faults += error.faults
+    if faults or policy is None or loaded is None or plan is None:
+        raise DeclarationError(faults)
+    return Compiled(project, loaded, policy, plan)
+
+
+def base_branch(milestone: Milestone, refs: Refs) -> str:
+    """Full name of the branch that a milestone starts from and is released to.
+
+    Raises:
+        RepositoryError: the repository has no commits, or the branch does not exist.
+    """
+    wanted = [milestone.base] if milestone.base else ["main", "master"]
+    for name in wanted:
+        if refs.tip(f"refs/heads/{name}"):
+            return f"refs/heads/{name}"
+    branches = refs.branches()
+    if not branches and refs.tip("HEAD") is None:
+        raise RepositoryError(
+            f"the repository has no commits, but milestone {milestone.id} starts from branch "
+            f'"{wanted[0]}"; commit something first'
+        )
+    known = ", ".join(branches) or "none"
+    raise DeclarationError(
+        [
+            Fault(
+                f"milestones/{milestone.id}.toml",
+                "milestone.base",
+                f'branch "{wanted[0]}" does not exist; branches here: {known}; create it or declare another base',
+            )
+        ]
+    )
+
+

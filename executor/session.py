@@ -1,0 +1,341 @@
+"""A session: the milestones that this process runs, each with its lock, journal, branch, workspaces and children.
+
+One session per process; it is opened before the first task runs and closed after the last. Nothing in it decides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from executor.adapters.checkouts import Checkouts
+from executor.adapters.files import write_atomic, write_json
+from executor.adapters.identity import identity_of
+from executor.adapters.journal import Journal
+from executor.adapters.processes import Supervisor
+from executor.adapters.refs import Move, Refs
+from executor.adapters.store import Store
+from executor.adapters.verdicts import Verdicts
+from executor.adapters.workspaces import Pool
+from executor.core.decide import Decision, Facts
+from executor.core.state import AttemptState
+from executor.errors import BusyError, ExecutorError
+from executor.observe import observe
+from executor.project import prepare_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.core.declaration import Issue, Milestone
+    from executor.core.event import Event
+    from executor.core.message import Landing
+    from executor.core.policy import Policy
+    from executor.observe import MilestoneView, Observer
+    from executor.project import Compiled, Project
+
+__all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+
+
+class Session:
+    """What is shared by the milestones that one process runs. Use as a context manager."""
+
+    def __init__(self, compiled: Compiled, run_id: str | None = None) -> None:
+        self.compiled = compiled
+        self.project: Project = compiled.project
+        self.policy: Policy = compiled.policy
+        prepare_cache(self.project)
+        self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+        self.identity = identity_of(self.project.repository)
+        self.store = Store(self.project.repository, self.project.cache / "_store")
+        self.refs = Refs(self.project.repository, self.identity)
+        self.verdicts = Verdicts(self.project.cache / "_verdicts")
+        self.checkouts = Checkouts(self.project.repository)
+        self.stopping = threading.Event()
+        self._runs: dict[str, MilestoneRun] = {}
+        self._observer: Observer | None = None
+
+    @property
+    def observer(self) -> Observer:
+        """Facts and decisions; gathered at first use, after the locks are held."""
+        if self._observer is None:
+            self._observer = observe(self.compiled, self.refs)
+        return self._observer
+
+    def enter(self, milestones: list[str]) -> None:
+        """Take the locks of these milestones and recover what a dead run left.
+
+        Raises:
+            BusyError: another run holds one of them; says who, since when.
+            StateBrokenError: a journal cannot be used.
+        """
+        for name in milestones:
+            self._runs[name] = MilestoneRun(self, name)
+        for run in self._runs.values():
+            run.recover()
+
+    def run_of(self, milestone: str) -> MilestoneRun:
+        """The run of a milestone entered before."""
+        return self._runs[milestone]
+
+    def runs(self) -> list[MilestoneRun]:
+        """Every run entered."""
+        return list(self._runs.values())
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Start nothing more and end the children, softly or at once; safe to call from a signal handler."""
+        self.stopping.set()
+        for run in self._runs.values():
+            run.stop(kill=kill)
+
+    def close(self) -> None:
+        """Give everything back."""
+        for run in self._runs.values():
+            run.close()
+        self._runs.clear()
+        self.store.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MilestoneRun:
+    """One milestone being run by this process; the only writer of its journal, branch and receipts."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.folder: Path = session.project.state(name)
+        self._lock = hold(session.project, name, session.run_id)
+        self.journal = Journal.open(self.folder, run=session.run_id, now=now)
+        self.landing_lock = threading.Lock()
+        self.resources = _Resources()
+        self._branch_lock = threading.Lock()
+        self._supervisor: Supervisor | None = None
+        self._supervisor_lock = threading.Lock()
+        self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
+        self.messages: list[str] = list(self.journal.warnings)
+        self.excludes = self._excludes()
+
+    @property
+    def milestone(self) -> Milestone:
+        """Its declaration."""
+        return self.session.compiled.loaded.milestones[self.name]
+
+    @property
+    def view(self) -> MilestoneView:
+        """What is known of it."""
+        return self.session.observer.views[self.name]
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The parent of every child process; started with the first one, after those of a dead run are gone."""
+        with self._supervisor_lock:
+            if self._supervisor is None:
+                self._supervisor = Supervisor(self.folder / "children.lock")
+                self._supervisor.__enter__()
+            return self._supervisor
+
+    def issue(self, ref: str) -> Issue:
+        """An issue's declaration."""
+        return self.session.compiled.plan.nodes[ref].issue
+
+    def facts(self, ref: str) -> Facts:
+        """Facts of an issue now."""
+        return self.session.observer.facts(ref)
+
+    def decision(self, ref: str) -> Decision:
+        """Decision on an issue now."""
+        return self.session.observer.decision(ref)
+
+    def record(self, kind: str, issue: str = "", **data: Any) -> Event:
+        """Append to the journal, durably, then take it into the fold."""
+        event = self.journal.append(kind, issue, **data)
+        self.session.observer.apply(self.name, event)
+        return event
+
+    def ensure_branch(self) -> str:
+        """The tip of the milestone branch, which is created from the base when it is missing."""
+        with self._branch_lock:
+            view = self.view
+            if not view.exists:
+                self.record("branch-intended", branch=view.branch, base=view.tip)
+                if not self.session.refs.move([Move(view.branch, None, view.tip)], f"milestone {self.name}: start"):
+                    raise ExecutorError(
+                        f"branch {self.milestone.branch} appeared while this run was starting; run again to use it"
+                    )
+                view.exists = True
+                self.record("branch-created", branch=view.branch, base=view.tip)
+            return view.tip
+
+    def refresh_tip(self) -> str:
+        """Look where the branch is now, for when somebody else has moved it; landings found on the way count."""
+        view = self.view
+        tip = self.session.refs.tip(view.branch)
+        if tip is None:
+            raise ExecutorError(f"branch {self.milestone.branch} was deleted during the run; nothing more is landed on it")
+        if tip != view.tip:
+            fresh = self.session.refs.landings(tip, self.name, since=view.tip)
+            self.record("branch-moved", old=view.tip, new=tip)
+            view.tip = tip
+            for landing in fresh:
+                self.take(landing)
+        return tip
+
+    def take(self, landing: Landing) -> None:
+        """A new landing on the branch: from now on it is what has landed."""
+        self.view.add(landing)
+        self.session.observer.changed(f"{self.name}/{landing.trailers.issue}")
+
+    def write_receipt(self, landing: Landing) -> None:
+        """The doit target of a landed issue."""
+        write_receipt(self.session.project, landing)
+
+    def keep_spec(self, ref: str) -> None:
+        """Keep the text that is being built, so that a later change can be shown line by line."""
+        path = self.folder / "specs" / f"{self.session.observer.spec_key(ref).removeprefix('sha256:')}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, self.session.observer.spec(ref), durable=False)
+
+    def recover(self) -> None:
+        """What a dead run left: attempts without an end are interrupted, landed work gets its receipts."""
+        for issue, state in list(self.view.states.items()):
+            for attempt in list(state.attempts.values()):
+                if attempt.state is AttemptState.STARTED:
+                    self.record("attempt-interrupted", issue, attempt=attempt.number)
+                landing = self.view.landings.get(issue)
+                if attempt.state is AttemptState.BUILT and landing is not None and landing.commit == attempt.landing:
+                    self.record_landed(landing, attempt.number)
+        self.session.checkouts.catch_up(self.view.branch, self.view.tip)
+
+    def record_landed(self, landing: Landing, attempt: int) -> None:
+        """Journal a landing, with what it was proved against."""
+        issue = landing.trailers.issue
+        facts = self.facts(f"{self.name}/{issue}")
+        self.record(
+            "landed",
+            issue,
+            attempt=attempt,
+            commit=landing.commit,
+            revision=landing.trailers.revision,
+            result_key=landing.trailers.result_key,
+            check_key=landing.trailers.check_key,
+            needs={need.ref: need.result_key for need in facts.needs},
+        )
+
+    def ensure_receipts(self, issues: list[str]) -> None:
+        """Write the receipts of these issues, as far as they have landed."""
+        for issue in issues:
+            landing = self.view.landings.get(issue)
+            if landing is not None and not self.session.project.receipt(self.name, issue).exists():
+                self.write_receipt(landing)
+
+    def stop(self, *, kill: bool) -> None:
+        """End the children."""
+        if self._supervisor is not None:
+            if kill:
+                self._supervisor.kill()
+            else:
+                self._supervisor.stop()
+
+    def close(self) -> None:
+        """Give lock, journal, slots and children back."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        self.pool.close()
+        self.journal.close()
+        (self.folder / "holder.json").unlink(missing_ok=True)
+        self._lock.release()
+
+    def _excludes(self) -> Path:
+        """Ignore rules of the executor and of the user's own exclude file, as one file."""
+        path = self.folder / "excludes"
+        own = self.session.project.repository.common_dir / "info" / "exclude"
+        text = own.read_bytes() if own.is_file() else b""
+        path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in self.session.policy.limits.ignore).encode())
+        return path
+
+
+def write_receipt(project: Project, landing: Landing) -> None:
+    """Write the receipt of a landing; the same landing gives the same bytes."""
+    trailers = landing.trailers
+    receipt = {
+        "milestone": trailers.milestone,
+        "issue": trailers.issue,
+        "commit": landing.commit,
+        "revision": trailers.revision,
+        "spec_key": trailers.spec_key,
+        "result_key": trailers.result_key,
+        "check_key": trailers.check_key,
+    }
+    path = project.receipt(trailers.milestone, trailers.issue)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode()
+    if not path.exists() or path.read_bytes() != data:
+        write_atomic(path, data)
+
+
+class _Resources:
+    """Named resources that running issues do not share."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._busy: set[str] = set()
+
+    def acquire(self, names: tuple[str, ...]) -> None:
+        """Wait until all of them are free and take them together."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy.isdisjoint(names))
+            self._busy.update(names)
+
+    def release(self, names: tuple[str, ...]) -> None:
+        """Give them back."""
+        with self._changed:
+            self._busy.difference_update(names)
+            self._changed.notify_all()
+
+
+def hold(project: Project, milestone: str, run_id: str) -> FileLock:
+    """Take the lock of a milestone, at once or not at all.
+
+    Raises:
+        BusyError: somebody has it; says who, since when.
+    """
+    folder = project.state(milestone)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+    holder = folder / "holder.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"milestone {milestone} is already being run{_who(holder)}; nothing was done here") from None
+    write_json(
+        holder, {"pid": os.getpid(), "host": platform.node(), "since": now(), "run": run_id}, durable=False
+    )
+    return lock
+
+
+def _who(holder: Path) -> str:
+    from executor.adapters.files import read_json
+
+    for _ in range(5):
+        told = read_json(holder)
+        if isinstance(told, dict):
+            return f" by process {told.get('pid')} on {told.get('host')} since {told.get('since')}"
+        time.sleep(0.02)
+    return ""
+
+
+def now() -> str:
+    """The present moment as ISO-8601 UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,146 @@
+"""Real repositories and the real command line, for the tests of features."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DODO = "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n"
+CONFIG = """[tool.doit.plugins.command]
+run = "executor.commands.run:Run"
+list = "executor.commands.list:List"
+"""
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+    def check(self, code: int = 0) -> Result:
+        """The same, after making sure of the exit code."""
+        assert self.code == code, f"exit {self.code}, expected {code}\n{self.out}\n{self.err}"
+        return self
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Repo:
+    """A git repository with milestones in a temporary folder."""
+
+    def __init__(self, path: Path, *, branch: str = "main", commit: bool = True) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.git("init", "-q", "-b", branch)
+        self.git("config", "user.name", "Tester")
+        self.git("config", "user.email", "tester@example.org")
+        self.write("dodo.py", DODO)
+        self.write("pyproject.toml", CONFIG)
+        self.write(".gitignore", ".cache/\n__pycache__/\n")
+        if commit:
+            self.commit("start")
+
+    def write(self, name: str, text: str) -> Path:
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        return target
+
+    def git(self, *arguments: str, check: bool = True) -> str:
+        done = subprocess.run(["git", *arguments], cwd=self.path, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"git {arguments}: {done.stderr}"
+        return done.stdout.strip()
+
+    def commit(self, message: str) -> str:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def milestone(self, name: str, body: str) -> Path:
+        """Write milestones/<name>.toml; `body` follows a [milestone] table with id and title."""
+        return self.write(f"milestones/{name}.toml", f'[milestone]\nid = "{name}"\ntitle = "Test {name}"\n{body}')
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def doit(self, *arguments: str, timeout: float = 120) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "doit", *arguments],
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "doit", *arguments],
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+        )
+
+    def statuses(self, milestone: str | None = None) -> dict[str, str]:
+        found = self.doit("status", "--json").check().json["milestones"]
+        return {
+            f"{item['id']}/{issue['id']}": issue["status"]
+            for item in found
+            for issue in item["issues"]
+            if milestone in {None, item["id"]}
+        }
+
+    def landed(self, branch: str) -> list[str]:
+        """Issues landed on a branch, oldest first, with their revision: `a@1`."""
+        form = "%(trailers:key=Issue,valueonly,separator=)@%(trailers:key=Revision,valueonly,separator=)"
+        lines = self.git("log", "--first-parent", "--reverse", f"--format={form}", branch).splitlines()
+        return [line for line in lines if line != "@"]
+
+    def attempts(self) -> list[str]:
+        return self.git("for-each-ref", "--format=%(refname)", "refs/attempts/").splitlines()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything of the user's that a run must leave alone."""
+        return {
+            "head": self.git("symbolic-ref", "-q", "HEAD", check=False) or self.git("rev-parse", "-q", "HEAD", check=False),
+            "status": self.git("status", "--porcelain", "--untracked-files=all"),
+            "index": self.git("ls-files", "-s"),
+            "config": (self.path / ".git" / "config").read_text() if (self.path / ".git").is_dir() else "",
+            "stash": self.git("stash", "list"),
+        }
+
+
+def issue(name: str, run: str = "", **extra: Any) -> str:
+    """TOML of one issue done by the script agent."""
+    fields: dict[str, Any] = {"id": name, "title": f"Issue {name}", "body": f"Do {name}.", **extra}
+    lines = ["", "[[issue]]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
+    if run:
+        lines += ['agent = "script"', f"with = {{ run = {json.dumps(run)} }}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)
