@@ -127,7 +127,7 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         "attempt-failed",
         issue.id,
         attempt=number,
-        kind=failure.kind,
+        failure=failure.kind,
         reason=failure.reason[:2000],
         detail=most_useful(failure.detail, 6000),
         print=failure.print(),

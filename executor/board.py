@@ -49,7 +49,7 @@ class Board:
         found = _read(self.project.cache / "_board" / "all.json")
         if found is None or found.get("key") != self.key:
             return _build(self.project)[1]
-        return list(found["rows"])
+        return _running(self.project, list(found["rows"]))
 
     def milestone(self, name: str) -> dict[str, Any] | None:
         """One milestone's counts."""

@@ -200,7 +200,7 @@ def _failed(state: IssueState, event: Event) -> None:
         state,
         event,
         state=AttemptState.FAILED,
-        kind=data["kind"],
+        kind=data["failure"],
         reason=data["reason"],
         detail=data.get("detail", ""),
         print=data.get("print", ""),
