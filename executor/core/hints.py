@@ -1,3 +1,180 @@
-import difflib
-def did_you_mean(name, known):
-    m=difflib.get_close_matches(name,known,1); return f'; did you mean "{m[0]}"?' if m else ""
+"""Words for faults: what was found, what was expected, what was probably meant. Texts only; nothing is decided here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Known", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
+
+_LONGEST = 60
+_SEARCHES = 20
+_SHOWN = 10
+_SHORTEST_PREFIX = 3
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LOOKALIKES = str.maketrans("oil_ ", "011--")
+_EXPECTED = {
+    "string_type": "text",
+    "tuple_type": 'a list, for example ["a", "b"]',
+    "list_type": 'a list, for example ["a", "b"]',
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+}
+
+
+class Known:
+    """Names that exist, to be asked about names that do not; made for many questions about many names.
+
+    The first questions search all names for a near miss, later ones look-alikes only: ten thousand wrong names are one
+    mistake made ten thousand times.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(dict.fromkeys(names))
+        self._folded: dict[str, str] = {}
+        for name in self.names:
+            self._folded.setdefault(_folded(name), name)
+        self._searches = _SEARCHES
+
+    def nearest(self, name: str) -> str | None:
+        """The one name that was probably meant: a look-alike (``4.O``, ``4.0``), a beginning, or a slip of the keys."""
+        alike = self._folded.get(_folded(name))
+        if alike is not None:
+            return alike
+        if self._searches == 0:
+            return None
+        self._searches -= 1
+        begun = [known for known in self.names if known.startswith(name)] if len(name) >= _SHORTEST_PREFIX else []
+        return begun[0] if len(begun) == 1 else _closest(name, self.names)
+
+    def hint(self, name: str) -> str:
+        """End of a message: ``; did you mean "4.0"?``, or empty when nothing is near."""
+        near = self.nearest(name)
+        return "" if near is None else f"; did you mean {quoted(near)}?"
+
+    def advice(self, name: str, kind: str) -> str:
+        """The same, or what there is: ``; known agents: patch, script``."""
+        return self.hint(name) or f"; known {kind}: {listed(self.names)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """End of a message: ``; did you mean "4.0"?``, or empty when nothing that is known is near."""
+    return Known(known).hint(name)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names for a message, and how many more there are; ``none`` for none."""
+    more = len(names) - _SHOWN
+    shown = ", ".join(_printable(name) for name in names[:_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown or "none"
+
+
+def quoted(text: str) -> str:
+    """Text in double quotes, on one line, shortened, with everything that cannot be seen written as an escape."""
+    short = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return _printable(json.dumps(short, ensure_ascii=False))
+
+
+def found(value: object) -> str:
+    """What stands there instead, as it reads in a sentence after "found"."""
+    match value:
+        case str():
+            return quoted(value)
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {str(value)[:_LONGEST]}" if abs(value) < 10**_LONGEST else "a huge number"
+        case list() | tuple():
+            return "a list" if value else "an empty list"
+        case dict():
+            return "a table"
+        case None:
+            return "nothing"
+        case _:
+            return f"{_printable(str(value)[:_LONGEST])}, a date or time"
+
+
+def dotted(parts: Iterable[str | int]) -> str:
+    """A place in a file as in the contract: ``issue[2].needs``; keys that are not bare are quoted."""
+    out = ""
+    for part in parts:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        else:
+            out += ("." if out else "") + (part if _BARE.fullmatch(part) else quoted(part))
+    return out
+
+
+def expected(error: Mapping[str, Any], known: Sequence[str] = ()) -> str:
+    """A validation error of pydantic's as a sentence of ours.
+
+    Args:
+        error: one element of ``ValidationError.errors()``.
+        known: keys that could have stood there, for errors about unknown keys.
+    """
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    match kind:
+        case "missing":
+            return "is missing, but required"
+        case "extra_forbidden":
+            name = str(error["loc"][-1])
+            return f"unknown key {quoted(name)}{Known(known).hint(name) or f'; known keys: {', '.join(known)}'}"
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            return f"expected {context['expected'].replace(chr(39), chr(34))}, found {found(value)}"
+        case "greater_than" | "greater_than_equal" | "less_than_equal":
+            word = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than_equal": "at most"}[kind]
+            return f"expected a number {word} {next(iter(context.values())):g}, found {found(value)}"
+        case _:
+            wanted = _EXPECTED.get(kind)
+            return f"expected {wanted}, found {found(value)}" if wanted else f"{error['msg']}, found {found(value)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+def _folded(name: str) -> str:
+    return name.casefold().translate(_LOOKALIKES)
+
+
+def _closest(name: str, names: Iterable[str]) -> str | None:
+    """The name with the fewest slips, if they are few for its length and no other name has as few."""
+    limit = (len(name) >= 3) + (len(name) >= 6) + (len(name) >= 10)  # noqa: PLR2004  (3, 6, 10 letters: 1, 2, 3 slips)
+    best: list[str] = []
+    for known in names:
+        if abs(len(known) - len(name)) > limit:
+            continue
+        slips = _slips(name.casefold(), known.casefold())
+        if slips < limit or (slips == limit and not best):
+            best = [*best, known] if slips == limit else [known]
+            limit = slips
+        elif slips == limit:
+            best.append(known)
+    return best[0] if len(best) == 1 and limit else None
+
+
+def _slips(left: str, right: str) -> int:
+    """Fewest insertions, deletions, replacements and swaps of neighbours between two texts (optimal string alignment)."""
+    while left and right and left[-1] == right[-1]:
+        left, right = left[:-1], right[:-1]
+    while left and right and left[0] == right[0]:
+        left, right = left[1:], right[1:]
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, char in enumerate(left, 1):
+        earlier, before, row = before, row, [i]
+        for j, other in enumerate(right, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (char != other))
+            if i > 1 and j > 1 and char == right[j - 2] and left[i - 2] == other:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,275 @@
+"""What goes wrong has one clear message and its exit code, and leaves everything else untouched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import CONFIG, DODO, Repo, issue
+
+BRANCH = "milestone/m1-test-m1"
+GOOD = issue("good", "echo good > good")
+
+
+def test_a_failing_check_fails_its_issue_and_the_others_land(repo: Repo) -> None:
+    bad = issue("bad", "echo $EXECUTOR_ATTEMPT > bad", accept=[{"run": "echo not good enough; exit 3"}])
+    repo.milestone("m1", bad + issue("after", "echo", needs=["bad"]) + GOOD)
+    before = repo.snapshot()
+
+    result = repo.doit("milestone:m1").check(1)
+
+    assert repo.statuses() == {"m1/bad": "failed", "m1/after": "blocked", "m1/good": "landed"}
+    assert "3 of 3 attempts failed: echo not good enough; exit 3: exit 3" in result.out
+    assert "doit retry m1/bad" in result.out
+    assert repo.attempts() == [f"refs/attempts/m1/bad/{number}" for number in (1, 2, 3)]
+    assert repo.snapshot() == before
+    assert "not good enough" in repo.doit("log", "m1/bad").check().out
+    tip = repo.git("rev-parse", BRANCH)
+    repo.doit("milestone:m1").check(1)
+    assert repo.git("rev-parse", BRANCH) == tip
+    assert len(repo.attempts()) == 3
+    shutil.rmtree(repo.path / ".cache")
+    repo.doit("milestone:m1").check(1)
+    assert len(repo.attempts()) == 3
+
+
+def test_the_same_failure_twice_stops_early_and_retry_gives_new_attempts(repo: Repo, tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    repo.milestone("m1", issue("a", "echo same > a", accept=[{"run": f"test -e {allowed}"}]))
+    assert "failed the same way twice" in repo.doit("milestone:m1").check(1).out
+    assert len(repo.attempts()) == 2
+    assert "m1/a is failed" not in repo.doit("retry", "m1/a", "--reason", "fixed").check().out
+    assert repo.statuses() == {"m1/a": "pending"}
+    allowed.touch()
+    repo.doit("milestone:m1").check()
+    assert repo.landed(BRANCH) == ["a@1"]
+    assert "there is nothing to retry" in repo.doit("retry", "m1/a").check(3).err
+
+
+def test_an_agent_that_changes_nothing_has_failed(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo I am done") + GOOD)
+    out = repo.doit("milestone:m1").check(1).out
+    assert "the agent ended without an error but changed nothing" in out
+    assert repo.landed(BRANCH) == ["good@1"]
+
+
+def test_an_agent_that_ends_with_an_error_has_failed_whatever_it_wrote(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo x > x; echo cannot; exit 7") + GOOD)
+    out = repo.doit("milestone:m1").check(1).out
+    assert "agent script: exit 7" in out
+    assert repo.landed(BRANCH) == ["good@1"]
+
+
+def test_a_patch_that_does_not_apply_says_so(repo: Repo) -> None:
+    repo.write("milestones/m1/a.patch", "--- a/none.txt\n+++ b/none.txt\n@@ -1 +1 @@\n-old\n+new\n")
+    repo.milestone("m1", issue("a", agent="patch", **{"with": {"file": "m1/a.patch"}}) + GOOD)
+    out = repo.doit("milestone:m1").check(1).out
+    assert "the patch milestones/m1/a.patch does not apply: error: none.txt: does not exist in index" in out
+    assert repo.landed(BRANCH) == ["good@1"]
+
+
+def test_a_merge_conflict_between_parallel_issues_skips_the_later_one(repo: Repo) -> None:
+    repo.milestone(
+        "m1",
+        issue("one", "sleep 1; echo one > same.txt") + issue("two", "sleep 2; echo two > same.txt") + issue("three", "echo 3 > 3"),
+    )
+    result = repo.doit("milestone:m1", "-n", "3").check(1)
+    assert "merge-conflict: conflict in same.txt with what" in result.out
+    assert repo.statuses() == {"m1/one": "landed", "m1/two": "skipped", "m1/three": "landed"}
+    assert repo.attempts() == ["refs/attempts/m1/two/1"]
+    assert repo.git("show", "refs/attempts/m1/two/1:same.txt") == "two"
+    repo.doit("retry", "m1/two").check()
+    repo.doit("milestone:m1").check()
+    assert repo.git("show", f"{BRANCH}:same.txt") == "two"
+
+
+def test_all_faults_of_all_files_are_printed_at_once_and_nothing_is_done(repo: Repo) -> None:
+    repo.milestone(
+        "m1",
+        issue("a", "echo", needs=["b"])
+        + issue("b", "echo", needs=["a"])
+        + issue("c", "echo", needs=["4.O"], priorty="P0")
+        + issue("c", "echo")
+        + '\n[[issue]]\nid = "d"\ntitle = "D"\nspec = "m1/missing.md"\nagent = "script"\nwith = { run = "echo" }\n',
+    )
+    repo.milestone("m2", "surprise = 1\n" + issue("x", "echo"))
+    for command in ("list", "milestone:m1", "status", "plan"):
+        result = repo.doit(*([command, "m1"] if command == "plan" else [command])).check(3)
+        assert 'priorty' in result.err
+        assert "surprise" in result.err
+        assert "missing.md" in result.err
+    assert repo.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+
+
+def test_a_cycle_is_named_in_full(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"]))
+    assert "m1/a -> m1/c -> m1/b -> m1/a" in repo.doit("list").check(3).err
+
+
+def test_an_unknown_need_is_told_with_the_one_that_was_meant(repo: Repo) -> None:
+    repo.milestone("m1", issue("4.0", "echo") + issue("4.1", "echo") + issue("4.3", "echo", needs=["4.O"]))
+    expected = 'milestones/m1.toml: issue[2].needs: unknown issue "4.O", needed by "4.3"; did you mean "4.0"?\n'
+    assert repo.doit("milestone:m1").check(3).err == expected
+
+
+def test_a_bomb_of_200_kb_is_refused_at_once(repo: Repo) -> None:
+    repo.write("milestones/m1.toml", ".".join(["a"] * 100_000) + " = 1\n")
+    began = time.monotonic()
+    result = repo.doit("list").check(3)
+    assert "milestones/m1.toml" in result.err
+    assert time.monotonic() - began < 3
+
+
+def test_a_cache_that_cannot_be_written_is_named(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.write(".cache", "a file where the folder should be\n")
+    result = repo.doit("milestone:m1").check(74)
+    assert ".cache cannot be written" in result.err
+    assert "make it a writable folder, or remove it" in result.err
+    assert repo.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
+    assert "pending" in repo.doit("list").check().out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_read_only_cache_is_named(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    (repo.path / ".cache").mkdir()
+    (repo.path / ".cache").chmod(0o500)
+    assert ".cache cannot be written" in repo.doit("milestone:m1").check(74).err
+
+
+def test_a_detached_head_and_a_dirty_checkout_are_left_as_they_are(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.commit("declare")
+    repo.git("checkout", "-q", "--detach")
+    repo.write("dirty.txt", "mine\n")
+    repo.write("dodo.py", DODO + "# mine\n")
+    repo.git("add", "dirty.txt")
+    before = repo.snapshot()
+
+    repo.doit("milestone:m1").check()
+
+    assert repo.snapshot() == before
+    assert repo.landed(BRANCH) == ["good@1"]
+
+
+def test_the_milestone_branch_checked_out_clean_is_brought_along_and_dirty_is_left_alone(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.commit("declare")
+    repo.git("checkout", "-q", "-b", BRANCH)
+    repo.doit("milestone:m1").check()
+    assert (repo.path / "good").read_text() == "good\n"
+    assert repo.git("status", "--porcelain") == ""
+
+    repo.milestone("m1", GOOD + issue("more", "echo more > more"))
+    result = repo.doit("milestone:m1").check()
+    assert "has this branch checked out and was left alone (it has local changes)" in result.out
+    assert not (repo.path / "more").exists()
+    assert "more" in (repo.path / "milestones" / "m1.toml").read_text()
+    assert repo.landed(BRANCH) == ["good@1", "more@1"]
+
+
+def test_a_bare_repository_a_repository_without_commits_and_no_repository(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    empty = Repo(tmp_path / "empty", commit=False)
+    empty.milestone("m1", GOOD)
+    for folder in (bare, tmp_path / "none"):
+        (folder / "milestones").mkdir(parents=True)
+        (folder / "dodo.py").write_text(DODO)
+        (folder / "pyproject.toml").write_text(CONFIG)
+        (folder / "milestones" / "m1.toml").write_text('[milestone]\nid = "m1"\ntitle = "T"\n' + GOOD)
+    asked = Repo.__new__(Repo)
+    for folder, message in (
+        (bare, "is a bare repository, expected a checkout with milestones/"),
+        (tmp_path / "none", "is not in a git repository; run `git init`"),
+        (empty.path, "the repository has no commits, but milestone m1 starts from branch"),
+    ):
+        asked.path = folder
+        for command in ("milestone:m1", "list"):
+            result = asked.doit(command).check(3)
+            assert message in result.err
+            assert len(result.err.splitlines()) == 1
+
+
+def test_a_base_branch_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "repo", branch="trunk")
+    repo.milestone("m1", GOOD)
+    err = repo.doit("milestone:m1").check(3).err
+    assert err == (
+        'milestones/m1.toml: milestone.base: branch "main" does not exist; branches here: trunk; '
+        "create it or declare another base\n"
+    )
+    repo.milestone("m1", 'base = "trunk"\n' + GOOD)
+    repo.doit("milestone:m1").check()
+
+
+def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
+    assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
+    assert "--frobnicate" in repo.doit("milestone:m1", "--frobnicate").check(3).err
+    assert "name what to run" in repo.doit().check(3).err
+
+
+def test_an_embedded_repository_cannot_land(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "git init -q inner && echo x > inner/x && echo y > y") + GOOD)
+    assert "inner/ is a git repository inside the tree; only files can land" in repo.doit("milestone:m1").check(1).out
+
+
+def test_ignored_files_are_left_out_unless_they_are_declared(repo: Repo) -> None:
+    repo.write(".gitignore", ".cache/\n*.log\n")
+    repo.commit("ignore")
+    repo.milestone(
+        "m1",
+        issue("a", "echo x > x.log; echo '*' > .gitignore; echo y > y; mkdir -p __pycache__; echo > __pycache__/z.pyc", files=["k/*.log"])
+        + issue("b", "mkdir k; echo k > k/k.log", files=["k/*.log"]),
+    )
+    repo.doit("milestone:m1").check()
+    names = repo.git("ls-tree", "-r", "--name-only", BRANCH).split()
+    assert "y" in names
+    assert "k/k.log" in names
+    assert "x.log" not in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_doctor_and_gc_say_what_they_find(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo $EXECUTOR_ATTEMPT > a", accept=[{"run": "false"}]) + GOOD)
+    repo.doit("milestone:m1").check(1)
+    assert repo.doit("doctor").check().out.startswith("ok")
+    assert "workspaces" in repo.doit("gc", "--dry-run").check().out
+    repo.doit("gc").check()
+    assert len(repo.attempts()) == 3
+    assert not (repo.path / ".cache" / "m1" / "workspaces").exists()
+    repo.git("update-ref", f"refs/heads/{BRANCH}", "main")
+    found = repo.doit("doctor", "--json").check(1).json
+    assert any("the branch was moved by hand" in item["text"] for item in found)
+
+
+def test_init_makes_a_repository_ready_and_changes_nothing_that_is_there(tmp_path: Path) -> None:
+    for pyproject in (True, False):
+        path = tmp_path / str(pyproject)
+        path.mkdir()
+        subprocess.run(["git", "init", "-q", "-b", "main", str(path)], check=True)
+        if pyproject:
+            (path / "pyproject.toml").write_text("# mine\n[project]\nname = 'x'   # keep\n")
+        (path / ".gitignore").write_text("*.o")
+        repo = Repo.__new__(Repo)
+        repo.path = path
+        repo.git("config", "user.name", "Tester")
+        repo.git("config", "user.email", "tester@example.org")
+        repo.doit("init").check()
+        repo.commit("init")
+        if pyproject:
+            assert (path / "pyproject.toml").read_text().startswith("# mine\n[project]\nname = 'x'   # keep\n")
+        assert (path / ".gitignore").read_text() == "*.o\n.cache/\n"
+        assert "first/1" in repo.doit("list").check().out
+        repo.doit("milestone:first").check()
+        assert repo.git("show", "milestone/first-first-milestone:hello.txt") == "hello"
+        assert "everything is there already" in repo.doit("init").check().out
+        assert repo.git("status", "--porcelain") == ""
