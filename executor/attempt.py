@@ -48,7 +48,9 @@ class Failure:
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
-        return hashlib.sha256("\0".join((self.kind, self.reason, self.tree)).encode("utf-8", "replace")).hexdigest()[:16]
+        return hashlib.sha256("\0".join((self.kind, self.reason, self.tree)).encode("utf-8", "replace")).hexdigest()[
+            :16
+        ]
 
 
 @dataclass(frozen=True, slots=True)

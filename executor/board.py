@@ -121,7 +121,9 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
 
 
 def _bases(compiled: Any) -> set[str]:
-    return {f"refs/heads/{item.base or name}" for item in compiled.loaded.milestones.values() for name in ("main", "master")}
+    return {
+        f"refs/heads/{item.base or name}" for item in compiled.loaded.milestones.values() for name in ("main", "master")
+    }
 
 
 def _row(observer: Observer, ref: str) -> dict[str, Any]:

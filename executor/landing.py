@@ -66,7 +66,9 @@ def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
             if run.refresh_tip() != tip:
                 return False
             if not run.session.refs.move(moves[:1], f"land {ref}"):
-                raise ExecutorError(f"{run.view.branch} cannot be moved from {tip[:10]} although it is there; see doit doctor")
+                raise ExecutorError(
+                    f"{run.view.branch} cannot be moved from {tip[:10]} although it is there; see doit doctor"
+                )
         landing = Landing(landing.commit, landing.tree, run.view.count, landing.time, landing.trailers)
         run.view.tip = landing.commit
         run.take(landing)

@@ -198,5 +198,3 @@ def base_branch(milestone: Milestone, refs: Refs) -> str:
             )
         ]
     )
-
-

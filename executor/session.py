@@ -182,7 +182,9 @@ class MilestoneRun:
         view = self.view
         tip = self.session.refs.tip(view.branch)
         if tip is None:
-            raise ExecutorError(f"branch {self.milestone.branch} was deleted during the run; nothing more is landed on it")
+            raise ExecutorError(
+                f"branch {self.milestone.branch} was deleted during the run; nothing more is landed on it"
+            )
         if tip != view.tip:
             fresh = self.session.refs.landings(tip, self.name, since=view.tip)
             self.record("branch-moved", old=view.tip, new=tip)
@@ -319,9 +321,7 @@ def hold(project: Project, milestone: str, run_id: str) -> FileLock:
         lock.acquire()
     except Timeout:
         raise BusyError(f"milestone {milestone} is already being run{_who(holder)}; nothing was done here") from None
-    write_json(
-        holder, {"pid": os.getpid(), "host": platform.node(), "since": now(), "run": run_id}, durable=False
-    )
+    write_json(holder, {"pid": os.getpid(), "host": platform.node(), "since": now(), "run": run_id}, durable=False)
     return lock
 
 

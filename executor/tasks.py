@@ -70,7 +70,9 @@ class IssueAction(BaseAction):  # type: ignore[misc]  # doit has no types
 
         session = current.session
         if session is None:
-            return TaskError("run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run")
+            return TaskError(
+                "run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run"
+            )
         try:
             self.decision = bring_to_rest(session.run_of(self.ref.partition("/")[0]), self.ref)
         except InterruptedRunError as error:

@@ -158,9 +158,7 @@ def _run_check(run: MilestoneRun, ref: str, tree: str, item: CommandProof, slot:
         verdict = Verdict(ok=False, reason=reason, detail=tail(log), seconds=ended.seconds, run=run.session.run_id)
     if item.reusable:
         run.session.verdicts.keep(tree, item.key, verdict)
-    run.record(
-        "checked", run.issue(ref).id, check=item.name, tree=tree, ok=verdict.ok, seconds=round(ended.seconds, 3)
-    )
+    run.record("checked", run.issue(ref).id, check=item.name, tree=tree, ok=verdict.ok, seconds=round(ended.seconds, 3))
     return verdict
 
 

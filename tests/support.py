@@ -119,7 +119,8 @@ class Repo:
     def snapshot(self) -> dict[str, Any]:
         """Everything of the user's that a run must leave alone."""
         return {
-            "head": self.git("symbolic-ref", "-q", "HEAD", check=False) or self.git("rev-parse", "-q", "HEAD", check=False),
+            "head": self.git("symbolic-ref", "-q", "HEAD", check=False)
+            or self.git("rev-parse", "-q", "HEAD", check=False),
             "status": self.git("status", "--porcelain", "--untracked-files=all"),
             "index": self.git("ls-files", "-s"),
             "config": (self.path / ".git" / "config").read_text() if (self.path / ".git").is_dir() else "",

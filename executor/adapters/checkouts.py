@@ -34,7 +34,10 @@ class Checkouts:
 
     def of(self, branch: str) -> list[Checkout]:
         """Checkouts whose HEAD is this branch (full name), and whether they have no local changes."""
-        return [Checkout(top, not self._git(top, "status", "--porcelain", "--untracked-files=no")[1]) for top in self._tops(branch)]
+        return [
+            Checkout(top, not self._git(top, "status", "--porcelain", "--untracked-files=no")[1])
+            for top in self._tops(branch)
+        ]
 
     def follow(self, checkout: Checkout, old: str, new: str) -> str:
         """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing."""

@@ -95,7 +95,9 @@ class Refs:
         """
         limit = [f"^{since}"] if since else []
         form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
-        output = self._git.run("log", "--first-parent", "--reverse", f"--format={form}", "--end-of-options", ref, *limit, "--")
+        output = self._git.run(
+            "log", "--first-parent", "--reverse", f"--format={form}", "--end-of-options", ref, *limit, "--"
+        )
         found: list[Landing] = []
         for record in output.decode("utf-8", "replace").split("\x1e"):
             if "\nMilestone: " not in record and "\x00Milestone: " not in record:

@@ -99,7 +99,9 @@ class Store:
 
     def diff(self, old: str, new: str) -> bytes:
         """Text of the difference of two trees or commits, for `executor.core.change.parse_diff`."""
-        return self._git.run("diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", old, new)
+        return self._git.run(
+            "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", old, new
+        )
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -119,7 +121,9 @@ class Store:
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""
-        code, output, words = self._git.call("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs)
+        code, output, words = self._git.call(
+            "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs
+        )
         parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
         if code not in {0, 1} or not parts:
             raise GitError(f"git merge-tree: {words.decode('utf-8', 'replace').strip()}")
@@ -165,7 +169,8 @@ class Store:
         )
         paths = dict.fromkeys(part for part in output.split(b"\0") if part)
         return Touched(
-            tuple(path for path in paths if not path.endswith(b"/")), tuple(path for path in paths if path.endswith(b"/"))
+            tuple(path for path in paths if not path.endswith(b"/")),
+            tuple(path for path in paths if path.endswith(b"/")),
         )
 
     def ignore_files(self, index: Path) -> list[tuple[str, bytes]]:
@@ -185,9 +190,13 @@ class Store:
         where = _where(index, folder)
         became_folders, others = _sorted_out(folder, paths)
         if became_folders:
-            self._git.run("update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder)
+            self._git.run(
+                "update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder
+            )
         if others:
-            self._git.run("update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder)
+            self._git.run(
+                "update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder
+            )
         return self._git.run("write-tree", extra=where).decode().strip()
 
     def _make(self, repository: Repository) -> None:

@@ -36,7 +36,9 @@ def set_defaults(path: Path, values: Mapping[tuple[str, ...], Any]) -> list[str]
                 table[part] = tomlkit.table(is_super_table=place < len(key) - 2)
             table = table[part]
             if not hasattr(table, "keys"):
-                raise DeclarationError([Fault(path.name, ".".join(key[: place + 1]), "expected a table, found a value")])
+                raise DeclarationError(
+                    [Fault(path.name, ".".join(key[: place + 1]), "expected a table, found a value")]
+                )
         if key[-1] not in table:
             table[key[-1]] = value
             added.append(".".join(key))

@@ -53,7 +53,12 @@ class ToolVersions:
     def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
         try:
             done = subprocess.run(
-                [program, *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+                [program, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+                stdin=subprocess.DEVNULL,
             )
         except (OSError, subprocess.TimeoutExpired):
             return ABSENT

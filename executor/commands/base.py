@@ -56,7 +56,9 @@ def guarded(action: Any) -> int:
         if error.__class__.__module__.startswith("doit."):
             raise
         traceback.print_exc()
-        sys.stderr.write("The executor itself failed; nothing that has landed is affected. Please report the lines above.\n")
+        sys.stderr.write(
+            "The executor itself failed; nothing that has landed is affected. Please report the lines above.\n"
+        )
         return 2
 
 

@@ -65,7 +65,9 @@ def _look() -> Iterator[_Finding]:
     except DeclarationError as error:
         yield from (_Finding("problem", "declaration", str(fault)) for fault in error.faults)
         return
-    yield _Finding("ok", "declaration", f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues")
+    yield _Finding(
+        "ok", "declaration", f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
+    )
     yield from _agents(compiled)
     yield from _tools(compiled)
     for name in compiled.loaded.milestones:
@@ -97,7 +99,9 @@ def _disk(project: Project) -> Iterator[_Finding]:
         return
     free = shutil.disk_usage(project.cache).free
     text = f"{free // 2**20} MiB free"
-    yield _Finding("ok" if free >= 2**30 else "problem", "disk", text if free >= 2**30 else f"{text}, expected at least 1024")
+    yield _Finding(
+        "ok" if free >= 2**30 else "problem", "disk", text if free >= 2**30 else f"{text}, expected at least 1024"
+    )
 
 
 def _agents(compiled: Compiled) -> Iterator[_Finding]:
@@ -150,7 +154,11 @@ def _state(compiled: Compiled) -> Iterator[_Finding]:
                 if attempt.state is AttemptState.STARTED and not is_held(project, name):
                     text = f"attempt {attempt.number} was cut off; the next run starts a new one"
                     yield _Finding("note", f"{name}/{issue}", text)
-                if attempt.state is AttemptState.LANDED and attempt.revision == _revision(view, issue) and attempt.commit not in landed:
+                if (
+                    attempt.state is AttemptState.LANDED
+                    and attempt.revision == _revision(view, issue)
+                    and attempt.commit not in landed
+                ):
                     text = (
                         f"the journal says it landed as {attempt.commit[:10]}, which is not on {view.milestone.branch}: "
                         "the branch was moved by hand; git decides, so the issue will be done again unless you restore it"
@@ -158,10 +166,14 @@ def _state(compiled: Compiled) -> Iterator[_Finding]:
                     yield _Finding("problem", f"{name}/{issue}", text)
         declared = {issue.id for issue in view.milestone.issues}
         for issue in sorted(set(view.landings) - declared):
-            yield _Finding("note", f"{name}/{issue}", "has landed but is no longer declared; its work stays on the branch")
+            yield _Finding(
+                "note", f"{name}/{issue}", "has landed but is no longer declared; its work stays on the branch"
+            )
     stray = [kept.ref for kept in refs.kept(ATTEMPTS) if kept.ref.split("/")[2] not in observer.views]
     if stray:
-        yield _Finding("note", "attempts", f"{len(stray)} refs of milestones that are not declared, for example {stray[0]}")
+        yield _Finding(
+            "note", "attempts", f"{len(stray)} refs of milestones that are not declared, for example {stray[0]}"
+        )
 
 
 def _revision(view: Any, issue: str) -> int:

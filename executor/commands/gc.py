@@ -81,7 +81,11 @@ def _attempts(observer: Observer, refs: Refs, days: int) -> Iterator[_Item]:
         view = observer.views.get(milestone)
         state = view.states.get(issue) if view is not None else None
         attempt = state.attempts.get(int(number)) if state is not None else None
-        if attempt is None or attempt.state is not AttemptState.FAILED or (view is not None and is_held(observer.compiled.project, milestone)):
+        if (
+            attempt is None
+            or attempt.state is not AttemptState.FAILED
+            or (view is not None and is_held(observer.compiled.project, milestone))
+        ):
             continue
         made = refs.time_of(kept.commit)
         if made < oldest:

@@ -68,7 +68,7 @@ def _dodo(project: Project) -> list[str]:
 
 
 def _configuration(root: Path) -> list[str]:
-    """doit takes `run` and `list` of the executor in this project only; in pyproject.toml where there is one."""
+    """Doit takes `run` and `list` of the executor in this project only; in pyproject.toml where there is one."""
     pyproject = root / "pyproject.toml"
     if pyproject.exists():
         from executor.adapters.toml_edit import set_defaults

@@ -86,7 +86,13 @@ def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
     if not attempts:
         return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
     rows = [
-        [f"attempt {item.number}", f"revision {item.revision}", str(item.state), item.started_at, item.reason or item.commit[:10]]
+        [
+            f"attempt {item.number}",
+            f"revision {item.revision}",
+            str(item.state),
+            item.started_at,
+            item.reason or item.commit[:10],
+        ]
         for item in attempts
     ]
     parts = [table(rows)]

@@ -74,7 +74,15 @@ def _value(observer: Observer, name: str) -> dict[str, Any]:
 
 def _text(value: dict[str, Any]) -> str:
     rows = [
-        [f"wave {item['wave']}", item["act"], item["ref"], item["agent"], f"{item['priority']} {item['size']}", item["title"], item["why"]]
+        [
+            f"wave {item['wave']}",
+            item["act"],
+            item["ref"],
+            item["agent"],
+            f"{item['priority']} {item['size']}",
+            item["title"],
+            item["why"],
+        ]
         for item in value["issues"]
     ]
     path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])

@@ -49,9 +49,7 @@ class Run(DoitRun):
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
             if has_milestones(root) and not args and not params.get("default_tasks"):
-                raise UsageError(
-                    "name what to run, for example `doit milestone:ID`; `doit list` shows what is pending"
-                )
+                raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
             return int(super().execute(params, args) or 0)
         if len(wanted) < len(args):
             raise UsageError("run tasks of your own and milestones in separate commands")
@@ -91,12 +89,18 @@ class Run(DoitRun):
 
         with _signals(session) as received:
             outcomes = run_tasks(
-                self.task_list, self.sel_tasks, self.dep_manager, session, outfile, num_process or _parallel(session), always=always
+                self.task_list,
+                self.sel_tasks,
+                self.dep_manager,
+                session,
+                outfile,
+                num_process or _parallel(session),
+                always=always,
             )
         return _finish(session, outcomes, current.wanted, received)
 
     def get_backends(self) -> Any:
-        """doit's database backends, with one that never refuses a damaged file."""
+        """Doit's database backends, with one that never refuses a damaged file."""
         from executor.adapters.doit_db import TolerantJson
 
         backends = super().get_backends()

@@ -63,7 +63,9 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     head = f"{item['id']}: {item['title']} - {item['status']}, {item['landed']} of {item['total']} landed ({percent(item)} %)"
     lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
-    hints = dict.fromkeys(row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"])
+    hints = dict.fromkeys(
+        row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]
+    )
     after = "".join(f"  {hint}\n" for hint in hints)
     return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
 
@@ -71,5 +73,3 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 def _where(row: dict[str, Any]) -> str:
     revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
     return f"{row['reason']}{revision}"
-
-

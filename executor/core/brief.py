@@ -113,7 +113,9 @@ def _reading(milestone: Milestone) -> str:
 
 def _revision(facts: BriefFacts) -> str:
     if facts.refusal:
-        return _section("Why this is done again", f"The landed work no longer passes:\n\n{_fenced(facts.refusal, 'output')}")
+        return _section(
+            "Why this is done again", f"The landed work no longer passes:\n\n{_fenced(facts.refusal, 'output')}"
+        )
     if facts.revision == 1 or facts.old_text is None:
         return ""
     return _section(

@@ -66,7 +66,9 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
         policy: the rules.
         version: version of a check's tool, asked from the tool itself; empty when the check does not ask.
     """
-    items: list[CommandProof | FileProof] = [_named(check, policy, version(check)) for check in policy.checks_for(issue)]
+    items: list[CommandProof | FileProof] = [
+        _named(check, policy, version(check)) for check in policy.checks_for(issue)
+    ]
     for item in issue.accept:
         if isinstance(item, RunCheck):
             items.append(_acceptance(item, policy))

@@ -120,9 +120,7 @@ class Decision:
 def decide(facts: Facts) -> Decision:
     """Status and next step of one issue."""
     landing = facts.landing
-    if landing is not None and (
-        landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted
-    ):
+    if landing is not None and (landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted):
         return _landed(facts, landing)
     return _unlanded(facts, _cause_of_work(facts), facts.landing is not None)
 
@@ -183,12 +181,22 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
     if built:
         return Decision(
-            Status.OPEN, Act.JUDGE, f"attempt {built[-1].number} has a result to be verified and landed",
-            f"doit issue:{facts.ref}", cause, revision, built[-1].number,
+            Status.OPEN,
+            Act.JUDGE,
+            f"attempt {built[-1].number} has a result to be verified and landed",
+            f"doit issue:{facts.ref}",
+            cause,
+            revision,
+            built[-1].number,
         )
     status = Status.STALE if stale else Status.PENDING
     return Decision(
-        status, Act.IMPLEMENT, _why_implement(facts, cause, revision), f"doit issue:{facts.ref}", cause, revision,
+        status,
+        Act.IMPLEMENT,
+        _why_implement(facts, cause, revision),
+        f"doit issue:{facts.ref}",
+        cause,
+        revision,
         facts.state.last() + 1,
     )
 

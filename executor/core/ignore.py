@@ -37,4 +37,7 @@ def _moved(raw: bytes, place: bytes) -> bytes | None:
 
 def _escaped(folder: str) -> bytes:
     special = b"\\*?[ !#"
-    return b"".join(b"\\" + bytes([byte]) if byte in special else bytes([byte]) for byte in folder.encode("utf-8", "surrogateescape"))
+    return b"".join(
+        b"\\" + bytes([byte]) if byte in special else bytes([byte])
+        for byte in folder.encode("utf-8", "surrogateescape")
+    )

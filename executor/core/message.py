@@ -76,10 +76,14 @@ class Landing:
 def one_line(text: str) -> str:
     """Text for one line of a terminal, a subject or a log: control, format and bidirectional characters removed."""
     flat = "".join(" " if char.isspace() else char for char in text)
-    return " ".join("".join(char for char in flat if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}).split())
+    return " ".join(
+        "".join(char for char in flat if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}).split()
+    )
 
 
-def landing_message(kind: str, title: str, change: Change, trailers: Trailers, *, number: int | None, note: str = "") -> str:
+def landing_message(
+    kind: str, title: str, change: Change, trailers: Trailers, *, number: int | None, note: str = ""
+) -> str:
     """The whole message of a landing commit; ``note`` is a sentence of the executor's own, for unusual landings."""
     subject = one_line(f"{kind}({trailers.milestone}): {title}")
     if len(subject) > _SUBJECT:

@@ -47,7 +47,11 @@ def layers(figures: dict) -> str:
 def svg(width: int, height: int, parts: list[str]) -> str:
     """A whole SVG file."""
     style = "<style>text{font:14px sans-serif;fill:#1c2733}.n{font-size:12px;fill:#5a6b7b}</style>"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">\n{style}\n' + "\n".join(parts) + "\n</svg>\n"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">\n{style}\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 def main() -> None:

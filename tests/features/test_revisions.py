@@ -13,7 +13,12 @@ BRANCH = "milestone/m1-test-m1"
 def chain(text: str = "word=one", *, check_b: str = "test -s b.txt", extra: str = "") -> str:
     """a -> b -> c, and d beside them; what `a` makes depends on its spec text."""
     return (
-        issue("a", "grep -o 'word=[a-z]*' \"$EXECUTOR_BRIEF\" | head -n 1 > a.txt", body=text, accept=[{"run": "test -s a.txt"}])
+        issue(
+            "a",
+            "grep -o 'word=[a-z]*' \"$EXECUTOR_BRIEF\" | head -n 1 > a.txt",
+            body=text,
+            accept=[{"run": "test -s a.txt"}],
+        )
         + issue("b", "echo b >> b.txt", needs=["a"], accept=[{"run": check_b}])
         + issue("c", "echo c >> c.txt", needs=["b"])
         + issue("d", "echo d >> d.txt")
@@ -123,7 +128,9 @@ def test_accept_keeps_landed_work_also_without_the_cache(repo: Repo) -> None:
 
 def test_explain_finds_the_old_text_in_the_history_of_the_file_when_the_cache_is_gone(repo: Repo) -> None:
     repo.write("milestones/m1/a.md", "# A\n\nFirst wording.\n")
-    repo.milestone("m1", '\n[[issue]]\nid = "a"\ntitle = "A"\nspec = "m1/a.md"\nagent = "script"\nwith = { run = "echo > x" }\n')
+    repo.milestone(
+        "m1", '\n[[issue]]\nid = "a"\ntitle = "A"\nspec = "m1/a.md"\nagent = "script"\nwith = { run = "echo > x" }\n'
+    )
     repo.commit("spec")
     repo.doit("milestone:m1").check()
     repo.write("milestones/m1/a.md", "# A\n\nSecond wording.\n")

@@ -8,7 +8,9 @@ import time
 
 from tests.support import Repo, issue
 
-TWO = issue("a", "echo one > a.txt", accept=[{"run": "test -s a.txt"}]) + issue("b", "cat a.txt a.txt > b.txt", needs=["a"])
+TWO = issue("a", "echo one > a.txt", accept=[{"run": "test -s a.txt"}]) + issue(
+    "b", "cat a.txt a.txt > b.txt", needs=["a"]
+)
 BRANCH = "milestone/m1-test-m1"
 
 
@@ -113,7 +115,14 @@ def test_an_agent_sees_its_tree_as_a_repository_and_only_the_allowed_environment
     seen = json.loads(repo.git("show", f"{BRANCH}:seen.json"))
     assert seen["log"] == ["start"]
     assert seen["in"] == "# m1/a"
-    for name in ("EXECUTOR_MILESTONE", "EXECUTOR_ISSUE", "EXECUTOR_ATTEMPT", "EXECUTOR_SLOT", "EXECUTOR_BRIEF", "EXECUTOR_OUT"):
+    for name in (
+        "EXECUTOR_MILESTONE",
+        "EXECUTOR_ISSUE",
+        "EXECUTOR_ATTEMPT",
+        "EXECUTOR_SLOT",
+        "EXECUTOR_BRIEF",
+        "EXECUTOR_OUT",
+    ):
         assert name in seen["env"]
     assert "PYTHONPATH" not in seen["env"]
     assert "evil" not in (repo.path / ".git" / "config").read_text()
@@ -122,7 +131,9 @@ def test_an_agent_sees_its_tree_as_a_repository_and_only_the_allowed_environment
 def test_priority_decides_which_ready_issue_starts_first(repo: Repo) -> None:
     repo.milestone(
         "m1",
-        issue("x", "echo x > x", priority="P3") + issue("y", "echo y > y", priority="P0", needs=["z"]) + issue("z", "echo z > z"),
+        issue("x", "echo x > x", priority="P3")
+        + issue("y", "echo y > y", priority="P0", needs=["z"])
+        + issue("z", "echo z > z"),
     )
     repo.doit("milestone:m1").check()
     assert repo.landed(BRANCH) == ["z@1", "y@1", "x@1"]

@@ -76,7 +76,9 @@ def test_a_patch_that_does_not_apply_says_so(repo: Repo) -> None:
 def test_a_merge_conflict_between_parallel_issues_skips_the_later_one(repo: Repo) -> None:
     repo.milestone(
         "m1",
-        issue("one", "sleep 1; echo one > same.txt") + issue("two", "sleep 2; echo two > same.txt") + issue("three", "echo 3 > 3"),
+        issue("one", "sleep 1; echo one > same.txt")
+        + issue("two", "sleep 2; echo two > same.txt")
+        + issue("three", "echo 3 > 3"),
     )
     result = repo.doit("milestone:m1", "-n", "3").check(1)
     assert "merge-conflict: conflict in same.txt with what" in result.out
@@ -100,14 +102,16 @@ def test_all_faults_of_all_files_are_printed_at_once_and_nothing_is_done(repo: R
     repo.milestone("m2", "surprise = 1\n" + issue("x", "echo"))
     for command in ("list", "milestone:m1", "status", "plan"):
         result = repo.doit(*([command, "m1"] if command == "plan" else [command])).check(3)
-        assert 'priorty' in result.err
+        assert "priorty" in result.err
         assert "surprise" in result.err
         assert "missing.md" in result.err
     assert repo.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
 
 
 def test_a_cycle_is_named_in_full(repo: Repo) -> None:
-    repo.milestone("m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"]))
+    repo.milestone(
+        "m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"])
+    )
     assert "m1/a -> m1/c -> m1/b -> m1/a" in repo.doit("list").check(3).err
 
 
@@ -227,7 +231,11 @@ def test_ignored_files_are_left_out_unless_they_are_declared(repo: Repo) -> None
     repo.commit("ignore")
     repo.milestone(
         "m1",
-        issue("a", "echo x > x.log; echo '*' > .gitignore; echo y > y; mkdir -p __pycache__; echo > __pycache__/z.pyc", files=["k/*.log"])
+        issue(
+            "a",
+            "echo x > x.log; echo '*' > .gitignore; echo y > y; mkdir -p __pycache__; echo > __pycache__/z.pyc",
+            files=["k/*.log"],
+        )
         + issue("b", "mkdir k; echo k > k/k.log", files=["k/*.log"]),
     )
     repo.doit("milestone:m1").check()
