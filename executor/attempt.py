@@ -48,9 +48,8 @@ class Failure:
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
-        return hashlib.sha256("\0".join((self.kind, self.reason, self.tree)).encode("utf-8", "replace")).hexdigest()[
-            :16
-        ]
+        told = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
+        return hashlib.sha256(told).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,8 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
     base = attempt.base or store.parent_of(kept)
     tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
     lines = (
-        f"{one_line(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n{one_line(failure.reason)}\n\n"
+        f"{one_line(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
+        f"{one_line(failure.reason)}\n\n"
         f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {one_line(failure.reason)[:500]}\n"

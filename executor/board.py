@@ -1,4 +1,4 @@
-"""The board: every issue's status as a table, kept as a compiled summary so that nothing is parsed when nothing changed.
+"""The board: every issue's status as a table, kept as a summary so that nothing is parsed when nothing changed.
 
 The summary is keyed by everything a status rests on: bytes of declarations and rules, stat data of the files they name,
 refs, journals, tools. It imports neither pydantic nor GitPython nor tomlkit when the summary is valid.
@@ -35,7 +35,8 @@ class Board:
 
     Attributes:
         milestones: for each: id, title, branch, tip, total, landed, needs.
-        pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint, started.
+        pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
+            started.
         rows: function that gives the rows of all issues; reads a second file only when asked.
     """
 

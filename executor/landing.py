@@ -21,7 +21,7 @@ __all__ = ["land"]
 
 
 def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
-    """Verify the result of an attempt on the present tip and land it; records ``landed``, ``attempt-failed`` or ``stopped``.
+    """Verify the result of an attempt on the present tip and land it, or record why not.
 
     The proof runs while others may land; if the tip has moved by then, it is done again for the new one.
     """

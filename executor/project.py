@@ -129,7 +129,7 @@ def prepare_cache(project: Project) -> None:
             ignore.write_text("*\n", encoding="ascii")
         probe = project.cache / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise StateBrokenError(
             f"{project.cache} cannot be written ({error.strerror}); make it a writable folder, or remove it: "
@@ -143,32 +143,26 @@ def compile_project(project: Project) -> Compiled:
     Raises:
         DeclarationError: with every fault of every file.
     """
-    from executor.adapters.declarations import load
+    from executor.adapters.declarations import load, natural
     from executor.adapters.rules import load_policy
     from executor.core.plan import compile_plan
     from executor.core.policy import policy_faults
 
-    faults: list[Fault] = []
-    policy: Policy | None = None
-    loaded: Loaded | None = None
+    loaded = load(project.milestones)
+    faults = list(loaded.faults)
+    policy = plan = None
     try:
         policy = load_policy(project.rules)
     except DeclarationError as error:
         faults += error.faults
+    if policy is not None:
+        faults += policy_faults(loaded.milestones, loaded.files, policy)
     try:
-        loaded = load(project.milestones)
+        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty)
     except DeclarationError as error:
         faults += error.faults
-    if loaded is not None and policy is not None:
-        faults += policy_faults(loaded.milestones, loaded.files, policy)
-    plan = None
-    if loaded is not None:
-        try:
-            plan = compile_plan(loaded.milestones, loaded.files)
-        except DeclarationError as error:
-            faults += error.faults
-    if faults or policy is None or loaded is None or plan is None:
-        raise DeclarationError(faults)
+    if faults or policy is None or plan is None:
+        raise DeclarationError(sorted(faults, key=lambda fault: (natural(fault.file), natural(fault.key))))
     return Compiled(project, loaded, policy, plan)
 
 

@@ -11,20 +11,18 @@ import platform
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, Self
 
 from executor.adapters.checkouts import Checkouts
 from executor.adapters.files import write_atomic, write_json
 from executor.adapters.identity import identity_of
 from executor.adapters.journal import Journal
+from executor.adapters.locks import Held, try_lock
 from executor.adapters.processes import Supervisor
 from executor.adapters.refs import Move, Refs
 from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import Pool
-from executor.core.decide import Decision, Facts
 from executor.core.state import AttemptState
 from executor.errors import BusyError, ExecutorError
 from executor.observe import observe
@@ -33,6 +31,7 @@ from executor.project import prepare_cache
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from executor.core.decide import Decision, Facts
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
     from executor.core.message import Landing
@@ -101,7 +100,7 @@ class Session:
         self._runs.clear()
         self.store.close()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,7 +306,7 @@ class _Resources:
             self._changed.notify_all()
 
 
-def hold(project: Project, milestone: str, run_id: str) -> FileLock:
+def hold(project: Project, milestone: str, run_id: str) -> Held:
     """Take the lock of a milestone, at once or not at all.
 
     Raises:
@@ -315,12 +314,10 @@ def hold(project: Project, milestone: str, run_id: str) -> FileLock:
     """
     folder = project.state(milestone)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+    lock = try_lock(folder / "lock")
     holder = folder / "holder.json"
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BusyError(f"milestone {milestone} is already being run{_who(holder)}; nothing was done here") from None
+    if lock is None:
+        raise BusyError(f"milestone {milestone} is already being run{_who(holder)}; nothing was done here")
     write_json(holder, {"pid": os.getpid(), "host": platform.node(), "since": now(), "run": run_id}, durable=False)
     return lock
 

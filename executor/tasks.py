@@ -43,7 +43,7 @@ class _Current:
 current = _Current()
 
 
-class Waiting(TaskFailed):  # type: ignore[misc]  # doit has no types
+class Waiting(TaskFailed):
     """The issue is at rest without having landed; those that need it are passed over, others go on."""
 
     def __init__(self, decision: Decision) -> None:
@@ -51,7 +51,7 @@ class Waiting(TaskFailed):  # type: ignore[misc]  # doit has no types
         self.decision = decision
 
 
-class IssueAction(BaseAction):  # type: ignore[misc]  # doit has no types
+class IssueAction(BaseAction):
     """Takes one issue as far as it goes. Prints nothing and leaves the process's output streams alone."""
 
     def __init__(self, ref: str) -> None:
@@ -108,8 +108,9 @@ def task_milestones() -> Iterator[dict[str, Any]]:
 
 
 def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
-    """Issues to become tasks, in plan order: what is asked for and not landed, what that needs, and whatever a new landing
-    among them could invalidate.
+    """Issues to become tasks, in plan order.
+
+    They are what is asked for and has not landed, what that needs, and whatever a new landing could invalidate.
     """
     from executor.core.decide import Status
 

@@ -128,7 +128,7 @@ class Repo:
         }
 
 
-def issue(name: str, run: str = "", **extra: Any) -> str:
+def issue(name: str, run: str = "", /, **extra: Any) -> str:
     """TOML of one issue done by the script agent."""
     fields: dict[str, Any] = {"id": name, "title": f"Issue {name}", "body": f"Do {name}.", **extra}
     lines = ["", "[[issue]]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]

@@ -1,23 +1,86 @@
+"""Files of the state store: replaced whole or not at all, durable when asked, foreign errors translated."""
+
 from __future__ import annotations
-import json, os, errno
-from executor.errors import StateBrokenError, StateFullError
-def fsync_dir(path):
-    fd=os.open(path,os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
-def write_atomic(path, data, *, durable=True, mode=0o600):
-    tmp=path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+
+import errno
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import ExecutorError, StateBrokenError, StateFullError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["NO_SPACE", "fsync_dir", "read_json", "state_error", "write_all", "write_atomic", "write_json"]
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors that mean that there is no room: nothing is broken, try again when there is."""
+
+
+def state_error(path: Path, error: OSError) -> ExecutorError:
+    """The situation that a failed write amounts to."""
+    if error.errno in NO_SPACE:
+        return StateFullError(f"{path} cannot be written: {error.strerror}; free some space and run again")
+    return StateBrokenError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, however little the system takes at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def fsync_dir(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd=os.open(tmp,os.O_WRONLY|os.O_CREAT|os.O_EXCL|os.O_CLOEXEC,mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
+    """Replace a file: whoever reads it sees the old content or the new, also after a crash.
+
+    Args:
+        path: the file; its folder exists.
+        data: the new content.
+        durable: whether it has to survive a power cut once this returns.
+        mode: permission bits of a new file.
+
+    Raises:
+        StateFullError: there is no space; the old content is still there.
+        StateBrokenError: it cannot be written for another reason; the old content is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            os.write(fd,data)
-            if durable: os.fsync(fd)
-        finally: os.close(fd)
-        os.replace(tmp,path)
-        if durable: fsync_dir(path.parent)
-    except OSError as e:
-        raise StateBrokenError(f"{path}: {e}") from e
-def read_json(path):
-    try: return json.loads(path.read_bytes())
-    except (OSError,ValueError): return None
-def write_json(path,value,*,durable=True): write_atomic(path,json.dumps(value).encode(),durable=durable)
+            write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        if durable:
+            fsync_dir(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise state_error(path, error) from error
+
+
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
+    """Replace a file by a JSON value; errors as `write_atomic`."""
+    write_atomic(path, json.dumps(value).encode(), durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a cache file; None if there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -1,4 +1,4 @@
-"""Looking things up in the history of the trusted repository with GitPython, for commands where a moment does not matter.
+"""Looks things up in the history of the trusted repository with GitPython, for commands that may take a moment.
 
 GitPython is confined to this module and to the user's own repository; it never opens a tree that an agent can write.
 """

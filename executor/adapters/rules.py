@@ -1,4 +1,70 @@
+"""Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`."""
+
+from __future__ import annotations
+
+from functools import cache
 from pathlib import Path
-from executor.core.policy import *
-def packaged_rules(): return Path(__file__).resolve().parents[2]/"rules"
-def load_policy(p): return Policy({"script":Agent("script",("sh","-c","{run}"),deterministic=True),"patch":Agent("patch",builtin="patch",deterministic=True)},{},Limits())
+from typing import TYPE_CHECKING, Any
+
+from executor.adapters.declarations import TomlError, read_toml
+from executor.core.hints import Known
+from executor.core.policy import Policy, read_policy
+from executor.errors import DeclarationError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["load_policy", "packaged_rules"]
+
+_FILES = ("agents", "checks", "forge", "limits", "routes")
+
+
+@cache
+def packaged_rules() -> Path:
+    """Folder of the rules that come with the executor: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_rules"
+    return installed if installed.is_dir() else package.parent / "rules"
+
+
+def load_policy(folder: Path) -> Policy:
+    """The policy for a repository.
+
+    Args:
+        folder: the user's own rules; it need not exist.
+
+    Raises:
+        DeclarationError: with every fault of every file.
+    """
+    faults: list[Fault] = []
+    merged = {stem: _read(packaged_rules() / f"{stem}.toml", faults) for stem in _FILES}
+    if folder.is_dir() and not folder.samefile(packaged_rules()):
+        known = Known(f"{stem}.toml" for stem in _FILES)
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem not in _FILES:
+                problem = f"unknown rules file{known.advice(path.name, 'files')}"
+                faults.append(Fault(f"{folder.name}/{path.name}", "", problem))
+            else:
+                merged[path.stem] = _over(merged[path.stem], _read(path, faults))
+    policy, wrong = read_policy(merged, folder.name)
+    faults += wrong
+    if faults or policy is None:
+        raise DeclarationError(faults)
+    return policy
+
+
+def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
+    try:
+        return read_toml(path)
+    except TomlError as error:
+        faults.append(Fault(f"{path.parent.name}/{path.name}", "", str(error)))
+        return {}
+
+
+def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The packaged tables with the user's keys on top; a list replaces a list."""
+    merged = dict(packaged)
+    for key, value in own.items():
+        before = merged.get(key)
+        merged[key] = _over(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return merged

@@ -224,7 +224,8 @@ def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:
     became_folders, others = bytearray(), bytearray()
     for path in paths:
         full = root + b"/" + path
-        target = became_folders if os.path.isdir(full) and not os.path.islink(full) else others
+        is_folder = os.path.isdir(full) and not os.path.islink(full)  # noqa: PTH112, PTH114  (bytes, many calls)
+        target = became_folders if is_folder else others
         target += path + b"\0"
     return bytes(became_folders), bytes(others)
 

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["set_defaults"]
 
 
-def set_defaults(path: Path, values: Mapping[tuple[str, ...], Any]) -> list[str]:
-    """Set keys that are not there yet; returns the dotted names of those that were added.
+def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
+    """Set keys that are not there yet; returns those that were added.
+
+    Args:
+        path: the file; made if missing.
+        values: dotted key of bare parts -> value.
 
     Raises:
         DeclarationError: the file is not TOML, or a key on the way is not a table.
@@ -29,7 +33,8 @@ def set_defaults(path: Path, values: Mapping[tuple[str, ...], Any]) -> list[str]
     except TOMLKitError as error:
         raise DeclarationError([Fault(path.name, "", f"not valid TOML ({error}); correct it first")]) from error
     added = []
-    for key, value in values.items():
+    for name, value in values.items():
+        key = name.split(".")
         table: Any = document
         for place, part in enumerate(key[:-1]):
             if part not in table:
@@ -41,7 +46,7 @@ def set_defaults(path: Path, values: Mapping[tuple[str, ...], Any]) -> list[str]
                 )
         if key[-1] not in table:
             table[key[-1]] = value
-            added.append(".".join(key))
+            added.append(name)
     if added:
         write_atomic(path, tomlkit.dumps(document).encode(), durable=False, mode=0o644)
     return added

@@ -1,4 +1,4 @@
-"""Versions of the tools that checks use, asked from the tools themselves and remembered by the program file's stat data."""
+"""Versions of the tools that checks use, asked from the tools and remembered by the stat data of their files."""
 
 from __future__ import annotations
 

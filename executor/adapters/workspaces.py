@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
+from executor.adapters.locks import Held, try_lock
 from executor.adapters.store import neutral_config
 from executor.core.ignore import flatten_ignores
 from executor.errors import ExecutorError, GitError
@@ -126,8 +125,8 @@ class Pool:
         self._numbers = numbers
         self._folder = folder
         self._lock = threading.Lock()
-        self._free: list[tuple[int, FileLock]] = []
-        self._held: list[FileLock] = []
+        self._free: list[tuple[int, Held]] = []
+        self._held: list[Held] = []
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
@@ -156,13 +155,11 @@ class Pool:
             self._held.clear()
             self._free.clear()
 
-    def _take(self) -> tuple[int, FileLock]:
+    def _take(self) -> tuple[int, Held]:
         self._numbers.mkdir(parents=True, exist_ok=True)
         for number in range(_MOST_SLOTS):
-            lock = FileLock(self._numbers / f"{number}.lock", timeout=0, thread_local=False)
-            try:
-                lock.acquire()
-            except (Timeout, RuntimeError):
+            lock = try_lock(self._numbers / f"{number}.lock")
+            if lock is None:
                 continue
             self._held.append(lock)
             return number, lock

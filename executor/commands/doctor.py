@@ -160,8 +160,9 @@ def _state(compiled: Compiled) -> Iterator[_Finding]:
                     and attempt.commit not in landed
                 ):
                     text = (
-                        f"the journal says it landed as {attempt.commit[:10]}, which is not on {view.milestone.branch}: "
-                        "the branch was moved by hand; git decides, so the issue will be done again unless you restore it"
+                        f"the journal says it landed as {attempt.commit[:10]}, which is not on "
+                        f"{view.milestone.branch}: the branch was moved by hand; git decides, so the issue will be "
+                        "done again unless you restore it"
                     )
                     yield _Finding("problem", f"{name}/{issue}", text)
         declared = {issue.id for issue in view.milestone.issues}

@@ -1,4 +1,4 @@
-"""`doit explain m4/4.1`: the decision and the named input that caused it, old and new, down to the line that changed."""
+"""`doit explain m4/4.1`: the decision and the named input behind it, old and new, down to the changed line."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.refs import Move, Refs
@@ -18,6 +17,7 @@ from executor.project import compile_project, open_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["Gc"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from configparser import ConfigParser
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import Command
 from executor.errors import UsageError
 from executor.project import Project, open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Init"]
 
@@ -30,7 +32,7 @@ body = """
 Write a greeting to hello.txt.
 """
 accept = [{ run = "grep -q hello hello.txt" }]
-agent = "script"                          # a shell command in the tree; replace it by a coding agent of rules/agents.toml
+agent = "script"                          # a shell command in the tree; any profile of rules/agents.toml can stand here
 with = { run = "echo hello > hello.txt" }
 '''
 _PLUGINS = {"run": "executor.commands.run:Run", "list": "executor.commands.list:List"}
@@ -73,7 +75,7 @@ def _configuration(root: Path) -> list[str]:
     if pyproject.exists():
         from executor.adapters.toml_edit import set_defaults
 
-        values = {("tool", "doit", "plugins", "command", name): where for name, where in _PLUGINS.items()}
+        values = {f"tool.doit.plugins.command.{name}": where for name, where in _PLUGINS.items()}
         added = set_defaults(pyproject, values)
         return [f"added {', '.join(added)} to pyproject.toml"] if added else []
     path = root / "doit.cfg"

@@ -96,8 +96,9 @@ def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
         for item in attempts
     ]
     parts = [table(rows)]
-    for path in sorted(folder.glob("*.log")) if folder.is_dir() else []:
-        parts.append(f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}")
+    parts += (
+        f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in sorted(folder.glob("*.log"))
+    )
     if len(parts) == 1:
         parts.append("its output is no longer in .cache/")
     return "\n".join(parts) + "\n"

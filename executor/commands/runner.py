@@ -84,7 +84,7 @@ class _Ready:
         return len(self._heap)
 
 
-class _IssueRunner(MThreadRunner):  # type: ignore[misc]  # doit has no types
+class _IssueRunner(MThreadRunner):
     """Failures are outcomes of issues, not of the run."""
 
     def __init__(self, session: Session, outcomes: Outcomes, *arguments: Any) -> None:

@@ -61,7 +61,8 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    head = f"{item['id']}: {item['title']} - {item['status']}, {item['landed']} of {item['total']} landed ({percent(item)} %)"
+    landed = f"{item['landed']} of {item['total']} landed ({percent(item)} %)"
+    head = f"{item['id']}: {item['title']} - {item['status']}, {landed}"
     lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
     hints = dict.fromkeys(
         row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]

@@ -120,8 +120,8 @@ def _revision(facts: BriefFacts) -> str:
         return ""
     return _section(
         "Why this is done again",
-        "An earlier revision has landed and is in the tree. Its spec was as follows; change only what the new one asks for.\n\n"
-        + _fenced(facts.old_text, "old spec"),
+        "An earlier revision has landed and is in the tree. Its spec was as follows; change only what the new one asks "
+        "for.\n\n" + _fenced(facts.old_text, "old spec"),
     )
 
 

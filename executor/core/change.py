@@ -93,7 +93,7 @@ def unquote(name: bytes) -> str:
 
 def _file(section: bytes) -> FileChange:
     head, body = _split(section)
-    modes = {key: mode for key, mode in _MODE.findall(head)}
+    modes = dict(_MODE.findall(head))
     binary = _is_binary(head)
     if b"new file mode" in modes:
         kind = "created"

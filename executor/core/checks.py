@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from executor.core.declaration import FileCheck, RunCheck
 from executor.core.fingerprint import check_key, combined_key, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executor.core.declaration import Issue
     from executor.core.policy import Check, Policy
 

@@ -5,7 +5,6 @@ The same function answers `doit list`, `doit explain` and the run itself, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.core.message import Landing
 
 __all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "decide"]

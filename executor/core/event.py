@@ -1,6 +1,153 @@
+"""One record of the journal, and how a journal's bytes are read back. Pure: bytes in, events out.
+
+A record is a line of ASCII JSON,
+``{"n":17,"t":"...","b":"<boot>","r":"<run>","e":"<kind>","key":"...",...,"c":"9f3a1c22"}``.
+``c`` is the CRC-32 of the bytes before it, seeded with the previous record's, so that a lost, doubled, moved, spliced
+or altered record cannot pass. It is compared as eight bytes: read as a number it would have other spellings.
+"""
+
 from __future__ import annotations
+
+import json
+import re
+import zlib
 from dataclasses import dataclass
-from typing import Any, Mapping
-@dataclass(frozen=True,slots=True)
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MOST_BYTES", "VERSION", "Damage", "Event", "Scan", "decode", "encode", "scan"]
+
+VERSION = 1
+MOST_BYTES = 64 * 1024
+"""Longest record; larger things go to files of their own, which a record names."""
+
+_OWN = frozenset({"n", "v", "t", "b", "r", "e", "key", "c"})
+_CHECK = len(',"c":"00000000"}')
+_LOOKS_LIKE_A_RECORD = re.compile(rb'\{"n":\d+,"(?:v|t)":')
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    number:int; at:str; boot:str; run:str; kind:str; key:str; data:Mapping[str,Any]
+    """A fact.
+
+    Attributes:
+        number: place in the journal, counted from 1.
+        at: when, ISO-8601 UTC.
+        boot: first characters of the machine's boot id; empty where there is none.
+        run: id of the run that wrote it.
+        kind: what happened, for example ``attempt-started``.
+        key: the issue it is about; empty for the milestone.
+        data: everything else; JSON values.
+    """
+
+    number: int
+    at: str
+    boot: str
+    run: str
+    kind: str
+    key: str
+    data: Mapping[str, Any]
+
+
+class Damage(StrEnum):
+    """What is wrong with the end of what could be read."""
+
+    NONE = "none"
+    TORN = "torn"
+    """The last record was cut off while it was written; nothing follows it."""
+    CORRUPT = "corrupt"
+    """A record is wrong and others follow: something other than a crash did that."""
+    NEWER = "newer"
+    """Written by a version of the executor that this one does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a journal's bytes say.
+
+    Attributes:
+        events: every record up to the first bad one.
+        good: bytes that those records take.
+        check: CRC-32 of the last of them, the seed for the next.
+        damage: what follows them.
+    """
+
+    events: list[Event]
+    good: int
+    check: int
+    damage: Damage
+
+
+def encode(event: Event, previous: int) -> bytes:
+    """The record of an event as one line.
+
+    Args:
+        event: what happened; its data must be JSON and must not use the names of the record's own fields.
+        previous: CRC-32 of the record before it, 0 for the first.
+
+    Raises:
+        ValueError: the data cannot be written as a record, or is longer than `MOST_BYTES`.
+    """
+    clash = _OWN & event.data.keys()
+    if clash:
+        raise ValueError(f"a record has fields of its own named {', '.join(sorted(clash))}")
+    first = {"n": event.number, "v": VERSION} if event.number == 1 else {"n": event.number}
+    fields = {**first, "t": event.at, "b": event.boot, "r": event.run, "e": event.kind, "key": event.key, **event.data}
+    body = json.dumps(fields, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")[:-1]
+    line = body + b',"c":"%08x"}\n' % zlib.crc32(body, previous)
+    if len(line) > MOST_BYTES:
+        raise ValueError(f"a record of {len(line)} bytes, at most {MOST_BYTES} are allowed")
+    return line
+
+
+def scan(data: bytes) -> Scan:
+    """Read a journal from its start, up to the first record that is not what it should be."""
+    events: list[Event] = []
+    good = check = 0
+    while True:
+        end = data.find(b"\n", good)
+        read = decode(data[good:end], len(events) + 1, check) if end >= 0 else None
+        if read is None:
+            return Scan(events, good, check, _damage(data, good))
+        event, check = read
+        events.append(event)
+        good = end + 1
+
+
+def decode(line: bytes, number: int, previous: int) -> tuple[Event, int] | None:
+    """The event of a record without its newline, and its CRC-32; None if it is not the record that belongs there."""
+    check = zlib.crc32(line[:-_CHECK], previous)
+    if line[-_CHECK:] != b',"c":"%08x"}' % check:
+        return None
+    try:
+        fields = json.loads(line)
+        if number == 1 and fields.pop("v") != VERSION:
+            return None
+        if fields.pop("n") != number:
+            return None
+        event = Event(
+            number,
+            fields.pop("t"),
+            fields.pop("b"),
+            fields.pop("r"),
+            fields.pop("e"),
+            fields.pop("key"),
+            fields,
+        )
+    except (ValueError, KeyError, AttributeError):
+        return None
+    del fields["c"]
+    return event, check
+
+
+def _damage(data: bytes, good: int) -> Damage:
+    if good == len(data):
+        return Damage.NONE
+    if good == 0:
+        newer = re.match(rb'\{"n":1,"v":(\d+),', data)
+        if newer is not None and int(newer[1]) > VERSION:
+            return Damage.NEWER
+    return Damage.CORRUPT if _LOOKS_LIKE_A_RECORD.search(data, good + 1) else Damage.TORN

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from executor.core.declaration import Issue
 
 __all__ = ["canonical_spec", "check_key", "combined_key", "digest", "normal_text", "spec_key"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Known", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
 
@@ -26,6 +28,7 @@ _EXPECTED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "finite_number": "a finite number",
+    "string_pattern_mismatch": "a word of lower-case letters, digits, dashes and underscores",
 }
 
 
@@ -82,7 +85,7 @@ def quoted(text: str) -> str:
     return _printable(json.dumps(short, ensure_ascii=False))
 
 
-def found(value: object) -> str:
+def found(value: object) -> str:  # noqa: PLR0911  (one for each kind of value)
     """What stands there instead, as it reads in a sentence after "found"."""
     match value:
         case str():
@@ -125,13 +128,15 @@ def expected(error: Mapping[str, Any], known: Sequence[str] = ()) -> str:
             return "is missing, but required"
         case "extra_forbidden":
             name = str(error["loc"][-1])
-            return f"unknown key {quoted(name)}{Known(known).hint(name) or f'; known keys: {', '.join(known)}'}"
+            return f"unknown key {quoted(name)}{Known(known).advice(name, 'keys')}"
         case "value_error":
             return str(context["error"])
         case "literal_error":
             return f"expected {context['expected'].replace(chr(39), chr(34))}, found {found(value)}"
         case "greater_than" | "greater_than_equal" | "less_than_equal":
-            word = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than_equal": "at most"}[kind]
+            word = {"greater_than": "greater than", "greater_than_equal": "at least", "less_than_equal": "at most"}[
+                kind
+            ]
             return f"expected a number {word} {next(iter(context.values())):g}, found {found(value)}"
         case _:
             wanted = _EXPECTED.get(kind)
@@ -163,7 +168,7 @@ def _closest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _slips(left: str, right: str) -> int:
-    """Fewest insertions, deletions, replacements and swaps of neighbours between two texts (optimal string alignment)."""
+    """Fewest insertions, deletions, replacements and swaps of neighbours between two texts (Damerau)."""
     while left and right and left[-1] == right[-1]:
         left, right = left[:-1], right[:-1]
     while left and right and left[0] == right[0]:

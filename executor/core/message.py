@@ -1,6 +1,6 @@
 """The commit that lands: subject, body, trailers - written by the executor alone, and read back from history.
 
-Subject ``type(milestone): title``; trailers as listed in `TRAILERS`. What has landed is read from these and nothing else.
+Subject ``type(milestone): title``; trailers as in `TRAILERS`. What has landed is read from these and nothing else.
 """
 
 from __future__ import annotations

@@ -1,15 +1,307 @@
+"""The policy: agents, routes, checks and limits as frozen values, read from already merged TOML. Pure."""
+
 from __future__ import annotations
-from dataclasses import dataclass, field
-@dataclass(frozen=True)
-class Agent:
-    name:str; command:tuple=(); builtin:str|None=None; env:tuple=(); timeout:float|None=None; idle:float|None=None; deterministic:bool=False
-    def argv(self, values): return tuple(w.format(**values) for w in self.command)
-@dataclass(frozen=True)
-class Limits:
-    attempts:int=3; timeout_s:float=3600; idle_s:float=900; check_timeout_s:float=1800; output_cap_bytes:int=64*2**20; parallel:int=1; retention_days:int=30; disk_floor_bytes:int=2**30; ignore:tuple=("__pycache__/",".pytest_cache/")
-@dataclass(frozen=True)
-class Policy:
-    agents:dict; checks:dict; limits:Limits
-    def agent_for(self,i): return self.agents[i.agent or ("script" if "run" in i.options else "patch")]
-    def checks_for(self,i): return [self.checks[c] for c in (i.checks or ())]
-def policy_faults(m,f,p): return []
+
+import string
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+
+from executor.core.declaration import Issue, Milestone, Seconds, model_faults
+from executor.core.hints import Known, found, quoted
+from executor.errors import Fault
+
+__all__ = [
+    "Agent",
+    "Check",
+    "Forge",
+    "Limits",
+    "Policy",
+    "Route",
+    "policy_faults",
+    "read_policy",
+]
+
+DEFAULT_ROUTE = "default"
+_GIVEN = frozenset({"brief_file", "out"})
+_WORKFLOWS = ("direct",)
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Agent(_Rule):
+    """A profile: how an agent is called and what it is allowed.
+
+    Attributes:
+        name: what issues call it.
+        command: argument list; ``{brief_file}``, ``{out}`` and the options of the issue's `with` are filled in.
+        builtin: done by the executor itself instead of by a command.
+        options: options that an issue may give besides those that the command names.
+        env: names of environment variables that it is given besides the ordinary ones.
+        timeout: seconds until it is ended.
+        idle: seconds without output, work or a changed file until it is ended.
+        deterministic: the same input gives the same result, so that "nothing to change" can be believed.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    builtin: Literal["patch"] | None = None
+    options: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: Seconds | None = None
+    idle: Seconds | None = None
+    deterministic: bool = False
+
+    def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The argument list with every placeholder filled in.
+
+        Raises:
+            KeyError: a placeholder has no value.
+        """
+        return tuple(word.format_map({key: str(value) for key, value in values.items()}) for word in self.command)
+
+    def needed(self) -> frozenset[str]:
+        """Options that an issue has to give."""
+        if self.builtin == "patch":
+            return frozenset({"file"})
+        return frozenset(name for word in self.command for name in _placeholders(word)) - _GIVEN
+
+
+class Check(_Rule):
+    """A named check.
+
+    Attributes:
+        name: what routes and issues call it.
+        run: argument list, or a shell command.
+        when: globs; it applies only when a changed file matches one of them.
+        timeout: seconds until it is ended and has failed.
+        env: environment variables that it is given.
+        prefix: words put before an argument list, for example to run it inside a container.
+        version: argument list that prints the version of its tool; part of its fingerprint.
+        flaky: its verdicts are never used again.
+    """
+
+    name: str
+    run: str | tuple[str, ...]
+    when: tuple[str, ...] = ()
+    timeout: Seconds | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    version: tuple[str, ...] = ()
+    flaky: bool = False
+
+
+class Route(_Rule):
+    """What an issue of a type gets when it does not say so itself."""
+
+    agent: str | None = None
+    workflow: str = "direct"
+    checks: tuple[str, ...] = ()
+
+
+class Limits(_Rule):
+    """Bounds of a run; times in seconds, sizes in bytes."""
+
+    attempts: Annotated[StrictInt, Field(ge=1, le=100)]
+    timeout_s: Seconds
+    idle_s: Seconds
+    check_timeout_s: Seconds
+    output_cap_bytes: Annotated[StrictInt, Field(ge=1024)]
+    parallel: Annotated[StrictInt, Field(ge=1, le=1024)]
+    retention_days: Annotated[StrictInt, Field(ge=0)]
+    disk_floor_bytes: Annotated[StrictInt, Field(ge=0)]
+    ignore: tuple[str, ...] = ()
+
+
+class Forge(_Rule):
+    """Where pull requests live."""
+
+    kind: Literal["local"]
+
+
+class Policy(_Rule):
+    """All rules together."""
+
+    agents: dict[str, Agent]
+    checks: dict[str, Check]
+    routes: dict[str, Route]
+    limits: Limits
+    forge: Forge
+
+    def route_of(self, issue: Issue) -> Route:
+        """The route of the issue's type, or the default one."""
+        return self.routes.get(issue.type) or self.routes[DEFAULT_ROUTE]
+
+    def agent_name(self, issue: Issue) -> str | None:
+        """Name of the issue's agent: declared, routed, or the one that its options can only be meant for."""
+        name = issue.agent or self.route_of(issue).agent
+        if name is None:
+            fitting = [agent.name for agent in self.agents.values() if _fits(agent, issue)]
+            name = fitting[0] if len(fitting) == 1 else None
+        return name
+
+    def agent_for(self, issue: Issue) -> Agent:
+        """The issue's agent; there is one, or `policy_faults` would have said so."""
+        return self.agents[self.agent_name(issue) or ""]
+
+    def checks_for(self, issue: Issue) -> list[Check]:
+        """The named checks of the issue: its own list, or that of its route."""
+        names = issue.checks if issue.checks is not None else self.route_of(issue).checks
+        return [self.checks[name] for name in names]
+
+
+def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Policy | None, list[Fault]]:
+    """The policy from the merged rules.
+
+    Args:
+        value: file stem -> its parsed and merged document.
+        place: folder of the rules, for messages.
+    """
+    faults: list[Fault] = []
+    agents = _named(value, "agents", "agent", Agent, place, faults)
+    checks = _named(value, "checks", "check", Check, place, faults)
+    routes = _named(value, "routes", "route", Route, place, faults)
+    limits = _single(value, "limits", Limits, place, faults)
+    forge = _single(value, "forge", Forge, place, faults)
+    for name, agent in agents.items():
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
+    if not any(fault.file == f"{place}/routes.toml" for fault in faults):
+        faults += _route_faults(routes, agents, checks, f"{place}/routes.toml")
+    if faults or limits is None or forge is None:
+        return None, faults
+    return Policy(agents=agents, checks=checks, routes=routes, limits=limits, forge=forge), []
+
+
+def policy_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str], policy: Policy) -> list[Fault]:
+    """Where declarations and rules do not fit together: unknown agents, options, checks and workflows."""
+    known = (Known(policy.agents), Known(policy.checks), Known(_WORKFLOWS))
+    return [
+        Fault(files[name], f"issue[{place}].{key}", problem)
+        for name, milestone in milestones.items()
+        for place, issue in enumerate(milestone.issues)
+        for key, problem in _issue_problems(issue, policy, known)
+    ]
+
+
+def _issue_problems(issue: Issue, policy: Policy, known: tuple[Known, Known, Known]) -> Iterator[tuple[str, str]]:
+    agents, checks, workflows = known
+    by = f", needed by {quoted(issue.id)}"
+    name = policy.agent_name(issue)
+    if name is None:
+        yield (
+            "agent",
+            f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none"
+            + agents.advice("", "agents"),
+        )
+    elif name not in policy.agents:
+        yield "agent", f"unknown agent {quoted(name)}{by}{agents.advice(name, 'agents')}"
+    else:
+        yield from _option_problems(issue, policy.agents[name])
+    for check in issue.checks or ():
+        if check not in policy.checks:
+            yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
+    if issue.workflow is not None and issue.workflow not in _WORKFLOWS:
+        yield (
+            "workflow",
+            f"unknown workflow {quoted(issue.workflow)}{by}{workflows.advice(issue.workflow, 'workflows')}",
+        )
+
+
+def _option_problems(issue: Issue, agent: Agent) -> Iterator[tuple[str, str]]:
+    needed = agent.needed()
+    allowed = Known(sorted(needed | set(agent.options)))
+    by = f", needed by {quoted(issue.id)}"
+    for option in sorted(needed - issue.options.keys()):
+        yield (
+            "with",
+            f'agent "{agent.name}" needs the option {quoted(option)}{by}; write with = {{ {option} = "..." }}',
+        )
+    for option, value in issue.options.items():
+        if option not in allowed.names:
+            yield "with", f'unknown option {quoted(option)} of agent "{agent.name}"{allowed.advice(option, "options")}'
+        elif not isinstance(value, str | int | float):
+            yield f"with.{option}", f"expected text, found {found(value)}"
+    if agent.builtin == "patch" and isinstance(issue.options.get("file"), str):
+        parts = str(issue.options["file"]).split("/")
+        if parts[0] == "" or ".." in parts:
+            yield "with.file", f"expected a path inside milestones/, found {quoted(str(issue.options['file']))}"
+
+
+def _fits(agent: Agent, issue: Issue) -> bool:
+    needed = agent.needed()
+    return bool(needed) and needed == issue.options.keys()
+
+
+def _placeholders(word: str) -> Iterator[str]:
+    return (name for _, name, _, _ in string.Formatter().parse(word) if name is not None)
+
+
+def _agent_problems(agent: Agent) -> Iterator[str]:
+    if bool(agent.command) == bool(agent.builtin):
+        yield "expected a command"
+    for word in agent.command:
+        try:
+            names = list(_placeholders(word))
+        except ValueError:
+            names = [""]
+        if not all(name.isidentifier() for name in names):
+            yield f"expected placeholders such as {{brief_file}} and doubled braces for others, found {quoted(word)}"
+
+
+def _route_faults(
+    routes: Mapping[str, Route], agents: Mapping[str, Agent], checks: Mapping[str, Check], file: str
+) -> Iterator[Fault]:
+    known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(_WORKFLOWS)
+    for name, route in routes.items():
+        if route.agent is not None and route.agent not in agents:
+            hint = known_agents.advice(route.agent, "agents")
+            yield Fault(file, f"route.{name}.agent", f"unknown agent {quoted(route.agent)}{hint}")
+        if route.workflow not in _WORKFLOWS:
+            hint = known_workflows.advice(route.workflow, "workflows")
+            yield Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}")
+        for check in route.checks:
+            if check not in checks:
+                hint = known_checks.advice(check, "checks")
+                yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _named(
+    value: Mapping[str, Mapping[str, Any]], stem: str, word: str, model: type[M], place: str, faults: list[Fault]
+) -> dict[str, M]:
+    """The tables ``[word.NAME]`` of one file."""
+    file = f"{place}/{stem}.toml"
+    document = value.get(stem, {})
+    hint = Known([word])
+    faults += (
+        Fault(file, "", f"unknown key {quoted(key)}{hint.advice(key, 'keys')}") for key in document if key != word
+    )
+    tables = document.get(word, {})
+    if not isinstance(tables, Mapping):
+        faults.append(Fault(file, word, f"expected tables [{word}.NAME], found {found(tables)}"))
+        return {}
+    read: dict[str, M] = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            faults.append(Fault(file, f"{word}.{name}", f"expected a table, found {found(table)}"))
+            continue
+        given = {**table, "name": name} if "name" in model.model_fields else dict(table)
+        try:
+            read[name] = model.model_validate(given)
+        except ValidationError as error:
+            faults += model_faults(error, model, file, [word, name])
+    return read
+
+
+def _single(
+    value: Mapping[str, Mapping[str, Any]], stem: str, model: type[M], place: str, faults: list[Fault]
+) -> M | None:
+    """A file that is one table."""
+    try:
+        return model.model_validate(dict(value.get(stem, {})))
+    except ValidationError as error:
+        faults += model_faults(error, model, f"{place}/{stem}.toml", [])
+        return None

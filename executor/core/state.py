@@ -151,7 +151,7 @@ def fold(events: Iterable[Event], into: dict[str, IssueState] | None = None) -> 
 
 
 def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, Attempt]]) -> None:
-    """Add what only git knows of attempts: all of it after the loss of `.cache/`, a result whose record a crash cut off.
+    """Add what only git knows of attempts: all of it without `.cache/`, or a result whose record a crash cut off.
 
     Where the journal knows how an attempt ended, its word has precedence.
     """

@@ -1,4 +1,4 @@
-"""Check a page: it has a title and a language, every picture is there and has an alternative text, nothing is loaded."""
+"""Check a page: title, language, every picture there and with an alternative text, nothing loaded."""
 
 import sys
 from html.parser import HTMLParser

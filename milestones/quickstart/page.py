@@ -22,7 +22,8 @@ def main() -> None:
     target.write_text(
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>A tour of this repository</title>\n'
         "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:2em auto;padding:0 1em}img{width:100%}</style>\n"
-        f"<h1>A tour of this repository</h1>\n{pictures}\n<h2>What every module is for</h2>\n<ul>\n{items}\n</ul>\n</html>\n",
+        f"<h1>A tour of this repository</h1>\n{pictures}\n"
+        f"<h2>What every module is for</h2>\n<ul>\n{items}\n</ul>\n</html>\n",
         encoding="utf-8",
     )
 

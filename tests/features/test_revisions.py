@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.support import Repo, issue
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BRANCH = "milestone/m1-test-m1"
 

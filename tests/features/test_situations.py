@@ -6,14 +6,18 @@ import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support import CONFIG, DODO, Repo, issue
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 BRANCH = "milestone/m1-test-m1"
 GOOD = issue("good", "echo good > good")
+PATCH: dict[str, Any] = {"agent": "patch", "with": {"file": "m1/a.patch"}}
 
 
 def test_a_failing_check_fails_its_issue_and_the_others_land(repo: Repo) -> None:
@@ -67,7 +71,7 @@ def test_an_agent_that_ends_with_an_error_has_failed_whatever_it_wrote(repo: Rep
 
 def test_a_patch_that_does_not_apply_says_so(repo: Repo) -> None:
     repo.write("milestones/m1/a.patch", "--- a/none.txt\n+++ b/none.txt\n@@ -1 +1 @@\n-old\n+new\n")
-    repo.milestone("m1", issue("a", agent="patch", **{"with": {"file": "m1/a.patch"}}) + GOOD)
+    repo.milestone("m1", issue("a", **PATCH) + GOOD)
     out = repo.doit("milestone:m1").check(1).out
     assert "the patch milestones/m1/a.patch does not apply: error: none.txt: does not exist in index" in out
     assert repo.landed(BRANCH) == ["good@1"]
