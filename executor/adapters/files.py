@@ -82,5 +82,5 @@ def read_json(path: Path) -> Any:
     """The JSON value in a cache file; None if there is none that can be read."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

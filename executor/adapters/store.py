@@ -7,6 +7,7 @@ off, so that what an agent wrote is what lands, byte for byte, and nothing an ag
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -186,9 +187,20 @@ class Store:
         return sorted(found, key=lambda item: item[0].count("/"))
 
     def write_tree(self, index: Path, folder: Path, paths: Iterable[bytes]) -> str:
-        """Take the present content of these paths of `folder` into the index and write the tree."""
-        where = _where(index, folder)
+        """The tree of the index with the present content of these paths of `folder`; the index stays as it is.
+
+        An index that took over the times of an agent's files would later believe that a file is unchanged which has the
+        same size and a time that was set: git compares whole seconds and inode numbers are used again.
+        """
         became_folders, others = _sorted_out(folder, paths)
+        copy = index.with_name(f"{index.name}.result")
+        shutil.copy2(index, copy)  # with its time, by which git tells what it has to look into
+        try:
+            return self._taken(became_folders, others, _where(copy, folder), folder)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _taken(self, became_folders: bytes, others: bytes, where: dict[str, str], folder: Path) -> str:
         if became_folders:
             self._git.run(
                 "update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder

@@ -72,7 +72,7 @@ class Workspace:
         (git_dir / "refs" / "heads" / "work").write_text(f"{commit}\n", encoding="ascii")
         user = "[user]\n\tname = agent\n\temail = agent@localhost\n[gc]\n\tauto = 0\n"
         (git_dir / "config").write_text(neutral_config(repository) + user, encoding="ascii")
-        shutil.copyfile(self.index, git_dir / "index")
+        shutil.copy2(self.index, git_dir / "index")
 
     def result(self, store: Store, excludes: Path, declared: Sequence[str]) -> str:
         """Tree id of what is in the folder now.

@@ -16,6 +16,7 @@ __all__ = ["Change", "FileChange", "parse_diff", "unquote"]
 _HUNK = re.compile(rb"(?m)^@@ -\S+ \+\S+ @@.*$")
 _INDEX = re.compile(rb"(?m)^index ([0-9a-f]+)\.\.([0-9a-f]+).*\n")
 _MODE = re.compile(rb"(?m)^(old mode|new mode|new file mode|deleted file mode) (\d{6})$")
+_ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-3][0-7]{2})')
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 
 
@@ -74,21 +75,18 @@ def parse_diff(text: bytes) -> Change:
 
 
 def unquote(name: bytes) -> str:
-    r"""A path as git prints it, ``"a\\303\\244"`` in quotes when it has unusual bytes, as the path itself."""
+    r"""A path as git prints it, ``"a\\303\\244"`` in quotes when it has unusual bytes, as the path itself.
+
+    Any bytes are taken; an escape that git does not print stays as it is.
+    """
     if not name.startswith(b'"'):
         return name.decode("utf-8", "surrogateescape")
-    body, out, at = name[1:-1].decode("ascii", "surrogateescape"), bytearray(), 0
-    while at < len(body):
-        if body[at] != "\\":
-            out += body[at].encode("utf-8", "surrogateescape")
-            at += 1
-        elif body[at + 1] in _ESCAPES:
-            out.append(_ESCAPES[body[at + 1]])
-            at += 2
-        else:
-            out.append(int(body[at + 1 : at + 4], 8))
-            at += 4
-    return out.decode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(_escaped, name[1:-1]).decode("utf-8", "surrogateescape")
+
+
+def _escaped(escape: re.Match[bytes]) -> bytes:
+    sign = escape[1].decode()
+    return bytes([_ESCAPES[sign] if sign in _ESCAPES else int(sign, 8)])
 
 
 def _file(section: bytes) -> FileChange:

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^@$")
+_NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^(@|HEAD)$")
 _LONGEST_SLUG = 100
 _LONGEST_BRANCH = 200
 _RESERVED = frozenset({"doit.json"})
@@ -60,6 +60,8 @@ def _line(value: str) -> str:
         raise ValueError("expected text, found an empty one")
     if "\n" in value or "\r" in value:
         raise ValueError("expected one line, found several")
+    if "\0" in value:
+        raise ValueError(f"expected text without NUL characters, found {quoted(value)}")
     return value
 
 
@@ -93,7 +95,7 @@ Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 
 class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Claim(_Declared):
@@ -243,7 +245,7 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
     _unique(issues, file, read)
     if phases is not None:
         _known_phases(issues, phases, file, read)
-    if header:
+    if isinstance(value.get("milestone"), Mapping):
         read.milestone = _header(header, file, stem, read, phases or [], [issue for _, issue in issues])
     return read
 
@@ -284,8 +286,9 @@ def _header(
         read.faults.append(Fault(file, "milestone", f'unknown key "{name}"; write {hints[name]}'))
         del given[name]
     try:
-        if not given.get("branch") and isinstance(given.get("title"), str) and isinstance(given.get("id"), str):
-            given["branch"] = default_branch(given["id"], given["title"])
+        if "branch" not in given and isinstance(given.get("title"), str) and _ID.fullmatch(str(given.get("id"))):
+            branch = default_branch(str(given["id"]), given["title"])
+            given |= {} if branch_problem(branch) else {"branch": branch}
         milestone = Milestone(**given, phases=tuple(phases), issues=tuple(issues))
     except ValidationError as error:
         read.faults += model_faults(error, Milestone, file, ["milestone"])

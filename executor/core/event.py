@@ -26,7 +26,8 @@ MOST_BYTES = 64 * 1024
 
 _OWN = frozenset({"n", "v", "t", "b", "r", "e", "key", "c"})
 _CHECK = len(',"c":"00000000"}')
-_LOOKS_LIKE_A_RECORD = re.compile(rb'\{"n":\d+,"(?:v|t)":')
+_LOOKS_LIKE_A_RECORD = re.compile(rb'(?<![:,\[])\{"n":\d+,"(?:v|t)":')
+"""An object inside a record's own data, which can begin in the same way, has one of these three before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _damage(data: bytes, good: int) -> Damage:
     if good == len(data):
         return Damage.NONE
     if good == 0:
-        newer = re.match(rb'\{"n":1,"v":(\d+),', data)
+        newer = re.match(rb'\{"n":1,"v":(\d{1,18}),', data)
         if newer is not None and int(newer[1]) > VERSION:
             return Damage.NEWER
     return Damage.CORRUPT if _LOOKS_LIKE_A_RECORD.search(data, good + 1) else Damage.TORN

@@ -93,7 +93,8 @@ def found(value: object) -> str:  # noqa: PLR0911  (one for each kind of value)
         case bool():
             return str(value).lower()
         case int() | float():
-            return f"the number {str(value)[:_LONGEST]}" if abs(value) < 10**_LONGEST else "a huge number"
+            huge = isinstance(value, int) and abs(value) >= 10**_LONGEST
+            return "a huge number" if huge else f"the number {value}"
         case list() | tuple():
             return "a list" if value else "an empty list"
         case dict():

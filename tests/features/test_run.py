@@ -164,3 +164,12 @@ def test_a_second_run_of_the_same_milestone_leaves_at_once_and_says_who_has_it(r
     assert repo.statuses() == {"m1/a": "running"}
     assert first.wait(60) == 0
     first.communicate()
+
+
+def test_a_change_that_keeps_size_and_time_of_a_file_is_seen(repo: Repo) -> None:
+    body = issue("i0", "rm -f f; printf 0 > f; touch -d @0 f")
+    for number in range(1, 6):
+        body += issue(f"i{number}", f"rm f; printf {number} > f; touch -d @0 f", needs=[f"i{number - 1}"])
+    repo.milestone("m1", body)
+    repo.doit("milestone:m1").check()
+    assert [repo.git("show", f"milestone/m1-test-m1~{5 - number}:f") for number in range(6)] == list("012345")

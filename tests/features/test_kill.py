@@ -1,0 +1,147 @@
+"""A run that is killed or interrupted at any moment is simply run again: nothing is lost, nothing lands twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.replay import declare, pack, small_releases
+from tests.support import Repo, issue
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+BRANCH = "milestone/replay-replay"
+PACKAGES = ("one", "two", "three")
+RELEASES = 4
+TAG = "LC_EXECUTOR_TEST"
+"""A variable that children are given (LC_ variables are passed on), so that survivors can be found."""
+
+
+def replay(repo: Repo) -> dict[str, str]:
+    packages = {
+        name: [
+            pack(files, repo.path.parent / f"{name}-{number}.tar")
+            for number, files in enumerate(small_releases(name, RELEASES))
+        ]
+        for name in PACKAGES
+    }
+    return declare(repo, packages, {"one": "patch", "two": "script", "three": "script"})
+
+
+def tagged(value: str) -> Iterator[int]:
+    """Processes that carry the tag, ours excluded."""
+    wanted = f"{TAG}={value}\0".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if wanted in (entry / "environ").read_bytes() + b"\0":
+                    yield int(entry.name)
+            except OSError:
+                continue
+
+
+def assert_ended_right(repo: Repo, expected: dict[str, str]) -> None:
+    assert {name: repo.git("rev-parse", f"{BRANCH}:{name}") for name in expected} == expected
+    landed = repo.landed(BRANCH)
+    assert sorted(landed) == sorted(f"{name}-{number}@1" for name in PACKAGES for number in range(1, RELEASES + 1))
+    assert repo.git("status", "--porcelain") == ""
+    assert repo.attempts() == []
+    assert repo.git("fsck", "--connectivity-only", "--no-dangling") == ""
+    tip = repo.git("rev-parse", BRANCH)
+    assert "nothing to do" in repo.doit("milestone:replay").check().out
+    assert repo.git("rev-parse", BRANCH) == tip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_replay_run_again_ends_in_the_same_trees(
+    repo: Repo, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = f"{os.getpid()}-{seed}"
+    monkeypatch.setenv(TAG, value)
+    expected = replay(repo)
+    repo.commit("declare")
+    run = repo.start("milestone:replay", "-n", "3")
+    moment = random.Random(seed).uniform(0.1, 1.6)  # noqa: S311  (no secret)
+    time.sleep(moment)
+    kill(run)
+    repo.doit("milestone:replay", "-n", "3").check()
+    assert_ended_right(repo, expected)
+    assert list(tagged(value)) == []
+
+
+def test_a_run_killed_again_and_again_still_ends_right(repo: Repo) -> None:
+    expected = replay(repo)
+    repo.commit("declare")
+    for seed in range(6):
+        run = repo.start("milestone:replay", "-n", "2")
+        time.sleep(random.Random(seed).uniform(0.3, 0.8))  # noqa: S311  (no secret)
+        kill(run)
+    repo.doit("milestone:replay", "-n", "2").check()
+    assert_ended_right(repo, expected)
+
+
+def test_children_of_a_killed_run_are_gone_and_what_they_wrote_does_not_count(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = f"{os.getpid()}-children"
+    monkeypatch.setenv(TAG, value)
+    beside = repo.path.parent / "started"
+    slow = f"touch {beside}; trap '' TERM; setsid sleep 300 & (setsid sleep 300 &); sleep 300; echo never > a"
+    repo.milestone("m1", issue("a", f"if [ -e {beside} ]; then echo a > a; else {slow}; fi"))
+    run = repo.start("milestone:m1")
+    wait_for(beside)
+    kill(run)
+    repo.doit("milestone:m1").check()
+    assert list(tagged(value)) == []
+    assert repo.git("show", "milestone/m1-test-m1:a") == "a"
+    assert "interrupted" in repo.doit("log", "m1/a").check().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_run_with_its_exit_code_and_the_next_run_goes_on(
+    repo: Repo, number: signal.Signals, code: int
+) -> None:
+    beside = repo.path.parent / "started"
+    repo.milestone("m1", issue("a", f"if [ -e {beside} ]; then echo a > a; else touch {beside}; sleep 300; fi"))
+    run = repo.start("milestone:m1")
+    wait_for(beside)
+    run.send_signal(number)
+    out, _ = run.communicate(timeout=20)
+    assert run.returncode == code, out
+    assert "will be resumed by the next run" in out
+    assert repo.statuses() == {"m1/a": "pending"}
+    repo.doit("milestone:m1").check()
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+
+
+def test_a_second_signal_ends_at_once_even_what_ignores_the_first(repo: Repo) -> None:
+    beside = repo.path.parent / "started"
+    repo.milestone("m1", issue("a", f"trap '' TERM; touch {beside}; while :; do sleep 1; done"))
+    run = repo.start("milestone:m1")
+    wait_for(beside)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=5)
+    assert run.returncode == 130
+
+
+def kill(run: subprocess.Popen[str]) -> None:
+    run.kill()
+    with run:
+        pass
+
+
+def wait_for(path: Path, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.02)
