@@ -236,7 +236,7 @@ def _tool_stat(tool: str) -> str:
 
 def _package_stamp() -> str:
     """Changes when another version of the executor, or another set of packaged rules, is installed."""
-    from executor.adapters.rules import packaged_rules
+    from executor.adapters.packaged import packaged_rules
 
     times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().glob("*.toml"))]  # noqa: PTH116
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116

@@ -128,13 +128,14 @@ class Journal:
 
     def _begin(self) -> None:
         folder = self.path.parent
-        new = not self.path.exists()
         self._descriptor = self._disk.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        if new:
-            self._disk.fsync_dir(folder)
         data = self.path.read_bytes()
         found = scan(data)
         _refuse(self.path, found)
+        if data:
+            self._disk.fsync(self._descriptor)  # the last record may be of a run that was killed before it did
+        else:
+            self._disk.fsync_dir(folder)  # also if it exists: whoever made it may not have come to this
         if found.damage is Damage.TORN:
             self._put_aside(found.good, data[found.good :])
         self.events, self._good, self._check = found.events, found.good, found.check

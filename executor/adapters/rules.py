@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.declarations import TomlError, read_toml
+from executor.adapters.packaged import packaged_rules
 from executor.core.hints import Known
 from executor.core.policy import Policy, read_policy
 from executor.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["load_policy", "packaged_rules"]
+__all__ = ["load_policy"]
 
 _FILES = ("agents", "checks", "forge", "limits", "routes")
-
-
-@cache
-def packaged_rules() -> Path:
-    """Folder of the rules that come with the executor: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_rules"
-    return installed if installed.is_dir() else package.parent / "rules"
 
 
 def load_policy(folder: Path) -> Policy:

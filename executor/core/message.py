@@ -89,8 +89,8 @@ def landing_message(
     if len(subject) > _SUBJECT:
         subject = subject[: _SUBJECT - 1].rstrip() + "…"
     parts = [subject]
-    if note:
-        parts.append(note)
+    if one_line(note):
+        parts.append(one_line(note))
     if change.files:
         parts.append(_body(change))
     if number is not None:
