@@ -65,7 +65,7 @@ def main() -> None:
                 for row in _rows(Path(folder), shape, size, rounds):
                     print(row.text(), flush=True)
                     rows.append(row)
-    cost = _landing_cost(20 if options.quick else 60)
+    cost = _landing_cost(40 if options.quick else 60)
     print(f"\nlanding: {cost['ours_ms']:.0f} ms an issue, bare git {cost['git_ms']:.0f} ms, ratio {cost['ratio']:.2f}")
     if options.json:
         options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "landing": cost}, indent=1))

@@ -150,9 +150,7 @@ def _missing_files(loaded: Loaded, milestone: Milestone, file: str) -> Iterator[
     root = loaded.folder.parent
     here = loaded.folder.name
     named = [
-        (f"{here}/{issue.spec}", f"issue[{place}].spec", issue.id)
-        for place, issue in enumerate(milestone.issues)
-        if issue.spec
+        (f"{here}/{issue.spec}", f"issue[{place}].spec", issue.id) for place, issue in milestone.placed() if issue.spec
     ]
     named += [(path, "milestone.context", milestone.id) for path in milestone.context]
     if milestone.epic:

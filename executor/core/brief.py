@@ -13,6 +13,8 @@ from executor.core.declaration import Claim, FileCheck, RunCheck
 from executor.core.message import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from executor.core.declaration import Issue, Milestone
     from executor.core.state import Attempt
 
@@ -99,16 +101,16 @@ def _acceptance(issue: Issue) -> str:
                 lines.append(f"- this command exits 0: `{one_line(item.run)}`")
             case FileCheck():
                 what = f" and matches the pattern `{one_line(item.contains)}`" if item.contains else ""
-                lines.append(f"- the file `{item.file}` exists{what}")
+                lines.append(f"- the file `{one_line(item.file)}` exists{what}")
     return _section("Accepted when", "\n".join(lines)) if lines else ""
 
 
 def _files(issue: Issue) -> str:
-    return _section("Files expected to change", "\n".join(f"- `{path}`" for path in issue.files)) if issue.files else ""
+    return _section("Files expected to change", _listed(issue.files)) if issue.files else ""
 
 
 def _reading(milestone: Milestone) -> str:
-    return _section("Read first", "\n".join(f"- `{path}`" for path in milestone.context)) if milestone.context else ""
+    return _section("Read first", _listed(milestone.context)) if milestone.context else ""
 
 
 def _revision(facts: BriefFacts) -> str:
@@ -142,6 +144,10 @@ def _rules() -> str:
         "- Only the declared checks decide; saying that it is done changes nothing.\n"
         "- If you need a person's answer, write the question to `$EXECUTOR_OUT/question.md` and stop.",
     )
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return "\n".join(f"- `{one_line(path)}`" for path in paths)
 
 
 def _section(title: str, text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -192,8 +192,17 @@ class Milestone(_Declared):
     accept: tuple[Acceptance, ...] = ()
     phases: tuple[Phase, ...] = ()
     issues: tuple[Issue, ...] = ()
+    _places: tuple[int, ...] = ()
 
     _texts = model_validator(mode="before")(_claims)
+
+    def placed(self) -> Iterator[tuple[int, Issue]]:
+        """The issues with their places in the file, where faulty ones that were left out count too."""
+        return zip(self._places or range(len(self.issues)), self.issues, strict=True)
+
+    def place(self, places: Sequence[int]) -> None:
+        """Remember the places of the issues, if some were left out."""
+        self._places = () if list(places) == list(range(len(places))) else tuple(places)
 
 
 class Read:
@@ -247,6 +256,8 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
         _known_phases(issues, phases, file, read)
     if isinstance(value.get("milestone"), Mapping):
         read.milestone = _header(header, file, stem, read, phases or [], [issue for _, issue in issues])
+    if read.milestone is not None:
+        read.milestone.place([place for place, _ in issues])
     return read
 
 

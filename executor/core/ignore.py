@@ -20,7 +20,7 @@ def flatten_ignores(files: Iterable[tuple[str, bytes]]) -> bytes:
     lines: list[bytes] = []
     for folder, content in files:
         place = _escaped(folder)
-        for raw in content.splitlines():
+        for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
             rule = _moved(raw, place)
             if rule is not None:
                 lines.append(rule)
@@ -28,19 +28,20 @@ def flatten_ignores(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def _moved(raw: bytes, place: bytes) -> bytes | None:
-    line = raw.rstrip(b"\r")
-    if not line.strip() or line.startswith(b"#"):
-        return None
+    line = raw.removesuffix(b"\r")
     negated = line.startswith(b"!")
     pattern = line[1:] if negated else line
-    anchored = b"/" in pattern.rstrip(b"/ ")
-    moved = b"/" + place + (pattern.lstrip(b"/") if anchored else b"**/" + pattern)
+    if line.startswith(b"#") or not pattern.strip(b"/ "):  # git matches nothing with an empty pattern
+        return None
+    anchored = b"/" in pattern.rstrip(b" ").removesuffix(b"/")
+    moved = b"/" + place + (pattern.removeprefix(b"/") if anchored else b"**/" + pattern)
     return b"!" + moved if negated else moved
 
 
 def _escaped(folder: str) -> bytes:
+    """The folder as a pattern; a line end, which no rule can contain, is matched as any character."""
     special = b"\\*?[ !#"
     return b"".join(
         b"\\" + bytes([byte]) if byte in special else bytes([byte])
         for byte in folder.encode("utf-8", "surrogateescape")
-    )
+    ).replace(b"\n", b"?")

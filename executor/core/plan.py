@@ -129,7 +129,7 @@ def _issue_needs(
     known: dict[str, Known] = {}
     resolved: _Graph = {}
     for name, milestone in milestones.items():
-        for place, issue in enumerate(milestone.issues):
+        for place, issue in milestone.placed():
             found = []
             for need in issue.needs:
                 owner, slash, wanted = need.partition("/") if "/" in need else (name, "", need)
@@ -235,9 +235,7 @@ def _cycles(
     graph: _Graph, free: frozenset[str], milestones: Mapping[str, Milestone], files: Mapping[str, str]
 ) -> Iterator[Fault]:
     """One shortest cycle for every knot that cannot be untied, beginning where a reader would."""
-    place = {
-        f"{name}/{issue.id}": number for name, item in milestones.items() for number, issue in enumerate(item.issues)
-    }
+    place = {f"{name}/{issue.id}": number for name, item in milestones.items() for number, issue in item.placed()}
     stuck = {ref: tuple(need for need in graph[ref] if need not in free) for ref in graph if ref not in free}
     behind = frozenset(_topological(_turned(stuck), stuck))
     left = dict.fromkeys(ref for ref in stuck if ref not in behind)

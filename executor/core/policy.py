@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
@@ -68,7 +69,7 @@ class Agent(_Rule):
         """Options that an issue has to give."""
         if self.builtin == "patch":
             return frozenset({"file"})
-        return frozenset(name for word in self.command for name in _placeholders(word)) - _GIVEN
+        return _named_options(self.command)
 
 
 class Check(_Rule):
@@ -170,7 +171,8 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     for name, agent in agents.items():
         faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
-        faults += _route_faults(routes, agents, checks, f"{place}/routes.toml")
+        declared = _declared(value, "agents", "agent"), _declared(value, "checks", "check")
+        faults += _route_faults(routes, *declared, f"{place}/routes.toml")
     if faults or limits is None or forge is None:
         return None, faults
     return Policy(agents=agents, checks=checks, routes=routes, limits=limits, forge=forge), []
@@ -182,7 +184,7 @@ def policy_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str],
     return [
         Fault(files[name], f"issue[{place}].{key}", problem)
         for name, milestone in milestones.items()
-        for place, issue in enumerate(milestone.issues)
+        for place, issue in milestone.placed()
         for key, problem in _issue_problems(issue, policy, known)
     ]
 
@@ -236,6 +238,11 @@ def _fits(agent: Agent, issue: Issue) -> bool:
     return bool(needed) and needed == issue.options.keys()
 
 
+@cache
+def _named_options(command: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name for word in command for name in _placeholders(word)) - _GIVEN
+
+
 def _placeholders(word: str) -> Iterator[str]:
     return (name for _, name, _, _ in string.Formatter().parse(word) if name is not None)
 
@@ -253,7 +260,7 @@ def _agent_problems(agent: Agent) -> Iterator[str]:
 
 
 def _route_faults(
-    routes: Mapping[str, Route], agents: Mapping[str, Agent], checks: Mapping[str, Check], file: str
+    routes: Mapping[str, Route], agents: Mapping[str, object], checks: Mapping[str, object], file: str
 ) -> Iterator[Fault]:
     known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(_WORKFLOWS)
     for name, route in routes.items():
@@ -267,6 +274,12 @@ def _route_faults(
             if check not in checks:
                 hint = known_checks.advice(check, "checks")
                 yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:
+    """The tables ``[word.NAME]`` of one file, faulty or not, so that nobody is told that a faulty one is unknown."""
+    tables = value.get(stem, {}).get(word, {})
+    return tables if isinstance(tables, Mapping) else {}
 
 
 def _named(

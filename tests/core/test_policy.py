@@ -1,0 +1,362 @@
+"""Rules as values, whom they give an issue to, and every way in which they do not fit the declarations."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from executor.core.declaration import Issue, Milestone, read_milestone
+from executor.core.policy import Agent, Check, Forge, Policy, policy_faults, read_policy
+from executor.errors import Fault
+
+RULES = {
+    path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
+    for path in (Path(__file__).parents[2] / "rules").glob("*.toml")
+}
+LIST = 'expected a list, for example ["a", "b"], found'
+LIMIT_KEYS = (
+    "attempts, timeout_s, idle_s, check_timeout_s, output_cap_bytes, parallel, retention_days, disk_floor_bytes, ignore"
+)
+
+
+def rules(stem: str = "", text: str = "") -> dict[str, Any]:
+    """The packaged rules with the tables of `text` on top of those of one file."""
+    merged = copy.deepcopy(RULES)
+    for key, value in tomllib.loads(text).items():
+        if isinstance(value, dict) and isinstance(merged[stem].get(key), dict):
+            merged[stem][key] |= value
+        else:
+            merged[stem][key] = value
+    return merged
+
+
+def policy(stem: str = "", text: str = "") -> Policy:
+    read, faults = read_policy(rules(stem, text), "rules")
+    assert faults == []
+    assert read is not None
+    return read
+
+
+def issue(**values: Any) -> Issue:
+    return Issue.model_validate({"id": "4.1", "title": "T", "body": "b", **values})
+
+
+def told(item: Issue, rule: Policy) -> list[Fault]:
+    milestone = Milestone(id="m4", title="T", issues=(issue(id="first", **{"with": {"run": "true"}}), item))
+    return policy_faults({"m4": milestone}, {"m4": "milestones/m4.toml"}, rule)
+
+
+def fault(key: str, problem: str) -> Fault:
+    return Fault("milestones/m4.toml", f"issue[1].{key}", problem)
+
+
+def test_the_packaged_rules_are_read() -> None:
+    read = policy()
+    assert sorted(read.agents) == ["patch", "script"]
+    assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
+    assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
+    assert sorted(read.checks) == ["lint", "syntax", "tests", "types"]
+    assert read.checks["tests"] == Check(name="tests", run=("pytest", "-q"), version=("pytest", "--version"))
+    assert read.routes["default"].checks == ()
+    assert (read.limits.attempts, read.limits.timeout_s, read.limits.parallel) == (3, 3600, 1)
+    assert read.forge == Forge(kind="local")
+
+
+@pytest.mark.parametrize(
+    ("stem", "text", "expected"),
+    [
+        ("agents", "agnt = 1", [("", 'unknown key "agnt"; did you mean "agent"?')]),
+        ("agents", "zebra = 1", [("", 'unknown key "zebra"; known keys: agent')]),
+        ("agents", "agent = 3", [("agent", "expected tables [agent.NAME], found the number 3")]),
+        ("agents", "agent.x = 3", [("agent.x", "expected a table, found the number 3")]),
+        ("agents", "[agent.x]", [("agent.x", "expected a command")]),
+        ("agents", '[agent.patch]\ncommand = ["x"]\nbuiltin = "patch"', [("agent.patch", "expected a command")]),
+        ("agents", '[agent.x]\ncommand = "x"', [("agent.x.command", f'{LIST} "x"')]),
+        ("agents", "[agent.x]\ncommand = [1]", [("agent.x.command[0]", "expected text, found the number 1")]),
+        (
+            "agents",
+            '[agent.x]\nbuiltin = "magic"',
+            [("agent.x.builtin", 'expected "patch", found "magic"')],
+        ),
+        (
+            "agents",
+            '[agent.x]\ncomand = ["x"]',
+            [("agent.x", 'unknown key "comand"; did you mean "command"?')],
+        ),
+        (
+            "agents",
+            '[agent.x]\ncommand = ["a", "{", "{}", "{0}", "{a b}", "{{ok}}", "{ok}"]',
+            [
+                (
+                    "agent.x",
+                    f'expected placeholders such as {{brief_file}} and doubled braces for others, found "{word}"',
+                )
+                for word in ("{", "{}", "{0}", "{a b}")
+            ],
+        ),
+        (
+            "agents",
+            '[agent.x]\ncommand = ["x"]\ntimeout = true\nidle = -1',
+            [
+                ("agent.x.timeout", "expected a number, found true"),
+                ("agent.x.idle", "expected a number greater than 0, found the number -1"),
+            ],
+        ),
+        ("checks", "[check.x]", [("check.x.run", "is missing, but required")]),
+        ("checks", '[check.x]\nrun = "x"\nwhen = "*.py"', [("check.x.when", f'{LIST} "*.py"')]),
+        ("checks", '[check.x]\nrun = "x"\nenv = { A = 1 }', [("check.x.env.A", "expected text, found the number 1")]),
+        (
+            "routes",
+            '[route.core]\nagent = "pacth"\nworkflow = "driect"\nchecks = ["tets", "zebra"]',
+            [
+                ("route.core.agent", 'unknown agent "pacth"; did you mean "patch"?'),
+                ("route.core.workflow", 'unknown workflow "driect"; did you mean "direct"?'),
+                ("route.core.checks", 'unknown check "tets"; did you mean "tests"?'),
+                ("route.core.checks", 'unknown check "zebra"; known checks: syntax, lint, types, tests'),
+            ],
+        ),
+        (
+            "routes",
+            '[route.core]\nagnet = "patch"',
+            [("route.core", 'unknown key "agnet"; did you mean "agent"?')],
+        ),
+        ("limits", "attemps = 3", [("", 'unknown key "attemps"; did you mean "attempts"?')]),
+        ("limits", "zebra = 3", [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS}')]),
+        ("limits", "attempts = 0", [("attempts", "expected a number at least 1, found the number 0")]),
+        ("limits", "attempts = 101", [("attempts", "expected a number at most 100, found the number 101")]),
+        ("limits", "parallel = true", [("parallel", "expected a whole number, found true")]),
+        ("limits", 'timeout_s = "1"', [("timeout_s", 'expected a number, found "1"')]),
+        ("limits", "idle_s = 0", [("idle_s", "expected a number greater than 0, found the number 0")]),
+        ("limits", "ignore = 3", [("ignore", f"{LIST} the number 3")]),
+        ("forge", 'kind = "github"', [("kind", 'expected "local", found "github"')]),
+        ("forge", 'knd = "local"', [("", 'unknown key "knd"; did you mean "kind"?')]),
+    ],
+)
+def test_a_faulty_rule_is_told_where_and_why(stem: str, text: str, expected: list[tuple[str, str]]) -> None:
+    assert read_policy(rules(stem, text), "rules") == (
+        None,
+        [Fault(f"rules/{stem}.toml", key, problem) for key, problem in expected],
+    )
+
+
+def test_a_check_that_runs_neither_words_nor_a_shell_command_is_refused() -> None:
+    read, faults = read_policy(rules("checks", "[check.x]\nrun = 3"), "rules")
+    assert read is None
+    assert faults
+    assert {fault.file for fault in faults} == {"rules/checks.toml"}
+    assert all(fault.key.startswith("check.x.run") for fault in faults)
+
+
+def test_an_agent_or_check_that_is_declared_but_faulty_is_not_unknown_to_a_route() -> None:
+    merged = rules("routes", '[route.core]\nagent = "x"\nchecks = ["y"]')
+    merged["agents"]["agent"]["x"] = {"command": 3}
+    merged["checks"]["check"]["y"] = {"when": []}
+    assert read_policy(merged, "rules") == (
+        None,
+        [
+            Fault("rules/agents.toml", "agent.x.command", f"{LIST} the number 3"),
+            Fault("rules/checks.toml", "check.y.run", "is missing, but required"),
+        ],
+    )
+
+
+def test_missing_limits_are_each_told() -> None:
+    _, faults = read_policy({**RULES, "limits": {}, "forge": {}}, "mine")
+    assert faults == [
+        *(Fault("mine/limits.toml", key, "is missing, but required") for key in LIMIT_KEYS.split(", ")[:-1]),
+        Fault("mine/forge.toml", "kind", "is missing, but required"),
+    ]
+
+
+ROUTED = '[route.core]\nagent = "script"\nchecks = ["lint", "tests"]\n[route.default]\nchecks = ["syntax"]'
+
+
+def test_the_agent_is_the_declared_one_or_that_of_the_route() -> None:
+    rule = policy("routes", ROUTED)
+    assert rule.agent_for(issue(type="core")).name == "script"
+    assert rule.agent_for(issue(type="core", agent="patch")).name == "patch"
+    assert rule.agent_name(issue(type="docs")) is None
+    assert rule.route_of(issue(type="docs")) == rule.routes["default"]
+    assert rule.route_of(issue(type="core")) == rule.routes["core"]
+
+
+@pytest.mark.parametrize(
+    ("options", "agent"),
+    [
+        ({"run": "make"}, "script"),
+        ({"file": "m4/a.patch"}, "patch"),
+        ({}, None),
+        ({"run": "make", "file": "x"}, None),
+        ({"other": "x"}, None),
+    ],
+)
+def test_an_agent_that_nobody_names_is_the_one_that_the_options_can_only_be_meant_for(
+    options: dict[str, str], agent: str | None
+) -> None:
+    assert policy().agent_name(issue(**{"with": options})) == agent
+
+
+def test_options_that_fit_two_agents_choose_neither() -> None:
+    rule = policy("agents", '[agent.shell]\ncommand = ["bash", "-c", "{run}"]')
+    assert rule.agent_name(issue(**{"with": {"run": "make"}})) is None
+
+
+def test_checks_are_those_of_the_route_unless_the_issue_has_a_list_of_its_own() -> None:
+    rule = policy("routes", ROUTED)
+    assert [check.name for check in rule.checks_for(issue(type="core"))] == ["lint", "tests"]
+    assert [check.name for check in rule.checks_for(issue(type="docs"))] == ["syntax"]
+    assert [check.name for check in rule.checks_for(issue(type="core", checks=["types", "lint"]))] == ["types", "lint"]
+    assert rule.checks_for(issue(type="core", checks=[])) == []
+
+
+AGENTS = """
+[agent.model]
+command = ["agent", "--model", "{model}", "{brief_file}", "--out={out}"]
+options = ["effort"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {},
+            [
+                (
+                    "agent",
+                    (
+                        'no agent is declared, needed by "4.1", and the route of type "feature" names none; '
+                        "known agents: script, patch, model"
+                    ),
+                )
+            ],
+        ),
+        (
+            {"agent": "scirpt"},
+            [("agent", 'unknown agent "scirpt", needed by "4.1"; did you mean "script"?')],
+        ),
+        (
+            {"agent": "zebra"},
+            [("agent", 'unknown agent "zebra", needed by "4.1"; known agents: script, patch, model')],
+        ),
+        (
+            {"agent": "patch"},
+            [("with", 'agent "patch" needs the option "file", needed by "4.1"; write with = { file = "..." }')],
+        ),
+        (
+            {"agent": "script", "with": {"rnu": "x"}},
+            [
+                ("with", 'agent "script" needs the option "run", needed by "4.1"; write with = { run = "..." }'),
+                ("with", 'unknown option "rnu" of agent "script"; did you mean "run"?'),
+            ],
+        ),
+        (
+            {"agent": "model", "with": {"model": "m", "zebra": 1}},
+            [("with", 'unknown option "zebra" of agent "model"; known options: effort, model')],
+        ),
+        (
+            {"agent": "model", "with": {"model": ["m"]}},
+            [("with.model", "expected text, found a list")],
+        ),
+        (
+            {"agent": "patch", "with": {"file": "../x"}},
+            [("with.file", 'expected a path inside milestones/, found "../x"')],
+        ),
+        (
+            {"with": {"file": "/etc/passwd"}},
+            [("with.file", 'expected a path inside milestones/, found "/etc/passwd"')],
+        ),
+        (
+            {"with": {"run": "x"}, "checks": ["tests", "lnit", "zebra"]},
+            [
+                ("checks", 'unknown check "lnit", needed by "4.1"; did you mean "lint"?'),
+                ("checks", 'unknown check "zebra", needed by "4.1"; known checks: syntax, lint, types, tests'),
+            ],
+        ),
+        (
+            {"with": {"run": "x"}, "workflow": "Direct"},
+            [("workflow", 'unknown workflow "Direct", needed by "4.1"; did you mean "direct"?')],
+        ),
+        (
+            {"with": {"run": "x"}, "workflow": "review"},
+            [("workflow", 'unknown workflow "review", needed by "4.1"; known workflows: direct')],
+        ),
+        ({"agent": "model", "with": {"model": "m", "effort": 3}}, []),
+        ({"with": {"run": "x"}, "workflow": "direct", "checks": ["tests"]}, []),
+    ],
+)
+def test_an_issue_that_does_not_fit_the_rules_is_told_where_and_why(
+    values: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    assert told(issue(**values), policy("agents", AGENTS)) == [fault(key, problem) for key, problem in expected]
+
+
+def test_a_fault_is_told_at_the_place_in_the_file_although_a_faulty_issue_was_left_out() -> None:
+    text = (
+        '[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "bad"\ntitle = ""\nbody = "b"\n'
+        '[[issue]]\nid = "4.1"\ntitle = "A"\nbody = "b"\nagent = "pacth"\n'
+    )
+    read = read_milestone(tomllib.loads(text), "milestones/m4.toml", "m4")
+    assert read.milestone is not None
+    assert policy_faults({"m4": read.milestone}, {"m4": "milestones/m4.toml"}, policy()) == [
+        fault("agent", 'unknown agent "pacth", needed by "4.1"; did you mean "patch"?')
+    ]
+
+
+def test_arguments_are_filled_into_the_command() -> None:
+    agent = policy("agents", AGENTS).agents["model"]
+    assert agent.argv({"model": 4.5, "brief_file": "/b {x}.md", "out": "/o", "more": 1}) == (
+        "agent",
+        "--model",
+        "4.5",
+        "/b {x}.md",
+        "--out=/o",
+    )
+    assert agent.needed() == {"model"}
+
+
+def test_doubled_braces_stay_braces() -> None:
+    agent = Agent(name="x", command=("awk", "{{ print {column} }}"))
+    assert agent.argv({"column": "$1"}) == ("awk", "{ print $1 }")
+    assert agent.needed() == {"column"}
+
+
+def test_a_placeholder_without_a_value_is_named() -> None:
+    with pytest.raises(KeyError) as caught:
+        Agent(name="x", command=("run", "{model}")).argv({"brief_file": "b"})
+    assert caught.value.args == ("model",)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.text(st.sampled_from("{}!:.[]ab0 _é"), max_size=6), min_size=1, max_size=2))
+def test_a_command_that_is_accepted_can_always_be_filled_in(words: list[str]) -> None:
+    read, faults = read_policy({**RULES, "agents": {"agent": {"x": {"command": words}}}}, "rules")
+    if read is None:
+        assert {fault.key for fault in faults} == {"agent.x"}
+    else:
+        agent = read.agents["x"]
+        assert len(agent.argv(dict.fromkeys(agent.needed(), "value"))) == len(words)
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["agent", "check", "route", "command", "run", "checks", "kind", "attempts", "x"])
+TABLE = st.dictionaries(NAMES, JSON_LIKE, max_size=3)
+DOCUMENT = st.dictionaries(NAMES, JSON_LIKE | st.dictionaries(NAMES, JSON_LIKE | TABLE, max_size=3), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(RULES)), DOCUMENT, max_size=3))
+def test_whatever_stands_in_the_rules_is_read_or_told(documents: dict[str, Any]) -> None:
+    read, faults = read_policy({**RULES, **documents}, "rules")
+    assert (read is None) == bool(faults)
+    assert all(fault.problem and "\n" not in str(fault) for fault in faults)

@@ -1,0 +1,40 @@
+"""What is installed is what is used: rules, types marker and commands are in the wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_wheel_has_the_rules_the_types_marker_and_the_commands(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            sys.executable,
+            *["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"],
+            tmp_path,
+            ROOT,
+        ],
+        check=True,
+        timeout=120,
+    )
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        [entry_points] = [name for name in names if name.endswith("entry_points.txt")]
+        text = archive.read(entry_points).decode()
+    assert {f"executor/_rules/{path.name}" for path in (ROOT / "rules").glob("*.toml")} <= names
+    assert "executor/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "milestones/", "benchmarks/"))]
+    for name in ("accept", "doctor", "explain", "gc", "init", "log", "plan", "retry", "status"):
+        assert f"{name} = executor.commands.{name}:{name.capitalize()}" in text
+
+
+def test_the_readme_has_the_two_commands_that_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ".venv/bin/pip install -q -e . && .venv/bin/doit milestone:quickstart -n 4" in readme
+    assert ".venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q -n 2" in readme
+    assert "pip install -q -e '.[test]'" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
