@@ -125,6 +125,7 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
     )
     final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
+    run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
     run.record(
         "attempt-failed",
         issue.id,

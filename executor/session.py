@@ -29,6 +29,7 @@ from executor.observe import observe
 from executor.project import prepare_cache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from executor.core.decide import Decision, Facts
@@ -57,6 +58,7 @@ class Session:
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = Checkouts(self.project.repository)
         self.stopping = threading.Event()
+        self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None
 
@@ -284,6 +286,10 @@ def write_receipt(project: Project, landing: Landing) -> None:
     data = (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode()
     if not path.exists() or path.read_bytes() != data:
         write_atomic(path, data)
+
+
+def _silent(_word: str, _ref: str, _text: str) -> None:
+    """Nobody listens."""
 
 
 class _Resources:

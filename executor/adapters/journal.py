@@ -136,6 +136,7 @@ class Journal:
             self._disk.fsync(self._descriptor)  # the last record may be of a run that was killed before it did
         else:
             self._disk.fsync_dir(folder)  # also if it exists: whoever made it may not have come to this
+            self._disk.fsync_dir(folder.parent)
         if found.damage is Damage.TORN:
             self._put_aside(found.good, data[found.good :])
         self.events, self._good, self._check = found.events, found.good, found.check

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.core.decide import Status
 from executor.errors import UsageError
 from executor.observe import Observer, observe, spec_archive
 from executor.project import compile_project, open_project
 
 if TYPE_CHECKING:
     from executor.core.decide import Cause, Decision
+    from executor.core.state import Attempt
 
 __all__ = ["Explain"]
 
@@ -36,10 +38,12 @@ class Explain(Command):
         observer = observe(compiled, Refs(project.repository))
         decision = observer.decision(ref)
         difference = _difference(observer, ref, decision.cause)
+        state = observer.facts(ref).state
+        attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
-            print_json(_value(ref, decision, difference))
+            print_json(_value(ref, decision, difference, attempts))
         else:
-            sys.stdout.write(_text(ref, decision, difference))
+            sys.stdout.write(_text(ref, decision, difference, attempts))
         return 0
 
 
@@ -82,7 +86,7 @@ def _lines(value: Any) -> list[str]:
     return str(value if value is not None else "").splitlines()
 
 
-def _value(ref: str, decision: Decision, difference: list[str]) -> dict[str, Any]:
+def _value(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> dict[str, Any]:
     cause = decision.cause
     return {
         "ref": ref,
@@ -92,11 +96,18 @@ def _value(ref: str, decision: Decision, difference: list[str]) -> dict[str, Any
         "hint": decision.hint,
         "cause": None if cause is None else {"input": cause.input, "old": cause.old, "new": cause.new},
         "difference": difference,
+        "attempts": [
+            {"number": item.number, "revision": item.revision, "state": str(item.state), "reason": item.reason}
+            for item in attempts
+        ],
     }
 
 
-def _text(ref: str, decision: Decision, difference: list[str]) -> str:
-    lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
+def _text(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> str:
+    if decision.status is Status.LANDED:
+        lines = [f"{ref} has {decision.reason}, revision {decision.revision}; nothing it rests on has changed since"]
+    else:
+        lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
     if decision.hint:
         lines.append(f"to move it on: {decision.hint}")
     if decision.cause is not None:
@@ -105,4 +116,8 @@ def _text(ref: str, decision: Decision, difference: list[str]) -> str:
             f"  old  {decision.cause.old or '(none)'}",
             f"  new  {decision.cause.new}",
         ]
-    return "\n".join([*lines, *(safe(line) for line in difference)]) + "\n"
+    lines += (safe(line) for line in difference)
+    for item in attempts:
+        told = f": {safe(item.reason)}" if item.reason else ""
+        lines.append(f"attempt {item.number} (revision {item.revision}) {item.state}{told}")
+    return "\n".join(lines) + "\n"

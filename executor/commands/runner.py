@@ -58,6 +58,7 @@ def run_tasks(
     dispatcher.ready = _Ready(place)
     outcomes = Outcomes()
     reporter = _Reporter(stream, session)
+    session.tell = reporter.say
     runner = _IssueRunner(session, outcomes, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
     runner.run_all(dispatcher)
     return outcomes
@@ -115,6 +116,12 @@ class _Reporter:
         self._session = session
         self._lock = threading.Lock()
 
+    def say(self, word: str, ref: str, text: str) -> None:
+        """One line."""
+        with self._lock:
+            self._stream.write(f"{word:<9} {ref:<16} {safe(text)}\n")
+            self._stream.flush()
+
     def initialize(self, _tasks: Any, _selected: Any) -> None:
         """Nothing to prepare."""
 
@@ -127,13 +134,13 @@ class _Reporter:
         if action is not None:
             decision = self._session.observer.decision(action.ref)
             if decision.act is not Act.REST:
-                self._say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
+                self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
 
     def add_success(self, task: Any) -> None:
         """An issue has landed, or was found landed."""
         action = _action(task)
         if action is not None and action.decision is not None:
-            self._say(str(action.decision.status), action.ref, action.decision.reason)
+            self.say(str(action.decision.status), action.ref, action.decision.reason)
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """An issue is at rest without having landed, or the executor erred."""
@@ -141,43 +148,38 @@ class _Reporter:
         if action is None:
             return
         if isinstance(fail, Waiting):
-            self._say(str(fail.decision.status), action.ref, fail.decision.reason)
+            self.say(str(fail.decision.status), action.ref, fail.decision.reason)
         elif self._session.stopping.is_set():
-            self._say("stopped", action.ref, "will be resumed by the next run")
+            self.say("stopped", action.ref, "will be resumed by the next run")
         else:
-            self._say("error", action.ref, fail.get_msg().strip().splitlines()[0])
+            self.say("error", action.ref, fail.get_msg().strip().splitlines()[0])
 
     def skip_uptodate(self, task: Any) -> None:
         """Nothing to do for it."""
         action = _action(task)
         if action is not None:
-            self._say("landed", action.ref, "up to date")
+            self.say("landed", action.ref, "up to date")
 
     def skip_ignore(self, task: Any) -> None:
         """Something it needs has not landed."""
         action = _action(task)
         if action is not None:
             decision = self._session.observer.decision(action.ref)
-            self._say(str(decision.status), action.ref, decision.reason)
+            self.say(str(decision.status), action.ref, decision.reason)
 
     def teardown_task(self, _task: Any) -> None:
         """Nothing is torn down."""
 
     def cleanup_error(self, exception: Any) -> None:
         """An error of doit's own clean-up."""
-        self._say("error", "", str(exception.get_msg()))
+        self.say("error", "", str(exception.get_msg()))
 
     def runtime_error(self, message: str) -> None:
         """An error of doit's own."""
-        self._say("error", "", message)
+        self.say("error", "", message)
 
     def complete_run(self) -> None:
         """The summary is printed by the command."""
-
-    def _say(self, word: str, ref: str, text: str) -> None:
-        with self._lock:
-            self._stream.write(f"{word:<9} {ref:<16} {safe(text)}\n")
-            self._stream.flush()
 
 
 def _action(task: Any) -> IssueAction | None:

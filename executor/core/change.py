@@ -1,7 +1,7 @@
 """What a commit changes, read from the text of `git diff-tree -p --full-index --no-renames`.
 
 The result key is the stable identity of a change: the paths, modes and lines it touches, without line numbers, so that
-rebase, squash or an unrelated commit does not alter it. For binary files the new content's id stands in for the lines.
+rebase, squash or an unrelated commit does not alter it. Binary files count by the ids of both contents.
 """
 
 from __future__ import annotations

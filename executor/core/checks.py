@@ -76,7 +76,7 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
         elif isinstance(item, FileCheck):
             key = digest(f"file\0{item.file}\0{item.contains or ''}".encode())
             items.append(FileProof(f"file {item.file}", item.file, item.contains, key))
-    return Proofs(tuple(items), combined_key(item.key for item in items))
+    return Proofs(tuple(items), combined_key(_key_here(item) for item in items))
 
 
 def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str:
@@ -89,6 +89,13 @@ def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> st
     if re.search(proof.contains, text, re.MULTILINE) is None:
         return f"{proof.file} does not contain {proof.contains!r}"
     return ""
+
+
+def _key_here(item: CommandProof | FileProof) -> str:
+    """A check's key and where it applies: a verdict does not depend on that, but what has been proved does."""
+    if isinstance(item, FileProof) or not item.when:
+        return item.key
+    return combined_key([item.key, *item.when])
 
 
 def _named(check: Check, policy: Policy, version: str) -> CommandProof:

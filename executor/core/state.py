@@ -164,8 +164,11 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
             state.attempts[found.number] = replace(found, base=known.base, started_at=known.started_at)
         else:
             continue
-        if found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
+        latest = found.number == state.last()
+        if latest and found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
             state.stop = Stop("soft", found.kind, found.reason, found.spec_key, found.number)
+        elif latest and not found.kind and state.stop is not None and state.stop.attempt < found.number:
+            state.stop = None
 
 
 def _started(state: IssueState, event: Event) -> None:
