@@ -13,10 +13,31 @@ from executor.errors import ExecutorError, StateBrokenError, StateFullError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["NO_SPACE", "fsync_dir", "read_json", "state_error", "write_all", "write_atomic", "write_json"]
+__all__ = [
+    "JOURNAL",
+    "NO_SPACE",
+    "fsync_dir",
+    "read_json",
+    "stamp",
+    "state_error",
+    "write_all",
+    "write_atomic",
+    "write_json",
+]
 
+JOURNAL = "journal.000001.jsonl"
+"""Name of a milestone's journal in its folder."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean that there is no room: nothing is broken, try again when there is."""
+
+
+def stamp(path: Path) -> str:
+    """Changes whenever a file is replaced or written to; empty while there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ""
+    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
 
 
 def state_error(path: Path, error: OSError) -> ExecutorError:

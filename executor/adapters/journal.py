@@ -12,16 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.files import NO_SPACE, fsync_dir
+from executor.adapters.files import JOURNAL, NO_SPACE, fsync_dir
 from executor.core.event import Damage, Event, Scan, decode, encode, scan
 from executor.errors import StateBrokenError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Disk", "Journal", "read", "stamp"]
+__all__ = ["Disk", "Journal", "read"]
 
-_NAME = "journal.000001.jsonl"
 _BALLAST = "journal.ballast"
 _BALLAST_BYTES = 1024 * 1024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -60,7 +59,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, run: str, now: Callable[[], str], boot: str, disk: Disk) -> None:
-        self.path = folder / _NAME
+        self.path = folder / JOURNAL
         self.warnings: list[str] = []
         self.events: list[Event] = []
         self._run, self._now, self._boot, self._disk = run, now, boot, disk
@@ -233,7 +232,7 @@ def read(folder: Path) -> list[Event]:
     Raises:
         StateBrokenError: it is corrupt, or of a newer version.
     """
-    path = folder / _NAME
+    path = folder / JOURNAL
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -243,15 +242,6 @@ def read(folder: Path) -> list[Event]:
     found = scan(data)
     _refuse(path, found)
     return found.events
-
-
-def stamp(folder: Path) -> str:
-    """Changes whenever the journal does; empty while there is none."""
-    try:
-        facts = (folder / _NAME).stat()
-    except OSError:
-        return ""
-    return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
 
 
 def _refuse(path: Path, found: Scan) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.adapters.git import Git
-from executor.core.message import Landing, parse_trailers
 from executor.errors import GitError
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.repository import Repository
     from executor.adapters.store import Identity
+    from executor.core.message import Landing
 
 __all__ = ["Kept", "Move", "Refs"]
 
@@ -93,6 +93,8 @@ class Refs:
             milestone: milestone id.
             since: leave out what is reachable from this commit.
         """
+        from executor.core import message
+
         limit = [f"^{since}"] if since else []
         form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
         output = self._git.run(
@@ -103,9 +105,9 @@ class Refs:
             if "\nMilestone: " not in record and "\x00Milestone: " not in record:
                 continue
             commit, tree, time, text = record.split("\0")
-            trailers = parse_trailers(_pairs(text))
+            trailers = message.parse_trailers(_pairs(text))
             if trailers is not None and trailers.milestone == milestone:
-                found.append(Landing(commit, tree, len(found), int(time), trailers))
+                found.append(message.Landing(commit, tree, len(found), int(time), trailers))
         return found
 
     def kept(self, prefix: str) -> list[Kept]:

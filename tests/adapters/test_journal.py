@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from executor.adapters.files import NO_SPACE
-from executor.adapters.journal import Disk, Journal, read, stamp
+from executor.adapters.files import JOURNAL, NO_SPACE, stamp
+from executor.adapters.journal import Disk, Journal, read
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
 
 if TYPE_CHECKING:
@@ -372,10 +372,10 @@ def test_a_record_that_is_being_written_is_left_out_by_a_reader(folder: Path) ->
 
 def test_there_is_nothing_to_read_where_there_is_no_journal(folder: Path) -> None:
     assert read(folder) == []
-    assert stamp(folder) == ""
+    assert stamp(folder / JOURNAL) == ""
     folder.write_bytes(b"a file, not a folder")
     assert read(folder) == []
-    assert stamp(folder) == ""
+    assert stamp(folder / JOURNAL) == ""
 
 
 def test_a_journal_that_cannot_be_read_is_broken(folder: Path) -> None:
@@ -402,13 +402,13 @@ def test_a_file_in_place_of_the_folder_is_refused(folder: Path) -> None:
 
 def test_the_stamp_changes_with_every_append(folder: Path) -> None:
     journal = start(folder)
-    stamps = [stamp(folder)]
+    stamps = [stamp(folder / JOURNAL)]
     for number in range(20):
         journal.append("done", i=number)
-        stamps.append(stamp(folder))
+        stamps.append(stamp(folder / JOURNAL))
     journal.close()
     assert len(set(stamps)) == 21
-    assert stamp(folder) == stamps[-1]
+    assert stamp(folder / JOURNAL) == stamps[-1]
 
 
 def test_a_closed_journal_is_not_written(folder: Path) -> None:
