@@ -11,13 +11,14 @@ from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
 from executor.adapters.refs import Move
 from executor.adapters.workspaces import ImportRefusedError
+from executor.checking import tail
 from executor.core.brief import BriefFacts, brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
 from executor.core.state import AttemptState
 from executor.errors import InterruptedRunError, UsageError
 from executor.observe import ATTEMPTS, spec_archive
-from executor.verify import tail
+from executor.verify import Candidate, repaired
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,7 +256,11 @@ def _keep_candidate(work: _Work, tree: str, seconds: float) -> None:
     """Make the candidate commit, keep it under its ref, and say so; or fail if there is nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
-    change = parse_diff(run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
+    change = _change(work, tree)
+    if change.files:
+        mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
+        if mended != tree:
+            tree, change = mended, _change(work, mended)
     trailers = _trailers(work, change)
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
@@ -278,6 +283,10 @@ def _keep_candidate(work: _Work, tree: str, seconds: float) -> None:
         added=change.added,
         removed=change.removed,
     )
+
+
+def _change(work: _Work, tree: str) -> Change:
+    return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
 
 
 def _trailers(work: _Work, change: Change) -> Trailers:

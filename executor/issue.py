@@ -8,7 +8,8 @@ from executor.attempt import implement
 from executor.core.decide import Act, Decision
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.landing import land
-from executor.verify import verify_again
+from executor.stops import stopped_by_spec
+from executor.verify import held_by_base, verify_again
 
 if TYPE_CHECKING:
     from executor.session import MilestoneRun
@@ -34,7 +35,8 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
                 run.ensure_receipts([run.issue(ref).id])
                 return decision
             case Act.IMPLEMENT:
-                implement(run, ref, decision)
+                if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
+                    implement(run, ref, decision)
             case Act.JUDGE:
                 land(run, ref, decision)
             case Act.VERIFY:

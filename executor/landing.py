@@ -10,7 +10,9 @@ from executor.attempt import Failure, attempt_ref, fail
 from executor.core.change import Change, parse_diff
 from executor.core.message import Landing, Trailers, landing_message
 from executor.errors import ExecutorError
-from executor.verify import judge
+from executor.review import stopped_by_review
+from executor.stops import stopped_by_change, stopped_by_tests
+from executor.verify import Candidate, judge
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision
@@ -28,6 +30,10 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
     issue = run.issue(ref)
     attempt = run.view.states[issue.id].attempts[decision.attempt]
     change = _change(run, attempt)
+    logs = run.session.project.logs(run.name, issue.id, attempt.number)
+    if stopped_by_change(run, ref, attempt, change, logs) or stopped_by_tests(run, ref, attempt, change):
+        return
+    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
     while True:
         tip = run.ensure_branch()
         merged = run.session.store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
@@ -35,11 +41,11 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
             _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
             return
         tree = merged.tree if merged is not None else run.session.store.tree_of(attempt.commit)
-        paths = [file.path for file in change.files]
-        logs = run.session.project.logs(run.name, issue.id, attempt.number)
-        result = judge(run, ref, tree, paths, logs)
+        result = judge(run, ref, Candidate(tree, run.session.store.tree_of(tip), change, trusted), logs)
         if not result.ok:
             fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
+            return
+        if stopped_by_review(run, ref, attempt, tree, logs):
             return
         trailers = _trailers(run, ref, attempt)
         commit = attempt.commit

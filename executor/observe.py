@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from executor.core.plan import Node
     from executor.project import Compiled
 
-__all__ = ["ACCEPTED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
+__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
 
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
 ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
+APPROVED = "refs/executor/approved"
+"""What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class MilestoneView:
         states: the fold of its journal.
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
+        approved: issue -> result keys and spec keys that a person approved of.
     """
 
     milestone: Milestone
@@ -66,6 +69,7 @@ class MilestoneView:
     states: dict[str, IssueState] = field(default_factory=dict)
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    approved: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def add(self, landing: Landing) -> None:
         """Take a new landing in."""
@@ -85,6 +89,8 @@ class Observer:
     """Facts and decisions of every declared issue; decisions are kept until something they rest on changes."""
 
     def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
+        self.run_id = ""
+        """The run that asks, if one does: it looks again at what an earlier one found in its way."""
         self.compiled = compiled
         self.views = views
         self.tools = ToolVersions(compiled.project.cache)
@@ -169,6 +175,9 @@ class Observer:
             proof=self._proof(node, view, state, landing),
             state=state,
             attempts=self.compiled.policy.limits.attempts,
+            approved=view.approved.get(node.issue.id, frozenset()),
+            allowed=frozenset(node.issue.allow),
+            red=self._red(ref, view, state),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -187,6 +196,13 @@ class Observer:
         decided = self._decisions.get(ref)
         status = decided.status if decided is not None else self.decision(ref).status
         return Need(ref, status, landing.trailers.result_key if landing else "")
+
+    def _red(self, ref: str, view: MilestoneView, state: IssueState) -> str:
+        """Why the base keeps the issue back; a run looks again, unless it has just seen it on the present tip."""
+        red = state.red
+        if red is None or red.check_key != self.proofs(ref).key:
+            return ""
+        return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
 
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)
@@ -229,6 +245,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
     tips = refs.tips(names)
     accepted = _by_milestone(refs.kept(ACCEPTED))
+    approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
     views: dict[str, MilestoneView] = {}
     bases: dict[str, tuple[str, str]] = {}
@@ -248,6 +265,8 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         for kept in accepted.get(name, ()):
             keys = frozenset(kept.trailers.get("Spec-Key", "").split())
             view.accepted[kept.ref.rsplit("/", 1)[-1]] = (kept.trailers.get("Landing", ""), keys)
+        for kept in approved.get(name, ()):
+            view.approved[kept.ref.rsplit("/", 1)[-1]] = frozenset(kept.trailers.get("Approved", "").split())
         views[name] = view
     return Observer(compiled, views)
 

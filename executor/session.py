@@ -57,6 +57,8 @@ class Session:
         self.refs = Refs(self.project.repository, self.identity)
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = Checkouts(self.project.repository)
+        self.force = False
+        """Whether verdicts of earlier runs are not used."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
@@ -67,6 +69,7 @@ class Session:
         """Facts and decisions; gathered at first use, after the locks are held."""
         if self._observer is None:
             self._observer = observe(self.compiled, self.refs)
+            self._observer.run_id = self.run_id
         return self._observer
 
     def enter(self, milestones: list[str]) -> None:

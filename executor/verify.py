@@ -1,29 +1,31 @@
-"""Verify: checks and acceptance on one exact tree, in a clean checkout of it. Only what they say counts."""
+"""Verify: checks and acceptance on one exact tree. Only what they say counts, and only what a person wrote is asked.
+
+The base is verified before an attempt is spent; a candidate is verified as it would land, and once more with the tests
+that the base had, where it changed them without being asked to.
+"""
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
-from executor.adapters.verdicts import Verdict
-from executor.core.brief import most_useful
+from executor.adapters.workspaces import ImportRefusedError
+from executor.checking import verdict_on
+from executor.core.change import Change, parse_diff
 from executor.core.checks import CommandProof, FileProof, file_problem
-from executor.core.message import one_line
-from executor.errors import InterruptedRunError
+from executor.core.globs import matches
+from executor.core.newtests import is_test_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from executor.adapters.workspaces import Slot
+    from executor.core.decide import Decision
+    from executor.core.declaration import Issue
     from executor.session import MilestoneRun
 
-__all__ = ["Judgement", "judge", "tail", "verify_again"]
-
-_LOG_TAIL = 64 * 1024
+__all__ = ["Candidate", "Judgement", "held_by_base", "judge", "red_on_base", "repaired", "verify_again", "verify_tip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +45,123 @@ class Judgement:
     failed: str = ""
 
 
-def judge(run: MilestoneRun, ref: str, tree: str, changed: Sequence[str], logs: Path) -> Judgement:
-    """Prove one tree for one issue; stops at the first check that fails.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tree to be judged, and what is known of how it came about.
+
+    Attributes:
+        tree: the tree.
+        base: tree that it was made from; empty when there is none to compare with.
+        change: what it changes.
+        trusted: its tests are taken as they are, because a person has approved of exactly this change.
+    """
+
+    tree: str
+    base: str
+    change: Change
+    trusted: bool = False
+
+    @property
+    def paths(self) -> list[str]:
+        """Changed paths."""
+        return [file.path for file in self.change.files]
+
+
+def judge(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judgement:
+    """Prove a candidate for one issue; stops at the first check that fails.
 
     Args:
         run: the milestone's run.
         ref: qualified id of the issue.
-        tree: tree id to be proved.
-        changed: paths the issue changes; a check with `when` applies only if one of them matches.
+        candidate: what is to be proved.
         logs: folder for the output of the checks.
     """
-    proofs = run.session.observer.proofs(ref)
-    items = [item for item in proofs.items if _applies(item, changed)]
-    unknown = [item for item in items if isinstance(item, CommandProof) and _known(run, tree, item) is None]
-    if not unknown:
-        return _first_failure(run, ref, tree, items, None, logs)
+    first = _first_failure(run, ref, candidate, logs)
+    if not first.ok or candidate.trusted:
+        return first
+    kept = _tests_of_base(run, ref, candidate)
+    if not kept:
+        return first
     with run.pool.slot() as slot:
-        return _first_failure(run, ref, tree, items, slot, logs)
+        tree = run.session.store.with_paths_of(candidate.tree, candidate.base, kept, slot.scratch)
+    if tree == candidate.tree:
+        return first
+    second = _first_failure(
+        run, ref, Candidate(tree, candidate.base, candidate.change), logs / "base-tests", files=False
+    )
+    if second.ok:
+        return first
+    names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
+    reason = f"with the base's version of {names}: {second.reason}; declare in `files` the tests that are to change"
+    return Judgement(ok=False, reason=reason, detail=second.detail, failed=second.failed)
+
+
+def red_on_base(run: MilestoneRun, ref: str, tree: str) -> Judgement:
+    """Whether the named checks of an issue pass before anything was done; `ok` when they do, or when there are none."""
+    items = [item for item in run.session.observer.proofs(ref).items if isinstance(item, CommandProof) and item.named]
+    for item in items:
+        if item.changed_only or item.only_new_failures:
+            continue
+        verdict = verdict_on(run, tree, item, log=run.folder / "logs" / "base" / f"{item.name}.log")
+        if not verdict.ok and not _has_no_tests(run, verdict.report):
+            return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
+    return Judgement(ok=True)
+
+
+def held_by_base(run: MilestoneRun, ref: str, decision: Decision) -> bool:
+    """Hold an issue back whose checks fail before anything was done for it; costs no attempt, is told once.
+
+    One that is done again because its checks fail is what repairs them, and is not held back.
+    """
+    if decision.cause is not None and decision.cause.input == "verification":
+        return False
+    tip = run.ensure_branch()
+    found = red_on_base(run, ref, run.session.store.tree_of(tip))
+    if found.ok:
+        return False
+    reason = f'the check "{found.failed}" fails on {run.milestone.branch} before anything was done: {found.reason}'
+    observer = run.session.observer
+    run.record("base-red", run.issue(ref).id, tip=tip, check_key=observer.proofs(ref).key, reason=reason)
+    told = f"{reason}; repair it there, no attempt was spent"
+    if told not in run.messages:
+        run.messages.append(told)
+    return True
+
+
+def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> str:
+    """The candidate's tree after the automatic repairs of checks that fail; the same if nothing changed."""
+    tree = candidate.tree
+    for place, item in enumerate(run.session.observer.proofs(ref).items):
+        if not isinstance(item, CommandProof) or not item.fix:
+            continue
+        files = _files_for(run, item, Candidate(tree, candidate.base, candidate.change))
+        if files is None:
+            continue
+        log = logs / f"check-{place + 1}.log"
+        issue = run.issue(ref)
+        if not verdict_on(run, tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok:
+            tree = _repaired_by(run, tree, item, files, issue, logs / f"fix-{place + 1}.log")
+    return tree
+
+
+def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[str], issue: Issue, log: Path) -> str:
+    with run.pool.slot() as slot:
+        slot.check.prepare(run.session.store, tree)
+        folder = slot.check.folder
+        run.supervisor.run(
+            Command(
+                argv=item.repair(files),
+                cwd=folder,
+                env=child_environment((), dict(item.env), folder),
+                log=log,
+                timeout=item.timeout,
+                output_cap=run.session.policy.limits.output_cap_bytes,
+            )
+        )
+        try:
+            return slot.check.result(run.session.store, run.excludes, issue.files)
+        except ImportRefusedError:
+            return tree
 
 
 def verify_again(run: MilestoneRun, ref: str) -> None:
@@ -70,9 +172,7 @@ def verify_again(run: MilestoneRun, ref: str) -> None:
         return
     issue = run.issue(ref).id
     tip = run.view.tip
-    tree = run.session.store.tree_of(tip)
-    logs = run.folder / "logs" / issue / "verify"
-    result = judge(run, ref, tree, _changed_by(run, landing.commit), logs)
+    result = verify_tip(run, ref, run.session.store.tree_of(tip))
     proved = {
         "check_key": facts.check_key,
         "needs": {need.ref: need.result_key for need in facts.needs},
@@ -86,94 +186,67 @@ def verify_again(run: MilestoneRun, ref: str) -> None:
         run.record("refused", issue, reason=result.reason, detail=result.detail, **proved)
 
 
-def _changed_by(run: MilestoneRun, commit: str) -> list[str]:
-    from executor.core.change import parse_diff
+def verify_tip(run: MilestoneRun, ref: str, tree: str) -> Judgement:
+    """Prove a landed issue on a tree that contains it."""
+    landing = run.view.landings[run.issue(ref).id]
+    change = parse_diff(run.session.store.diff(f"{landing.commit}^", landing.commit))
+    logs = run.folder / "logs" / run.issue(ref).id / "verify"
+    return _first_failure(run, ref, Candidate(tree, "", change), logs)
 
-    return [file.path for file in parse_diff(run.session.store.diff(f"{commit}^", commit)).files]
 
-
-def _first_failure(
-    run: MilestoneRun,
-    ref: str,
-    tree: str,
-    items: Sequence[CommandProof | FileProof],
-    slot: Slot | None,
-    logs: Path,
-) -> Judgement:
-    fresh = True
-    for place, item in enumerate(items):
+def _first_failure(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path, *, files: bool = True) -> Judgement:
+    issue = run.issue(ref).id
+    for place, item in enumerate(run.session.observer.proofs(ref).items):
         if isinstance(item, FileProof):
-            store = run.session.store
-            exists = store.has_path(tree, item.file)
-            problem = file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
+            problem = _file_problem(run, candidate.tree, item) if files else ""
             if problem:
                 return Judgement(ok=False, reason=problem, failed=item.name)
             continue
-        verdict = _known(run, tree, item)
-        if verdict is None and slot is not None:
-            if fresh:
-                slot.check.prepare(run.session.store, tree)
-            verdict = _run_check(run, ref, tree, item, slot, logs / f"check-{place + 1}.log")
-            fresh = True
-        if verdict is not None and not verdict.ok:
+        concerned = _files_for(run, item, candidate)
+        if concerned is None:
+            continue
+        log = logs / f"check-{place + 1}.log"
+        verdict = verdict_on(run, candidate.tree, item, base=candidate.base, files=concerned, issue=issue, log=log)
+        if not verdict.ok:
             return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
     return Judgement(ok=True)
 
 
-def _known(run: MilestoneRun, tree: str, item: CommandProof) -> Verdict | None:
-    """A verdict that may be used again: passes always, failures only within the run that saw them."""
-    if not item.reusable:
+def _files_for(run: MilestoneRun, item: CommandProof, candidate: Candidate) -> list[str] | None:
+    """The files that a check is given; None when it does not apply."""
+    concerned = item.concerned(candidate.paths)
+    if item.when and not concerned:
         return None
-    verdict = run.session.verdicts.find(tree, item.key)
-    if verdict is None or verdict.ok or verdict.run == run.session.run_id:
-        return verdict
-    return None
+    if not item.changed_only:
+        return []
+    present = [path for path in concerned if run.session.store.has_path(candidate.tree, path)]
+    return present or None
 
 
-def _run_check(run: MilestoneRun, ref: str, tree: str, item: CommandProof, slot: Slot, log: Path) -> Verdict:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    given = {
-        **dict(item.env),
-        "EXECUTOR_MILESTONE": run.name,
-        "EXECUTOR_ISSUE": run.issue(ref).id,
-        "EXECUTOR_SLOT": str(slot.number),
-    }
-    folder = slot.check.folder
-    ended = run.supervisor.run(
-        Command(
-            argv=item.argv,
-            cwd=folder,
-            env=child_environment((), given, folder),
-            log=log,
-            timeout=item.timeout,
-            output_cap=run.session.policy.limits.output_cap_bytes,
-        )
-    )
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"{ref}: the check {item.name} was interrupted", 130)
-    if ended.ok:
-        verdict = Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=run.session.run_id)
-    else:
-        reason = f"{one_line(item.name)}: {ended.describe()}"
-        verdict = Verdict(ok=False, reason=reason, detail=tail(log), seconds=ended.seconds, run=run.session.run_id)
-    if item.reusable:
-        run.session.verdicts.keep(tree, item.key, verdict)
-    run.record("checked", run.issue(ref).id, check=item.name, tree=tree, ok=verdict.ok, seconds=round(ended.seconds, 3))
-    return verdict
+def _tests_of_base(run: MilestoneRun, ref: str, candidate: Candidate) -> list[str]:
+    """Test files of the base that the candidate changed or deleted although the issue does not declare them."""
+    declared = run.issue(ref).files
+    if not candidate.base:
+        return []
+    return [
+        file.path
+        for file in candidate.change.files
+        if file.kind != "created" and is_test_file(file.path) and not matches(file.path, declared)
+    ]
 
 
-def tail(log: Path) -> str:
-    """The most useful part of a log file's end."""
+def _has_no_tests(run: MilestoneRun, report: str) -> bool:
+    """Whether a report says that there was nothing to test, as at the beginning of a project."""
+    from executor.core.evidence import ReportError, read_junit
+
+    data = run.session.verdicts.report(report) if report else None
     try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _LOG_TAIL))
-            return most_useful(file.read().decode("utf-8", "replace"))
-    except OSError:
-        return ""
+        return data is not None and read_junit(data).tests == 0
+    except ReportError:
+        return False
 
 
-def _applies(item: CommandProof | FileProof, changed: Sequence[str]) -> bool:
-    if isinstance(item, FileProof) or not item.when:
-        return True
-    return any(fnmatch.fnmatch(path, glob) for path in changed for glob in item.when)
+def _file_problem(run: MilestoneRun, tree: str, item: FileProof) -> str:
+    store = run.session.store
+    exists = store.has_path(tree, item.file)
+    return file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)

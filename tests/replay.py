@@ -30,6 +30,12 @@ RELEASES = {
 }
 """Real packages from the package index; source distributions with and without tests, documentation and binary files."""
 
+STOPS = [
+    *("database-migration", "dependency-change", "judge-tampering", "large-diff", "licence-change", "protected-files"),
+    *("secrets", "sensitive-code", "tests-weakened", "tool-shadowing"),
+]
+"""Rules that whole releases would hit; these are about trees, tests/features/test_history_judged.py is about rules."""
+
 _PLAIN = {
     **os.environ,
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -159,7 +165,7 @@ def declare(repo: Repo, packages: Mapping[str, list[Path]], agents: Mapping[str,
                 agent = f'agent = "script"\nwith = {{ run = {json.dumps(run)} }}'
             lines.append(
                 f'[[issue]]\nid = "{name}-{number}"\ntitle = "{name} release {number}"\n'
-                f'body = "Become {archive.name}."\n'
+                f'body = "Become {archive.name}."\nallow = {json.dumps(STOPS)}\n'
                 f'needs = {json.dumps(before)}\nfiles = ["{name}/**"]\n{agent}\n'
             )
             before = [f"{name}-{number}"]

@@ -16,8 +16,11 @@ LAYERS = (
     ("project",),
     ("observe",),
     ("board", "session"),
+    ("checking",),
     ("verify",),
     ("attempt",),
+    ("stops",),
+    ("review",),
     ("landing",),
     ("issue",),
     ("tasks",),
@@ -25,6 +28,7 @@ LAYERS = (
 )
 """Lowest first; a module imports from layers below its own, and within its layer."""
 OWNERS = {
+    "detect_secrets": {"adapters.secrets"},
     "pydantic": {"core.declaration", "core.policy"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.declarations import TomlError, read_toml
 from executor.adapters.packaged import packaged_rules
-from executor.core.hints import Known
+from executor.core.hints import Known, found, quoted
 from executor.core.policy import Policy, read_policy
 from executor.errors import DeclarationError, Fault
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_policy"]
 
-_FILES = ("agents", "checks", "forge", "limits", "routes")
+_FILES = ("agents", "checks", "forge", "limits", "routes", "stops")
 
 
 def load_policy(folder: Path) -> Policy:
@@ -37,7 +37,10 @@ def load_policy(folder: Path) -> Policy:
                 problem = f"unknown rules file{known.advice(path.name, 'files')}"
                 faults.append(Fault(f"{folder.name}/{path.name}", "", problem))
             else:
-                merged[path.stem] = _over(merged[path.stem], _read(path, faults))
+                own = _read(path, faults)
+                if path.stem == "stops":
+                    own = _by_id(own, f"{folder.name}/{path.name}", faults)
+                merged[path.stem] = _over(merged[path.stem], own)
     policy, wrong = read_policy(merged, folder.name)
     faults += wrong
     if faults or policy is None:
@@ -51,6 +54,25 @@ def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
     except TomlError as error:
         faults.append(Fault(f"{path.parent.name}/{path.name}", "", str(error)))
         return {}
+
+
+def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, Any]:
+    """Rules written as ``[[stop]]`` with an `id` as the tables ``[stop.ID]`` that they mean."""
+    rules = document.get("stop")
+    if not isinstance(rules, list):
+        return dict(document)
+    tables: dict[str, Any] = {}
+    for place, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            faults.append(Fault(file, f"stop[{place}]", f"expected a table, found {found(rule)}"))
+        elif not isinstance(rule.get("id"), str):
+            wrong = f"expected text, found {found(rule['id'])}" if "id" in rule else "is missing, but required"
+            faults.append(Fault(file, f"stop[{place}].id", wrong))
+        elif rule["id"] in tables:
+            faults.append(Fault(file, f"stop[{place}].id", f"{quoted(rule['id'])} is already the id of another rule"))
+        else:
+            tables[rule["id"]] = {key: value for key, value in rule.items() if key != "id"}
+    return {**document, "stop": tables}
 
 
 def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

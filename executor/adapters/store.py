@@ -143,6 +143,24 @@ class Store:
         finally:
             index.unlink(missing_ok=True)
 
+    def with_paths_of(self, tree: str, base: str, paths: Iterable[str], index: Path) -> str:
+        """The tree with these paths as they are in `base`: restored, or removed where the base has none."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        index.unlink(missing_ok=True)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            names = [os.fsencode(path) for path in paths]
+            listing = self._git.run("ls-tree", "-r", "-z", "--full-tree", base, "--", *map(os.fsdecode, names))
+            gone = b"".join(b"0 " + b"0" * len(tree) + b"\t" + name + b"\0" for name in names)
+            kept = b"".join(
+                b"%s %s\t%s\0" % (*facts.split()[0::2], path)
+                for facts, _, path in (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
+            )
+            self._git.run("update-index", "-z", "--index-info", given=gone + kept, extra=where)
+            return self._git.run("write-tree", extra=where).decode().strip()
+        finally:
+            index.unlink(missing_ok=True)
+
     # -- working trees ------------------------------------------------------------------------------------------------
 
     def checkout(self, tree: str, index: Path, folder: Path) -> None:

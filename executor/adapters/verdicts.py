@@ -1,14 +1,21 @@
-"""Verdicts kept by (tree, check key): the same check on the same tree never runs twice. Only a cache."""
+"""Verdicts kept by (tree, check key): the same check on the same tree never runs twice. Only a cache.
+
+A check that gave two verdicts on one tree is flaky; its verdicts are not used again.
+"""
 
 from __future__ import annotations
 
+import threading
+import zlib
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from executor.adapters.files import read_json, write_json
+from executor.adapters.files import read_json, write_atomic, write_json
 from executor.errors import StateFullError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["Verdict", "Verdicts"]
@@ -24,6 +31,8 @@ class Verdict:
         detail: the most useful part of its output, empty when it passed.
         seconds: how long it took.
         run: id of the run that made it.
+        report: name under which its JUnit report is kept; empty when there is none.
+        ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
     """
 
     ok: bool
@@ -31,6 +40,8 @@ class Verdict:
     detail: str
     seconds: float
     run: str
+    report: str = ""
+    ended: bool = True
 
 
 class Verdicts:
@@ -38,17 +49,32 @@ class Verdicts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._guard = threading.Lock()
+        self._busy: dict[tuple[str, str], threading.Lock] = {}
+
+    @contextmanager
+    def alone(self, tree: str, key: str) -> Iterator[None]:
+        """Keep other threads from running the same check on the same tree meanwhile."""
+        with self._guard:
+            lock = self._busy.setdefault((tree, key), threading.Lock())
+        with lock:
+            yield
 
     def find(self, tree: str, key: str) -> Verdict | None:
-        """The verdict of a check on a tree, if it is known."""
-        found = read_json(self._path(tree, key))
-        try:
-            return Verdict(**found) if isinstance(found, dict) else None
-        except TypeError:
+        """The verdict of a check on a tree, if it is known and may be used again."""
+        if self.is_flaky(key):
             return None
+        return self._read(tree, key)
+
+    def is_flaky(self, key: str) -> bool:
+        """Whether a check was seen to give two verdicts on one tree."""
+        return self._flaky(key).exists()
 
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
         """Remember a verdict; forgetting one costs time, never truth."""
+        before = self._read(tree, key)
+        if before is not None and before.ok != verdict.ok and before.ended and verdict.ended:
+            self.mark_flaky(key, tree)
         path = self._path(tree, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,5 +82,39 @@ class Verdicts:
         except (OSError, StateFullError):
             return
 
+    def mark_flaky(self, key: str, tree: str) -> None:
+        """Remember that a check gave two verdicts on that tree."""
+        path = self._flaky(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"tree": tree}, durable=False)
+
+    def keep_report(self, data: bytes) -> str:
+        """Keep a report; returns the name under which `report` finds it. Equal reports are kept once."""
+        import hashlib
+
+        name = hashlib.sha256(data).hexdigest()
+        path = self._folder / "reports" / name[:2] / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, zlib.compress(data), durable=False)
+        return name
+
+    def report(self, name: str) -> bytes | None:
+        """A report that was kept; None if it is gone."""
+        try:
+            return zlib.decompress((self._folder / "reports" / name[:2] / name).read_bytes())
+        except (OSError, zlib.error):
+            return None
+
+    def _read(self, tree: str, key: str) -> Verdict | None:
+        found = read_json(self._path(tree, key))
+        try:
+            return Verdict(**found) if isinstance(found, dict) else None
+        except TypeError:
+            return None
+
     def _path(self, tree: str, key: str) -> Path:
-        return self._folder / tree[:2] / f"{tree}-{key.removeprefix('sha256:')[:32]}.json"
+        return self._folder / tree[:2] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
+
+    def _flaky(self, key: str) -> Path:
+        return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"

@@ -7,17 +7,39 @@ rebase, squash or an unrelated commit does not alter it. Binary files count by t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from executor.core.fingerprint import digest
 
-__all__ = ["Change", "FileChange", "parse_diff", "unquote"]
+__all__ = ["Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
 
+Finding = tuple[str, int, str]
+"""Something at a place: path, number of the line or 0 for the file as a whole, text."""
+_LONGEST_LINE = 20_000
+
+_AT = re.compile(rb"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 _HUNK = re.compile(rb"(?m)^@@ -\S+ \+\S+ @@.*$")
 _INDEX = re.compile(rb"(?m)^index ([0-9a-f]+)\.\.([0-9a-f]+).*\n")
 _MODE = re.compile(rb"(?m)^(old mode|new mode|new file mode|deleted file mode) (\d{6})$")
+_SAME_MODE = re.compile(rb"(?m)^index [0-9a-f]+\.\.[0-9a-f]+ (\d{6})$")
 _ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-3][0-7]{2})')
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line added or removed.
+
+    Attributes:
+        number: of the line in the new file if it was added, in the old one if it was removed. Two lines are equal
+            whatever their numbers: the same change lower in a file is the same change.
+        text: without its line end; bytes that are not UTF-8 are kept by surrogate escapes; a very long line is cut.
+        added: it was added; otherwise it was removed.
+    """
+
+    number: int = field(compare=False)
+    text: str
+    added: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,9 @@ class FileChange:
         added: lines added; 0 for binary files.
         removed: lines removed; 0 for binary files.
         binary: git treats the content as binary.
+        old_mode: of the file before, as git has it (``100644``); empty when there was none or it is not told.
+        new_mode: of the file afterwards; empty when there is none or it is not told.
+        lines: those added and removed, in the order of the diff; none for binary files.
     """
 
     path: str
@@ -37,6 +62,9 @@ class FileChange:
     added: int
     removed: int
     binary: bool
+    old_mode: str = ""
+    new_mode: str = ""
+    lines: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +127,20 @@ def _file(section: bytes) -> FileChange:
         kind = "deleted"
     else:
         kind = "modified" if body or binary else "mode"
-    return FileChange(_path(head), kind, _lines(body, b"\n+"), _lines(body, b"\n-"), binary)
+    old, new = _modes(modes, head)
+    added, removed = body.count(b"\n+"), body.count(b"\n-")
+    return FileChange(_path(head), kind, added, removed, binary, old, new, _lines(body))
+
+
+def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
+    """Modes before and afterwards."""
+    if b"new file mode" in told:
+        return "", told[b"new file mode"].decode()
+    if b"deleted file mode" in told:
+        return told[b"deleted file mode"].decode(), ""
+    same = _SAME_MODE.search(head)
+    both = same[1] if same else b""
+    return told.get(b"old mode", both).decode(), told.get(b"new mode", both).decode()
 
 
 def _split(section: bytes) -> tuple[bytes, bytes]:
@@ -112,8 +153,27 @@ def _is_binary(head: bytes) -> bool:
     return b"\nBinary files " in head or b"\nGIT binary patch\n" in head
 
 
-def _lines(body: bytes, start: bytes) -> int:
-    return body.count(start)
+def _lines(body: bytes) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    old = new = 0
+    for raw in body.split(b"\n"):
+        sign = raw[:1]
+        if sign == b"+":
+            lines.append(Line(new, _text(raw), added=True))
+            new += 1
+        elif sign == b"-":
+            lines.append(Line(old, _text(raw), added=False))
+            old += 1
+        elif sign == b" ":
+            old, new = old + 1, new + 1
+        elif sign == b"@" and (at := _AT.match(raw)):
+            old, new = int(at[1]), int(at[2])
+    return tuple(lines)
+
+
+def _text(raw: bytes) -> str:
+    line = raw[1 : 4 * _LONGEST_LINE].removesuffix(b"\r")
+    return line.decode("utf-8", "surrogateescape")[:_LONGEST_LINE]
 
 
 def _path(head: bytes) -> str:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.core.declaration import FileCheck, RunCheck
 from executor.core.fingerprint import check_key, combined_key, digest
+from executor.core.globs import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from executor.core.declaration import Issue
     from executor.core.policy import Check, Policy
 
 __all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of"]
+
+_REPORT = "{report}"
+_FILES = "{files}"
+_SHELL = ("sh", "-c")
+_PLAIN_PYTEST = re.compile(
+    r"(?:[A-Za-z_]\w*=[^\s;&|<>()$`]*\s+)*(?:(?:[\w./-]*/)?python[\d.]*(?:\s+-[A-Za-z]+)*\s+-m\s+pytest|(?:[\w./-]*/)?(?:pytest|py\.test))"
+    r"(?:\s+[^;&|<>()$`\n]*)?"
+)
+_TEST_RUNNER = re.compile(
+    r"\b(?:py\.?test|unittest|nose2?|tox|nox|jest|vitest|mocha|karma|rspec|phpunit|ctest|gotestsum|nextest|junit)\b"
+    r"|\b(?:npm|pnpm|yarn|bun|cargo|go|make|mvn|gradle|gradlew|dotnet|mix|swift|rake|composer|doit)\s+(?:run\s+)?(?:test|check)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,13 @@ class CommandProof:
         when: globs; it applies only if a changed file matches one (empty: always).
         key: its fingerprint.
         reusable: False for checks that are declared flaky.
+        named: a check of checks.toml, as opposed to acceptance; it has to pass on the base too.
+        fix: command that repairs what it finds; empty when there is none.
+        changed_only: it is given the changed files that `when` matches.
+        before: shell command that brings a service up for it.
+        after: shell command that is run when it has ended, however it did.
+        only_new_failures: tests that fail on the base too do not count.
+        retries: how often it is tried again when it fails.
     """
 
     name: str
@@ -39,6 +60,58 @@ class CommandProof:
     when: tuple[str, ...]
     key: str
     reusable: bool = True
+    named: bool = False
+    fix: tuple[str, ...] = ()
+    changed_only: bool = False
+    before: str = ""
+    after: str = ""
+    only_new_failures: bool = False
+    retries: int = 0
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether it writes a JUnit report, without which an exit code of 0 is not believed."""
+        return any(_REPORT in word for word in self.argv) or self.is_pytest
+
+    @property
+    def is_pytest(self) -> bool:
+        """Whether it is one plain call of pytest, which can be asked for a report through its environment."""
+        if any("--junit" in word or _REPORT in word for word in self.argv):
+            return False
+        text = self.argv[2] if self.argv[:2] == _SHELL else shlex.join(self.argv)
+        return _PLAIN_PYTEST.fullmatch(text.strip()) is not None
+
+    @property
+    def is_test_run(self) -> bool:
+        """Whether it seems to run tests, whatever the language."""
+        return self.wants_report or any(_TEST_RUNNER.search(word) for word in self.argv)
+
+    def environment(self, report: str) -> dict[str, str]:
+        """The variables it is given, for a report written to that path."""
+        given = dict(self.env)
+        if self.is_pytest:
+            options = f"{given.get('PYTEST_ADDOPTS', '')} --junitxml={shlex.quote(report)}"
+            given["PYTEST_ADDOPTS"] = options.strip()
+        return given
+
+    def command(self, files: Sequence[str], report: str) -> tuple[str, ...]:
+        """The argument list for these changed files, with the report written to that path."""
+        words = _with_files(self.argv, files) if self.changed_only else self.argv
+        return tuple(word.replace(_REPORT, report) for word in words)
+
+    def repair(self, files: Sequence[str]) -> tuple[str, ...]:
+        """The argument list of `fix` for these changed files."""
+        return _with_files(self.fix, files) if self.changed_only else self.fix
+
+    def concerned(self, changed: Sequence[str]) -> list[str]:
+        """The changed files that it is about."""
+        if not self.when:
+            return list(changed)
+        return [path for path in changed if matches(path, self.when)]
+
+    def verdict_key(self, files: Sequence[str]) -> str:
+        """What its verdict about a tree is kept under."""
+        return combined_key([self.key, *sorted(files)]) if self.changed_only else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +130,11 @@ class Proofs:
 
     items: tuple[CommandProof | FileProof, ...]
     key: str
+
+    @property
+    def has_tests(self) -> bool:
+        """Whether a test run is among them."""
+        return any(isinstance(item, CommandProof) and item.is_test_run for item in self.items)
 
 
 def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> Proofs:
@@ -98,12 +176,50 @@ def _key_here(item: CommandProof | FileProof) -> str:
     return combined_key([item.key, *item.when])
 
 
+def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
+    """An argument list with file names where it says ``{files}``, or at its end."""
+    names = [f"./{name}" if name.startswith("-") else name for name in files]
+    if argv[:2] == _SHELL:
+        told = " ".join(shlex.quote(name) for name in names)
+        text = argv[2]
+        return (*_SHELL, text.replace(_FILES, told) if _FILES in text else f"{text} {told}")
+    if _FILES not in argv:
+        return (*argv, *names)
+    place = argv.index(_FILES)
+    return (*argv[:place], *names, *argv[place + 1 :])
+
+
 def _named(check: Check, policy: Policy, version: str) -> CommandProof:
     argv = (*check.prefix, *_argv(check.run))
     timeout = float(check.timeout or policy.limits.check_timeout_s)
     env = tuple(sorted(check.env.items()))
-    key = check_key(argv, env=dict(env), timeout=float(check.timeout or 0), version=version)
-    return CommandProof(check.name, argv, env, timeout, check.when, key, reusable=not check.flaky)
+    around = {
+        name: str(value)
+        for name, value in (
+            ("before", check.before),
+            ("after", check.after),
+            ("changed_only", check.changed_only),
+            ("only_new_failures", check.only_new_failures),
+        )
+        if value
+    }
+    key = check_key(argv, env=dict(env), timeout=float(check.timeout or 0), version=version, around=around)
+    return CommandProof(
+        check.name,
+        argv,
+        env,
+        timeout,
+        check.when,
+        key,
+        reusable=not check.flaky,
+        named=True,
+        fix=(*check.prefix, *_argv(check.fix)) if check.fix else (),
+        changed_only=check.changed_only,
+        before=check.before or "",
+        after=check.after or "",
+        only_new_failures=check.only_new_failures,
+        retries=check.retries,
+    )
 
 
 def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
@@ -114,4 +230,4 @@ def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
 
 
 def _argv(run: str | tuple[str, ...]) -> tuple[str, ...]:
-    return ("sh", "-c", run) if isinstance(run, str) else tuple(run)
+    return (*_SHELL, run) if isinstance(run, str) else tuple(run)

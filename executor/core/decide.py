@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,9 @@ class Facts:
         proof: the latest successful proof of the landing, if known.
         state: what the journal says.
         attempts: how many failed attempts are allowed.
+        approved: result keys, and spec keys, that a person has approved of although a rule stopped them.
+        allowed: ids of stop rules that the declaration clears in advance.
+        red: why nothing can be started: a check that fails before anything was done; empty otherwise.
     """
 
     ref: str
@@ -93,6 +96,9 @@ class Facts:
     proof: Proof | None
     state: IssueState
     attempts: int
+    approved: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
+    red: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,8 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
             revision,
             built[-1].number,
         )
+    if facts.red:
+        return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
     status = Status.STALE if stale else Status.PENDING
     return Decision(
         status,
@@ -215,9 +223,11 @@ def _waits(facts: Facts) -> tuple[Status, str, str] | None:
 def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     """Stopped or out of attempts."""
     stop = facts.state.stop
-    if stop is not None and stop.spec_key == facts.spec_key:
-        status = Status.REVIEW if stop.level == "hard" else Status.SKIPPED
-        return status, f"{stop.rule}: {stop.reason}", f"doit retry {facts.ref}"
+    if stop is not None and _holds(stop, facts):
+        again = f"doit retry {facts.ref}"
+        if stop.bound:
+            again = f'doit approve {facts.ref} --reason "..." or {again}'
+        return Status.REVIEW if stop.level == "hard" else Status.SKIPPED, f"{stop.rule}: {stop.reason}", again
     failed = [
         attempt
         for attempt in facts.state.counted(facts.spec_key)
@@ -233,8 +243,18 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     return None
 
 
+def _holds(stop: Stop, facts: Facts) -> bool:
+    """Whether a stop still stands: neither the spec changed, nor was it approved of, nor allowed in the declaration."""
+    if stop.spec_key != facts.spec_key or (stop.bound and stop.bound in facts.approved):
+        return False
+    return not stop.rules <= facts.allowed
+
+
 def _repeats(failed: list[Attempt]) -> bool:
-    return len(failed) > 1 and bool(failed[-1].print) and failed[-1].print == failed[-2].print
+    """Whether the last two failed alike; what a rule found is told to the agent, who may answer with the same."""
+    if len(failed) < 2 or failed[-1].kind == "new-tests":  # noqa: PLR2004  (two, as the name says)
+        return False
+    return bool(failed[-1].print) and failed[-1].print == failed[-2].print
 
 
 def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:

@@ -149,7 +149,7 @@ class Issue(_Declared):
 
     id: Id
     title: Line
-    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] = "feature"
+    type: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")] = "feature"
     priority: Literal["P0", "P1", "P2", "P3"] = "P1"
     needs: tuple[str, ...] = ()
     spec: Inside | None = None
@@ -297,8 +297,9 @@ def _header(
         read.faults.append(Fault(file, "milestone", f'unknown key "{name}"; write {hints[name]}'))
         del given[name]
     try:
-        if "branch" not in given and isinstance(given.get("title"), str) and _ID.fullmatch(str(given.get("id"))):
-            branch = default_branch(str(given["id"]), given["title"])
+        name, title = given.get("id"), given.get("title")
+        if "branch" not in given and isinstance(title, str) and isinstance(name, str) and _ID.fullmatch(name):
+            branch = default_branch(name, title)
             given |= {} if branch_problem(branch) else {"branch": branch}
         milestone = Milestone(**given, phases=tuple(phases), issues=tuple(issues))
     except ValidationError as error:

@@ -51,14 +51,28 @@ def spec_key(canonical: Mapping[str, Any]) -> str:
 
 
 def check_key(
-    argv: Sequence[str], *, env: Mapping[str, str], timeout: float, prefix: Sequence[str] = (), version: str = ""
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    prefix: Sequence[str] = (),
+    version: str = "",
+    around: Mapping[str, str] | None = None,
 ) -> str:
-    """The key of one check: its command, the environment it is given, its time limit (s) and its tool's version."""
-    return digest(
-        _canonical(
-            {"argv": list(argv), "env": dict(env), "timeout": timeout, "prefix": list(prefix), "version": version}
-        )
-    )
+    """The key of one check.
+
+    Args:
+        argv: its command.
+        env: the environment it is given.
+        timeout: its time limit in seconds, 0 for the default one.
+        prefix: words put before the command.
+        version: version of its tool.
+        around: whatever else decides what it says, by name.
+    """
+    value = {"argv": list(argv), "env": dict(env), "timeout": timeout, "prefix": list(prefix), "version": version}
+    if around:
+        value["around"] = dict(around)
+    return digest(_canonical(value))
 
 
 def combined_key(keys: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ _EXPECTED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "finite_number": "a finite number",
-    "string_pattern_mismatch": "a word of lower-case letters, digits, dashes and underscores",
+    "string_pattern_mismatch": "a word of letters, digits, dashes and underscores",
 }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
-from executor.core.hints import Known, found, quoted
+from executor.core.hints import Known, dotted, found, quoted
 from executor.errors import Fault
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Limits",
     "Policy",
     "Route",
+    "StopRule",
     "policy_faults",
     "read_policy",
 ]
@@ -27,6 +29,8 @@ __all__ = [
 DEFAULT_ROUTE = "default"
 _GIVEN = frozenset({"brief_file", "out"})
 _WORKFLOWS = ("direct",)
+_PROTECTED = "protected-files"
+_CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -77,8 +81,13 @@ class Check(_Rule):
 
     Attributes:
         name: what routes and issues call it.
-        run: argument list, or a shell command.
+        run: argument list, or a shell command; ``{report}`` is the file that it writes its JUnit report to.
+        fix: argument list, or a shell command, that repairs what the check finds; its result is part of the candidate.
         when: globs; it applies only when a changed file matches one of them.
+        changed_only: it is given the changed files that match `when`, after its own arguments or for ``{files}``.
+        before, after: shell commands around it, for a service that it needs; `after` is always run.
+        only_new_failures: failures that the base has too do not count; needs ``{report}``.
+        retries: how often it is tried again when it fails; a check that then passes is marked flaky.
         timeout: seconds until it is ended and has failed.
         env: environment variables that it is given.
         prefix: words put before an argument list, for example to run it inside a container.
@@ -88,7 +97,13 @@ class Check(_Rule):
 
     name: str
     run: str | tuple[str, ...]
+    fix: str | tuple[str, ...] | None = None
     when: tuple[str, ...] = ()
+    changed_only: bool = False
+    before: str | None = None
+    after: str | None = None
+    only_new_failures: bool = False
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 0
     timeout: Seconds | None = None
     env: dict[str, str] = Field(default_factory=dict)
     prefix: tuple[str, ...] = ()
@@ -102,6 +117,9 @@ class Route(_Rule):
     agent: str | None = None
     workflow: str = "direct"
     checks: tuple[str, ...] = ()
+    reviewer: str | None = None
+    threshold: Annotated[StrictInt, Field(ge=0, le=100)] = 80
+    examine_tests: bool = False
 
 
 class Limits(_Rule):
@@ -124,18 +142,104 @@ class Forge(_Rule):
     kind: Literal["local"]
 
 
+def _regex(text: str) -> str:
+    """The text itself, if it is a regular expression.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"expected a regular expression, found {quoted(text)}: {error}") from error
+    return text
+
+
+def _some(text: str) -> str:
+    if not text:
+        raise ValueError("expected text, found nothing in the quotes")
+    return text
+
+
+_Glob = Annotated[str, AfterValidator(_some)]
+_Regex = Annotated[str, AfterValidator(_some), AfterValidator(_regex)]
+_Most = Annotated[StrictInt, Field(ge=0)]
+
+
+class StopRule(_Rule):
+    """A rule over a change; the change stops when any of the rule's conditions holds.
+
+    Attributes:
+        id: what it is called, in messages and in an issue's `allow`.
+        level: ``hard`` waits for a person, ``soft`` skips the issue and goes on.
+        reason: one sentence: why it stops.
+        needs: what a person has to do.
+        paths: globs; where `content` and the limits look. Alone: no file that matches may change. Beside a builtin:
+            no such file may change either.
+        except_paths: globs of files that the rule does not look at.
+        content: regular expressions tried on every added line.
+        max_files: most files that may change.
+        max_lines: most lines that may be added and removed together.
+        uncounted: globs of files that the limits do not count, such as generated ones.
+        builtin: what is built in.
+        run: command that has to exit 0, an argument list or a shell command.
+        where_tests_judge: it only holds for issues that a test run is a proof of.
+        enabled: false switches the rule off.
+    """
+
+    id: str
+    level: Literal["hard", "soft"] = "hard"
+    reason: str = ""
+    needs: str = ""
+    paths: tuple[_Glob, ...] = ()
+    except_paths: tuple[_Glob, ...] = ()
+    content: tuple[_Regex, ...] = ()
+    max_files: _Most | None = None
+    max_lines: _Most | None = None
+    uncounted: tuple[_Glob, ...] = ()
+    builtin: (
+        Literal[
+            "database-migration",
+            "sensitive-code",
+            "dependency-change",
+            "licence-change",
+            "protected-files",
+            "secrets",
+            "tests-weakened",
+            "spec-problem",
+            "new-tests",
+        ]
+        | None
+    ) = None
+    run: str | tuple[str, ...] = ()
+    where_tests_judge: StrictBool = False
+    enabled: StrictBool = True
+
+    @property
+    def limited(self) -> bool:
+        """Whether it limits the size of a change."""
+        return self.max_files is not None or self.max_lines is not None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is anything at which it could stop."""
+        return bool(self.paths or self.content or self.builtin or self.run) or self.limited
+
+
 class Policy(_Rule):
-    """All rules together."""
+    """All rules together; `protected` are the globs of files that are taken from the base for judging."""
 
     agents: dict[str, Agent]
     checks: dict[str, Check]
     routes: dict[str, Route]
     limits: Limits
     forge: Forge
+    stops: tuple[StopRule, ...] = ()
+    protected: tuple[str, ...] = ()
 
     def route_of(self, issue: Issue) -> Route:
         """The route of the issue's type, or the default one."""
-        return self.routes.get(issue.type) or self.routes[DEFAULT_ROUTE]
+        return self.routes.get(issue.type) or self.routes.get(issue.type.lower()) or self.routes[DEFAULT_ROUTE]
 
     def agent_name(self, issue: Issue) -> str | None:
         """Name of the issue's agent: declared, routed, or the one that its options can only be meant for."""
@@ -168,6 +272,12 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     routes = _named(value, "routes", "route", Route, place, faults)
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
+    stops = _named(value, "stops", "stop", StopRule, place, faults)
+    faults += (
+        Fault(f"{place}/stops.toml", dotted(["stop", name]), _CONDITIONS)
+        for name, stop in stops.items()
+        if not stop.conditional
+    )
     for name, agent in agents.items():
         faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
@@ -175,7 +285,12 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")
     if faults or limits is None or forge is None:
         return None, faults
-    return Policy(agents=agents, checks=checks, routes=routes, limits=limits, forge=forge), []
+    protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
+    rules = tuple(stops.values())
+    policy = Policy(
+        agents=agents, checks=checks, routes=routes, limits=limits, forge=forge, stops=rules, protected=protected
+    )
+    return policy, []
 
 
 def policy_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str], policy: Policy) -> list[Fault]:
@@ -301,7 +416,8 @@ def _named(
         if not isinstance(table, Mapping):
             faults.append(Fault(file, f"{word}.{name}", f"expected a table, found {found(table)}"))
             continue
-        given = {**table, "name": name} if "name" in model.model_fields else dict(table)
+        key = next((key for key in ("name", "id") if key in model.model_fields), None)
+        given = {**table, key: name} if key else dict(table)
         try:
             read[name] = model.model_validate(given)
         except ValidationError as error:

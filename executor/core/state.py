@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Refusal", "Stop", "fold", "with_git_attempts"]
+__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Red", "Refusal", "Stop", "fold", "with_git_attempts"]
 
 
 class AttemptState(StrEnum):
@@ -72,10 +72,13 @@ class Stop:
 
     Attributes:
         level: ``soft`` (skipped) or ``hard`` (waits for a person).
-        rule: id of the rule, for example ``merge-conflict``.
+        rule: ids of the rules, for example ``merge-conflict``, separated by commas.
         reason: one sentence.
         spec_key: the spec under which it was stopped.
-        attempt: number of the attempt that was stopped.
+        attempt: number of the attempt that was stopped, 0 before the first.
+        bound: what an approval would be bound to: the result key of the change, or the spec key before there is one.
+        needs: what a person has to do.
+        lines: what triggered it, for example ``src/auth.py:12: def login():``.
     """
 
     level: str
@@ -83,6 +86,14 @@ class Stop:
     reason: str
     spec_key: str
     attempt: int
+    bound: str = ""
+    needs: str = ""
+    lines: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> frozenset[str]:
+        """The ids of the rules."""
+        return frozenset(self.rule.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,23 @@ class Refusal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Red:
+    """A check of the issue fails before anything was done for it.
+
+    Attributes:
+        tip: commit on which it fails.
+        check_key: the issue's check key.
+        reason: one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    tip: str
+    check_key: str
+    reason: str
+    run: str
+
+
 @dataclass(slots=True)
 class IssueState:
     """Everything the journal knows of one issue."""
@@ -119,6 +147,7 @@ class IssueState:
     forgiven: int = 0
     """Attempts up to this number no longer count: a person asked for a retry after them."""
     stop: Stop | None = None
+    red: Red | None = None
     proof: Proof | None = None
     refusal: Refusal | None = None
     seconds: float = 0.0
@@ -181,7 +210,7 @@ def _started(state: IssueState, event: Event) -> None:
         base=data["base"],
         started_at=event.at,
     )
-    state.stop = None
+    state.stop = state.red = None
 
 
 def _built(state: IssueState, event: Event) -> None:
@@ -244,7 +273,21 @@ def _refused(state: IssueState, event: Event) -> None:
 
 def _stopped(state: IssueState, event: Event) -> None:
     data = event.data
-    state.stop = Stop(data["level"], data["rule"], data["reason"], data["spec_key"], int(data["attempt"]))
+    state.stop = Stop(
+        level=data["level"],
+        rule=data["rule"],
+        reason=data["reason"],
+        spec_key=data["spec_key"],
+        attempt=int(data["attempt"]),
+        bound=data.get("bound", ""),
+        needs=data.get("needs", ""),
+        lines=tuple(data.get("lines", ())),
+    )
+
+
+def _red(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
 
 
 def _retried(state: IssueState, event: Event) -> None:
@@ -268,5 +311,6 @@ _APPLY = {
     "verified": _verified,
     "refused": _refused,
     "stopped": _stopped,
+    "base-red": _red,
     "retried": _retried,
 }

@@ -36,6 +36,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "forge.toml",
         "limits.toml",
         "routes.toml",
+        "stops.toml",
     ]
     assert sorted(load_policy(packaged_rules()).agents) == ["patch", "script"]
 
@@ -91,7 +92,7 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "[broken",
             (
                 "rules/zebra.toml: unknown rules file; "
-                "known files: agents.toml, checks.toml, forge.toml, limits.toml, routes.toml"
+                "known files: agents.toml, checks.toml, forge.toml, limits.toml, routes.toml, stops.toml"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
@@ -136,3 +137,80 @@ def test_faults_of_all_files_come_at_once(own: Path) -> None:
         "rules/limits.toml: parallel: expected a number at least 1, found the number 0",
         'rules/forge.toml: kind: expected "local", found "gitlab"',
     ]
+
+
+def test_the_packaged_stop_rules_are_hard_but_for_the_size() -> None:
+    policy = load_policy(packaged_rules())
+    hard = {rule.id for rule in policy.stops if rule.level == "hard"}
+    assert hard >= {
+        "database-migration",
+        "sensitive-code",
+        "dependency-change",
+        "licence-change",
+        "protected-files",
+        "secrets",
+        "tests-weakened",
+    }
+    assert [rule.id for rule in policy.stops if rule.level == "soft"] == ["large-diff"]
+    assert all(rule.reason.endswith(".") and rule.needs for rule in policy.stops)
+    assert {"conftest.py", ".github/**", "rules/**", "dodo.py"} <= set(policy.protected)
+
+
+TABLES = """
+[stop.large-diff]
+max_files = 20
+[stop.secrets]
+enabled = false
+[stop.no-eval]
+content = ["eval"]
+"""
+LISTED = """
+[[stop]]
+id = "large-diff"
+max_files = 20
+[[stop]]
+id = "secrets"
+enabled = false
+[[stop]]
+id = "no-eval"
+content = ["eval"]
+"""
+
+
+@pytest.mark.parametrize("text", [TABLES, LISTED], ids=["tables", "list"])
+def test_own_stop_rules_override_key_by_key_in_either_form(own: Path, text: str) -> None:
+    packaged = {rule.id: rule for rule in load_policy(packaged_rules()).stops}
+    (own / "stops.toml").write_text(text, encoding="utf-8")
+    rules = {rule.id: rule for rule in load_policy(own).stops}
+    assert list(rules) == [*packaged, "no-eval"]
+    assert rules["large-diff"] == packaged["large-diff"].model_copy(update={"max_files": 20})
+    assert rules["secrets"] == packaged["secrets"].model_copy(update={"enabled": False})
+    assert (rules["no-eval"].level, rules["no-eval"].content) == ("hard", ("eval",))
+    assert rules["tests-weakened"] == packaged["tests-weakened"]
+
+
+def test_the_protected_files_are_those_of_ones_own_rule(own: Path) -> None:
+    (own / "stops.toml").write_text('[stop.protected-files]\npaths = ["ci/**"]\n', encoding="utf-8")
+    assert load_policy(own).protected == ("ci/**",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stop = 3", "rules/stops.toml: stop: expected tables [stop.NAME], found the number 3"),
+        ("stop = [3]", "rules/stops.toml: stop[0]: expected a table, found the number 3"),
+        ("[[stop]]\nmax_files = 1", "rules/stops.toml: stop[0].id: is missing, but required"),
+        ("[[stop]]\nid = 3", "rules/stops.toml: stop[0].id: expected text, found the number 3"),
+        (
+            '[[stop]]\nid = "a"\nmax_files = 1\n[[stop]]\nid = "a"',
+            'rules/stops.toml: stop[1].id: "a" is already the id of another rule',
+        ),
+        (
+            '[[stop]]\nid = "large-diff"\nmax_file = 1',
+            'rules/stops.toml: stop.large-diff: unknown key "max_file"; did you mean "max_files"?',
+        ),
+    ],
+)
+def test_faulty_stop_rules_of_ones_own_are_told(own: Path, text: str, expected: str) -> None:
+    (own / "stops.toml").write_text(text, encoding="utf-8")
+    assert faults(own) == [expected]

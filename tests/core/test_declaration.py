@@ -342,11 +342,11 @@ ISSUES: list[tuple[str, list[tuple[str, str]]]] = [
     ("labels = []", [("issue[0]", f'unknown key "labels"; known keys: {ISSUE_KEYS}')]),
     ("options = {}", [("issue[0]", f'unknown key "options"; known keys: {ISSUE_KEYS}')]),
     (
-        'type = "Core"',
+        'type = "co re"',
         [
             (
                 "issue[0].type",
-                'expected a word of lower-case letters, digits, dashes and underscores, found "Core"',
+                'expected a word of letters, digits, dashes and underscores, found "co re"',
             )
         ],
     ),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.core.declaration import Issue, Milestone, read_milestone
-from executor.core.policy import Agent, Check, Forge, Policy, policy_faults, read_policy
+from executor.core.policy import Agent, Check, Forge, Policy, StopRule, policy_faults, read_policy
 from executor.errors import Fault
 
 RULES = {
@@ -20,6 +20,7 @@ RULES = {
     for path in (Path(__file__).parents[2] / "rules").glob("*.toml")
 }
 LIST = 'expected a list, for example ["a", "b"], found'
+CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 LIMIT_KEYS = (
     "attempts, timeout_s, idle_s, check_timeout_s, output_cap_bytes, parallel, retention_days, disk_floor_bytes, ignore"
 )
@@ -61,7 +62,7 @@ def test_the_packaged_rules_are_read() -> None:
     assert sorted(read.agents) == ["patch", "script"]
     assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
     assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
-    assert sorted(read.checks) == ["lint", "syntax", "tests", "types"]
+    assert sorted(read.checks) == ["lint", "related", "syntax", "tests", "types"]
     assert read.checks["tests"] == Check(name="tests", run=("pytest", "-q"), version=("pytest", "--version"))
     assert read.routes["default"].checks == ()
     assert (read.limits.attempts, read.limits.timeout_s, read.limits.parallel) == (3, 3600, 1)
@@ -118,7 +119,7 @@ def test_the_packaged_rules_are_read() -> None:
                 ("route.core.agent", 'unknown agent "pacth"; did you mean "patch"?'),
                 ("route.core.workflow", 'unknown workflow "driect"; did you mean "direct"?'),
                 ("route.core.checks", 'unknown check "tets"; did you mean "tests"?'),
-                ("route.core.checks", 'unknown check "zebra"; known checks: syntax, lint, types, tests'),
+                ("route.core.checks", 'unknown check "zebra"; known checks: syntax, lint, types, related, tests'),
             ],
         ),
         (
@@ -135,6 +136,38 @@ def test_the_packaged_rules_are_read() -> None:
         ("limits", "idle_s = 0", [("idle_s", "expected a number greater than 0, found the number 0")]),
         ("limits", "ignore = 3", [("ignore", f"{LIST} the number 3")]),
         ("forge", 'kind = "github"', [("kind", 'expected "local", found "github"')]),
+        ("stops", "stp = 1", [("", 'unknown key "stp"; did you mean "stop"?')]),
+        ("stops", "[stop.x]", [("stop.x", CONDITIONS)]),
+        ("stops", '[stop.x]\nlevel = "soft"\nexcept_paths = ["a"]', [("stop.x", CONDITIONS)]),
+        ("stops", '[stop.x]\npath = ["a"]', [("stop.x", 'unknown key "path"; did you mean "paths"?')]),
+        ("stops", '[stop.x]\npaths = "a"', [("stop.x.paths", f'{LIST} "a"')]),
+        ("stops", '[stop.x]\npaths = [""]', [("stop.x.paths[0]", "expected text, found nothing in the quotes")]),
+        (
+            "stops",
+            '[stop.x]\ncontent = ["a", "(b"]',
+            [
+                (
+                    "stop.x.content[1]",
+                    ('expected a regular expression, found "(b": missing ), unterminated subpattern at position 0'),
+                )
+            ],
+        ),
+        (
+            "stops",
+            '[stop.x]\nmax_files = 1\nlevel = "harsh"',
+            [("stop.x.level", 'expected "hard" or "soft", found "harsh"')],
+        ),
+        (
+            "stops",
+            "[stop.x]\nmax_lines = -1",
+            [("stop.x.max_lines", "expected a number at least 0, found the number -1")],
+        ),
+        ("stops", "[stop.x]\nmax_files = true", [("stop.x.max_files", "expected a whole number, found true")]),
+        (
+            "stops",
+            '[stop.x]\nmax_files = 1\nenabled = "no"',
+            [("stop.x.enabled", 'expected true or false, found "no"')],
+        ),
         ("forge", 'knd = "local"', [("", 'unknown key "knd"; did you mean "kind"?')]),
     ],
 )
@@ -172,6 +205,20 @@ def test_missing_limits_are_each_told() -> None:
         *(Fault("mine/limits.toml", key, "is missing, but required") for key in LIMIT_KEYS.split(", ")[:-1]),
         Fault("mine/forge.toml", "kind", "is missing, but required"),
     ]
+
+
+def test_a_stop_rule_is_named_by_its_table_and_its_order_is_kept() -> None:
+    read = policy("stops", '[stop.x]\ncontent = ["a"]\nrun = ["true"]\n[stop.a]\nbuiltin = "secrets"')
+    assert [rule.id for rule in read.stops][-2:] == ["x", "a"]
+    assert read.stops[-2] == StopRule(id="x", content=("a",), run=("true",))
+    assert "pytest.ini" in read.protected
+
+
+def test_without_stop_rules_nothing_stops_and_nothing_is_protected() -> None:
+    read, faults = read_policy({stem: value for stem, value in RULES.items() if stem != "stops"}, "rules")
+    assert (read is not None, faults) == (True, [])
+    assert read is not None
+    assert (read.stops, read.protected) == ((), ())
 
 
 ROUTED = '[route.core]\nagent = "script"\nchecks = ["lint", "tests"]\n[route.default]\nchecks = ["syntax"]'
@@ -276,7 +323,7 @@ options = ["effort"]
             {"with": {"run": "x"}, "checks": ["tests", "lnit", "zebra"]},
             [
                 ("checks", 'unknown check "lnit", needed by "4.1"; did you mean "lint"?'),
-                ("checks", 'unknown check "zebra", needed by "4.1"; known checks: syntax, lint, types, tests'),
+                ("checks", 'unknown check "zebra", needed by "4.1"; known checks: syntax, lint, types, related, tests'),
             ],
         ),
         (

@@ -1,0 +1,222 @@
+"""One check on one exact tree: services around it, tries, evidence - and the verdict, kept for whoever asks next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from executor.adapters.agents import child_environment
+from executor.adapters.processes import Command, Ended
+from executor.adapters.verdicts import Verdict
+from executor.core.brief import most_useful
+from executor.core.evidence import Report, ReportError, missing_evidence, new_failures, read_junit
+from executor.core.message import one_line
+from executor.errors import InterruptedRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from executor.adapters.workspaces import Slot
+    from executor.core.checks import CommandProof
+    from executor.session import MilestoneRun
+
+__all__ = ["report_of", "tail", "verdict_on"]
+
+_LOG_TAIL = 64 * 1024
+_SERVICE_PATIENCE = 300.0
+_WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
+"""One command for the service and the check: what the first leaves running lives as long as the second."""
+
+
+def verdict_on(
+    run: MilestoneRun,
+    tree: str,
+    item: CommandProof,
+    *,
+    base: str = "",
+    files: Sequence[str] = (),
+    issue: str = "",
+    log: Path,
+) -> Verdict:
+    """What a check says about a tree: as it is known, or by running it in a clean checkout.
+
+    Args:
+        run: the milestone's run.
+        tree: the tree to be judged.
+        item: the check.
+        base: tree whose tests must not get fewer, and whose failures may be forgiven; empty when there is none.
+        files: changed files that a check with `changed_only` is given.
+        issue: id of the issue on whose behalf it runs; empty for the milestone.
+        log: where its output goes.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+    """
+    key = item.verdict_key(files)
+    known = _known(run, tree, key, item)
+    if known is not None:
+        return known
+    compared = item.named and item.wants_report and bool(base) and not item.changed_only
+    before = _base_report(run, item, base, tree, log) if compared else None
+    with run.session.verdicts.alone(tree, key):
+        known = _known(run, tree, key, item)
+        if known is not None:
+            return known
+        with run.pool.slot() as slot:
+            return _Trial(run, tree, item, slot, tuple(files), issue, log).verdict(before, key)
+
+
+def report_of(run: MilestoneRun, verdict: Verdict) -> Report | None:
+    """The JUnit report that belongs to a verdict, if it is still there."""
+    data = run.session.verdicts.report(verdict.report) if verdict.report else None
+    try:
+        return read_junit(data) if data is not None else None
+    except ReportError:
+        return None
+
+
+def tail(log: Path) -> str:
+    """The most useful part of a log file's end."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LOG_TAIL))
+            return most_useful(file.read().decode("utf-8", "replace"))
+    except OSError:
+        return ""
+
+
+def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof) -> Verdict | None:
+    """A verdict that may be used again: passes always, failures only within the run that saw them."""
+    session = run.session
+    verdict = session.verdicts.find(tree, key) if item.reusable else None
+    if verdict is None or verdict.run == session.run_id:
+        return verdict
+    return verdict if verdict.ok and not session.force else None
+
+
+def _base_report(run: MilestoneRun, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
+    if base == tree:
+        return None
+    return report_of(run, verdict_on(run, base, item, log=log.with_name(f"base-{log.name}")))
+
+
+class _Trial:
+    """One check being tried on one tree."""
+
+    def __init__(
+        self,
+        run: MilestoneRun,
+        tree: str,
+        item: CommandProof,
+        slot: Slot,
+        files: tuple[str, ...],
+        issue: str,
+        log: Path,
+    ) -> None:
+        self._run, self._tree, self._item, self._slot = run, tree, item, slot
+        self._files, self._issue, self._log = files, issue, log
+        self._report = slot.scratch.with_name("report.xml")
+
+    def verdict(self, base: Report | None, key: str) -> Verdict:
+        """Run it, again if it says so, and keep what it said."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        verdicts = self._run.session.verdicts
+        failed_before = False
+        for _ in range(self._item.retries + 1):
+            verdict = self._once(base)
+            if verdict.ok:
+                break
+            failed_before = True
+        if failed_before and verdict.ok:
+            verdicts.mark_flaky(key, self._tree)
+        elif self._item.reusable:
+            verdicts.keep(self._tree, key, verdict)
+        self._run.record(
+            "checked",
+            self._issue,
+            check=self._item.name,
+            tree=self._tree,
+            ok=verdict.ok,
+            seconds=round(verdict.seconds, 3),
+        )
+        return verdict
+
+    def _once(self, base: Report | None) -> Verdict:
+        self._slot.check.prepare(self._run.session.store, self._tree)
+        self._report.unlink(missing_ok=True)
+        argv = self._item.command(self._files, str(self._report))
+        up = self._report.with_name("service-is-up")
+        up.unlink(missing_ok=True)
+        if self._item.before:
+            argv = ("sh", "-c", _WITH_SERVICE, "sh", self._item.before, str(up), *argv)
+        try:
+            ended = self._child(argv, "", self._item.timeout)
+        finally:
+            if self._item.after:
+                self._child(("sh", "-c", self._item.after), "after", _SERVICE_PATIENCE)
+        if self._item.before and not up.exists():
+            return self._failed(f"its service did not start: {ended.describe()}", ended)
+        return self._judged(ended, base)
+
+    def _judged(self, ended: Ended, base: Report | None) -> Verdict:
+        report, problem = self._read_report()
+        kept = self._run.session.verdicts.keep_report(self._report.read_bytes()) if report is not None else ""
+        if ended.ok:
+            lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
+            if lacking:
+                return self._failed(f"exit 0, but {lacking}", ended, kept)
+            return Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=kept)
+        if self._item.only_new_failures and report is not None and base is not None and ended.reason == "exited":
+            fresh = new_failures(report, base)
+            if not fresh and report.tests >= base.tests and (report.failures or report.errors):
+                return Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=kept)
+            if fresh:
+                names = ", ".join(one_line(name) for name in fresh[:5]) + (" and more" if len(fresh) > 5 else "")  # noqa: PLR2004
+                return self._failed(f"{ended.describe()}, new failures: {names}", ended, kept)
+        return self._failed(ended.describe(), ended, kept)
+
+    def _read_report(self) -> tuple[Report | None, str]:
+        if not self._item.wants_report or not self._report.is_file():
+            return None, ""
+        try:
+            return read_junit(self._report.read_bytes()), ""
+        except ReportError as error:
+            return None, f"its report cannot be believed: {error}"
+
+    def _failed(self, reason: str, ended: Ended, report: str = "") -> Verdict:
+        return Verdict(
+            ok=False,
+            reason=f"{one_line(self._item.name)}: {reason}",
+            detail=tail(self._log),
+            seconds=ended.seconds,
+            run=self._id,
+            report=report,
+            ended=ended.reason == "exited",
+        )
+
+    @property
+    def _id(self) -> str:
+        return self._run.session.run_id
+
+    def _child(self, argv: tuple[str, ...], part: str, timeout: float) -> Ended:
+        given = {
+            **self._item.environment(str(self._report)),
+            "EXECUTOR_MILESTONE": self._run.name,
+            "EXECUTOR_ISSUE": self._issue,
+            "EXECUTOR_SLOT": str(self._slot.number),
+        }
+        folder = self._slot.check.folder
+        ended = self._run.supervisor.run(
+            Command(
+                argv=argv,
+                cwd=folder,
+                env=child_environment((), given, folder),
+                log=self._log.with_suffix(f".{part}.log") if part else self._log,
+                timeout=timeout,
+                output_cap=self._run.session.policy.limits.output_cap_bytes,
+            )
+        )
+        if ended.reason in {"stopped", "lost"} and part != "after":
+            raise InterruptedRunError(f"the check {self._item.name} was interrupted", 130)
+        return ended

@@ -1,0 +1,264 @@
+"""Test reports in JUnit's format: what they list, and whether they are evidence for a check that exited 0.
+
+A report is written by untrusted code, so it is refused before it can cost anything: no document type and no entities,
+at most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import ParseError, XMLParser
+
+__all__ = ["LARGEST", "Report", "ReportError", "missing_evidence", "new_failures", "read_junit"]
+
+LARGEST = 32 * 1024 * 1024
+_DEEPEST = 50
+_NAMED = 5
+_PROLOG = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s++|<\?(?s:.*?)\?>|<!--(?s:.*?)-->)*+")
+_ROOT = re.compile(rb"<[A-Za-z_:\x80-\xff]")
+_KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+
+
+class ReportError(ValueError):
+    """What was read is not a JUnit report that can be believed; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The cases of one report.
+
+    Attributes:
+        tests: number of cases listed.
+        failures: names of the cases that failed.
+        errors: names of the cases, or whole suites, that broke.
+        skipped: names of the cases that did not run.
+        names: names of all cases, in order; a name is repeated if the report repeats it.
+    """
+
+    tests: int
+    failures: tuple[str, ...]
+    errors: tuple[str, ...]
+    skipped: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def read_junit(data: bytes) -> Report:
+    """Read a report as pytest, unittest-xml-reporting, jest-junit, surefire, gotestsum or cargo2junit write it.
+
+    Raises:
+        ReportError: the data is no such report, or contradicts itself.
+    """
+    if len(data) > LARGEST:
+        raise ReportError("the report is larger than 32 MiB")
+    prolog = _PROLOG.match(data)
+    start = prolog.end() if prolog else 0
+    rest = data[start : start + 9]
+    if not rest:
+        raise ReportError("the report is empty")
+    if rest.startswith(b"<!"):
+        raise ReportError("the report has a document type declaration")
+    if not _ROOT.match(rest):
+        raise ReportError("the report is not XML in a readable encoding")
+    reading = _Reading()
+    parser = XMLParser(target=reading)  # noqa: S314 - there is no document type, and so no entity
+    try:
+        parser.feed(data)
+        parser.close()
+    except ReportError:
+        raise
+    except (ParseError, ValueError, LookupError) as error:
+        raise ReportError(f"the report is not well-formed XML: {_line(str(error))}") from None
+    return reading.report()
+
+
+def missing_evidence(report: Report | None, base: Report | None) -> str:
+    """Why a check that exited 0 is not believed, in one line; empty when it is.
+
+    Args:
+        report: what the check wrote; None if it wrote nothing.
+        base: what the same check wrote on the base; None if that is not known.
+    """
+    if report is None:
+        return "it exited 0 but wrote no test report"
+    if not report.tests:
+        return "it exited 0 but its report has no test"
+    failed = (*report.failures, *report.errors)
+    if failed:
+        return f"it exited 0 but its report has {_count(failed, 'failure')}: {_listed(failed)}"
+    if len(report.skipped) >= report.tests:
+        return f"it exited 0 but skipped every test: {_listed(report.skipped)}"
+    return _less_than(report, base) if base is not None else ""
+
+
+def new_failures(report: Report, base: Report) -> tuple[str, ...]:
+    """Tests that fail now and did not fail, or did not exist, on the base; each once, in the report's order."""
+    failing, before, cases = Counter(_failed(report)), Counter(_failed(base)), Counter(base.names)
+    return tuple(
+        name for name, count in failing.items() if not before[name] or (cases[name] > 1 and count > before[name])
+    )
+
+
+def _less_than(report: Report, base: Report) -> str:
+    """What ran on the base and does not run now."""
+    gone = tuple((Counter(base.names) - Counter(report.names)).elements())
+    if report.tests < base.tests:
+        counts = f"it exited 0 but has {_number(report.tests, 'test')} where the base has {base.tests}"
+        return f"{counts}; gone: {_listed(gone)}"
+    skipped_before = Counter(base.skipped)
+    missing = tuple((Counter(gone) - skipped_before).elements())
+    if missing:
+        return f"it exited 0 but no longer runs {_count(missing, 'test')} that ran on the base: {_listed(missing)}"
+    here = Counter({name: count for name, count in Counter(report.skipped).items() if name in set(base.names)})
+    skipped = tuple((here - skipped_before).elements())
+    if skipped:
+        return f"it exited 0 but now skips {_count(skipped, 'test')} that ran on the base: {_listed(skipped)}"
+    return ""
+
+
+def _failed(report: Report) -> tuple[str, ...]:
+    return (*report.failures, *report.errors)
+
+
+def _count(names: tuple[str, ...], noun: str) -> str:
+    return _number(len(names), noun)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = [name if len(name) <= 200 else f"{name[:200]}..." for name in names[:_NAMED]]  # noqa: PLR2004 - a line's width
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@dataclass(slots=True)
+class _Suite:
+    """A suite while it is read: what it says, and what has been listed in it and below."""
+
+    name: str
+    says: dict[str, int]
+    direct: int = 0
+    cases: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
+
+
+class _Reading:
+    """Receives the parser's events; `XMLParser` calls `start`, `end`, `data`, `doctype` and `close`."""
+
+    def __init__(self) -> None:
+        self._tags: list[str] = []
+        self._suites: list[_Suite] = []
+        self._seen = False
+        self._case = ""
+        self._marks: Counter[str] = Counter()
+        self._names: list[str] = []
+        self._by_kind: dict[str, list[str]] = {kind: [] for kind in _KINDS.values()}
+
+    def doctype(self, _name: str, _public: str | None, _system: str | None) -> None:
+        raise ReportError("the report has a document type declaration")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        tag = tag.rpartition("}")[2]
+        parent = self._tags[-1] if self._tags else ""
+        if len(self._tags) >= _DEEPEST:
+            raise ReportError(f"the report is nested deeper than {_DEEPEST} levels")
+        if not parent and tag not in {"testsuites", "testsuite"}:
+            raise ReportError(f"the report is not JUnit's: its root is <{_line(tag)[:60]}>")
+        self._tags.append(tag)
+        if tag in {"testsuites", "testsuite"} and parent in {"", "testsuites", "testsuite"}:
+            self._seen = self._seen or tag == "testsuite"
+            name = "" if tag == "testsuites" else _line(attributes.get("name", ""))
+            self._suites.append(_Suite(name, _says(attributes)))
+        elif tag == "testcase" and parent in {"testsuite", "testsuites"}:
+            self._open(attributes)
+        elif tag in _KINDS and parent == "testcase":
+            self._marks[_KINDS[tag]] += 1
+        elif tag in {"failure", "error"} and parent == "testsuite":
+            self._by_kind["errors"].append(self._suites[-1].name or "(suite)")
+            self._suites[-1].marks["whole"] += 1
+
+    def data(self, _text: str) -> None:
+        """Output of tests is not kept."""
+
+    def end(self, _tag: str) -> None:
+        tag = self._tags.pop()
+        parent = self._tags[-1] if self._tags else ""
+        if tag == "testcase" and parent in {"testsuite", "testsuites"}:
+            self._close()
+        elif tag in {"testsuites", "testsuite"} and parent in {"", "testsuites", "testsuite"}:
+            suite = self._suites.pop()
+            _consistent(suite)
+            if self._suites:
+                self._suites[-1].cases += suite.cases
+                self._suites[-1].marks += suite.marks
+
+    def close(self) -> None:
+        if not self._seen:
+            raise ReportError("the report has no testsuite")
+
+    def report(self) -> Report:
+        kinds = {kind: tuple(names) for kind, names in self._by_kind.items()}
+        return Report(tests=len(self._names), names=tuple(self._names), **kinds)
+
+    def _open(self, attributes: dict[str, str]) -> None:
+        name = _line(attributes.get("name", ""))
+        if not name:
+            raise ReportError("the report has a testcase without a name")
+        suites = (suite.name for suite in reversed(self._suites) if suite.name)
+        owner = _line(attributes.get("classname", "")) or next(suites, "")
+        self._case = f"{owner}::{name}" if owner else name
+
+    def _close(self) -> None:
+        """A case counts once, as the worst of its marks."""
+        self._names.append(self._case)
+        suite = self._suites[-1]
+        suite.direct += 1
+        suite.cases["tests"] += 1
+        if self._case.endswith("::TestMain"):
+            suite.cases["main"] += 1
+        if not self._marks:
+            return
+        suite.marks += self._marks
+        suite.cases.update(set(self._marks))
+        worst = next(kind for kind in _KINDS.values() if self._marks[kind])
+        self._by_kind[worst].append(self._case)
+        self._marks = Counter()
+
+
+def _says(attributes: dict[str, str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key in ("tests", *_KINDS.values()):
+        text = attributes.get(key, "").strip()
+        if not text:
+            continue
+        if not re.fullmatch(r"[0-9]{1,9}", text):
+            raise ReportError(f"the report says {key}={_line(text)[:60]!r}, which is no count")
+        found[key] = int(text)
+    return found
+
+
+def _consistent(suite: _Suite) -> None:
+    """Refuse a suite whose counts differ from what it lists.
+
+    Runners count a case that broke in its teardown once or twice (pytest), and do not count a failed `TestMain`
+    (gotestsum) or a suite that did not load: only there the number of tests may differ, by as many.
+    """
+    listed, marks = suite.cases, suite.marks
+    slack = marks["errors"] + marks["whole"] + listed["main"]
+    for key, said in suite.says.items():
+        if key == "tests":
+            fits = (suite.direct and said == suite.direct) or abs(said - listed["tests"]) <= slack
+        else:
+            extra = 0 if key == "skipped" else marks["whole"]
+            fits = listed[key] - listed["main"] <= said <= marks[key] + extra
+        if not fits:
+            counted = listed[key]
+            raise ReportError(f"the report contradicts itself: it says {key}={said} and lists {counted}")

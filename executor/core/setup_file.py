@@ -1,0 +1,134 @@
+"""Arguments of `setup()` in a `setup.py`, read from its syntax tree. Pure; nothing is executed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = ["setup_arguments"]
+
+_STEPS = 20
+_TELLING = frozenset({"install_requires", "extras_require", "setup_requires", "tests_require"})
+
+
+def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, Any]:
+    """Arguments as values where they are literal; otherwise the expression and everything that leads to it, as text.
+
+    Raises:
+        SyntaxError: it is not Python.
+        ValueError: it has bytes or sizes that Python does not read.
+    """
+    tree = ast.parse(re.sub(r"\A[^\n]*coding[:=][^\n]*", "", text))
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    found: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (_called(node.func) == "setup" or _is_setup(node)):
+            for name, value in _given(node, wanted, statements):
+                read = _value(value, statements)
+                found[name] = [found[name], read] if name in found else read
+    for statement in statements:  # config["install_requires"] = [...]
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+            key = statement.targets[0].slice
+            if isinstance(key, ast.Constant) and key.value in wanted:
+                found[str(key.value)] = _value(statement.value, statements)
+    return found
+
+
+def _is_setup(call: ast.Call) -> bool:
+    """Whether a call is one of `setup` under another name."""
+    return any(keyword.arg in _TELLING for keyword in call.keywords)
+
+
+def _called(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _given(call: ast.Call, wanted: Collection[str], statements: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    """Arguments by name, those of ``**table`` too."""
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            if keyword.arg in wanted:
+                yield keyword.arg, keyword.value
+            continue
+        table = _resolved(keyword.value, statements)
+        if isinstance(table, ast.Dict):
+            pairs = [
+                (key.value, item)
+                for key, item in zip(table.keys, table.values, strict=True)
+                if isinstance(key, ast.Constant)
+            ]
+        elif isinstance(table, ast.Call) and _called(table.func) == "dict":
+            pairs = [(inner.arg, inner.value) for inner in table.keywords]
+        else:
+            pairs = [("install_requires", keyword.value)] if "install_requires" in wanted else []
+        yield from ((str(name), item) for name, item in pairs if name in wanted)
+
+
+def _resolved(node: ast.expr, statements: list[ast.stmt]) -> ast.expr:
+    """The expression that a name stands for, if it is given exactly once and not altered."""
+    for _ in range(_STEPS):
+        if not isinstance(node, ast.Name):
+            return node
+        given = [statement for statement in statements if _gives(statement, node.id)]
+        if len(given) != 1 or not isinstance(given[0], ast.Assign | ast.AnnAssign) or given[0].value is None:
+            return node
+        node = given[0].value
+    return node
+
+
+def _value(node: ast.expr, statements: list[ast.stmt]) -> Any:
+    node = _resolved(node, statements)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return [ast.dump(node), *_behind(node, statements)]
+
+
+def _behind(node: ast.expr, statements: list[ast.stmt]) -> list[str]:
+    """The statements that an expression rests on, however far away."""
+    waiting, seen, found = _used(node), set[str](), list[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for statement in statements:
+            if _gives(statement, name):
+                found.append(ast.dump(statement))
+                waiting |= _used(statement)
+    return sorted(found)
+
+
+def _used(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+
+
+def _gives(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement sets or alters what a name stands for."""
+    match statement:
+        case ast.Assign(targets=targets):
+            return any(_root(part) == name for target in targets for part in _parts(target))
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target) | ast.For(target=target):
+            return any(_root(part) == name for part in _parts(target))
+        case ast.FunctionDef(name=own) | ast.AsyncFunctionDef(name=own) | ast.ClassDef(name=own):
+            return own == name
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=target))):
+            return _root(target) == name
+        case ast.With(items=items):
+            return any(item.optional_vars is not None and _root(item.optional_vars) == name for item in items)
+        case _:
+            return False
+
+
+def _parts(node: ast.expr) -> list[ast.expr]:
+    return [part for item in node.elts for part in _parts(item)] if isinstance(node, ast.Tuple | ast.List) else [node]
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Subscript | ast.Attribute | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

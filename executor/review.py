@@ -1,0 +1,167 @@
+"""Review: an optional agent reads the change and may raise the bar. It can stop a landing, never bring one about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.adapters.agents import child_environment
+from executor.adapters.processes import Command
+from executor.adapters.verdicts import Verdict
+from executor.core.brief import most_useful, review_brief
+from executor.core.fingerprint import combined_key, digest
+from executor.core.message import one_line
+from executor.core.stops import Hit
+from executor.errors import InterruptedRunError, UsageError
+from executor.stops import record_stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.core.policy import Agent
+    from executor.core.state import Attempt
+    from executor.session import MilestoneRun
+
+__all__ = ["ReviewFinding", "read_findings", "stopped_by_review"]
+
+RULE = "review-findings"
+_MOST_BYTES = 1024 * 1024
+_MOST_FINDINGS = 200
+_DIFF = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFinding:
+    """One thing a reviewer found; `score` is 0 to 100."""
+
+    description: str
+    score: int
+    file: str
+    line: int
+
+
+def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, logs: Path) -> bool:
+    """Have the route's reviewer read the change; stop the issue when a finding reaches the threshold."""
+    issue = run.issue(ref)
+    route = run.session.policy.route_of(issue)
+    facts = run.facts(ref)
+    if route.reviewer is None or RULE in issue.allow or attempt.result_key in facts.approved:
+        return False
+    findings, problem = _findings(run, ref, run.session.policy.agents[route.reviewer], attempt, tree, logs)
+    grave = [item for item in findings if item.score >= route.threshold]
+    if not grave and not problem:
+        return False
+    lines = tuple(f"{item.file}:{item.line}: {item.description} (score {item.score})" for item in grave)
+    count = (
+        f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}" if grave else ""
+    )
+    hit = Hit(RULE, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
+    record_stop(run, ref, [hit], attempt=attempt.number, bound=attempt.result_key)
+    return True
+
+
+def read_findings(data: bytes) -> list[ReviewFinding]:
+    """The findings in a reviewer's findings.json: ``[{"description", "score", "file", "line"}]``.
+
+    Raises:
+        ValueError: it is something else; one sentence says what.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("findings.json is not JSON") from error
+    if not isinstance(value, list) or len(value) > _MOST_FINDINGS:
+        raise ValueError(f"findings.json is not a list of at most {_MOST_FINDINGS} findings")
+    return [_finding(item, place) for place, item in enumerate(value)]
+
+
+def _finding(item: Any, place: int) -> ReviewFinding:
+    if not isinstance(item, dict) or not isinstance(item.get("description"), str):
+        raise ValueError(f"findings.json[{place}] has no description")  # noqa: TRY004  (bad data, not a bad call)
+    score, line = item.get("score"), item.get("line", 0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:  # noqa: PLR2004
+        raise ValueError(f"findings.json[{place}] has no score from 0 to 100")
+    place_in_file = line if isinstance(line, int) and not isinstance(line, bool) else 0
+    return ReviewFinding(
+        one_line(item["description"])[:500], int(score), one_line(str(item.get("file", "")))[:300], place_in_file
+    )
+
+
+def _findings(
+    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
+) -> tuple[list[ReviewFinding], str]:
+    """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
+    key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
+    known = run.session.verdicts.find(tree, key)
+    if known is not None and known.ok:
+        return read_findings(known.detail.encode()), ""
+    data, problem, seconds = _asked(run, ref, agent, attempt, tree, logs)
+    if problem:
+        return [], problem
+    try:
+        findings = read_findings(data)
+    except ValueError as error:
+        return [], f"reviewer {agent.name}: {error}"
+    verdict = Verdict(ok=True, reason="", detail=data.decode(), seconds=seconds, run=run.session.run_id)
+    run.session.verdicts.keep(tree, key, verdict)
+    told = [{"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]]
+    run.record("reviewed", run.issue(ref).id, attempt=attempt.number, reviewer=agent.name, findings=told)
+    return findings, ""
+
+
+def _asked(
+    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
+) -> tuple[bytes, str, float]:
+    home = logs / "review"
+    out = home / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    answer = out / "findings.json"
+    answer.unlink(missing_ok=True)
+    path = home / "brief.md"
+    store = run.session.store
+    diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
+    text = review_brief(run.issue(ref), run.session.observer.spec(ref)["text"], most_useful(diff, _DIFF))
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    try:
+        argv = agent.argv({"brief_file": str(path), "out": str(out)})
+    except KeyError as error:
+        raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
+    limits = run.session.policy.limits
+    with run.pool.slot() as slot:
+        slot.work.prepare(store, tree)
+        folder = slot.work.folder
+        given = {
+            "EXECUTOR_MILESTONE": run.name,
+            "EXECUTOR_ISSUE": run.issue(ref).id,
+            "EXECUTOR_ATTEMPT": str(attempt.number),
+            "EXECUTOR_SLOT": str(slot.number),
+            "EXECUTOR_BRIEF": str(path),
+            "EXECUTOR_OUT": str(out),
+        }
+        ended = run.supervisor.run(
+            Command(
+                argv=argv,
+                cwd=folder,
+                env=child_environment(agent.env, given, folder),
+                log=home / "reviewer.log",
+                stdin=path,
+                timeout=float(agent.timeout or limits.timeout_s),
+                idle=float(agent.idle or limits.idle_s),
+                watch=folder,
+                output_cap=limits.output_cap_bytes,
+            )
+        )
+    if ended.reason in {"stopped", "lost"}:
+        raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
+    if not ended.ok:
+        return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
+    return *_answer(answer, agent.name), ended.seconds
+
+
+def _answer(path: Path, name: str) -> tuple[bytes, str]:
+    if path.is_symlink() or not path.is_file():
+        return b"", f"reviewer {name} left no findings.json; an empty list says that nothing was found"
+    if path.stat().st_size > _MOST_BYTES:
+        return b"", f"reviewer {name} left a findings.json of more than 1 MiB"
+    return path.read_bytes(), ""
