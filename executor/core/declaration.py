@@ -297,9 +297,9 @@ def _header(
         read.faults.append(Fault(file, "milestone", f'unknown key "{name}"; write {hints[name]}'))
         del given[name]
     try:
-        name, title = given.get("id"), given.get("title")
-        if "branch" not in given and isinstance(title, str) and isinstance(name, str) and _ID.fullmatch(name):
-            branch = default_branch(name, title)
+        declared, title = given.get("id"), given.get("title")
+        if "branch" not in given and isinstance(title, str) and isinstance(declared, str) and _ID.fullmatch(declared):
+            branch = default_branch(declared, title)
             given |= {} if branch_problem(branch) else {"branch": branch}
         milestone = Milestone(**given, phases=tuple(phases), issues=tuple(issues))
     except ValidationError as error:

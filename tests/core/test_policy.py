@@ -63,7 +63,9 @@ def test_the_packaged_rules_are_read() -> None:
     assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
     assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
     assert sorted(read.checks) == ["lint", "related", "syntax", "tests", "types"]
-    assert read.checks["tests"] == Check(name="tests", run=("pytest", "-q"), version=("pytest", "--version"))
+    assert read.checks["tests"] == Check(
+        name="tests", run=("pytest", "-q", "--junitxml={report}"), version=("pytest", "--version")
+    )
     assert read.routes["default"].checks == ()
     assert (read.limits.attempts, read.limits.timeout_s, read.limits.parallel) == (3, 3600, 1)
     assert read.forge == Forge(kind="local")
