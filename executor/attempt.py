@@ -15,6 +15,7 @@ from executor.checking import tail
 from executor.core.brief import BriefFacts, brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
+from executor.core.report import deviations_in
 from executor.core.state import AttemptState
 from executor.errors import InterruptedRunError, UsageError
 from executor.observe import ATTEMPTS, spec_archive
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from executor.session import MilestoneRun
 
 __all__ = ["Failure", "attempt_ref", "fail", "implement"]
+
+
+_REPORT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +286,7 @@ def _keep_candidate(work: _Work, tree: str, seconds: float) -> None:
         files=[file.path for file in change.files[:100]],
         added=change.added,
         removed=change.removed,
+        deviations=list(_deviations(work.out)),
     )
 
 
@@ -301,6 +306,14 @@ def _trailers(work: _Work, change: Change) -> Trailers:
         result_key=result_key,
         check_key=observer.proofs(work.ref).key,
     )
+
+
+def _deviations(out: Path) -> tuple[str, ...]:
+    """What the agent left in report.json, if it is a file of a sane size."""
+    path = out / "report.json"
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _REPORT_BYTES:
+        return ()
+    return deviations_in(path.read_bytes())
 
 
 def _may_be_empty(work: _Work) -> bool:

@@ -23,13 +23,15 @@ from executor.adapters.refs import Move, Refs
 from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import Pool
+from executor.core.change import parse_diff
+from executor.core.report import success_report
 from executor.core.state import AttemptState
 from executor.errors import BusyError, ExecutorError
 from executor.observe import observe
 from executor.project import prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from executor.core.decide import Decision, Facts
@@ -204,7 +206,9 @@ class MilestoneRun:
 
     def write_receipt(self, landing: Landing) -> None:
         """The doit target of a landed issue."""
-        write_receipt(self.session.project, landing)
+        state = self.view.states.get(landing.trailers.issue)
+        made = [item for item in state.attempts.values() if item.revision == landing.trailers.revision] if state else []
+        write_receipt(self.session.project, self.session.store, landing, made[-1].deviations if made else ())
 
     def keep_spec(self, ref: str) -> None:
         """Keep the text that is being built, so that a later change can be shown line by line."""
@@ -272,9 +276,10 @@ class MilestoneRun:
         return path
 
 
-def write_receipt(project: Project, landing: Landing) -> None:
-    """Write the receipt of a landing; the same landing gives the same bytes."""
+def write_receipt(project: Project, store: Store, landing: Landing, deviations: Sequence[str] = ()) -> None:
+    """Write the receipt of a landing, for doit and for people; all but the deviations is in the commit."""
     trailers = landing.trailers
+    change = parse_diff(store.diff(f"{landing.commit}^", landing.commit))
     receipt = {
         "milestone": trailers.milestone,
         "issue": trailers.issue,
@@ -283,6 +288,7 @@ def write_receipt(project: Project, landing: Landing) -> None:
         "spec_key": trailers.spec_key,
         "result_key": trailers.result_key,
         "check_key": trailers.check_key,
+        "report": success_report(change, deviations),
     }
     path = project.receipt(trailers.milestone, trailers.issue)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.files import read_json
 from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
-from executor.core.state import Attempt, IssueState
+from executor.core.decide import Status
+from executor.core.report import failure_report, success_lines
+from executor.core.state import Attempt, AttemptState, IssueState
 from executor.errors import UsageError
-from executor.observe import ATTEMPTS, observe
+from executor.observe import ATTEMPTS, Observer, observe
 from executor.project import compile_project, open_project
 
 if TYPE_CHECKING:
@@ -64,8 +67,25 @@ class Log(Command):
         elif options["brief"]:
             sys.stdout.write(_shown(folder / "brief.md"))
         else:
-            sys.stdout.write(_text(ref, attempts, folder))
+            head = _report(observer, ref, state)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, folder))
         return 0
+
+
+def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
+    """What the issue came to: what landed, or what failed and what to do."""
+    facts = observer.facts(ref)
+    project = observer.compiled.project
+    receipt = read_json(project.receipt(*ref.split("/", 1)))
+    decision = observer.decision(ref)
+    lines = [f"{ref} is {decision.status}: {decision.reason}"]
+    if decision.status is Status.LANDED and isinstance(receipt, dict) and isinstance(receipt.get("report"), dict):
+        return [*lines, *success_lines(receipt["report"])]
+    if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
+        lines += [f"  {line}" for line in state.stop.lines]
+        return [*lines, f"needed: {state.stop.needs or decision.hint}"]
+    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
+    return [*lines, *(failure_report(failed, facts.attempts) if failed else ())]
 
 
 def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def _receipts_for(session: Session, refs: list[str]) -> None:
 
             for issue in issues:
                 if issue in view.landings:
-                    write_receipt(session.project, view.landings[issue])
+                    write_receipt(session.project, session.store, view.landings[issue])
 
 
 @contextmanager

@@ -239,7 +239,8 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     if _repeats(failed):
         return Status.FAILED, f"failed the same way twice: {failed[-1].reason}", again
     if len(failed) >= facts.attempts:
-        return Status.FAILED, f"{len(failed)} of {facts.attempts} attempts failed: {failed[-1].reason}", again
+        rule = "checks-failing: " if failed[-1].kind == "checks" else ""
+        return Status.FAILED, f"{rule}{len(failed)} of {facts.attempts} attempts failed: {failed[-1].reason}", again
     return None
 
 

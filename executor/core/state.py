@@ -47,6 +47,7 @@ class Attempt:
         seconds: how long the agent worked.
         started_at: ISO-8601 time, empty when it is only known from git.
         cost_usd: money spent.
+        deviations: what the agent says about deviations from the plan.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Attempt:
     seconds: float = 0.0
     started_at: str = ""
     cost_usd: float = 0.0
+    deviations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ def _built(state: IssueState, event: Event) -> None:
         commit=data["commit"],
         result_key=data["result_key"],
         seconds=data["seconds"],
+        deviations=tuple(data.get("deviations", ())),
     )
     state.seconds += data["seconds"]
 

@@ -172,3 +172,32 @@ def test_a_reviewer_cannot_make_a_failing_check_pass(repo: Repo) -> None:
     repo.doit("milestone:m1").check(1)
     assert repo.statuses() == {"m1/a": "failed"}
     assert not (repo.path.parent / "asked").exists()
+
+
+def test_what_landed_is_reported_with_its_tests_and_deviations(repo: Repo) -> None:
+    told = '{"deviations": ["kept the old name", 7, "two\\\\nlines"], "notes": ""}'
+    script = (
+        "mkdir -p tests; echo 'def test_a(): assert 1 + 1 == 2' > tests/test_a.py; echo a > a; echo more >> dodo.py; "
+        f"printf '{told}' > $EXECUTOR_OUT/report.json"
+    )
+    repo.milestone("m1", issue("a", script, allow=["protected-files"]))
+    repo.doit("milestone:m1").check()
+    report = json.loads((repo.path / ".cache" / "m1" / "receipts" / "a.json").read_text())["report"]
+    assert report == {
+        "created": ["a"],
+        "modified": ["dodo.py"],
+        "deleted": [],
+        "tests_added": ["tests/test_a.py"],
+        "tests_updated": [],
+        "deviations": ["kept the old name", "two lines"],
+    }
+    out = repo.doit("log", "m1/a").check().out
+    assert "tests added: tests/test_a.py\ndeviations: kept the old name, two lines\n" in out
+
+
+def test_what_failed_is_reported_with_remedy_and_what_comes_next(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a") + 'accept = [{ run = "echo no such thing; exit 3" }]\n' + GOOD)
+    repo.doit("milestone:m1").check(1)
+    out = repo.doit("log", "m1/a").check().out
+    assert "failed: attempt 2 (checks)\nwhy: echo no such thing; exit 3: exit 3\nremedy: read the output below" in out
+    assert "next: escalated, a person is needed" in out

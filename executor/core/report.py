@@ -1,0 +1,87 @@
+"""What an issue came to, in words: what landed and how it deviates, or what failed, why, and what to do. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from executor.core.message import one_line
+from executor.core.newtests import is_test_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.core.change import Change
+    from executor.core.state import Attempt
+
+__all__ = ["deviations_in", "failure_report", "remedy", "success_lines", "success_report"]
+
+_MOST = 20
+_PARTS = ("created", "modified", "deleted", "tests_added", "tests_updated", "deviations")
+_REMEDIES = {
+    "agent": "look at the agent's output below; correct its command or profile, or its time limits, then retry",
+    "empty": "say in the spec what has to change, or remove the issue if nothing has to",
+    "patch": "make the patch again on the tip of the milestone branch",
+    "import": "have the agent leave files only: no repositories, sockets or devices",
+    "checks": "read the output below: sharpen the spec, or correct the check if it is wrong, then retry",
+    "new-tests": "read the findings: say in the spec how the tests are to be written, or approve of them",
+    "merge-conflict": "retry it on the present tip, or let the two issues need one another",
+}
+
+
+def success_report(change: Change, deviations: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Files created, modified and deleted, tests added and updated, deviations from the plan."""
+    created, modified = change.of_kind("created"), [*change.of_kind("modified"), *change.of_kind("mode")]
+    return {
+        "created": [path for path in created if not is_test_file(path)],
+        "modified": [path for path in modified if not is_test_file(path)],
+        "deleted": change.of_kind("deleted"),
+        "tests_added": [path for path in created if is_test_file(path)],
+        "tests_updated": [path for path in modified if is_test_file(path)],
+        "deviations": list(deviations),
+    }
+
+
+def success_lines(report: dict[str, list[str]]) -> list[str]:
+    """The same as lines for people; what is empty is left out."""
+    return [f"{name.replace('_', ' ')}: {_listed(report[name])}" for name in _PARTS if report.get(name)]
+
+
+def failure_report(failed: Sequence[Attempt], allowed: int) -> list[str]:
+    """What failed, why, what to do, and whether another attempt would be made or a person is needed.
+
+    Args:
+        failed: failed attempts at the present spec, oldest first; not empty.
+        allowed: how many attempts are allowed.
+    """
+    last = failed[-1]
+    again = len(failed) < allowed and not (len(failed) > 1 and last.print and last.print == failed[-2].print)
+    return [
+        f"failed: attempt {last.number} ({last.kind or 'unknown'})",
+        f"why: {one_line(last.reason)}",
+        f"remedy: {remedy(last.kind)}",
+        "next: the next run retries it" if again else "next: escalated, a person is needed",
+    ]
+
+
+def remedy(kind: str) -> str:
+    """What to do about a class of failure."""
+    return _REMEDIES.get(kind, "look at the output below")
+
+
+def deviations_in(data: bytes) -> tuple[str, ...]:
+    """What an agent says in report.json about deviations from the plan; anything unreadable says nothing."""
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return ()
+    found = value.get("deviations") if isinstance(value, dict) else None
+    if not isinstance(found, list):
+        return ()
+    return tuple(one_line(item)[:300] for item in found[:_MOST] if isinstance(item, str) and one_line(item))
+
+
+def _listed(items: Sequence[str]) -> str:
+    shown = ", ".join(one_line(item) for item in items[:_MOST])
+    more = len(items) - _MOST
+    return f"{shown} and {more} more" if more > 0 else shown
