@@ -35,10 +35,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Result:
-    """Median seconds and greatest peak memory (bytes) of a contender's runs."""
+    """Median seconds and greatest peak memory (bytes) of a contender's runs; `times` in the order of the rounds."""
 
     seconds: float
     peak: int
+    times: tuple[float, ...]
+
+    def over(self, peer: Result) -> float:
+        """Median of the ratios within each round: a machine that changes its pace does so for both."""
+        return statistics.median(mine / other for mine, other in zip(self.times, peer.times, strict=True))
 
 
 def race(commands: Sequence[Command], rounds: int) -> dict[str, Result]:
@@ -51,7 +56,7 @@ def race(commands: Sequence[Command], rounds: int) -> dict[str, Result]:
             peaks[command.name] = max(peaks[command.name], peak)
             if number:
                 times[command.name].append(seconds)
-    return {name: Result(statistics.median(found), peaks[name]) for name, found in times.items()}
+    return {name: Result(statistics.median(found), peaks[name], tuple(found)) for name, found in times.items()}
 
 
 def _once(command: Command) -> tuple[float, int]:

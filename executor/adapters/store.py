@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Identity", "Merge", "Store", "Touched"]
 
 _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
+
+
+_KEPT_DIFFS = 32
+_KEPT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Store:
         self._make(repository)
         self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
-        self._commit_lock = threading.Lock()
+        self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._recent_lock = threading.Lock()
 
     def close(self) -> None:
         """End the helper process."""
@@ -68,7 +74,7 @@ class Store:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def tree_of(self, commit: str) -> str:
-        """Tree id of a commit.
+        """Tree id of a commit; of a tree its own.
 
         Raises:
             GitError: there is no such commit.
@@ -99,10 +105,24 @@ class Store:
         return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
 
     def diff(self, old: str, new: str) -> bytes:
-        """Text of the difference of two trees or commits, for `executor.core.change.parse_diff`."""
-        return self._git.run(
-            "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", old, new
+        """Text of the difference of two trees or commits, for `executor.core.change.parse_diff`.
+
+        The last ones are kept: a landing looks at the same difference three times.
+        """
+        pair = (self.tree_of(old), self.tree_of(new))
+        with self._recent_lock:
+            known = self._recent.get(pair)
+        if known is not None:
+            return known
+        text = self._git.run(
+            "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", *pair
         )
+        if len(text) <= _KEPT_BYTES:
+            with self._recent_lock:
+                self._recent[pair] = text
+                while len(self._recent) > _KEPT_DIFFS:
+                    self._recent.popitem(last=False)
+        return text
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
