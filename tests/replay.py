@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -139,13 +139,16 @@ class Mirror:
         return done.stdout
 
 
-def declare(repo: Repo, packages: Mapping[str, list[Path]], agents: Mapping[str, str]) -> dict[str, str]:
+def declare(
+    repo: Repo, packages: Mapping[str, list[Path]], agents: Mapping[str, str], allow: Sequence[str] = STOPS
+) -> dict[str, str]:
     """Write milestone `replay`; returns the expected tree id of each package.
 
     Args:
         repo: where to.
         packages: name -> archives of consecutive releases.
         agents: name -> ``patch`` or ``script``.
+        allow: rules that do not hold.
     """
     expected: dict[str, str] = {}
     lines = ['[milestone]\nid = "replay"\ntitle = "Replay"\n']
@@ -165,7 +168,7 @@ def declare(repo: Repo, packages: Mapping[str, list[Path]], agents: Mapping[str,
                 agent = f'agent = "script"\nwith = {{ run = {json.dumps(run)} }}'
             lines.append(
                 f'[[issue]]\nid = "{name}-{number}"\ntitle = "{name} release {number}"\n'
-                f'body = "Become {archive.name}."\nallow = {json.dumps(STOPS)}\n'
+                f'body = "Become {archive.name}."\nallow = {json.dumps(list(allow))}\n'
                 f'needs = {json.dumps(before)}\nfiles = ["{name}/**"]\n{agent}\n'
             )
             before = [f"{name}-{number}"]

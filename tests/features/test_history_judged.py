@@ -13,10 +13,12 @@ from executor.adapters.rules import load_policy
 from executor.adapters.secrets import find_secrets
 from executor.core.change import parse_diff
 from executor.core.stops import stops_of
-from tests.replay import RELEASES, Mirror, fetch
+from tests.replay import RELEASES, STOPS, Mirror, declare, fetch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support import Repo
 
 TRUTH = {
     ("docutils", "0.16"): (False, "declares none: setup.py has python_requires only"),
@@ -72,3 +74,34 @@ def test_exactly_the_releases_that_changed_their_dependencies_are_stopped(
         judged[version], told[version] = bool(lines), lines
     assert judged == {version: TRUTH[name, version][0] for version in RELEASES[name]}, told
     sys.stdout.write(f"{name}: {sum(judged.values())} of {len(judged)} releases stopped\n")
+
+
+def test_a_replay_is_stopped_at_exactly_these_releases_and_goes_on_once_they_are_approved(
+    repo: Repo, pytestconfig: pytest.Config
+) -> None:
+    folder = pytestconfig.cache.mkdir("releases")
+    packages = {
+        name: [fetch((name, version), folder) for version in RELEASES[name]] for name in ("jinja2", "six", "tabulate")
+    }
+    others = [rule for rule in STOPS if rule != "dependency-change"]
+    expected = declare(repo, packages, dict.fromkeys(packages, "patch"), allow=others)
+    stopped: set[str] = set()
+    for _ in range(8):
+        result = repo.doit("milestone:replay", "-n", "3", timeout=120)
+        if result.code == 0:
+            break
+        result.check(4)
+        waiting = [ref for ref, status in repo.statuses().items() if status == "review"]
+        assert waiting
+        for ref in waiting:
+            assert "dependency-change" in repo.doit("explain", ref).check().out
+            repo.doit("approve", ref, "--reason", "read it").check()
+            stopped.add(ref.partition("/")[2])
+    truth = {
+        f"{name}-{number}"
+        for name in packages
+        for number, version in enumerate(RELEASES[name], 1)
+        if TRUTH[name, version][0]
+    }
+    assert stopped == truth
+    assert {name: repo.git("rev-parse", f"milestone/replay-replay:{name}") for name in expected} == expected
