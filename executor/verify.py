@@ -102,7 +102,7 @@ def red_on_base(run: MilestoneRun, ref: str, tree: str) -> Judgement:
     for item in items:
         if item.changed_only or item.only_new_failures:
             continue
-        verdict = verdict_on(run, tree, item, log=run.folder / "logs" / "base" / f"{item.name}.log")
+        verdict = verdict_on(run, tree, item, log=run.folder / "logs" / "base" / f"{item.slug}.log")
         if not verdict.ok and not _has_no_tests(run, verdict.report):
             return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
     return Judgement(ok=True)
@@ -137,10 +137,10 @@ def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> s
         files = _files_for(run, item, Candidate(tree, candidate.base, candidate.change))
         if files is None:
             continue
-        log = logs / f"check-{place + 1}.log"
+        log = logs / f"check-{place + 1}-{item.slug}.log"
         issue = run.issue(ref)
         if not verdict_on(run, tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok:
-            tree = _repaired_by(run, tree, item, files, issue, logs / f"fix-{place + 1}.log")
+            tree = _repaired_by(run, tree, item, files, issue, logs / f"fix-{place + 1}-{item.slug}.log")
     return tree
 
 
@@ -205,7 +205,7 @@ def _first_failure(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path
         concerned = _files_for(run, item, candidate)
         if concerned is None:
             continue
-        log = logs / f"check-{place + 1}.log"
+        log = logs / f"check-{place + 1}-{item.slug}.log"
         verdict = verdict_on(run, candidate.tree, item, base=candidate.base, files=concerned, issue=issue, log=log)
         if not verdict.ok:
             return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)

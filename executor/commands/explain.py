@@ -39,6 +39,8 @@ class Explain(Command):
         decision = observer.decision(ref)
         difference = _difference(observer, ref, decision.cause)
         state = observer.facts(ref).state
+        if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
+            difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
             print_json(_value(ref, decision, difference, attempts))

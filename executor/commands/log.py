@@ -130,5 +130,5 @@ def _shown(path: Path) -> str:
         data = path.read_bytes()
     except OSError:
         return "(not in .cache/)\n"
-    text = data[-_SHOWN:].decode("utf-8", "replace")
+    text = data[-_SHOWN:].decode("utf-8", "replace") or "(nothing was printed)"
     return "".join(f"{safe(line.expandtabs())}\n" for line in text.splitlines())

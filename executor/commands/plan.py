@@ -7,6 +7,7 @@ from typing import Any
 
 from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.core.decide import Status
 from executor.errors import UsageError
 from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
@@ -56,7 +57,7 @@ def _value(observer: Observer, name: str) -> dict[str, Any]:
                     "size": node.issue.size,
                     "needs": list(node.needs),
                     "status": str(decision.status),
-                    "act": str(decision.act),
+                    "act": "implement" if decision.status is Status.BLOCKED and node.needs else str(decision.act),
                     "why": decision.reason,
                     "agent": observer.compiled.policy.agent_for(node.issue).name,
                 }

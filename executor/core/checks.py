@@ -69,6 +69,11 @@ class CommandProof:
     retries: int = 0
 
     @property
+    def slug(self) -> str:
+        """Its name as part of a file name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name)[:40].strip("-.") or "check"
+
+    @property
     def wants_report(self) -> bool:
         """Whether it writes a JUnit report, without which an exit code of 0 is not believed."""
         return any(_REPORT in word for word in self.argv) or self.is_pytest

@@ -183,6 +183,9 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
     rest = _waits(facts) or _at_rest(facts, revision)
     if rest is not None:
         status, reason, hint = rest
+        stop = facts.state.stop
+        if stop is not None and status in {Status.REVIEW, Status.SKIPPED}:
+            cause = Cause(f"stop {stop.rule}", "", stop.bound or stop.spec_key)
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
