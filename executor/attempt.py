@@ -80,6 +80,7 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         InterruptedRunError: the run is being stopped; the attempt does not count.
     """
     issue = run.issue(ref)
+    run.session.require_space()
     base = run.ensure_branch()
     number, revision = decision.attempt, decision.revision
     agent = run.session.policy.agent_for(issue)
@@ -218,6 +219,7 @@ def _run_agent(work: _Work, slot: Slot) -> str | Failure:
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{work.ref}: attempt {work.number} was interrupted", 130)
     if not ended.ok:
+        run.session.require_space()
         return Failure("agent", f"agent {work.agent.name}: {ended.describe()}", tail(work.logs / "agent.log"))
     try:
         return slot.work.result(store, run.excludes, issue.files)

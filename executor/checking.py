@@ -162,6 +162,8 @@ class _Trial:
     def _judged(self, ended: Ended, base: Report | None) -> Verdict:
         report, problem = self._read_report()
         kept = self._run.session.verdicts.keep_report(self._report.read_bytes()) if report is not None else ""
+        if not ended.ok:
+            self._run.session.require_space()  # a check that had no room says nothing about the tree
         if ended.ok:
             lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
             if lacking:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from executor.adapters.workspaces import Pool
 from executor.core.change import parse_diff
 from executor.core.report import success_report
 from executor.core.state import AttemptState
-from executor.errors import BusyError, ExecutorError
+from executor.errors import BusyError, ExecutorError, StateFullError
 from executor.observe import observe
 from executor.project import prepare_cache
 
@@ -61,6 +62,8 @@ class Session:
         self.checkouts = Checkouts(self.project.repository)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
+        self.halted: ExecutorError | None = None
+        """Why nothing more is started, if the state store cannot take it."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
@@ -99,6 +102,25 @@ class Session:
         self.stopping.set()
         for run in self._runs.values():
             run.stop(kill=kill)
+
+    def halt(self, error: ExecutorError) -> None:
+        """Start nothing more, because the state store is full or broken; what runs may end."""
+        self.halted = self.halted or error
+        self.stopping.set()
+
+    def require_space(self) -> None:
+        """Make sure that there is room to work: the declared floor, or a twentieth of a small disk.
+
+        Raises:
+            StateFullError: there is less.
+        """
+        usage = shutil.disk_usage(self.project.cache)
+        floor = min(self.policy.limits.disk_floor_bytes, usage.total // 20)
+        if usage.free < floor:
+            raise StateFullError(
+                f"{usage.free // 2**20} MiB are free on the disk of {self.project.cache}, at least {floor // 2**20} "
+                "are needed to work; nothing is lost, free some space and run again"
+            )
 
     def close(self) -> None:
         """Give everything back."""

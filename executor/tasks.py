@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
 
-from executor.errors import ExecutorError, InterruptedRunError
+from executor.errors import ExecutorError, StateBrokenError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,15 +75,23 @@ class IssueAction(BaseAction):
             )
         try:
             self.decision = bring_to_rest(session.run_of(self.ref.partition("/")[0]), self.ref)
-        except InterruptedRunError as error:
-            return TaskError(str(error))
-        except ExecutorError as error:
-            return TaskError(f"{self.ref}: {error}")
-        except Exception as error:  # noqa: BLE001  (a thread must answer; the traceback goes along)
-            return TaskError(f"{self.ref}: unexpected {type(error).__name__}: {error}", error)
+        except Exception as error:  # noqa: BLE001  (a thread must answer)
+            return self._failed(session, error)
         if self.decision.status is not Status.LANDED:
             return Waiting(self.decision)
         return None
+
+    def _failed(self, session: Session, error: Exception) -> TaskError:
+        """What doit is told; a state store that is full or broken ends the run."""
+        from executor.adapters.files import NO_SPACE
+
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            error = StateFullError(f"{self.ref}: {error}; nothing is lost, free some space and run again")
+        if isinstance(error, StateFullError | StateBrokenError):
+            session.halt(error)
+        if isinstance(error, ExecutorError):
+            return TaskError(f"{self.ref}: {error}")
+        return TaskError(f"{self.ref}: unexpected {type(error).__name__}: {error}", error)
 
     def __str__(self) -> str:
         return f"implement, verify and land {self.ref}"

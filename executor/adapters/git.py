@@ -12,16 +12,18 @@ import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
-from executor.errors import GitError, RepositoryError
+from executor.errors import ExecutorError, GitError, RepositoryError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Git", "git_program", "git_version", "safe_environment"]
+__all__ = ["Git", "git_failed", "git_program", "git_version", "safe_environment"]
 
 OLDEST = (2, 38)
 """The first git with `merge-tree --write-tree`."""
+
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 
 _SETTINGS = {
     "core.fsync": "committed",
@@ -95,6 +97,13 @@ def safe_environment() -> Mapping[str, str]:
     return environment
 
 
+def git_failed(command: str, words: str) -> ExecutorError:
+    """The situation that git's own words amount to."""
+    if any(text in words for text in _NO_SPACE):
+        return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
+    return GitError(f"git {command}: {words}")
+
+
 class Git:
     """Git commands on one git directory.
 
@@ -150,5 +159,5 @@ class Git:
             raise GitError(f"git {arguments[0]} could not be started: {error}") from error
         if accept is not None and done.returncode not in accept:
             words = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
-            raise GitError(f"git {' '.join(arguments[:6])}: {words}")
+            raise git_failed(" ".join(arguments[:6]), words)
         return done.returncode, done.stdout, done.stderr

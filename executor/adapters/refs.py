@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.adapters.git import Git
-from executor.errors import GitError
+from executor.adapters.git import Git, git_failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +82,7 @@ class Refs:
         told = words.decode("utf-8", "replace")
         if "but expected" in told or "reference already exists" in told or "unable to resolve reference" in told:
             return False
-        raise GitError(f"git update-ref: {told.strip()}")
+        raise git_failed("update-ref", told.strip())
 
     def landings(self, ref: str, milestone: str, *, since: str | None = None) -> list[Landing]:
         """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.adapters.batch import BlobReader
-from executor.adapters.git import Git
+from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Store:
         )
         parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
         if code not in {0, 1} or not parts:
-            raise GitError(f"git merge-tree: {words.decode('utf-8', 'replace').strip()}")
+            raise git_failed("merge-tree", words.decode("utf-8", "replace").strip())
         return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
 
     def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getopt
 import json
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 from doit.cmd_base import Command as DoitCommand
 
-from executor.errors import ExecutorError, UsageError
+from executor.errors import ExecutorError, StateFullError, UsageError
 
 __all__ = ["JSON_OPTION", "Command", "guarded", "permuted", "print_json", "safe", "table"]
 
@@ -55,6 +56,9 @@ def guarded(action: Any) -> int:
     except Exception as error:
         if error.__class__.__module__.startswith("doit."):
             raise
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            sys.stderr.write(f"{safe(str(error))}; nothing is lost, free some space and run again\n")
+            return StateFullError.exit_code
         traceback.print_exc()
         sys.stderr.write(
             "The executor itself failed; nothing that has landed is affected. Please report the lines above.\n"

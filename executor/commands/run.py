@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
 from executor.commands.base import guarded, permuted, safe
-from executor.errors import UsageError
+from executor.errors import ExecutorError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
@@ -174,10 +174,20 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
 
     asked = outcomes.asked(session, wanted)
     decisions = {ref: session.observer.decision(ref) for ref in asked}
-    code = _SIGNALS[signal.Signals(received[0])] if received else exit_code(decisions.values(), outcomes.errors)
+    code = exit_code(decisions.values(), outcomes.errors)
+    if session.halted is not None:
+        code = session.halted.exit_code
+    if received:
+        code = _SIGNALS[signal.Signals(received[0])]
     sys.stdout.write(summary(session.compiled, decisions, outcomes.errors, interrupted=bool(received)))
     for run in session.runs():
         for message in run.messages:
             sys.stdout.write(f"note: {safe(message)}\n")
-        run.record("run-ended", code=code)
+        try:
+            run.record("run-ended", code=code)
+        except ExecutorError:
+            with suppress(ExecutorError):
+                run.journal.append_last("run-ended", code=code)
+    if session.halted is not None:
+        sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code
