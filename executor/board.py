@@ -200,7 +200,7 @@ def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[str], refs: list[str]) -> str:
     """Digest of everything that a status rests on."""
-    from executor.adapters.files import JOURNAL, stamp
+    from executor.adapters.files import journal_stamp
 
     hasher = hashlib.sha256()
     for folder in (project.milestones, project.rules):
@@ -210,7 +210,7 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     for fact in _stats(str(project.root), watch):
         hasher.update(fact)
     for name in ids:
-        hasher.update(stamp(project.state(name) / JOURNAL).encode())
+        hasher.update(journal_stamp(project.state(name)).encode())
     hasher.update("\0".join(f"{tool}={_tool_stat(tool)}" for tool in tools).encode())
     hasher.update(_package_stamp().encode())
     hasher.update(Refs(project.repository).stamp(refs))

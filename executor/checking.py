@@ -217,6 +217,7 @@ class _Trial:
                 log=self._log.with_suffix(f".{part}.log") if part else self._log,
                 timeout=timeout,
                 output_cap=self._run.session.policy.limits.output_cap_bytes,
+                secrets=self._run.session.secrets,
             )
         )
         if ended.reason in {"stopped", "lost"} and part != "after":

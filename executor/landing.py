@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.adapters.refs import Move
-from executor.attempt import Failure, attempt_ref, fail
+from executor.attempt import attempt_ref, fail
 from executor.core.change import Change, parse_diff
 from executor.core.message import Landing, Trailers, landing_message
 from executor.errors import ExecutorError
 from executor.review import stopped_by_review
 from executor.stops import stopped_by_change, stopped_by_tests
 from executor.verify import Candidate, judge
+from executor.work import Failure
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision

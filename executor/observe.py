@@ -41,6 +41,9 @@ APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
 
 
+_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED}
+
+
 @dataclass(slots=True)
 class MilestoneView:
     """What is known of one milestone outside its declaration.
@@ -290,7 +293,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         number=int(number),
         revision=int(trailers.get("Revision", "1")),
         spec_key=trailers.get("Spec-Key", ""),
-        state=AttemptState.FAILED if outcome else AttemptState.BUILT,
+        state=_OUTCOMES.get(outcome, AttemptState.FAILED),
         commit=kept.commit,
         result_key=trailers.get("Result-Key", ""),
         kind=outcome,

@@ -150,6 +150,7 @@ def _asked(
                 idle=float(agent.idle or limits.idle_s),
                 watch=folder,
                 output_cap=limits.output_cap_bytes,
+                secrets=run.session.secrets,
             )
         )
     if ended.reason in {"stopped", "lost"}:

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from executor.adapters.agents import secrets_of
 from executor.adapters.checkouts import Checkouts
 from executor.adapters.files import write_atomic, write_json
 from executor.adapters.identity import identity_of
@@ -23,10 +24,9 @@ from executor.adapters.processes import Supervisor
 from executor.adapters.refs import Move, Refs
 from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
-from executor.adapters.workspaces import Pool
+from executor.adapters.workspaces import ImportLimits, Pool
 from executor.core.change import parse_diff
 from executor.core.report import success_report
-from executor.core.state import AttemptState
 from executor.errors import BusyError, ExecutorError, StateFullError
 from executor.observe import observe
 from executor.project import prepare_cache
@@ -60,6 +60,8 @@ class Session:
         self.refs = Refs(self.project.repository, self.identity)
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = Checkouts(self.project.repository)
+        self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
+        """Values that no child's output may carry to disk."""
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self.halted: ExecutorError | None = None
@@ -78,7 +80,7 @@ class Session:
         return self._observer
 
     def enter(self, milestones: list[str]) -> None:
-        """Take the locks of these milestones and recover what a dead run left.
+        """Take the locks of these milestones.
 
         Raises:
             BusyError: another run holds one of them; says who, since when.
@@ -86,8 +88,6 @@ class Session:
         """
         for name in milestones:
             self._runs[name] = MilestoneRun(self, name)
-        for run in self._runs.values():
-            run.recover()
 
     def run_of(self, milestone: str) -> MilestoneRun:
         """The run of a milestone entered before."""
@@ -173,6 +173,17 @@ class MilestoneRun:
                 self._supervisor.__enter__()
             return self._supervisor
 
+    @property
+    def import_limits(self) -> ImportLimits:
+        """How much one result may be."""
+        limits = self.session.policy.limits
+        return ImportLimits(limits.import_files, limits.import_file_bytes, limits.import_bytes)
+
+    def warn(self, message: str) -> None:
+        """Say something once at the end of the run."""
+        if message not in self.messages:
+            self.messages.append(message)
+
     def issue(self, ref: str) -> Issue:
         """An issue's declaration."""
         return self.session.compiled.plan.nodes[ref].issue
@@ -238,17 +249,6 @@ class MilestoneRun:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             write_json(path, self.session.observer.spec(ref), durable=False)
-
-    def recover(self) -> None:
-        """What a dead run left: attempts without an end are interrupted, landed work gets its receipts."""
-        for issue, state in list(self.view.states.items()):
-            for attempt in list(state.attempts.values()):
-                if attempt.state is AttemptState.STARTED:
-                    self.record("attempt-interrupted", issue, attempt=attempt.number)
-                landing = self.view.landings.get(issue)
-                if attempt.state is AttemptState.BUILT and landing is not None and landing.commit == attempt.landing:
-                    self.record_landed(landing, attempt.number)
-        self.session.checkouts.catch_up(self.view.branch, self.view.tip)
 
     def record_landed(self, landing: Landing, attempt: int) -> None:
         """Journal a landing, with what it was proved against."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
 from executor.adapters.secrets import find_secrets
-from executor.attempt import Failure, fail
+from executor.attempt import fail
 from executor.checking import tail
 from executor.core.message import one_line
 from executor.core.newtests import Finding, examine
 from executor.core.stops import Hit, spec_problems, stops_of
 from executor.errors import InterruptedRunError
+from executor.work import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,6 +166,7 @@ def _hit_of_command(run: MilestoneRun, ref: str, tree: str, rule: StopRule, logs
                 log=log,
                 timeout=float(run.session.policy.limits.check_timeout_s),
                 output_cap=run.session.policy.limits.output_cap_bytes,
+                secrets=run.session.secrets,
             )
         )
     if ended.reason in {"stopped", "lost"}:

@@ -156,10 +156,11 @@ def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[s
                 log=log,
                 timeout=item.timeout,
                 output_cap=run.session.policy.limits.output_cap_bytes,
+                secrets=run.session.secrets,
             )
         )
         try:
-            return slot.check.result(run.session.store, run.excludes, issue.files)
+            return slot.check.result(run.session.store, run.excludes, issue.files, run.import_limits)
         except ImportRefusedError:
             return tree
 

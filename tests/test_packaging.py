@@ -29,7 +29,8 @@ def test_the_wheel_has_the_rules_the_types_marker_and_the_commands(tmp_path: Pat
     assert {f"executor/_rules/{path.name}" for path in (ROOT / "rules").glob("*.toml")} <= names
     assert "executor/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "milestones/", "benchmarks/"))]
-    for name in ("accept", "approve", "doctor", "explain", "gc", "init", "log", "plan", "retry", "status", "verify"):
+    commands = "accept approve doctor explain gc init log plan repair retry status verify"
+    for name in commands.split():
         assert f"{name} = executor.commands.{name}:{name.capitalize()}" in text
 
 

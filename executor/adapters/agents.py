@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from executor.adapters.processes import sane_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["child_environment", "ordinary_environment"]
+__all__ = ["child_environment", "ordinary_environment", "secrets_of"]
 
 _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
 
@@ -23,6 +23,12 @@ def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
     }
     environment["PATH"] = sane_path(os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"))
     return environment
+
+
+def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Values of the variables that profiles pass on by name, the ordinary ones left out."""
+    special = sorted({name for name in names if name not in _ALLOWED and not name.startswith("LC_") and name != "PATH"})
+    return tuple(dict.fromkeys(value for name in special if (value := os.environ.get(name))))
 
 
 def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:

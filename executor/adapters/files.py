@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ __all__ = [
     "JOURNAL",
     "NO_SPACE",
     "fsync_dir",
+    "journal_stamp",
     "read_json",
+    "segments",
     "stamp",
     "state_error",
     "write_all",
@@ -26,7 +29,8 @@ __all__ = [
 ]
 
 JOURNAL = "journal.000001.jsonl"
-"""Name of a milestone's journal in its folder."""
+"""Name of the first segment of a milestone's journal in its folder; the next one has the next number."""
+_SEGMENT = re.compile(r"journal\.[0-9]{6}\.jsonl")
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean that there is no room: nothing is broken, try again when there is."""
 
@@ -38,6 +42,20 @@ def stamp(path: Path) -> str:
     except OSError:
         return ""
     return f"{facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
+
+
+def segments(folder: Path) -> list[str]:
+    """Names of the segments of a journal that are in a folder, oldest first; none if there is no such folder."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  (once a milestone on the instant path)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if _SEGMENT.fullmatch(name))
+
+
+def journal_stamp(folder: Path) -> str:
+    """Changes whenever the journal in a folder does: a record, a new segment, a compaction, a repair."""
+    return " ".join(f"{name} {stamp(folder / name)}" for name in segments(folder))
 
 
 def state_error(path: Path, error: OSError) -> ExecutorError:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
@@ -53,11 +53,13 @@ class Command:
         grace: seconds between SIGTERM and SIGKILL.
         result_file: where the result is stored durably before `run` returns, also when nobody waits for it any more;
             removed before the command starts. See `read_result`.
+        secrets: what must not get into the log nor into the result, in none of the forms of `executor.core.redact`;
+            those shorter than eight characters are ignored.
     """
 
     argv: tuple[str, ...]
     cwd: Path
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)  # has secrets
     log: Path
     stdin: Path | None = None
     timeout: float = 1800.0
@@ -67,6 +69,7 @@ class Command:
     output_limit: int | None = None
     grace: float = 5.0
     result_file: Path | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Ended:
             looked after it died, its result could not be stored, or some of its processes cannot be killed.
         problem: why it did not start, was lost, or why its log is incomplete; empty otherwise.
         seconds: from the request to the end of its last process.
-        output_bytes: bytes it wrote, kept or not.
+        output_bytes: bytes it wrote, kept or not, before secrets were replaced.
         leftovers: processes other than the command itself that had to be killed in the end.
     """
 
@@ -289,6 +292,7 @@ def _request(number: int, command: Command) -> bytes:
         "output_limit": command.output_limit,
         "grace": command.grace,
         "result_file": _optional_text(command.result_file),
+        "secrets": [_text(secret) for secret in command.secrets],
     }
     return json.dumps(request).encode() + b"\n"
 

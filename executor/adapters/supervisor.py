@@ -1,9 +1,9 @@
 """The process under which every command of a run lives: a fork server that looks after whole process trees.
 
 A stand-alone script (``python -I -S supervisor.py LOCK_FILE PATIENCE ORDERS_FD``) that imports the standard library
-only and as little of it as possible. It reads one JSON request a line from stdin, forks a keeper for each, and the
-keeper writes one JSON result line to stdout. It is single-threaded, so that fork is safe. `processes.py` is its only
-client and describes requests and results.
+only and as little of it as possible, and loads `redact.py` by its path. It reads one JSON request a line from stdin,
+forks a keeper for each, and the keeper writes one JSON result line to stdout. It is single-threaded, so that fork is
+safe. `processes.py` is its only client and describes requests and results.
 
 What holds at any moment: a keeper ends only when nothing of its command is left, keepers hold the lock, and a keeper
 kills everything as soon as the coordinator (the client's process) or the supervisor is gone. Hence whoever has
@@ -26,11 +26,14 @@ import signal
 import stat
 import sys
 import time
+from importlib.machinery import SourceFileLoader
 
 TYPE_CHECKING = False  # importing typing would cost a fifth of the start
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, NoReturn
+
+    from executor.core.redact import Redactor
 
 REQUESTS, RESULTS = 0, 1  # file descriptors
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -39,6 +42,7 @@ SETTLE = 0.05  # seconds in which what a finished command left behind may end by
 CPU_ALIVE = 0.002  # share of one core below which a tree counts as still; an event loop that waits uses less
 CANARY = 7
 CHUNK = 65536
+REDACT = f"{os.path.dirname(os.path.dirname(__file__))}/core/redact.py"
 HZ = os.sysconf("SC_CLK_TCK")
 STOP, KILL = b"s", b"k"  # orders from the client to the supervisor, and from there to the keepers
 
@@ -54,7 +58,7 @@ def main(lock_file: str, patience: float, control: int) -> int:
         lock = take_lock(lock_file, patience)  # held by the open descriptor: keepers inherit it, commands do not
         adopt_orphans = subreaper()
         adopt_orphans()
-        server = Server(control, adopt_orphans)
+        server = Server(control, adopt_orphans, load_redactor(REDACT))
     except (OSError, AttributeError) as error:
         busy = isinstance(error, BlockingIOError)
         send_line({"ready": False, "busy": busy, "problem": str(error) or repr(error)})
@@ -116,6 +120,13 @@ def subreaper() -> Callable[[], None]:
     return become
 
 
+def load_redactor(path: str) -> type[Redactor]:
+    """The class from that file. It is loaded at the start: without it no command may run whose output has secrets."""
+    module = type(sys)("redact")
+    SourceFileLoader("redact", path).exec_module(module)
+    return module.Redactor  # type: ignore[no-any-return]
+
+
 def send_line(value: dict[str, Any]) -> None:
     """Write one result line; shorter than PIPE_BUF, so that lines of several keepers do not mix."""
     value["problem"] = value.get("problem", "")[:300]
@@ -128,8 +139,9 @@ def send_line(value: dict[str, Any]) -> None:
 class Server:
     """Forks a keeper for each request, passes orders on, and cleans up after a keeper that was killed."""
 
-    def __init__(self, control: int, adopt_orphans: Callable[[], None]) -> None:
+    def __init__(self, control: int, adopt_orphans: Callable[[], None], redactor: type[Redactor]) -> None:
         self.control = control
+        self.redactor = redactor
         self.coordinator = os.pidfd_open(os.getppid())
         self.adopt_orphans = adopt_orphans
         self.keepers: dict[int, tuple[int, int, int]] = {}  # pid -> request id, pidfd, write end of its orders
@@ -211,7 +223,7 @@ class Server:
             self.adopt_orphans()
             for fd in [say, self.control, *(fd for keeper in self.keepers.values() for fd in keeper[1:])]:
                 os.close(fd)
-            Keeper(request, hear, self.coordinator).run()
+            Keeper(request, hear, self.coordinator, self.redactor(request.pop("secrets", ()))).run()
             code = 0
         except BaseException:  # noqa: BLE001 - nothing may return from here into the server's loop
             sys.excepthook(*sys.exc_info())
@@ -243,8 +255,9 @@ class Server:
 class Keeper:
     """Looks after one command from its start until nothing of it is left."""
 
-    def __init__(self, request: dict[str, Any], orders: int, coordinator: int) -> None:
+    def __init__(self, request: dict[str, Any], orders: int, coordinator: int, redactor: Redactor) -> None:
         self.request = request
+        self.redactor = redactor  # of the secrets that this command may know
         self.orders = orders
         self.lifelines = (REQUESTS, coordinator)
         self.started = time.monotonic()
@@ -263,7 +276,7 @@ class Keeper:
         try:
             if self.request["result_file"]:
                 forget(self.request["result_file"])
-            self.log = Log(self.request["log"], self.request["output_cap"])
+            self.log = Log(self.request["log"], self.request["output_cap"], self.redactor)
             self.launch()
         except OSError as error:
             problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -392,6 +405,8 @@ class Keeper:
         result["seconds"] = round(time.monotonic() - self.started, 6)
         result["output_bytes"] = self.log.total if hasattr(self, "log") else 0
         result["leftovers"] = len(self.killed)
+        problem = result.get("problem", "").encode("utf-8", "surrogateescape")  # may quote a path or an argument
+        result["problem"] = self.redactor.redact(problem).decode("utf-8", "surrogateescape")
         path = self.request["result_file"]
         if path and result["reason"] != "lost":
             try:
@@ -402,9 +417,12 @@ class Keeper:
 
 
 class Log:
-    """The output of a command on disk: all of it, or the first and the last half of `cap` bytes."""
+    """The output of a command on disk: all of it, or the first and the last half of `cap` bytes; without secrets.
 
-    def __init__(self, path: str, cap: int) -> None:
+    Nothing is kept, on disk or in the tail, that has not passed the redactor. `total` counts what was written to us.
+    """
+
+    def __init__(self, path: str, cap: int, redactor: Redactor) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         self.fd = os.open(path, flags, 0o600)
         if not stat.S_ISREG(os.fstat(self.fd).st_mode):
@@ -413,12 +431,17 @@ class Log:
         self.head_room = cap // 2
         self.tail_room = cap - self.head_room
         self.tail = bytearray()
+        self.redactor = redactor
         self.left_out = self.total = 0
         self.problem = ""
 
     def add(self, data: bytes) -> None:
         """Take the next output."""
         self.total += len(data)
+        self.keep(self.redactor.feed(data))
+
+    def keep(self, data: bytes) -> None:
+        """Put redacted output where it belongs."""
         head, rest = data[: self.head_room], data[self.head_room :]
         self.head_room -= len(head)
         self.write(head)
@@ -429,6 +452,7 @@ class Log:
 
     def finish(self) -> None:
         """Append the last half, and how much is missing before it."""
+        self.keep(self.redactor.end())
         if self.left_out:
             self.write(b"\n... %d bytes left out ...\n" % self.left_out)
         self.write(self.tail)

@@ -8,30 +8,42 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from executor.adapters.files import read_json, write_json
 from executor.adapters.locks import Held, try_lock
 from executor.adapters.store import neutral_config
 from executor.core.ignore import flatten_ignores
 from executor.errors import ExecutorError, GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from executor.adapters.repository import Repository
     from executor.adapters.store import Store
 
-__all__ = ["ImportRefusedError", "Pool", "Slot", "Workspace"]
+__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "leads_out"]
 
 _MOST_SLOTS = 4096
+_OWNER = "attempt.json"
 
 
 class ImportRefusedError(ExecutorError):
     """What an agent left behind cannot be imported; the message says which path and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLimits:
+    """How much one result may be: changed files, bytes of one of them, bytes of all of them."""
+
+    files: int
+    file_bytes: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +86,14 @@ class Workspace:
         (git_dir / "config").write_text(neutral_config(repository) + user, encoding="ascii")
         shutil.copy2(self.index, git_dir / "index")
 
-    def result(self, store: Store, excludes: Path, declared: Sequence[str]) -> str:
+    def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
         """Tree id of what is in the folder now.
 
         Ignored files are left out, by the rules of the base tree and of `excludes`: rules that the agent wrote are not
         obeyed. Files that the issue declares (`declared`, globs) are taken although ignored.
 
         Raises:
-            ImportRefusedError: a repository inside the tree.
+            ImportRefusedError: something in the tree cannot land: a repository, a device, a link out, too much.
         """
         touched = store.touched(self.index, self.folder, excludes, own_rules=True)
         if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in touched.paths):
@@ -92,7 +104,11 @@ class Workspace:
             name = os.fsdecode(touched.embedded[0])
             raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
         paths = dict.fromkeys((*touched.paths, *self._declared(declared)))
-        return store.write_tree(self.index, self.folder, paths)
+        _refuse_what_cannot_land(self.folder, paths, limits)
+        try:
+            return store.write_tree(self.index, self.folder, paths)
+        except GitError as error:
+            raise ImportRefusedError(f"git does not take the result: {error}") from error
 
     def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
         for glob in globs:
@@ -111,6 +127,10 @@ class Slot:
     work: Workspace
     check: Workspace
     scratch: Path
+
+    def mark(self, issue: str, attempt: int) -> None:
+        """Write down whose work is in it, for a later run to find."""
+        write_json(self.scratch.with_name(_OWNER), {"issue": issue, "attempt": attempt}, durable=False)
 
 
 class Pool:
@@ -147,6 +167,13 @@ class Pool:
                 self._free.append((number, lock))
                 self._free.sort(key=lambda item: item[0])
 
+    def left_by(self, issue: str, attempt: int) -> Workspace | None:
+        """The tree in which a dead run's attempt worked, if nobody has worked in it since."""
+        for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
+            if read_json(mark) == {"issue": issue, "attempt": attempt}:
+                return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
+        return None
+
     def close(self) -> None:
         """Give all numbers back."""
         with self._lock:
@@ -164,6 +191,44 @@ class Pool:
             self._held.append(lock)
             return number, lock
         raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
+
+
+def _refuse_what_cannot_land(folder: Path, paths: Iterable[bytes], limits: ImportLimits) -> None:
+    """Look at every changed path without following links; all processes of the agent are gone by now."""
+    root = os.fsencode(folder)
+    total = 0
+    for count, path in enumerate(paths, 1):
+        name = os.fsdecode(path)
+        if count > limits.files:
+            raise ImportRefusedError(f"more than {limits.files} files changed")
+        try:
+            facts = os.lstat(root + b"/" + path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISLNK(facts.st_mode):
+            if leads_out(path, os.readlink(root + b"/" + path)):  # noqa: PTH115  (bytes)
+                raise ImportRefusedError(f"{name} is a link that leads out of the tree")
+        elif stat.S_ISREG(facts.st_mode):
+            total += facts.st_size
+            if facts.st_size > limits.file_bytes or total > limits.bytes:
+                raise ImportRefusedError(f"{name} is too large, or all changes together are ({total // 2**20} MiB)")
+        elif not stat.S_ISDIR(facts.st_mode):
+            raise ImportRefusedError(f"{name} is neither a file nor a link")
+
+
+def leads_out(path: bytes, target: bytes) -> bool:
+    """Whether a link at `path` names something outside the tree, or the tree's own repository."""
+    if target.startswith(b"/"):
+        return True
+    depth: list[bytes] = path.split(b"/")[:-1]
+    for part in target.split(b"/"):
+        if part == b"..":
+            if not depth:
+                return True
+            depth.pop()
+        elif part not in {b"", b"."}:
+            depth.append(part)
+    return bool(depth) and depth[0].lower() == b".git"
 
 
 def _remove(path: Path) -> None:

@@ -69,6 +69,7 @@ def _look() -> Iterator[_Finding]:
         "ok", "declaration", f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
     )
     yield from _agents(compiled)
+    yield from _sandbox(compiled)
     yield from _tools(compiled)
     for name in compiled.loaded.milestones:
         yield from _journal(project, name)
@@ -116,6 +117,22 @@ def _agents(compiled: Compiled) -> Iterator[_Finding]:
             yield _Finding("problem", f"agent {name}", f"{agent.command[0]} is not on PATH, needed by {ref}")
         else:
             yield _Finding("ok", f"agent {name}", program)
+
+
+def _sandbox(compiled: Compiled) -> Iterator[_Finding]:
+    wanting = sorted(agent.name for agent in compiled.policy.agents.values() if agent.isolation != "none")
+    if not wanting:
+        return
+    from executor.adapters.sandbox import find_sandbox, probe, sandbox_problem
+
+    sandbox = find_sandbox()
+    if sandbox is None:
+        yield _Finding("problem", "sandbox", f"{sandbox_problem()}, needed by agent {', '.join(wanting)}")
+        return
+    broken = probe(sandbox, compiled.project.cache, compiled.project.repository.git_dir)
+    yield from (_Finding("problem", "sandbox", sentence) for sentence in broken)
+    if not broken:
+        yield _Finding("ok", "sandbox", f"{sandbox.program}, nothing gets out of it")
 
 
 def _tools(compiled: Compiled) -> Iterator[_Finding]:

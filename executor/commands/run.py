@@ -61,6 +61,7 @@ class Run(DoitRun):
         return self._run(project, params, wanted)
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.recovery import recover
         from executor.session import Session
         from executor.tasks import current, selected
 
@@ -69,6 +70,8 @@ class Run(DoitRun):
         prepare_cache(project)
         with Session(compiled) as session:
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
+            for run in session.runs():
+                recover(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)

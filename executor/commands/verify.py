@@ -34,6 +34,7 @@ class Verify(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print what every landed issue's proofs say; exit code 1 if one fails."""
+        from executor.recovery import recover
         from executor.session import Session
 
         if len(arguments) != 1:
@@ -43,6 +44,7 @@ class Verify(Command):
         with Session(compiled) as session:
             session.force = options["force"]
             session.enter([name])
+            recover(session.run_of(name))
             rows = _rows(session.run_of(name))
         if options["json"]:
             print_json(rows)

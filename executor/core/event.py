@@ -18,14 +18,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MOST_BYTES", "VERSION", "Damage", "Event", "Scan", "decode", "encode", "scan"]
+__all__ = [
+    "COMPACTED",
+    "MOST_BYTES",
+    "VERSION",
+    "Base",
+    "Damage",
+    "Event",
+    "Scan",
+    "base_of",
+    "decode",
+    "encode",
+    "scan",
+]
 
 VERSION = 1
 MOST_BYTES = 64 * 1024
 """Longest record; larger things go to files of their own, which a record names."""
+COMPACTED = "compacted"
+"""Kind of the record with which a segment begins whose predecessors a snapshot stands for."""
 
 _OWN = frozenset({"n", "v", "t", "b", "r", "e", "key", "c"})
 _CHECK = len(',"c":"00000000"}')
+_SNAPSHOT = re.compile(r"snapshot\.\d{6}\.jsonl", re.ASCII)
 _LOOKS_LIKE_A_RECORD = re.compile(rb'(?<![:,\[])\{"n":\d+,"(?:v|t)":')
 """An object inside a record's own data, which can begin in the same way, has one of these three before it."""
 
@@ -66,6 +81,28 @@ class Damage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Base:
+    """What stands for all segments before one, as that one's first record has it.
+
+    Attributes:
+        snapshot: name of the file with the records that still matter.
+        sha256: digest of that file.
+        number: number of the last record of the segments before.
+        check: CRC-32 of that record.
+    """
+
+    snapshot: str
+    sha256: str
+    number: int
+    check: int
+
+    def data(self) -> dict[str, Any]:
+        """As a record's data."""
+        last = {"number": self.number, "check": f"{self.check:08x}"}
+        return {"snapshot": self.snapshot, "sha256": self.sha256, "last": last}
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What a journal's bytes say.
 
@@ -82,15 +119,16 @@ class Scan:
     damage: Damage
 
 
-def encode(event: Event, previous: int) -> bytes:
+def encode(event: Event, previous: int, most: int = MOST_BYTES) -> bytes:
     """The record of an event as one line.
 
     Args:
         event: what happened; its data must be JSON and must not use the names of the record's own fields.
         previous: CRC-32 of the record before it, 0 for the first.
+        most: longest record.
 
     Raises:
-        ValueError: the data cannot be written as a record, or is longer than `MOST_BYTES`.
+        ValueError: the data cannot be written as a record, or is longer than that.
     """
     clash = _OWN & event.data.keys()
     if clash:
@@ -99,18 +137,24 @@ def encode(event: Event, previous: int) -> bytes:
     fields = {**first, "t": event.at, "b": event.boot, "r": event.run, "e": event.kind, "key": event.key, **event.data}
     body = json.dumps(fields, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")[:-1]
     line = body + b',"c":"%08x"}\n' % zlib.crc32(body, previous)
-    if len(line) > MOST_BYTES:
-        raise ValueError(f"a record of {len(line)} bytes, at most {MOST_BYTES} are allowed")
+    if len(line) > most:
+        raise ValueError(f"a record of {len(line)} bytes, at most {most} are allowed")
     return line
 
 
-def scan(data: bytes) -> Scan:
-    """Read a journal from its start, up to the first record that is not what it should be."""
+def scan(data: bytes, number: int = 1, previous: int = 0) -> Scan:
+    """Read a segment from its start, up to the first record that is not what it should be.
+
+    Args:
+        data: the segment's bytes.
+        number: number that its first record should have.
+        previous: CRC-32 of the record before that one, 0 if there is none.
+    """
     events: list[Event] = []
-    good = check = 0
+    good, check = 0, previous
     while True:
         end = data.find(b"\n", good)
-        read = decode(data[good:end], len(events) + 1, check) if end >= 0 else None
+        read = decode(data[good:end], number + len(events), check) if end >= 0 else None
         if read is None:
             return Scan(events, good, check, _damage(data, good))
         event, check = read
@@ -142,6 +186,22 @@ def decode(line: bytes, number: int, previous: int) -> tuple[Event, int] | None:
         return None
     del fields["c"]
     return event, check
+
+
+def base_of(data: bytes) -> Base | None:
+    """What a segment rests on if it begins with a whole `COMPACTED` record; None if it goes on from the one before."""
+    line = data[: max(data.find(b"\n", 0, MOST_BYTES), 0)]
+    if b'"e":"compacted"' not in line:
+        return None
+    try:
+        fields = json.loads(line)
+        last = fields["last"]
+        base = Base(fields["snapshot"], fields["sha256"], int(last["number"]), int(last["check"], 16))
+        named = _SNAPSHOT.fullmatch(base.snapshot)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    read = decode(line, base.number + 1, base.check) if named else None
+    return base if read is not None and read[0].kind == COMPACTED else None
 
 
 def _damage(data: bytes, good: int) -> Damage:

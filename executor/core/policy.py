@@ -50,6 +50,9 @@ class Agent(_Rule):
         timeout: seconds until it is ended.
         idle: seconds without output, work or a changed file until it is ended.
         deterministic: the same input gives the same result, so that "nothing to change" can be believed.
+        isolation: ``none`` runs it as this user; ``bwrap`` in a sandbox or not at all; ``auto`` in one if there is one.
+        network: whether it has a network inside the sandbox.
+        readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Agent(_Rule):
     timeout: Seconds | None = None
     idle: Seconds | None = None
     deterministic: bool = False
+    isolation: Literal["none", "auto", "bwrap"] = "none"
+    network: StrictBool = True
+    readable: tuple[str, ...] = ()
 
     def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The argument list with every placeholder filled in.
@@ -133,6 +139,9 @@ class Limits(_Rule):
     parallel: Annotated[StrictInt, Field(ge=1, le=1024)]
     retention_days: Annotated[StrictInt, Field(ge=0)]
     disk_floor_bytes: Annotated[StrictInt, Field(ge=0)]
+    import_files: Annotated[StrictInt, Field(ge=1)]
+    import_file_bytes: Annotated[StrictInt, Field(ge=1)]
+    import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
 
 

@@ -48,6 +48,7 @@ class Attempt:
         started_at: ISO-8601 time, empty when it is only known from git.
         cost_usd: money spent.
         deviations: what the agent says about deviations from the plan.
+        boot: boot id of the machine when it was started.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Attempt:
     started_at: str = ""
     cost_usd: float = 0.0
     deviations: tuple[str, ...] = ()
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ def _started(state: IssueState, event: Event) -> None:
         spec_key=data["spec_key"],
         base=data["base"],
         started_at=event.at,
+        boot=event.boot,
     )
     state.stop = state.red = None
 
@@ -245,7 +248,7 @@ def _failed(state: IssueState, event: Event) -> None:
 
 
 def _interrupted(state: IssueState, event: Event) -> None:
-    _change(state, event, state=AttemptState.INTERRUPTED)
+    _change(state, event, state=AttemptState.INTERRUPTED, commit=event.data.get("commit", ""))
 
 
 def _landing(state: IssueState, event: Event) -> None:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
+import random
 import re
+import shutil
 import stat
+import sys
+import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,16 +20,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from executor.adapters.files import JOURNAL, NO_SPACE, stamp
-from executor.adapters.journal import Disk, Journal, read
-from executor.errors import ExecutorError, StateBrokenError, StateFullError
+from executor.adapters.files import JOURNAL, NO_SPACE, journal_stamp, segments, stamp
+from executor.adapters.journal import Disk, Journal, Limits, cut, inspect, read
+from executor.core.event import Event, decode, encode, scan
+from executor.core.state import fold
+from executor.errors import ExecutorError, StateBrokenError, StateFullError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pyfakefs.fake_filesystem import FakeFilesystem
-
-    from executor.core.event import Event
 
 T = TypeVar("T")
 
@@ -31,6 +37,7 @@ NAME = "journal.000001.jsonl"
 BALLAST = "journal.ballast"
 MEBIBYTE = 1024 * 1024
 CALLS = ("open", "write", "fsync", "truncate", "fsync_dir")
+NAMING = ("rename", "unlink", "mkdir")
 TORN = b'{"n":6'
 
 
@@ -63,6 +70,15 @@ class FaultyDisk(Disk):
 
     def fsync_dir(self, folder: Path) -> None:
         self._step("fsync_dir", lambda: super(FaultyDisk, self).fsync_dir(folder))
+
+    def rename(self, old: Path, new: Path) -> None:
+        self._step("rename", lambda: super(FaultyDisk, self).rename(old, new))
+
+    def unlink(self, path: Path) -> None:
+        self._step("unlink", lambda: super(FaultyDisk, self).unlink(path))
+
+    def mkdir(self, folder: Path) -> None:
+        self._step("mkdir", lambda: super(FaultyDisk, self).mkdir(folder))
 
     def _step(self, name: str, work: Callable[[], T], half: Callable[[], T] | None = None) -> T:
         self.seen += name in self.calls
@@ -141,6 +157,87 @@ class WitnessDisk(Disk):
         self.calls.append((call, Path(f"/proc/self/fd/{descriptor}").readlink().name))
 
 
+class ForgetfulDisk(FaultyDisk):
+    """Forgets at a power cut every content that was not synced, and all or some names whose folder was not."""
+
+    def __init__(self, folder: Path, calls: Iterable[str], nth: int, when: str) -> None:
+        super().__init__(calls, nth, Crash(), when, persistent=False)
+        self.folder = folder
+        self.held: list[int] = []
+        self.contents: dict[int, bytes] = {}
+        self.names: dict[Path, dict[str, int]] = {}
+        for place in (folder, folder / "archive"):
+            if place.is_dir():
+                self.names[place] = self._named(place)
+                self.contents.update(
+                    (path.stat().st_ino, path.read_bytes()) for path in place.iterdir() if path.is_file()
+                )
+
+    def open(self, path: Path, flags: int) -> int:
+        descriptor = super().open(path, flags)
+        self.held.append(os.dup(descriptor))  # so that no other file gets its inode number
+        return descriptor
+
+    def fsync(self, descriptor: int) -> None:
+        super().fsync(descriptor)
+        self.contents[os.fstat(descriptor).st_ino] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+
+    def fsync_dir(self, folder: Path) -> None:
+        super().fsync_dir(folder)
+        self.names[folder] = self._named(folder)
+
+    def cut_power(self, chance: random.Random | None) -> None:
+        for place in (self.folder / "archive", self.folder):
+            if not place.is_dir():
+                continue
+            synced, present = self.names.get(place, {}), self._named(place)
+            after = {name: (present if chance and chance.random() < 0.5 else synced) for name in synced | present}
+            for name in present:
+                (place / name).unlink()
+            for name, names in after.items():
+                if name in names:
+                    (place / name).write_bytes(self.contents.get(names[name], b""))
+            if place not in self.names and not list(place.iterdir()):
+                place.rmdir()
+        for descriptor in self.held:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def _named(self, folder: Path) -> dict[str, int]:
+        return {path.name: path.stat().st_ino for path in folder.iterdir() if path.is_file()}
+
+
+class WatchedDisk(Disk):
+    """Lets somebody look before every call."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look
+
+    def open(self, path: Path, flags: int) -> int:
+        self.look()
+        return super().open(path, flags)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        self.look()
+        return super().write(descriptor, data)
+
+    def fsync(self, descriptor: int) -> None:
+        self.look()
+        super().fsync(descriptor)
+
+    def fsync_dir(self, folder: Path) -> None:
+        self.look()
+        super().fsync_dir(folder)
+
+    def rename(self, old: Path, new: Path) -> None:
+        self.look()
+        super().rename(old, new)
+
+    def unlink(self, path: Path) -> None:
+        self.look()
+        super().unlink(path)
+
+
 class SlowDisk(Disk):
     """Takes seven bytes at a time."""
 
@@ -148,9 +245,13 @@ class SlowDisk(Disk):
         return super().write(descriptor, data[:7])
 
 
-def start(folder: Path, run: str = "run-1", disk: Disk | None = None) -> Journal:
+def start(folder: Path, run: str = "run-1", disk: Disk | None = None, limits: Limits | None = None) -> Journal:
     ticks = itertools.count()
-    return Journal.open(folder, run=run, now=lambda: f"2026-01-01T00:00:{next(ticks):02d}Z", boot="0f3c9a11", disk=disk)
+
+    def now() -> str:
+        return f"2026-01-01T00:00:{next(ticks):02d}Z"
+
+    return Journal.open(folder, run=run, now=now, boot="0f3c9a11", disk=disk, limits=limits)
 
 
 def filled(folder: Path, count: int) -> bytes:
@@ -655,3 +756,523 @@ def test_a_disk_too_full_to_begin_a_journal_is_told_as_such(fs: FakeFilesystem) 
     journal = start(folder)
     assert numbers(journal.events) == [1]
     journal.close()
+
+
+SMALL = Limits(compact_bytes=1000, compact_ratio=3.0, segment_bytes=600)
+NEVER = Limits(segment_bytes=600)
+ANEW = "journal.000002.jsonl"
+
+
+def segmented(folder: Path, count: int) -> dict[str, bytes]:
+    """The segments of a journal of so many records, three or so in each."""
+    for number in range(1, count + 1):
+        journal = start(folder, limits=NEVER)
+        journal.append("done", f"issue-{number}", i=number, text="x" * 100)
+        journal.close()
+    return {name: (folder / name).read_bytes() for name in segments(folder)}
+
+
+def lived(folder: Path, times: int = 20, limits: Limits | None = None) -> list[Event]:
+    """A journal of a landed issue that was verified again and again; what it says."""
+    journal = start(folder, limits=limits)
+    if not journal.events:
+        journal.append("attempt-started", "a", attempt=1, revision=1, spec_key="s", base="b")
+        journal.append("attempt-built", "a", attempt=1, commit="c", result_key="r", seconds=2.5)
+        journal.append("landed", "a", attempt=1, commit="l", check_key="k", needs={}, revision=1)
+    for turn in range(times):
+        journal.append("verified", "a", check_key=f"k{turn}", needs={"m/b": "r"}, revision=1)
+    journal.close()
+    return journal.events
+
+
+def everything(folder: Path) -> list[bytes]:
+    """Every line of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != BALLAST]
+    return sorted(line for path in files for line in path.read_bytes().splitlines())
+
+
+def flipped(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_numbers_and_checks_go_on_from_segment_to_segment(folder: Path) -> None:
+    parts = segmented(folder, 12)
+    assert list(parts) == [f"journal.{number:06d}.jsonl" for number in range(1, len(parts) + 1)]
+    assert len(parts) > 2
+    assert scan(b"".join(parts.values())).events == read(folder)
+    assert [event.number for event in read(folder)] == numbers(read(folder)) == list(range(1, 13))
+    journal = start(folder, limits=NEVER)
+    assert journal.events == read(folder)
+    journal.close()
+
+
+def test_a_segment_that_is_not_full_is_written_on(folder: Path) -> None:
+    segmented(folder, 2)
+    assert segments(folder) == [NAME]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_missing_segment_is_named(folder: Path, place: int) -> None:
+    parts = segmented(folder, 12)
+    (folder / list(parts)[place]).unlink()
+    before = sum(part.count(b"\n") for part in list(parts.values())[:place])
+    why = f"journal.00000{place + 1}.jsonl: it is missing, .*doit repair milestone --to {before}`"
+    for use in (start, read):
+        with pytest.raises(StateBrokenError, match=why):
+            use(folder)
+
+
+def test_segments_cut_off_at_any_byte_are_read_up_to_there_or_refused(folder: Path) -> None:
+    parts = segmented(folder, 12)
+    whole = read(folder)
+    last = list(parts)[-1]
+    before = sum(part.count(b"\n") for name, part in parts.items() if name != last)
+    for name, part in parts.items():
+        for size in range(len(part)):
+            (folder / name).write_bytes(part[:size])
+            if name == last:
+                assert read(folder) == whole[: before + part[:size].count(b"\n")]
+            else:
+                with pytest.raises(StateBrokenError, match=r"is not what was written|goes on from it"):
+                    read(folder)
+        (folder / name).write_bytes(part)
+
+
+def test_segments_that_changed_places_are_refused(folder: Path) -> None:
+    parts = segmented(folder, 12)
+    (folder / list(parts)[1]).write_bytes(parts[list(parts)[2]])
+    (folder / list(parts)[2]).write_bytes(parts[list(parts)[1]])
+    with pytest.raises(StateBrokenError, match=re.escape(f"{folder / list(parts)[1]}: record ")):
+        read(folder)
+
+
+def test_the_stamp_of_a_journal_covers_every_segment(folder: Path) -> None:
+    assert journal_stamp(folder) == ""
+    seen = set()
+    for _ in range(12):
+        segmented(folder, 1)
+        seen.add(journal_stamp(folder))
+    assert len(seen) == 12
+    assert journal_stamp(folder) == journal_stamp(folder)
+
+
+def test_a_second_torn_tail_at_the_same_place_does_not_take_the_first_ones(folder: Path) -> None:
+    whole = filled(folder, 2)
+    tails = [b'{"n":3,"t":"one', b'{"n":3,"t":"two', b'{"n":3,"t":"three', b'{"n":3,"t":"one']
+    for tail in tails:
+        (folder / NAME).write_bytes(whole + tail)
+        start(folder).close()
+    kept = {path.name: path.read_bytes() for path in folder.glob("journal.torn.*")}
+    name = f"journal.torn.{len(whole)}"
+    assert kept == {name: tails[0], f"{name}.1": tails[1], f"{name}.2": tails[2]}
+
+
+def test_a_large_journal_of_which_little_matters_is_compacted(folder: Path) -> None:
+    events = lived(folder)
+    old = (folder / NAME).read_bytes()
+    journal = start(folder, "run-2", limits=SMALL)
+    assert segments(folder) == [ANEW]
+    assert (folder / "archive" / NAME).read_bytes() == old
+    assert fold(journal.events) == fold(events)
+    assert journal.warnings == []
+    first = journal.events[-1]
+    assert (first.kind, first.key, first.number, first.run) == ("compacted", "", len(events) + 1, "run-2")
+    snapshot = (folder / "snapshot.000002.jsonl").read_bytes()
+    digest = hashlib.sha256(snapshot).hexdigest()
+    last = {"number": len(events), "check": old[-11:-3].decode()}
+    assert first.data == {"snapshot": "snapshot.000002.jsonl", "sha256": digest, "last": last}
+    assert scan(snapshot).events == journal.events[:-1]
+    assert decode((folder / ANEW).read_bytes()[:-1], len(events) + 1, int(old[-11:-3], 16)) is not None
+    assert journal.append("verified", "a", check_key="z", needs={}, revision=1).number == len(events) + 2
+    journal.close()
+    assert read(folder) == journal.events
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()} == {0o600}
+
+
+def test_the_next_opening_removes_what_a_compaction_put_aside(folder: Path) -> None:
+    lived(folder)
+    start(folder, limits=SMALL).close()
+    before = read(folder)
+    journal = start(folder, limits=SMALL)
+    assert journal.events == before
+    journal.close()
+    assert list((folder / "archive").iterdir()) == []
+    assert sorted(path.name for path in folder.iterdir()) == ["archive", ANEW, BALLAST, "snapshot.000002.jsonl"]
+
+
+def test_a_journal_is_compacted_again_and_again(folder: Path) -> None:
+    plain = folder.with_name("plain")
+    for turn in range(2, 8):
+        lived(folder, 30, SMALL)
+        events = lived(plain, 30)
+        assert fold(read(folder)) == fold(events)
+        start(folder, limits=SMALL).close()
+        assert segments(folder) == [f"journal.{turn:06d}.jsonl"]
+        assert [path.name for path in folder.glob("snapshot.*")] == [f"snapshot.{turn:06d}.jsonl"]
+    numbered = read(folder)[-1].number
+    assert numbered == len(events) + 6
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(), Limits(compact_bytes=1000, compact_ratio=50), Limits(compact_bytes=10**5)]
+)
+def test_a_journal_that_is_small_or_matters_is_left_as_it_is(folder: Path, limits: Limits) -> None:
+    events = lived(folder)
+    start(folder, limits=limits).close()
+    assert segments(folder) == [NAME]
+    assert read(folder) == events
+    assert not (folder / "archive").exists()
+
+
+def test_a_journal_of_which_nothing_matters_is_compacted_to_nothing(folder: Path) -> None:
+    filled(folder, 30)
+    start(folder, limits=SMALL).close()
+    (fact,) = read(folder)
+    assert (fact.kind, fact.number) == ("compacted", 31)
+    assert (folder / "snapshot.000002.jsonl").read_bytes() == b""
+
+
+def test_the_longest_record_also_has_room_at_the_beginning_of_a_snapshot(folder: Path) -> None:
+    journal = start(folder)
+    for turn in range(9):
+        journal.append("checked", i=turn)
+    retried = {"after": 1, "reason": ""}
+    room = 64 * 1024 - len((folder / NAME).read_bytes().splitlines()[-1]) - len('"after":1,"reason":"",') + 4
+    for size in range(room + 20, room - 40, -1):
+        with suppress(ValueError):
+            journal.append("retried", "a", **{**retried, "reason": "x" * size})
+            break
+    for _ in range(30):
+        journal.append("checked", text="x" * 60_000)
+    journal.close()
+    start(folder, limits=SMALL).close()
+    assert len((folder / "snapshot.000002.jsonl").read_bytes()) > 64 * 1024
+    assert fold(read(folder)) == fold(journal.events)
+
+
+def test_a_compaction_that_a_crash_ended_is_finished_and_what_that_puts_aside_is_kept_once_more(folder: Path) -> None:
+    events = compacting(folder)
+    with suppress(Crash):
+        start(folder, disk=FaultyDisk(("mkdir",), 1, Crash(), "before", persistent=False), limits=SMALL)
+    close_what_a_crash_left_open(folder.parent)
+    assert segments(folder) == [ANEW, "journal.000003.jsonl"]
+    for left in ([ANEW, "snapshot.000002.jsonl"], []):
+        start(folder).close()
+        assert sorted(path.name for path in (folder / "archive").iterdir()) == left
+        assert segments(folder) == ["journal.000003.jsonl"]
+        assert fold(read(folder)) == fold(events)
+
+
+def test_readers_see_the_same_at_every_moment_of_a_compaction(folder: Path) -> None:
+    expected = fold(compacting(folder))
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        seen += 1
+        assert fold(read(folder)) == expected
+
+    for _ in range(3):
+        start(folder, disk=WatchedDisk(look), limits=SMALL).close()
+    assert segments(folder) == ["journal.000003.jsonl"]
+    assert seen > 20
+
+
+def test_readers_are_not_disturbed_by_one_compaction_after_another(folder: Path) -> None:
+    expected = fold(lived(folder))["a"].attempts
+    over = threading.Event()
+
+    def look() -> int:
+        turns = 0
+        while not over.is_set():
+            assert fold(read(folder))["a"].attempts == expected
+            turns += 1
+        return turns
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(60):
+                lived(folder, 20, SMALL)
+        finally:
+            over.set()
+        assert sum(reader.result() for reader in readers) > 60
+    assert segments(folder) > ["journal.000030.jsonl"]
+
+
+def compacting(folder: Path) -> list[Event]:
+    """A journal that was compacted, has something in its archive to remove, and is to be compacted again."""
+    lived(folder)
+    return lived(folder, limits=SMALL)
+
+
+def goes_on(folder: Path, events: list[Event]) -> None:
+    """The journal says the same, has every number once, and is written on; twice."""
+    for turn in range(2):
+        assert fold(read(folder)) == fold(events)
+        journal = start(folder, f"after-{turn}", limits=SMALL)
+        assert fold(journal.events) == fold(events)
+        assert journal.warnings == []
+        last = journal.events[-1].number
+        assert last - events[-1].number in {0, 1, 2}
+        fact = journal.append("checked", i=turn)
+        assert fact.number == last + 1
+        journal.close()
+    assert fold(read(folder)) == fold(events)
+    assert len(segments(folder)) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "half", "after"])
+@pytest.mark.parametrize("call", [*CALLS, *NAMING])
+def test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one(tmp_path: Path, call: str, when: str) -> None:
+    for nth in itertools.count(1):
+        folder = tmp_path / str(nth)
+        events = compacting(folder)
+        disk = FaultyDisk((call,), nth, Crash(), when, persistent=False)
+        with suppress(Crash):
+            start(folder, disk=disk, limits=SMALL).close()
+        close_what_a_crash_left_open(tmp_path)
+        goes_on(folder, events)
+        if not disk.fired:
+            break
+    assert nth > 1 or call == "truncate"
+
+
+@pytest.mark.parametrize("when", ["before", "half", "after"])
+@pytest.mark.parametrize("call", [*CALLS, *NAMING])
+@pytest.mark.parametrize("written", [False, True], ids=["only-read", "written-on"])
+@pytest.mark.parametrize("seed", [None, 1, 2, 3], ids=["all-names-lost", "some-1", "some-2", "some-3"])
+def test_a_power_cut_in_a_compaction_leaves_the_old_journal_or_the_new_one(
+    tmp_path: Path, call: str, when: str, written: bool, seed: int | None
+) -> None:
+    for nth in itertools.count(1):
+        folder = tmp_path / str(nth)
+        events = compacting(folder)
+        disk = ForgetfulDisk(folder, (call,), nth, when)
+        with suppress(Crash):
+            start(folder, disk=disk, limits=SMALL).close()
+        if written:
+            disk.healed = True
+            journal = start(folder, disk=disk)
+            events = [*events, journal.append("verified", "a", check_key="late", needs={}, revision=1)]
+            journal.close()
+        disk.cut_power(None if seed is None else random.Random(seed * 100 + nth))  # noqa: S311  (no secret)
+        close_what_a_crash_left_open(tmp_path)
+        goes_on(folder, events)
+        if not disk.fired:
+            break
+    assert nth > 1 or call == "truncate"
+
+
+@pytest.mark.parametrize("persistent", [False, True], ids=["once", "for-good"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", [*CALLS, *NAMING])
+def test_a_failing_call_in_a_compaction_is_told_and_loses_nothing(
+    tmp_path: Path, call: str, number: int, persistent: bool
+) -> None:
+    for nth in itertools.count(1):
+        folder = tmp_path / str(nth)
+        events = compacting(folder)
+        disk = FaultyDisk((call,), nth, OSError(number, os.strerror(number)), "half", persistent=persistent)
+        expected = StateFullError if number in NO_SPACE else StateBrokenError
+        try:
+            start(folder, disk=disk, limits=SMALL).close()
+        except expected:
+            assert disk.fired
+        goes_on(folder, events)
+        if not disk.fired:
+            break
+    assert nth > 1 or call == "truncate"
+
+
+def test_a_new_segment_cut_off_at_any_byte_leaves_the_old_journal_or_the_new_one(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    events = compacting(source)
+    start(source, limits=SMALL).close()
+    new = (source / "journal.000003.jsonl").read_bytes()
+    for size in range(len(new) + 1):
+        folder = tmp_path / f"cut-{size}"
+        shutil.copytree(source, folder)
+        (folder / "journal.000003.jsonl").write_bytes(new[:size])
+        assert fold(read(folder)) == fold(events)
+        journal = start(folder)
+        assert fold(journal.events) == fold(events)
+        assert (journal.events[-1].kind == "compacted") == (size == len(new))
+        assert [warning.endswith("journal.torn.0") for warning in journal.warnings] == [True] * (0 < size < len(new))
+        journal.append("checked", i=size)
+        journal.close()
+        assert read(folder) == journal.events
+        goes_on(folder, journal.events)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_a_lost_snapshot_is_made_up_for_by_the_archive_and_refused_without_it(folder: Path, how: str) -> None:
+    events = lived(folder)
+    start(folder, limits=SMALL).close()
+    snapshot = folder / "snapshot.000002.jsonl"
+    if how == "changed":
+        flipped(snapshot, 30)
+    else:
+        snapshot.unlink()
+    archived = folder / "archive" / NAME
+    aside = archived.rename(folder.parent / "aside")
+    for use in (start, read):
+        with pytest.raises(StateBrokenError, match=r"snapshot.000002.jsonl: .*doit repair milestone --to 0`"):
+            use(folder)
+    aside.rename(archived)
+    assert fold(read(folder)) == fold(events)
+    journal = start(folder)
+    assert [event.number for event in journal.events] == list(range(1, len(events) + 2))
+    assert journal.warnings == ["a snapshot of milestone was lost; the segments that it stood for were read"]
+    journal.close()
+    assert segments(folder) == [NAME, ANEW]
+    goes_on(folder, journal.events)
+
+
+def test_a_journal_whose_last_segment_is_gone_is_refused(folder: Path) -> None:
+    events = lived(folder)
+    start(folder, limits=SMALL).close()
+    (folder / ANEW).unlink()
+    why = f"journal.000002.jsonl: it is missing; .*doit repair milestone --to {len(events)}`"
+    for use in (start, read):
+        with pytest.raises(StateBrokenError, match=why):
+            use(folder)
+    assert cut(folder, len(events), at="now") == ["journal.corrupt.now.snapshot.000002.jsonl"]
+    assert read(folder) == events
+    goes_on(folder, events)
+
+
+@pytest.mark.parametrize("record", range(1, 13))
+def test_a_journal_is_kept_up_to_any_good_record_and_the_rest_put_aside(tmp_path: Path, record: int) -> None:
+    source = tmp_path / "source"
+    parts = segmented(source, 12)
+    whole = b"".join(parts.values())
+    events = read(source)
+    lines = whole.splitlines(keepends=True)
+    for to in range(record + 1):
+        folder = tmp_path / f"to-{to}"
+        shutil.copytree(source, folder)
+        target = next(name for name in parts if b'{"n":%d,' % record in (folder / name).read_bytes())
+        flipped(folder / target, (folder / target).read_bytes().index(lines[record - 1]) + 12)
+        bad = b"".join((folder / name).read_bytes() for name in parts)
+        trouble = inspect(folder)
+        if record == 12:
+            assert trouble is None  # a torn tail, which the next run puts aside
+            continue
+        assert trouble is not None
+        assert (trouble.path, trouble.record, trouble.good, trouble.first) == (folder / target, record, record - 1, 1)
+        assert sum(size for _, size in trouble.cut) == len(b"".join(lines[record - 1 :]))
+        if to == record:
+            with pytest.raises(UsageError, match=f"--to {record}: the journal of to-{to} can be kept up to record"):
+                cut(folder, to, at="now")
+            assert b"".join((folder / name).read_bytes() for name in parts) == bad
+            continue
+        made = cut(folder, to, at="now")
+        assert read(folder) == events[:to]
+        assert inspect(folder) is None
+        aside = b"".join((folder / name).read_bytes() for name in [*made[:1], *reversed(made[1:])])
+        if made[0] != "journal.corrupt.now":
+            aside = b"".join((folder / name).read_bytes() for name in reversed(made))
+        assert b"".join(lines[:to]) + aside == bad
+        journal = start(folder)
+        assert journal.append("done", i=99).number == to + 1
+        journal.close()
+        assert numbers(read(folder)) == [*range(1, to + 1), 99]
+
+
+@pytest.mark.parametrize("to", [0, 24, 30])
+def test_a_compacted_journal_is_kept_from_its_beginning_on_or_not_at_all(folder: Path, to: int) -> None:
+    lived(folder)
+    start(folder, limits=SMALL).close()
+    events = lived(folder)
+    path = folder / ANEW
+    flipped(path, path.read_bytes().index(b'{"n":31,') + 12)
+    before = everything(folder)
+    for wrong in (1, 23, 31, 99):
+        with pytest.raises(UsageError, match="record 24 to 30, or 0 to begin anew"):
+            cut(folder, wrong, at="now")
+    assert everything(folder) == before
+    cut(folder, to, at="now")
+    assert everything(folder) == before
+    assert read(folder) == [event for event in events if event.number <= to and to]
+    journal = start(folder)
+    assert journal.append("checked").number == to + 1
+    journal.close()
+
+
+def test_two_repairs_at_the_same_moment_keep_what_each_puts_aside(folder: Path) -> None:
+    whole = filled(folder, 6)
+    for _ in range(2):
+        (folder / NAME).write_bytes(whole)
+        flipped(folder / NAME, whole.index(b'{"n":3,') + 12)
+        cut(folder, 2, at="now")
+    assert (folder / "journal.corrupt.now").read_bytes() == (folder / "journal.corrupt.now-1").read_bytes()
+    assert numbers(read(folder)) == [1, 2]
+
+
+def test_a_whole_journal_and_one_of_a_newer_version_are_not_repaired(folder: Path) -> None:
+    whole = filled(folder, 3)
+    with pytest.raises(UsageError, match="is whole; there is nothing to repair"):
+        cut(folder, 1, at="now")
+    first = whole.splitlines()[0][:-15].replace(b'"v":1', b'"v":2')
+    (folder / NAME).write_bytes(first + b',"c":"%08x"}\n' % zlib.crc32(first))
+    trouble = inspect(folder)
+    assert trouble is not None
+    assert trouble.newer
+    with pytest.raises(StateBrokenError, match="newer version"):
+        cut(folder, 0, at="now")
+
+
+@pytest.mark.parametrize("number", [None, errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("call", [*CALLS, *NAMING])
+def test_a_repair_that_ends_at_any_call_is_done_by_the_next_one(tmp_path: Path, call: str, number: int | None) -> None:
+    failure = Crash() if number is None else OSError(number, os.strerror(number))
+    for when, to in itertools.product(["before", "half", "after"], [0, 2, 5]):
+        for nth in itertools.count(1):
+            folder = tmp_path / f"{when}-{to}-{nth}"
+            segmented(folder, 12)
+            events = read(folder)
+            [path] = [folder / name for name in segments(folder) if b'{"n":7,' in (folder / name).read_bytes()]
+            flipped(path, path.read_bytes().index(b'{"n":7,') + 12)
+            lines = set(everything(folder))
+            disk = FaultyDisk((call,), nth, failure, when, persistent=False)
+            with suppress(Crash, StateBrokenError, StateFullError):
+                cut(folder, to, at="one", disk=disk)
+            close_what_a_crash_left_open(tmp_path)
+            trouble = inspect(folder)
+            if trouble is not None:
+                cut(folder, min(to, trouble.good), at="two")
+            found = read(folder)
+            assert found == events[: len(found)]
+            assert len(found) >= to
+            assert lines <= set(everything(folder))
+            if not disk.fired:
+                assert len(found) == to
+                break
+        assert nth > 1 or call in {"unlink", "mkdir"}
+
+
+def test_how_long_a_hundred_thousand_records_take(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.mkdir()
+    lines, check = [], 0
+    for number in range(1, 100_001):
+        needs = {"m/b": "sha256:" + "1" * 64, "m/c": "sha256:" + "2" * 64}
+        data = {"check_key": "sha256:" + "0" * 64, "needs": needs, "revision": 1}
+        fact = Event(number, "2026-01-01T00:00:00.000Z", "0f3c9a11", "run-1", "verified", f"i{number % 99}", data)
+        lines.append(encode(fact, check))
+        check = int(lines[-1][-11:-3], 16)
+    (folder / NAME).write_bytes(b"".join(lines))
+    took = []
+    for limits in (Limits(compact_bytes=10**9, segment_bytes=10**9), Limits(), None):
+        begin = time.perf_counter()
+        start(folder, limits=limits).close()
+        took.append(time.perf_counter() - begin)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n100,000 records, {sum(map(len, lines)) / MEBIBYTE:.0f} MiB: opened in {took[0]:.2f} s, "
+            f"compacted in {took[1]:.2f} s, opened after that in {took[2]:.3f} s\n"
+        )
+    assert len(read(folder)) == 99 + 1

@@ -23,6 +23,9 @@ def policy(*checks: Check, limit: float = 600) -> Policy:
         parallel=1,
         retention_days=1,
         disk_floor_bytes=0,
+        import_files=1,
+        import_file_bytes=1,
+        import_bytes=1,
     )
     found = {check.name: check for check in checks or (LINT, TESTS, SLOW)}
     routes = {"default": Route(checks=("tests",) if "tests" in found else ()), "fix": Route(checks=("slow", "lint"))}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.core.event import MOST_BYTES, Damage, Event, decode, encode, scan
+from executor.core.event import COMPACTED, MOST_BYTES, Base, Damage, Event, base_of, decode, encode, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -300,3 +300,80 @@ def test_twenty_thousand_records_are_read() -> None:
     found = scan(b"".join(lines_of(facts)))
     assert found.damage is Damage.NONE
     assert found.events == facts
+
+
+@pytest.mark.parametrize("place", range(len(LINES) + 1))
+def test_a_segment_goes_on_from_the_one_before(place: int) -> None:
+    first = scan(b"".join(LINES[:place]))
+    second = scan(b"".join(LINES[place:]), place + 1, first.check)
+    assert [*first.events, *second.events] == FACTS
+    assert second.check == scan(b"".join(LINES)).check
+    assert second.damage is Damage.NONE
+
+
+@pytest.mark.parametrize("place", range(1, len(LINES)))
+def test_a_segment_is_not_read_after_another_one(place: int) -> None:
+    rest = b"".join(LINES[place:])
+    check = scan(b"".join(LINES[:place])).check
+    for number, previous in ((place, check), (place + 2, check), (place + 1, check ^ 1), (place + 1, 0), (1, 0)):
+        found = scan(rest, number, previous)
+        assert found.events == []
+        assert found.damage is (Damage.CORRUPT if place < len(LINES) - 1 else Damage.TORN)
+
+
+BASE = Base("snapshot.000002.jsonl", "0" * 64, 12, 0x0F3C9A11)
+
+
+def based(base: Base = BASE, kind: str = COMPACTED, number: int = 13) -> bytes:
+    return encode(Event(number, "t", "b", "r", kind, "", base.data()), BASE.check)
+
+
+def test_what_a_segment_rests_on_is_read_from_its_first_record() -> None:
+    assert base_of(based()) == base_of(based() + LINES[0]) == BASE
+    assert BASE.data() == {
+        "snapshot": "snapshot.000002.jsonl",
+        "sha256": "0" * 64,
+        "last": {"number": 12, "check": "0f3c9a11"},
+    }
+
+
+def test_a_segment_whose_first_record_is_cut_off_or_changed_rests_on_nothing() -> None:
+    line = based()
+    assert {base_of(line[:cut]) for cut in range(len(line))} == {None}
+    for at in range(len(line)):
+        for bit in range(8):
+            changed = bytearray(line)
+            changed[at] ^= 1 << bit
+            assert base_of(bytes(changed)) is None, (at, bit)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        LINES[0],
+        LINES[1] + based(),
+        based(kind="landed"),
+        based(number=14),
+        based(Base("../snapshot.000002.jsonl", "0" * 64, 12, BASE.check)),
+        based(Base("snapshot.00002.jsonl", "0" * 64, 12, BASE.check)),
+        based(Base("snapshot.000002.jsonl", "0" * 64, 12, 7)),
+        encode(Event(13, "t", "b", "r", COMPACTED, "", {}), BASE.check),
+        encode(Event(13, "t", "b", "r", COMPACTED, "", {**BASE.data(), "last": 12}), BASE.check),
+        encode(Event(13, "t", "b", "r", COMPACTED, "", {**BASE.data(), "snapshot": 12}), BASE.check),
+        encode(Event(13, "t", "b", "r", COMPACTED, "", {**BASE.data(), "last": {"number": 12, "check": 7}}), 0),
+        b'{"e":"compacted"\n',
+        b'["e":"compacted"]\n',
+        b'{"e":"compacted","x":' + b"[" * 60_000 + b"\n",
+    ],
+)
+def test_other_first_records_are_no_base(data: bytes) -> None:
+    assert base_of(data) is None
+
+
+def test_a_longer_record_is_written_where_that_is_asked_for() -> None:
+    fact = Event(1, "t", "b", "r", "k", "", {"x": "y" * MOST_BYTES})
+    line = encode(fact, 0, 2 * MOST_BYTES)
+    assert scan(line).events == [fact]
+    with pytest.raises(ValueError, match="at most 131072 are allowed"):
+        encode(Event(1, "t", "b", "r", "k", "", {"x": "y" * 2 * MOST_BYTES}), 0, 2 * MOST_BYTES)

@@ -22,7 +22,8 @@ RULES = {
 LIST = 'expected a list, for example ["a", "b"], found'
 CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 LIMIT_KEYS = (
-    "attempts, timeout_s, idle_s, check_timeout_s, output_cap_bytes, parallel, retention_days, disk_floor_bytes, ignore"
+    "attempts, timeout_s, idle_s, check_timeout_s, output_cap_bytes, parallel, retention_days, disk_floor_bytes, "
+    "import_files, import_file_bytes, import_bytes, ignore"
 )
 
 
@@ -130,7 +131,11 @@ def test_the_packaged_rules_are_read() -> None:
             [("route.core", 'unknown key "agnet"; did you mean "agent"?')],
         ),
         ("limits", "attemps = 3", [("", 'unknown key "attemps"; did you mean "attempts"?')]),
-        ("limits", "zebra = 3", [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS}')]),
+        (
+            "limits",
+            "zebra = 3",
+            [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS.removesuffix(", import_bytes, ignore")} and 2 more')],
+        ),
         ("limits", "attempts = 0", [("attempts", "expected a number at least 1, found the number 0")]),
         ("limits", "attempts = 101", [("attempts", "expected a number at most 100, found the number 101")]),
         ("limits", "parallel = true", [("parallel", "expected a whole number, found true")]),

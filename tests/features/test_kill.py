@@ -53,7 +53,8 @@ def assert_ended_right(repo: Repo, expected: dict[str, str]) -> None:
     landed = repo.landed(BRANCH)
     assert sorted(landed) == sorted(f"{name}-{number}@1" for name in PACKAGES for number in range(1, RELEASES + 1))
     assert repo.git("status", "--porcelain") == ""
-    assert repo.attempts() == []
+    kept = repo.git("for-each-ref", "--format=%(contents:trailers:key=Outcome,valueonly)", "refs/attempts/").split()
+    assert set(kept) <= {"interrupted"}
     assert repo.git("fsck", "--connectivity-only", "--no-dangling") == ""
     tip = repo.git("rev-parse", BRANCH)
     assert "nothing to do" in repo.doit("milestone:replay").check().out
@@ -88,6 +89,36 @@ def test_a_run_killed_again_and_again_still_ends_right(repo: Repo) -> None:
     assert_ended_right(repo, expected)
 
 
+def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_again(repo: Repo) -> None:
+    pid, ran = repo.path.parent / "pid", repo.path.parent / "ran"
+    wait = f"echo x >> {ran}; while [ ! -e {pid} ]; do sleep 0.05; done"
+    repo.milestone("m1", issue("a", f"{wait}; echo a > a; kill -STOP $(cat {pid})"))
+    run = repo.start("milestone:m1")
+    (repo.path.parent / "pid.new").write_text(str(run.pid))
+    (repo.path.parent / "pid.new").rename(pid)
+    wait_for(repo.path / ".cache" / "m1" / "logs" / "a" / "1" / "agent.result.json")
+    kill(run)
+    out = repo.doit("milestone:m1").check().out
+    assert "m1/a: attempt 1 had ended when the run before died; its result is used" in out
+    assert ran.read_text() == "x\n"
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+    assert repo.attempts() == []
+
+
+def test_what_an_interrupted_attempt_had_done_is_kept(repo: Repo) -> None:
+    beside = repo.path.parent / "started"
+    repo.milestone(
+        "m1", issue("a", f"if [ -e {beside} ]; then echo a > a; else echo half > a; touch {beside}; sleep 300; fi")
+    )
+    run = repo.start("milestone:m1")
+    wait_for(beside)
+    kill(run)
+    repo.doit("milestone:m1").check()
+    assert repo.git("show", "refs/attempts/m1/a/1:a") == "half"
+    assert repo.git("show", "milestone/m1-test-m1:a") == "a"
+    assert "attempt 1 (revision 1) interrupted" in repo.doit("explain", "m1/a").check().out
+
+
 def test_children_of_a_killed_run_are_gone_and_what_they_wrote_does_not_count(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +141,8 @@ def test_a_signal_ends_the_run_with_its_exit_code_and_the_next_run_goes_on(
     repo: Repo, number: signal.Signals, code: int
 ) -> None:
     beside = repo.path.parent / "started"
-    repo.milestone("m1", issue("a", f"if [ -e {beside} ]; then echo a > a; else touch {beside}; sleep 300; fi"))
+    slow = f"echo half > b; touch {beside}; sleep 300"
+    repo.milestone("m1", issue("a", f"if [ -e {beside} ]; then echo a > a; else {slow}; fi"))
     run = repo.start("milestone:m1")
     wait_for(beside)
     run.send_signal(number)
@@ -118,6 +150,7 @@ def test_a_signal_ends_the_run_with_its_exit_code_and_the_next_run_goes_on(
     assert run.returncode == code, out
     assert "will be resumed by the next run" in out
     assert repo.statuses() == {"m1/a": "pending"}
+    assert repo.git("show", "refs/attempts/m1/a/1:b") == "half"
     repo.doit("milestone:m1").check()
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
 

@@ -1,0 +1,216 @@
+"""One agent at work in one slot: what it is given, how it is run, what it leaves. Nothing that it says is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.adapters.agents import child_environment
+from executor.adapters.processes import Command
+from executor.adapters.workspaces import ImportRefusedError, leads_out
+from executor.checking import tail
+from executor.core.report import deviations_in
+from executor.errors import InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from executor.adapters.workspaces import Slot, Workspace
+    from executor.core.change import Change
+    from executor.core.declaration import Issue
+    from executor.core.policy import Agent
+    from executor.session import MilestoneRun
+
+__all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
+
+RESULT = "agent.result.json"
+"""How the agent ended, kept durably, so that a run that died meanwhile need not have it done again."""
+_REPORT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt came to nothing.
+
+    Attributes:
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``.
+        reason: one sentence.
+        detail: the most useful part of the output.
+        tree: tree that was produced, for telling whether the same thing happened again.
+    """
+
+    kind: str
+    reason: str
+    detail: str = ""
+    tree: str = ""
+
+    def print(self) -> str:
+        """Fingerprint: the same failure on the same tree has the same one."""
+        told = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
+        return hashlib.sha256(told).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One attempt under way.
+
+    Attributes:
+        run: the milestone's run.
+        ref: qualified id of the issue.
+        number: of the attempt.
+        revision: that it would become.
+        base: commit that it starts from.
+        base_tree: tree of that commit.
+        agent: profile of who works.
+        logs: folder of its brief and output.
+        brief: what the agent is told.
+        out: where the agent may leave its protocol files.
+    """
+
+    run: MilestoneRun
+    ref: str
+    number: int
+    revision: int
+    base: str
+    base_tree: str
+    agent: Agent
+    logs: Path
+    brief: Path
+    out: Path
+
+
+def produce(work: Work) -> str | Failure:
+    """The tree that the agent made, or why there is none."""
+    if work.agent.builtin == "patch":
+        with work.run.pool.slot() as slot:
+            return _apply_patch(work, slot)
+    with work.run.pool.slot() as slot:
+        return _run_agent(work, slot)
+
+
+def _apply_patch(work: Work, slot: Slot) -> str | Failure:
+    """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
+    name = str(work.run.issue(work.ref).options["file"])
+    path = work.run.session.project.milestones / name
+    try:
+        patch = path.read_bytes()
+    except OSError as error:
+        return Failure("patch", f"the patch file milestones/{name} cannot be read: {error.strerror}")
+    tree, problem = work.run.session.store.apply(work.base_tree, patch, slot.scratch)
+    if problem:
+        return Failure("patch", f"the patch milestones/{name} does not apply: {problem.splitlines()[0]}", problem)
+    return tree
+
+
+def _run_agent(work: Work, slot: Slot) -> str | Failure:
+    run = work.run
+    issue = run.issue(work.ref)
+    store = run.session.store
+    slot.work.prepare(store, work.base_tree)
+    slot.work.give_repository(run.session.project.repository, work.base)
+    slot.mark(issue.id, work.number)
+    ended = run.supervisor.run(_command(work, slot))
+    if ended.reason in {"stopped", "lost"}:
+        raise InterruptedRunError(f"{work.ref}: attempt {work.number} was interrupted", 130)
+    if not ended.ok:
+        run.session.require_space()
+        return Failure("agent", f"agent {work.agent.name}: {ended.describe()}", tail(work.logs / "agent.log"))
+    return taken(run, slot.work, issue)
+
+
+def _isolated(work: Work, argv: tuple[str, ...], tree: Path, env: dict[str, str]) -> tuple[str, ...]:
+    """The command as the profile's isolation wants it.
+
+    Raises:
+        UsageError: the profile demands a sandbox and there is none.
+    """
+    agent = work.agent
+    if agent.isolation == "none":
+        return argv
+    from executor.adapters.sandbox import find_sandbox, object_folders, sandbox_problem
+
+    sandbox = find_sandbox()
+    if sandbox is None:
+        if agent.isolation == "auto":
+            work.run.warn(f"agent {agent.name} runs without a sandbox: {sandbox_problem()}")
+            return argv
+        raise UsageError(
+            f"{work.ref}: agent {agent.name} is to run in a sandbox, but {sandbox_problem()}; install bubblewrap, or "
+            'declare isolation = "none" for it in rules/agents.toml'
+        )
+    repository = work.run.session.project.repository
+    readable = [work.brief, *object_folders(repository.objects), *(Path(path).expanduser() for path in agent.readable)]
+    hidden = (work.run.session.project.cache, repository.top, repository.git_dir, repository.common_dir)
+    return sandbox.argv(
+        argv,
+        tree=tree,
+        writable=(work.out,),
+        readable=readable,
+        hidden=hidden,
+        network=agent.network,
+        env=env,
+        inherit_env=True,
+    )
+
+
+def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failure:
+    """The tree that an agent left in its workspace, or why it cannot be taken."""
+    try:
+        return workspace.result(run.session.store, run.excludes, issue.files, run.import_limits)
+    except ImportRefusedError as error:
+        return Failure("import", str(error))
+
+
+def _command(work: Work, slot: Slot) -> Command:
+    issue = work.run.issue(work.ref)
+    tree = slot.work.folder
+    given = {
+        "EXECUTOR_MILESTONE": work.run.name,
+        "EXECUTOR_ISSUE": issue.id,
+        "EXECUTOR_ATTEMPT": str(work.number),
+        "EXECUTOR_SLOT": str(slot.number),
+        "EXECUTOR_BRIEF": str(work.brief),
+        "EXECUTOR_OUT": str(work.out),
+    }
+    agent = work.agent
+    limits = work.run.session.policy.limits
+    values = {**issue.options, "brief_file": str(work.brief), "out": str(work.out)}
+    try:
+        argv = agent.argv(values)
+    except KeyError as error:
+        raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
+    env = child_environment(agent.env, given, tree)
+    return Command(
+        argv=_isolated(work, argv, tree, env),
+        cwd=tree,
+        env=env,
+        log=work.logs / "agent.log",
+        stdin=work.brief,
+        timeout=float(agent.timeout or limits.timeout_s),
+        idle=float(agent.idle or limits.idle_s),
+        watch=tree,
+        output_cap=limits.output_cap_bytes,
+        secrets=work.run.session.secrets,
+        result_file=work.logs / RESULT,
+    )
+
+
+def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
+    """Why an entry of a result cannot land although git takes it; empty when all can."""
+    for file in change.files:
+        if file.new_mode == "160000":
+            return f"{file.path} is a repository of its own (submodule); only files can land"
+        if file.new_mode == "120000":
+            target = run.session.store.blob(tree, file.path) or b""
+            if leads_out(os.fsencode(file.path), target):
+                return f"{file.path} is a link that leads out of the tree"
+    return ""
+
+
+def deviations_of(out: Path) -> tuple[str, ...]:
+    """What the agent left in report.json, if it is a file of a sane size."""
+    path = out / "report.json"
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _REPORT_BYTES:
+        return ()
+    return deviations_in(path.read_bytes())
