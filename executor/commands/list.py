@@ -63,7 +63,9 @@ def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[
 
 
 def _public(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")}
+    return {"id": row["ref"]} | {
+        key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")
+    }
 
 
 def _text(board: Board, rows: list[dict[str, Any]], names: list[str]) -> str:
