@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.adapters.processes import read_result
+from executor.adapters.stale_locks import sweep
 from executor.attempt import keep_candidate, keep_interrupted
 from executor.core.state import Attempt, AttemptState
+from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ __all__ = ["recover"]
 
 def recover(run: MilestoneRun) -> None:
     """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
+    _sweep(run)
     for issue, state in list(run.view.states.items()):
         for attempt in list(state.attempts.values()):
             if attempt.state is AttemptState.STARTED:
@@ -26,6 +29,13 @@ def recover(run: MilestoneRun) -> None:
             if attempt.state is AttemptState.BUILT and landing is not None and landing.commit == attempt.landing:
                 run.record_landed(landing, attempt.number)
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
+
+
+def _sweep(run: MilestoneRun) -> None:
+    """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
+    names = (run.view.branch, f"{ATTEMPTS}/{run.name}/", f"{ACCEPTED}/{run.name}/", f"{APPROVED}/{run.name}/")
+    for name in sweep(run.session.project.repository, names):
+        run.warn(f"removed {name}, which a git process that was killed had left behind")
 
 
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:

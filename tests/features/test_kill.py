@@ -105,6 +105,22 @@ def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_agai
     assert repo.attempts() == []
 
 
+def test_locks_that_a_killed_git_left_behind_are_no_obstacle(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a"))
+    git = repo.path / ".git"
+    left = ["packed-refs.lock", "refs/heads/milestone/m1-test-m1.lock", "refs/attempts/m1/a/1.lock"]
+    for name in left:
+        (git / name).parent.mkdir(parents=True, exist_ok=True)
+        (git / name).touch()
+    (git / "refs" / "heads" / "yours.lock").touch()
+    out = repo.doit("milestone:m1").check().out
+    for name in left:
+        assert f"removed {name}, which a git process that was killed had left behind" in out
+        assert not (git / name).exists()
+    assert (git / "refs" / "heads" / "yours.lock").exists()
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+
+
 def test_what_an_interrupted_attempt_had_done_is_kept(repo: Repo) -> None:
     beside = repo.path.parent / "started"
     repo.milestone(

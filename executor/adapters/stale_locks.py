@@ -1,0 +1,71 @@
+"""Lock files that a git process left behind when it was killed: they would be in the way of every later ref change."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.adapters.repository import Repository
+
+__all__ = ["sweep"]
+
+_PATIENCE = 5.0
+
+
+def sweep(repository: Repository, refs: Iterable[str]) -> list[str]:
+    """Remove the locks on these refs, and on the packed refs, once no git process works on the repository any more.
+
+    Args:
+        repository: the trusted one.
+        refs: full names, or prefixes that end with a slash.
+
+    Returns:
+        What was removed, relative to the git directory; nothing while a git process is still alive.
+    """
+    found = list(_locks(repository.common_dir, refs))
+    if not found:
+        return []
+    end = time.monotonic() + _PATIENCE
+    while _git_is_at_work(repository):
+        if time.monotonic() > end:
+            return []
+        time.sleep(0.1)
+    removed = []
+    for path in found:
+        with suppress(OSError):
+            path.unlink()
+            removed.append(str(path.relative_to(repository.common_dir)))
+    return removed
+
+
+def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
+    packed = common_dir / "packed-refs.lock"
+    if packed.exists():
+        yield packed
+    for name in refs:
+        if name.endswith("/"):
+            yield from (common_dir / name).rglob("*.lock")
+        elif (lock := common_dir / f"{name}.lock").exists():
+            yield lock
+
+
+def _git_is_at_work(repository: Repository) -> bool:
+    """Whether a git process is alive that was told of this repository, or stands in it."""
+    told = f"GIT_DIR={repository.common_dir}".encode()
+    places = (str(repository.top), str(repository.common_dir))
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
+                continue
+            here = os.readlink(entry / "cwd")  # noqa: PTH115  (of another process, as text)
+            if told in (entry / "environ").read_bytes() or here.startswith(places):
+                return True
+    return False
