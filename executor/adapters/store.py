@@ -153,7 +153,7 @@ class Store:
     def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
         """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not)."""
         where = {"GIT_INDEX_FILE": str(index)}
-        index.unlink(missing_ok=True)
+        _forget(index)
         try:
             self._git.run("read-tree", tree, extra=where)
             code, _, words = self._git.call("apply", "--cached", "--whitespace=nowarn", "-", given=patch, extra=where)
@@ -166,7 +166,7 @@ class Store:
     def with_paths_of(self, tree: str, base: str, paths: Iterable[str], index: Path) -> str:
         """The tree with these paths as they are in `base`: restored, or removed where the base has none."""
         where = {"GIT_INDEX_FILE": str(index)}
-        index.unlink(missing_ok=True)
+        _forget(index)
         try:
             self._git.run("read-tree", tree, extra=where)
             names = [os.fsencode(path) for path in paths]
@@ -232,6 +232,7 @@ class Store:
         """
         became_folders, others = _sorted_out(folder, paths)
         copy = index.with_name(f"{index.name}.result")
+        _forget(copy)
         shutil.copy2(index, copy)  # with its time, by which git tells what it has to look into
         try:
             return self._taken(became_folders, others, _where(copy, folder), folder)
@@ -257,6 +258,12 @@ class Store:
         (self._folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
         (self._folder / "config").write_text(neutral_config(repository), encoding="ascii")
         (self._folder / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
+
+
+def _forget(index: Path) -> None:
+    """Remove an index file, and the lock on it that a killed git may have left."""
+    index.unlink(missing_ok=True)
+    index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
 
 
 def neutral_config(repository: Repository) -> str:

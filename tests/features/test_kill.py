@@ -121,6 +121,23 @@ def test_locks_that_a_killed_git_left_behind_are_no_obstacle(repo: Repo) -> None
     assert repo.landed("milestone/m1-test-m1") == ["a@1"]
 
 
+@pytest.mark.parametrize("agent", ["script", "patch"])
+def test_locks_on_the_indexes_of_a_slot_are_no_obstacle(repo: Repo, agent: str) -> None:
+    repo.write("milestones/m1/a.patch", "--- /dev/null\n+++ b/a\n@@ -0,0 +1 @@\n+a\n")
+    body = (
+        issue("a", "echo a > a")
+        if agent == "script"
+        else issue("a", **{"agent": "patch", "with": {"file": "m1/a.patch"}})
+    )
+    repo.milestone("m1", body + 'accept = [{ run = "test -e a" }]\n')
+    slot = repo.path / ".cache" / "m1" / "workspaces" / "0"
+    slot.mkdir(parents=True)
+    for name in ("tree.index", "tree.index.result", "check.index", "check.index.result", "scratch.index"):
+        (slot / f"{name}.lock").touch()
+    repo.doit("milestone:m1").check()
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+
+
 def test_what_an_interrupted_attempt_had_done_is_kept(repo: Repo) -> None:
     beside = repo.path.parent / "started"
     repo.milestone(
