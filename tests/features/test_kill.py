@@ -105,6 +105,46 @@ def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_agai
     assert repo.attempts() == []
 
 
+def kill_git(repo: Repo, chance: random.Random) -> int:
+    """Kill one of the git processes that work for this repository now, if there is one."""
+    told = str(repo.path).encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                ours = (entry / "comm").read_text().strip() == "git" and told in (entry / "environ").read_bytes()
+                if ours and chance.random() < 0.5:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    return 1
+            except OSError:
+                continue
+    return 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_git_killed_in_the_middle_again_and_again_loses_nothing(repo: Repo, seed: int) -> None:
+    expected = replay(repo)
+    repo.commit("declare")
+    chance = random.Random(seed)  # noqa: S311  (no secret)
+    killed = 0
+    for _ in range(6):
+        run = repo.start("milestone:replay", "-n", "2")
+        while run.poll() is None:
+            killed += kill_git(repo, chance)
+            time.sleep(chance.uniform(0.0, 0.15))
+        out, _ = run.communicate()
+        assert run.returncode in {0, 1, 2, 4}, out
+    assert killed > 3
+    code = repo.doit("milestone:replay", "-n", "2").code
+    if code == 1:  # a killed git inside an agent or its import can be a failed attempt
+        failed = [ref for ref, status in repo.statuses().items() if status in {"failed", "skipped"}]
+        repo.doit("retry", *failed).check()
+        repo.doit("milestone:replay", "-n", "2").check()
+    assert {name: repo.git("rev-parse", f"{BRANCH}:{name}") for name in expected} == expected
+    landed = repo.landed(BRANCH)
+    assert sorted(landed) == sorted(f"{name}-{number}@1" for name in PACKAGES for number in range(1, RELEASES + 1))
+    assert repo.git("fsck", "--connectivity-only", "--no-dangling") == ""
+
+
 def test_locks_that_a_killed_git_left_behind_are_no_obstacle(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a"))
     git = repo.path / ".git"
