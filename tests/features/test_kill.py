@@ -133,7 +133,7 @@ def test_git_killed_in_the_middle_again_and_again_loses_nothing(repo: Repo, seed
             time.sleep(chance.uniform(0.0, 0.15))
         out, _ = run.communicate()
         assert run.returncode in {0, 1, 2, 4}, out
-    assert killed > 3
+    assert killed > 0
     code = repo.doit("milestone:replay", "-n", "2").code
     if code == 1:  # a killed git inside an agent or its import can be a failed attempt
         failed = [ref for ref, status in repo.statuses().items() if status in {"failed", "skipped"}]
