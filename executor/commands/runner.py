@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcomes", "run_tasks"]
 
+_WIDEST = 40
+
 
 @dataclass(slots=True)
 class Outcomes:
@@ -114,12 +116,15 @@ class _Reporter:
     def __init__(self, stream: Any, session: Session) -> None:
         self._stream = stream
         self._session = session
+        own = {run.name for run in session.runs()}
+        refs = (ref for ref in session.compiled.plan.order if ref.partition("/")[0] in own)
+        self._width = min(_WIDEST, max(map(len, refs), default=0))
         self._lock = threading.Lock()
 
     def say(self, word: str, ref: str, text: str) -> None:
         """One line."""
         with self._lock:
-            self._stream.write(f"{word:<9} {ref:<16} {safe(text)}\n")
+            self._stream.write(f"{word:<9} {ref:<{self._width}} {safe(text)}\n")
             self._stream.flush()
 
     def initialize(self, _tasks: Any, _selected: Any) -> None:
