@@ -10,7 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters import journal
+from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
 from executor.adapters.landings import read_landings
@@ -263,7 +263,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         for landing in read_landings(project.state(name), refs, view.tip, name):
             view.add(landing)
         if states:
-            view.states = fold(journal.read(project.state(name)))
+            view.states = fold(segments.read(project.state(name)))
         with_git_attempts(view.states, (_attempt(kept) for kept in attempts.get(name, ())))
         for kept in accepted.get(name, ()):
             keys = frozenset(kept.trailers.get("Spec-Key", "").split())

@@ -9,22 +9,13 @@ from typing import Any
 from executor.adapters.identity import identity_of
 from executor.adapters.refs import Move, Refs
 from executor.adapters.store import Store
-from executor.commands.base import Command
+from executor.commands.base import REASON_OPTION, Command
 from executor.core.message import one_line
 from executor.errors import ExecutorError, UsageError
 from executor.observe import ACCEPTED, observe
 from executor.project import compile_project, open_project, prepare_cache
 
 __all__ = ["Accept"]
-
-_REASON = {
-    "name": "reason",
-    "short": "",
-    "long": "reason",
-    "type": str,
-    "default": "",
-    "help": "why; kept with the decision",
-}
 
 
 class Accept(Command):
@@ -33,7 +24,7 @@ class Accept(Command):
     name = "accept"
     doc_purpose = "keep the landed work of an issue although its spec has changed"
     doc_usage = "MILESTONE/ISSUE"
-    cmd_options = (_REASON,)
+    cmd_options = (REASON_OPTION,)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Record it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.identity import identity_of
 from executor.adapters.refs import Move, Refs
 from executor.adapters.store import Store
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_json, safe
 from executor.core.decide import Status
 from executor.core.message import one_line
 from executor.errors import ExecutorError, UsageError
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Approve"]
 
-_REASON = {
-    "name": "reason",
-    "short": "",
-    "long": "reason",
-    "type": str,
-    "default": "",
-    "help": "why; kept with the decision",
-}
 _SHOW = {
     "name": "show",
     "short": "",
@@ -45,7 +37,7 @@ class Approve(Command):
     name = "approve"
     doc_purpose = "clear a stop for exactly this change (--show: look at it first)"
     doc_usage = "MILESTONE/ISSUE"
-    cmd_options = (_REASON, _SHOW, JSON_OPTION)
+    cmd_options = (REASON_OPTION, _SHOW, JSON_OPTION)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Record it, or show what stopped the issue."""

@@ -13,7 +13,7 @@ from doit.cmd_base import Command as DoitCommand
 
 from executor.errors import ExecutorError, StateFullError, UsageError
 
-__all__ = ["JSON_OPTION", "Command", "guarded", "permuted", "print_json", "safe", "table"]
+__all__ = ["JSON_OPTION", "REASON_OPTION", "Command", "guarded", "permuted", "print_json", "safe", "table"]
 
 JSON_OPTION = {
     "name": "json",
@@ -22,6 +22,16 @@ JSON_OPTION = {
     "type": bool,
     "default": False,
     "help": "print JSON instead of a table",
+}
+
+
+REASON_OPTION = {
+    "name": "reason",
+    "short": "",
+    "long": "reason",
+    "type": str,
+    "default": "",
+    "help": "why; kept with the decision",
 }
 
 

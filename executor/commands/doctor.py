@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters import journal
+from executor.adapters import segments
 from executor.adapters.git import OLDEST, git_version
 from executor.adapters.refs import Refs
 from executor.adapters.tools import ABSENT, ToolVersions
@@ -153,7 +153,7 @@ def _journal(project: Project, name: str) -> Iterator[_Finding]:
     if is_held(project, name):
         yield _Finding("note", f"milestone {name}", "is being run now")
     try:
-        events = journal.read(project.state(name))
+        events = segments.read(project.state(name))
     except StateBrokenError as error:
         yield _Finding("problem", f"journal of {name}", str(error))
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters import journal
+from executor.adapters.journal_repair import cut
+from executor.adapters.segments import inspect
 from executor.commands.base import Command, safe, table
 from executor.errors import UsageError
 from executor.project import compile_project, open_project
 
 if TYPE_CHECKING:
-    from executor.adapters.journal import Trouble
+    from executor.adapters.segments import Trouble
     from executor.project import Project
 
 __all__ = ["Repair"]
@@ -45,7 +46,7 @@ class Repair(Command):
                 raise UsageError(f"--to {options['to']}: expected the number of a record")
             text = _repaired(project, name, int(options["to"]))
         else:
-            text = _shown(name, journal.inspect(project.state(name)))
+            text = _shown(name, inspect(project.state(name)))
         sys.stdout.write("".join(f"{safe(line)}\n" for line in text))
         return 0
 
@@ -77,7 +78,7 @@ def _repaired(project: Project, name: str, to: int) -> list[str]:
 
     lock = hold(project, name, "repair")
     try:
-        made = journal.cut(project.state(name), to, at=now().replace(":", "").replace("-", ""))
+        made = cut(project.state(name), to, at=now().replace(":", "").replace("-", ""))
     finally:
         (project.state(name) / "holder.json").unlink(missing_ok=True)
         lock.release()

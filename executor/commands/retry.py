@@ -7,22 +7,13 @@ from typing import Any
 
 from executor.adapters.journal import Journal
 from executor.adapters.refs import Refs
-from executor.commands.base import Command
+from executor.commands.base import REASON_OPTION, Command
 from executor.core.decide import Status
 from executor.errors import UsageError
 from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
 
 __all__ = ["Retry"]
-
-_REASON = {
-    "name": "reason",
-    "short": "",
-    "long": "reason",
-    "type": str,
-    "default": "",
-    "help": "why; kept in the journal",
-}
 
 
 class Retry(Command):
@@ -31,7 +22,7 @@ class Retry(Command):
     name = "retry"
     doc_purpose = "clear a skipped or failed issue; the next run tries it again"
     doc_usage = "MILESTONE/ISSUE ..."
-    cmd_options = (_REASON,)
+    cmd_options = (REASON_OPTION,)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Record it."""

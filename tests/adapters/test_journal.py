@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from executor.adapters.disk import Disk
 from executor.adapters.files import JOURNAL, NO_SPACE, journal_stamp, segments, stamp
-from executor.adapters.journal import Disk, Journal, Limits, cut, inspect, read
+from executor.adapters.journal import Journal, Limits
+from executor.adapters.journal_repair import cut
+from executor.adapters.segments import inspect, read
 from executor.core.event import Event, decode, encode, scan
 from executor.core.state import fold
 from executor.errors import ExecutorError, StateBrokenError, StateFullError, UsageError

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import Repo, issue
+from tests.support import Repo, issue, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,17 +19,8 @@ BRANCH = "milestone/m1-test-m1"
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Repo]:
     """A repository on a file system of 24 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("file systems cannot be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", 24) as disk:
         yield Repo(disk / "repo")
-    finally:
-        subprocess.run(["umount", "-l", disk], check=False)
 
 
 def fill(repo: Repo, leave: int) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.replay import declare, pack, small_releases
-from tests.support import Repo
+from tests.support import Repo, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,17 +26,8 @@ TAG = "LC_EXECUTOR_STORY"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("file systems cannot be mounted here")
-    try:
+    with small_disk(tmp_path / "disk", 64) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=False)
 
 
 def survivors(value: str) -> list[int]:
