@@ -156,9 +156,9 @@ def compile_project(project: Project) -> Compiled:
     except DeclarationError as error:
         faults += error.faults
     if policy is not None:
-        faults += policy_faults(loaded.milestones, loaded.files, policy)
+        faults += policy_faults(loaded.milestones, loaded.files, policy, loaded.partial)
     try:
-        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty)
+        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty, loaded.partial)
     except DeclarationError as error:
         faults += error.faults
     if faults or policy is None or plan is None:

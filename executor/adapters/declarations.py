@@ -44,6 +44,7 @@ class Loaded:
         folder: `milestones/`.
         milestones: id -> milestone, in the natural order of their ids; without faulty ones.
         files: id -> path for messages.
+        partial: id of a milestone -> its faulty issues without their faulty keys, with their places.
         faulty: milestones, and qualified issues, that are there but could not be read.
         faults: everything wrong.
         watched: files outside the declarations on which a status rests, relative to the folder's parent.
@@ -52,6 +53,7 @@ class Loaded:
     folder: Path
     milestones: dict[str, Milestone] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, list[tuple[int, Issue]]] = field(default_factory=dict)
     faulty: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     watched: list[str] = field(default_factory=list)
@@ -76,6 +78,8 @@ def load(folder: Path) -> Loaded:
             continue
         loaded.milestones[path.stem] = read.milestone
         loaded.files[path.stem] = file
+        if read.partial:
+            loaded.partial[path.stem] = read.partial
         loaded.faults += _missing_files(loaded, read.milestone, file)
     return loaded
 
@@ -150,7 +154,9 @@ def _missing_files(loaded: Loaded, milestone: Milestone, file: str) -> Iterator[
     root = loaded.folder.parent
     here = loaded.folder.name
     named = [
-        (f"{here}/{issue.spec}", f"issue[{place}].spec", issue.id) for place, issue in milestone.placed() if issue.spec
+        (f"{here}/{issue.spec}", f"issue[{place}].spec", issue.id)
+        for place, issue in (*milestone.placed(), *loaded.partial.get(milestone.id, ()))
+        if issue.spec
     ]
     named += [(path, "milestone.context", milestone.id) for path in milestone.context]
     if milestone.epic:

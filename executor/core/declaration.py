@@ -211,12 +211,14 @@ class Read:
     Attributes:
         milestone: the milestone without its faulty issues; None when its own table is faulty.
         known: ids of all issues that the file names, faulty or not.
+        partial: the faulty issues without their faulty keys, with their places: what they do say can be looked at too.
         faults: what is wrong, in the order of the file.
     """
 
     def __init__(self) -> None:
         self.milestone: Milestone | None = None
         self.known: set[str] = set()
+        self.partial: list[tuple[int, Issue]] = []
         self.faults: list[Fault] = []
 
 
@@ -251,9 +253,10 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
         header = {}
     phases = _phases(value.get("phase", []), file, read)
     issues = _issues(value, file, read)
-    _unique(issues, file, read)
+    every = sorted([*issues, *read.partial], key=lambda item: item[0])
+    _unique(every, file, read)
     if phases is not None:
-        _known_phases(issues, phases, file, read)
+        _known_phases(every, phases, file, read)
     if isinstance(value.get("milestone"), Mapping):
         read.milestone = _header(header, file, stem, read, phases or [], [issue for _, issue in issues])
     if read.milestone is not None:
@@ -346,6 +349,7 @@ def _issues(value: Mapping[str, Any], file: str, read: Read) -> list[tuple[int, 
             issue = Issue.model_validate(given)
         except ValidationError as error:
             read.faults += model_faults(error, Issue, file, ["issue", place])
+            read.partial += _partial(place, given, error)
             continue
         if (issue.spec is None) == (issue.body is None):
             have = "neither" if issue.spec is None else "both"
@@ -354,9 +358,19 @@ def _issues(value: Mapping[str, Any], file: str, read: Read) -> list[tuple[int, 
                     file, dotted(["issue", place]), f"expected either spec or body, found {have}, in {quoted(issue.id)}"
                 )
             )
+            read.partial.append((place, issue))
             continue
         issues.append((place, issue))
     return issues
+
+
+def _partial(place: int, given: Mapping[str, Any], error: ValidationError) -> list[tuple[int, Issue]]:
+    """A faulty issue without the keys that are wrong; nothing if its id or title is."""
+    wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
+    try:
+        return [(place, Issue.model_validate({key: value for key, value in given.items() if key not in wrong}))]
+    except ValidationError:
+        return []
 
 
 def _tables(value: object, name: str, file: str, read: Read) -> list[Any]:

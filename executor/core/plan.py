@@ -95,6 +95,7 @@ def compile_plan(
     milestones: Mapping[str, Milestone],
     files: Mapping[str, str],
     faulty: Iterable[str] = (),
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> Plan:
     """The plan of all milestones together.
 
@@ -103,13 +104,14 @@ def compile_plan(
         files: id -> path of its file, for messages.
         faulty: qualified ids, and ids of milestones, that are declared but could not be read; nobody is told that they
             are unknown.
+        partial: milestone -> faulty issues with their places, as far as they could be read; not part of the plan.
 
     Raises:
         DeclarationError: with every unknown id, every cycle and every clash of branches.
     """
     faults: list[Fault] = []
     unread = frozenset(faulty)
-    needs = _issue_needs(milestones, files, unread, faults)
+    needs = _issue_needs(milestones, files, unread, faults, partial or {})
     held = _milestone_needs(milestones, files, unread, faults)
     faults += _branch_faults(milestones, files)
     graph = _graph(milestones, needs, held)
@@ -123,13 +125,17 @@ def compile_plan(
 
 
 def _issue_needs(
-    milestones: Mapping[str, Milestone], files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    unread: frozenset[str],
+    faults: list[Fault],
+    partial: Mapping[str, Sequence[tuple[int, Issue]]],
 ) -> _Graph:
     ids = {name: {issue.id for issue in milestone.issues} for name, milestone in milestones.items()}
     known: dict[str, Known] = {}
     resolved: _Graph = {}
     for name, milestone in milestones.items():
-        for place, issue in milestone.placed():
+        for place, issue in (*milestone.placed(), *partial.get(name, ())):
             found = []
             for need in issue.needs:
                 owner, slash, wanted = need.partition("/") if "/" in need else (name, "", need)

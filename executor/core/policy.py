@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -302,22 +302,36 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     return policy, []
 
 
-def policy_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str], policy: Policy) -> list[Fault]:
-    """Where declarations and rules do not fit together: unknown agents, options, checks and workflows."""
+def policy_faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    policy: Policy,
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+) -> list[Fault]:
+    """Where declarations and rules do not fit together: unknown agents, options, checks and workflows.
+
+    Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
+    """
     known = (Known(policy.agents), Known(policy.checks), Known(_WORKFLOWS))
+    partial = partial or {}
     return [
         Fault(files[name], f"issue[{place}].{key}", problem)
         for name, milestone in milestones.items()
-        for place, issue in milestone.placed()
-        for key, problem in _issue_problems(issue, policy, known)
+        for issues, whole in ((milestone.placed(), True), (partial.get(name, ()), False))
+        for place, issue in issues
+        for key, problem in _issue_problems(issue, policy, known, whole=whole)
     ]
 
 
-def _issue_problems(issue: Issue, policy: Policy, known: tuple[Known, Known, Known]) -> Iterator[tuple[str, str]]:
+def _issue_problems(
+    issue: Issue, policy: Policy, known: tuple[Known, Known, Known], *, whole: bool
+) -> Iterator[tuple[str, str]]:
     agents, checks, workflows = known
     by = f", needed by {quoted(issue.id)}"
     name = policy.agent_name(issue)
-    if name is None:
+    if name is None and not whole:
+        pass
+    elif name is None:
         yield (
             "agent",
             f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none"
@@ -325,8 +339,8 @@ def _issue_problems(issue: Issue, policy: Policy, known: tuple[Known, Known, Kno
         )
     elif name not in policy.agents:
         yield "agent", f"unknown agent {quoted(name)}{by}{agents.advice(name, 'agents')}"
-    else:
-        yield from _option_problems(issue, policy.agents[name])
+    elif whole or issue.agent is not None:
+        yield from _option_problems(issue, policy.agents[name], whole=whole)
     for check in issue.checks or ():
         if check not in policy.checks:
             yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
@@ -337,11 +351,11 @@ def _issue_problems(issue: Issue, policy: Policy, known: tuple[Known, Known, Kno
         )
 
 
-def _option_problems(issue: Issue, agent: Agent) -> Iterator[tuple[str, str]]:
+def _option_problems(issue: Issue, agent: Agent, *, whole: bool) -> Iterator[tuple[str, str]]:
     needed = agent.needed()
     allowed = Known(sorted(needed | set(agent.options)))
     by = f", needed by {quoted(issue.id)}"
-    for option in sorted(needed - issue.options.keys()):
+    for option in sorted(needed - issue.options.keys()) if whole else ():
         yield (
             "with",
             f'agent "{agent.name}" needs the option {quoted(option)}{by}; write with = {{ {option} = "..." }}',

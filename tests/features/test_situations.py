@@ -112,6 +112,45 @@ def test_all_faults_of_all_files_are_printed_at_once_and_nothing_is_done(repo: R
     assert repo.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
 
 
+def test_an_issue_with_a_faulty_key_is_looked_at_further_in_the_same_pass(repo: Repo) -> None:
+    repo.milestone(
+        "m1",
+        GOOD
+        + """
+[[issue]]
+id = "bad"
+title = "Several mistakes"
+size = "XL"
+needs = ["goood"]
+spec = "m1/missing.md"
+agent = "script"
+checks = ["lintt"]
+phase = "Nowhere"
+with = { rum = "true" }
+
+[[issue]]
+id = "typo"
+title = "A typo in a key"
+body = "x"
+agnet = "script"
+with = { run = "true" }
+""",
+    )
+    told = repo.doit("milestone:m1").check(3).err
+    for key, problem in (
+        ("issue[1].size", '"XL"'),
+        ("issue[1].needs", 'did you mean "good"?'),
+        ("issue[1].spec", "milestones/m1/missing.md does not exist"),
+        ("issue[1].checks", 'unknown check "lintt"'),
+        ("issue[1].phase", 'unknown phase "Nowhere"'),
+        ("issue[1].with", 'unknown option "rum"'),
+        ("issue[2]", 'did you mean "agent"?'),
+    ):
+        assert any(f"m1.toml: {key}: " in line and problem in line for line in told.splitlines()), (key, told)
+    assert "no agent" not in told
+    assert "needs the option" not in told, "what is missing may be a consequence of what is wrong"
+
+
 def test_a_cycle_is_named_in_full(repo: Repo) -> None:
     repo.milestone(
         "m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"])
