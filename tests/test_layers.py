@@ -15,7 +15,7 @@ LAYERS = (
     ("adapters",),
     ("project",),
     ("observe",),
-    ("board", "session"),
+    ("board", "reporting", "session"),
     ("checking",),
     ("verify",),
     ("work",),
@@ -31,7 +31,8 @@ LAYERS = (
 """Lowest first; a module imports from layers below its own, and within its layer."""
 OWNERS = {
     "detect_secrets": {"adapters.secrets"},
-    "pydantic": {"core.declaration", "core.policy"},
+    "pydantic": {"core.declaration", "core.policy", "core.report_model"},
+    "jinja2": {"adapters.page"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},
     "filelock": {"adapters.locks"},

@@ -1,0 +1,80 @@
+"""`doit report` from the command line, on a real milestone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+from tests.support import issue
+
+if TYPE_CHECKING:
+    from tests.support import Repo
+
+TITLE = "</script><script>alert(1)</script> | `x` @all"
+
+
+def prepared(repo: Repo) -> None:
+    landed = issue(
+        "good",
+        "echo said so; mkdir src; echo x > src/a.py",
+        accept=[{"run": "test -e src/a.py", "name": "there"}],
+        title=TITLE,
+    )
+    failing = issue("bad", "echo $EXECUTOR_ATTEMPT > b", accept=[{"run": "echo because; exit 3"}])
+    waiting = issue("auth", "echo 'def login(password): pass' > auth.py")
+    repo.milestone("m1", landed + failing + waiting + issue("after", "echo", needs=["bad"]))
+    repo.doit("milestone:m1").check(1)
+
+
+def test_every_format_tells_what_happened_and_why(repo: Repo) -> None:
+    prepared(repo)
+    before = repo.snapshot()
+
+    told = repo.doit("report", "m1", "--format", "json").check().json
+    found = {item["id"]: item for item in told["issues"]}
+    assert {name: item["status"] for name, item in found.items()} == {
+        "good": "landed",
+        "bad": "failed",
+        "auth": "review",
+        "after": "blocked",
+    }
+    assert told["counts"] == {"landed": 1, "blocked": 1, "failed": 1, "review": 1}
+    good = found["good"]
+    assert (good["files"], good["added"], good["removed"], good["paths"]) == (1, 1, 0, ["src/a.py"])
+    assert good["checks"] == [{"name": "there", "ok": True, "seconds": good["checks"][0]["seconds"], "reason": ""}]
+    assert "said so" in good["log"]
+    assert [item["agent"] for item in found["bad"]["attempts"]] == ["script"] * 3
+    assert "because" in found["bad"]["log"]
+    assert found["auth"]["stop"] == "sensitive-code"
+    assert found["auth"]["stop_lines"] == ["auth.py: its path says so"]
+
+    page = repo.path.parent / "page.html"
+    assert repo.doit("report", "m1", "--format", "html", "--output", str(page)).check().out == ""
+    text = page.read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert repo.doit("report", "m1").check().out.startswith("# m1: Test m1\n")
+    suite = ET.fromstring(repo.doit("report", "m1", "--format", "junit").check().out)[0]  # noqa: S314  (ours)
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "2")
+    assert repo.snapshot() == before
+
+
+def test_without_the_cache_the_report_still_tells_what_landed(repo: Repo) -> None:
+    prepared(repo)
+    shutil.rmtree(repo.path / ".cache")
+    told = json.loads(repo.doit("report", "m1", "--format", "json").check().out)
+    good = next(item for item in told["issues"] if item["id"] == "good")
+    assert (good["status"], good["paths"], good["revision"]) == ("landed", ["src/a.py"], 1)
+    assert next(item for item in told["issues"] if item["id"] == "bad")["attempts"][0]["kind"] == "checks"
+
+
+def test_wrong_use_is_told(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo"))
+    assert 'unknown format "pdf"; expected one of html, md, json, junit' in (
+        repo.doit("report", "m1", "--format", "pdf").check(3).err
+    )
+    assert "name one milestone" in repo.doit("report").check(3).err
+    assert 'unknown milestone "m9"' in repo.doit("report", "m9").check(3).err
+    assert "cannot be written" in repo.doit("report", "m1", "--output", "/nowhere/x.html").check(3).err
