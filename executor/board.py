@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.refs import Refs
+from executor.core.milestone_state import MilestoneFacts, Pause, Released, standing
 from executor.project import compile_project, prepare_cache
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held"]
 
-_VERSION = 1
+_VERSION = 2
 _PACKAGE = __file__
 
 
@@ -34,7 +35,7 @@ class Board:
     """Rows of every issue that is not landed, in the order in which they would run, and counts for the rest.
 
     Attributes:
-        milestones: for each: id, title, branch, tip, total, landed, needs.
+        milestones: for each: id, title, branch, tip, total, landed, needs, status, reason, hint, release and more.
         pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
             started.
         rows: function that gives the rows of all issues; reads a second file only when asked.
@@ -154,32 +155,46 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
     view = observer.views[name]
     own = [row for row in rows if row["ref"].partition("/")[0] == name]
     landed = sum(row["status"] == "landed" for row in own)
+    release = view.release
     return {
         "id": name,
         "title": view.milestone.title,
         "branch": view.milestone.branch,
         "tip": view.tip if view.exists else None,
+        "start": view.tip,
         "total": len(own),
         "landed": landed,
         "started": bool(view.landings or view.states),
         "needs": list(view.milestone.needs),
+        "words": {row["id"]: row["status"] for row in own if row["status"] != "landed"},
+        "base": view.base.removeprefix("refs/heads/"),
+        "tag": view.milestone.tag,
+        "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
+        "release": [release.commit, release.tip] if release is not None else None,
+        "current": view.release_current,
     }
 
 
 def _overlaid(project: Project, milestones: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Milestones with their status word, which rests on who holds the lock now."""
-    complete = {item["id"] for item in milestones if item["landed"] == item["total"]}
+    """Milestones with their status, which rests on who holds the lock now."""
+    counts = {item["id"]: (item["landed"], item["total"]) for item in milestones}
     out = []
     for item in milestones:
-        if item["id"] in complete:
-            status = "complete"
-        elif is_held(project, item["id"]) or item["started"]:
-            status = "in progress"
-        elif any(need not in complete for need in item["needs"]):
-            status = "blocked"
-        else:
-            status = "planned"
-        out.append({**item, "status": status})
+        found = standing(
+            MilestoneFacts(
+                item["id"],
+                item["total"],
+                item["landed"],
+                waiting=item["words"],
+                started=item["started"],
+                held=is_held(project, item["id"]),
+                pause=Pause(*item["pause"]) if item["pause"] else None,
+                needs={need: counts[need] for need in item["needs"]},
+                release=Released(*item["release"]) if item["release"] else None,
+                current=item["current"],
+            )
+        )
+        out.append({**item, "status": str(found.status), "reason": found.reason, "hint": found.hint})
     return out
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Fault",
     "GitError",
     "InterruptedRunError",
+    "PersonNeededError",
     "RepositoryError",
     "StateBrokenError",
     "StateFullError",
@@ -71,6 +72,12 @@ class RepositoryError(ExecutorError):
 
 class GitError(ExecutorError):
     """A git command that has to work did not."""
+
+
+class PersonNeededError(ExecutorError):
+    """Nothing failed, but a person has to do something first."""
+
+    exit_code = 4
 
 
 class BusyError(ExecutorError):

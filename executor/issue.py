@@ -29,6 +29,7 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
     for _ in range(_MOST_STEPS):
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)
+        run.look_for_pause()
         decision = run.decision(ref)
         match decision.act:
             case Act.REST:

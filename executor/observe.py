@@ -14,10 +14,12 @@ from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
 from executor.adapters.landings import read_landings
+from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
 from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
+from executor.core.milestone_state import Released
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
 from executor.project import base_branch
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from executor.core.declaration import Milestone
     from executor.core.event import Event
     from executor.core.message import Landing
+    from executor.core.milestone_state import Pause
     from executor.core.plan import Node
     from executor.project import Compiled
 
@@ -60,6 +63,10 @@ class MilestoneView:
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
         approved: issue -> result keys and spec keys that a person approved of.
+        base_tip: commit of the base branch.
+        pause: set while a person has paused the milestone.
+        released: its latest release.
+        merged: everything on the branch is reachable from the base.
     """
 
     milestone: Milestone
@@ -73,6 +80,22 @@ class MilestoneView:
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    base_tip: str = ""
+    pause: Pause | None = None
+    released: Released | None = None
+    merged: bool = False
+
+    @property
+    def release(self) -> Released | None:
+        """Its latest release, or what somebody else merged into the base amounts to."""
+        if self.released is None and self.merged:
+            return Released(self.base_tip, self.tip)
+        return self.released
+
+    @property
+    def release_current(self) -> bool:
+        """Whether everything that has landed is released."""
+        return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
 
     def add(self, landing: Landing) -> None:
         """Take a new landing in."""
@@ -122,15 +145,24 @@ class Observer:
     def changed(self, ref: str) -> None:
         """Something about this issue changed; decisions that rest on it are made anew when asked for."""
         with self._lock:
+            changed = self._node(ref).milestone
             waiting = [ref]
+            for name, view in self.views.items():
+                if changed in view.milestone.needs and self._held.pop(name, ""):
+                    waiting += [f"{name}/{issue.id}" for issue in view.milestone.issues]
             while waiting:
                 current = waiting.pop()
                 if self._decisions.pop(current, None) is not None or current == ref:
                     waiting.extend(self.compiled.plan.dependents.get(current, ()))
-            changed = self._node(ref).milestone
-            for name, view in self.views.items():
-                if changed in view.milestone.needs:
-                    self._held.pop(name, None)
+
+    def paused(self, milestone: str, pause: Pause | None) -> None:
+        """A person paused the milestone, or no longer does; what rests on it is decided anew."""
+        with self._lock:
+            view = self.views[milestone]
+            if view.pause != pause:
+                view.pause = pause
+                for issue in view.milestone.issues:
+                    self.changed(f"{milestone}/{issue.id}")
 
     def apply(self, milestone: str, event: Event) -> None:
         """Take an event into the fold."""
@@ -173,6 +205,7 @@ class Observer:
             check_key=self.proofs(ref).key,
             needs=tuple(self._need(need) for need in node.needs),
             held_by=self._held_by(node.milestone),
+            paused=view.pause.told(node.milestone) if view.pause is not None else "",
             landing=landing,
             accepted=accepted,
             proof=self._proof(node, view, state, landing),
@@ -250,6 +283,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     accepted = _by_milestone(refs.kept(ACCEPTED))
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
+    paused = pauses(refs)
     views: dict[str, MilestoneView] = {}
     bases: dict[str, tuple[str, str]] = {}
     for name, milestone in compiled.loaded.milestones.items():
@@ -259,7 +293,8 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
             base = base_branch(milestone, refs)
             bases[wanted] = (base, refs.tip(base) or "")
         base, base_tip = bases[wanted]
-        view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips)
+        view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
+        view.pause = paused.get(name)
         for landing in read_landings(project.state(name), refs, view.tip, name):
             view.add(landing)
         if states:
@@ -271,7 +306,21 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         for kept in approved.get(name, ()):
             view.approved[kept.ref.rsplit("/", 1)[-1]] = frozenset(kept.trailers.get("Approved", "").split())
         views[name] = view
+    _add_releases(compiled, refs, views)
     return Observer(compiled, views)
+
+
+def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView]) -> None:
+    """What the bases say of releases; asked only where something has landed."""
+    for base in dict.fromkeys(view.base for view in views.values()):
+        own = {name: view for name, view in views.items() if view.base == base and view.landings}
+        if own:
+            tip = next(iter(own.values())).base_tip
+            known = read_releases(compiled.project.cache / f"_releases.{base.replace('/', '%')}.json", refs, tip)
+            merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
+            for name, view in own.items():
+                view.released = known.get(name)
+                view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
 def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:

@@ -22,6 +22,7 @@ from executor.adapters.journal import Journal
 from executor.adapters.locks import Held, try_lock
 from executor.adapters.processes import Supervisor
 from executor.adapters.refs import Move, Refs
+from executor.adapters.standings import pause_of
 from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import ImportLimits, Pool
@@ -202,11 +203,16 @@ class MilestoneRun:
         self.session.observer.apply(self.name, event)
         return event
 
+    def look_for_pause(self) -> None:
+        """Whether a person has paused the milestone meanwhile, or lets it go on."""
+        self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
+
     def ensure_branch(self) -> str:
         """The tip of the milestone branch, which is created from the base when it is missing."""
         with self._branch_lock:
             view = self.view
             if not view.exists:
+                self._warn_of_unreleased()
                 self.record("branch-intended", branch=view.branch, base=view.tip)
                 if not self.session.refs.move([Move(view.branch, None, view.tip)], f"milestone {self.name}: start"):
                     raise ExecutorError(
@@ -215,6 +221,17 @@ class MilestoneRun:
                 view.exists = True
                 self.record("branch-created", branch=view.branch, base=view.tip)
             return view.tip
+
+    def _warn_of_unreleased(self) -> None:
+        """Milestones that this one needs are complete, but their work need not be in the base that it starts from."""
+        views = self.session.observer.views
+        base = self.view.base.removeprefix("refs/heads/")
+        for need in self.milestone.needs:
+            if views[need].landings and not views[need].release_current:
+                self.warn(
+                    f"{self.name} starts from {base}, where {need} is not released yet; release it first, or declare "
+                    f'base = "{views[need].milestone.branch}", if {self.name} builds on what {need} landed'
+                )
 
     def refresh_tip(self) -> str:
         """Look where the branch is now, for when somebody else has moved it; landings found on the way count."""

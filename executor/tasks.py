@@ -159,15 +159,21 @@ def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]
     chosen = set(refs)
     if refs:
         yield {"basename": "issue", "name": None, "doc": "one issue of a milestone and what it needs"}
-    for ref in refs:
-        yield _issue_task(observer, ref, chosen)
     names = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
+    for ref in refs:
+        yield {**_issue_task(observer, ref, chosen), "task_dep": _milestones_before(observer, ref, names)}
     if names:
         yield {"basename": "milestone", "name": None, "doc": "every issue of a milestone"}
     for name in names:
         title = observer.compiled.milestone(name).title
         own = [f"issue:{ref}" for ref in refs if ref.partition("/")[0] == name and ref in chosen]
         yield {"basename": "milestone", "name": name, "doc": title, "actions": None, "task_dep": own}
+
+
+def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[str]:
+    """Tasks of milestones of this run that have to be complete first."""
+    milestone = observer.compiled.milestone(observer.compiled.plan.nodes[ref].milestone)
+    return [f"milestone:{need}" for need in milestone.needs if need in names]
 
 
 def _issue_task(observer: Observer, ref: str, chosen: set[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_landings"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 def read_landings(folder: Path, refs: Refs, tip: str, milestone: str) -> list[Landing]:
@@ -28,7 +28,7 @@ def read_landings(folder: Path, refs: Refs, tip: str, milestone: str) -> list[La
     cached = _cached(read_json(path))
     if cached is not None and cached[0] == tip:
         return cached[1]
-    if cached is not None and refs.on_first_parents(cached[0], tip):
+    if cached is not None and _goes_on(refs, cached[0], tip, milestone):
         known = cached[1]
         fresh = refs.landings(tip, milestone, since=cached[0])
         found = known + [
@@ -38,6 +38,11 @@ def read_landings(folder: Path, refs: Refs, tip: str, milestone: str) -> list[La
         found = refs.landings(tip, milestone)
     _keep(path, tip, found)
     return found
+
+
+def _goes_on(refs: Refs, known: str, tip: str, milestone: str) -> bool:
+    """Whether what landed up to `known` has landed on `tip` too, and nothing but what follows it has to be read."""
+    return refs.on_first_parents(known, tip) and milestone not in refs.releases(tip, since=known)
 
 
 def _cached(value: Any) -> tuple[str, list[Landing]] | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from executor.adapters.repository import Repository
     from executor.adapters.store import Identity
     from executor.core.message import Landing
+    from executor.core.milestone_state import Released
 
 __all__ = ["Kept", "Move", "Refs"]
 
@@ -87,10 +88,13 @@ class Refs:
     def landings(self, ref: str, milestone: str, *, since: str | None = None) -> list[Landing]:
         """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.
 
+        Where that history has a release of the milestone, the landings before it are those of what was released: so it
+        is when the milestone branch is gone, or was begun anew from its base.
+
         Args:
             ref: full ref name or commit id.
             milestone: milestone id.
-            since: leave out what is reachable from this commit.
+            since: leave out what is reachable from this commit, and what a release brought.
         """
         from executor.core import message
 
@@ -101,13 +105,55 @@ class Refs:
         )
         found: list[Landing] = []
         for record in output.decode("utf-8", "replace").split("\x1e"):
-            if "\nMilestone: " not in record and "\x00Milestone: " not in record:
+            if not any(
+                f"{before}{key}: " in record for before in "\n\0" for key in ("Milestone", "Milestone-Released")
+            ):
                 continue
             commit, tree, time, text = record.split("\0")
-            trailers = message.parse_trailers(_pairs(text))
+            pairs = _pairs(text)
+            if since is None and pairs.get("Milestone-Released") == milestone and "Released-Tip" in pairs:
+                found = self.landings(pairs["Released-Tip"], milestone)
+                continue
+            trailers = message.parse_trailers(pairs)
             if trailers is not None and trailers.milestone == milestone:
                 found.append(message.Landing(commit, tree, len(found), int(time), trailers))
         return found
+
+    def releases(self, ref: str, *, since: str | None = None) -> dict[str, Released]:
+        """The latest release of each milestone on the first-parent history of a ref.
+
+        Args:
+            ref: full ref name or commit id.
+            since: leave out what is reachable from this commit.
+        """
+        from executor.core.milestone_state import Released
+
+        limit = [f"^{since}"] if since else []
+        output = self._git.run(
+            "log",
+            "--first-parent",
+            "--reverse",
+            "--grep=^Milestone-Released: ",
+            "--format=%x1e%H%x00%(trailers:only,unfold)",
+            "--end-of-options",
+            ref,
+            *limit,
+            "--",
+        )
+        found: dict[str, Released] = {}
+        for record in output.decode("utf-8", "replace").split("\x1e"):
+            commit, _, text = record.partition("\0")
+            pairs = _pairs(text)
+            if "Milestone-Released" in pairs and "Released-Tip" in pairs:
+                found[pairs["Milestone-Released"]] = Released(commit, pairs["Released-Tip"])
+        return found
+
+    def reachable(self, base: str, names: Sequence[str]) -> set[str]:
+        """Those of these full ref names whose commit is reachable from a commit."""
+        if not names:
+            return set()
+        output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
+        return set(output.decode().splitlines())
 
     def kept(self, prefix: str) -> list[Kept]:
         """Every ref below a prefix, with the trailers of its commit."""

@@ -9,7 +9,7 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from executor.board import Board, board_of
-from executor.commands.base import JSON_OPTION, guarded, permuted, print_json, table
+from executor.commands.base import JSON_OPTION, guarded, permuted, print_json, safe, table
 from executor.errors import UsageError
 from executor.project import has_milestones, open_project
 
@@ -69,8 +69,9 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(board: Board, rows: list[dict[str, Any]], names: list[str]) -> str:
-    if rows:
-        return table([[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]) + "\n"
     known = [item for item in board.milestones if not names or item["id"] in names]
+    told = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
+    if rows:
+        return table([[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]) + "\n" + told
     landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
-    return f"nothing is pending: {landed} of {total} issues have landed\n"
+    return f"nothing is pending: {landed} of {total} issues have landed\n{told}"

@@ -12,7 +12,7 @@ from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
 from executor.commands.base import guarded, permuted, safe
-from executor.errors import ExecutorError, UsageError
+from executor.errors import ExecutorError, PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Run(DoitRun):
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
+        left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
         with Session(compiled) as session:
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
@@ -76,8 +77,11 @@ class Run(DoitRun):
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
             params.setdefault("dep_file", ".cache/doit.json")
+            for reason in left_out:
+                sys.stdout.write(f"left out: {safe(reason)}\n")
             try:
-                return int(super().execute(params, wanted) or 0)
+                code = int(super().execute(params, wanted) or 0)
+                return code or (PersonNeededError.exit_code if left_out else 0)
             finally:
                 current.session = None
 
@@ -127,6 +131,23 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
             return ""
         lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
+
+
+def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str]]:
+    """Why something is left out because it is paused, and what may be started.
+
+    Raises:
+        PersonNeededError: everything asked for is paused.
+    """
+    board = board_of(project)
+    refused = {}
+    for name in wanted:
+        item = board.milestone(name.partition(":")[2].partition("/")[0])
+        if item is not None and item["status"] == "paused":
+            refused[name] = f"{item['reason']}; nothing was started, go on with: {item['hint']}"
+    if len(refused) == len(wanted):
+        raise PersonNeededError("\n".join(dict.fromkeys(refused.values())))
+    return list(dict.fromkeys(refused.values())), [name for name in wanted if name not in refused]
 
 
 def _checked(compiled: Compiled, name: str) -> str:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from executor.board import board_of
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
 from executor.errors import UsageError
 from executor.project import open_project
 
@@ -53,6 +53,9 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "id": item["id"],
         "title": item["title"],
         "status": item["status"],
+        "reason": item["reason"],
+        "hint": item["hint"],
+        "needs": item["needs"],
         "percent": percent(item),
         "branch": item["branch"],
         "tip": item["tip"],
@@ -62,7 +65,9 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     landed = f"{item['landed']} of {item['total']} landed ({percent(item)} %)"
-    head = f"{item['id']}: {item['title']} - {item['status']}, {landed}"
+    head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
+    if item["status"] in {"paused", "blocked", "released"}:
+        head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")
     lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
     hints = dict.fromkeys(
         row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]

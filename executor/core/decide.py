@@ -84,6 +84,7 @@ class Facts:
         approved: result keys, and spec keys, that a person has approved of although a rule stopped them.
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
+        paused: why nothing is started: a person paused the milestone; empty otherwise.
     """
 
     ref: str
@@ -99,6 +100,7 @@ class Facts:
     approved: frozenset[str] = frozenset()
     allowed: frozenset[str] = frozenset()
     red: str = ""
+    paused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ def _landed(facts: Facts, landing: Landing) -> Decision:
         return Decision(
             Status.STALE, Act.REST, f"to be verified again after {waiting[0].ref}", cause=cause, revision=revision
         )
+    if facts.paused:
+        return _paused(facts, Status.STALE, cause, revision)
     return Decision(
         Status.STALE, Act.VERIFY, f"to be verified again: {_told(cause)}", f"doit issue:{facts.ref}", cause, revision
     )
@@ -199,6 +203,8 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
             revision,
             built[-1].number,
         )
+    if facts.paused:
+        return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
     if facts.red:
         return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
     status = Status.STALE if stale else Status.PENDING
@@ -211,6 +217,12 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         revision,
         facts.state.last() + 1,
     )
+
+
+def _paused(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
+    """Nothing is started; what has a result may still land."""
+    hint = f"doit unpause {facts.ref.partition('/')[0]}"
+    return Decision(status, Act.REST, facts.paused, hint, cause, revision, facts.state.last())
 
 
 def _waits(facts: Facts) -> tuple[Status, str, str] | None:
