@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from executor.adapters.agents import secrets_of
 from executor.adapters.checkouts import Checkouts
 from executor.adapters.files import write_atomic, write_json
+from executor.adapters.holder import read_holder, remove_holder, write_holder
 from executor.adapters.identity import identity_of
 from executor.adapters.journal import Journal
 from executor.adapters.locks import Held, try_lock
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from executor.project import Compiled, Project
 
 __all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+
+_LOOKS = 3
 
 
 class Session:
@@ -303,7 +305,7 @@ class MilestoneRun:
             self._supervisor.close()
         self.pool.close()
         self.journal.close()
-        (self.folder / "holder.json").unlink(missing_ok=True)
+        remove_holder(self.folder)
         self._lock.release()
 
     def _excludes(self) -> Path:
@@ -368,21 +370,28 @@ def hold(project: Project, milestone: str, run_id: str) -> Held:
     """
     folder = project.state(milestone)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(folder / "lock")
-    holder = folder / "holder.json"
+    lock = _lock(folder / "lock")
     if lock is None:
-        raise BusyError(f"milestone {milestone} is already being run{_who(holder)}; nothing was done here")
-    write_json(holder, {"pid": os.getpid(), "host": platform.node(), "since": now(), "run": run_id}, durable=False)
+        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done here")
+    write_holder(folder, run_id, now())
     return lock
 
 
-def _who(holder: Path) -> str:
-    from executor.adapters.files import read_json
+def _lock(path: Path) -> Held | None:
+    """The lock, unless a run has it; who only looks whether one does holds it for a moment."""
+    for _ in range(_LOOKS):
+        lock = try_lock(path)
+        if lock is not None:
+            return lock
+        time.sleep(0.005)
+    return None
 
+
+def _who(folder: Path) -> str:
     for _ in range(5):
-        told = read_json(holder)
-        if isinstance(told, dict):
-            return f" by process {told.get('pid')} on {told.get('host')} since {told.get('since')}"
+        told = read_holder(folder)
+        if told is not None:
+            return f" by process {told.pid} on {told.host} since {told.since}"
         time.sleep(0.02)
     return ""
 

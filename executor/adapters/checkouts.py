@@ -39,6 +39,18 @@ class Checkouts:
             for top in self._tops(branch)
         ]
 
+    def state(self, top: Path) -> dict[str, str | int]:
+        """Branch (empty when detached), commit and number of changed files of a checkout."""
+        asked = ("--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+        lines = self._git(top, *asked)[1].splitlines()
+        head = {words[1]: words[2] for words in (line.split(" ", 2) for line in lines) if words[0] == "#"}
+        branch, commit = head.get("branch.head", ""), head.get("branch.oid", "")
+        return {
+            "branch": branch if branch != "(detached)" else "",
+            "commit": commit if commit != "(initial)" else "",
+            "changed": sum(not line.startswith("#") for line in lines),
+        }
+
     def follow(self, checkout: Checkout, old: str, new: str) -> str:
         """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing."""
         if checkout.clean:

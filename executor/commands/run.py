@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
 from executor.commands.base import guarded, permuted, safe
-from executor.errors import ExecutorError, PersonNeededError, UsageError
+from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_PLAIN = {
+    "name": "plain",
+    "short": "",
+    "long": "plain",
+    "type": bool,
+    "default": False,
+    "help": "plain lines also on a terminal",
+}
 _KINDS = ("milestone:", "issue:")
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -34,6 +42,8 @@ class Run(DoitRun):
     name = "run"
     doc_purpose = "run tasks; milestone:ID and issue:ID/ISSUE are those of milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
+    cmd_options = (*DoitRun.cmd_options, _PLAIN)
+    _plain = False
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
@@ -46,6 +56,7 @@ class Run(DoitRun):
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Called by doit."""
         root = Path.cwd()
+        self._plain = params.pop("plain")
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
             if has_milestones(root) and not args and not params.get("default_tasks"):
@@ -61,6 +72,7 @@ class Run(DoitRun):
         return self._run(project, params, wanted)
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.account import begin, cut_off, resumed
         from executor.recovery import recover
         from executor.session import Session
         from executor.tasks import current, selected
@@ -72,6 +84,10 @@ class Run(DoitRun):
         with Session(compiled) as session:
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
+                before = cut_off(run)
+                begin(run, wanted, int(params.get("num_process") or 0) or _parallel(session))
+                if before is not None:
+                    sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
@@ -103,6 +119,7 @@ class Run(DoitRun):
                 outfile,
                 num_process or _parallel(session),
                 always=always,
+                plain=self._plain,
             )
         return _finish(session, outcomes, current.wanted, received)
 
@@ -194,7 +211,9 @@ def _signals(session: Session) -> Iterator[list[int]]:
 
 
 def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
+    from executor.account import end
     from executor.commands.summary import exit_code, summary
+    from executor.core.sessions import How
 
     asked = outcomes.asked(session, wanted)
     decisions = {ref: session.observer.decision(ref) for ref in asked}
@@ -204,14 +223,15 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
     if received:
         code = _SIGNALS[signal.Signals(received[0])]
     sys.stdout.write(summary(session.compiled, decisions, outcomes.errors, interrupted=bool(received)))
+    how, why = How.DONE, ""
+    if session.halted is not None:
+        how, why = How.HALTED, str(session.halted)[:500]
+    elif received:
+        how, why = How.INTERRUPTED, signal.Signals(received[0]).name
     for run in session.runs():
         for message in run.messages:
             sys.stdout.write(f"note: {safe(message)}\n")
-        try:
-            run.record("run-ended", code=code)
-        except ExecutorError:
-            with suppress(ExecutorError):
-                run.journal.append_last("run-ended", code=code)
+        end(run, code, how, why)
     if session.halted is not None:
         sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +10,13 @@ from doit.control import TaskControl
 from doit.runner import MThreadRunner
 from doit.task import Stream
 
-from executor.commands.base import safe
-from executor.core.decide import Act
-from executor.tasks import IssueAction, Waiting
+from executor.commands.reporter import reporter_for
+from executor.tasks import Waiting
 
 if TYPE_CHECKING:
     from executor.session import Session
 
 __all__ = ["Outcomes", "run_tasks"]
-
-_WIDEST = 40
 
 
 @dataclass(slots=True)
@@ -51,6 +47,7 @@ def run_tasks(
     threads: int,
     *,
     always: bool,
+    plain: bool,
 ) -> Outcomes:
     """Run the chosen tasks on a number of threads, most urgent first among those that are ready."""
     control = TaskControl(tasks)
@@ -59,10 +56,13 @@ def run_tasks(
     place = {f"issue:{ref}": number for number, ref in enumerate(session.compiled.plan.order)}
     dispatcher.ready = _Ready(place)
     outcomes = Outcomes()
-    reporter = _Reporter(stream, session)
+    reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
     runner = _IssueRunner(session, outcomes, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
-    runner.run_all(dispatcher)
+    try:
+        runner.run_all(dispatcher)
+    finally:
+        reporter.complete_run()
     return outcomes
 
 
@@ -108,84 +108,3 @@ class _IssueRunner(MThreadRunner):
         if not isinstance(base_fail, Waiting) and not self._session.stopping.is_set():
             self._outcomes.errors[node.task.name] = base_fail.get_msg().strip()
         self.reporter.add_failure(node.task, base_fail)
-
-
-class _Reporter:
-    """One line per thing that happened, whole lines only, whatever thread it comes from."""
-
-    def __init__(self, stream: Any, session: Session) -> None:
-        self._stream = stream
-        self._session = session
-        own = {run.name for run in session.runs()}
-        refs = (ref for ref in session.compiled.plan.order if ref.partition("/")[0] in own)
-        self._width = min(_WIDEST, max(map(len, refs), default=0))
-        self._lock = threading.Lock()
-
-    def say(self, word: str, ref: str, text: str) -> None:
-        """One line."""
-        with self._lock:
-            self._stream.write(f"{word:<9} {ref:<{self._width}} {safe(text)}\n")
-            self._stream.flush()
-
-    def initialize(self, _tasks: Any, _selected: Any) -> None:
-        """Nothing to prepare."""
-
-    def get_status(self, _task: Any) -> None:
-        """Nothing to say."""
-
-    def execute_task(self, task: Any) -> None:
-        """An issue is being worked on."""
-        action = _action(task)
-        if action is not None:
-            decision = self._session.observer.decision(action.ref)
-            if decision.act is not Act.REST:
-                self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
-
-    def add_success(self, task: Any) -> None:
-        """An issue has landed, or was found landed."""
-        action = _action(task)
-        if action is not None and action.decision is not None:
-            self.say(str(action.decision.status), action.ref, action.decision.reason)
-
-    def add_failure(self, task: Any, fail: Any) -> None:
-        """An issue is at rest without having landed, or the executor erred."""
-        action = _action(task)
-        if action is None:
-            return
-        if isinstance(fail, Waiting):
-            self.say(str(fail.decision.status), action.ref, fail.decision.reason)
-        elif self._session.stopping.is_set():
-            self.say("stopped", action.ref, "will be resumed by the next run")
-        else:
-            self.say("error", action.ref, fail.get_msg().strip().splitlines()[0])
-
-    def skip_uptodate(self, task: Any) -> None:
-        """Nothing to do for it."""
-        action = _action(task)
-        if action is not None:
-            self.say("landed", action.ref, "up to date")
-
-    def skip_ignore(self, task: Any) -> None:
-        """Something it needs has not landed."""
-        action = _action(task)
-        if action is not None:
-            decision = self._session.observer.decision(action.ref)
-            self.say(str(decision.status), action.ref, decision.reason)
-
-    def teardown_task(self, _task: Any) -> None:
-        """Nothing is torn down."""
-
-    def cleanup_error(self, exception: Any) -> None:
-        """An error of doit's own clean-up."""
-        self.say("error", "", str(exception.get_msg()))
-
-    def runtime_error(self, message: str) -> None:
-        """An error of doit's own."""
-        self.say("error", "", message)
-
-    def complete_run(self) -> None:
-        """The summary is printed by the command."""
-
-
-def _action(task: Any) -> IssueAction | None:
-    return next((action for action in task.actions if isinstance(action, IssueAction)), None)

@@ -1,7 +1,7 @@
 """Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
 
 A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
-refusal and retry, an attempt's fields. What adds up (seconds) is always needed.
+refusal and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs themselves.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from executor.core.sessions import KINDS
 from executor.core.state import fold
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ def live(events: Sequence[Event]) -> list[Event]:
         event = events[place]
         if event.kind not in folded:
             folded[event.kind] = bool(fold((event,)))
-        if folded[event.kind]:
+        if event.kind in KINDS:
+            kept.add(place)
+        elif folded[event.kind]:
             latest.setdefault(event.key, place)
             kept.update(issues[event.key].needed(place, event))
-    seen = {events[place].key for place in kept}
+    seen = {events[place].key for place in kept if events[place].kind not in KINDS}
     kept.update(place for key, place in latest.items() if key not in seen)
     return [events[place] for place in sorted(kept)]
 

@@ -1,0 +1,216 @@
+"""A picture of one milestone at one moment: what every view of a run shows. Reading only, takes no lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.adapters.signs import last_sign
+from executor.core.decide import Status
+from executor.core.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
+from executor.core.sessions import RunRecord, run_records
+from executor.core.state import AttemptState, IssueState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.core.event import Event
+    from executor.core.progress import Activity
+    from executor.observe import Observer
+
+__all__ = ["Picture", "Row", "Working", "picture_of"]
+
+_AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
+_LAST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One issue: status, and what a person needs to know of it."""
+
+    ref: str
+    title: str
+    status: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An issue that is being worked on.
+
+    Attributes:
+        ref: its qualified id.
+        title: its title.
+        what: who or what is at work: ``agent claude``, ``check tests``.
+        attempt: number of the attempt, 0 if it is not known.
+        elapsed: seconds since the run began with it.
+        quiet: seconds since the last sign of life.
+        stalled: whether that is too long.
+    """
+
+    ref: str
+    title: str
+    what: str
+    attempt: int
+    elapsed: float
+    quiet: float
+    stalled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that a view shows of a milestone.
+
+    Attributes:
+        at: the moment, seconds since 1970.
+        milestone: its id.
+        title: its title.
+        branch: the branch it lands on.
+        status: its status word.
+        percent: how far it is.
+        rows: every issue, in the order in which they would run.
+        working: what is being worked on, longest first.
+        run: the run that is under way, else the latest one; None before the first.
+        end: when the rest will have landed, while a run is under way.
+        cost_usd: money spent by that run.
+        last: the latest records, oldest first.
+    """
+
+    at: float
+    milestone: str
+    title: str
+    branch: str
+    status: str
+    percent: int
+    rows: tuple[Row, ...]
+    working: tuple[Working, ...]
+    run: RunRecord | None
+    end: End | None
+    cost_usd: float
+    last: tuple[Event, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many issues there are of each status, landed first."""
+        return counts(row.status for row in self.rows)
+
+    @property
+    def landed(self) -> int:
+        """How many have landed."""
+        return self.counts.get(Status.LANDED, 0)
+
+
+def picture_of(
+    observer: Observer,
+    name: str,
+    events: Sequence[Event],
+    *,
+    at: float,
+    status: str,
+    alive: str = "",
+    workers: int = 0,
+    taken_up: Mapping[str, float] | None = None,
+) -> Picture:
+    """The picture of a milestone.
+
+    Args:
+        observer: facts and decisions.
+        name: the milestone.
+        events: its journal.
+        at: the present moment, seconds since 1970.
+        status: its status word.
+        alive: id of the run that a living process carries on, if one does.
+        workers: how many issues that run works on at a time; what it said of itself by default.
+        taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
+    """
+    plan = observer.compiled.plan
+    refs = [ref for ref in plan.order if plan.nodes[ref].milestone == name]
+    decisions = {ref: observer.decision(ref) for ref in refs}
+    busy = activities(events, alive) if alive else {}
+    working = {
+        f"{name}/{issue}": _working(observer, f"{name}/{issue}", item, at)
+        for issue, item in busy.items()
+        if f"{name}/{issue}" in decisions and decisions[f"{name}/{issue}"].status not in _AT_REST
+    }
+    for issue, since in (taken_up or {}).items():
+        ref = f"{name}/{issue}"
+        if ref not in working and ref in decisions:
+            title = plan.nodes[ref].issue.title
+            working[ref] = Working(ref, title, "checks", 0, at - since, 0.0, stalled=False)
+    if taken_up is not None:
+        working = {ref: item for ref, item in working.items() if ref.partition("/")[2] in taken_up}
+    rows = [
+        Row(
+            ref,
+            plan.nodes[ref].issue.title,
+            str(Status.RUNNING) if ref in working else str(item.status),
+            working[ref].what if ref in working else item.reason,
+            item.hint,
+        )
+        for ref, item in decisions.items()
+    ]
+    view = observer.views[name]
+    parts = [
+        Part(plan.nodes[row.ref].issue.size, row.status, _built(view.states.get(row.ref.partition("/")[2])))
+        for row in rows
+    ]
+    runs = run_records(events, alive)
+    run = next((item for item in runs if item.run == alive), runs[-1] if runs else None)
+    ahead = [
+        Ahead(
+            row.ref,
+            plan.nodes[row.ref].issue.size,
+            str(decisions[row.ref].status),
+            plan.nodes[row.ref].needs,
+            working[row.ref].elapsed if row.ref in working else None,
+        )
+        for row in rows
+    ]
+    sizes = {plan.nodes[ref].issue.id: plan.nodes[ref].issue.size for ref in refs}
+    return Picture(
+        at=at,
+        milestone=name,
+        title=view.milestone.title,
+        branch=view.milestone.branch,
+        status=status,
+        percent=percent(parts),
+        rows=tuple(rows),
+        working=tuple(sorted(working.values(), key=lambda item: -item.elapsed)),
+        run=run,
+        end=expected_end(ahead, events, sizes, workers or _workers(events, alive)) if alive else None,
+        cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),
+        last=tuple(events[-_LAST:]),
+    )
+
+
+def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working:
+    """An activity with the signs of life that its logs give."""
+    project = observer.compiled.project
+    milestone = ref.partition("/")[0]
+    written, log = last_sign(project.logs(milestone, item.issue, item.attempt))
+    quiet = max(0.0, at - max(written, item.last))
+    what = f"agent {item.agent}" if item.agent and not item.built else f"check {log}" if log != "agent" and log else ""
+    return Working(
+        ref,
+        observer.compiled.plan.nodes[ref].issue.title,
+        what or "checks",
+        item.attempt,
+        max(0.0, at - item.since),
+        quiet,
+        stalled(quiet),
+    )
+
+
+def _built(state: IssueState | None) -> bool:
+    last = state.attempts.get(state.last()) if state is not None else None
+    return last is not None and last.state is AttemptState.BUILT
+
+
+def _workers(events: Sequence[Event], run: str) -> int:
+    found = (event for event in events if event.run == run and event.kind == "run-started")
+    return next((int(event.data["workers"]) for event in found), 1)
+
+
+def _cost(event: Event) -> float:
+    return float(event.data.get("cost_usd") or 0.0)
