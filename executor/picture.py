@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from executor.core.progress import Activity
     from executor.observe import Observer
 
-__all__ = ["Picture", "Row", "Working", "picture_of"]
+__all__ = ["Picture", "Row", "Working", "milestone_status", "picture_of"]
 
 _AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _LAST = 5
@@ -214,3 +214,18 @@ def _workers(events: Sequence[Event], run: str) -> int:
 
 def _cost(event: Event) -> float:
     return float(event.data.get("cost_usd") or 0.0)
+
+
+def milestone_status(observer: Observer, name: str, *, held: bool) -> str:
+    """The status word of a milestone."""
+    if _complete(observer, name):
+        return "complete"
+    view = observer.views[name]
+    if held or view.landings or view.states:
+        return "in progress"
+    return "planned" if all(_complete(observer, need) for need in view.milestone.needs) else "blocked"
+
+
+def _complete(observer: Observer, name: str) -> bool:
+    issues = observer.views[name].milestone.issues
+    return all(observer.decision(f"{name}/{issue.id}").status is Status.LANDED for issue in issues)

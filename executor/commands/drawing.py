@@ -60,16 +60,16 @@ class Drawing:
         top: list[RenderableType] = [_head(picture), _bar(picture, width)]
         if note:
             style = "red" if picture.run is not None and picture.run.cut_off else ""
-            top.append(_one_line(note, style))
+            top.append(Text(safe(note), style))
         events = [_one_line(event_line(event), "dim") for event in picture.last]
         head, tail = self._lines(Group(*top), width), self._lines(Group(*events), width) if events else []
         active = self._lines(_working(picture.working, max(1, height // 4), width), width) if picture.working else []
-        room = height - len(head) - len(active) - len(tail) - 2 - bool(active)
+        room = height - len(head) - len(active) - len(tail) - 2
         shown, above, below = _window(picture.rows, max(1, room))
         parts = [_one_line(f"  ... {above} more above", "dim")] if above else []
         parts_below = [_one_line(f"  ... {below} more below", "dim")] if below else []
         table = self._lines(Group(*parts, _tasks(shown, width), *parts_below), width)
-        lines = [*head, *([*active, ""] if active else []), *table, "", *tail]
+        lines = [*head, *active, "", *table, "", *tail]
         return lines[:height]
 
     def _lines(self, drawn: RenderableType, width: int) -> list[str]:
@@ -121,11 +121,11 @@ def _working(working: Sequence[Working], room: int, width: int) -> RenderableTyp
 
 
 def _tasks(rows: Sequence[Row], width: int) -> Table:
-    grid = _grid(expand=False)
-    grid.add_column(no_wrap=True, width=8)
+    grid = _grid()
+    grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, max_width=max(12, width // 4), overflow="ellipsis")
     grid.add_column(no_wrap=True, max_width=max(20, width // 3), overflow="ellipsis")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for row in rows:
         status = Text(row.status, _STYLES.get(row.status, ""))
         grid.add_row(status, Text(safe(row.ref)), Text(safe(row.title)), Text(safe(row.reason), "dim"))
@@ -144,5 +144,5 @@ def _window(rows: Sequence[Row], room: int) -> tuple[Sequence[Row], int, int]:
     return rows[first : first + room], first, len(rows) - first - room
 
 
-def _grid(*, expand: bool = True) -> Table:
-    return Table.grid(padding=(0, 2, 0, 0), expand=expand)
+def _grid() -> Table:
+    return Table.grid(padding=(0, 2, 0, 0), expand=True)

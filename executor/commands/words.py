@@ -70,13 +70,13 @@ def run_note(picture: Picture) -> str:
     started = clock(moment(run.started), picture.at)
     if run.how is How.RUNNING:
         return f"{picture.status}; running since {started} {who}"
-    why = f" ({run.why})" if run.why else ""
-    ended = f"{clock(moment(run.ended), picture.at)}"
+    ended = clock(moment(run.ended), picture.at)
     if run.cut_off:
-        word = {How.DIED: "interrupted: the run died", How.HALTED: "halted"}.get(run.how, "interrupted")
+        word = "halted" if run.how is How.HALTED else "interrupted"
+        why = run.why or "the run died"
         flying = ", ".join(f"{picture.milestone}/{issue}" for issue in run.in_flight)
-        at_work = f" at work on {flying}" if flying else ""
-        return f"{word} about {ended}{why}{at_work}; doit milestone:{picture.milestone} resumes it"
+        at_work = f", at work on {flying}" if flying else ""
+        return f"{word} about {ended} ({why}){at_work}; doit milestone:{picture.milestone} resumes it"
     return f"{picture.status}; no run is under way, the last one ended at {ended} with exit code {run.code}"
 
 
