@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.signs import last_sign
 from executor.core.decide import Status
+from executor.core.milestone_state import MilestoneFacts, Standing, standing
 from executor.core.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
 from executor.core.sessions import RunRecord, run_records
 from executor.core.state import AttemptState, IssueState
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from executor.core.progress import Activity
     from executor.observe import Observer
 
-__all__ = ["Picture", "Row", "Working", "milestone_status", "picture_of"]
+__all__ = ["Picture", "Row", "Working", "picture_of", "standing_of"]
 
 _AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _LAST = 5
@@ -67,7 +68,7 @@ class Picture:
         milestone: its id.
         title: its title.
         branch: the branch it lands on.
-        status: its status word.
+        standing: its state, why, and what would move it on.
         percent: how far it is.
         rows: every issue, in the order in which they would run.
         working: what is being worked on, longest first.
@@ -81,7 +82,7 @@ class Picture:
     milestone: str
     title: str
     branch: str
-    status: str
+    standing: Standing
     percent: int
     rows: tuple[Row, ...]
     working: tuple[Working, ...]
@@ -89,6 +90,11 @@ class Picture:
     end: End | None
     cost_usd: float
     last: tuple[Event, ...]
+
+    @property
+    def status(self) -> str:
+        """Its status word."""
+        return str(self.standing.status)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -107,7 +113,7 @@ def picture_of(
     events: Sequence[Event],
     *,
     at: float,
-    status: str,
+    standing: Standing,
     alive: str = "",
     workers: int = 0,
     taken_up: Mapping[str, float] | None = None,
@@ -119,7 +125,7 @@ def picture_of(
         name: the milestone.
         events: its journal.
         at: the present moment, seconds since 1970.
-        status: its status word.
+        standing: its state.
         alive: id of the run that a living process carries on, if one does.
         workers: how many issues that run works on at a time; what it said of itself by default.
         taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
@@ -173,7 +179,7 @@ def picture_of(
         milestone=name,
         title=view.milestone.title,
         branch=view.milestone.branch,
-        status=status,
+        standing=standing,
         percent=percent(parts),
         rows=tuple(rows),
         working=tuple(sorted(working.values(), key=lambda item: -item.elapsed)),
@@ -216,16 +222,31 @@ def _cost(event: Event) -> float:
     return float(event.data.get("cost_usd") or 0.0)
 
 
-def milestone_status(observer: Observer, name: str, *, held: bool) -> str:
-    """The status word of a milestone."""
-    if _complete(observer, name):
-        return "complete"
+def standing_of(observer: Observer, name: str, *, held: bool) -> Standing:
+    """The state of a milestone and what would move it on."""
     view = observer.views[name]
-    if held or view.landings or view.states:
-        return "in progress"
-    return "planned" if all(_complete(observer, need) for need in view.milestone.needs) else "blocked"
+    statuses = {need: _statuses(observer, need) for need in (name, *view.milestone.needs)}
+    own = statuses[name]
+    return standing(
+        MilestoneFacts(
+            name,
+            len(own),
+            _landed(own),
+            waiting={issue: status for issue, status in own.items() if status != Status.LANDED},
+            started=bool(view.landings or view.states),
+            held=held,
+            pause=view.pause,
+            needs={need: (_landed(statuses[need]), len(statuses[need])) for need in view.milestone.needs},
+            release=view.release,
+            current=view.release_current,
+        )
+    )
 
 
-def _complete(observer: Observer, name: str) -> bool:
+def _statuses(observer: Observer, name: str) -> dict[str, str]:
     issues = observer.views[name].milestone.issues
-    return all(observer.decision(f"{name}/{issue.id}").status is Status.LANDED for issue in issues)
+    return {issue.id: str(observer.decision(f"{name}/{issue.id}").status) for issue in issues}
+
+
+def _landed(statuses: Mapping[str, str]) -> int:
+    return sum(status == Status.LANDED for status in statuses.values())

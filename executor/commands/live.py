@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from executor.commands.drawing import Drawing
 from executor.commands.region import Region, terminal_size
 from executor.commands.reporter import Reporter
-from executor.picture import picture_of
+from executor.picture import picture_of, standing_of
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -86,7 +86,7 @@ class LiveReporter(Reporter):
                 run.name,
                 list(run.journal.events),
                 at=time.time(),
-                status="in progress",
+                standing=standing_of(self._session.observer, run.name, held=True),
                 alive=self._session.run_id,
                 workers=self._workers,
                 taken_up={

@@ -11,7 +11,7 @@ from executor.adapters.refs import Refs
 from executor.adapters.tail import Tail
 from executor.errors import DeclarationError
 from executor.observe import observe
-from executor.picture import Picture, milestone_status, picture_of
+from executor.picture import Picture, picture_of, standing_of
 from executor.project import compile_project
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Looker:
                 name,
                 self._events[name],
                 at=time.time(),
-                status=milestone_status(observer, name, held=holder is not None),
+                standing=standing_of(observer, name, held=holder is not None),
                 alive=holder.run if holder is not None else "",
             )
             for name, holder in holders.items()

@@ -65,7 +65,7 @@ def run_note(picture: Picture) -> str:
     """Who runs it, or how the latest run ended and what resumes it."""
     run = picture.run
     if run is None:
-        return "" if picture.status == "complete" else f"not begun; doit milestone:{picture.milestone}"
+        return _standing(picture)
     who = f"by {run.user} on {run.host} (process {run.pid})"
     started = clock(moment(run.started), picture.at)
     if run.how is How.RUNNING:
@@ -77,7 +77,12 @@ def run_note(picture: Picture) -> str:
         flying = ", ".join(f"{picture.milestone}/{issue}" for issue in run.in_flight)
         at_work = f", at work on {flying}" if flying else ""
         return f"{word} about {ended} ({why}){at_work}; doit milestone:{picture.milestone} resumes it"
-    return f"{picture.status}; no run is under way, the last one ended at {ended} with exit code {run.code}"
+    return f"{_standing(picture)}; the last run ended at {ended} with exit code {run.code}"
+
+
+def _standing(picture: Picture) -> str:
+    found = picture.standing
+    return f"{found.status}: {found.reason}" + (f"; {found.hint}" if found.hint else "")
 
 
 def event_line(event: Event) -> str:
