@@ -148,11 +148,15 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "seconds": round(state.seconds, 3) if state else 0.0,
         "cost_usd": state.cost_usd if state else 0.0,
         "started": observer.running(ref) is not None,
+        "size": node.issue.size,
+        "built": state.built if state else False,
     }
 
 
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     view = observer.views[name]
+    from executor.core.progress import Part, percent
+
     own = [row for row in rows if row["ref"].partition("/")[0] == name]
     landed = sum(row["status"] == "landed" for row in own)
     release = view.release
@@ -162,6 +166,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "branch": view.milestone.branch,
         "tip": view.tip if view.exists else None,
         "start": view.tip,
+        "percent": percent([Part(row["size"], row["status"], row["built"]) for row in own]),
         "total": len(own),
         "landed": landed,
         "started": bool(view.landings or view.states),

@@ -10,7 +10,7 @@ from executor.core.decide import Status
 from executor.core.milestone_state import MilestoneFacts, Standing, standing
 from executor.core.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
 from executor.core.sessions import RunRecord, run_records
-from executor.core.state import AttemptState, IssueState
+from executor.core.state import IssueState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,7 +158,11 @@ def picture_of(
     ]
     view = observer.views[name]
     parts = [
-        Part(plan.nodes[row.ref].issue.size, row.status, _built(view.states.get(row.ref.partition("/")[2])))
+        Part(
+            plan.nodes[row.ref].issue.size,
+            row.status,
+            (view.states.get(row.ref.partition("/")[2]) or IssueState()).built,
+        )
         for row in rows
     ]
     runs = run_records(events, alive)
@@ -206,11 +210,6 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working
         quiet,
         stalled(quiet),
     )
-
-
-def _built(state: IssueState | None) -> bool:
-    last = state.attempts.get(state.last()) if state is not None else None
-    return last is not None and last.state is AttemptState.BUILT
 
 
 def _workers(events: Sequence[Event], run: str) -> int:

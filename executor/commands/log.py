@@ -36,6 +36,22 @@ _BRIEF = {
     "default": False,
     "help": "print the brief that the agent was given",
 }
+_EVENTS = {
+    "name": "events",
+    "short": "",
+    "long": "events",
+    "type": bool,
+    "default": False,
+    "help": "print the journal as events, one JSON object a line (MILESTONE ..., default: all)",
+}
+_FOLLOW = {
+    "name": "follow",
+    "short": "f",
+    "long": "follow",
+    "type": bool,
+    "default": False,
+    "help": "with --events: go on with what comes, until interrupted",
+}
 _SHOWN = 200_000
 
 
@@ -43,12 +59,18 @@ class Log(Command):
     """Shows attempts and their output."""
 
     name = "log"
-    doc_purpose = "show the attempts at an issue and what the last one printed"
-    doc_usage = "MILESTONE/ISSUE"
-    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF)
+    doc_purpose = "show the attempts at an issue and what the last one printed; --events: everything that happened"
+    doc_usage = "MILESTONE/ISSUE | --events [MILESTONE ...]"
+    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _EVENTS, _FOLLOW)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
+        if options["events"]:
+            from executor.commands.stream import stream
+
+            names = [name.removeprefix("milestone:") for name in arguments]
+            stream(open_project(), names, follow=options["follow"])
+            return 0
         if len(arguments) != 1:
             raise UsageError("name one issue, for example `doit log m4/4.1`")
         project = open_project()

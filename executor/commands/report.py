@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.refs import Refs
 from executor.board import board_of
 from executor.commands.base import Command
-from executor.commands.status import percent
 from executor.core.report_text import junit, markdown
 from executor.errors import UsageError
 from executor.observe import observe
@@ -58,7 +57,7 @@ class Report(Command):
         compiled = compile_project(project)
         name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
         row = board_of(project).milestone(name) or {}
-        text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, percent(row)))
+        text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
         if options["output"]:
             _write(Path(options["output"]), text)
         else:

@@ -42,11 +42,6 @@ def _own(rows: list[dict[str, Any]], milestone: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["ref"].partition("/")[0] == milestone]
 
 
-def percent(item: dict[str, Any]) -> int:
-    """How much of a milestone has landed, in whole per cent, rounded down; an empty milestone is complete."""
-    return 100 if not item["total"] else item["landed"] * 100 // item["total"]
-
-
 def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
     return {
@@ -56,7 +51,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "reason": item["reason"],
         "hint": item["hint"],
         "needs": item["needs"],
-        "percent": percent(item),
+        "percent": item["percent"],
         "branch": item["branch"],
         "tip": item["tip"],
         "issues": [{key: row.get(key) for key in keys} for row in rows],
@@ -64,7 +59,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    landed = f"{item['landed']} of {item['total']} landed ({percent(item)} %)"
+    landed = f"{item['landed']} of {item['total']} landed ({item['percent']} %)"
     head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
     if item["status"] in {"paused", "blocked", "released"}:
         head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")

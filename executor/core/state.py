@@ -161,6 +161,12 @@ class IssueState:
         """Number of the latest attempt, 0 before the first."""
         return max(self.attempts, default=0)
 
+    @property
+    def built(self) -> bool:
+        """Whether the latest attempt has a result that has not landed."""
+        last = self.attempts.get(self.last())
+        return last is not None and last.state is AttemptState.BUILT
+
     def counted(self, spec_key: str) -> list[Attempt]:
         """Attempts at this spec since the last retry, oldest first."""
         return [
