@@ -154,9 +154,9 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
 
 
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    view = observer.views[name]
     from executor.core.progress import Part, percent
 
+    view = observer.views[name]
     own = [row for row in rows if row["ref"].partition("/")[0] == name]
     landed = sum(row["status"] == "landed" for row in own)
     release = view.release

@@ -222,16 +222,17 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
         code = session.halted.exit_code
     if received:
         code = _SIGNALS[signal.Signals(received[0])]
-    sys.stdout.write(summary(session.compiled, decisions, outcomes.errors, interrupted=bool(received)))
     how, why = How.DONE, ""
     if session.halted is not None:
         how, why = How.HALTED, str(session.halted)[:500]
     elif received:
         how, why = How.INTERRUPTED, signal.Signals(received[0]).name
     for run in session.runs():
+        end(run, code, how, why)
+    sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    for run in session.runs():
         for message in run.messages:
             sys.stdout.write(f"note: {safe(message)}\n")
-        end(run, code, how, why)
     if session.halted is not None:
         sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code
