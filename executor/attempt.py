@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.refs import Move
 from executor.checking import tail
 from executor.core.brief import BriefFacts, brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
-from executor.core.state import AttemptState
+from executor.core.state import UNSPENT, AttemptState
 from executor.errors import InterruptedRunError
 from executor.observe import ATTEMPTS, spec_archive
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.core.decide import Decision
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
@@ -32,22 +34,29 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         InterruptedRunError: the run is being stopped; the attempt does not count.
     """
     issue = run.issue(ref)
+    _pause(run, ref)
     run.session.require_space()
     base = run.ensure_branch()
     number, revision = decision.attempt, decision.revision
-    agent = run.session.policy.agent_for(issue)
     run.keep_spec(ref)
-    work = _prepare(run, ref, decision, base, agent)
-    run.record(
-        "attempt-started",
-        issue.id,
-        attempt=number,
-        revision=revision,
-        spec_key=run.session.observer.spec_key(ref),
-        base=base,
-        agent=agent.name,
-        when=int(time.time()),
-    )
+    with run.session.spending:
+        agent = _chosen(run, ref)
+        if agent is None:
+            return
+        work = _prepare(run, ref, decision, base, agent)
+        reserved = run.session.observer.accounts.reserve(ref, agent)
+        run.record(
+            "attempt-started",
+            issue.id,
+            attempt=number,
+            revision=revision,
+            spec_key=run.session.observer.spec_key(ref),
+            base=base,
+            agent=agent.name,
+            account=agent.payer,
+            when=int(time.time()),
+            **({"reserved_usd": reserved} if reserved else {}),
+        )
     began = time.monotonic()
     try:
         run.resources.acquire(issue.resources)
@@ -59,16 +68,47 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         workspace = run.pool.left_by(issue.id, number)
         left = taken(run, workspace, issue) if workspace is not None else ""
         kept = left if isinstance(left, str) else ""
-        keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept)
+        keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept, work.cost())
         raise
     seconds = round(time.monotonic() - began, 3)
     if isinstance(made, Failure):
-        fail(run, ref, number, made, seconds=seconds)
+        fail(run, ref, number, made, seconds=seconds, cost=work.cost())
         return
     keep_candidate(work, made, seconds)
 
 
-def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds: float = 0.0, commit: str = "") -> None:
+def _pause(run: MilestoneRun, ref: str) -> None:
+    """Let time pass after an attempt that failed in this run, twice as much after each further one."""
+    facts = run.facts(ref)
+    limits = run.session.policy.limits
+    tried = facts.state.counted(facts.spec_key)
+    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
+    if not failed or failed[-1].run != run.session.run_id:
+        return
+    if run.session.stopping.wait(min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)):
+        raise InterruptedRunError(f"{ref}: the run was stopped", 130)
+
+
+def _chosen(run: MilestoneRun, ref: str) -> Agent | None:
+    """Who works on it now; None if since the decision an account reached its limit or the money ran out."""
+    facts = run.facts(ref)
+    choice = run.session.observer.accounts.choice(ref, run.issue(ref), facts.state.counted(facts.spec_key))
+    if not choice.agent:
+        run.session.observer.changed(ref)
+        return None
+    return run.session.policy.agents[choice.agent]
+
+
+def fail(
+    run: MilestoneRun,
+    ref: str,
+    number: int,
+    failure: Failure,
+    *,
+    seconds: float = 0.0,
+    commit: str = "",
+    cost: Mapping[str, Any] | None = None,
+) -> None:
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
@@ -97,10 +137,14 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         print=failure.print(),
         seconds=seconds,
         commit=final,
+        **({"until": round(failure.until, 3)} if failure.until else {}),
+        **(cost or {}),
     )
 
 
-def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str) -> None:
+def keep_interrupted(
+    run: MilestoneRun, issue: str, attempt: Attempt, tree: str, cost: Mapping[str, Any] | None = None
+) -> None:
     """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
     store = run.session.store
     commit = ""
@@ -113,7 +157,7 @@ def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str)
         commit = store.commit(tree, [attempt.base], text, run.session.identity, int(time.time()))
         name = attempt_ref(run.name, issue, attempt.number)
         run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} interrupted")
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit)
+    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit, **(cost or {}))
 
 
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
@@ -136,7 +180,8 @@ def _brief(run: MilestoneRun, ref: str, decision: Decision) -> str:
     issue = run.issue(ref)
     observer = run.session.observer
     facts = run.facts(ref)
-    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
+    tried = facts.state.counted(facts.spec_key)
+    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
     old = None
     if facts.landing is not None:
         archived = spec_archive(observer.compiled, run.name, facts.landing.trailers.spec_key)
@@ -152,6 +197,7 @@ def _brief(run: MilestoneRun, ref: str, decision: Decision) -> str:
             landed=tuple(run.view.landings),
             previous=failed[-1] if failed else None,
             old_text=old,
+            focus=run.session.policy.route_of(issue).focus,
             refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and decision.revision > 1 else "",
         )
     )
@@ -168,12 +214,14 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
             tree, change = mended, _change(work, mended)
     problem = entry_problem(run, tree, change)
     if problem:
-        fail(run, work.ref, work.number, Failure("import", problem, tree=work.base_tree), seconds=seconds)
+        failure = Failure("import", problem, tree=work.base_tree)
+        fail(run, work.ref, work.number, failure, seconds=seconds, cost=work.cost())
         return
     trailers = _trailers(work, change)
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
-        fail(run, work.ref, work.number, Failure("empty", reason, tail(work.logs / "agent.log"), tree), seconds=seconds)
+        failure = Failure("empty", reason, tail(work.log), tree)
+        fail(run, work.ref, work.number, failure, seconds=seconds, cost=work.cost())
         return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
@@ -192,6 +240,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         added=change.added,
         removed=change.removed,
         deviations=list(deviations_of(work.out)),
+        **work.cost(),
     )
 
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held"]
 
-_VERSION = 2
+_VERSION = 3
+_NEVER = 2.0**60
+"""Epoch seconds at which a summary expires that does not rest on the time."""
 _PACKAGE = __file__
 
 
@@ -69,7 +72,7 @@ def board_of(project: Project) -> Board:
     found = _read(project.cache / "_board" / "pending.json")
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
-        if key == found.get("key"):
+        if key == found.get("key") and time.time() < found["expires"]:
             return Board(_overlaid(project, found["milestones"]), _running(project, found["pending"]), project, key)
     board, _ = _build(project)
     return board
@@ -116,6 +119,7 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
             "refs": names,
             "milestones": milestones,
             "pending": pending,
+            "expires": min((row["until"] for row in pending if row["until"]), default=_NEVER),
         },
         {"key": key, "rows": rows},
     )
@@ -144,12 +148,14 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "hint": decision.hint,
         "revision": landing.trailers.revision if landing else 0,
         "commit": landing.commit if landing else None,
-        "attempts": len(state.attempts) if state else 0,
+        "attempts": state.spent() if state else 0,
+        "last": state.last() if state else 0,
         "seconds": round(state.seconds, 3) if state else 0.0,
         "cost_usd": state.cost_usd if state else 0.0,
         "started": observer.running(ref) is not None,
         "size": node.issue.size,
         "built": state.built if state else False,
+        "until": decision.wait.until if decision.wait is not None else None,
     }
 
 
@@ -214,7 +220,7 @@ def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any
                 held[name] = is_held(project, name)
             if held[name]:
                 out = list(rows) if out is rows else out
-                out[place] = {**row, "status": "running", "reason": f"attempt {row['attempts']} is at work"}
+                out[place] = {**row, "status": "running", "reason": f"attempt {row['last']} is at work"}
     return out
 
 

@@ -6,10 +6,12 @@ Reading only. The same observer serves `doit list`, `doit explain` and a run, wh
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executor.accounts import Accounts
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
@@ -17,7 +19,8 @@ from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
 from executor.core.checks import Proofs, proofs_of
-from executor.core.decide import Decision, Facts, Need, Status, decide
+from executor.core.choice import Choice
+from executor.core.decide import Act, Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.milestone_state import Released
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
@@ -115,10 +118,12 @@ class Observer:
     """Facts and decisions of every declared issue; decisions are kept until something they rest on changes."""
 
     def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
-        self.run_id = ""
-        """The run that asks, if one does: it looks again at what an earlier one found in its way."""
         self.compiled = compiled
         self.views = views
+        self.accounts = Accounts(compiled.policy)
+        for name, view in views.items():
+            for issue, state in view.states.items():
+                self.accounts.take(name, issue, state)
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -126,9 +131,21 @@ class Observer:
         self._held: dict[str, str] = {}
         self._lock = threading.RLock()
 
+    @property
+    def run_id(self) -> str:
+        """The run that asks, if one does: it looks again at what an earlier one found in its way."""
+        return self.accounts.run_id
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self.accounts.run_id = run_id
+
     def decision(self, ref: str) -> Decision:
         """Status and next step of an issue."""
         with self._lock:
+            known = self._decisions.get(ref)
+            if known is not None and known.wait is not None and (known.wait.until or 0.0) <= time.time():
+                del self._decisions[ref]  # what it waited for may be over
             self._held_by(self._node(ref).milestone)
             waiting = [ref]
             while waiting:
@@ -167,9 +184,11 @@ class Observer:
     def apply(self, milestone: str, event: Event) -> None:
         """Take an event into the fold."""
         with self._lock:
-            fold([event], self.views[milestone].states)
+            states = self.views[milestone].states
+            fold([event], states)
             if event.key:
                 self.changed(f"{milestone}/{event.key}")
+                self._spent(milestone, event, states.get(event.key))
 
     def spec(self, ref: str) -> dict[str, Any]:
         """The canonical spec that is declared now."""
@@ -199,9 +218,12 @@ class Observer:
         landing = view.landings.get(node.issue.id)
         commit, keys = view.accepted.get(node.issue.id, ("", frozenset()))
         accepted = keys if landing is not None and landing.commit == commit else frozenset()
+        spec_key = self.spec_key(ref)
+        settled = landing is not None and landing.trailers.spec_key == spec_key and state.refusal is None
+        choice = Choice() if settled else self.accounts.choice(ref, node.issue, state.counted(spec_key))
         return Facts(
             ref=ref,
-            spec_key=self.spec_key(ref),
+            spec_key=spec_key,
             check_key=self.proofs(ref).key,
             needs=tuple(self._need(need) for need in node.needs),
             held_by=self._held_by(node.milestone),
@@ -214,6 +236,8 @@ class Observer:
             approved=view.approved.get(node.issue.id, frozenset()),
             allowed=frozenset(node.issue.allow),
             red=self._red(ref, view, state),
+            wait=choice.wait,
+            nobody=choice.failed,
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -222,6 +246,18 @@ class Observer:
         state = self.views[node.milestone].states.get(node.issue.id)
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def _spent(self, milestone: str, event: Event, state: IssueState | None) -> None:
+        """Take in what an event says of accounts and money; others may have to wait for it, or no longer have to."""
+        if state is None or not ("attempt" in event.data or event.kind == "retried"):
+            return
+        number = event.data.get("attempt")
+        concerned = [state.attempts[number]] if number in state.attempts else list(state.attempts.values())
+        changed = [self.accounts.take_one(milestone, event.key, item, state.forgiven) for item in concerned]
+        if any(changed):
+            self._decisions = {
+                ref: known for ref, known in self._decisions.items() if known.act is Act.REST and not known.wait
+            }
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.processes import read_result
 from executor.adapters.stale_locks import sweep
@@ -12,6 +12,8 @@ from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.adapters.processes import Ended
     from executor.session import MilestoneRun
 
@@ -43,7 +45,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     ref = f"{run.name}/{issue}"
     workspace = run.pool.left_by(issue, attempt.number)
     if workspace is None or ref not in run.session.compiled.plan.nodes:
-        keep_interrupted(run, issue, attempt, "")
+        keep_interrupted(run, issue, attempt, "", _cost(run, ref, attempt))
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
@@ -52,7 +54,13 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
         keep_candidate(_work(run, ref, attempt), tree, round(ended.seconds, 3))
     else:
-        keep_interrupted(run, issue, attempt, "" if isinstance(tree, Failure) else tree)
+        keep_interrupted(run, issue, attempt, "" if isinstance(tree, Failure) else tree, _cost(run, ref, attempt))
+
+
+def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Mapping[str, Any]:
+    """What its agent had told of money and tokens before it was cut off."""
+    known = ref in run.session.compiled.plan.nodes and attempt.agent in run.session.policy.agents
+    return _work(run, ref, attempt).cost() if known and attempt.base else {}
 
 
 def _ended(run: MilestoneRun, ref: str, attempt: Attempt) -> Ended | None:
@@ -76,7 +84,7 @@ def _work(run: MilestoneRun, ref: str, attempt: Attempt) -> Work:
         revision=attempt.revision,
         base=attempt.base,
         base_tree=run.session.store.tree_of(attempt.base),
-        agent=run.session.policy.agent_for(issue),
+        agent=run.session.policy.agents.get(attempt.agent) or run.session.policy.agent_for(issue),
         logs=logs,
         brief=logs / "brief.md",
         out=logs / "out",

@@ -19,7 +19,7 @@ from executor.stops import record_stop
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
 

@@ -70,6 +70,10 @@ class Session:
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.stopping = threading.Event()
+        self.waited_s = 0.0
+        """Seconds that the run has waited with nothing to do."""
+        self.spending = threading.Lock()
+        """Held from looking at what may be spent until it is set aside."""
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None

@@ -6,16 +6,19 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
 from executor.adapters.workspaces import ImportRefusedError, leads_out
+from executor.calling import LOG, call, call_values, cost_of
 from executor.checking import tail
 from executor.core.report import deviations_in
-from executor.errors import InterruptedRunError, UsageError
+from executor.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.change import Change
     from executor.core.declaration import Issue
@@ -34,16 +37,18 @@ class Failure:
     """Why an attempt came to nothing.
 
     Attributes:
-        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``.
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, or one of core/classify.py.
         reason: one sentence.
         detail: the most useful part of the output.
         tree: tree that was produced, for telling whether the same thing happened again.
+        until: epoch seconds at which a limit is lifted.
     """
 
     kind: str
     reason: str
     detail: str = ""
     tree: str = ""
+    until: float | None = None
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
@@ -79,6 +84,21 @@ class Work:
     brief: Path
     out: Path
 
+    @property
+    def log(self) -> Path:
+        """What the agent prints."""
+        return self.logs / LOG
+
+    @property
+    def told_file(self) -> Path | None:
+        """Where its structured output is, if it is not printed."""
+        name = self.agent.output_file
+        return Path(name.format(out=self.out)) if name else None
+
+    def cost(self) -> Mapping[str, Any]:
+        """Money and tokens, as the fields of an event."""
+        return cost_of(self.agent, self.log, self.told_file)
+
 
 def produce(work: Work) -> str | Failure:
     """The tree that the agent made, or why there is none."""
@@ -110,13 +130,19 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number)
-    ended = run.supervisor.run(_command(work, slot))
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"{work.ref}: attempt {work.number} was interrupted", 130)
-    if not ended.ok:
+    called = call(run, work.ref, work.agent, _command(work, slot), lambda: _changed(work, slot), work.told_file)
+    if called.finding is not None:
         run.session.require_space()
-        return Failure("agent", f"agent {work.agent.name}: {ended.describe()}", tail(work.logs / "agent.log"))
+        left = taken(run, slot.work, issue)
+        tree = left if isinstance(left, str) else ""
+        return Failure(called.finding.kind, called.finding.reason, tail(work.log), tree, called.finding.until)
     return taken(run, slot.work, issue)
+
+
+def _changed(work: Work, slot: Slot) -> bool:
+    """Whether the tree differs from the base; one that cannot be taken does."""
+    left = taken(work.run, slot.work, work.run.issue(work.ref))
+    return isinstance(left, Failure) or left != work.base_tree
 
 
 def _isolated(work: Work, argv: tuple[str, ...], tree: Path, env: dict[str, str]) -> tuple[str, ...]:
@@ -175,20 +201,29 @@ def _command(work: Work, slot: Slot) -> Command:
     }
     agent = work.agent
     limits = work.run.session.policy.limits
-    values = {**issue.options, "brief_file": str(work.brief), "out": str(work.out)}
+    route = work.run.session.policy.route_of(issue)
+    left = work.run.session.observer.accounts.left(work.ref)
+    caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
+    values = {
+        **issue.options,
+        **call_values(agent, work.brief, work.out),
+        "tools": ",".join(route.tools),
+        "budget": f"{min(caps):.2f}" if caps else "",
+    }
     try:
         argv = agent.argv(values)
     except KeyError as error:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
-    env = child_environment(agent.env, given, tree)
+    env = {**child_environment(agent.env, given, tree), **agent.variables}
     return Command(
         argv=_isolated(work, argv, tree, env),
         cwd=tree,
         env=env,
-        log=work.logs / "agent.log",
-        stdin=work.brief,
+        log=work.log,
+        stdin=work.brief if agent.brief == "stdin" else None,
         timeout=float(agent.timeout or limits.timeout_s),
         idle=float(agent.idle or limits.idle_s),
+        silent=limits.silent_s or None,
         watch=tree,
         output_cap=limits.output_cap_bytes,
         secrets=work.run.session.secrets,

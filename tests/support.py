@@ -54,6 +54,7 @@ class Repo:
         self.write("dodo.py", DODO)
         self.write("pyproject.toml", CONFIG)
         self.write(".gitignore", ".cache/\n__pycache__/\n")
+        self.write("rules/limits.toml", "backoff_s = 0.0\n")
         if commit:
             self.commit("start")
 

@@ -14,9 +14,11 @@ LAYERS = (
     ("core",),
     ("adapters",),
     ("project",),
+    ("accounts",),
     ("observe",),
     ("board", "picture", "reporting", "session"),
     ("account",),
+    ("calling", "readiness"),
     ("checking",),
     ("verify",),
     ("work",),
@@ -32,7 +34,7 @@ LAYERS = (
 """Lowest first; a module imports from layers below its own, and within its layer."""
 OWNERS = {
     "detect_secrets": {"adapters.secrets"},
-    "pydantic": {"core.declaration", "core.policy", "core.report_model"},
+    "pydantic": {"core.declaration", "core.policy", "core.profile", "core.report_model"},
     "jinja2": {"adapters.page"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},

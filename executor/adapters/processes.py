@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
 from executor.errors import BusyError, ExecutorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Command", "Ended", "Supervisor", "read_result", "sane_path"]
 
@@ -46,6 +46,7 @@ class Command:
         timeout: seconds until it is asked to end.
         idle: seconds without output, processor time (below 0.2 % of a core counts as none) and change in `watch`,
             after which it is asked to end; the finding may come a tenth later.
+        silent: seconds of the same after which `run` tells its `on_silence`, once for every silence.
         watch: folder in which a changed file is a sign of life too.
         output_cap: bytes of output kept; of more than that, the first and the last half are kept. The last half is
             in memory, and not yet in the log, until the command ends.
@@ -64,6 +65,7 @@ class Command:
     stdin: Path | None = None
     timeout: float = 1800.0
     idle: float | None = None
+    silent: float | None = None
     watch: Path | None = None
     output_cap: int = 64 * 2**20
     output_limit: int | None = None
@@ -136,6 +138,7 @@ class Supervisor:
         self._numbers = itertools.count(1)
         self._guard = threading.Lock()  # of the two below; never held while waiting for anything
         self._waiting: dict[int, SimpleQueue[Ended]] = {}
+        self._listening: dict[int, Callable[[float], None]] = {}
         self._gone = False
         self._writing = threading.Lock()  # requests are longer than a pipe takes at once
         self._stopping = self._killed = False
@@ -176,8 +179,11 @@ class Supervisor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, command: Command) -> Ended:
-        """Run a command and wait until nothing of it is left. Its failure is a value, not an exception."""
+    def run(self, command: Command, on_silence: Callable[[float], None] | None = None) -> Ended:
+        """Run a command and wait until nothing of it is left. Its failure is a value, not an exception.
+
+        `on_silence` is called with the seconds, from another thread, when it falls silent (`Command.silent`).
+        """
         number = next(self._numbers)
         answer: SimpleQueue[Ended] = SimpleQueue()
         with self._guard:
@@ -186,11 +192,14 @@ class Supervisor:
             if self._gone:
                 return _without_result("lost", _GONE)
             self._waiting[number] = answer
+            if on_silence is not None:
+                self._listening[number] = on_silence
         try:
             return answer.get() if self._send(_request(number, command)) else _without_result("stopped")
         finally:
             with self._guard:
                 self._waiting.pop(number, None)
+                self._listening.pop(number, None)
 
     def stop(self) -> None:
         """Ask every running command to end and start no more; returns at once. Safe in a signal handler."""
@@ -236,7 +245,11 @@ class Supervisor:
         for result in results:
             with self._guard:
                 waiting = self._waiting.get(result["id"])
-            if waiting is not None:
+                listening = self._listening.get(result["id"])
+            if "silent" in result:
+                if listening is not None:
+                    listening(result["silent"])
+            elif waiting is not None:
                 waiting.put(_ended(result))
         with self._guard:
             self._gone = True
@@ -287,6 +300,7 @@ def _request(number: int, command: Command) -> bytes:
         "stdin": _optional_text(command.stdin),
         "timeout": command.timeout,
         "idle": command.idle,
+        "silent": command.silent,
         "watch": _optional_text(command.watch),
         "output_cap": command.output_cap,
         "output_limit": command.output_limit,

@@ -269,7 +269,7 @@ class Keeper:
         self.killing = False
         self.killed: set[int] = set()
         self.poll = select.poll()
-        self.pulse = Pulse(request["idle"], request["watch"])
+        self.pulse = Pulse(request["idle"], request["silent"], request["watch"])
 
     def run(self) -> None:
         """Start the command, wait for its end or bring it about, and tell the result."""
@@ -319,6 +319,8 @@ class Keeper:
                 self.reason = "timeout"
             elif now >= self.pulse.due and self.pulse.stopped(now):
                 self.reason = "idle"
+            elif silence := self.pulse.silence(now):
+                send_line({"id": self.request["id"], "silent": round(silence, 1)})
             else:
                 self.listen(min(deadline, self.pulse.due) - now)
 
@@ -471,22 +473,34 @@ class Log:
 class Pulse:
     """Whether the tree of this keeper is alive: output, processor time or, in a watched folder, changed files."""
 
-    def __init__(self, limit: float | None, folder: str | None) -> None:
+    def __init__(self, limit: float | None, silent: float | None, folder: str | None) -> None:
         self.limit = limit or float("inf")  # seconds
+        self.silent = silent or float("inf")  # seconds
         self.folder = folder
         self.alive = self.cpu_since = time.monotonic()
+        self.told = False  # of the present silence
         self.cpu = 0  # clock ticks
-        self.due = self.alive + min(self.limit / 10, 5.0) if limit else self.limit  # time of the next look
+        first = min(self.limit, self.silent)
+        self.due = self.alive + min(first / 10, 5.0) if first < float("inf") else first  # time of the next look
 
     def stopped(self, now: float) -> bool:
         """Whether nothing has moved for `limit` seconds."""
         cpu = round(sum(os.times()[2:4]) * HZ) + sum(process.ticks for process in descendants().values())
         if abs(cpu - self.cpu) >= max(1, CPU_ALIVE * HZ * (now - self.cpu_since)):
             self.alive, self.cpu_since, self.cpu = now, now, cpu
-        if now - self.alive >= self.limit and self.folder:
-            self.alive = max(self.alive, now - age(self.folder, self.limit))
-        self.due = now + max(0.02, min(self.limit / 10, 5.0, self.alive + self.limit - now))
+        enough = self.limit if self.told else min(self.limit, self.silent)
+        if now - self.alive >= enough and self.folder:
+            self.alive = max(self.alive, now - age(self.folder, enough))
+        self.told = self.told and now - self.alive >= self.silent
+        self.due = now + max(0.02, min(enough / 10, 5.0, self.alive + enough - now))
         return now - self.alive >= self.limit
+
+    def silence(self, now: float) -> float:
+        """Seconds since anything moved, when that has just become too many; else 0."""
+        if self.told or now - self.alive < self.silent:
+            return 0.0
+        self.told = True
+        return now - self.alive
 
 
 class Process:

@@ -33,6 +33,14 @@ _PLAIN = {
     "help": "plain lines also on a terminal",
 }
 _KINDS = ("milestone:", "issue:")
+_BUDGET = {
+    "name": "budget",
+    "short": "",
+    "long": "budget",
+    "type": str,
+    "default": "",
+    "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
+}
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -44,6 +52,8 @@ class Run(DoitRun):
     doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
     cmd_options = (*DoitRun.cmd_options, _PLAIN)
     _plain = False
+
+    cmd_options = (*DoitRun.cmd_options, _BUDGET)
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
@@ -81,6 +91,7 @@ class Run(DoitRun):
         wanted = [_checked(compiled, name) for name in wanted]
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
+        budget = _budget(params)
         with Session(compiled) as session:
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
@@ -89,6 +100,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
+            session.observer.accounts.budget = budget
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -109,18 +121,22 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.commands.waiting import waited
 
         with _signals(session) as received:
-            outcomes = run_tasks(
-                self.task_list,
-                self.sel_tasks,
-                self.dep_manager,
-                session,
-                outfile,
-                num_process or _parallel(session),
-                always=always,
-                plain=self._plain,
-            )
+            while True:
+                outcomes = run_tasks(
+                    self.task_list,
+                    self.sel_tasks,
+                    self.dep_manager,
+                    session,
+                    outfile,
+                    num_process or _parallel(session),
+                    always=always,
+                    plain=self._plain,
+                )
+                if outcomes.errors or not waited(session, outcomes.asked(session, current.wanted)):
+                    break
         return _finish(session, outcomes, current.wanted, received)
 
     def get_backends(self) -> Any:
@@ -130,6 +146,24 @@ class Run(DoitRun):
         backends = super().get_backends()
         backends["json"] = TolerantJson
         return backends
+
+
+def _budget(params: dict[str, Any]) -> float | None:
+    """The money that was named on the command line.
+
+    Raises:
+        UsageError: it is not a sum of money.
+    """
+    text = str(params.get("budget") or "")
+    if not text:
+        return None
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f'--budget: expected US dollars, for example 20 or 2.50, found "{text}"')
+    return value
 
 
 def _parallel(session: Session) -> int:

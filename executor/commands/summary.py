@@ -35,13 +35,19 @@ _PLACES = {
 
 
 def exit_code(decisions: Iterable[Decision], errors: Mapping[str, str]) -> int:
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed."""
+    """What a script is told.
+
+    0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed; 75 only
+    time is needed: an account is at its limit, a day's or a run's money is spent.
+    """
     if errors:
         return 2
-    statuses = {decision.status for decision in decisions}
-    if statuses & {Status.FAILED, Status.SKIPPED}:
+    rest = [decision for decision in decisions if decision.status is not Status.LANDED]
+    if any(decision.status in {Status.FAILED, Status.SKIPPED} for decision in rest):
         return 1
-    return 0 if statuses <= {Status.LANDED} else 4
+    waits = [decision.wait for decision in rest if decision.wait is not None]
+    person = any(wait.until is None for wait in waits) or any(decision.status is Status.REVIEW for decision in rest)
+    return (4 if person or not waits else 75) if rest else 0
 
 
 def summary(

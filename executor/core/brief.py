@@ -37,6 +37,7 @@ class BriefFacts:
         previous: the last failed attempt at this spec, if any.
         old_text: spec text of the landed revision, if this is a revision and the text is known.
         refusal: why the landed work no longer passes, if that is the reason for this revision.
+        focus: what the route of its type wants an agent in this role to look to.
     """
 
     milestone: Milestone
@@ -48,6 +49,7 @@ class BriefFacts:
     previous: Attempt | None = None
     old_text: str | None = None
     refusal: str = ""
+    focus: str = ""
 
 
 def brief(facts: BriefFacts) -> str:
@@ -55,6 +57,7 @@ def brief(facts: BriefFacts) -> str:
     parts = [
         _head(facts),
         _goal(facts),
+        _section("Your role", facts.focus.strip()) if facts.focus.strip() else "",
         _section("What to build", _fenced(facts.text, "spec")),
         _acceptance(facts.issue),
         _files(facts.issue),

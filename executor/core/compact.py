@@ -1,7 +1,7 @@
 """Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
 
 A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
-refusal and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs themselves.
+refusal and retry, an attempt's fields. What adds up (seconds, money) is always needed, and so are the runs themselves.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _VALUE = {
 }
 """The one of them to which it gives a value; the others it only clears, which needs no record when nothing is set."""
 _ATTEMPT: dict[str, frozenset[str]] = {
-    "attempt-interrupted": frozenset({"state", "commit"}),
+    "attempt-interrupted": frozenset({"state", "commit", "cost", "tokens"}),
     "landing": frozenset({"landing"}),
     "landed": frozenset({"state", "commit"}),
 }
 """What a record says of its attempt."""
 _ADDS = {
-    "attempt-built": frozenset({"state", "commit", "result_key", "seconds", "deviations"}),
-    "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print"}),
+    "attempt-built": frozenset({"state", "commit", "result_key", "seconds", "deviations", "cost", "tokens"}),
+    "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print", "until", "cost", "tokens"}),
 }
 """The same for records that also add to the issue's sums."""
 _ALL = frozenset().union(*_ATTEMPT.values(), *_ADDS.values())
@@ -90,7 +90,8 @@ class _Issue:
         kind = event.kind
         says = _VALUE.get(kind)
         last = says is not None and says not in self._said
-        found = [place] if last or kind in _ADDS or kind not in _KNOWN else []
+        adds = kind in _ADDS or "cost_usd" in event.data
+        found = [place] if last or adds or kind not in _KNOWN else []
         self._said |= _ISSUE.get(kind, frozenset())
         if kind == "retried" and last:
             self._started.clear()  # what a retry forgives depends on the attempts that were started before it

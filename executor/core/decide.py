@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.core.classify import PERMANENT
+from executor.core.state import UNSPENT, Attempt, AttemptState, IssueState, Proof, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from executor.core.choice import Wait
     from executor.core.message import Landing
 
 __all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "decide"]
@@ -85,6 +87,8 @@ class Facts:
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
         paused: why nothing is started: a person paused the milestone; empty otherwise.
+        wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
+        nobody: why none of its agents can do it; empty otherwise.
     """
 
     ref: str
@@ -101,6 +105,8 @@ class Facts:
     allowed: frozenset[str] = frozenset()
     red: str = ""
     paused: str = ""
+    wait: Wait | None = None
+    nobody: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class Decision:
         cause: the input that decided, when there is one.
         revision: the revision that a landing would have.
         attempt: number of the attempt concerned (to judge, or to start).
+        wait: what it waits for, if it is ready and only that keeps it.
     """
 
     status: Status
@@ -124,6 +131,7 @@ class Decision:
     cause: Cause | None = None
     revision: int = 1
     attempt: int = 0
+    wait: Wait | None = None
 
 
 def decide(facts: Facts) -> Decision:
@@ -205,9 +213,15 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         )
     if facts.paused:
         return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
+    if facts.nobody:
+        again = f"doit retry {facts.ref}"
+        return Decision(Status.FAILED, Act.REST, facts.nobody, again, cause, revision, facts.state.last())
     if facts.red:
         return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
     status = Status.STALE if stale else Status.PENDING
+    if facts.wait is not None:
+        wait = facts.wait
+        return Decision(status, Act.REST, wait.reason, wait.hint, cause, revision, facts.state.last(), wait)
     return Decision(
         status,
         Act.IMPLEMENT,
@@ -246,11 +260,13 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     failed = [
         attempt
         for attempt in facts.state.counted(facts.spec_key)
-        if attempt.state is AttemptState.FAILED and attempt.revision == revision
+        if attempt.state is AttemptState.FAILED and attempt.revision == revision and attempt.kind not in UNSPENT
     ]
     if not failed:
         return None
     again = f"doit retry {facts.ref}"
+    if failed[-1].kind in PERMANENT:
+        return Status.FAILED, failed[-1].reason, again
     if _repeats(failed):
         return Status.FAILED, f"failed the same way twice: {failed[-1].reason}", again
     if len(failed) >= facts.attempts:
@@ -276,7 +292,8 @@ def _repeats(failed: list[Attempt]) -> bool:
 def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
     failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
     if failed and failed[-1].revision == revision:
-        return f"attempt {failed[-1].number} failed ({failed[-1].reason}); trying again"
+        again = "another agent goes on" if failed[-1].kind in PERMANENT else "trying again"
+        return f"attempt {failed[-1].number} failed ({failed[-1].reason}); {again}"
     if facts.landing is None:
         return "not implemented yet"
     return f"revision {revision}: {_told(cause)}"

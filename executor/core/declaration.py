@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -65,6 +66,17 @@ def _line(value: str) -> str:
     return value
 
 
+def _names(value: object) -> tuple[str, ...]:
+    """One name, or a list of different ones."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else None
+    wrong = next((name for name in names or () if not isinstance(name, str)), value)
+    if names is None or not isinstance(wrong, str | list | tuple):
+        raise ValueError(f"expected text or a list of texts, found {found(wrong)}")
+    if len(set(names)) < len(names):
+        raise ValueError("expected different names, found one twice")
+    return tuple(map(_line, names))
+
+
 def _inside(value: str) -> str:
     """A path that stays in the folder it is relative to."""
     if not value or value.startswith("/") or ".." in value.split("/") or "\0" in value:
@@ -91,6 +103,8 @@ Id = Annotated[str, AfterValidator(_id)]
 Line = Annotated[str, AfterValidator(_line)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Branch = Annotated[str, AfterValidator(_branch)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""One name or an ordered list of them."""
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 
@@ -156,7 +170,7 @@ class Issue(_Declared):
     body: str | None = None
     files: tuple[Inside, ...] = ()
     accept: tuple[Acceptance, ...] = ()
-    agent: Line | None = None
+    agent: Names = ()
     options: dict[str, Any] = Field(default_factory=dict, alias="with")
     workflow: Line | None = None
     checks: tuple[str, ...] | None = None

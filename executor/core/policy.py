@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import string
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, ValidationError
 
-from executor.core.declaration import Issue, Milestone, Seconds, model_faults
+from executor.core.declaration import Issue, Line, Milestone, Names, Seconds, model_faults
 from executor.core.hints import Known, dotted, found, quoted
+from executor.core.money import SCOPES, Caps
+from executor.core.profile import Agent, Rule, agent_problems, regex
 from executor.errors import Fault
 
 __all__ = [
@@ -27,62 +26,15 @@ __all__ = [
 ]
 
 DEFAULT_ROUTE = "default"
-_GIVEN = frozenset({"brief_file", "out"})
 _WORKFLOWS = ("direct",)
 _PROTECTED = "protected-files"
 _CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 M = TypeVar("M", bound=BaseModel)
+_Amount = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+_Count = Annotated[StrictInt, Field(ge=0)]
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Agent(_Rule):
-    """A profile: how an agent is called and what it is allowed.
-
-    Attributes:
-        name: what issues call it.
-        command: argument list; ``{brief_file}``, ``{out}`` and the options of the issue's `with` are filled in.
-        builtin: done by the executor itself instead of by a command.
-        options: options that an issue may give besides those that the command names.
-        env: names of environment variables that it is given besides the ordinary ones.
-        timeout: seconds until it is ended.
-        idle: seconds without output, work or a changed file until it is ended.
-        deterministic: the same input gives the same result, so that "nothing to change" can be believed.
-        isolation: ``none`` runs it as this user; ``bwrap`` in a sandbox or not at all; ``auto`` in one if there is one.
-        network: whether it has a network inside the sandbox.
-        readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
-    """
-
-    name: str
-    command: tuple[str, ...] = ()
-    builtin: Literal["patch"] | None = None
-    options: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    timeout: Seconds | None = None
-    idle: Seconds | None = None
-    deterministic: bool = False
-    isolation: Literal["none", "auto", "bwrap"] = "none"
-    network: StrictBool = True
-    readable: tuple[str, ...] = ()
-
-    def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """The argument list with every placeholder filled in.
-
-        Raises:
-            KeyError: a placeholder has no value.
-        """
-        return tuple(word.format_map({key: str(value) for key, value in values.items()}) for word in self.command)
-
-    def needed(self) -> frozenset[str]:
-        """Options that an issue has to give."""
-        if self.builtin == "patch":
-            return frozenset({"file"})
-        return _named_options(self.command)
-
-
-class Check(_Rule):
+class Check(Rule):
     """A named check.
 
     Attributes:
@@ -117,19 +69,41 @@ class Check(_Rule):
     flaky: bool = False
 
 
-class Route(_Rule):
-    """What an issue of a type gets when it does not say so itself."""
+class Route(Rule):
+    """What an issue of a type gets when it does not say so itself.
 
-    agent: str | None = None
+    Attributes:
+        agent: a profile, or an ordered list of them: the next one works where one is at its limit or refuses.
+        workflow: how it is worked on.
+        checks: names of checks, tried in this order.
+        reviewer: profile of who reads the change before it lands.
+        threshold: score from which a reviewer's finding stops the issue.
+        examine_tests: whether new tests are read for what makes them worthless.
+        focus: what an agent in this role looks to; stands in its brief.
+        tools: tools that it may use, as its command line names them; for agents whose profile has a flag for them.
+    """
+
+    agent: Names = ()
     workflow: str = "direct"
     checks: tuple[str, ...] = ()
     reviewer: str | None = None
     threshold: Annotated[StrictInt, Field(ge=0, le=100)] = 80
     examine_tests: bool = False
+    focus: str = ""
+    tools: tuple[Line, ...] = ()
 
 
-class Limits(_Rule):
-    """Bounds of a run; times in seconds, sizes in bytes."""
+class Limits(Rule):
+    """Bounds of a run; times in seconds, sizes in bytes, money in US dollars. A cap that is not there does not hold.
+
+    Attributes:
+        transient: how often an agent is called again at once, in its tree, when its service failed.
+        backoff_s: after the n-th failed attempt, this times 2 to the power of n passes before the next one ...
+        backoff_most_s: ... but no more than this.
+        wait_s: how long a run waits, when there is nothing else to do, for an account to be usable again.
+        suspend_s: how long an account is not used when it does not say when its limit is lifted.
+        silent_s: seconds without output, work or a changed file after which a run warns of an agent; 0: never.
+    """
 
     attempts: Annotated[StrictInt, Field(ge=1, le=100)]
     timeout_s: Seconds
@@ -143,25 +117,37 @@ class Limits(_Rule):
     import_file_bytes: Annotated[StrictInt, Field(ge=1)]
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
+    transient: Annotated[StrictInt, Field(ge=0, le=100)] = 3
+    backoff_s: _Amount = 1.0
+    backoff_most_s: _Amount = 300.0
+    wait_s: _Amount = 0.0
+    suspend_s: Seconds = 1800.0
+    silent_s: _Amount = 300.0
+    attempt_usd: _Amount | None = None
+    issue_usd: _Amount | None = None
+    run_usd: _Amount | None = None
+    day_usd: _Amount | None = None
+    milestone_usd: _Amount | None = None
+    issue_tokens: _Count | None = None
+    run_tokens: _Count | None = None
+    day_tokens: _Count | None = None
+    milestone_tokens: _Count | None = None
+
+    @property
+    def caps(self) -> Caps:
+        """Most that may be spent, by scope."""
+        usd = {scope: getattr(self, f"{scope}_usd") for scope in SCOPES}
+        tokens = {scope: getattr(self, f"{scope}_tokens") for scope in SCOPES}
+        return Caps(
+            {scope: cap for scope, cap in usd.items() if cap is not None},
+            {scope: cap for scope, cap in tokens.items() if cap is not None},
+        )
 
 
-class Forge(_Rule):
+class Forge(Rule):
     """Where pull requests live."""
 
     kind: Literal["local"]
-
-
-def _regex(text: str) -> str:
-    """The text itself, if it is a regular expression.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"expected a regular expression, found {quoted(text)}: {error}") from error
-    return text
 
 
 def _some(text: str) -> str:
@@ -171,11 +157,11 @@ def _some(text: str) -> str:
 
 
 _Glob = Annotated[str, AfterValidator(_some)]
-_Regex = Annotated[str, AfterValidator(_some), AfterValidator(_regex)]
+_Regex = Annotated[str, AfterValidator(_some), AfterValidator(regex)]
 _Most = Annotated[StrictInt, Field(ge=0)]
 
 
-class StopRule(_Rule):
+class StopRule(Rule):
     """A rule over a change; the change stops when any of the rule's conditions holds.
 
     Attributes:
@@ -235,7 +221,7 @@ class StopRule(_Rule):
         return bool(self.paths or self.content or self.builtin or self.run) or self.limited
 
 
-class Policy(_Rule):
+class Policy(Rule):
     """All rules together; `protected` are the globs of files that are taken from the base for judging."""
 
     agents: dict[str, Agent]
@@ -250,17 +236,21 @@ class Policy(_Rule):
         """The route of the issue's type, or the default one."""
         return self.routes.get(issue.type) or self.routes.get(issue.type.lower()) or self.routes[DEFAULT_ROUTE]
 
-    def agent_name(self, issue: Issue) -> str | None:
-        """Name of the issue's agent: declared, routed, or the one that its options can only be meant for."""
-        name = issue.agent or self.route_of(issue).agent
-        if name is None:
-            fitting = [agent.name for agent in self.agents.values() if _fits(agent, issue)]
-            name = fitting[0] if len(fitting) == 1 else None
-        return name
+    def agent_names(self, issue: Issue) -> tuple[str, ...]:
+        """Names of the issue's agents: declared, routed, or the one that its options can only be meant for."""
+        names = issue.agent or self.route_of(issue).agent
+        if names:
+            return names
+        fitting = [agent.name for agent in self.agents.values() if _fits(agent, issue)]
+        return tuple(fitting) if len(fitting) == 1 else ()
+
+    def agents_for(self, issue: Issue) -> list[Agent]:
+        """The issue's agents in the order in which they are asked; there is one, or `policy_faults` would say so."""
+        return [self.agents[name] for name in self.agent_names(issue)]
 
     def agent_for(self, issue: Issue) -> Agent:
-        """The issue's agent; there is one, or `policy_faults` would have said so."""
-        return self.agents[self.agent_name(issue) or ""]
+        """The issue's agent, the first of them if there are several."""
+        return self.agents_for(issue)[0]
 
     def checks_for(self, issue: Issue) -> list[Check]:
         """The named checks of the issue: its own list, or that of its route."""
@@ -288,7 +278,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         if not stop.conditional
     )
     for name, agent in agents.items():
-        faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in agent_problems(agent))
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         declared = _declared(value, "agents", "agent"), _declared(value, "checks", "check")
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")
@@ -328,19 +318,18 @@ def _issue_problems(
 ) -> Iterator[tuple[str, str]]:
     agents, checks, workflows = known
     by = f", needed by {quoted(issue.id)}"
-    name = policy.agent_name(issue)
-    if name is None and not whole:
-        pass
-    elif name is None:
+    names = policy.agent_names(issue)
+    if not names and whole:
         yield (
             "agent",
             f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none"
             + agents.advice("", "agents"),
         )
-    elif name not in policy.agents:
+    unknown = [name for name in names if name not in policy.agents]
+    for name in unknown:
         yield "agent", f"unknown agent {quoted(name)}{by}{agents.advice(name, 'agents')}"
-    elif whole or issue.agent is not None:
-        yield from _option_problems(issue, policy.agents[name], whole=whole)
+    if names and not unknown and (whole or issue.agent):
+        yield from _option_problems(issue, policy.agents_for(issue), whole=whole)
     for check in issue.checks or ():
         if check not in policy.checks:
             yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
@@ -351,21 +340,23 @@ def _issue_problems(
         )
 
 
-def _option_problems(issue: Issue, agent: Agent, *, whole: bool) -> Iterator[tuple[str, str]]:
-    needed = agent.needed()
-    allowed = Known(sorted(needed | set(agent.options)))
+def _option_problems(issue: Issue, agents: list[Agent], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Options that one of the agents needs and has not, and options that none of them knows."""
     by = f", needed by {quoted(issue.id)}"
-    for option in sorted(needed - issue.options.keys()) if whole else ():
-        yield (
-            "with",
-            f'agent "{agent.name}" needs the option {quoted(option)}{by}; write with = {{ {option} = "..." }}',
-        )
+    for agent in agents:
+        for option in sorted(agent.needed() - issue.options.keys()) if whole else ():
+            yield (
+                "with",
+                f'agent "{agent.name}" needs the option {quoted(option)}{by}; write with = {{ {option} = "..." }}',
+            )
+    allowed = Known(sorted(frozenset[str]().union(*(agent.allowed() for agent in agents))))
+    names = " or ".join(f'"{agent.name}"' for agent in agents)
     for option, value in issue.options.items():
         if option not in allowed.names:
-            yield "with", f'unknown option {quoted(option)} of agent "{agent.name}"{allowed.advice(option, "options")}'
+            yield "with", f"unknown option {quoted(option)} of agent {names}{allowed.advice(option, 'options')}"
         elif not isinstance(value, str | int | float):
             yield f"with.{option}", f"expected text, found {found(value)}"
-    if agent.builtin == "patch" and isinstance(issue.options.get("file"), str):
+    if any(agent.builtin == "patch" for agent in agents) and isinstance(issue.options.get("file"), str):
         parts = str(issue.options["file"]).split("/")
         if parts[0] == "" or ".." in parts:
             yield "with.file", f"expected a path inside milestones/, found {quoted(str(issue.options['file']))}"
@@ -376,35 +367,17 @@ def _fits(agent: Agent, issue: Issue) -> bool:
     return bool(needed) and needed == issue.options.keys()
 
 
-@cache
-def _named_options(command: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(name for word in command for name in _placeholders(word)) - _GIVEN
-
-
-def _placeholders(word: str) -> Iterator[str]:
-    return (name for _, name, _, _ in string.Formatter().parse(word) if name is not None)
-
-
-def _agent_problems(agent: Agent) -> Iterator[str]:
-    if bool(agent.command) == bool(agent.builtin):
-        yield "expected a command"
-    for word in agent.command:
-        try:
-            names = list(_placeholders(word))
-        except ValueError:
-            names = [""]
-        if not all(name.isidentifier() for name in names):
-            yield f"expected placeholders such as {{brief_file}} and doubled braces for others, found {quoted(word)}"
-
-
 def _route_faults(
     routes: Mapping[str, Route], agents: Mapping[str, object], checks: Mapping[str, object], file: str
 ) -> Iterator[Fault]:
     known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(_WORKFLOWS)
     for name, route in routes.items():
-        if route.agent is not None and route.agent not in agents:
-            hint = known_agents.advice(route.agent, "agents")
-            yield Fault(file, f"route.{name}.agent", f"unknown agent {quoted(route.agent)}{hint}")
+        asked = [("agent", agent) for agent in route.agent]
+        asked += [("reviewer", route.reviewer)] if route.reviewer is not None else []
+        for key, agent in asked:
+            if agent not in agents:
+                hint = known_agents.advice(agent, "agents")
+                yield Fault(file, f"route.{name}.{key}", f"unknown agent {quoted(agent)}{hint}")
         if route.workflow not in _WORKFLOWS:
             hint = known_workflows.advice(route.workflow, "workflows")
             yield Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}")

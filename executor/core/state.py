@@ -14,7 +14,22 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Red", "Refusal", "Stop", "fold", "with_git_attempts"]
+__all__ = [
+    "UNSPENT",
+    "Attempt",
+    "AttemptState",
+    "IssueState",
+    "Proof",
+    "Red",
+    "Refusal",
+    "Stop",
+    "fold",
+    "with_git_attempts",
+]
+
+
+UNSPENT = frozenset({"limit", "refusal", "authentication"})
+"""Classes of failure that do not count as an attempt: the issue is not what they are about."""
 
 
 class AttemptState(StrEnum):
@@ -40,13 +55,20 @@ class Attempt:
         commit: the candidate commit with its result, empty before there is one.
         landing: the commit that was about to become the branch's tip, empty before that.
         result_key: stable identity of its change, empty before there is one.
-        kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``import``, ...), empty otherwise.
+        kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``limit``, ...), empty otherwise.
         reason: one sentence.
         detail: the most useful part of the failing output, bounded.
         print: fingerprint of the failure; the same one twice means that trying again is pointless.
         seconds: how long the agent worked.
         started_at: ISO-8601 time, empty when it is only known from git.
-        cost_usd: money spent.
+        cost_usd: money spent, as far as it is known.
+        cost_known: whether the agent said what it cost.
+        reserved_usd: money that was set aside for it when it was begun.
+        tokens: `input` (with the cached ones), `cached` and `output`.
+        agent: name of the profile that worked.
+        account: who pays for that.
+        run: id of the run that began it.
+        until: epoch seconds at which the limit is lifted that it ran into; 0 otherwise.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
     """
@@ -66,8 +88,20 @@ class Attempt:
     seconds: float = 0.0
     started_at: str = ""
     cost_usd: float = 0.0
+    cost_known: bool = False
+    reserved_usd: float = 0.0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    agent: str = ""
+    account: str = ""
+    run: str = ""
+    until: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody knows how it ended."""
+        return self.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +201,10 @@ class IssueState:
         last = self.attempts.get(self.last())
         return last is not None and last.state is AttemptState.BUILT
 
+    def spent(self) -> int:
+        """How many attempts there were that count; those that a limit or a failed login ended at once do not."""
+        return sum(attempt.kind not in UNSPENT for attempt in self.attempts.values())
+
     def counted(self, spec_key: str) -> list[Attempt]:
         """Attempts at this spec since the last retry, oldest first."""
         return [
@@ -220,6 +258,10 @@ def _started(state: IssueState, event: Event) -> None:
         base=data["base"],
         started_at=event.at,
         boot=event.boot,
+        agent=data.get("agent", ""),
+        account=data.get("account", ""),
+        reserved_usd=data.get("reserved_usd", 0.0),
+        run=event.run,
     )
     state.stop = state.red = None
 
@@ -236,6 +278,7 @@ def _built(state: IssueState, event: Event) -> None:
         deviations=tuple(data.get("deviations", ())),
     )
     state.seconds += data["seconds"]
+    _cost(state, event)
 
 
 def _failed(state: IssueState, event: Event) -> None:
@@ -249,12 +292,25 @@ def _failed(state: IssueState, event: Event) -> None:
         detail=data.get("detail", ""),
         print=data.get("print", ""),
         commit=data.get("commit", ""),
+        until=data.get("until") or 0.0,
     )
     state.seconds += data.get("seconds", 0.0)
+    _cost(state, event)
 
 
 def _interrupted(state: IssueState, event: Event) -> None:
     _change(state, event, state=AttemptState.INTERRUPTED, commit=event.data.get("commit", ""))
+    _cost(state, event)
+
+
+def _cost(state: IssueState, event: Event) -> None:
+    """Money and tokens, where the event says something of them."""
+    data = event.data
+    if "cost_usd" in data:
+        _change(state, event, cost_usd=data["cost_usd"], cost_known=True)
+        state.cost_usd = round(state.cost_usd + data["cost_usd"], 8)
+    if "tokens" in data:
+        _change(state, event, tokens=dict(data["tokens"]))
 
 
 def _landing(state: IssueState, event: Event) -> None:

@@ -57,7 +57,7 @@ def test_own_rules_override_key_by_key(own: Path) -> None:
     assert policy.agents["script"] == packaged.agents["script"].model_copy(update={"timeout": 60.0})
     assert list(policy.agents) == ["script", "patch", "other"]
     assert policy.routes["default"] == packaged.routes["default"]
-    assert policy.routes["docs"].agent == "other"
+    assert policy.routes["docs"].agent == ("other",)
     assert policy.checks == packaged.checks
 
 

@@ -152,7 +152,7 @@ def test_the_example_of_the_contract_is_read_with_every_field() -> None:
         ("spec", None),
         ("files", ()),
         ("accept", ()),
-        ("agent", None),
+        ("agent", ()),
         ("options", {}),
         ("workflow", None),
         ("checks", None),
@@ -362,7 +362,7 @@ ISSUES: list[tuple[str, list[tuple[str, str]]]] = [
     ('files = ["/x"]', [("issue[0].files[0]", f'{INSIDE} "/x"')]),
     ('files = ["a/../../b"]', [("issue[0].files[0]", f'{INSIDE} "a/../../b"')]),
     ('files = [""]', [("issue[0].files[0]", f'{INSIDE} ""')]),
-    ("agent = 3", [("issue[0].agent", "expected text, found the number 3")]),
+    ("agent = 3", [("issue[0].agent", "expected text or a list of texts, found the number 3")]),
     ('agent = ""', [("issue[0].agent", "expected text, found an empty one")]),
     ("with = 3", [("issue[0].with", "expected a table, found the number 3")]),
     ('with = ["x"]', [("issue[0].with", "expected a table, found a list")]),
@@ -590,14 +590,19 @@ def test_an_issue_overrides_the_defaults() -> None:
     first, second = milestone(
         HEAD + defaults + ISSUE + 'agent = "patch"\nchecks = []\nwith = { file = "x" }\n' + SECOND
     ).issues
-    assert (first.agent, first.priority, first.checks, first.options) == ("patch", "P2", (), {"file": "x"})
-    assert (second.agent, second.priority, second.checks, second.options) == ("claude", "P2", ("lint",), {"model": "m"})
+    assert (first.agent, first.priority, first.checks, first.options) == (("patch",), "P2", (), {"file": "x"})
+    assert (second.agent, second.priority, second.checks, second.options) == (
+        ("claude",),
+        "P2",
+        ("lint",),
+        {"model": "m"},
+    )
 
 
 def test_a_faulty_default_does_not_hide_those_in_order() -> None:
     result = read(HEAD + '[defaults]\nagent = "claude"\nsize = "XL"\n' + ISSUE)
     assert result.milestone is not None
-    assert (result.milestone.issues[0].agent, result.milestone.issues[0].size) == ("claude", "M")
+    assert (result.milestone.issues[0].agent, result.milestone.issues[0].size) == (("claude",), "M")
 
 
 def test_defaults_that_are_no_table_are_told_once() -> None:

@@ -54,7 +54,7 @@ def state(*events: Event | str) -> IssueState:
 
 def test_a_started_attempt_is_known_as_it_was_asked_for() -> None:
     found = state("attempt-started")
-    assert found.attempts == {1: Attempt(1, 1, "s1", "b1", started_at="2026-11-21T10:00:00Z", boot="boot")}
+    assert found.attempts == {1: Attempt(1, 1, "s1", "b1", started_at="2026-11-21T10:00:00Z", run="run", boot="boot")}
     assert found.last() == 1
 
 

@@ -1,0 +1,127 @@
+"""Money and tokens: what was spent, by whom and when, and whether a cap leaves room for another attempt. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.core.choice import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from executor.core.state import Attempt
+
+__all__ = ["SCOPES", "Caps", "Ledger", "spent"]
+
+SCOPES = ("issue", "run", "day", "milestone")
+_WHERE = {
+    "issue": "of the issue",
+    "run": "of this run",
+    "day": "of today",
+    "milestone": "of the milestone",
+}
+_LEAST = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Most that may be spent, by scope (`issue`, `run`, `day`, `milestone`); without an entry there is no cap.
+
+    Attributes:
+        usd: US dollars.
+        tokens: tokens, read and written together.
+    """
+
+    usd: Mapping[str, float]
+    tokens: Mapping[str, int]
+
+
+def spent(attempt: Attempt) -> float:
+    """Money that an attempt has cost: what is known, else what was reserved for it, because nobody knows better."""
+    return attempt.cost_usd if attempt.cost_known or not attempt.open else max(attempt.cost_usd, attempt.reserved_usd)
+
+
+def _tokens(attempt: Attempt) -> int:
+    return attempt.tokens.get("input", 0) + attempt.tokens.get("output", 0)
+
+
+class Ledger:
+    """Sums over attempts, kept up to date one attempt at a time."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str, int], tuple[tuple[tuple[str, str], ...], float, int]] = {}
+        self._usd: dict[tuple[str, str], float] = {}
+        self._tokens: dict[tuple[str, str], int] = {}
+
+    def take(self, milestone: str, issue: str, attempt: Attempt, day: str) -> None:
+        """An attempt as it is now.
+
+        Args:
+            milestone: id of its milestone.
+            issue: id of its issue.
+            attempt: the attempt.
+            day: the local day on which it was begun; empty when that is not known.
+        """
+        place = (milestone, issue, attempt.number)
+        before = self._entries.pop(place, None)
+        if before is not None:
+            self._add(before[0], -before[1], -before[2])
+        usd, tokens = spent(attempt), _tokens(attempt)
+        if not usd and not tokens:
+            return
+        keys = (
+            ("issue", f"{milestone}/{issue}"),
+            ("run", attempt.run),
+            ("day", day),
+            ("milestone", milestone),
+        )
+        self._entries[place] = (keys, usd, tokens)
+        self._add(keys, usd, tokens)
+
+    def usd(self, scope: str, name: str) -> float:
+        """Money spent within a scope."""
+        return max(0.0, self._usd.get((scope, name), 0.0))
+
+    def tokens(self, scope: str, name: str) -> int:
+        """Tokens used within a scope."""
+        return self._tokens.get((scope, name), 0)
+
+    def left(self, caps: Caps, names: Mapping[str, str]) -> float | None:
+        """Money that the tightest cap leaves; None without caps."""
+        rooms = [cap - self.usd(scope, names[scope]) for scope, cap in caps.usd.items() if scope in names]
+        return max(0.0, min(rooms)) if rooms else None
+
+    def hold(self, caps: Caps, names: Mapping[str, str], tomorrow: float) -> Wait | None:
+        """Why another attempt may not be begun; None if it may.
+
+        Args:
+            caps: the caps.
+            names: scope -> what it is here (the issue, the run, the day, the milestone); others are not looked at.
+            tomorrow: epoch seconds at which the next day begins.
+        """
+        for scope in SCOPES:
+            name = names.get(scope)
+            if name is None:
+                continue
+            cap, used = caps.usd.get(scope), self.usd(scope, name)
+            if cap is not None and used >= cap - _LEAST:
+                return _wait(scope, f"${used:.2f} of ${cap:.2f} {_WHERE[scope]} are spent", "usd", tomorrow)
+            most, count = caps.tokens.get(scope), self.tokens(scope, name)
+            if most is not None and count >= most:
+                return _wait(scope, f"{count} of {most} tokens {_WHERE[scope]} are used", "tokens", tomorrow)
+        return None
+
+    def _add(self, keys: Iterable[tuple[str, str]], usd: float, tokens: int) -> None:
+        for key in keys:
+            self._usd[key] = self._usd.get(key, 0.0) + usd
+            self._tokens[key] = self._tokens.get(key, 0) + tokens
+
+
+def _wait(scope: str, told: str, unit: str, tomorrow: float) -> Wait:
+    if scope == "day":
+        return Wait(f"budget: {told}; it goes on tomorrow", tomorrow)
+    if scope == "run":
+        return Wait(f"budget: {told}; the next run goes on", 0.0)
+    key = f"{scope}_{unit}"
+    return Wait(f"budget: {told}; raise {key} in rules/limits.toml to go on", None, f"raise {key} in rules/limits.toml")
