@@ -1,8 +1,8 @@
-"""A scripted model on loopback that real agent command lines can talk to: OpenAI chat and responses, and Anthropic messages.
+"""A scripted model on loopback that real agents can talk to: OpenAI chat and responses, and Anthropic messages.
 
 What it answers is chosen by the name of the model (its last part): `ok` runs the command that the task names in a line
-`RUN: ...` and then says that it is done; `unauthorized`, `limit`, `error`, `hang`, `give-up` and `refuse` do that. A list in
-`plans` gives a model other behaviours, one for each conversation, before its own.
+`RUN: ...` and then says that it is done; `unauthorized`, `limit`, `error`, `hang`, `give-up` and `refuse` do that. A
+list in `plans` gives a model other behaviours, one for each conversation, before its own.
 """
 
 from __future__ import annotations
@@ -49,13 +49,8 @@ class ModelServer:
     asked: list[Asked] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        server = self
-
-        class Handler(_Handler):
-            owner = server
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.owner = self
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._told: dict[str, str] = {}
@@ -81,15 +76,20 @@ class ModelServer:
             key = f"{name}\0{conversation}"
             if key not in self._told and planned:
                 return planned.pop(0) if planned[0] in {"limit", "unauthorized", "error"} else self._keep(key, planned)
-            return self._told.get(key) or re.sub(r"^stub-", "", name)
+            return self._told.get(key) or re.sub(r"^(?:stub|claude)-", "", name)
 
     def _keep(self, key: str, planned: list[str]) -> str:
         self._told[key] = planned.pop(0)
         return self._told[key]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
     owner: ModelServer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base class names it so)
@@ -102,24 +102,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """One request to the model."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        wire = next((name for name in ("chat/completions", "responses", "messages") if self.path.split("?")[0].endswith(name)), "")
+        wire = next(
+            (name for name in ("chat/completions", "responses", "messages") if self.path.split("?")[0].endswith(name)),
+            "",
+        )
         if not wire:
             self._json(404, {"error": {"message": f"no such path: {self.path}"}})
             return
         model = str(body.get("model", ""))
         texts = list(_texts(body))
         commands = [line for text in texts for line in re.findall(r"^RUN: (.+)$", text, re.MULTILINE)]
-        behaviour = self.owner.behaviour(model, commands[0] if commands else "")
+        behaviour = self.server.owner.behaviour(model, commands[0] if commands else "")
         asked = Asked(wire, model, behaviour)
-        self.owner.asked.append(asked)
+        self.server.owner.asked.append(asked)
         if behaviour == "hang":
-            self.owner._closing.wait(600)
+            self.server.owner._closing.wait(600)
             return
         if behaviour in {"unauthorized", "limit", "error"}:
             self._fail(behaviour)
             return
         read, cached, written = USAGE
-        asked.billed_usd = ((read - cached) * PRICE["input"] + cached * PRICE["cached"] + written * PRICE["output"]) / 1e6
+        asked.billed_usd = (
+            (read - cached) * PRICE["input"] + cached * PRICE["cached"] + written * PRICE["output"]
+        ) / 1e6
         tool = _shell_of(body.get("tools") or []) if behaviour == "ok" and commands and not _has_result(body) else None
         call = (tool[0], _arguments(tool[1], commands[0])) if tool else None
         if behaviour == "ok" and tool is None and commands and not _has_result(body) and "tools" not in body:
@@ -131,7 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, behaviour: str) -> None:
         status, kind, message, headers = {
             "unauthorized": (401, "authentication_error", "Incorrect API key provided: sk-xxxx.", {}),
-            "limit": (429, "rate_limit_error", "Rate limit reached for requests.", {"retry-after": str(self.owner.retry_after)}),
+            "limit": (
+                429,
+                "rate_limit_error",
+                "Rate limit reached for requests.",
+                {"retry-after": str(self.server.owner.retry_after)},
+            ),
             "error": (500, "api_error", "The server had an error while processing your request.", {}),
         }[behaviour]
         self._json(status, {"type": "error", "error": {"type": kind, "message": message, "code": kind}}, headers)
@@ -205,7 +215,9 @@ def _arguments(schema: dict[str, Any], command: str) -> dict[str, Any]:
     return given
 
 
-def _chat(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _chat(
+    model: str, text: str, call: tuple[str, dict[str, Any]] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     read, cached, written = USAGE
     usage = {
         "prompt_tokens": read,
@@ -218,11 +230,11 @@ def _chat(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -> tup
         function = {"name": call[0], "arguments": json.dumps(call[1])}
         message["tool_calls"] = [{"index": 0, "id": "call_1", "type": "function", "function": function}]
     reason = "tool_calls" if call else "stop"
-    head = {"id": "chatcmpl-1", "created": int(time.time()), "model": model}
+    head: dict[str, Any] = {"id": "chatcmpl-1", "created": int(time.time()), "model": model}
     whole = {**head, "object": "chat.completion", "usage": usage}
     whole["choices"] = [{"index": 0, "message": message, "finish_reason": reason}]
     part = {**head, "object": "chat.completion.chunk"}
-    events = [
+    events: list[dict[str, Any]] = [
         {**part, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
         {**part, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
         {**part, "choices": [], "usage": usage},
@@ -230,7 +242,9 @@ def _chat(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -> tup
     return whole, events
 
 
-def _responses(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _responses(
+    model: str, text: str, call: tuple[str, dict[str, Any]] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     read, cached, written = USAGE
     item: dict[str, Any]
     if call:
@@ -246,8 +260,15 @@ def _responses(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + written,
     }
-    whole = {"id": "resp_1", "object": "response", "model": model, "status": "completed", "output": [item], "usage": usage}
-    events = [
+    whole = {
+        "id": "resp_1",
+        "object": "response",
+        "model": model,
+        "status": "completed",
+        "output": [item],
+        "usage": usage,
+    }
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}},
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": whole},
@@ -255,24 +276,36 @@ def _responses(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -
     return whole, events
 
 
-def _messages(model: str, text: str, call: tuple[str, dict[str, Any]] | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _messages(
+    model: str, text: str, call: tuple[str, dict[str, Any]] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     read, cached, written = USAGE
-    usage = {
+    usage: dict[str, Any] = {
         "input_tokens": read - cached,
         "cache_read_input_tokens": cached,
         "cache_creation_input_tokens": 0,
         "output_tokens": written,
     }
     block: dict[str, Any] = {"type": "text", "text": text}
-    empty, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": text}
+    empty: dict[str, Any] = {"type": "text", "text": ""}
+    delta = {"type": "text_delta", "text": text}
     if call:
         block = {"type": "tool_use", "id": "toolu_1", "name": call[0], "input": call[1]}
         empty, delta = {**block, "input": {}}, {"type": "input_json_delta", "partial_json": json.dumps(call[1])}
     reason = "tool_use" if call else "end_turn"
-    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_sequence": None}
+    head: dict[str, Any] = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "stop_sequence": None,
+    }
     whole = {**head, "content": [block], "stop_reason": reason, "usage": usage}
-    events = [
-        {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 0}}},
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": {**head, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 0}},
+        },
         {"type": "content_block_start", "index": 0, "content_block": empty},
         {"type": "content_block_delta", "index": 0, "delta": delta},
         {"type": "content_block_stop", "index": 0},

@@ -117,6 +117,10 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
         "state": str(attempt.state),
         "started_at": attempt.started_at,
         "seconds": attempt.seconds,
+        "agent": attempt.agent,
+        "kind": attempt.kind,
+        "cost_usd": attempt.cost_usd if attempt.cost_known else None,
+        "tokens": dict(attempt.tokens),
         "reason": attempt.reason,
         "detail": attempt.detail,
         "commit": attempt.landing or attempt.commit,
@@ -131,7 +135,9 @@ def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
         [
             f"attempt {item.number}",
             f"revision {item.revision}",
-            str(item.state),
+            f"{item.state} ({item.kind})" if item.kind else str(item.state),
+            item.agent,
+            f"${item.cost_usd:.4f}" if item.cost_known else "",
             item.started_at,
             item.reason or item.commit[:10],
         ]

@@ -93,7 +93,7 @@ def read_output(agent: Agent, lines: Iterable[str]) -> Told:
             if agent.patterns.usage:
                 _plain_usage(told, agent.patterns.usage, line)
     told.noise = "".join(noise)[-_NOISE:]
-    if told.cost_usd is None and agent.price is not None and told.tokens:
+    if not told.cost_usd and agent.price is not None and told.tokens:
         told.cost_usd = agent.price.of(told.tokens)
     if told.cost_usd is not None:
         told.cost_usd = round(told.cost_usd, 8)

@@ -216,8 +216,9 @@ def _all(agent: Agent) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _first_match(patterns: Iterable[str], text: str) -> re.Match[str] | None:
+    plain = text.replace("\u2019", "'")
     for pattern in patterns:
-        match = re.search(pattern, text, re.IGNORECASE)
+        match = re.search(pattern, plain, re.IGNORECASE)
         if match:
             return match
     return None

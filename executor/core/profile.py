@@ -246,8 +246,6 @@ def agent_problems(agent: Agent) -> Iterator[str]:
     unknown = sorted(set(agent.flags) - set(_FLAG_NAMES))
     if unknown:
         yield f"expected flags for {', '.join(_FLAG_NAMES)}, found {quoted(unknown[0])}"
-    if agent.flags and FLAGS not in agent.command:
-        yield f'expected the word "{FLAGS}" in the command, where its flags are to stand'
     named = _named_options(agent.command)
     if agent.brief == "argument" and "brief" not in named:
         yield 'expected the word "{brief}" in the command, because brief = "argument"'

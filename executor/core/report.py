@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from executor.core.classify import PERMANENT
 from executor.core.message import one_line
 from executor.core.newtests import is_test_file
+from executor.core.state import UNSPENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,14 @@ __all__ = ["deviations_in", "failure_report", "remedy", "success_lines", "succes
 _MOST = 20
 _PARTS = ("created", "modified", "deleted", "tests_added", "tests_updated", "deviations")
 _REMEDIES = {
+    "limit": "nothing: it goes on when the limit is lifted; or name another agent after it in a list",
+    "refusal": "say in the spec what it is for, or name another agent after it in a list, then retry",
+    "authentication": "log in or set the variable named above, then retry",
+    "transient": "look whether the agent's service is up, then retry",
+    "resource": "give the machine more memory or disk, or run fewer issues at a time, then retry",
+    "input": "have its profile answer or forbid what it asks (permissions, log-in, first-run questions), then retry",
+    "gave-up": "say more in the spec, cut the issue in two, or name another agent, then retry",
+    "setup": "correct the command in rules/setup.toml or what it needs, then retry",
     "agent": "look at the agent's output below; correct its command or profile, or its time limits, then retry",
     "empty": "say in the spec what has to change, or remove the issue if nothing has to",
     "patch": "make the patch again on the tip of the milestone branch",
@@ -55,13 +65,22 @@ def failure_report(failed: Sequence[Attempt], allowed: int) -> list[str]:
         allowed: how many attempts are allowed.
     """
     last = failed[-1]
-    again = len(failed) < allowed and not (len(failed) > 1 and last.print and last.print == failed[-2].print)
+    spent = [item for item in failed if item.kind not in UNSPENT]
+    twice = len(spent) > 1 and last.print and last.print == spent[-2].print
+    again = len(spent) < allowed and last.kind not in PERMANENT and not twice
+    tried = [f"tried: attempt {item.number} by {item.agent or 'its agent'}: {_class(item)}" for item in failed[-_MOST:]]
     return [
+        *(tried if len(failed) > 1 else ()),
         f"failed: attempt {last.number} ({last.kind or 'unknown'})",
         f"why: {one_line(last.reason)}",
         f"remedy: {remedy(last.kind)}",
         "next: the next run retries it" if again else "next: escalated, a person is needed",
     ]
+
+
+def _class(attempt: Attempt) -> str:
+    cost = f", ${attempt.cost_usd:.2f}" if attempt.cost_known else ""
+    return f"{attempt.kind or 'unknown'}, {attempt.seconds:.0f} s{cost}: {one_line(attempt.reason)[:200]}"
 
 
 def remedy(kind: str) -> str:

@@ -55,7 +55,7 @@ def test_own_rules_override_key_by_key(own: Path) -> None:
     policy = load_policy(own)
     assert policy.limits == packaged.limits.model_copy(update={"attempts": 5})
     assert policy.agents["script"] == packaged.agents["script"].model_copy(update={"timeout": 60.0})
-    assert list(policy.agents) == ["script", "patch", "other"]
+    assert list(policy.agents) == [*packaged.agents, "other"]
     assert policy.routes["default"] == packaged.routes["default"]
     assert policy.routes["docs"].agent == ("other",)
     assert policy.checks == packaged.checks

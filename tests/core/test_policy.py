@@ -21,6 +21,8 @@ RULES = {
     for path in (Path(__file__).parents[2] / "rules").glob("*.toml")
 }
 LIST = 'expected a list, for example ["a", "b"], found'
+PACKAGED = ("claude", "codex", "gemini", "opencode", "aider", "mini-swe-agent")
+KNOWN = f"known agents: script, patch, {', '.join(PACKAGED)}, model"
 CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 LIMIT_KEYS = list(Limits.model_fields)
 
@@ -58,7 +60,7 @@ def fault(key: str, problem: str) -> Fault:
 
 def test_the_packaged_rules_are_read() -> None:
     read = policy()
-    assert sorted(read.agents) == ["patch", "script"]
+    assert list(read.agents) == ["script", "patch", *PACKAGED]
     assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
     assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
     assert sorted(read.checks) == ["lint", "related", "syntax", "tests", "types"]
@@ -288,7 +290,7 @@ options = ["effort"]
                     "agent",
                     (
                         'no agent is declared, needed by "4.1", and the route of type "feature" names none; '
-                        "known agents: script, patch, model"
+                        f"known agents: script, patch, {', '.join(PACKAGED)}, model"
                     ),
                 )
             ],
@@ -299,7 +301,9 @@ options = ["effort"]
         ),
         (
             {"agent": "zebra"},
-            [("agent", 'unknown agent "zebra", needed by "4.1"; known agents: script, patch, model')],
+            [
+                ("agent", f'unknown agent "zebra", needed by "4.1"; {KNOWN}'),
+            ],
         ),
         (
             {"agent": "patch"},
