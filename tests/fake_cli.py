@@ -1,8 +1,8 @@
 """A small stand-in for agent command lines: ``fake_cli.py CLI PLAN``. It prints what the real one printed once.
 
 PLAN is a file with one behaviour a line, the first of which is taken off at each call; when there is none left it is
-`ok`. That does what the lines `RUN: ...` of the brief say. Others are the recordings `tests/recorded/CLI-BEHAVIOUR.txt`,
-and `hang`, `ask` (waits for an answer) and `crash`.
+`ok`. That does what the lines `RUN: ...` of the brief say. Others are the recordings in `tests/recorded`, `hang`,
+`ask` (waits for an answer) and `crash`.
 """
 
 from __future__ import annotations

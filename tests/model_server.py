@@ -1,4 +1,4 @@
-"""A scripted model on loopback that real agents can talk to: OpenAI chat and responses, and Anthropic messages.
+"""A scripted model on loopback that real agents can talk to: OpenAI chat and responses, Anthropic messages, Gemini.
 
 What it answers is chosen by the name of the model (its last part): `ok` runs the command that the task names in a line
 `RUN: ...` and then says that it is done; `unauthorized`, `limit`, `error`, `hang`, `give-up` and `refuse` do that. A
@@ -22,6 +22,7 @@ PRICE = {"input": 3.0, "cached": 0.3, "output": 15.0}
 """US dollars for a million tokens."""
 USAGE = (1_200, 200, 100)
 """Tokens read, of them from the cache, and written, for every answer."""
+_WIRES = ("chat/completions", "responses", "messages")
 _SHELLS = ("bash", "shell", "exec_command", "local_shell", "shell_command", "run_shell_command", "Bash")
 _SAYS = {
     "ok": "Done.",
@@ -76,7 +77,7 @@ class ModelServer:
             key = f"{name}\0{conversation}"
             if key not in self._told and planned:
                 return planned.pop(0) if planned[0] in {"limit", "unauthorized", "error"} else self._keep(key, planned)
-            return self._told.get(key) or re.sub(r"^(?:stub|claude)-", "", name)
+            return self._told.get(key) or re.sub(r"^(?:stub|claude|gemini)-", "", name)
 
     def _keep(self, key: str, planned: list[str]) -> str:
         self._told[key] = planned.pop(0)
@@ -102,10 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """One request to the model."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        wire = next(
-            (name for name in ("chat/completions", "responses", "messages") if self.path.split("?")[0].endswith(name)),
-            "",
-        )
+        path = self.path.partition("?")[0]
+        wire = next((name for name in _WIRES if path.endswith(name)), "")
+        named = re.search(r"/models/([^/:]+):(?:streamG|g)enerateContent$", path)
+        if named:
+            wire = "gemini"
+            body |= {"model": named[1], "stream": "stream" in path, "tools": _declared(body)}
         if not wire:
             self._json(404, {"error": {"message": f"no such path: {self.path}"}})
             return
@@ -147,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(status, {"type": "error", "error": {"type": kind, "message": message, "code": kind}}, headers)
 
     def _answer(self, wire: str, body: dict[str, Any], text: str, call: tuple[str, dict[str, Any]] | None) -> None:
-        make = {"chat/completions": _chat, "responses": _responses, "messages": _messages}[wire]
+        make = {"chat/completions": _chat, "responses": _responses, "messages": _messages, "gemini": _gemini}[wire]
         whole, events = make(str(body.get("model")), text, call)
         if not body.get("stream"):
             self._json(200, whole)
@@ -189,11 +192,17 @@ def _texts(value: object) -> Iterator[str]:
 
 def _has_result(body: dict[str, Any]) -> bool:
     """Whether a tool has answered in this conversation, or the model has."""
-    items = body.get("messages") or body.get("input") or []
+    items = body.get("messages") or body.get("input") or body.get("contents") or []
     for item in items if isinstance(items, list) else []:
-        if item.get("role") in {"tool", "assistant"} or str(item.get("type", "")).endswith("_output"):
+        if item.get("role") in {"tool", "assistant", "model"} or str(item.get("type", "")).endswith("_output"):
             return True
     return False
+
+
+def _declared(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tools of a Gemini request in the form of the others."""
+    found = [item for group in body.get("tools") or [] for item in group.get("functionDeclarations", [])]
+    return [{**item, "parameters": item.get("parametersJsonSchema") or item.get("parameters") or {}} for item in found]
 
 
 def _shell_of(tools: Iterable[dict[str, Any]]) -> tuple[str, dict[str, Any]] | None:
@@ -313,3 +322,19 @@ def _messages(
         {"type": "message_stop"},
     ]
     return whole, events
+
+
+def _gemini(
+    model: str, text: str, call: tuple[str, dict[str, Any]] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    read, cached, written = USAGE
+    part = {"functionCall": {"name": call[0], "args": call[1]}} if call else {"text": text}
+    usage = {
+        "promptTokenCount": read,
+        "cachedContentTokenCount": cached,
+        "candidatesTokenCount": written,
+        "totalTokenCount": read + written,
+    }
+    candidate = {"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}
+    whole: dict[str, Any] = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": model}
+    return whole, [whole]
