@@ -44,7 +44,7 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         if agent is None:
             return
         work = _prepare(run, ref, decision, base, agent)
-        reserved = run.session.observer.accounts.reserve(ref, agent)
+        reserved = run.session.observer.allowance.reserve(ref, agent)
         run.record(
             "attempt-started",
             issue.id,
@@ -92,7 +92,7 @@ def _pause(run: MilestoneRun, ref: str) -> None:
 def _chosen(run: MilestoneRun, ref: str) -> Agent | None:
     """Who works on it now; None if since the decision an account reached its limit or the money ran out."""
     facts = run.facts(ref)
-    choice = run.session.observer.accounts.choice(ref, run.issue(ref), facts.state.counted(facts.spec_key))
+    choice = run.session.observer.allowance.choice(ref, run.issue(ref), facts.state.counted(facts.spec_key))
     if not choice.agent:
         run.session.observer.changed(ref)
         return None

@@ -121,7 +121,7 @@ def _dated(run: MilestoneRun, finding: Finding | None) -> Finding | None:
 def _silent(run: MilestoneRun, ref: str, agent: Agent, seconds: float) -> None:
     told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
     run.session.tell("silent", ref, told)
-    run.record("agent-silent", run.issue(ref).id, agent=agent.name, seconds=seconds)
+    run.record("agent-silent", run.issue(ref).id, agent=agent.name, silent_s=seconds)
 
 
 def _put_aside(log: Path, told_file: Path | None, number: int) -> None:

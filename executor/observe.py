@@ -11,13 +11,13 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from executor.accounts import Accounts
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
 from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
+from executor.allowance import Allowance
 from executor.core.checks import Proofs, proofs_of
 from executor.core.choice import Choice
 from executor.core.decide import Act, Decision, Facts, Need, Status, decide
@@ -120,10 +120,10 @@ class Observer:
     def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
         self.compiled = compiled
         self.views = views
-        self.accounts = Accounts(compiled.policy)
+        self.allowance = Allowance(compiled.policy)
         for name, view in views.items():
             for issue, state in view.states.items():
-                self.accounts.take(name, issue, state)
+                self.allowance.take(name, issue, state)
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -134,11 +134,11 @@ class Observer:
     @property
     def run_id(self) -> str:
         """The run that asks, if one does: it looks again at what an earlier one found in its way."""
-        return self.accounts.run_id
+        return self.allowance.run_id
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:
-        self.accounts.run_id = run_id
+        self.allowance.run_id = run_id
 
     def decision(self, ref: str) -> Decision:
         """Status and next step of an issue."""
@@ -220,7 +220,7 @@ class Observer:
         accepted = keys if landing is not None and landing.commit == commit else frozenset()
         spec_key = self.spec_key(ref)
         settled = landing is not None and landing.trailers.spec_key == spec_key and state.refusal is None
-        choice = Choice() if settled else self.accounts.choice(ref, node.issue, state.counted(spec_key))
+        choice = Choice() if settled else self.allowance.choice(ref, node.issue, state.counted(spec_key))
         return Facts(
             ref=ref,
             spec_key=spec_key,
@@ -253,7 +253,7 @@ class Observer:
             return
         number = event.data.get("attempt")
         concerned = [state.attempts[number]] if number in state.attempts else list(state.attempts.values())
-        changed = [self.accounts.take_one(milestone, event.key, item, state.forgiven) for item in concerned]
+        changed = [self.allowance.take_one(milestone, event.key, item, state.forgiven) for item in concerned]
         if any(changed):
             self._decisions = {
                 ref: known for ref, known in self._decisions.items() if known.act is Act.REST and not known.wait

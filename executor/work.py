@@ -202,7 +202,7 @@ def _command(work: Work, slot: Slot) -> Command:
     agent = work.agent
     limits = work.run.session.policy.limits
     route = work.run.session.policy.route_of(issue)
-    left = work.run.session.observer.accounts.left(work.ref)
+    left = work.run.session.observer.allowance.left(work.ref)
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
     values = {
         **issue.options,

@@ -14,7 +14,7 @@ LAYERS = (
     ("core",),
     ("adapters",),
     ("project",),
-    ("accounts",),
+    ("allowance",),
     ("observe",),
     ("board", "picture", "reporting", "session"),
     ("account",),

@@ -50,10 +50,8 @@ class Run(DoitRun):
     name = "run"
     doc_purpose = "run tasks; milestone:ID and issue:ID/ISSUE are those of milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
-    cmd_options = (*DoitRun.cmd_options, _PLAIN)
+    cmd_options = (*DoitRun.cmd_options, _PLAIN, _BUDGET)
     _plain = False
-
-    cmd_options = (*DoitRun.cmd_options, _BUDGET)
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
@@ -100,7 +98,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
-            session.observer.accounts.budget = budget
+            session.observer.allowance.budget = budget
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)

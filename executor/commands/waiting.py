@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.accounts import told_time
+from executor.allowance import told_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -213,9 +213,6 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         )
     if facts.paused:
         return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
-    if facts.nobody:
-        again = f"doit retry {facts.ref}"
-        return Decision(Status.FAILED, Act.REST, facts.nobody, again, cause, revision, facts.state.last())
     if facts.red:
         return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
     status = Status.STALE if stale else Status.PENDING
@@ -262,9 +259,11 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
         for attempt in facts.state.counted(facts.spec_key)
         if attempt.state is AttemptState.FAILED and attempt.revision == revision and attempt.kind not in UNSPENT
     ]
+    again = f"doit retry {facts.ref}"
+    if facts.nobody:
+        return Status.FAILED, facts.nobody, again
     if not failed:
         return None
-    again = f"doit retry {facts.ref}"
     if failed[-1].kind in PERMANENT:
         return Status.FAILED, failed[-1].reason, again
     if _repeats(failed):

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from executor.core.profile import Agent
     from executor.core.state import Attempt, IssueState
 
-__all__ = ["Accounts", "told_time"]
+__all__ = ["Allowance", "told_time"]
 
 
-class Accounts:
+class Allowance:
     """Suspended accounts and sums of money over all milestones; kept up to date attempt by attempt."""
 
     def __init__(self, policy: Policy) -> None:
