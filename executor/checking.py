@@ -11,6 +11,7 @@ from executor.core.brief import most_useful
 from executor.core.evidence import Report, ReportError, missing_evidence, new_failures, read_junit
 from executor.core.message import one_line
 from executor.errors import InterruptedRunError
+from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,6 +145,10 @@ class _Trial:
 
     def _once(self, base: Report | None) -> Verdict:
         self._slot.check.prepare(self._run.session.store, self._tree)
+        try:
+            make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
+        except Unready as problem:
+            return self._unready(problem)
         self._report.unlink(missing_ok=True)
         argv = self._item.command(self._files, str(self._report))
         up = self._report.with_name("service-is-up")
@@ -158,6 +163,10 @@ class _Trial:
         if self._item.before and not up.exists():
             return self._failed(f"its service did not start: {ended.describe()}", ended)
         return self._judged(ended, base)
+
+    def _unready(self, problem: Unready) -> Verdict:
+        reason = f"{one_line(self._item.name)}: {problem}"
+        return Verdict(ok=False, reason=reason, detail=tail(problem.log), seconds=0.0, run=self._id, ended=False)
 
     def _judged(self, ended: Ended, base: Report | None) -> Verdict:
         report, problem = self._read_report()

@@ -157,7 +157,7 @@ class MilestoneRun:
         self._branch_lock = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
-        self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
+        self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces", session.policy.setup.kept)
         self.messages: list[str] = list(self.journal.warnings)
         self.excludes = self._excludes()
 
@@ -317,7 +317,9 @@ class MilestoneRun:
         path = self.folder / "excludes"
         own = self.session.project.repository.common_dir / "info" / "exclude"
         text = own.read_bytes() if own.is_file() else b""
-        path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in self.session.policy.limits.ignore).encode())
+        policy = self.session.policy
+        rules = (*policy.limits.ignore, *policy.setup.kept, *(f"/{glob}" for glob in policy.setup.include))
+        path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in rules).encode())
         return path
 
 

@@ -17,6 +17,7 @@ from executor.core.change import Change, parse_diff
 from executor.core.checks import CommandProof, FileProof, file_problem
 from executor.core.globs import matches
 from executor.core.newtests import is_test_file
+from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,6 +148,10 @@ def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> s
 def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[str], issue: Issue, log: Path) -> str:
     with run.pool.slot() as slot:
         slot.check.prepare(run.session.store, tree)
+        try:
+            make_ready(run, slot, slot.check, log.parent, judging=True)
+        except Unready:
+            return tree
         folder = slot.check.folder
         run.supervisor.run(
             Command(

@@ -15,6 +15,7 @@ from executor.calling import LOG, call, call_values, cost_of
 from executor.checking import tail
 from executor.core.report import deviations_in
 from executor.errors import UsageError
+from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,6 +131,10 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number)
+    try:
+        make_ready(run, slot, slot.work, work.logs, judging=False)
+    except Unready as problem:
+        return Failure("setup", str(problem), tail(problem.log))
     called = call(run, work.ref, work.agent, _command(work, slot), lambda: _changed(work, slot), work.told_file)
     if called.finding is not None:
         run.session.require_space()

@@ -187,9 +187,10 @@ class Store:
         """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
         self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
 
-    def clean(self, index: Path, folder: Path) -> None:
-        """Remove everything that is not tracked, ignored or not, repositories inside it too."""
-        self._git.run("clean", "-ffdxq", extra=_where(index, folder), cwd=folder)
+    def clean(self, index: Path, folder: Path, keep: Iterable[str] = ()) -> None:
+        """Remove everything that is not tracked, ignored or not, repositories inside it too, but what `keep` names."""
+        kept = [f"--exclude={rule}" for rule in keep]
+        self._git.run("clean", "-ffdxq", *kept, extra=_where(index, folder), cwd=folder)
 
     def touched(self, index: Path, folder: Path, excludes: Path, *, own_rules: bool) -> Touched:
         """Files of `folder` that were changed, deleted or added since the checkout.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.adapters.repository import Repository
     from executor.adapters.store import Store
 
-__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "leads_out"]
+__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "leads_out", "remove"]
 
 _MOST_SLOTS = 4096
 _OWNER = "attempt.json"
@@ -48,18 +48,19 @@ class ImportLimits:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One reused tree: `folder` is what the child process sees, `index` is ours."""
+    """One reused tree: `folder` is what the child process sees, `index` is ours, `keep` (ignore rules) stays in it."""
 
     folder: Path
     index: Path
+    keep: tuple[str, ...] = ()
 
     def prepare(self, store: Store, tree: str) -> None:
         """Make it exactly that tree, whatever it was before."""
         self.index.with_name(self.index.name + ".lock").unlink(missing_ok=True)
         if self.index.exists() and self.folder.is_dir():
             try:
-                _remove(self.folder / ".git")
-                store.clean(self.index, self.folder)
+                remove(self.folder / ".git")
+                store.clean(self.index, self.folder, self.keep)
                 store.checkout(tree, self.index, self.folder)
             except GitError:
                 pass
@@ -71,7 +72,7 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove it altogether."""
-        _remove(self.folder)
+        remove(self.folder)
         self.index.unlink(missing_ok=True)
 
     def give_repository(self, repository: Repository, commit: str) -> None:
@@ -139,9 +140,11 @@ class Pool:
     Args:
         numbers: folder of the number locks, shared by all milestones.
         folder: folder of this milestone's trees.
+        keep: ignore rules of what stays in a tree between uses.
     """
 
-    def __init__(self, numbers: Path, folder: Path) -> None:
+    def __init__(self, numbers: Path, folder: Path, keep: tuple[str, ...] = ()) -> None:
+        self._keep = keep
         self._numbers = numbers
         self._folder = folder
         self._lock = threading.Lock()
@@ -158,8 +161,8 @@ class Pool:
         try:
             yield Slot(
                 number,
-                Workspace(home / "tree", home / "tree.index"),
-                Workspace(home / "check", home / "check.index"),
+                Workspace(home / "tree", home / "tree.index", self._keep),
+                Workspace(home / "check", home / "check.index", self._keep),
                 home / "scratch.index",
             )
         finally:
@@ -231,7 +234,7 @@ def leads_out(path: bytes, target: bytes) -> bool:
     return bool(depth) and depth[0].lower() == b".git"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file, link or folder of any content, without following links."""
     if path.is_symlink() or path.is_file():
         path.unlink()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters import segments
+from executor.adapters.agent_probe import probe_agent
 from executor.adapters.git import OLDEST, git_version
 from executor.adapters.refs import Refs
 from executor.adapters.tools import ABSENT, ToolVersions
@@ -108,10 +109,16 @@ def _disk(project: Project) -> Iterator[_Finding]:
 def _agents(compiled: Compiled) -> Iterator[_Finding]:
     used: dict[str, str] = {}
     for ref, node in compiled.plan.nodes.items():
-        used.setdefault(compiled.policy.agent_for(node.issue).name, ref)
+        for agent in compiled.policy.agents_for(node.issue):
+            used.setdefault(agent.name, ref)
     for name, ref in sorted(used.items()):
         agent = compiled.policy.agents[name]
-        if agent.builtin:
+        if agent.login or agent.version:
+            yield from (
+                _Finding(level, f"agent {name}", f"{text}{'' if level == 'ok' else f', needed by {ref}'}")
+                for level, text in probe_agent(agent)
+            )
+        elif agent.builtin:
             yield _Finding("ok", f"agent {name}", "built in")
         elif (program := shutil.which(agent.command[0])) is None:
             yield _Finding("problem", f"agent {name}", f"{agent.command[0]} is not on PATH, needed by {ref}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.core.declaration import FileCheck, RunCheck
@@ -159,6 +159,8 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
         elif isinstance(item, FileCheck):
             key = digest(f"file\0{item.file}\0{item.contains or ''}".encode())
             items.append(FileProof(f"file {item.file}", item.file, item.contains, key))
+    if policy.setup.key:
+        items = [_prepared(item, policy.setup.key) for item in items]
     return Proofs(tuple(items), combined_key(_key_here(item) for item in items))
 
 
@@ -179,6 +181,11 @@ def _key_here(item: CommandProof | FileProof) -> str:
     if isinstance(item, FileProof) or not item.when:
         return item.key
     return combined_key([item.key, *item.when])
+
+
+def _prepared(item: CommandProof | FileProof, setup: str) -> CommandProof | FileProof:
+    """A check on a tree that set-up commands have prepared: what they are is part of its key."""
+    return item if isinstance(item, FileProof) else replace(item, key=combined_key([item.key, setup]))
 
 
 def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:

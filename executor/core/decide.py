@@ -260,12 +260,11 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
         if attempt.state is AttemptState.FAILED and attempt.revision == revision and attempt.kind not in UNSPENT
     ]
     again = f"doit retry {facts.ref}"
-    if facts.nobody:
-        return Status.FAILED, facts.nobody, again
+    permanent = facts.nobody or (failed[-1].reason if failed and failed[-1].kind in PERMANENT else "")
+    if permanent:
+        return Status.FAILED, permanent, again
     if not failed:
         return None
-    if failed[-1].kind in PERMANENT:
-        return Status.FAILED, failed[-1].reason, again
     if _repeats(failed):
         return Status.FAILED, f"failed the same way twice: {failed[-1].reason}", again
     if len(failed) >= facts.attempts:

@@ -11,6 +11,7 @@ from executor.core.declaration import Issue, Line, Milestone, Names, Seconds, mo
 from executor.core.hints import Known, dotted, found, quoted
 from executor.core.money import SCOPES, Caps
 from executor.core.profile import Agent, Rule, agent_problems, regex
+from executor.core.setup_rules import SetupRules
 from executor.errors import Fault
 
 __all__ = [
@@ -231,6 +232,7 @@ class Policy(Rule):
     forge: Forge
     stops: tuple[StopRule, ...] = ()
     protected: tuple[str, ...] = ()
+    setup: SetupRules = SetupRules()
 
     def route_of(self, issue: Issue) -> Route:
         """The route of the issue's type, or the default one."""
@@ -271,6 +273,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     routes = _named(value, "routes", "route", Route, place, faults)
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
+    setup = _single(value, "setup", SetupRules, place, faults)
     stops = _named(value, "stops", "stop", StopRule, place, faults)
     faults += (
         Fault(f"{place}/stops.toml", dotted(["stop", name]), _CONDITIONS)
@@ -282,12 +285,19 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         declared = _declared(value, "agents", "agent"), _declared(value, "checks", "check")
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")
-    if faults or limits is None or forge is None:
+    if faults or limits is None or forge is None or setup is None:
         return None, faults
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
     policy = Policy(
-        agents=agents, checks=checks, routes=routes, limits=limits, forge=forge, stops=rules, protected=protected
+        agents=agents,
+        checks=checks,
+        routes=routes,
+        limits=limits,
+        forge=forge,
+        stops=rules,
+        protected=protected,
+        setup=setup,
     )
     return policy, []
 
