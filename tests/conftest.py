@@ -19,11 +19,12 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Campaigns run only when asked for: EXECUTOR_CAMPAIGN=1 python -m pytest -m campaign."""
-    if not os.environ.get("EXECUTOR_CAMPAIGN"):
-        for item in items:
-            if item.get_closest_marker("campaign"):
-                item.add_marker(pytest.mark.skip(reason="a campaign; set EXECUTOR_CAMPAIGN=1"))
+    """What has a command of its own runs only when asked for: EXECUTOR_CAMPAIGN=1 python -m pytest -m campaign."""
+    for marker, variable in (("campaign", "EXECUTOR_CAMPAIGN"), ("agents", "EXECUTOR_AGENTS")):
+        if not os.environ.get(variable):
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=f"needs its own command; set {variable}=1"))
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A scripted model on loopback that real agents can talk to: OpenAI chat and responses, Anthropic messages, Gemini.
 
 What it answers is chosen by the name of the model (its last part): `ok` runs the command that the task names in a line
-`RUN: ...` and then says that it is done; `unauthorized`, `limit`, `error`, `hang`, `give-up` and `refuse` do that. A
-list in `plans` gives a model other behaviours, one for each conversation, before its own.
+`RUN: ...` and then says that it is done; `unauthorized`, `limit`, `error`, `hang`, `give-up` and `refuse` do that.
+`always` is what every model does while it is set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PRICE = {"input": 3.0, "cached": 0.3, "output": 15.0}
-"""US dollars for a million tokens."""
+"""US dollars for a million tokens ..."""
+PRICE_OF_MESSAGES = {"input": 5.0, "cached": 0.5, "output": 25.0}
+"""... and what Claude Code takes for the price of a model that it does not know."""
 USAGE = (1_200, 200, 100)
 """Tokens read, of them from the cache, and written, for every answer."""
 _WIRES = ("chat/completions", "responses", "messages")
@@ -46,21 +48,19 @@ class ModelServer:
     """The server; a context manager. `url` is its root."""
 
     retry_after: int = 7
-    plans: dict[str, list[str]] = field(default_factory=dict)
+    always: str = ""
     asked: list[Asked] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         self._http = _Server(("127.0.0.1", 0), _Handler)
         self._http.owner = self
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._told: dict[str, str] = {}
+        self.closing = threading.Event()
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
+        self.closing.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -69,19 +69,9 @@ class ModelServer:
         """What everything that was answered cost."""
         return sum(item.billed_usd for item in self.asked)
 
-    def behaviour(self, model: str, conversation: str) -> str:
-        """How a conversation with this model goes; the same for all its requests."""
-        name = model.rpartition("/")[2]
-        with self._lock:
-            planned = self.plans.get(name, [])
-            key = f"{name}\0{conversation}"
-            if key not in self._told and planned:
-                return planned.pop(0) if planned[0] in {"limit", "unauthorized", "error"} else self._keep(key, planned)
-            return self._told.get(key) or re.sub(r"^(?:stub|claude|gemini)-", "", name)
-
-    def _keep(self, key: str, planned: list[str]) -> str:
-        self._told[key] = planned.pop(0)
-        return self._told[key]
+    def behaviour(self, model: str) -> str:
+        """What a model does."""
+        return self.always or re.sub(r"^(?:claude|gemini)-", "", model.rpartition("/")[2])
 
 
 class _Server(ThreadingHTTPServer):
@@ -115,19 +105,16 @@ class _Handler(BaseHTTPRequestHandler):
         model = str(body.get("model", ""))
         texts = list(_texts(body))
         commands = [line for text in texts for line in re.findall(r"^RUN: (.+)$", text, re.MULTILINE)]
-        behaviour = self.server.owner.behaviour(model, commands[0] if commands else "")
+        behaviour = self.server.owner.behaviour(model)
         asked = Asked(wire, model, behaviour)
         self.server.owner.asked.append(asked)
         if behaviour == "hang":
-            self.server.owner._closing.wait(600)
+            self.server.owner.closing.wait(600)
             return
         if behaviour in {"unauthorized", "limit", "error"}:
             self._fail(behaviour)
             return
-        read, cached, written = USAGE
-        asked.billed_usd = (
-            (read - cached) * PRICE["input"] + cached * PRICE["cached"] + written * PRICE["output"]
-        ) / 1e6
+        asked.billed_usd = _price(PRICE_OF_MESSAGES if wire == "messages" else PRICE)
         tool = _shell_of(body.get("tools") or []) if behaviour == "ok" and commands and not _has_result(body) else None
         call = (tool[0], _arguments(tool[1], commands[0])) if tool else None
         if behaviour == "ok" and tool is None and commands and not _has_result(body) and "tools" not in body:
@@ -175,6 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, content)
         self.end_headers()
         self.wfile.write(data)
+
+
+def _price(price: dict[str, float]) -> float:
+    read, cached, written = USAGE
+    return ((read - cached) * price["input"] + cached * price["cached"] + written * price["output"]) / 1e6
 
 
 def _texts(value: object) -> Iterator[str]:
