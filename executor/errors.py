@@ -14,6 +14,7 @@ __all__ = [
     "ExecutorError",
     "Fault",
     "GitError",
+    "GitKilledError",
     "InterruptedRunError",
     "PersonNeededError",
     "RepositoryError",
@@ -78,6 +79,10 @@ class PersonNeededError(ExecutorError):
     """Nothing failed, but a person has to do something first."""
 
     exit_code = 4
+
+
+class GitKilledError(ExecutorError):
+    """A git command was killed before it ended: its silence is no answer and no verdict on anybody's work."""
 
 
 class BusyError(ExecutorError):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from executor.adapters.files import sweep_temporary
 from executor.adapters.processes import read_result
+from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
-from executor.attempt import keep_candidate, keep_interrupted
+from executor.attempt import attempt_ref, keep_candidate, keep_interrupted
 from executor.core.state import Attempt, AttemptState
 from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
     from executor.adapters.processes import Ended
+    from executor.core.message import Landing
     from executor.session import MilestoneRun
 
 __all__ = ["recover"]
@@ -21,21 +24,56 @@ __all__ = ["recover"]
 def recover(run: MilestoneRun) -> None:
     """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
     _sweep(run)
+    _sweep_files(run)
     for issue, state in list(run.view.states.items()):
         for attempt in list(state.attempts.values()):
             if attempt.state is AttemptState.STARTED:
                 _settle(run, issue, attempt)
             landing = run.view.landings.get(issue)
-            if attempt.state is AttemptState.BUILT and landing is not None and landing.commit == attempt.landing:
-                run.record_landed(landing, attempt.number)
+            if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
+                _finish(run, landing, attempt)
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
 
 
 def _sweep(run: MilestoneRun) -> None:
     """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
     names = (run.view.branch, f"{ATTEMPTS}/{run.name}/", f"{ACCEPTED}/{run.name}/", f"{APPROVED}/{run.name}/")
-    for name in sweep(run.session.project.repository, names):
+    for name in sweep(run.session.project.repository, names, objects=_died(run)):
         run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+
+def _died(run: MilestoneRun) -> bool:
+    """Whether the run before, or a git of this one, did not come to its end."""
+    before = next((event for event in reversed(run.journal.events) if event.run != run.session.run_id), None)
+    return run.session.git_killed or before is None or before.kind != "run-ended"
+
+
+def _sweep_files(run: MilestoneRun) -> None:
+    """Remove the halves of files that a dead process did not come to put in their places."""
+    cache = run.session.project.cache
+    folders = [cache, cache / "_board", run.folder]
+    if _died(run):
+        verdicts = cache / "_verdicts"
+        folders += [run.folder / "receipts", run.folder / "specs", *(run.folder / "workspaces").glob("*")]
+        folders += [verdicts / "flaky", *verdicts.glob("reports/*"), *verdicts.glob("[0-9a-f][0-9a-f]")]
+    for folder in folders:
+        sweep_temporary(folder)
+
+
+def _is(landing: Landing, attempt: Attempt) -> bool:
+    """Whether a landing is what became of an attempt: the commit that it was to be, or the same change again."""
+    told = landing.trailers
+    same = (told.revision, told.spec_key, told.result_key) == (attempt.revision, attempt.spec_key, attempt.result_key)
+    return landing.commit == attempt.landing or same
+
+
+def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
+    """Do what was left undone after the branch had moved: git may have been killed before it removed the attempt."""
+    name = attempt_ref(run.name, landing.trailers.issue, attempt.number)
+    refs = run.session.refs
+    if refs.tip(name) == attempt.commit:
+        refs.move([Move(name, attempt.commit, None)], f"attempt {attempt.number} has landed")
+    run.record_landed(landing, attempt.number)
 
 
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:

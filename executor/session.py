@@ -69,6 +69,8 @@ class Session:
         """Whether verdicts of earlier runs are not used."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
+        self.git_killed = False
+        """Whether a git of ours was killed, which may have left locks behind."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
 
-from executor.errors import ExecutorError, StateBrokenError, StateFullError
+from executor.errors import ExecutorError, GitKilledError, StateBrokenError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,6 +89,8 @@ class IssueAction(BaseAction):
             error = StateFullError(f"{self.ref}: {error}; nothing is lost, free some space and run again")
         if isinstance(error, StateFullError | StateBrokenError):
             session.halt(error)
+        if isinstance(error, GitKilledError):
+            session.git_killed = True
         if isinstance(error, ExecutorError):
             return TaskError(f"{self.ref}: {error}")
         return TaskError(f"{self.ref}: unexpected {type(error).__name__}: {error}", error)

@@ -23,6 +23,7 @@ __all__ = [
     "segments",
     "stamp",
     "state_error",
+    "sweep_temporary",
     "write_all",
     "write_atomic",
     "write_json",
@@ -31,6 +32,8 @@ __all__ = [
 JOURNAL = "journal.000001.jsonl"
 """Name of the first segment of a milestone's journal in its folder; the next one has the next number."""
 _SEGMENT = re.compile(r"journal\.[0-9]{6}\.jsonl")
+_TEMPORARY = re.compile(r"\..+\.([0-9]+)\.[0-9a-f]{8}")
+"""Name of the file that `write_atomic` writes before it puts it in its place; has the id of the process."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean that there is no room: nothing is broken, try again when there is."""
 
@@ -110,6 +113,15 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
         with suppress(OSError):
             temporary.unlink()
         raise state_error(path, error) from error
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what processes left in a folder that died while they replaced a file."""
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208  (as above)
+            found = _TEMPORARY.fullmatch(name)
+            if found is not None and not os.path.exists(f"/proc/{found[1]}"):  # noqa: PTH110  (as above)
+                (folder / name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:

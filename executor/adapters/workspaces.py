@@ -150,22 +150,24 @@ class Pool:
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """A slot for the length of the block; the lowest free number is reused first."""
+        """A slot for the length of the block; the lowest free number is reused first.
+
+        One in which something went wrong that ends the block is not used again in this run: it may hold a result that
+        was paid for, and the next run takes it from there.
+        """
         with self._lock:
             number, lock = self._free.pop(0) if self._free else self._take()
         home = self._folder / str(number)
         home.mkdir(parents=True, exist_ok=True)
-        try:
-            yield Slot(
-                number,
-                Workspace(home / "tree", home / "tree.index"),
-                Workspace(home / "check", home / "check.index"),
-                home / "scratch.index",
-            )
-        finally:
-            with self._lock:
-                self._free.append((number, lock))
-                self._free.sort(key=lambda item: item[0])
+        yield Slot(
+            number,
+            Workspace(home / "tree", home / "tree.index"),
+            Workspace(home / "check", home / "check.index"),
+            home / "scratch.index",
+        )
+        with self._lock:
+            self._free.append((number, lock))
+            self._free.sort(key=lambda item: item[0])
 
     def left_by(self, issue: str, attempt: int) -> Workspace | None:
         """The tree in which a dead run's attempt worked, if nobody has worked in it since."""
