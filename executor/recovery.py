@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from executor.adapters.files import sweep_temporary
@@ -10,15 +11,18 @@ from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
 from executor.attempt import attempt_ref, keep_candidate, keep_interrupted
 from executor.core.state import Attempt, AttemptState
+from executor.errors import ExecutorError, GitKilledError
 from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from executor.adapters.processes import Ended
     from executor.core.message import Landing
-    from executor.session import MilestoneRun
+    from executor.session import MilestoneRun, Session
 
-__all__ = ["recover"]
+__all__ = ["mending", "recover"]
 
 
 def recover(run: MilestoneRun) -> None:
@@ -33,6 +37,22 @@ def recover(run: MilestoneRun) -> None:
             if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
                 _finish(run, landing, attempt)
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
+
+
+@contextmanager
+def mending(session: Session) -> Iterator[None]:
+    """Recover once more at the end if a git of ours was killed: the next run may have nothing to do and not look."""
+    try:
+        yield
+    except GitKilledError:
+        session.git_killed = True
+        raise
+    finally:
+        if session.git_killed:
+            session.store.close()  # as long as a git is at work, no lock is taken for left behind
+            for run in session.runs():
+                with suppress(ExecutorError):
+                    recover(run)
 
 
 def _sweep(run: MilestoneRun) -> None:

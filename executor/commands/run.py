@@ -12,7 +12,7 @@ from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
 from executor.commands.base import guarded, permuted, safe
-from executor.errors import ExecutorError, GitKilledError, PersonNeededError, UsageError
+from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
-        from executor.recovery import recover
+        from executor.recovery import mending, recover
         from executor.session import Session
         from executor.tasks import current, selected
 
@@ -81,30 +81,25 @@ class Run(DoitRun):
         wanted = [_checked(compiled, name) for name in wanted]
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
-        with Session(compiled) as session:
+        with Session(compiled) as session, mending(session):
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
+            for run in session.runs():
+                before = cut_off(run)
+                begin(run, wanted, int(params.get("num_process") or 0) or _parallel(session))
+                if before is not None:
+                    sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
+                recover(run)
+            refs = selected(session.observer, wanted)
+            _receipts_for(session, refs)
+            current.session, current.wanted = session, tuple(wanted)
+            params.setdefault("dep_file", ".cache/doit.json")
+            for reason in left_out:
+                sys.stdout.write(f"left out: {safe(reason)}\n")
             try:
-                for run in session.runs():
-                    before = cut_off(run)
-                    begin(run, wanted, int(params.get("num_process") or 0) or _parallel(session))
-                    if before is not None:
-                        sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
-                    recover(run)
-                refs = selected(session.observer, wanted)
-                _receipts_for(session, refs)
-                current.session, current.wanted = session, tuple(wanted)
-                params.setdefault("dep_file", ".cache/doit.json")
-                for reason in left_out:
-                    sys.stdout.write(f"left out: {safe(reason)}\n")
                 code = int(super().execute(params, wanted) or 0)
                 return code or (PersonNeededError.exit_code if left_out else 0)
-            except GitKilledError:
-                session.git_killed = True
-                raise
             finally:
                 current.session = None
-                if session.git_killed:
-                    _clear_up(session)
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""
@@ -175,16 +170,6 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
 def _checked(compiled: Compiled, name: str) -> str:
     kind, _, what = name.partition(":")
     return f"issue:{compiled.ref(what)}" if kind == "issue" else f"milestone:{compiled.milestone(what).id}"
-
-
-def _clear_up(session: Session) -> None:
-    """After a git of ours was killed: there may be no next run that has something to do and would see to it."""
-    from executor.recovery import recover
-
-    session.store.close()  # as long as a git is at work, no lock is taken for left behind
-    for run in session.runs():
-        with suppress(ExecutorError):
-            recover(run)
 
 
 def _receipts_for(session: Session, refs: list[str]) -> None:
