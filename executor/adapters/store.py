@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.adapters.batch import BlobReader
+from executor.adapters.files import write_atomic
 from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
@@ -251,13 +252,18 @@ class Store:
         return self._git.run("write-tree", extra=where).decode().strip()
 
     def _make(self, repository: Repository) -> None:
-        if (self._folder / "info" / "attributes").exists():
-            return
+        """Make the neutral git directory, or mend it: a power cut may have left empty files."""
         (self._folder / "refs").mkdir(parents=True, exist_ok=True)
         (self._folder / "info").mkdir(exist_ok=True)
-        (self._folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-        (self._folder / "config").write_text(neutral_config(repository), encoding="ascii")
-        (self._folder / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
+        files = {
+            "HEAD": "ref: refs/heads/none\n",
+            "config": neutral_config(repository),
+            "info/attributes": _ATTRIBUTES,
+        }
+        for name, text in files.items():
+            path, data = self._folder / name, text.encode("ascii")
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data, durable=False)
 
 
 def _forget(index: Path) -> None:

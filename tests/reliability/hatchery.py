@@ -10,13 +10,17 @@ As a script it is the process that forks: JSON requests on stdin, JSON answers o
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -24,9 +28,10 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["Hatched", "Hatchery", "Point"]
+__all__ = ["Cut", "Hatched", "Hatchery", "Point"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2  # FS_IOC_SHUTDOWN of linux/fs.h
 EFFECTS = {
     "posix": {"write", "fsync", "ftruncate", "rename", "replace", "unlink", "mkdir", "rmdir", "link", "symlink"},
     "_posixsubprocess": {"fork_exec"},
@@ -44,6 +49,17 @@ class Point:
 
     nth: int
     after: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An effect of a run at which the power fails: before the N-th (from 1).
+
+    The run and all its descendants are stopped, then the file system drops what was not synced, then they are killed.
+    """
+
+    nth: int
+    disk: Path
 
 
 @dataclass(frozen=True)
@@ -94,8 +110,10 @@ class Hatchery:
         cwd: Path,
         *args: str,
         kill: Point | None = None,
+        cut: Cut | None = None,
         watch: bool = False,
         env: dict[str, str] | None = None,
+        boot: Path | None = None,
         timeout: float = 60,
     ) -> Hatched:
         """Run `doit ARGS` in a folder and wait for its end.
@@ -104,8 +122,10 @@ class Hatchery:
             cwd: where.
             args: as on the command line.
             kill: where it is killed.
-            watch: whether its effects are written down; implied by `kill`.
+            cut: where the power fails.
+            watch: whether its effects are written down; implied by `kill` and `cut`.
             env: additions to the environment.
+            boot: a file with the boot id that it finds; that of the machine by default.
             timeout: seconds after which it counts as stuck and is killed.
         """
         self._count += 1
@@ -115,9 +135,11 @@ class Hatchery:
             "args": args,
             "env": env or {},
             "out": str(out),
-            "log": str(log) if watch or kill else "",
-            "nth": kill.nth if kill else 0,
+            "log": str(log) if watch or kill or cut else "",
+            "nth": kill.nth if kill else cut.nth if cut else 0,
             "after": bool(kill and kill.after),
+            "disk": str(cut.disk) if cut else "",
+            "boot": str(boot) if boot else "",
             "timeout": timeout,
         }
         asked, answers = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
@@ -140,6 +162,8 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _hatch(request)
+        if request["disk"]:
+            _await_cut(pid, request["disk"])
         sys.stdout.write(json.dumps(_wait(pid, request["timeout"])) + "\n")
         sys.stdout.flush()
 
@@ -158,6 +182,49 @@ def _wait(pid: int, timeout: float) -> int | str:
         os.close(watch)
 
 
+def _await_cut(pid: int, disk: str) -> None:
+    """Wait until the run has stopped itself, and cut the power; nothing if it ends before that."""
+    found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    if found is None or found.si_code != os.CLD_STOPPED:
+        return
+    stopped: set[int] = set()
+    while fresh := _descendants(pid) - stopped:
+        for child in fresh:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
+        stopped |= fresh
+    descriptor = os.open(disk, os.O_RDONLY)
+    fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING))
+    os.close(descriptor)
+    for victim in (*stopped, pid):
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> set[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found.update(children)
+        waiting += children
+    return found
+
+
+def _boot(path: str) -> None:
+    """Show this process and its descendants another boot id."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    private, bind, namespace = 1 << 18 | 1 << 14, 1 << 12, 0x00020000
+    done = libc.unshare(namespace) or libc.mount(b"none", b"/", None, private, None)
+    if done or libc.mount(path.encode(), b"/proc/sys/kernel/random/boot_id", None, bind, None):
+        raise OSError(ctypes.get_errno(), "another boot id cannot be shown")
+
+
 def _hatch(request: dict[str, Any]) -> NoReturn:
     code: Any = 70
     try:
@@ -167,11 +234,14 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        if request["boot"]:
+            _boot(request["boot"])
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
         sys.argv = ["doit", *request["args"]]
         if request["log"]:
-            _watch(request["log"], request["nth"], after=request["after"])
+            number = signal.SIGSTOP if request["disk"] else signal.SIGKILL
+            _watch(request["log"], request["nth"], number, after=request["after"])
         from doit.doit_cmd import DoitMain
 
         sys.path.insert(0, request["cwd"])
@@ -185,8 +255,8 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 70)
 
 
-def _watch(log: str, nth: int, *, after: bool) -> None:
-    """Write down every effect of this process, in all threads, and kill it at one of them."""
+def _watch(log: str, nth: int, number: int, *, after: bool) -> None:
+    """Write down every effect of this process, in all threads, and send it a signal at one of them."""
     told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     count = 0
     lock = threading.Lock()
@@ -202,7 +272,7 @@ def _watch(log: str, nth: int, *, after: bool) -> None:
             count += 1
             os.write(told, f"{_name(frame, arg.__name__)}\n".encode())
             if count == nth:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
                 time.sleep(60)
 
     threading.setprofile(hook)
