@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,10 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        done = subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
+        end = time.monotonic() + 10
+        while (done := subprocess.run(["umount", str(folder)], capture_output=True, check=False)).returncode != 0:
+            assert time.monotonic() < end, done.stderr  # processes that were killed go away in a moment
+            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ class Trials:
             ended = self._run(boot=len(points))
             assert ended.code == 0, f"{told}\n{ended.out}"
             try:
-                assert_done(self.repo, idle="nothing to do" in ended.out)
+                assert_done(self.repo, idle="nothing to do" in ended.out, restarted=True)
             except AssertionError as error:
                 raise AssertionError(f"{told}\n{ended.out}\n{error}") from error
 
