@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["exit_code", "summary"]
 
 _MOST_LANDED = 20
-_WIDEST = 40
+_WIDEST = 36
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _PLACES = {
     status: place
@@ -60,7 +60,7 @@ def summary(
             _short(plan.nodes[ref].issue.title),
             ago(spent[ref].seconds) if ref in spent else "",
             money(spent[ref].cost) if ref in spent and spent[ref].cost else "",
-            decisions[ref].reason,
+            "" if ref in rest else decisions[ref].reason,
         ]
         for ref in shown
     ]
@@ -68,6 +68,7 @@ def summary(
     for ref, line in zip(shown, table(rows).splitlines(), strict=True):
         lines.append(line)
         if ref in rest:
+            lines.append(safe(f"{'':<9}{decisions[ref].reason}"))
             lines.append(safe(f"{'':<9}next: {_next(ref, decisions)}"))
     if len(landed) > _MOST_LANDED:
         lines.insert(1 + _MOST_LANDED, f"landed   and {len(landed) - _MOST_LANDED} more in this run")
