@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from executor.adapters.outbox import question_in
 from executor.adapters.refs import Move
+from executor.briefing import brief_facts
 from executor.checking import tail
-from executor.core.brief import BriefFacts, brief, most_useful
+from executor.core.brief import brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
-from executor.core.state import AttemptState
 from executor.errors import InterruptedRunError
-from executor.observe import ATTEMPTS, spec_archive
+from executor.parked import ask, attempt_ref, keep_interrupted
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision
     from executor.core.policy import Agent
-    from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
 __all__ = ["attempt_ref", "fail", "implement", "keep_candidate", "keep_interrupted"]
@@ -62,6 +62,10 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept)
         raise
     seconds = round(time.monotonic() - began, 3)
+    question = question_in(work.out, run.session.secrets)
+    if question:
+        ask(run, ref, number, question, "" if isinstance(made, Failure) else made)
+        return
     if isinstance(made, Failure):
         fail(run, ref, number, made, seconds=seconds)
         return
@@ -83,7 +87,7 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {one_line(failure.reason)[:500]}\n"
-    )
+    ) + (f"Step: {failure.step}\n" if failure.step else "")
     final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
@@ -97,28 +101,8 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         print=failure.print(),
         seconds=seconds,
         commit=final,
+        **({"step": failure.step} if failure.step else {}),
     )
-
-
-def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str) -> None:
-    """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
-    store = run.session.store
-    commit = ""
-    if tree and attempt.base and tree != store.tree_of(attempt.base):
-        text = (
-            f"attempt {attempt.number} at {run.name}/{issue} was interrupted\n\n"
-            f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
-            f"Spec-Key: {attempt.spec_key}\nOutcome: interrupted\n"
-        )
-        commit = store.commit(tree, [attempt.base], text, run.session.identity, int(time.time()))
-        name = attempt_ref(run.name, issue, attempt.number)
-        run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} interrupted")
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit)
-
-
-def attempt_ref(milestone: str, issue: str, number: int) -> str:
-    """Full name of the ref that keeps an attempt."""
-    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
 
 
 def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: Agent) -> Work:
@@ -126,34 +110,9 @@ def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: 
     out = logs / "out"
     out.mkdir(parents=True, exist_ok=True)
     path = logs / "brief.md"
-    path.write_text(_brief(run, ref, decision), encoding="utf-8", errors="surrogateescape")
+    path.write_text(brief(brief_facts(run, ref, decision.attempt, decision.revision)), "utf-8", "surrogateescape")
     return Work(
         run, ref, decision.attempt, decision.revision, base, run.session.store.tree_of(base), agent, logs, path, out
-    )
-
-
-def _brief(run: MilestoneRun, ref: str, decision: Decision) -> str:
-    issue = run.issue(ref)
-    observer = run.session.observer
-    facts = run.facts(ref)
-    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
-    old = None
-    if facts.landing is not None:
-        archived = spec_archive(observer.compiled, run.name, facts.landing.trailers.spec_key)
-        old = archived["text"] if archived is not None else None
-    refusal = facts.state.refusal
-    return brief(
-        BriefFacts(
-            milestone=run.milestone,
-            issue=issue,
-            text=observer.spec(ref)["text"],
-            attempt=decision.attempt,
-            revision=decision.revision,
-            landed=tuple(run.view.landings),
-            previous=failed[-1] if failed else None,
-            old_text=old,
-            refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and decision.revision > 1 else "",
-        )
     )
 
 

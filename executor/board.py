@@ -223,7 +223,7 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     from executor.adapters.files import journal_stamp
 
     hasher = hashlib.sha256()
-    for folder in (project.milestones, project.rules):
+    for folder in (project.milestones, project.rules, project.rules / "workflows"):
         for path in sorted(folder.glob("*.toml")):
             hasher.update(f"{path.name}\0".encode())
             hasher.update(path.read_bytes())
@@ -258,7 +258,7 @@ def _package_stamp() -> str:
     """Changes when another version of the executor, or another set of packaged rules, is installed."""
     from executor.adapters.packaged import packaged_rules
 
-    times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().glob("*.toml"))]  # noqa: PTH116
+    times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.attempt import implement
-from executor.core.decide import Act, Decision
+from executor.core.decide import Act, Decision, Status
 from executor.errors import ExecutorError, InterruptedRunError
+from executor.flow import implement_in_steps
+from executor.handoffs import forget_steps
 from executor.landing import land
+from executor.steps import flow_of
 from executor.stops import stopped_by_spec
 from executor.verify import held_by_base, verify_again
 
@@ -34,7 +37,11 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         match decision.act:
             case Act.REST:
                 run.ensure_receipts([run.issue(ref).id])
+                if decision.status is Status.LANDED:
+                    forget_steps(run, ref)
                 return decision
+            case Act.IMPLEMENT if flow_of(run.session.observer, ref).steps:
+                implement_in_steps(run, ref)
             case Act.IMPLEMENT:
                 if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
                     implement(run, ref, decision)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
+from executor.adapters.kept_work import Answer, answers_in, step_in
 from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
@@ -20,7 +21,7 @@ from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.milestone_state import Released
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -32,9 +33,21 @@ if TYPE_CHECKING:
     from executor.core.message import Landing
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
+    from executor.core.steps import StepRecord
     from executor.project import Compiled
 
-__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
+__all__ = [
+    "ACCEPTED",
+    "ANSWERS",
+    "APPROVED",
+    "ATTEMPTS",
+    "HANDOFFS",
+    "STEPS",
+    "MilestoneView",
+    "Observer",
+    "observe",
+    "spec_archive",
+]
 
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
@@ -42,9 +55,15 @@ ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+STEPS = "refs/executor/steps"
+"""Results of the steps of a workflow: `<milestone>/<issue>/<phase>.<step>` below this, until the issue has landed."""
+HANDOFFS = "refs/executor/handoffs"
+"""What an issue's agent leaves for the next ones: `<milestone>/<issue>` below this."""
+ANSWERS = "refs/executor/answers"
+"""What a person answered to an agent's questions: `<milestone>/<issue>` below this."""
 
 
-_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED}
+_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
 @dataclass(slots=True)
@@ -67,6 +86,9 @@ class MilestoneView:
         pause: set while a person has paused the milestone.
         released: its latest release.
         merged: everything on the branch is reachable from the base.
+        steps: issue -> results of its steps that are kept, by ``phase.step``.
+        handoffs: issue -> commit that keeps its handoff.
+        answers: issue -> questions of its agents with a person's answers, oldest first.
     """
 
     milestone: Milestone
@@ -80,6 +102,9 @@ class MilestoneView:
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    steps: dict[str, dict[str, StepRecord]] = field(default_factory=dict)
+    handoffs: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
     base_tip: str = ""
     pause: Pause | None = None
     released: Released | None = None
@@ -174,7 +199,9 @@ class Observer:
     def spec(self, ref: str) -> dict[str, Any]:
         """The canonical spec that is declared now."""
         node = self._node(ref)
-        return canonical_spec(node.issue, spec_text(self.compiled.loaded, node.milestone, node.issue))
+        given = self.views[node.milestone].answers.get(node.issue.id, ())
+        text = spec_text(self.compiled.loaded, node.milestone, node.issue)
+        return canonical_spec(node.issue, text, [item.answer for item in given])
 
     def spec_key(self, ref: str) -> str:
         """Key of the canonical spec."""
@@ -284,6 +311,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
     paused = pauses(refs)
+    work = _by_milestone(refs.kept(STEPS, HANDOFFS, ANSWERS))
     views: dict[str, MilestoneView] = {}
     bases: dict[str, tuple[str, str]] = {}
     for name, milestone in compiled.loaded.milestones.items():
@@ -305,6 +333,8 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
             view.accepted[kept.ref.rsplit("/", 1)[-1]] = (kept.trailers.get("Landing", ""), keys)
         for kept in approved.get(name, ()):
             view.approved[kept.ref.rsplit("/", 1)[-1]] = frozenset(kept.trailers.get("Approved", "").split())
+        for kept in work.get(name, ()):
+            _take(view, kept)
         views[name] = view
     _add_releases(compiled, refs, views)
     return Observer(compiled, views)
@@ -333,6 +363,20 @@ def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     return found
 
 
+def _take(view: MilestoneView, kept: Kept) -> None:
+    """Take in what git keeps of an issue's steps, handoff and answers."""
+    _, _, kind, _, issue, *rest = kept.ref.split("/")
+    match kind:
+        case "steps":
+            record = step_in(kept)
+            if record is not None:
+                view.steps.setdefault(issue, {})[rest[0]] = record
+        case "handoffs":
+            view.handoffs[issue] = kept.commit
+        case "answers":
+            view.answers[issue] = answers_in(kept)
+
+
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
     """An attempt as far as its ref and its commit's trailers tell."""
     _, _, _, issue, number = kept.ref.split("/")
@@ -348,6 +392,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         kind=outcome,
         reason=trailers.get("Reason", ""),
         print=trailers.get("Failure", ""),
+        step=trailers.get("Step", ""),
     )
 
 

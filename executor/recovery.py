@@ -10,9 +10,12 @@ from executor.adapters.processes import read_result
 from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
 from executor.attempt import attempt_ref, keep_candidate, keep_interrupted
+from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
-from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
+from executor.handoffs import forget_steps
+from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS
+from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ def recover(run: MilestoneRun) -> None:
             landing = run.view.landings.get(issue)
             if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
                 _finish(run, landing, attempt)
+    for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
+        forget_steps(run, f"{run.name}/{issue}")
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
 
 
@@ -57,7 +62,8 @@ def mending(session: Session) -> Iterator[None]:
 
 def _sweep(run: MilestoneRun) -> None:
     """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
-    names = (run.view.branch, f"{ATTEMPTS}/{run.name}/", f"{ACCEPTED}/{run.name}/", f"{APPROVED}/{run.name}/")
+    kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
+    names = (run.view.branch, *(f"{prefix}/{run.name}/" for prefix in kept))
     for name in sweep(run.session.project.repository, names, objects=_died(run)):
         run.warn(f"removed {name}, which a git process that was killed had left behind")
 
@@ -99,6 +105,9 @@ def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     """An attempt without an end: its result is used if its agent had ended well, else what there is of it is kept."""
     ref = f"{run.name}/{issue}"
+    if ref in run.session.compiled.plan.nodes and flow_of(run.session.observer, ref).steps:
+        _settle_steps(run, ref, attempt)
+        return
     workspace = run.pool.left_by(issue, attempt.number)
     if workspace is None or ref not in run.session.compiled.plan.nodes:
         keep_interrupted(run, issue, attempt, "")
@@ -113,14 +122,42 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         keep_interrupted(run, issue, attempt, "" if isinstance(tree, Failure) else tree)
 
 
-def _ended(run: MilestoneRun, ref: str, attempt: Attempt) -> Ended | None:
+def _settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:
+    """The same for an attempt in steps: those whose agents had ended well are kept, then the attempt is put aside."""
+    issue = run.issue(ref)
+    flow = flow_of(run.session.observer, ref)
+    started = {name for name, item in run.view.states[issue.id].steps.items() if item.word == "started"}
+    _ = run.supervisor  # it starts only when every process of the dead run is gone
+    for step in flow.steps:
+        workspace = run.pool.left_by(issue.id, attempt.number, step.id) if step.id in started else None
+        ended = _ended(run, ref, attempt, step.id)
+        if workspace is None or ended is None or run.view.states[issue.id].steps[step.id].attempt != attempt.number:
+            continue
+        tree = taken(run, workspace, issue)
+        if isinstance(tree, str):
+            work = step_work(run, ref, step, attempt, fresh=False)
+            if keep_result(work, step, tree, round(ended.seconds, 3)):
+                run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
+    latest = run.view.states[issue.id].attempts[attempt.number]
+    if latest.state is AttemptState.STARTED:
+        keep_interrupted(run, issue.id, latest, "")
+
+
+def _landed(run: MilestoneRun, issue: str) -> bool:
+    """Whether what was built of an issue is what has landed, so that its steps have served."""
+    ref = f"{run.name}/{issue}"
+    return ref in run.session.compiled.plan.nodes and run.decision(ref).status is Status.LANDED
+
+
+def _ended(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
     """How the agent ended, if it ended well, at the present spec, and without a restart of the machine since.
 
     After a restart the files may be older than the record of the agent's end.
     """
     if attempt.spec_key != run.session.observer.spec_key(ref) or attempt.boot != run.journal.boot:
         return None
-    ended = read_result(run.session.project.logs(run.name, run.issue(ref).id, attempt.number) / RESULT)
+    logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number)
+    ended = read_result((logs / "steps" / step if step else logs) / RESULT)
     return ended if ended is not None and ended.ok else None
 
 

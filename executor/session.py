@@ -152,6 +152,7 @@ class MilestoneRun:
         self.journal = Journal.open(self.folder, run=session.run_id, now=now)
         self.landing_lock = threading.Lock()
         self.resources = _Resources()
+        self._issue_locks: dict[str, threading.RLock] = {}
         self._branch_lock = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
@@ -188,6 +189,10 @@ class MilestoneRun:
         """Say something once at the end of the run."""
         if message not in self.messages:
             self.messages.append(message)
+
+    def issue_lock(self, ref: str) -> threading.RLock:
+        """The lock of one issue, for what its steps do side by side."""
+        return self._issue_locks.setdefault(ref, threading.RLock())
 
     def issue(self, ref: str) -> Issue:
         """An issue's declaration."""

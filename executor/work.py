@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
@@ -16,6 +16,8 @@ from executor.core.report import deviations_in
 from executor.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.change import Change
     from executor.core.declaration import Issue
@@ -34,16 +36,18 @@ class Failure:
     """Why an attempt came to nothing.
 
     Attributes:
-        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``.
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``.
         reason: one sentence.
         detail: the most useful part of the output.
         tree: tree that was produced, for telling whether the same thing happened again.
+        step: the step of a workflow at which it happened; empty for everything else.
     """
 
     kind: str
     reason: str
     detail: str = ""
     tree: str = ""
+    step: str = ""
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
@@ -66,6 +70,9 @@ class Work:
         logs: folder of its brief and output.
         brief: what the agent is told.
         out: where the agent may leave its protocol files.
+        step: the step of a workflow that it is about; empty for a whole attempt.
+        inputs: folder with the files that the step is given; None when there are none.
+        own_options: options of the step's own agent; None: the issue's.
     """
 
     run: MilestoneRun
@@ -78,6 +85,14 @@ class Work:
     logs: Path
     brief: Path
     out: Path
+    step: str = ""
+    inputs: Path | None = None
+    own_options: Mapping[str, Any] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the agent: the step's own, or the issue's."""
+        return self.run.issue(self.ref).options if self.own_options is None else self.own_options
 
 
 def produce(work: Work) -> str | Failure:
@@ -91,7 +106,7 @@ def produce(work: Work) -> str | Failure:
 
 def _apply_patch(work: Work, slot: Slot) -> str | Failure:
     """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
-    name = str(work.run.issue(work.ref).options["file"])
+    name = str(work.options["file"])
     path = work.run.session.project.milestones / name
     try:
         patch = path.read_bytes()
@@ -109,7 +124,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     store = run.session.store
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
-    slot.mark(issue.id, work.number)
+    slot.mark(issue.id, work.number, work.step)
     ended = run.supervisor.run(_command(work, slot))
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{work.ref}: attempt {work.number} was interrupted", 130)
@@ -140,7 +155,13 @@ def _isolated(work: Work, argv: tuple[str, ...], tree: Path, env: dict[str, str]
             'declare isolation = "none" for it in rules/agents.toml'
         )
     repository = work.run.session.project.repository
-    readable = [work.brief, *object_folders(repository.objects), *(Path(path).expanduser() for path in agent.readable)]
+    given = () if work.inputs is None else (work.inputs,)
+    readable = [
+        work.brief,
+        *given,
+        *object_folders(repository.objects),
+        *(Path(path).expanduser() for path in agent.readable),
+    ]
     hidden = (work.run.session.project.cache, repository.top, repository.git_dir, repository.common_dir)
     return sandbox.argv(
         argv,
@@ -175,7 +196,11 @@ def _command(work: Work, slot: Slot) -> Command:
     }
     agent = work.agent
     limits = work.run.session.policy.limits
-    values = {**issue.options, "brief_file": str(work.brief), "out": str(work.out)}
+    if work.step:
+        given["EXECUTOR_STEP"] = work.step
+    if work.inputs is not None:
+        given["EXECUTOR_IN"] = str(work.inputs)
+    values = {**work.options, "brief_file": str(work.brief), "out": str(work.out)}
     try:
         argv = agent.argv(values)
     except KeyError as error:

@@ -155,10 +155,10 @@ class Refs:
         output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
         return set(output.decode().splitlines())
 
-    def kept(self, prefix: str) -> list[Kept]:
-        """Every ref below a prefix, with the trailers of its commit."""
+    def kept(self, *prefixes: str) -> list[Kept]:
+        """Every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
-        output = self._git.run("for-each-ref", f"--format={form}", "--", prefix).decode("utf-8", "replace")
+        output = self._git.run("for-each-ref", f"--format={form}", "--", *prefixes).decode("utf-8", "replace")
         found = []
         for record in output.split("\x1e"):
             name, _, rest = record.strip("\n").partition("\0")

@@ -19,7 +19,7 @@ from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from executor.adapters.repository import Repository
@@ -140,6 +140,28 @@ class Store:
             "GIT_COMMITTER_DATE": date,
         }
         return self._git.run("commit-tree", tree, *arguments, given=message.encode(), extra=extra).decode().strip()
+
+    def files_tree(self, files: Mapping[str, bytes]) -> str:
+        """Tree of these files; a name may have folders in it."""
+        inside: dict[str, dict[str, bytes]] = {}
+        lines: list[bytes] = []
+        for name, data in files.items():
+            folder, slash, rest = name.partition("/")
+            if slash:
+                inside.setdefault(folder, {})[rest] = data
+            else:
+                blob = self._git.run("hash-object", "-w", "--stdin", given=data).decode().strip()
+                lines.append(f"100644 blob {blob}\t{name}".encode())
+        lines += [f"040000 tree {self.files_tree(own)}\t{name}".encode() for name, own in inside.items()]
+        return self._made_tree(lines)
+
+    def folders_tree(self, folders: Mapping[str, str]) -> str:
+        """Tree that has these trees as its folders."""
+        return self._made_tree([f"040000 tree {tree}\t{name}".encode() for name, tree in folders.items()])
+
+    def _made_tree(self, lines: Iterable[bytes]) -> str:
+        given = b"".join(line + b"\0" for line in lines)
+        return self._git.run("mktree", "-z", given=given).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""

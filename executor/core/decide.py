@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -240,7 +240,9 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     stop = facts.state.stop
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
-        if stop.bound:
+        if stop.rule == QUESTION:
+            again = f'doit answer {facts.ref} "..."'
+        elif stop.bound:
             again = f'doit approve {facts.ref} --reason "..." or {again}'
         return Status.REVIEW if stop.level == "hard" else Status.SKIPPED, f"{stop.rule}: {stop.reason}", again
     failed = [

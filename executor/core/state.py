@@ -9,12 +9,31 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.core.step_state import STEP_EVENTS, StepState, forget_rounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.core.event import Event
 
-__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Red", "Refusal", "Stop", "fold", "with_git_attempts"]
+__all__ = [
+    "QUESTION",
+    "Attempt",
+    "AttemptState",
+    "IssueState",
+    "Proof",
+    "Red",
+    "Refusal",
+    "Stop",
+    "fold",
+    "with_git_attempts",
+]
+
+
+QUESTION = "question"
+"""Rule, and outcome of an attempt, of an agent that asks a person."""
+_STOPPED = {"merge-conflict": "soft", QUESTION: "hard"}
+"""Outcomes of attempts that stop the issue, with the level of the stop."""
 
 
 class AttemptState(StrEnum):
@@ -49,6 +68,7 @@ class Attempt:
         cost_usd: money spent.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
+        step: the step of a workflow at which it failed, empty for everything else.
     """
 
     number: int
@@ -68,6 +88,7 @@ class Attempt:
     cost_usd: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +175,7 @@ class IssueState:
     red: Red | None = None
     proof: Proof | None = None
     refusal: Refusal | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -204,8 +226,8 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
         else:
             continue
         latest = found.number == state.last()
-        if latest and found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
-            state.stop = Stop("soft", found.kind, found.reason, found.spec_key, found.number)
+        if latest and found.kind in _STOPPED and state.stop is None and found.number > state.forgiven:
+            state.stop = Stop(_STOPPED[found.kind], found.kind, found.reason, found.spec_key, found.number)
         elif latest and not found.kind and state.stop is not None and state.stop.attempt < found.number:
             state.stop = None
 
@@ -249,6 +271,7 @@ def _failed(state: IssueState, event: Event) -> None:
         detail=data.get("detail", ""),
         print=data.get("print", ""),
         commit=data.get("commit", ""),
+        step=data.get("step", ""),
     )
     state.seconds += data.get("seconds", 0.0)
 
@@ -305,6 +328,7 @@ def _red(state: IssueState, event: Event) -> None:
 def _retried(state: IssueState, event: Event) -> None:
     state.forgiven = max(state.last(), int(event.data.get("after", 0)))
     state.stop = None
+    forget_rounds(state)
 
 
 def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
@@ -325,4 +349,5 @@ _APPLY = {
     "stopped": _stopped,
     "base-red": _red,
     "retried": _retried,
+    **STEP_EVENTS,
 }
