@@ -20,7 +20,7 @@ from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.milestone_state import Released
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from executor.core.plan import Node
     from executor.project import Compiled
 
-__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
+__all__ = [
+    "ACCEPTED",
+    "APPROVED",
+    "ATTEMPTS",
+    "REMOTE",
+    "MilestoneView",
+    "Observer",
+    "attempt_ref",
+    "observe",
+    "spec_archive",
+]
 
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
@@ -42,6 +52,8 @@ ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+REMOTE = "refs/executor/remote"
+"""Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED}
@@ -67,6 +79,7 @@ class MilestoneView:
         pause: set while a person has paused the milestone.
         released: its latest release.
         merged: everything on the branch is reachable from the base.
+        remote_tip: where the remote's branch was last seen; empty when it never was.
     """
 
     milestone: Milestone
@@ -80,6 +93,7 @@ class MilestoneView:
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    remote_tip: str = ""
     base_tip: str = ""
     pause: Pause | None = None
     released: Released | None = None
@@ -214,6 +228,7 @@ class Observer:
             approved=view.approved.get(node.issue.id, frozenset()),
             allowed=frozenset(node.issue.allow),
             red=self._red(ref, view, state),
+            pull=self._pull(state),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -239,6 +254,13 @@ class Observer:
         if red is None or red.check_key != self.proofs(ref).key:
             return ""
         return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
+
+    def _pull(self, state: IssueState) -> Pull | None:
+        """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""
+        pull = state.pull
+        if pull is None or not pull.waits:
+            return None
+        return pull if not self.run_id or pull.run == self.run_id else None
 
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)
@@ -279,7 +301,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     """
     project = compiled.project
     names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
-    tips = refs.tips(names)
+    tips = refs.tips([*names, *(f"{REMOTE}/{name}" for name in compiled.loaded.milestones)])
     accepted = _by_milestone(refs.kept(ACCEPTED))
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
@@ -295,6 +317,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         base, base_tip = bases[wanted]
         view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
         view.pause = paused.get(name)
+        view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
         for landing in read_landings(project.state(name), refs, view.tip, name):
             view.add(landing)
         if states:
@@ -323,6 +346,11 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
+def attempt_ref(milestone: str, issue: str, number: int) -> str:
+    """Full name of the ref that keeps an attempt."""
+    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
+
+
 def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     found: dict[str, list[Kept]] = {}
     for item in kept:
@@ -348,7 +376,12 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         kind=outcome,
         reason=trailers.get("Reason", ""),
         print=trailers.get("Failure", ""),
+        pull=_number(trailers.get("Pull-Request", "")),
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() else 0
 
 
 def spec_archive(compiled: Compiled, milestone: str, key: str) -> dict[str, Any] | None:

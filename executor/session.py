@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from executor.adapters.forge import Forge
+    from executor.adapters.remote import Remote
     from executor.core.decide import Decision, Facts
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
@@ -67,6 +70,9 @@ class Session:
         """Values that no child's output may carry to disk."""
         self.force = False
         """Whether verdicts of earlier runs are not used."""
+        self._forge: Forge | None = None
+        self._remote: Remote | None = None
+        self._forge_lock = threading.Lock()
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.stopping = threading.Event()
@@ -81,6 +87,39 @@ class Session:
             self._observer = observe(self.compiled, self.refs)
             self._observer.run_id = self.run_id
         return self._observer
+
+    @property
+    def remote(self) -> Remote | None:
+        """Where branches are pushed to, if anywhere."""
+        name = self.policy.forge.pushes_to
+        if name is None:
+            return None
+        with self._forge_lock:
+            if self._remote is None:
+                from executor.adapters.remote import Remote
+
+                self._remote = Remote(self.project.repository, name, self._token())
+            return self._remote
+
+    @property
+    def forge(self) -> Forge:
+        """Where pull requests live.
+
+        Raises:
+            UsageError: what the forge needs is not installed or not declared.
+            ForgeRefusedError: there is no token for it.
+        """
+        remote = self.remote
+        with self._forge_lock:
+            if self._forge is None:
+                from executor.adapters.forge_local import LocalForge
+
+                self._forge = LocalForge(self.refs, self.store, self.identity, remote)
+            return self._forge
+
+    def _token(self) -> str:
+        """The forge's token; from now on no output of a child carries it to disk."""
+        return ""
 
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.
@@ -151,6 +190,8 @@ class MilestoneRun:
         self.landing_lock = threading.Lock()
         self.resources = _Resources()
         self._branch_lock = threading.Lock()
+        self._pull_lock = threading.Lock()
+        self._last_pull = 0
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
         self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
@@ -248,7 +289,7 @@ class MilestoneRun:
             self.record("branch-moved", old=view.tip, new=tip)
             view.tip = tip
             for landing in fresh:
-                self.take(landing)
+                self.take(replace(landing, position=view.count))
         return tip
 
     def take(self, landing: Landing) -> None:
@@ -283,6 +324,21 @@ class MilestoneRun:
             check_key=landing.trailers.check_key,
             needs={need.ref: need.result_key for need in facts.needs},
         )
+
+    def pull_number(self, issue: str, revision: int) -> int:
+        """Number of the local pull request of an issue's revision: the one it has, or the next; 0 on other forges."""
+        if self.session.policy.forge.kind != "local":
+            return 0
+        with self._pull_lock:
+            states = self.view.states
+            attempts = states[issue].attempts.values() if issue in states else ()
+            known = [item.pull for item in attempts if item.pull and item.revision == revision]
+            if known:
+                return known[-1]
+            taken = [item.pull for state in list(states.values()) for item in list(state.attempts.values())]
+            taken += [landing.trailers.pull for landing in list(self.view.landings.values())]
+            self._last_pull = max([self._last_pull, *taken]) + 1
+            return self._last_pull
 
     def ensure_receipts(self, issues: list[str]) -> None:
         """Write the receipts of these issues, as far as they have landed."""

@@ -17,6 +17,7 @@ LAYERS = (
     ("observe",),
     ("board", "picture", "reporting", "session"),
     ("account",),
+    ("sync",),
     ("checking",),
     ("verify",),
     ("work",),
@@ -24,6 +25,7 @@ LAYERS = (
     ("recovery",),
     ("stops",),
     ("review",),
+    ("publish",),
     ("landing",),
     ("issue",),
     ("tasks",),
@@ -32,7 +34,7 @@ LAYERS = (
 """Lowest first; a module imports from layers below its own, and within its layer."""
 OWNERS = {
     "detect_secrets": {"adapters.secrets"},
-    "pydantic": {"core.declaration", "core.policy", "core.report_model"},
+    "pydantic": {"core.declaration", "core.forge_rules", "core.policy", "core.report_model"},
     "jinja2": {"adapters.page"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},

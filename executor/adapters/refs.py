@@ -171,6 +171,29 @@ class Refs:
         """Committer time of a commit, in seconds since the epoch."""
         return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
 
+    def message(self, commit: str) -> str:
+        """Message of a commit."""
+        return self._git.run("log", "-1", "--format=%B", "--end-of-options", commit, "--").decode("utf-8", "replace")
+
+    def trailers(self, commit: str) -> dict[str, str]:
+        """Trailers of a commit's message."""
+        form = "%(trailers:only,unfold)"
+        return _pairs(
+            self._git.run("log", "-1", f"--format={form}", "--end-of-options", commit, "--").decode("utf-8", "replace")
+        )
+
+    def author_of(self, commit: str) -> str:
+        """Name of a commit's author."""
+        return (
+            self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
+            .decode("utf-8", "replace")
+            .strip()
+        )
+
+    def contains(self, older: str, newer: str) -> bool:
+        """Whether `older` is reachable from `newer`."""
+        return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0
+
     def on_first_parents(self, older: str, newer: str) -> bool:
         """Whether `older` is on the first-parent history of `newer`."""
         code, output, _ = self._git.call("rev-list", "--first-parent", newer, "--not", f"{older}^@", "--")

@@ -75,6 +75,7 @@ class Run(DoitRun):
         from executor.account import begin, cut_off, resumed
         from executor.recovery import recover
         from executor.session import Session
+        from executor.sync import tip_to_build_on
         from executor.tasks import current, selected
 
         compiled = compile_project(project)
@@ -89,6 +90,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
+                tip_to_build_on(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -144,7 +146,7 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["status"] != "complete" or not item["total"]:
+        if item is None or item["status"] != "complete" or not item["total"] or not item["pushed"]:
             return ""
         lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Pull, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,7 @@ class Facts:
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
         paused: why nothing is started: a person paused the milestone; empty otherwise.
+        pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
     """
 
     ref: str
@@ -101,6 +102,7 @@ class Facts:
     allowed: frozenset[str] = frozenset()
     red: str = ""
     paused: str = ""
+    pull: Pull | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,10 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
+    if built and facts.pull is not None:
+        status = Status(facts.pull.waits)
+        hint = f"doit issue:{facts.ref}"
+        return Decision(status, Act.REST, facts.pull.reason, hint, cause, revision, built[-1].number)
     if built:
         return Decision(
             Status.OPEN,

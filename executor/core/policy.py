@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
+from executor.core.forge_rules import Forge, token_problems
 from executor.core.hints import Known, dotted, found, quoted
 from executor.errors import Fault
 
@@ -143,12 +144,6 @@ class Limits(_Rule):
     import_file_bytes: Annotated[StrictInt, Field(ge=1)]
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
-
-
-class Forge(_Rule):
-    """Where pull requests live."""
-
-    kind: Literal["local"]
 
 
 def _regex(text: str) -> str:
@@ -289,6 +284,9 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     )
     for name, agent in agents.items():
         faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}.env", told) for told in token_problems(name, agent.env))
+    for name, check in checks.items():
+        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         declared = _declared(value, "agents", "agent"), _declared(value, "checks", "check")
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")

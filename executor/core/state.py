@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Red", "Refusal", "Stop", "fold", "with_git_attempts"]
+__all__ = [
+    "Attempt",
+    "AttemptState",
+    "IssueState",
+    "Proof",
+    "Pull",
+    "Red",
+    "Refusal",
+    "Stop",
+    "fold",
+    "with_git_attempts",
+]
 
 
 class AttemptState(StrEnum):
@@ -49,6 +60,7 @@ class Attempt:
         cost_usd: money spent.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
+        pull: number of its local pull request, 0 when it has none.
     """
 
     number: int
@@ -68,6 +80,33 @@ class Attempt:
     cost_usd: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+    pull: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What was last seen of an issue's pull request.
+
+    Attributes:
+        number: on the forge; 0 while only its branch is there.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
+        url: where a person looks at it.
+        head: short name of its branch.
+        commit: what the executor pushed there last.
+        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
+            that, ``review`` when a person has to; empty when nothing keeps it.
+        reason: why, one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str = ""
+    reason: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +193,7 @@ class IssueState:
     red: Red | None = None
     proof: Proof | None = None
     refusal: Refusal | None = None
+    pull: Pull | None = None
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -232,6 +272,7 @@ def _built(state: IssueState, event: Event) -> None:
         state=AttemptState.BUILT,
         commit=data["commit"],
         result_key=data["result_key"],
+        pull=int(data.get("pull", 0)),
         seconds=data["seconds"],
         deviations=tuple(data.get("deviations", ())),
     )
@@ -302,6 +343,20 @@ def _red(state: IssueState, event: Event) -> None:
     state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
 
 
+def _pull(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.pull = Pull(
+        number=int(data["number"]),
+        state=data["state"],
+        url=data["url"],
+        head=data["head"],
+        commit=data["commit"],
+        waits=data.get("waits", ""),
+        reason=data.get("reason", ""),
+        run=event.run,
+    )
+
+
 def _retried(state: IssueState, event: Event) -> None:
     state.forgiven = max(state.last(), int(event.data.get("after", 0)))
     state.stop = None
@@ -324,5 +379,6 @@ _APPLY = {
     "refused": _refused,
     "stopped": _stopped,
     "base-red": _red,
+    "pull": _pull,
     "retried": _retried,
 }
