@@ -10,6 +10,7 @@ from executor.attempt import fail
 from executor.core.change import Change, parse_diff
 from executor.core.message import Landing, Trailers, landing_message
 from executor.errors import ExecutorError
+from executor.merging import merge, resumed
 from executor.observe import attempt_ref
 from executor.publish import head_of, is_free, publish, show_stopped, wait_for_person
 from executor.review import stopped_by_review
@@ -19,6 +20,8 @@ from executor.verify import Candidate, judge
 from executor.work import Failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from executor.core.decide import Decision
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
@@ -38,31 +41,49 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
     if stopped_by_change(run, ref, attempt, change, logs) or stopped_by_tests(run, ref, attempt, change):
         show_stopped(run, ref, attempt, change)
         return
-    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
+    if run.session.merges_by_pull and resumed(run, ref, attempt, change):
+        return
     while True:
-        tip = tip_to_build_on(run)
-        merged = run.session.store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
-        if merged is not None and merged.conflicts:
-            _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
+        landing = _proved(run, ref, attempt, change, logs)
+        if landing is None or _brought(run, ref, attempt, landing, change):
             return
-        tree = merged.tree if merged is not None else run.session.store.tree_of(attempt.commit)
-        result = judge(run, ref, Candidate(tree, run.session.store.tree_of(tip), change, trusted), logs)
-        if not result.ok:
-            fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
-            return
-        if stopped_by_review(run, ref, attempt, tree, logs):
-            show_stopped(run, ref, attempt, change)
-            return
-        trailers = _trailers(run, ref, attempt)
-        commit = attempt.commit
-        if merged is not None:
-            message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
-            commit = run.session.store.commit(tree, [tip], message, run.session.identity, int(time.time()))
-        publish(run, ref, attempt, commit, change)
-        if not is_free(run, ref):
-            return
-        if _swap(run, ref, attempt, tip, Landing(commit, tree, run.view.count, int(time.time()), trailers)):
-            return
+
+
+def _proved(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> Landing | None:
+    """The candidate on the present tip, once its checks have passed; None when something speaks against it."""
+    store = run.session.store
+    tip = tip_to_build_on(run)
+    merged = store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
+    if merged is not None and merged.conflicts:
+        _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
+        return None
+    issue = run.issue(ref)
+    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
+    tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
+    result = judge(run, ref, Candidate(tree, store.tree_of(tip), change, trusted), logs)
+    if not result.ok:
+        fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
+        return None
+    if stopped_by_review(run, ref, attempt, tree, logs):
+        show_stopped(run, ref, attempt, change)
+        return None
+    trailers = _trailers(run, ref, attempt)
+    commit = attempt.commit
+    if merged is not None:
+        message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
+        commit = _pushed_before(run, ref, tree, tip) or store.commit(
+            tree, [tip], message, run.session.identity, int(time.time())
+        )
+    return Landing(commit, tree, run.view.count, int(time.time()), trailers)
+
+
+def _brought(run: MilestoneRun, ref: str, attempt: Attempt, landing: Landing, change: Change) -> bool:
+    """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved anew."""
+    tip = run.session.store.parent_of(landing.commit)
+    if run.session.merges_by_pull:
+        return merge(run, ref, attempt, tip, landing, change)
+    publish(run, ref, attempt, landing.commit, change)
+    return not is_free(run, ref) or _swap(run, ref, attempt, tip, landing)
 
 
 def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Landing) -> bool:
@@ -98,6 +119,16 @@ def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
             if told and told not in run.messages:
                 run.messages.append(told)
     return True
+
+
+def _pushed_before(run: MilestoneRun, ref: str, tree: str, tip: str) -> str:
+    """The same candidate, if it was made and pushed before; a new one would only differ in its time."""
+    pull = run.view.states[run.issue(ref).id].pull
+    if pull is None or not run.session.refs.has(pull.commit):
+        return ""
+    store = run.session.store
+    same = store.tree_of(pull.commit) == tree and store.parent_of(pull.commit) == tip
+    return pull.commit if same else ""
 
 
 def _pushed(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, commit: str) -> bool:

@@ -19,6 +19,7 @@ from executor.adapters.tools import ToolVersions
 from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
+from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
 from executor.project import base_branch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from executor.adapters.refs import Kept, Refs
     from executor.core.declaration import Milestone
     from executor.core.event import Event
-    from executor.core.message import Landing
+    from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
     from executor.project import Compiled
@@ -38,6 +39,7 @@ __all__ = [
     "ACCEPTED",
     "APPROVED",
     "ATTEMPTS",
+    "MERGED",
     "REMOTE",
     "MilestoneView",
     "Observer",
@@ -52,6 +54,8 @@ ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+MERGED = "refs/executor/merged"
+"""Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
 REMOTE = "refs/executor/remote"
 """Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
@@ -305,6 +309,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     accepted = _by_milestone(refs.kept(ACCEPTED))
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
+    merged = _by_milestone(refs.kept(MERGED))
     paused = pauses(refs)
     views: dict[str, MilestoneView] = {}
     bases: dict[str, tuple[str, str]] = {}
@@ -318,7 +323,8 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
         view.pause = paused.get(name)
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
-        for landing in read_landings(project.state(name), refs, view.tip, name):
+        by_hand = _recognised(merged.get(name, ()))
+        for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
             view.add(landing)
         if states:
             view.states = fold(segments.read(project.state(name)))
@@ -378,6 +384,16 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         print=trailers.get("Failure", ""),
         pull=_number(trailers.get("Pull-Request", "")),
     )
+
+
+def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+    """Commit -> what it landed, for merges whose messages do not say so."""
+    found = {}
+    for kept in records:
+        trailers = parse_trailers(kept.trailers)
+        if trailers is not None and "Landing" in kept.trailers:
+            found[kept.trailers["Landing"]] = trailers
+    return found
 
 
 def _number(text: str) -> int:

@@ -5,6 +5,7 @@ The branch is moved only from where it is expected to be, and only while nobody 
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.forge import NewPull
@@ -23,6 +24,7 @@ from executor.core.pull import (
     title_digest,
     title_of,
 )
+from executor.core.state import Pull
 from executor.errors import ForgeRefusedError, GitError
 
 if TYPE_CHECKING:
@@ -100,26 +102,31 @@ def record_pull(
     commit: str,
     *,
     head: str = "",
+    state: str = "",
     waits: str = "",
     why: str = "",
 ) -> None:
-    """Journal what is known of an issue's pull request, if that is news."""
+    """Journal what is known of an issue's pull request, if that is news; what is not given stays as it was."""
     issue = run.issue(ref).id
-    state = run.view.states.get(issue)
-    before = state.pull if state else None
-    same = before is not None and (not head or before.head == head)
-    number = pull.number if pull else (before.number if before and same else 0)
-    shown = ("draft" if pull.draft and pull.state == "open" else pull.state) if pull else ""
-    data = {
-        "number": number,
-        "state": shown or (before.state if before and same else ""),
-        "url": pull.url if pull else (before.url if before and same else ""),
-        "head": pull.head if pull else head,
-        "commit": commit,
-        "waits": waits,
-        "reason": why,
-    }
-    if before is None or any(getattr(before, key) != value for key, value in data.items()) or waits:
+    folded = run.view.states.get(issue)
+    before = folded.pull if folded else None
+    if before is not None and head and before.head != head:
+        before = None
+    old = before or Pull(0, "", "", head, "")
+    word = ("draft" if pull.draft and pull.state == "open" else pull.state) if pull else ""
+    new = replace(
+        old,
+        number=pull.number if pull else old.number,
+        state=state or word or old.state,
+        url=pull.url if pull else old.url,
+        head=pull.head if pull else (head or old.head),
+        commit=commit,
+        waits=waits,
+        reason=why,
+    )
+    if new != old or waits:
+        data = asdict(new)
+        del data["run"]
         run.record("pull", issue, **data)
 
 

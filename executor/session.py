@@ -28,8 +28,9 @@ from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import ImportLimits, Pool
 from executor.core.change import parse_diff
+from executor.core.message import UNPROVED
 from executor.core.report import success_report
-from executor.errors import BusyError, ExecutorError, StateFullError
+from executor.errors import BusyError, ExecutorError, StateFullError, UsageError
 from executor.observe import observe
 from executor.project import prepare_cache
 
@@ -71,6 +72,12 @@ class Session:
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self._forge: Forge | None = None
+        self._token = ""
+        if self.policy.forge.kind == "github":
+            from executor.adapters.forge_token import find_token
+
+            self._token = find_token(self.policy.forge.base_url)
+            self.secrets = (*self.secrets, self._token)
         self._remote: Remote | None = None
         self._forge_lock = threading.Lock()
         self.halted: ExecutorError | None = None
@@ -98,8 +105,13 @@ class Session:
             if self._remote is None:
                 from executor.adapters.remote import Remote
 
-                self._remote = Remote(self.project.repository, name, self._token())
+                self._remote = Remote(self.project.repository, name, self._token)
             return self._remote
+
+    @property
+    def merges_by_pull(self) -> bool:
+        """Whether a forge merges pull requests; the local one has none for issues."""
+        return self.policy.forge.kind != "local"
 
     @property
     def forge(self) -> Forge:
@@ -112,14 +124,33 @@ class Session:
         remote = self.remote
         with self._forge_lock:
             if self._forge is None:
-                from executor.adapters.forge_local import LocalForge
-
-                self._forge = LocalForge(self.refs, self.store, self.identity, remote)
+                self._forge = self._github(remote) if self.policy.forge.kind == "github" else self._local(remote)
             return self._forge
 
-    def _token(self) -> str:
-        """The forge's token; from now on no output of a child carries it to disk."""
-        return ""
+    def _local(self, remote: Remote | None) -> Forge:
+        from executor.adapters.forge_local import LocalForge
+
+        return LocalForge(self.refs, self.store, self.identity, remote)
+
+    def _github(self, remote: Remote | None) -> Forge:
+        from executor.adapters.forge_github import GitHubForge
+        from executor.adapters.forge_token import repository_of
+        from executor.adapters.github_api import Api
+
+        rules = self.policy.forge
+        repository = rules.repository or (repository_of(remote.url) if remote is not None else "")
+        if not repository:
+            raise UsageError(
+                f'rules/forge.toml: repository: is missing, and the address of the remote "{rules.pushes_to}" does not '
+                'say it; write repository = "owner/name"'
+            )
+        api = Api(
+            rules.base_url,
+            self._token,
+            writes_per_minute=rules.writes_per_minute,
+            cache=self.project.cache / "_forge",
+        )
+        return GitHubForge(api, repository, auto_merge=rules.auto_merge)
 
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.
@@ -310,8 +341,8 @@ class MilestoneRun:
             path.parent.mkdir(exist_ok=True)
             write_json(path, self.session.observer.spec(ref), durable=False)
 
-    def record_landed(self, landing: Landing, attempt: int) -> None:
-        """Journal a landing, with what it was proved against."""
+    def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
+        """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""
         issue = landing.trailers.issue
         facts = self.facts(f"{self.name}/{issue}")
         self.record(
@@ -321,7 +352,7 @@ class MilestoneRun:
             commit=landing.commit,
             revision=landing.trailers.revision,
             result_key=landing.trailers.result_key,
-            check_key=landing.trailers.check_key,
+            check_key=landing.trailers.check_key if proved else UNPROVED,
             needs={need.ref: need.result_key for need in facts.needs},
         )
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.adapters.refs import Move
+from executor.core.message import UNPROVED
 from executor.core.state import AttemptState
-from executor.errors import ForgeRefusedError, ForgeUnavailableError
+from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.observe import REMOTE, attempt_ref
 
 if TYPE_CHECKING:
     from executor.adapters.remote import Remote
+    from executor.core.message import Landing
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
@@ -92,9 +94,22 @@ def settle_landed(run: MilestoneRun) -> None:
             continue
         for attempt in list(state.attempts.values()):
             if attempt.state is AttemptState.BUILT and attempt.revision == landing.trailers.revision:
-                run.record_landed(landing, attempt.number)
+                run.record_landed(landing, attempt.number, proved=_landed_as_proved(run, issue, landing))
                 if attempt.result_key == landing.trailers.result_key:
                     _forget(run, issue, attempt)
+
+
+def _landed_as_proved(run: MilestoneRun, issue: str, landing: Landing) -> bool:
+    """Whether what landed is the tree that was pushed, and so the one that the checks passed on."""
+    pull = run.view.states[issue].pull
+    if landing.trailers.check_key == UNPROVED:
+        return False
+    if pull is None or not pull.commit or pull.commit == landing.commit:
+        return True
+    try:
+        return run.session.store.tree_of(pull.commit) == landing.tree
+    except GitError:
+        return False
 
 
 def _forget(run: MilestoneRun, issue: str, attempt: Attempt) -> None:

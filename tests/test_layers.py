@@ -26,6 +26,8 @@ LAYERS = (
     ("stops",),
     ("review",),
     ("publish",),
+    ("merging",),
+    ("reconciling",),
     ("landing",),
     ("issue",),
     ("tasks",),
@@ -36,6 +38,7 @@ OWNERS = {
     "detect_secrets": {"adapters.secrets"},
     "pydantic": {"core.declaration", "core.forge_rules", "core.policy", "core.report_model"},
     "jinja2": {"adapters.page"},
+    "github": {"adapters.github_api"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},
     "filelock": {"adapters.locks"},
@@ -95,7 +98,7 @@ def test_there_are_no_other_third_party_packages() -> None:
 
 def test_a_list_and_a_run_with_nothing_to_do_load_no_heavy_package() -> None:
     """What `doit list` imports at module level, followed through the package."""
-    heavy = {"pydantic", "git", "tomlkit", "filelock", "asyncio", "hypothesis", "rich"}
+    heavy = {"pydantic", "git", "github", "tomlkit", "filelock", "asyncio", "hypothesis", "rich"}
     waiting, seen = ["commands.list", "commands.run", "tasks"], set[str]()
     while waiting:
         module = waiting.pop()

@@ -73,9 +73,9 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
+        from executor.reconciling import take_over
         from executor.recovery import recover
         from executor.session import Session
-        from executor.sync import tip_to_build_on
         from executor.tasks import current, selected
 
         compiled = compile_project(project)
@@ -90,7 +90,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
-                tip_to_build_on(run)
+                take_over(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)

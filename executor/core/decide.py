@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.core.message import UNPROVED
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, Pull, Refusal, Stop
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
         if need.result_key and old is not None and old != need.result_key:
             return Cause(f"result of {need.ref}", old, need.result_key)
     old_check = proof.check_key or landing.trailers.check_key
+    if old_check == UNPROVED:
+        return Cause("tree", UNPROVED, facts.check_key)
     if old_check and old_check != facts.check_key:
         return Cause("checks", old_check, facts.check_key)
     return None
@@ -291,6 +294,8 @@ def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
 def _told(cause: Cause) -> str:
     if cause.input == "spec":
         return "its spec changed"
+    if cause.input == "tree":
+        return "it landed as another tree than the one its checks passed on"
     if cause.input == "checks":
         return "its checks changed"
     if cause.input == "verification":

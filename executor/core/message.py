@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from executor.core.change import Change
 
-__all__ = ["Landing", "Trailers", "landing_message", "one_line", "parse_trailers"]
+__all__ = ["UNPROVED", "Landing", "Trailers", "landing_message", "one_line", "parse_trailers"]
 
+UNPROVED = "unproved"
+"""In the place of a check key: landed, but not as the tree that the checks passed on."""
 _SHOWN_FILES = 20
 _SUBJECT = 100
 
