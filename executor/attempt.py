@@ -13,7 +13,8 @@ from executor.core.brief import brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
 from executor.errors import InterruptedRunError
-from executor.parked import ask, attempt_ref, keep_interrupted
+from executor.observe import attempt_ref
+from executor.parked import ask, keep_interrupted
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from executor.core.policy import Agent
     from executor.session import MilestoneRun
 
-__all__ = ["attempt_ref", "fail", "implement", "keep_candidate", "keep_interrupted"]
+__all__ = ["fail", "implement", "keep_candidate", "keep_interrupted"]
 
 
 def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
@@ -87,7 +88,9 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {one_line(failure.reason)[:500]}\n"
-    ) + (f"Step: {failure.step}\n" if failure.step else "")
+    )
+    lines += f"Step: {failure.step}\n" if failure.step else ""
+    lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
     final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
@@ -129,7 +132,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     if problem:
         fail(run, work.ref, work.number, Failure("import", problem, tree=work.base_tree), seconds=seconds)
         return
-    trailers = _trailers(work, change)
+    trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
         fail(run, work.ref, work.number, Failure("empty", reason, tail(work.logs / "agent.log"), tree), seconds=seconds)
@@ -146,6 +149,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         attempt=work.number,
         commit=commit,
         result_key=trailers.result_key,
+        pull=trailers.pull,
         seconds=seconds,
         files=[file.path for file in change.files[:100]],
         added=change.added,
@@ -158,7 +162,7 @@ def _change(work: Work, tree: str) -> Change:
     return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
 
 
-def _trailers(work: Work, change: Change) -> Trailers:
+def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     observer = work.run.session.observer
     landing = work.run.facts(work.ref).landing
     result_key = change.key if change.files or landing is None else landing.trailers.result_key
@@ -169,6 +173,7 @@ def _trailers(work: Work, change: Change) -> Trailers:
         spec_key=observer.spec_key(work.ref),
         result_key=result_key,
         check_key=observer.proofs(work.ref).key,
+        pull=pull,
     )
 
 

@@ -150,7 +150,24 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "started": observer.running(ref) is not None,
         "size": node.issue.size,
         "built": state.built if state else False,
+        "pr": _pull(state, landing),
     }
+
+
+def _pull(state: Any, landing: Any) -> dict[str, Any] | None:
+    """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
+    seen = state.pull if state else None
+    if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):
+        word = "merged" if landing is not None and landing.trailers.pull == seen.number else seen.state
+        return {"number": seen.number, "state": word, "url": seen.url or None, "head": seen.head}
+    last = state.attempts[state.last()] if state and state.attempts else None
+    if last is not None and last.pull and (landing is None or last.pull != landing.trailers.pull):
+        stopped = state.stop is not None and state.stop.attempt == last.number
+        word = "draft" if stopped else {"built": "open"}.get(str(last.state), "closed")
+        return {"number": last.pull, "state": word, "url": None, "head": None}
+    if landing is not None and landing.trailers.pull:
+        return {"number": landing.trailers.pull, "state": "merged", "url": None, "head": None}
+    return None
 
 
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,6 +194,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
+        "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
     }
 
 

@@ -20,8 +20,9 @@ from executor.adapters.tools import ToolVersions
 from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
+from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
-from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from executor.adapters.refs import Kept, Refs
     from executor.core.declaration import Milestone
     from executor.core.event import Event
-    from executor.core.message import Landing
+    from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
     from executor.core.steps import StepRecord
@@ -42,9 +43,12 @@ __all__ = [
     "APPROVED",
     "ATTEMPTS",
     "HANDOFFS",
+    "MERGED",
+    "REMOTE",
     "STEPS",
     "MilestoneView",
     "Observer",
+    "attempt_ref",
     "observe",
     "spec_archive",
 ]
@@ -61,6 +65,10 @@ HANDOFFS = "refs/executor/handoffs"
 """What an issue's agent leaves for the next ones: `<milestone>/<issue>` below this."""
 ANSWERS = "refs/executor/answers"
 """What a person answered to an agent's questions: `<milestone>/<issue>` below this."""
+MERGED = "refs/executor/merged"
+"""Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
+REMOTE = "refs/executor/remote"
+"""Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
@@ -89,6 +97,7 @@ class MilestoneView:
         steps: issue -> results of its steps that are kept, by ``phase.step``.
         handoffs: issue -> commit that keeps its handoff.
         answers: issue -> questions of its agents with a person's answers, oldest first.
+        remote_tip: where the remote's branch was last seen; empty when it never was.
     """
 
     milestone: Milestone
@@ -105,6 +114,7 @@ class MilestoneView:
     steps: dict[str, dict[str, StepRecord]] = field(default_factory=dict)
     handoffs: dict[str, str] = field(default_factory=dict)
     answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    remote_tip: str = ""
     base_tip: str = ""
     pause: Pause | None = None
     released: Released | None = None
@@ -241,6 +251,7 @@ class Observer:
             approved=view.approved.get(node.issue.id, frozenset()),
             allowed=frozenset(node.issue.allow),
             red=self._red(ref, view, state),
+            pull=self._pull(state),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -266,6 +277,13 @@ class Observer:
         if red is None or red.check_key != self.proofs(ref).key:
             return ""
         return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
+
+    def _pull(self, state: IssueState) -> Pull | None:
+        """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""
+        pull = state.pull
+        if pull is None or not pull.waits:
+            return None
+        return pull if not self.run_id or pull.run == self.run_id else None
 
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)
@@ -306,10 +324,11 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     """
     project = compiled.project
     names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
-    tips = refs.tips(names)
+    tips = refs.tips([*names, *(f"{REMOTE}/{name}" for name in compiled.loaded.milestones)])
     accepted = _by_milestone(refs.kept(ACCEPTED))
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
+    merged = _by_milestone(refs.kept(MERGED))
     paused = pauses(refs)
     work = _by_milestone(refs.kept(STEPS, HANDOFFS, ANSWERS))
     views: dict[str, MilestoneView] = {}
@@ -323,7 +342,9 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         base, base_tip = bases[wanted]
         view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
         view.pause = paused.get(name)
-        for landing in read_landings(project.state(name), refs, view.tip, name):
+        view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
+        by_hand = _recognised(merged.get(name, ()))
+        for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
             view.add(landing)
         if states:
             view.states = fold(segments.read(project.state(name)))
@@ -351,6 +372,11 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
             for name, view in own.items():
                 view.released = known.get(name)
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
+
+
+def attempt_ref(milestone: str, issue: str, number: int) -> str:
+    """Full name of the ref that keeps an attempt."""
+    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
 
 
 def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
@@ -393,7 +419,22 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         reason=trailers.get("Reason", ""),
         print=trailers.get("Failure", ""),
         step=trailers.get("Step", ""),
+        pull=_number(trailers.get("Pull-Request", "")),
     )
+
+
+def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+    """Commit -> what it landed, for merges whose messages do not say so."""
+    found = {}
+    for kept in records:
+        trailers = parse_trailers(kept.trailers)
+        if trailers is not None and "Landing" in kept.trailers:
+            found[kept.trailers["Landing"]] = trailers
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() else 0
 
 
 def spec_archive(compiled: Compiled, milestone: str, key: str) -> dict[str, Any] | None:

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING
 from executor.adapters.refs import Move
 from executor.core.message import one_line
 from executor.core.state import QUESTION, AttemptState
-from executor.observe import ATTEMPTS
+from executor.observe import attempt_ref
 
 if TYPE_CHECKING:
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
-__all__ = ["ask", "attempt_ref", "keep_interrupted"]
+__all__ = ["ask", "keep_interrupted"]
 
 _MOST_REASON = 1500
-
-
-def attempt_ref(milestone: str, issue: str, number: int) -> str:
-    """Full name of the ref that keeps an attempt."""
-    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
 
 
 def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str) -> None:

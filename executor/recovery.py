@@ -9,12 +9,12 @@ from executor.adapters.files import sweep_temporary
 from executor.adapters.processes import read_result
 from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
-from executor.attempt import attempt_ref, keep_candidate, keep_interrupted
+from executor.attempt import keep_candidate, keep_interrupted
 from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
 from executor.handoffs import forget_steps
-from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS
+from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 

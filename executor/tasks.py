@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
 
-from executor.errors import ExecutorError, GitKilledError, StateBrokenError, StateFullError
+from executor.errors import ExecutorError, ForgeUnavailableError, GitKilledError, StateBrokenError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +91,7 @@ class _Action(BaseAction):
 
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             error = StateFullError(f"{self.ref}: {error}; nothing is lost, free some space and run again")
-        if isinstance(error, StateFullError | StateBrokenError):
+        if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
             session.halt(error)
         if isinstance(error, GitKilledError):
             session.git_killed = True

@@ -73,6 +73,7 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
+        from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
         from executor.tasks import current, selected
@@ -89,6 +90,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
+                take_over(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -144,7 +146,7 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["status"] != "complete" or not item["total"]:
+        if item is None or item["status"] != "complete" or not item["total"] or not item["pushed"]:
             return ""
         lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)

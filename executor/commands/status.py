@@ -73,4 +73,6 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _where(row: dict[str, Any]) -> str:
     revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
-    return f"{row['reason']}{revision}"
+    pull = row.get("pr")
+    shown = f", PR #{pull['number']} {pull['state']}" if pull else ""
+    return f"{row['reason']}{revision}{shown}"

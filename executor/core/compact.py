@@ -1,7 +1,8 @@
 """Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
 
 A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
-refusal and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs themselves.
+refusal, pull request and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs
+themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _ISSUE: dict[str, frozenset[str]] = {
     "refused": frozenset({"refusal"}),
     "stopped": frozenset({"stop"}),
     "base-red": frozenset({"red"}),
+    "pull": frozenset({"pull"}),
     "retried": frozenset({"forgiven", "stop"}),
 }
 """What a record says of its issue."""
@@ -35,6 +37,7 @@ _VALUE = {
     "refused": "refusal",
     "stopped": "stop",
     "base-red": "red",
+    "pull": "pull",
     "retried": "forgiven",
 }
 """The one of them to which it gives a value; the others it only clears, which needs no record when nothing is set."""
@@ -45,7 +48,7 @@ _ATTEMPT: dict[str, frozenset[str]] = {
 }
 """What a record says of its attempt."""
 _ADDS = {
-    "attempt-built": frozenset({"state", "commit", "result_key", "seconds", "deviations"}),
+    "attempt-built": frozenset({"state", "commit", "result_key", "pull", "seconds", "deviations"}),
     "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print"}),
 }
 """The same for records that also add to the issue's sums."""

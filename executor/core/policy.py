@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
+from executor.core.forge_rules import Forge, token_problems
 from executor.core.hints import Known, dotted, found, quoted
 from executor.core.workflow import DIRECT, Workflow, read_workflow
 from executor.errors import Fault
@@ -152,12 +153,6 @@ class Limits(_Rule):
     ignore: tuple[str, ...] = ()
     parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
     handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
-
-
-class Forge(_Rule):
-    """Where pull requests live."""
-
-    kind: Literal["local"]
 
 
 def _regex(text: str) -> str:
@@ -308,6 +303,9 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     )
     for name, agent in agents.items():
         faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}.env", told) for told in token_problems(name, agent.env))
+    for name, check in checks.items():
+        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
     known_agents = _declared(value, "agents", "agent")
     documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
     workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", faults)

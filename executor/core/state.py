@@ -22,6 +22,7 @@ __all__ = [
     "AttemptState",
     "IssueState",
     "Proof",
+    "Pull",
     "Red",
     "Refusal",
     "Stop",
@@ -69,6 +70,7 @@ class Attempt:
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
         step: the step of a workflow at which it failed, empty for everything else.
+        pull: number of its local pull request, 0 when it has none.
     """
 
     number: int
@@ -89,6 +91,33 @@ class Attempt:
     deviations: tuple[str, ...] = ()
     boot: str = ""
     step: str = ""
+    pull: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What was last seen of an issue's pull request.
+
+    Attributes:
+        number: on the forge; 0 while only its branch is there.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
+        url: where a person looks at it.
+        head: short name of its branch.
+        commit: what the executor pushed there last.
+        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
+            that, ``review`` when a person has to; empty when nothing keeps it.
+        reason: why, one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str = ""
+    reason: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +205,7 @@ class IssueState:
     proof: Proof | None = None
     refusal: Refusal | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
+    pull: Pull | None = None
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -254,6 +284,7 @@ def _built(state: IssueState, event: Event) -> None:
         state=AttemptState.BUILT,
         commit=data["commit"],
         result_key=data["result_key"],
+        pull=int(data.get("pull", 0)),
         seconds=data["seconds"],
         deviations=tuple(data.get("deviations", ())),
     )
@@ -325,6 +356,20 @@ def _red(state: IssueState, event: Event) -> None:
     state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
 
 
+def _pull(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.pull = Pull(
+        number=int(data["number"]),
+        state=data["state"],
+        url=data["url"],
+        head=data["head"],
+        commit=data["commit"],
+        waits=data.get("waits", ""),
+        reason=data.get("reason", ""),
+        run=event.run,
+    )
+
+
 def _retried(state: IssueState, event: Event) -> None:
     state.forgiven = max(state.last(), int(event.data.get("after", 0)))
     state.stop = None
@@ -348,6 +393,7 @@ _APPLY = {
     "refused": _refused,
     "stopped": _stopped,
     "base-red": _red,
+    "pull": _pull,
     "retried": _retried,
     **STEP_EVENTS,
 }

@@ -44,7 +44,9 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         end = time.monotonic() + 10
-        while (done := subprocess.run(["umount", str(folder)], capture_output=True, check=False)).returncode != 0:
+        while (
+            done := subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
+        ).returncode != 0:
             assert time.monotonic() < end, done.stderr  # processes that were killed go away in a moment
             time.sleep(0.01)
 
