@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from executor.core.event import Event
     from executor.core.message import Landing
     from executor.core.policy import Policy
+    from executor.core.release import Outcome
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
@@ -69,6 +70,8 @@ class Session:
         """Whether verdicts of earlier runs are not used."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
+        self.releases: dict[str, Outcome] = {}
+        """What the releases of this run came to, by milestone."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}

@@ -25,7 +25,7 @@ LAYERS = (
     ("stops",),
     ("review",),
     ("landing",),
-    ("issue",),
+    ("issue", "release"),
     ("tasks",),
     ("commands",),
 )

@@ -140,6 +140,10 @@ class Store:
         }
         return self._git.run("commit-tree", tree, *arguments, given=message.encode(), extra=extra).decode().strip()
 
+    def write(self, kind: str, data: bytes) -> str:
+        """Write an object of a kind, for example a ``tag``, whose form git looks at; the same has the same id."""
+        return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
+
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""
         code, output, words = self._git.call(
