@@ -14,6 +14,7 @@ LAYERS = (
     ("core",),
     ("adapters",),
     ("project",),
+    ("importers",),
     ("observe",),
     ("board", "picture", "reporting", "session"),
     ("account",),
