@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from executor.core.hints import found, quoted
+from executor.core.tracking import OWN_FORMAT
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.markdown import fields_of, ids_in, plain, sections
@@ -16,10 +17,8 @@ from executor.importers.markdown import fields_of, ids_in, plain, sections
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OWN_FORMAT", "read_csv", "read_github", "read_json", "seems_github"]
+__all__ = ["read_csv", "read_github", "read_json", "seems_github"]
 
-OWN_FORMAT = "make-for-milestones/1"
-"""What `doit export --format json` calls itself; it is read back as it was declared."""
 _NAMES = {
     "id": ("id", "key", "issue key", "issue id", "#", "identifier"),
     "title": ("title", "summary", "name"),
