@@ -99,7 +99,8 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
     watch, ids = compiled.loaded.watched, list(compiled.loaded.milestones)
     tools = sorted({check.version[0] for check in compiled.policy.checks.values() if check.version})
     heads = sorted({f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()} | _bases(compiled))
-    names = [*heads, "refs/attempts/", "refs/executor/"]
+    tags = sorted(f"refs/tags/{item.tag}" for item in compiled.loaded.milestones.values() if item.tag)
+    names = [*heads, *tags, "refs/attempts/", "refs/executor/"]
     key = _inputs_key(project, watch, tools, ids, names)
     observer = observe(compiled, refs)
     rows = [_row(observer, ref) for ref in compiled.plan.order]

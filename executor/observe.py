@@ -98,6 +98,7 @@ class MilestoneView:
         handoffs: issue -> commit that keeps its handoff.
         answers: issue -> questions of its agents with a person's answers, oldest first.
         remote_tip: where the remote's branch was last seen; empty when it never was.
+        tag: its declared tag, if there is one of that name.
     """
 
     milestone: Milestone
@@ -119,6 +120,7 @@ class MilestoneView:
     pause: Pause | None = None
     released: Released | None = None
     merged: bool = False
+    tag: str = ""
 
     @property
     def release(self) -> Released | None:
@@ -129,7 +131,9 @@ class MilestoneView:
 
     @property
     def release_current(self) -> bool:
-        """Whether everything that has landed is released."""
+        """Whether everything that has landed is released, with the declared tag."""
+        if self.milestone.tag and not self.tag:
+            return False
         return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
 
     def add(self, landing: Landing) -> None:
@@ -363,6 +367,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
 
 def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView]) -> None:
     """What the bases say of releases; asked only where something has landed."""
+    tags = refs.tips([f"refs/tags/{view.milestone.tag}" for view in views.values() if view.milestone.tag])
     for base in dict.fromkeys(view.base for view in views.values()):
         own = {name: view for name, view in views.items() if view.base == base and view.landings}
         if own:
@@ -371,6 +376,7 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
             merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
             for name, view in own.items():
                 view.released = known.get(name)
+                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tags else ""
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 

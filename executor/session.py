@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from executor.core.event import Event
     from executor.core.message import Landing
     from executor.core.policy import Policy
+    from executor.core.release import Outcome
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
@@ -84,6 +85,8 @@ class Session:
         """Why nothing more is started, if the state store cannot take it."""
         self.git_killed = False
         """Whether a git of ours was killed, which may have left locks behind."""
+        self.releases: dict[str, Outcome] = {}
+        """What the releases of this run came to, by milestone."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from executor.observe import Observer
     from executor.session import MilestoneRun, Session
 
-__all__ = ["DOIT_CONFIG", "IssueAction", "StepAction", "Waiting", "current", "selected", "task_milestones"]
+__all__ = [
+    "DOIT_CONFIG",
+    "IssueAction",
+    "NotReleased",
+    "StepAction",
+    "Waiting",
+    "current",
+    "selected",
+    "task_milestones",
+]
 
 DOIT_CONFIG = {
     "backend": "json",
@@ -32,6 +41,9 @@ DOIT_CONFIG = {
     "verbosity": 0,
 }
 """Defaults for doit in a repository with milestones; doit's own database is a cache and may be deleted."""
+
+
+_UNUSUAL = "run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run"
 
 
 class _Current:
@@ -68,13 +80,11 @@ class _Action(BaseAction):
         _ = out, err
         session = current.session
         if session is None:
-            return TaskError(
-                "run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run"
-            )
+            return TaskError(_UNUSUAL)
         try:
             self.decision = self.act(session.run_of(self.ref.partition("/")[0]))
         except Exception as error:  # noqa: BLE001  (a thread must answer)
-            return self._failed(session, error)
+            return failed(session, self.ref, error)
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
     def act(self, run: MilestoneRun) -> Decision | None:
@@ -84,20 +94,6 @@ class _Action(BaseAction):
     def is_landed(self) -> bool:
         """Whether the decision says that the issue has landed."""
         return self.decision is not None and str(self.decision.status) == "landed"
-
-    def _failed(self, session: Session, error: Exception) -> TaskError:
-        """What doit is told; a state store that is full or broken ends the run."""
-        from executor.adapters.files import NO_SPACE
-
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            error = StateFullError(f"{self.ref}: {error}; nothing is lost, free some space and run again")
-        if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
-            session.halt(error)
-        if isinstance(error, GitKilledError):
-            session.git_killed = True
-        if isinstance(error, ExecutorError):
-            return TaskError(f"{self.ref}: {error}")
-        return TaskError(f"{self.ref}: unexpected {type(error).__name__}: {error}", error)
 
 
 class IssueAction(_Action):
@@ -128,6 +124,57 @@ class StepAction(_Action):
 
     def __str__(self) -> str:
         return f"{self.step} of {self.ref}"
+
+
+class NotReleased(TaskFailed):
+    """A criterion of the release is not met; nothing was released."""
+
+    def __init__(self, milestone: str) -> None:
+        super().__init__(f"{milestone} is not released", report=False)
+
+
+class ReleaseAction(BaseAction):
+    """Releases one milestone; what came of it is kept in the session."""
+
+    def __init__(self, milestone: str) -> None:
+        self.milestone = milestone
+        self.task: Any = None
+        self.out = self.err = None
+        self.result: Any = None
+        self.values: dict[str, Any] = {}
+
+    def execute(self, out: object = None, err: object = None) -> object:
+        """Run by doit in one of its threads; None means released."""
+        _ = out, err
+        from executor.release import release
+
+        session = current.session
+        if session is None:
+            return TaskError(_UNUSUAL)
+        try:
+            outcome = release(session.run_of(self.milestone))
+        except Exception as error:  # noqa: BLE001  (a thread must answer)
+            return failed(session, f"release:{self.milestone}", error)
+        session.releases[self.milestone] = outcome
+        return None if outcome.code == 0 else NotReleased(self.milestone)
+
+    def __str__(self) -> str:
+        return f"release {self.milestone}"
+
+
+def failed(session: Session, name: str, error: Exception) -> TaskError:
+    """What doit is told of an error; a state store that is full or broken ends the run."""
+    from executor.adapters.files import NO_SPACE
+
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        error = StateFullError(f"{name}: {error}; nothing is lost, free some space and run again")
+    if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
+        session.halt(error)
+    if isinstance(error, GitKilledError):
+        session.git_killed = True
+    if isinstance(error, ExecutorError):
+        return TaskError(f"{name}: {error}")
+    return TaskError(f"{name}: unexpected {type(error).__name__}: {error}", error)
 
 
 def task_milestones() -> Iterator[dict[str, Any]]:
@@ -161,7 +208,7 @@ def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
         kind, _, what = name.partition(":")
         if kind == "issue":
             named |= _closure(observer, what)
-        else:
+        elif kind == "milestone":
             named |= {f"{what}/{issue.id}" for issue in observer.compiled.milestone(what).issues}
     asked = {name.partition(":")[2] for name in wanted if name.startswith("issue:")}
     active = {ref for ref in named if ref in asked or observer.decision(ref).status is not Status.LANDED}
@@ -209,6 +256,17 @@ def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]
         title = observer.compiled.milestone(name).title
         own = [f"issue:{ref}" for ref in refs if ref.partition("/")[0] == name and ref in chosen]
         yield {"basename": "milestone", "name": name, "doc": title, "actions": None, "task_dep": own}
+    releases = [name.partition(":")[2] for name in wanted if name.startswith("release:")]
+    if releases:
+        yield {"basename": "release", "name": None, "doc": "a milestone, brought to its base"}
+    for name in releases:
+        yield {
+            "basename": "release",
+            "name": name,
+            "doc": f"release {observer.compiled.milestone(name).title}",
+            "actions": [ReleaseAction(name)],
+            "task_dep": [f"milestone:{name}"] if name in names else [],
+        }
 
 
 def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[str]:

@@ -177,6 +177,19 @@ class Refs:
                 found.append(Kept(name, commit, _pairs(text)))
         return found
 
+    def merged_at(self, commit: str, branch: str) -> str:
+        """The first commit on the first-parent history of `branch` that has `commit`; empty if there is none."""
+        if self.on_first_parents(commit, branch):
+            return commit
+        limits = ("--first-parent", "--ancestry-path", "--reverse")
+        output = self._git.run("rev-list", *limits, branch, f"^{commit}", "--")
+        return (output.decode().split() or [""])[0]
+
+    def committer_of(self, commit: str) -> str:
+        """Committer line of a commit: name, address in angle brackets, seconds since the epoch, zone."""
+        form = "--format=%cn <%ce> %cd"
+        return self._git.run("log", "-1", form, "--date=raw", "--end-of-options", commit, "--").decode().strip()
+
     def time_of(self, commit: str) -> int:
         """Committer time of a commit, in seconds since the epoch."""
         return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))

@@ -150,8 +150,7 @@ class Store:
             if slash:
                 inside.setdefault(folder, {})[rest] = data
             else:
-                blob = self._git.run("hash-object", "-w", "--stdin", given=data).decode().strip()
-                lines.append(f"100644 blob {blob}\t{name}".encode())
+                lines.append(f"100644 blob {self.write('blob', data)}\t{name}".encode())
         lines += [f"040000 tree {self.files_tree(own)}\t{name}".encode() for name, own in inside.items()]
         return self._made_tree(lines)
 
@@ -162,6 +161,10 @@ class Store:
     def _made_tree(self, lines: Iterable[bytes]) -> str:
         given = b"".join(line + b"\0" for line in lines)
         return self._git.run("mktree", "-z", given=given).decode().strip()
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Write an object of a kind, for example a ``tag``, whose form git looks at; the same has the same id."""
+        return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""

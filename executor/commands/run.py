@@ -1,4 +1,4 @@
-"""`doit milestone:m4`, `doit issue:m4/4.1`: doit's run, with our outcomes, priorities, signals and exit codes."""
+"""`doit milestone:m4`, `doit issue:m4/4.1`, `doit release:m4`: doit's run with our outcomes, signals and codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PLAIN = {
     "default": False,
     "help": "plain lines also on a terminal",
 }
-_KINDS = ("milestone:", "issue:")
+_KINDS = ("milestone:", "issue:", "release:")
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -40,8 +40,8 @@ class Run(DoitRun):
     """Replaces doit's run; whatever does not concern milestones goes doit's own way."""
 
     name = "run"
-    doc_purpose = "run tasks; milestone:ID and issue:ID/ISSUE are those of milestones/"
-    doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
+    doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
+    doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
     cmd_options = (*DoitRun.cmd_options, _PLAIN)
     _plain = False
 
@@ -140,15 +140,21 @@ def _parallel(session: Session) -> int:
 
 def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     """What to say when everything asked for has landed, without loading anything; empty otherwise."""
-    if any(not name.startswith("milestone:") for name in wanted):
+    if any(name.startswith("issue:") for name in wanted):
         return ""
     board = board_of(project)
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["status"] != "complete" or not item["total"] or not item["pushed"]:
+        if item is None or item["landed"] < item["total"] or not item["total"] or not item["pushed"]:
             return ""
-        lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
+        if name.startswith("release:"):
+            if item["status"] != "released":
+                return ""
+            tag = f" and tagged {item['tag']}" if item["tag"] else ""
+            lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
+        else:
+            lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
 
 
@@ -171,7 +177,7 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
 
 def _checked(compiled: Compiled, name: str) -> str:
     kind, _, what = name.partition(":")
-    return f"issue:{compiled.ref(what)}" if kind == "issue" else f"milestone:{compiled.milestone(what).id}"
+    return f"issue:{compiled.ref(what)}" if kind == "issue" else f"{kind}:{compiled.milestone(what).id}"
 
 
 def _receipts_for(session: Session, refs: list[str]) -> None:
@@ -214,12 +220,13 @@ def _signals(session: Session) -> Iterator[list[int]]:
 
 def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
     from executor.account import end
-    from executor.commands.summary import exit_code, summary
+    from executor.commands.release_summary import released, unblocked
+    from executor.commands.summary import exit_code, summary, worse
     from executor.core.sessions import How
 
     asked = outcomes.asked(session, wanted)
     decisions = {ref: session.observer.decision(ref) for ref in asked}
-    code = exit_code(decisions.values(), outcomes.errors)
+    code = worse(exit_code(decisions.values(), outcomes.errors), *(item.code for item in session.releases.values()))
     if session.halted is not None:
         code = session.halted.exit_code
     if received:
@@ -231,7 +238,10 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
         how, why = How.INTERRUPTED, signal.Signals(received[0]).name
     for run in session.runs():
         end(run, code, how, why)
-    sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    if decisions or outcomes.errors or received:
+        sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
+    sys.stdout.write(unblocked(session, wanted))
     for run in session.runs():
         for message in run.messages:
             sys.stdout.write(f"note: {safe(message)}\n")

@@ -12,7 +12,7 @@ from doit.task import Stream
 
 from executor.commands.reporter import reporter_for
 from executor.commands.turns import Turns
-from executor.tasks import Waiting
+from executor.tasks import NotReleased, Waiting
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -34,7 +34,7 @@ class Outcomes:
             kind, _, what = name.partition(":")
             if kind == "issue":
                 named.add(what)
-            else:
+            elif kind == "milestone":
                 named |= {f"{what}/{issue.id}" for issue in session.compiled.milestone(what).issues}
         return [ref for ref in session.compiled.plan.order if ref in named]
 
@@ -138,6 +138,6 @@ class _IssueRunner(MThreadRunner):
         """Called by doit for whatever did not succeed: dependents are passed over, the others go on."""
         node.run_status = "ignore"
         self.dep_manager.remove_success(node.task)
-        if not isinstance(base_fail, Waiting) and not self._session.stopping.is_set():
+        if not isinstance(base_fail, Waiting | NotReleased) and not self._session.stopping.is_set():
             self._outcomes.errors[node.task.name] = base_fail.get_msg().strip()
         self.reporter.add_failure(node.task, base_fail)

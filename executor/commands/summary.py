@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from executor.core.decide import Decision
     from executor.session import Session
 
-__all__ = ["exit_code", "summary"]
+__all__ = ["exit_code", "summary", "worse"]
 
 _MOST_LANDED = 20
 _WIDEST = 36
@@ -42,6 +42,11 @@ def exit_code(decisions: Iterable[Decision], errors: Mapping[str, str]) -> int:
     if statuses & {Status.FAILED, Status.SKIPPED}:
         return 1
     return 0 if statuses <= {Status.LANDED} else 4
+
+
+def worse(*codes: int) -> int:
+    """The exit code that weighs most: the executor erred, something failed, a person is needed, all is well."""
+    return max(codes, key=(0, 4, 1, 2).index)
 
 
 def summary(
@@ -76,7 +81,7 @@ def summary(
         lines.append(safe(f"error in {name}: {' '.join(problem.split())}"))
     told = counts(str(decision.status) for decision in decisions.values())
     lines += [""] if len(lines) > 1 else []
-    lines.append(", ".join(f"{count} {status}" for status, count in told.items()))
+    lines += [", ".join(f"{count} {status}" for status, count in told.items())] if told else []
     for branch in dict.fromkeys(session.compiled.milestone(ref.partition("/")[0]).branch for ref in decisions):
         lines.append(f"branch {branch}")
     cost = sum(item.cost for item in spent.values())

@@ -343,6 +343,11 @@ def policy_faults(
     known = (Known(policy.agents), Known(policy.checks), Known(policy.workflows))
     partial = partial or {}
     return [
+        Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{known[1].advice(check, 'checks')}")
+        for name, milestone in milestones.items()
+        for check in milestone.checks
+        if check not in policy.checks
+    ] + [
         Fault(files[name], f"issue[{place}].{key}", problem)
         for name, milestone in milestones.items()
         for issues, whole in ((milestone.placed(), True), (partial.get(name, ()), False))
