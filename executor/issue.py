@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from executor.attempt import implement
 from executor.core.decide import Act, Decision
 from executor.errors import ExecutorError, InterruptedRunError
+from executor.holds import held_back
 from executor.landing import land
 from executor.stops import stopped_by_spec
 from executor.verify import held_by_base, verify_again
@@ -26,11 +27,14 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         InterruptedRunError: the run is being stopped.
         ExecutorError: something that has to work did not; the issue is as the journal says.
     """
-    for _ in range(_MOST_STEPS):
+    for step in range(_MOST_STEPS):
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)
         run.look_for_pause()
         decision = run.decision(ref)
+        held = held_back(run, ref, decision, begun=step > 0)
+        if held is not None:
+            return held
         match decision.act:
             case Act.REST:
                 run.ensure_receipts([run.issue(ref).id])

@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,7 +45,15 @@ if TYPE_CHECKING:
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
-__all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+__all__ = ["Hold", "MilestoneRun", "Session", "hold", "now", "write_receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why an issue that could be begun is not: what is said of it, and whether time alone will change that."""
+
+    decision: Decision
+    by_time: bool
 
 _LOOKS = 3
 
@@ -67,6 +76,12 @@ class Session:
         """Values that no child's output may carry to disk."""
         self.force = False
         """Whether verdicts of earlier runs are not used."""
+        self.deadline: datetime | None = None
+        """Nothing is begun that is not expected to end before this moment."""
+        self.held: dict[str, Hold] = {}
+        """Issues that this run did not begin although it could have."""
+        self.paused: dict[str, str] = {}
+        """Milestones for which nothing more is begun in this run, and why."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.stopping = threading.Event()

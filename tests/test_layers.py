@@ -24,6 +24,7 @@ LAYERS = (
     ("recovery",),
     ("stops",),
     ("review",),
+    ("holds",),
     ("landing",),
     ("issue",),
     ("tasks",),

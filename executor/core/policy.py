@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
+from executor.core.deadline import clock_time
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
 from executor.core.hints import Known, dotted, found, quoted
 from executor.errors import Fault
@@ -128,6 +129,13 @@ class Route(_Rule):
     examine_tests: bool = False
 
 
+def _clock(text: str) -> str:
+    """The text itself, if it is a time of day or empty."""
+    if text:
+        clock_time(text)
+    return text
+
+
 class Limits(_Rule):
     """Bounds of a run; times in seconds, sizes in bytes."""
 
@@ -143,6 +151,11 @@ class Limits(_Rule):
     import_file_bytes: Annotated[StrictInt, Field(ge=1)]
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
+    deadline: Annotated[str, AfterValidator(_clock)] = ""
+    silent_s: Seconds = 300.0
+    long_s: Seconds = 3600.0
+    pause_on: tuple[Literal["silence", "long", "conflict", "red-base", "declaration"], ...] = ("long",)
+    catch_up: Literal["next-night", "at-boot"] = "next-night"
 
 
 class Forge(_Rule):
