@@ -37,6 +37,7 @@ OWNERS = {
     "jinja2": {"adapters.page"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},
+    "crontab": {"adapters.crontab"},
     "filelock": {"adapters.locks"},
     "rich": {"commands.drawing"},
     "doit": {"adapters.doit_db", "tasks", "commands"},
@@ -94,7 +95,7 @@ def test_there_are_no_other_third_party_packages() -> None:
 
 def test_a_list_and_a_run_with_nothing_to_do_load_no_heavy_package() -> None:
     """What `doit list` imports at module level, followed through the package."""
-    heavy = {"pydantic", "git", "tomlkit", "filelock", "asyncio", "hypothesis", "rich"}
+    heavy = {"pydantic", "git", "tomlkit", "filelock", "crontab", "apprise", "asyncio", "hypothesis", "rich"}
     waiting, seen = ["commands.list", "commands.run", "tasks"], set[str]()
     while waiting:
         module = waiting.pop()
