@@ -166,6 +166,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
+        "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from executor.attempt import implement
@@ -27,6 +28,16 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         InterruptedRunError: the run is being stopped.
         ExecutorError: something that has to work did not; the issue is as the journal says.
     """
+    run.session.working[ref] = time.monotonic()
+    try:
+        decision = _bring_to_rest(run, ref)
+    finally:
+        run.session.working.pop(ref, None)
+    run.session.rested(ref, decision)
+    return decision
+
+
+def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
     for step in range(_MOST_STEPS):
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)

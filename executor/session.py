@@ -82,6 +82,12 @@ class Session:
         """Issues that this run did not begin although it could have."""
         self.paused: dict[str, str] = {}
         """Milestones for which nothing more is begun in this run, and why."""
+        self.working: dict[str, float] = {}
+        """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
+        self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
+        """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
+        self.rested: Callable[[str, Decision], None] = _nothing
+        """Told of every issue that comes to rest."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.stopping = threading.Event()
@@ -218,6 +224,8 @@ class MilestoneRun:
         """Append to the journal, durably, then take it into the fold."""
         event = self.journal.append(kind, issue, **data)
         self.session.observer.apply(self.name, event)
+        for listener in self.session.listeners:
+            listener(self, event)
         return event
 
     def look_for_pause(self) -> None:
@@ -354,6 +362,10 @@ def write_receipt(project: Project, store: Store, landing: Landing, deviations: 
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
+    """Nobody listens."""
+
+
+def _nothing(_ref: str, _decision: Decision) -> None:
     """Nobody listens."""
 
 

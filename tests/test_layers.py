@@ -16,7 +16,7 @@ LAYERS = (
     ("project",),
     ("observe",),
     ("board", "picture", "reporting", "session"),
-    ("account",),
+    ("account", "watching"),
     ("checking",),
     ("verify",),
     ("work",),

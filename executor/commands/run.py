@@ -123,8 +123,9 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.watching import watched
 
-        with _signals(session) as received:
+        with _signals(session) as received, watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,

@@ -65,6 +65,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "percent": item["percent"],
         "branch": item["branch"],
         "tip": item["tip"],
+        "blockers": item["blockers"],
         "issues": [{key: row.get(key) for key in keys} for row in rows],
     }
 
@@ -74,6 +75,9 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
     if item["status"] in {"paused", "blocked", "released"}:
         head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")
+    for blocker in item["blockers"]:
+        word = "paused by" if blocker["pauses"] else "blocker"
+        head += f"\n{word} {blocker['blocker']}: {safe(blocker['reason'])}; {safe(blocker['resume'])}"
     lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
     hints = dict.fromkeys(
         row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]
