@@ -55,6 +55,7 @@ class Hold:
     decision: Decision
     by_time: bool
 
+
 _LOOKS = 3
 
 

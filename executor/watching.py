@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from executor.adapters.signs import last_sign
 from executor.core.blockers import BLOCKER, Blocker, Working, from_event, from_working
 from executor.core.state import AttemptState
 from executor.errors import ExecutorError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from executor.core.event import Event
     from executor.session import MilestoneRun, Session
@@ -137,15 +137,10 @@ def _working(run: MilestoneRun) -> list[Working]:
             number = last.number if last is not None else 0
             silent = None
             if last is not None and last.state is AttemptState.STARTED:
-                sign = _last_sign(run.session.project.logs(run.name, issue, number))
+                sign, _ = last_sign(run.session.project.logs(run.name, issue, number))
                 silent = clock - sign if sign else None
             found.append(Working(issue, number, now - since, silent))
     return found
-
-
-def _last_sign(logs: Path) -> float:
-    """When an attempt last printed something, in seconds since 1970; 0 before it did."""
-    return max((path.stat().st_mtime for path in logs.glob("*.log")), default=0.0)
 
 
 def _declared(run: MilestoneRun) -> dict[str, tuple[int, int, int]]:
