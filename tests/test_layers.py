@@ -16,7 +16,7 @@ LAYERS = (
     ("project",),
     ("observe",),
     ("board", "picture", "reporting", "session"),
-    ("account", "watching"),
+    ("account", "telling", "watching"),
     ("checking",),
     ("verify",),
     ("work",),
@@ -33,7 +33,8 @@ LAYERS = (
 """Lowest first; a module imports from layers below its own, and within its layer."""
 OWNERS = {
     "detect_secrets": {"adapters.secrets"},
-    "pydantic": {"core.declaration", "core.policy", "core.report_model"},
+    "apprise": {"adapters.notify"},
+    "pydantic": {"core.declaration", "core.notice_rules", "core.policy", "core.report_model"},
     "jinja2": {"adapters.page"},
     "tomlkit": {"adapters.toml_edit"},
     "git": {"adapters.history"},

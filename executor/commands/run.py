@@ -88,11 +88,13 @@ class Run(DoitRun):
         from executor.recovery import recover
         from executor.session import Session
         from executor.tasks import current, selected
+        from executor.telling import require_channels
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
+        require_channels(compiled.policy.notify)
         deadline = _deadline(params["until"], compiled.policy.limits.deadline)
         with Session(compiled) as session:
             session.deadline = deadline
@@ -123,9 +125,10 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.telling import told
         from executor.watching import watched
 
-        with _signals(session) as received, watched(session):
+        with _signals(session) as received, told(session), watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 from executor.core.deadline import clock_time
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
 from executor.core.hints import Known, dotted, found, quoted
+from executor.core.notice_rules import Channel, channel_problems
 from executor.errors import Fault
 
 __all__ = [
@@ -257,6 +258,7 @@ class Policy(_Rule):
     limits: Limits
     forge: Forge
     stops: tuple[StopRule, ...] = ()
+    notify: dict[str, Channel] = Field(default_factory=dict)
     protected: tuple[str, ...] = ()
 
     def route_of(self, issue: Issue) -> Route:
@@ -295,6 +297,10 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
     stops = _named(value, "stops", "stop", StopRule, place, faults)
+    notify = _named(value, "notify", "notify", Channel, place, faults)
+    for name, channel in notify.items():
+        wrong = [(f"notify.{name}{f'.{key}' if key else ''}", problem) for key, problem in channel_problems(channel)]
+        faults += (Fault(f"{place}/notify.toml", key, problem) for key, problem in wrong)
     faults += (
         Fault(f"{place}/stops.toml", dotted(["stop", name]), _CONDITIONS)
         for name, stop in stops.items()
@@ -310,7 +316,14 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
     policy = Policy(
-        agents=agents, checks=checks, routes=routes, limits=limits, forge=forge, stops=rules, protected=protected
+        agents=agents,
+        checks=checks,
+        routes=routes,
+        limits=limits,
+        forge=forge,
+        stops=rules,
+        notify=notify,
+        protected=protected,
     )
     return policy, []
 
