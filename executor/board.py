@@ -6,13 +6,13 @@ refs, journals, tools. It imports neither pydantic nor GitPython nor tomlkit whe
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.files import is_locked
 from executor.adapters.refs import Refs
 from executor.core.milestone_state import MilestoneFacts, Pause, Released, standing
 from executor.project import compile_project, prepare_cache
@@ -77,18 +77,7 @@ def board_of(project: Project) -> Board:
 
 def is_held(project: Project, milestone: str) -> bool:
     """Whether a live process runs this milestone now."""
-    try:
-        descriptor = os.open(project.state(milestone) / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return is_locked(project.state(milestone) / "lock")
 
 
 def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
@@ -196,6 +185,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
         "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
+        "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 
 

@@ -17,6 +17,7 @@ from executor.adapters.kept_work import Answer, answers_in, step_in
 from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
+from executor.core.blockers import Blocker, blockers_of
 from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
@@ -87,6 +88,7 @@ class MilestoneView:
         landings: latest landing of each issue.
         history: positions and result keys of each issue's landings, oldest first.
         states: the fold of its journal.
+        blockers: what stood in the way when its journal was read.
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
         approved: issue -> result keys and spec keys that a person approved of.
@@ -109,6 +111,7 @@ class MilestoneView:
     landings: dict[str, Landing] = field(default_factory=dict)
     history: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     states: dict[str, IssueState] = field(default_factory=dict)
+    blockers: list[Blocker] = field(default_factory=list)
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -161,6 +164,7 @@ class Observer:
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
+        self._texts: dict[str, dict[str, Any]] = {}
         self._proofs: dict[str, Proofs] = {}
         self._held: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -211,11 +215,16 @@ class Observer:
                 self.changed(f"{milestone}/{event.key}")
 
     def spec(self, ref: str) -> dict[str, Any]:
-        """The canonical spec that is declared now."""
-        node = self._node(ref)
-        given = self.views[node.milestone].answers.get(node.issue.id, ())
-        text = spec_text(self.compiled.loaded, node.milestone, node.issue)
-        return canonical_spec(node.issue, text, [item.answer for item in given])
+        """The canonical spec that is declared now; a run stays with what it has read."""
+        found = self._texts.get(ref)
+        if found is None:
+            node = self._node(ref)
+            given = self.views[node.milestone].answers.get(node.issue.id, ())
+            text = spec_text(self.compiled.loaded, node.milestone, node.issue)
+            found = canonical_spec(node.issue, text, [item.answer for item in given])
+            if self.run_id:
+                self._texts[ref] = found
+        return found
 
     def spec_key(self, ref: str) -> str:
         """Key of the canonical spec."""
@@ -351,7 +360,9 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
             view.add(landing)
         if states:
-            view.states = fold(segments.read(project.state(name)))
+            events = segments.read(project.state(name))
+            view.states = fold(events)
+            view.blockers = blockers_of(events)
         with_git_attempts(view.states, (_attempt(kept) for kept in attempts.get(name, ())))
         for kept in accepted.get(name, ()):
             keys = frozenset(kept.trailers.get("Spec-Key", "").split())

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,7 +49,16 @@ if TYPE_CHECKING:
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
-__all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+__all__ = ["Hold", "MilestoneRun", "Session", "hold", "now", "write_receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why an issue that could be begun is not: what is said of it, and whether time alone will change that."""
+
+    decision: Decision
+    by_time: bool
+
 
 _LOOKS = 3
 
@@ -81,6 +90,18 @@ class Session:
             self.secrets = (*self.secrets, self._token)
         self._remote: Remote | None = None
         self._forge_lock = threading.Lock()
+        self.deadline: datetime | None = None
+        """Nothing is begun that is not expected to end before this moment."""
+        self.held: dict[str, Hold] = {}
+        """Issues that this run did not begin although it could have."""
+        self.paused: dict[str, str] = {}
+        """Milestones for which nothing more is begun in this run, and why."""
+        self.working: dict[str, float] = {}
+        """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
+        self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
+        """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
+        self.rested: Callable[[str, Decision], None] = _nothing
+        """Told of every issue that comes to rest."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.git_killed = False
@@ -285,6 +306,8 @@ class MilestoneRun:
         """Append to the journal, durably, then take it into the fold."""
         event = self.journal.append(kind, issue, **data)
         self.session.observer.apply(self.name, event)
+        for listener in self.session.listeners:
+            listener(self, event)
         return event
 
     def look_for_pause(self) -> None:
@@ -436,6 +459,10 @@ def write_receipt(project: Project, store: Store, landing: Landing, deviations: 
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
+    """Nobody listens."""
+
+
+def _nothing(_ref: str, _decision: Decision) -> None:
     """Nobody listens."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -18,6 +19,7 @@ __all__ = [
     "JOURNAL",
     "NO_SPACE",
     "fsync_dir",
+    "is_locked",
     "journal_stamp",
     "read_json",
     "segments",
@@ -59,6 +61,22 @@ def segments(folder: Path) -> list[str]:
 def journal_stamp(folder: Path) -> str:
     """Changes whenever the journal in a folder does: a record, a new segment, a compaction, a repair."""
     return " ".join(f"{name} {stamp(folder / name)}" for name in segments(folder))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds a lock of `executor.adapters.locks`; asked without loading that."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def state_error(path: Path, error: OSError) -> ExecutorError:

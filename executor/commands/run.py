@@ -16,9 +16,11 @@ from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from executor.commands.runner import Outcomes
+    from executor.core.decide import Decision
     from executor.project import Compiled
     from executor.session import Session
 
@@ -36,13 +38,23 @@ _KINDS = ("milestone:", "issue:", "release:")
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
+_UNTIL = {
+    "name": "until",
+    "short": "",
+    "long": "until",
+    "type": str,
+    "default": "",
+    "help": "begin nothing that is not expected to end by then: 06:00, or 2030-01-31T06:00",
+}
+
+
 class Run(DoitRun):
     """Replaces doit's run; whatever does not concern milestones goes doit's own way."""
 
     name = "run"
     doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
-    cmd_options = (*DoitRun.cmd_options, _PLAIN)
+    cmd_options = (*DoitRun.cmd_options, _PLAIN, _UNTIL)
     _plain = False
 
     def parse_execute(self, in_args: list[str]) -> int:
@@ -77,12 +89,16 @@ class Run(DoitRun):
         from executor.recovery import mending, recover
         from executor.session import Session
         from executor.tasks import current, selected
+        from executor.telling import require_channels
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
+        require_channels(compiled.policy.notify)
+        deadline = _deadline(params["until"], compiled.policy.limits.deadline)
         with Session(compiled) as session, mending(session):
+            session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
                 before = cut_off(run)
@@ -111,8 +127,10 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.telling import told
+        from executor.watching import watched
 
-        with _signals(session) as received:
+        with _signals(session) as received, told(session), watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,
@@ -132,6 +150,33 @@ class Run(DoitRun):
         backends = super().get_backends()
         backends["json"] = TolerantJson
         return backends
+
+
+def _deadline(asked: str, declared: str) -> datetime | None:
+    """The moment by which everything has to have ended: what the command line says, else the rules."""
+    from executor.adapters.clock import LOCAL, utcnow
+    from executor.core.deadline import deadline_of
+
+    try:
+        return deadline_of(asked or declared, utcnow(), LOCAL) if asked or declared else None
+    except ValueError as error:
+        raise UsageError(f"--until: {error}") from error
+
+
+def _waits_for_time(session: Session, decisions: Mapping[str, Decision]) -> bool:
+    """Whether time alone will let everything go on that has not landed."""
+    from executor.core.decide import Status
+
+    waiting = {ref for ref, hold in session.held.items() if hold.by_time}
+    for ref, decision in decisions.items():
+        if decision.status is Status.LANDED or ref in waiting:
+            continue
+        needs = session.compiled.plan.nodes[ref].needs
+        missing = [need for need in needs if session.observer.decision(need).status is not Status.LANDED]
+        if decision.status is not Status.BLOCKED or not missing or not waiting.issuperset(missing):
+            return False
+        waiting.add(ref)
+    return bool(waiting)
 
 
 def _parallel(session: Session) -> int:
@@ -225,8 +270,10 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
     from executor.core.sessions import How
 
     asked = outcomes.asked(session, wanted)
-    decisions = {ref: session.observer.decision(ref) for ref in asked}
-    code = worse(exit_code(decisions.values(), outcomes.errors), *(item.code for item in session.releases.values()))
+    held = session.held
+    decisions = {ref: held[ref].decision if ref in held else session.observer.decision(ref) for ref in asked}
+    code = exit_code(decisions, outcomes.errors, _waits_for_time(session, decisions))
+    code = worse(code, *(item.code for item in session.releases.values()))
     if session.halted is not None:
         code = session.halted.exit_code
     if received:

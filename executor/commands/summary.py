@@ -12,7 +12,7 @@ from executor.core.effort import moment
 from executor.core.progress import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from executor.core.decide import Decision
     from executor.session import Session
@@ -34,19 +34,24 @@ _PLACES = {
 """Those that need a person stand last, where they are seen."""
 
 
-def exit_code(decisions: Iterable[Decision], errors: Mapping[str, str]) -> int:
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed."""
+def exit_code(decisions: Mapping[str, Decision], errors: Mapping[str, str], by_time: bool) -> int:  # noqa: FBT001
+    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed.
+
+    It is 75 when `by_time`: time alone will let go on what has not landed.
+    """
     if errors:
         return 2
-    statuses = {decision.status for decision in decisions}
+    statuses = {decision.status for decision in decisions.values()}
     if statuses & {Status.FAILED, Status.SKIPPED}:
         return 1
-    return 0 if statuses <= {Status.LANDED} else 4
+    if statuses <= {Status.LANDED}:
+        return 0
+    return 75 if by_time else 4
 
 
 def worse(*codes: int) -> int:
-    """The exit code that weighs most: the executor erred, something failed, a person is needed, all is well."""
-    return max(codes, key=(0, 4, 1, 2).index)
+    """The exit code that weighs most: the executor erred, something failed, a person is needed, time is, all well."""
+    return max(codes, key=(0, 75, 4, 1, 2).index)
 
 
 def summary(

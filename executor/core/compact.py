@@ -53,6 +53,8 @@ _ADDS = {
 }
 """The same for records that also add to the issue's sums."""
 _ALL = frozenset().union(*_ATTEMPT.values(), *_ADDS.values())
+_FACTS = frozenset({"notified"})
+"""What is kept although no state rests on it: that a person was told must not be forgotten."""
 _KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
 
 
@@ -76,6 +78,7 @@ def live(events: Sequence[Event]) -> list[Event]:
             kept.update(issues[event.key].needed(place, event))
     seen = {events[place].key for place in kept if events[place].kind not in KINDS}
     kept.update(place for key, place in latest.items() if key not in seen)
+    kept.update(place for place, event in enumerate(events) if event.kind in _FACTS)
     return [events[place] for place in sorted(kept)]
 
 

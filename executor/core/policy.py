@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
+from executor.core.deadline import clock_time
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
 from executor.core.forge_rules import Forge, token_problems
 from executor.core.hints import Known, dotted, found, quoted
+from executor.core.notice_rules import Channel, channel_problems
 from executor.core.workflow import DIRECT, Workflow, read_workflow
 from executor.errors import Fault
 
@@ -136,6 +138,13 @@ class Route(_Rule):
     examine_tests: bool = False
 
 
+def _clock(text: str) -> str:
+    """The text itself, if it is a time of day or empty."""
+    if text:
+        clock_time(text)
+    return text
+
+
 class Limits(_Rule):
     """Bounds of a run; times in seconds, sizes in bytes."""
 
@@ -153,6 +162,11 @@ class Limits(_Rule):
     ignore: tuple[str, ...] = ()
     parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
     handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
+    deadline: Annotated[str, AfterValidator(_clock)] = ""
+    silent_s: Seconds = 300.0
+    long_s: Seconds = 3600.0
+    pause_on: tuple[Literal["silence", "long", "conflict", "red-base", "declaration"], ...] = ("long",)
+    catch_up: Literal["next-night", "at-boot"] = "next-night"
 
 
 def _regex(text: str) -> str:
@@ -250,6 +264,7 @@ class Policy(_Rule):
     workflows: dict[str, Workflow] = Field(default_factory=dict)
     prompts: dict[str, str] = Field(default_factory=dict)
     stops: tuple[StopRule, ...] = ()
+    notify: dict[str, Channel] = Field(default_factory=dict)
     protected: tuple[str, ...] = ()
 
     def route_of(self, issue: Issue) -> Route:
@@ -296,6 +311,10 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
     stops = _named(value, "stops", "stop", StopRule, place, faults)
+    notify = _named(value, "notify", "notify", Channel, place, faults)
+    for name, channel in notify.items():
+        wrong = [(f"notify.{name}{f'.{key}' if key else ''}", problem) for key, problem in channel_problems(channel)]
+        faults += (Fault(f"{place}/notify.toml", key, problem) for key, problem in wrong)
     faults += (
         Fault(f"{place}/stops.toml", dotted(["stop", name]), _CONDITIONS)
         for name, stop in stops.items()
@@ -325,6 +344,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         workflows=workflows,
         prompts={name: str(text) for name, text in value.get(PROMPTS, {}).items()},
         stops=rules,
+        notify=notify,
         protected=protected,
     )
     return policy, []
