@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.outbox import question_in
 from executor.adapters.refs import Move
+from executor.briefing import brief_facts
 from executor.checking import tail
-from executor.core.brief import BriefFacts, brief, most_useful
+from executor.core.brief import brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, landing_message, one_line
 from executor.core.state import UNSPENT, AttemptState
 from executor.errors import InterruptedRunError
-from executor.observe import ATTEMPTS, spec_archive
+from executor.observe import attempt_ref
+from executor.parked import ask, keep_interrupted
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
@@ -21,10 +24,9 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.profile import Agent
-    from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
-__all__ = ["attempt_ref", "fail", "implement", "keep_candidate", "keep_interrupted"]
+__all__ = ["begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause"]
 
 
 def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
@@ -34,29 +36,15 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         InterruptedRunError: the run is being stopped; the attempt does not count.
     """
     issue = run.issue(ref)
-    _pause(run, ref)
+    pause(run, ref)
     run.session.require_space()
     base = run.ensure_branch()
-    number, revision = decision.attempt, decision.revision
+    number = decision.attempt
     run.keep_spec(ref)
-    with run.session.spending:
-        agent = _chosen(run, ref)
-        if agent is None:
-            return
-        work = _prepare(run, ref, decision, base, agent)
-        reserved = run.session.observer.allowance.reserve(ref, agent)
-        run.record(
-            "attempt-started",
-            issue.id,
-            attempt=number,
-            revision=revision,
-            spec_key=run.session.observer.spec_key(ref),
-            base=base,
-            agent=agent.name,
-            account=agent.payer,
-            when=int(time.time()),
-            **({"reserved_usd": reserved} if reserved else {}),
-        )
+    agent = begin(run, ref, decision, base)
+    if agent is None:
+        return
+    work = _prepare(run, ref, decision, base, agent)
     began = time.monotonic()
     try:
         run.resources.acquire(issue.resources)
@@ -71,13 +59,17 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept, work.cost())
         raise
     seconds = round(time.monotonic() - began, 3)
+    question = question_in(work.out, run.session.secrets)
+    if question:
+        ask(run, ref, number, question, "" if isinstance(made, Failure) else made, work.cost())
+        return
     if isinstance(made, Failure):
         fail(run, ref, number, made, seconds=seconds, cost=work.cost())
         return
     keep_candidate(work, made, seconds)
 
 
-def _pause(run: MilestoneRun, ref: str) -> None:
+def pause(run: MilestoneRun, ref: str) -> None:
     """Let time pass after an attempt that failed in this run, twice as much after each further one."""
     facts = run.facts(ref)
     limits = run.session.policy.limits
@@ -87,6 +79,32 @@ def _pause(run: MilestoneRun, ref: str) -> None:
         return
     if run.session.stopping.wait(min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)):
         raise InterruptedRunError(f"{ref}: the run was stopped", 130)
+
+
+def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, **data: Any) -> Agent | None:
+    """Choose who works, set money aside and record that the attempt begins.
+
+    None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
+    """
+    with run.session.spending:
+        agent = _chosen(run, ref)
+        if agent is None:
+            return None
+        reserved = run.session.observer.allowance.reserve(ref, agent)
+        run.record(
+            "attempt-started",
+            run.issue(ref).id,
+            attempt=decision.attempt,
+            revision=decision.revision,
+            spec_key=run.session.observer.spec_key(ref),
+            base=base,
+            agent=agent.name,
+            account=agent.payer,
+            when=int(time.time()),
+            **({"reserved_usd": reserved} if reserved else {}),
+            **data,
+        )
+    return agent
 
 
 def _chosen(run: MilestoneRun, ref: str) -> Agent | None:
@@ -124,6 +142,8 @@ def fail(
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {one_line(failure.reason)[:500]}\n"
     )
+    lines += f"Step: {failure.step}\n" if failure.step else ""
+    lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
     final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
@@ -137,32 +157,10 @@ def fail(
         print=failure.print(),
         seconds=seconds,
         commit=final,
+        **({"step": failure.step} if failure.step else {}),
         **({"until": round(failure.until, 3)} if failure.until else {}),
         **(cost or {}),
     )
-
-
-def keep_interrupted(
-    run: MilestoneRun, issue: str, attempt: Attempt, tree: str, cost: Mapping[str, Any] | None = None
-) -> None:
-    """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
-    store = run.session.store
-    commit = ""
-    if tree and attempt.base and tree != store.tree_of(attempt.base):
-        text = (
-            f"attempt {attempt.number} at {run.name}/{issue} was interrupted\n\n"
-            f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
-            f"Spec-Key: {attempt.spec_key}\nOutcome: interrupted\n"
-        )
-        commit = store.commit(tree, [attempt.base], text, run.session.identity, int(time.time()))
-        name = attempt_ref(run.name, issue, attempt.number)
-        run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} interrupted")
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit, **(cost or {}))
-
-
-def attempt_ref(milestone: str, issue: str, number: int) -> str:
-    """Full name of the ref that keeps an attempt."""
-    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
 
 
 def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: Agent) -> Work:
@@ -170,36 +168,9 @@ def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: 
     out = logs / "out"
     out.mkdir(parents=True, exist_ok=True)
     path = logs / "brief.md"
-    path.write_text(_brief(run, ref, decision), encoding="utf-8", errors="surrogateescape")
+    path.write_text(brief(brief_facts(run, ref, decision.attempt, decision.revision)), "utf-8", "surrogateescape")
     return Work(
         run, ref, decision.attempt, decision.revision, base, run.session.store.tree_of(base), agent, logs, path, out
-    )
-
-
-def _brief(run: MilestoneRun, ref: str, decision: Decision) -> str:
-    issue = run.issue(ref)
-    observer = run.session.observer
-    facts = run.facts(ref)
-    tried = facts.state.counted(facts.spec_key)
-    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
-    old = None
-    if facts.landing is not None:
-        archived = spec_archive(observer.compiled, run.name, facts.landing.trailers.spec_key)
-        old = archived["text"] if archived is not None else None
-    refusal = facts.state.refusal
-    return brief(
-        BriefFacts(
-            milestone=run.milestone,
-            issue=issue,
-            text=observer.spec(ref)["text"],
-            attempt=decision.attempt,
-            revision=decision.revision,
-            landed=tuple(run.view.landings),
-            previous=failed[-1] if failed else None,
-            old_text=old,
-            focus=run.session.policy.route_of(issue).focus,
-            refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and decision.revision > 1 else "",
-        )
     )
 
 
@@ -217,7 +188,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         failure = Failure("import", problem, tree=work.base_tree)
         fail(run, work.ref, work.number, failure, seconds=seconds, cost=work.cost())
         return
-    trailers = _trailers(work, change)
+    trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
         failure = Failure("empty", reason, tail(work.log), tree)
@@ -235,6 +206,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         attempt=work.number,
         commit=commit,
         result_key=trailers.result_key,
+        pull=trailers.pull,
         seconds=seconds,
         files=[file.path for file in change.files[:100]],
         added=change.added,
@@ -248,7 +220,7 @@ def _change(work: Work, tree: str) -> Change:
     return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
 
 
-def _trailers(work: Work, change: Change) -> Trailers:
+def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     observer = work.run.session.observer
     landing = work.run.facts(work.ref).landing
     result_key = change.key if change.files or landing is None else landing.trailers.result_key
@@ -259,6 +231,7 @@ def _trailers(work: Work, change: Change) -> Trailers:
         spec_key=observer.spec_key(work.ref),
         result_key=result_key,
         check_key=observer.proofs(work.ref).key,
+        pull=pull,
     )
 
 

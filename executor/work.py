@@ -38,10 +38,11 @@ class Failure:
     """Why an attempt came to nothing.
 
     Attributes:
-        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, or one of core/classify.py.
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``, or of core/classify.py.
         reason: one sentence.
         detail: the most useful part of the output.
         tree: tree that was produced, for telling whether the same thing happened again.
+        step: the step of a workflow at which it happened; empty for everything else.
         until: epoch seconds at which a limit is lifted.
     """
 
@@ -49,6 +50,7 @@ class Failure:
     reason: str
     detail: str = ""
     tree: str = ""
+    step: str = ""
     until: float | None = None
 
     def print(self) -> str:
@@ -72,6 +74,9 @@ class Work:
         logs: folder of its brief and output.
         brief: what the agent is told.
         out: where the agent may leave its protocol files.
+        step: the step of a workflow that it is about; empty for a whole attempt.
+        inputs: folder with the files that the step is given; None when there are none.
+        own_options: options of the step's own agent; None: the issue's.
     """
 
     run: MilestoneRun
@@ -84,6 +89,14 @@ class Work:
     logs: Path
     brief: Path
     out: Path
+    step: str = ""
+    inputs: Path | None = None
+    own_options: Mapping[str, Any] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the agent: the step's own, or the issue's."""
+        return self.run.issue(self.ref).options if self.own_options is None else self.own_options
 
     @property
     def log(self) -> Path:
@@ -112,7 +125,7 @@ def produce(work: Work) -> str | Failure:
 
 def _apply_patch(work: Work, slot: Slot) -> str | Failure:
     """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
-    name = str(work.run.issue(work.ref).options["file"])
+    name = str(work.options["file"])
     path = work.run.session.project.milestones / name
     try:
         patch = path.read_bytes()
@@ -130,7 +143,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     store = run.session.store
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
-    slot.mark(issue.id, work.number)
+    slot.mark(issue.id, work.number, work.step)
     try:
         make_ready(run, slot, slot.work, work.logs, judging=False)
     except Unready as problem:
@@ -140,7 +153,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
         run.session.require_space()
         left = taken(run, slot.work, issue)
         tree = left if isinstance(left, str) else ""
-        return Failure(called.finding.kind, called.finding.reason, tail(work.log), tree, called.finding.until)
+        return Failure(called.finding.kind, called.finding.reason, tail(work.log), tree, until=called.finding.until)
     return taken(run, slot.work, issue)
 
 
@@ -171,7 +184,13 @@ def _isolated(work: Work, argv: tuple[str, ...], tree: Path, env: dict[str, str]
             'declare isolation = "none" for it in rules/agents.toml'
         )
     repository = work.run.session.project.repository
-    readable = [work.brief, *object_folders(repository.objects), *(Path(path).expanduser() for path in agent.readable)]
+    given = () if work.inputs is None else (work.inputs,)
+    readable = [
+        work.brief,
+        *given,
+        *object_folders(repository.objects),
+        *(Path(path).expanduser() for path in agent.readable),
+    ]
     hidden = (work.run.session.project.cache, repository.top, repository.git_dir, repository.common_dir)
     return sandbox.argv(
         argv,
@@ -206,11 +225,15 @@ def _command(work: Work, slot: Slot) -> Command:
     }
     agent = work.agent
     limits = work.run.session.policy.limits
+    if work.step:
+        given["EXECUTOR_STEP"] = work.step
+    if work.inputs is not None:
+        given["EXECUTOR_IN"] = str(work.inputs)
     route = work.run.session.policy.route_of(issue)
     left = work.run.session.observer.allowance.left(work.ref)
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
     values = {
-        **issue.options,
+        **work.options,
         **call_values(agent, work.brief, work.out),
         "tools": ",".join(route.tools),
         "budget": f"{min(caps):.2f}" if caps else "",

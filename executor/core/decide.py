@@ -10,7 +10,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.core.classify import PERMANENT
-from executor.core.state import UNSPENT, Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.core.message import UNPROVED
+from executor.core.state import QUESTION, UNSPENT, Attempt, AttemptState, IssueState, Proof, Pull, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +88,7 @@ class Facts:
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
         paused: why nothing is started: a person paused the milestone; empty otherwise.
+        pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
         wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
         nobody: why none of its agents can do it; empty otherwise.
     """
@@ -105,6 +107,7 @@ class Facts:
     allowed: frozenset[str] = frozenset()
     red: str = ""
     paused: str = ""
+    pull: Pull | None = None
     wait: Wait | None = None
     nobody: str = ""
 
@@ -172,6 +175,8 @@ def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
         if need.result_key and old is not None and old != need.result_key:
             return Cause(f"result of {need.ref}", old, need.result_key)
     old_check = proof.check_key or landing.trailers.check_key
+    if old_check == UNPROVED:
+        return Cause("tree", UNPROVED, facts.check_key)
     if old_check and old_check != facts.check_key:
         return Cause("checks", old_check, facts.check_key)
     return None
@@ -201,6 +206,10 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
+    if built and facts.pull is not None:
+        status = Status(facts.pull.waits)
+        hint = f"doit issue:{facts.ref}"
+        return Decision(status, Act.REST, facts.pull.reason, hint, cause, revision, built[-1].number)
     if built:
         return Decision(
             Status.OPEN,
@@ -215,7 +224,11 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
     if facts.red:
         return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
-    status = Status.STALE if stale else Status.PENDING
+    return _ready(facts, Status.STALE if stale else Status.PENDING, cause, revision)
+
+
+def _ready(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
+    """Nothing is in the way but, perhaps, an account at its limit or money that is spent."""
     if facts.wait is not None:
         wait = facts.wait
         return Decision(status, Act.REST, wait.reason, wait.hint, cause, revision, facts.state.last(), wait)
@@ -251,7 +264,9 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     stop = facts.state.stop
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
-        if stop.bound:
+        if stop.rule == QUESTION:
+            again = f'doit answer {facts.ref} "..."'
+        elif stop.bound:
             again = f'doit approve {facts.ref} --reason "..." or {again}'
         return Status.REVIEW if stop.level == "hard" else Status.SKIPPED, f"{stop.rule}: {stop.reason}", again
     failed = [
@@ -300,6 +315,8 @@ def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
 def _told(cause: Cause) -> str:
     if cause.input == "spec":
         return "its spec changed"
+    if cause.input == "tree":
+        return "it landed as another tree than the one its checks passed on"
     if cause.input == "checks":
         return "its checks changed"
     if cause.input == "verification":

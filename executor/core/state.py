@@ -9,17 +9,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.core.step_state import STEP_EVENTS, StepState, forget_rounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.core.event import Event
 
 __all__ = [
+    "QUESTION",
     "UNSPENT",
     "Attempt",
     "AttemptState",
     "IssueState",
     "Proof",
+    "Pull",
     "Red",
     "Refusal",
     "Stop",
@@ -28,6 +32,10 @@ __all__ = [
 ]
 
 
+QUESTION = "question"
+"""Rule, and outcome of an attempt, of an agent that asks a person."""
+_STOPPED = {"merge-conflict": "soft", QUESTION: "hard"}
+"""Outcomes of attempts that stop the issue, with the level of the stop."""
 UNSPENT = frozenset({"limit", "refusal", "authentication"})
 """Classes of failure that do not count as an attempt: the issue is not what they are about."""
 
@@ -71,6 +79,8 @@ class Attempt:
         until: epoch seconds at which the limit is lifted that it ran into; 0 otherwise.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
+        step: the step of a workflow at which it failed, empty for everything else.
+        pull: number of its local pull request, 0 when it has none.
     """
 
     number: int
@@ -97,11 +107,39 @@ class Attempt:
     until: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+    step: str = ""
+    pull: int = 0
 
     @property
     def open(self) -> bool:
         """Whether nobody knows how it ended."""
         return self.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What was last seen of an issue's pull request.
+
+    Attributes:
+        number: on the forge; 0 while only its branch is there.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
+        url: where a person looks at it.
+        head: short name of its branch.
+        commit: what the executor pushed there last.
+        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
+            that, ``review`` when a person has to; empty when nothing keeps it.
+        reason: why, one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str = ""
+    reason: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +226,8 @@ class IssueState:
     red: Red | None = None
     proof: Proof | None = None
     refusal: Refusal | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    pull: Pull | None = None
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -224,6 +264,8 @@ def fold(events: Iterable[Event], into: dict[str, IssueState] | None = None) -> 
             if state is None:
                 state = states[event.key] = IssueState()
             apply(state, event)
+            if "cost_usd" in event.data or "tokens" in event.data:
+                _cost(state, event)
     return states
 
 
@@ -242,8 +284,8 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
         else:
             continue
         latest = found.number == state.last()
-        if latest and found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
-            state.stop = Stop("soft", found.kind, found.reason, found.spec_key, found.number)
+        if latest and found.kind in _STOPPED and state.stop is None and found.number > state.forgiven:
+            state.stop = Stop(_STOPPED[found.kind], found.kind, found.reason, found.spec_key, found.number)
         elif latest and not found.kind and state.stop is not None and state.stop.attempt < found.number:
             state.stop = None
 
@@ -274,11 +316,11 @@ def _built(state: IssueState, event: Event) -> None:
         state=AttemptState.BUILT,
         commit=data["commit"],
         result_key=data["result_key"],
+        pull=int(data.get("pull", 0)),
         seconds=data["seconds"],
         deviations=tuple(data.get("deviations", ())),
     )
     state.seconds += data["seconds"]
-    _cost(state, event)
 
 
 def _failed(state: IssueState, event: Event) -> None:
@@ -293,24 +335,28 @@ def _failed(state: IssueState, event: Event) -> None:
         print=data.get("print", ""),
         commit=data.get("commit", ""),
         until=data.get("until") or 0.0,
+        step=data.get("step", ""),
     )
     state.seconds += data.get("seconds", 0.0)
-    _cost(state, event)
 
 
 def _interrupted(state: IssueState, event: Event) -> None:
     _change(state, event, state=AttemptState.INTERRUPTED, commit=event.data.get("commit", ""))
-    _cost(state, event)
 
 
 def _cost(state: IssueState, event: Event) -> None:
-    """Money and tokens, where the event says something of them."""
+    """Money and tokens, where the event says something of them; those of an attempt's steps add up."""
     data = event.data
-    if "cost_usd" in data:
-        _change(state, event, cost_usd=data["cost_usd"], cost_known=True)
-        state.cost_usd = round(state.cost_usd + data["cost_usd"], 8)
-    if "tokens" in data:
-        _change(state, event, tokens=dict(data["tokens"]))
+    attempt = state.attempts.get(int(data["attempt"]))
+    if attempt is None:
+        return
+    tokens = {**attempt.tokens}
+    for name, count in data.get("tokens", {}).items():
+        tokens[name] = tokens.get(name, 0) + count
+    known = attempt.cost_known or "cost_usd" in data
+    spent = round(attempt.cost_usd + data.get("cost_usd", 0.0), 8)
+    _change(state, event, tokens=tokens, cost_known=known, cost_usd=spent)
+    state.cost_usd = round(state.cost_usd + data.get("cost_usd", 0.0), 8)
 
 
 def _landing(state: IssueState, event: Event) -> None:
@@ -358,9 +404,24 @@ def _red(state: IssueState, event: Event) -> None:
     state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
 
 
+def _pull(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.pull = Pull(
+        number=int(data["number"]),
+        state=data["state"],
+        url=data["url"],
+        head=data["head"],
+        commit=data["commit"],
+        waits=data.get("waits", ""),
+        reason=data.get("reason", ""),
+        run=event.run,
+    )
+
+
 def _retried(state: IssueState, event: Event) -> None:
     state.forgiven = max(state.last(), int(event.data.get("after", 0)))
     state.stop = None
+    forget_rounds(state)
 
 
 def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
@@ -380,5 +441,7 @@ _APPLY = {
     "refused": _refused,
     "stopped": _stopped,
     "base-red": _red,
+    "pull": _pull,
     "retried": _retried,
+    **STEP_EVENTS,
 }

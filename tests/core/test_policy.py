@@ -142,7 +142,38 @@ def test_the_packaged_rules_are_read() -> None:
         ("limits", 'timeout_s = "1"', [("timeout_s", 'expected a number, found "1"')]),
         ("limits", "idle_s = 0", [("idle_s", "expected a number greater than 0, found the number 0")]),
         ("limits", "ignore = 3", [("ignore", f"{LIST} the number 3")]),
-        ("forge", 'kind = "github"', [("kind", 'expected "local", found "github"')]),
+        ("forge", 'kind = "gitlab"', [("kind", 'expected "local" or "github", found "gitlab"')]),
+        ("forge", 'merge = "fast"', [("merge", 'expected "squash", "merge" or "rebase", found "fast"')]),
+        (
+            "forge",
+            'base_url = "http://example.org"',
+            [("base_url", 'expected an https address such as https://api.github.com, found "http://example.org"')],
+        ),
+        ("forge", 'repository = "name"', [("repository", 'expected "owner/name", found "name"')]),
+        (
+            "forge",
+            'remote = "ext::sh -c true"',
+            [
+                (
+                    "remote",
+                    (
+                        "expected the name of a remote, an https or ssh address or an absolute path, "
+                        'found "ext::sh -c true"'
+                    ),
+                )
+            ],
+        ),
+        ("forge", "wait = -1", [("wait", "expected a number at least 0, found the number -1")]),
+        (
+            "checks",
+            '[check.x]\nrun = "true"\nenv = { GH_TOKEN = "x" }',
+            [("check.x.env", '"x" may not be given GH_TOKEN: no child process sees the forge\'s token')],
+        ),
+        (
+            "agents",
+            '[agent.x]\ncommand = ["x"]\nenv = ["GITHUB_TOKEN"]',
+            [("agent.x.env", '"x" may not be given GITHUB_TOKEN: no child process sees the forge\'s token')],
+        ),
         ("stops", "stp = 1", [("", 'unknown key "stp"; did you mean "stop"?')]),
         ("stops", "[stop.x]", [("stop.x", CONDITIONS)]),
         ("stops", '[stop.x]\nlevel = "soft"\nexcept_paths = ["a"]', [("stop.x", CONDITIONS)]),
