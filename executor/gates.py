@@ -7,9 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from executor.adapters.agents import child_environment
 from executor.adapters.outbox import left_file
-from executor.adapters.processes import Command
+from executor.calling import cost_of, review_command
 from executor.core.brief import score_brief
 from executor.core.gate import Score, criteria_texts, score
 from executor.core.state import AttemptState, IssueState
@@ -155,7 +154,6 @@ def _asked(
     brief.write_text(text, encoding="utf-8", errors="surrogateescape")
     facts = step_facts(run, ref)
     tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
-    limits = run.session.policy.limits
     with run.pool.slot() as slot:
         slot.work.prepare(run.session.store, tree)
         folder = slot.work.folder
@@ -169,20 +167,11 @@ def _asked(
             "EXECUTOR_IN": str(given),
             "EXECUTOR_STEP": gate.id,
         }
+        log = home / "reviewer.log"
         ended = run.supervisor.run(
-            Command(
-                argv=agent.argv({"brief_file": str(brief), "out": str(out)}),
-                cwd=folder,
-                env=child_environment(agent.env, variables, folder),
-                log=home / "reviewer.log",
-                stdin=brief,
-                timeout=float(agent.timeout or limits.timeout_s),
-                idle=float(agent.idle or limits.idle_s),
-                watch=folder,
-                output_cap=limits.output_cap_bytes,
-                secrets=run.session.secrets,
-            )
+            review_command(run, agent, brief=brief, out=out, folder=folder, given=variables, log=log)
         )
+    run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review of {gate.id} was interrupted", 130)
     return left_file(out, "score.json", run.session.secrets) if ended.ok else ended.describe()

@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.agents import child_environment
-from executor.adapters.processes import Command
 from executor.adapters.verdicts import Verdict
+from executor.calling import REVIEW, cost_of, review_command
 from executor.core.brief import most_useful, review_brief
 from executor.core.fingerprint import combined_key, digest
 from executor.core.message import one_line
 from executor.core.stops import Hit
-from executor.errors import InterruptedRunError, UsageError
+from executor.errors import InterruptedRunError
 from executor.stops import record_stop
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ def _findings(
 def _asked(
     run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
 ) -> tuple[bytes, str, float]:
+    issue = run.issue(ref)
     home = logs / "review"
     out = home / "out"
     out.mkdir(parents=True, exist_ok=True)
@@ -121,38 +121,24 @@ def _asked(
     path = home / "brief.md"
     store = run.session.store
     diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
-    text = review_brief(run.issue(ref), run.session.observer.spec(ref)["text"], most_useful(diff, _DIFF))
+    route = run.session.policy.routes.get(REVIEW)
+    spec = run.session.observer.spec(ref)["text"]
+    text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    try:
-        argv = agent.argv({"brief_file": str(path), "out": str(out)})
-    except KeyError as error:
-        raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
-    limits = run.session.policy.limits
     with run.pool.slot() as slot:
         slot.work.prepare(store, tree)
         folder = slot.work.folder
         given = {
             "EXECUTOR_MILESTONE": run.name,
-            "EXECUTOR_ISSUE": run.issue(ref).id,
+            "EXECUTOR_ISSUE": issue.id,
             "EXECUTOR_ATTEMPT": str(attempt.number),
             "EXECUTOR_SLOT": str(slot.number),
             "EXECUTOR_BRIEF": str(path),
             "EXECUTOR_OUT": str(out),
         }
-        ended = run.supervisor.run(
-            Command(
-                argv=argv,
-                cwd=folder,
-                env=child_environment(agent.env, given, folder),
-                log=home / "reviewer.log",
-                stdin=path,
-                timeout=float(agent.timeout or limits.timeout_s),
-                idle=float(agent.idle or limits.idle_s),
-                watch=folder,
-                output_cap=limits.output_cap_bytes,
-                secrets=run.session.secrets,
-            )
-        )
+        log = home / "reviewer.log"
+        ended = run.supervisor.run(review_command(run, agent, brief=path, out=out, folder=folder, given=given, log=log))
+    run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
     if not ended.ok:

@@ -118,10 +118,11 @@ def brief(facts: BriefFacts) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def review_brief(issue: Issue, text: str, diff: str) -> str:
+def review_brief(issue: Issue, text: str, diff: str, focus: str = "") -> str:
     """What a reviewer is told: the issue, its acceptance, the difference, and how to answer."""
     parts = [
         f"# Review of {issue.id}: {one_line(issue.title)}",
+        _section("Your role", focus.strip()) if focus.strip() else "",
         _section("What was to be built", _fenced(text, "spec")),
         _acceptance(issue),
         _section("The difference", _fenced(diff, "diff")),

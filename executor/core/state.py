@@ -435,6 +435,7 @@ _APPLY = {
     "attempt-built": _built,
     "attempt-failed": _failed,
     "attempt-interrupted": _interrupted,
+    "reviewer-called": lambda _state, _event: None,  # only what it cost
     "landing": _landing,
     "landed": _landed,
     "verified": _verified,
