@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.refs import Move
@@ -72,6 +73,8 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
+    cleaned = run.session.cleaned
+    failure = replace(failure, reason=cleaned(failure.reason), detail=cleaned(failure.detail))
     attempt = run.view.states[issue.id].attempts[number]
     kept = commit or attempt.commit
     store = run.session.store
@@ -191,7 +194,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         files=[file.path for file in change.files[:100]],
         added=change.added,
         removed=change.removed,
-        deviations=list(deviations_of(work.out)),
+        deviations=list(deviations_of(run, work.out)),
     )
 
 

@@ -20,7 +20,7 @@ from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.milestone_state import Released
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.core.state import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Observer:
             state=state,
             attempts=self.compiled.policy.limits.attempts,
             approved=view.approved.get(node.issue.id, frozenset()),
-            allowed=frozenset(node.issue.allow),
+            allowed=frozenset(node.issue.allow) | self._allowed(),
             red=self._red(ref, view, state),
         )
 
@@ -225,6 +225,10 @@ class Observer:
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]
+
+    def _allowed(self) -> frozenset[str]:
+        """Stops that the policy clears for every issue."""
+        return frozenset({UNSANDBOXED} if self.compiled.policy.limits.unsandboxed_landing == "allow" else ())
 
     def _need(self, ref: str) -> Need:
         node = self._node(ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from executor.adapters.left import scrub
 from executor.adapters.processes import read_result
 from executor.adapters.stale_locks import sweep
 from executor.attempt import keep_candidate, keep_interrupted
@@ -47,6 +48,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.clean)
     ended = _ended(run, ref, attempt)
     if ended is not None and isinstance(tree, str):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")

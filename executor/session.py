@@ -27,6 +27,7 @@ from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import ImportLimits, Pool
 from executor.core.change import parse_diff
+from executor.core.redact import Redactor
 from executor.core.report import success_report
 from executor.errors import BusyError, ExecutorError, StateFullError
 from executor.observe import observe
@@ -49,6 +50,28 @@ __all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
 _LOOKS = 3
 
 
+_OUR_WORDS = frozenset(
+    {
+        *(
+            "agent",
+            "attempt",
+            "base",
+            "bound",
+            "branch",
+            "check_key",
+            "commit",
+            "failure",
+            "level",
+            "new",
+            "old",
+            "onto",
+        ),
+        *("print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"),
+    }
+)
+"""Fields of events with a name, key or word of the executor's own, which a value that looks alike must not alter."""
+
+
 class Session:
     """What is shared by the milestones that one process runs. Use as a context manager."""
 
@@ -59,12 +82,14 @@ class Session:
         prepare_cache(self.project)
         self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
         self.identity = identity_of(self.project.repository)
-        self.store = Store(self.project.repository, self.project.cache / "_store")
         self.refs = Refs(self.project.repository, self.identity)
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = Checkouts(self.project.repository)
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
-        """Values that no child's output may carry to disk."""
+        """Values that nothing of ours may keep: logs, journal, reports, commits."""
+        self._redactor = Redactor(self.secrets)
+        self._redacting = threading.Lock()
+        self.store = Store(self.project.repository, self.project.cache / "_store", self.clean)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self.halted: ExecutorError | None = None
@@ -105,6 +130,22 @@ class Session:
         self.stopping.set()
         for run in self._runs.values():
             run.stop(kill=kill)
+
+    def clean(self, data: bytes) -> bytes:
+        """The same without the values that nothing of ours may keep."""
+        with self._redacting:
+            return self._redactor.redact(data)
+
+    def cleaned(self, value: Any) -> Any:
+        """The same for every text inside a JSON value; names and keys that are the executor's own stay."""
+        if not self.secrets:
+            return value
+        if isinstance(value, str):
+            data = value.encode("utf-8", "surrogateescape")
+            return self.clean(data).decode("utf-8", "surrogateescape")
+        if isinstance(value, dict):
+            return {key: item if key in _OUR_WORDS else self.cleaned(item) for key, item in value.items()}
+        return [self.cleaned(item) for item in value] if isinstance(value, list | tuple) else value
 
     def halt(self, error: ExecutorError) -> None:
         """Start nothing more, because the state store is full or broken; what runs may end."""
@@ -201,7 +242,7 @@ class MilestoneRun:
 
     def record(self, kind: str, issue: str = "", **data: Any) -> Event:
         """Append to the journal, durably, then take it into the fold."""
-        event = self.journal.append(kind, issue, **data)
+        event = self.journal.append(kind, issue, **self.session.cleaned(data))
         self.session.observer.apply(self.name, event)
         return event
 

@@ -17,6 +17,7 @@ LAYERS = (
     ("observe",),
     ("board", "picture", "reporting", "session"),
     ("account",),
+    ("isolation",),
     ("checking",),
     ("verify",),
     ("work",),

@@ -18,7 +18,7 @@ from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from executor.adapters.repository import Repository
@@ -59,8 +59,9 @@ class Touched:
 class Store:
     """Objects of the trusted repository; every method is safe to call from several threads."""
 
-    def __init__(self, repository: Repository, folder: Path) -> None:
+    def __init__(self, repository: Repository, folder: Path, clean: Callable[[bytes], bytes] = bytes) -> None:
         self._folder = folder
+        self._clean = clean
         self._make(repository)
         self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
@@ -127,7 +128,10 @@ class Store:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:
-        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch."""
+        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch.
+
+        The last paragraph of the message is its trailers.
+        """
         date = f"{when} +0000"
         arguments = [word for parent in parents for word in ("-p", parent)]
         extra = {
@@ -138,7 +142,16 @@ class Store:
             "GIT_COMMITTER_EMAIL": who.email,
             "GIT_COMMITTER_DATE": date,
         }
-        return self._git.run("commit-tree", tree, *arguments, given=message.encode(), extra=extra).decode().strip()
+        return (
+            self._git.run("commit-tree", tree, *arguments, given=self._without_secrets(message), extra=extra)
+            .decode()
+            .strip()
+        )
+
+    def _without_secrets(self, message: str) -> bytes:
+        """The message with everything but its trailers cleaned: those are what is read back, and ours alone."""
+        body, gap, trailers = message.rpartition("\n\n")
+        return self._clean(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""

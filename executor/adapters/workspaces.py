@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.adapters.repository import Repository
     from executor.adapters.store import Store
 
-__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "leads_out"]
+__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "empty_folder", "leads_out"]
 
 _MOST_SLOTS = 4096
 _OWNER = "attempt.json"
@@ -44,6 +44,12 @@ class ImportLimits:
     files: int
     file_bytes: int
     bytes: int
+
+
+def empty_folder(folder: Path) -> None:
+    """Make it an empty folder, whatever is there."""
+    _remove(folder)
+    folder.mkdir(parents=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,21 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["Attempt", "AttemptState", "IssueState", "Proof", "Red", "Refusal", "Stop", "fold", "with_git_attempts"]
+__all__ = [
+    "UNSANDBOXED",
+    "Attempt",
+    "AttemptState",
+    "IssueState",
+    "Proof",
+    "Red",
+    "Refusal",
+    "Stop",
+    "fold",
+    "with_git_attempts",
+]
+
+UNSANDBOXED = "unsandboxed"
+"""Id of the stop for a change of an agent that was to work in a sandbox and did without."""
 
 
 class AttemptState(StrEnum):
@@ -49,6 +63,7 @@ class Attempt:
         cost_usd: money spent.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
+        unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
     """
 
     number: int
@@ -68,6 +83,7 @@ class Attempt:
     cost_usd: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+    unsandboxed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +240,10 @@ def _started(state: IssueState, event: Event) -> None:
     state.stop = state.red = None
 
 
+def _unsandboxed(state: IssueState, event: Event) -> None:
+    _change(state, event, unsandboxed=event.data["agent"])
+
+
 def _built(state: IssueState, event: Event) -> None:
     data = event.data
     _change(
@@ -315,6 +335,7 @@ def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
 
 _APPLY = {
     "attempt-started": _started,
+    "unsandboxed": _unsandboxed,
     "attempt-built": _built,
     "attempt-failed": _failed,
     "attempt-interrupted": _interrupted,
