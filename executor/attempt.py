@@ -73,8 +73,8 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
-    cleaned = run.session.cleaned
-    failure = replace(failure, reason=cleaned(failure.reason), detail=cleaned(failure.detail))
+    redacted = run.session.redacted
+    failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
     attempt = run.view.states[issue.id].attempts[number]
     kept = commit or attempt.commit
     store = run.session.store

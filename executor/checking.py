@@ -191,7 +191,7 @@ class _Trial:
         found = read_left(self._report, LARGEST + 1) if self._item.wants_report else None
         if found is None:
             return None, "", ""
-        data = self._run.session.clean(found)
+        data = self._run.session.redact(found)
         try:
             report = read_junit(data)
         except ReportError as error:

@@ -48,7 +48,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
-    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.clean)
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redact)
     ended = _ended(run, ref, attempt)
     if ended is not None and isinstance(tree, str):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")

@@ -167,13 +167,13 @@ def _asked(
                 secrets=run.session.secrets,
             )
         )
-    scrub(out, run.session.clean)
+    scrub(out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
     data, problem = _answer(answer, agent.name)
-    return run.session.clean(data), problem, ended.seconds
+    return run.session.redact(data), problem, ended.seconds
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:

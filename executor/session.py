@@ -89,7 +89,7 @@ class Session:
         """Values that nothing of ours may keep: logs, journal, reports, commits."""
         self._redactor = Redactor(self.secrets)
         self._redacting = threading.Lock()
-        self.store = Store(self.project.repository, self.project.cache / "_store", self.clean)
+        self.store = Store(self.project.repository, self.project.cache / "_store", self.redact)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self.halted: ExecutorError | None = None
@@ -131,21 +131,21 @@ class Session:
         for run in self._runs.values():
             run.stop(kill=kill)
 
-    def clean(self, data: bytes) -> bytes:
+    def redact(self, data: bytes) -> bytes:
         """The same without the values that nothing of ours may keep."""
         with self._redacting:
             return self._redactor.redact(data)
 
-    def cleaned(self, value: Any) -> Any:
+    def redacted(self, value: Any) -> Any:
         """The same for every text inside a JSON value; names and keys that are the executor's own stay."""
         if not self.secrets:
             return value
         if isinstance(value, str):
             data = value.encode("utf-8", "surrogateescape")
-            return self.clean(data).decode("utf-8", "surrogateescape")
+            return self.redact(data).decode("utf-8", "surrogateescape")
         if isinstance(value, dict):
-            return {key: item if key in _OUR_WORDS else self.cleaned(item) for key, item in value.items()}
-        return [self.cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+            return {key: item if key in _OUR_WORDS else self.redacted(item) for key, item in value.items()}
+        return [self.redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
     def halt(self, error: ExecutorError) -> None:
         """Start nothing more, because the state store is full or broken; what runs may end."""
@@ -242,7 +242,7 @@ class MilestoneRun:
 
     def record(self, kind: str, issue: str = "", **data: Any) -> Event:
         """Append to the journal, durably, then take it into the fold."""
-        event = self.journal.append(kind, issue, **self.session.cleaned(data))
+        event = self.journal.append(kind, issue, **self.session.redacted(data))
         self.session.observer.apply(self.name, event)
         return event
 
@@ -374,7 +374,7 @@ def write_receipt(project: Project, store: Store, landing: Landing, deviations: 
     }
     path = project.receipt(trailers.milestone, trailers.issue)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode()
+    data = store.redact((json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
     if not path.exists() or path.read_bytes() != data:
         write_atomic(path, data)
 

@@ -114,7 +114,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number)
     ended = run.supervisor.run(_command(work, slot))
-    scrub(work.out, run.session.clean)
+    scrub(work.out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{work.ref}: attempt {work.number} was interrupted", 130)
     if not ended.ok:
@@ -190,4 +190,4 @@ def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
 def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
     """What the agent left in report.json, if it is a file of a sane size."""
     data = read_left(out / "report.json", _REPORT_BYTES + 1)
-    return deviations_in(run.session.clean(data)) if data is not None and len(data) <= _REPORT_BYTES else ()
+    return deviations_in(run.session.redact(data)) if data is not None and len(data) <= _REPORT_BYTES else ()

@@ -59,9 +59,9 @@ class Touched:
 class Store:
     """Objects of the trusted repository; every method is safe to call from several threads."""
 
-    def __init__(self, repository: Repository, folder: Path, clean: Callable[[bytes], bytes] = bytes) -> None:
+    def __init__(self, repository: Repository, folder: Path, redact: Callable[[bytes], bytes] = bytes) -> None:
         self._folder = folder
-        self._clean = clean
+        self.redact = redact
         self._make(repository)
         self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
@@ -149,9 +149,9 @@ class Store:
         )
 
     def _without_secrets(self, message: str) -> bytes:
-        """The message with everything but its trailers cleaned: those are what is read back, and ours alone."""
+        """The message with everything but its trailers redacted: those are what is read back, and ours alone."""
         body, gap, trailers = message.rpartition("\n\n")
-        return self._clean(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
+        return self.redact(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""

@@ -61,8 +61,10 @@ def fault(key: str, problem: str) -> Fault:
 def test_the_packaged_rules_are_read() -> None:
     read = policy()
     assert sorted(read.agents) == ["patch", "script"]
-    assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
-    assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
+    assert read.agents["script"] == Agent(
+        name="script", command=("sh", "-c", "{run}"), deterministic=True, isolation="none"
+    )
+    assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True, isolation="none")
     assert sorted(read.checks) == ["lint", "related", "syntax", "tests", "types"]
     assert read.checks["tests"] == Check(
         name="tests", run=("pytest", "-q", "--junitxml={report}"), version=("pytest", "--version")
@@ -134,7 +136,7 @@ def test_the_packaged_rules_are_read() -> None:
         (
             "limits",
             "zebra = 3",
-            [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS.removesuffix(", import_bytes, ignore")} and 2 more')],
+            [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS.removesuffix(", import_bytes, ignore")} and 3 more')],
         ),
         ("limits", "attempts = 0", [("attempts", "expected a number at least 1, found the number 0")]),
         ("limits", "attempts = 101", [("attempts", "expected a number at most 100, found the number 101")]),
