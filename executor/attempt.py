@@ -10,7 +10,7 @@ from executor.adapters.refs import Move
 from executor.checking import tail
 from executor.core.brief import BriefFacts, brief, most_useful
 from executor.core.change import Change, parse_diff
-from executor.core.message import Trailers, landing_message, one_line
+from executor.core.message import Trailers, inert, landing_message, one_line
 from executor.core.state import AttemptState
 from executor.errors import InterruptedRunError
 from executor.observe import ATTEMPTS, spec_archive
@@ -81,11 +81,11 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
     base = attempt.base or store.parent_of(kept)
     tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
     lines = (
-        f"{one_line(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
-        f"{one_line(failure.reason)}\n\n"
+        f"{inert(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
+        f"{inert(failure.reason)}\n\n"
         f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
-        f"Reason: {one_line(failure.reason)[:500]}\n"
+        f"Reason: {inert(failure.reason)[:500]}\n"
     )
     final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
