@@ -87,7 +87,7 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {inert(failure.reason)[:500]}\n"
     )
-    final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
+    final = store.commit(tree, [base], lines, run.session.identity, _time_of(run, attempt))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
     run.record(
@@ -113,10 +113,17 @@ def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str)
             f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
             f"Spec-Key: {attempt.spec_key}\nOutcome: interrupted\n"
         )
-        commit = store.commit(tree, [attempt.base], text, run.session.identity, int(time.time()))
+        commit = store.commit(tree, [attempt.base], text, run.session.identity, _time_of(run, attempt))
         name = attempt_ref(run.name, issue, attempt.number)
         run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} interrupted")
     run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit)
+
+
+def _time_of(run: MilestoneRun, attempt: Attempt) -> int:
+    """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
+    if attempt.when:
+        return attempt.when
+    return run.session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
 
 
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
@@ -164,6 +171,9 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     """Make the candidate commit, keep it under its ref, and say so; or fail if there is nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
+    if run.view.states[issue.id].attempts[work.number].tree != tree:
+        when = int(time.time())
+        run.record("snapshot", issue.id, attempt=work.number, tree=tree, when=when, seconds=seconds)
     change = _change(work, tree)
     if change.files:
         mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
@@ -181,7 +191,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
     attempt = run.view.states[issue.id].attempts[work.number]
-    commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, int(time.time()))
+    commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
     run.record(

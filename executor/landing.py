@@ -52,7 +52,8 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
         commit = attempt.commit
         if merged is not None:
             message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
-            commit = run.session.store.commit(tree, [tip], message, run.session.identity, int(time.time()))
+            when = max(map(run.session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
+            commit = run.session.store.commit(tree, [tip], message, run.session.identity, when)
         if _swap(run, ref, attempt, tip, Landing(commit, tree, run.view.count, int(time.time()), trailers)):
             return
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from executor.core.plan import Node
     from executor.project import Compiled
 
-__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "observe", "spec_archive"]
+__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "attempt_in", "observe", "spec_archive"]
 
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
@@ -44,6 +44,7 @@ APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
 
 
+_PARTS = 5
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED}
 
 
@@ -327,11 +328,20 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
+def attempt_in(ref: str) -> tuple[str, int] | None:
+    """Issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if it is not named like one."""
+    parts = ref.split("/")
+    if len(parts) != _PARTS or not (parts[-1].isascii() and parts[-1].isdigit()):
+        return None
+    return parts[3], int(parts[4])
+
+
 def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     found: dict[str, list[Kept]] = {}
     for item in kept:
         if item.ref.startswith(f"{ATTEMPTS}/"):
-            found.setdefault(item.ref.split("/")[2], []).append(item)
+            if attempt_in(item.ref) is not None:
+                found.setdefault(item.ref.split("/")[2], []).append(item)
         else:
             found.setdefault(item.ref.split("/")[3], []).append(item)
     return found
@@ -344,7 +354,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
     outcome = trailers.get("Outcome", "")
     return issue, Attempt(
         number=int(number),
-        revision=int(trailers.get("Revision", "1")),
+        revision=int(told) if (told := trailers.get("Revision", "")).isdecimal() else 1,
         spec_key=trailers.get("Spec-Key", ""),
         state=_OUTCOMES.get(outcome, AttemptState.FAILED),
         commit=kept.commit,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from executor.adapters.agents import secrets_of
 from executor.adapters.checkouts import Checkouts
+from executor.adapters.damage import set_aside
 from executor.adapters.files import write_atomic, write_json
 from executor.adapters.holder import read_holder, remove_holder, write_holder
 from executor.adapters.identity import identity_of
@@ -30,7 +31,7 @@ from executor.core.change import parse_diff
 from executor.core.redact import Redactor
 from executor.core.report import success_report
 from executor.errors import BusyError, ExecutorError, StateFullError
-from executor.observe import observe
+from executor.observe import ATTEMPTS, observe
 from executor.project import prepare_cache
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class MilestoneRun:
         self._supervisor_lock = threading.Lock()
         self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
         self.messages: list[str] = list(self.journal.warnings)
+        self._look_after_restart()
         self.excludes = self._excludes()
 
     @property
@@ -349,6 +351,21 @@ class MilestoneRun:
         remove_holder(self.folder)
         self._lock.release()
 
+    def _look_after_restart(self) -> None:
+        """If the machine was started again since the last record, the disk may have lost what was written last."""
+        last = self.journal.events[-1] if self.journal.events else None
+        if last is None or last.boot == self.journal.boot:
+            return
+        since = datetime.fromisoformat(last.at).timestamp() - _LOST_WITHIN
+        session = self.session
+        aside = session.project.cache / "_damaged"
+        damaged = set_aside(session.project.repository.objects, since, aside)
+        if damaged:
+            self.warn(f"{len(damaged)} git objects that a power cut had damaged were moved to {aside}")
+        for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{self.name}/"):
+            if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
+                self.warn(f"{ref} is removed: the disk has lost its commit")
+
     def _excludes(self) -> Path:
         """Ignore rules of the executor and of the user's own exclude file, as one file."""
         path = self.folder / "excludes"
@@ -377,6 +394,10 @@ def write_receipt(project: Project, store: Store, landing: Landing, deviations: 
     data = store.redact((json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
     if not path.exists() or path.read_bytes() != data:
         write_atomic(path, data)
+
+
+_LOST_WITHIN = 3600.0
+"""Seconds before the last record in which something may have been written that never reached the disk."""
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:

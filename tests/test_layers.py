@@ -27,6 +27,8 @@ LAYERS = (
     ("review",),
     ("landing",),
     ("issue",),
+    ("health",),
+    ("consistency",),
     ("tasks",),
     ("commands",),
 )

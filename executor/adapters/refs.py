@@ -158,7 +158,12 @@ class Refs:
     def kept(self, prefix: str) -> list[Kept]:
         """Every ref below a prefix, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
-        output = self._git.run("for-each-ref", f"--format={form}", "--", prefix).decode("utf-8", "replace")
+        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", prefix)
+        if code != 0:
+            if self.unreadable(prefix):
+                return [item for ref in self._readable(prefix) for item in self.kept(ref)]
+            raise git_failed("for-each-ref", words.decode("utf-8", "replace").strip())
+        output = told.decode("utf-8", "replace")
         found = []
         for record in output.split("\x1e"):
             name, _, rest = record.strip("\n").partition("\0")
@@ -167,9 +172,24 @@ class Refs:
                 found.append(Kept(name, commit, _pairs(text)))
         return found
 
+    def unreadable(self, prefix: str) -> list[tuple[str, str]]:
+        """Refs below a prefix whose object is not there, as after a power cut, with its name."""
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).decode().splitlines()
+        named = [line.rsplit(" ", 1) for line in lines]
+        return [(ref, name) for ref, name in named if self._git.call("cat-file", "-e", f"{name}^{{tree}}")[0] != 0]
+
+    def _readable(self, prefix: str) -> list[str]:
+        broken = {ref for ref, _ in self.unreadable(prefix)}
+        names = self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
+        return [name for name in names if name not in broken]
+
     def time_of(self, commit: str) -> int:
         """Committer time of a commit, in seconds since the epoch."""
         return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `older` is reachable from `newer`; a commit that is not there is reachable from nothing."""
+        return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0
 
     def on_first_parents(self, older: str, newer: str) -> bool:
         """Whether `older` is on the first-parent history of `newer`."""

@@ -125,6 +125,15 @@ class Store:
                     self._recent.popitem(last=False)
         return text
 
+    def whole(self, new: str, base: str) -> bool:
+        """Whether every object that a commit or tree has and its base has not is there."""
+        code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")
+        if code != 0:
+            return False
+        names = b"".join(line.split()[0] + b"\n" for line in listing.splitlines())
+        code, facts, _ = self._git.call("cat-file", "--batch-check=%(objectname) %(objectsize)", given=names)
+        return code == 0 and all(line.split()[-1].isdigit() for line in facts.splitlines())
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:

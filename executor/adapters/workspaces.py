@@ -180,6 +180,24 @@ class Pool:
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
         return None
 
+    def broken(self) -> list[tuple[int, str]]:
+        """Slots that are half made - a tree without its index, an index without its tree - and why; nobody may work."""
+        found = []
+        for home in sorted(self._folder.glob("*")):
+            if not home.name.isdigit():
+                continue
+            for name in ("tree", "check"):
+                tree, index = (home / name).is_dir(), (home / f"{name}.index").is_file()
+                if tree != index:
+                    what = f"its {name} folder has no index" if tree else f"its {name} folder is gone"
+                    found.append((int(home.name), what))
+                    break
+        return found
+
+    def discard(self, number: int) -> None:
+        """Remove a slot's folder altogether; nobody may work in it."""
+        _remove(self._folder / str(number))
+
     def close(self) -> None:
         """Give all numbers back."""
         with self._lock:
