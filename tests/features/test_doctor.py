@@ -142,7 +142,7 @@ def receipt_of_another(repo: Repo) -> None:
 
 
 def holder(repo: Repo) -> None:
-    told = {"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00.000Z", "run": "x"}
+    told = {"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00.000Z", "run": "x", "born": "1"}
     repo.write(".cache/m1/holder.json", json.dumps(told))
 
 
