@@ -6,24 +6,25 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from executor.adapters.outbox import question_in
 from executor.adapters.refs import Move
+from executor.briefing import brief_facts
 from executor.checking import tail
-from executor.core.brief import BriefFacts, brief, most_useful
+from executor.core.brief import brief, most_useful
 from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, inert, landing_message, one_line
-from executor.core.state import AttemptState
 from executor.errors import InterruptedRunError
-from executor.observe import ATTEMPTS, spec_archive
+from executor.observe import attempt_ref
+from executor.parked import ask, keep_interrupted, time_of
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision
     from executor.core.policy import Agent
-    from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
-__all__ = ["attempt_ref", "fail", "implement", "keep_candidate", "keep_interrupted"]
+__all__ = ["fail", "implement", "keep_candidate", "keep_interrupted"]
 
 
 def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
@@ -63,6 +64,10 @@ def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
         keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept)
         raise
     seconds = round(time.monotonic() - began, 3)
+    question = question_in(work.out, run.session.secrets)
+    if question:
+        ask(run, ref, number, question, "" if isinstance(made, Failure) else made)
+        return
     if isinstance(made, Failure):
         fail(run, ref, number, made, seconds=seconds)
         return
@@ -87,7 +92,9 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
         f"Reason: {inert(failure.reason)[:500]}\n"
     )
-    final = store.commit(tree, [base], lines, run.session.identity, _time_of(run, attempt))
+    lines += f"Step: {failure.step}\n" if failure.step else ""
+    lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
+    final = store.commit(tree, [base], lines, run.session.identity, time_of(run, attempt))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
     run.record(
@@ -100,35 +107,8 @@ def fail(run: MilestoneRun, ref: str, number: int, failure: Failure, *, seconds:
         print=failure.print(),
         seconds=seconds,
         commit=final,
+        **({"step": failure.step} if failure.step else {}),
     )
-
-
-def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str) -> None:
-    """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
-    store = run.session.store
-    commit = ""
-    if tree and attempt.base and tree != store.tree_of(attempt.base):
-        text = (
-            f"attempt {attempt.number} at {run.name}/{issue} was interrupted\n\n"
-            f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
-            f"Spec-Key: {attempt.spec_key}\nOutcome: interrupted\n"
-        )
-        commit = store.commit(tree, [attempt.base], text, run.session.identity, _time_of(run, attempt))
-        name = attempt_ref(run.name, issue, attempt.number)
-        run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} interrupted")
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit)
-
-
-def _time_of(run: MilestoneRun, attempt: Attempt) -> int:
-    """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
-    if attempt.when:
-        return attempt.when
-    return run.session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
-
-
-def attempt_ref(milestone: str, issue: str, number: int) -> str:
-    """Full name of the ref that keeps an attempt."""
-    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
 
 
 def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: Agent) -> Work:
@@ -136,34 +116,9 @@ def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: 
     out = logs / "out"
     out.mkdir(parents=True, exist_ok=True)
     path = logs / "brief.md"
-    path.write_text(_brief(run, ref, decision), encoding="utf-8", errors="surrogateescape")
+    path.write_text(brief(brief_facts(run, ref, decision.attempt, decision.revision)), "utf-8", "surrogateescape")
     return Work(
         run, ref, decision.attempt, decision.revision, base, run.session.store.tree_of(base), agent, logs, path, out
-    )
-
-
-def _brief(run: MilestoneRun, ref: str, decision: Decision) -> str:
-    issue = run.issue(ref)
-    observer = run.session.observer
-    facts = run.facts(ref)
-    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
-    old = None
-    if facts.landing is not None:
-        archived = spec_archive(observer.compiled, run.name, facts.landing.trailers.spec_key)
-        old = archived["text"] if archived is not None else None
-    refusal = facts.state.refusal
-    return brief(
-        BriefFacts(
-            milestone=run.milestone,
-            issue=issue,
-            text=observer.spec(ref)["text"],
-            attempt=decision.attempt,
-            revision=decision.revision,
-            landed=tuple(run.view.landings),
-            previous=failed[-1] if failed else None,
-            old_text=old,
-            refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and decision.revision > 1 else "",
-        )
     )
 
 
@@ -183,7 +138,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     if problem:
         fail(run, work.ref, work.number, Failure("import", problem, tree=work.base_tree), seconds=seconds)
         return
-    trailers = _trailers(work, change)
+    trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
         fail(run, work.ref, work.number, Failure("empty", reason, tail(work.logs / "agent.log"), tree), seconds=seconds)
@@ -200,6 +155,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         attempt=work.number,
         commit=commit,
         result_key=trailers.result_key,
+        pull=trailers.pull,
         seconds=seconds,
         files=[file.path for file in change.files[:100]],
         added=change.added,
@@ -212,7 +168,7 @@ def _change(work: Work, tree: str) -> Change:
     return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
 
 
-def _trailers(work: Work, change: Change) -> Trailers:
+def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     observer = work.run.session.observer
     landing = work.run.facts(work.ref).landing
     result_key = change.key if change.files or landing is None else landing.trailers.result_key
@@ -223,6 +179,7 @@ def _trailers(work: Work, change: Change) -> Trailers:
         spec_key=observer.spec_key(work.ref),
         result_key=result_key,
         check_key=observer.proofs(work.ref).key,
+        pull=pull,
     )
 
 

@@ -6,13 +6,13 @@ refs, journals, tools. It imports neither pydantic nor GitPython nor tomlkit whe
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.files import is_locked
 from executor.adapters.refs import Refs
 from executor.core.milestone_state import MilestoneFacts, Pause, Released, standing
 from executor.project import compile_project, prepare_cache
@@ -77,18 +77,7 @@ def board_of(project: Project) -> Board:
 
 def is_held(project: Project, milestone: str) -> bool:
     """Whether a live process runs this milestone now."""
-    try:
-        descriptor = os.open(project.state(milestone) / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    return is_locked(project.state(milestone) / "lock")
 
 
 def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
@@ -99,7 +88,8 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
     watch, ids = compiled.loaded.watched, list(compiled.loaded.milestones)
     tools = sorted({check.version[0] for check in compiled.policy.checks.values() if check.version})
     heads = sorted({f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()} | _bases(compiled))
-    names = [*heads, "refs/attempts/", "refs/executor/"]
+    tags = sorted(f"refs/tags/{item.tag}" for item in compiled.loaded.milestones.values() if item.tag)
+    names = [*heads, *tags, "refs/attempts/", "refs/executor/"]
     key = _inputs_key(project, watch, tools, ids, names)
     observer = observe(compiled, refs)
     rows = [_row(observer, ref) for ref in compiled.plan.order]
@@ -150,7 +140,24 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "started": observer.running(ref) is not None,
         "size": node.issue.size,
         "built": state.built if state else False,
+        "pr": _pull(state, landing),
     }
+
+
+def _pull(state: Any, landing: Any) -> dict[str, Any] | None:
+    """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
+    seen = state.pull if state else None
+    if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):
+        word = "merged" if landing is not None and landing.trailers.pull == seen.number else seen.state
+        return {"number": seen.number, "state": word, "url": seen.url or None, "head": seen.head}
+    last = state.attempts[state.last()] if state and state.attempts else None
+    if last is not None and last.pull and (landing is None or last.pull != landing.trailers.pull):
+        stopped = state.stop is not None and state.stop.attempt == last.number
+        word = "draft" if stopped else {"built": "open"}.get(str(last.state), "closed")
+        return {"number": last.pull, "state": word, "url": None, "head": None}
+    if landing is not None and landing.trailers.pull:
+        return {"number": landing.trailers.pull, "state": "merged", "url": None, "head": None}
+    return None
 
 
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,6 +184,8 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
+        "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
+        "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 
 
@@ -223,7 +232,7 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     from executor.adapters.files import journal_stamp
 
     hasher = hashlib.sha256()
-    for folder in (project.milestones, project.rules):
+    for folder in (project.milestones, project.rules, project.rules / "workflows"):
         for path in sorted(folder.glob("*.toml")):
             hasher.update(f"{path.name}\0".encode())
             hasher.update(path.read_bytes())
@@ -258,7 +267,7 @@ def _package_stamp() -> str:
     """Changes when another version of the executor, or another set of packaged rules, is installed."""
     from executor.adapters.packaged import packaged_rules
 
-    times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().glob("*.toml"))]  # noqa: PTH116
+    times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116
 
 

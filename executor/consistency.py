@@ -111,7 +111,7 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
         if (landing := view.landings.get(issue)) is not None
         and landing.trailers.revision == int(event.data["revision"])
         and landing.commit != event.data["commit"]
-        and not scene.refs.is_ancestor(str(event.data["commit"]), view.tip)
+        and not scene.refs.contains(str(event.data["commit"]), view.tip)
     ]
     if rewritten:
         text = f"{branch} was rewritten by hand: {_named(scene, rewritten)} landed as other commits; git decides"
@@ -134,7 +134,7 @@ def _lost(scene: _Scene, lost: list[Event]) -> Finding:
         return Finding(kind, subject, f"{text}, and the commits are gone; git decides", again)
     if not view.exists:
         return Finding(kind, subject, f"{text}; git decides", f"git branch {branch} {newest}, or {again}")
-    if scene.refs.is_ancestor(view.tip, newest):
+    if scene.refs.contains(view.tip, newest):
         return Finding(kind, subject, f"{text}; git decides", f"git branch -f {branch} {newest}, or {again}")
     todo = f"it has commits of its own: git merge {newest} (git log {view.tip[:10]}..{newest[:10]}), or {again}"
     return Finding(kind, subject, f"{text}; git decides", todo)

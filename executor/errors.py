@@ -13,7 +13,10 @@ __all__ = [
     "DeclarationError",
     "ExecutorError",
     "Fault",
+    "ForgeRefusedError",
+    "ForgeUnavailableError",
     "GitError",
+    "GitKilledError",
     "InterruptedRunError",
     "PersonNeededError",
     "RepositoryError",
@@ -80,10 +83,26 @@ class PersonNeededError(ExecutorError):
     exit_code = 4
 
 
+class GitKilledError(ExecutorError):
+    """A git command was killed before it ended: its silence is no answer and no verdict on anybody's work."""
+
+
 class BusyError(ExecutorError):
     """Another run holds what this one needs; try again later."""
 
     exit_code = 75
+
+
+class ForgeUnavailableError(ExecutorError):
+    """The forge or the remote cannot be reached now; nothing was lost, try again later."""
+
+    exit_code = 75
+
+
+class ForgeRefusedError(ExecutorError):
+    """The forge or the remote says no and would say so again: no token, no right, no such repository or branch."""
+
+    exit_code = 4
 
 
 class StateFullError(ExecutorError):

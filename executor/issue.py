@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from executor.attempt import implement
-from executor.core.decide import Act, Decision
+from executor.core.decide import Act, Decision, Status
 from executor.errors import ExecutorError, InterruptedRunError
+from executor.flow import implement_in_steps
+from executor.handoffs import forget_steps
+from executor.holds import held_back
 from executor.landing import land
+from executor.steps import flow_of
 from executor.stops import stopped_by_spec
 from executor.verify import held_by_base, verify_again
 
@@ -26,20 +31,41 @@ def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         InterruptedRunError: the run is being stopped.
         ExecutorError: something that has to work did not; the issue is as the journal says.
     """
-    for _ in range(_MOST_STEPS):
+    run.session.working[ref] = time.monotonic()
+    try:
+        decision = _bring_to_rest(run, ref)
+    finally:
+        run.session.working.pop(ref, None)
+    run.session.rested(ref, decision)
+    return decision
+
+
+def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
+    for step in range(_MOST_STEPS):
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)
         run.look_for_pause()
         decision = run.decision(ref)
-        match decision.act:
-            case Act.REST:
-                run.ensure_receipts([run.issue(ref).id])
-                return decision
-            case Act.IMPLEMENT:
-                if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
-                    implement(run, ref, decision)
-            case Act.JUDGE:
-                land(run, ref, decision)
-            case Act.VERIFY:
-                verify_again(run, ref)
+        held = held_back(run, ref, decision, begun=step > 0)
+        if held is not None:
+            return held
+        if decision.act is Act.REST:
+            run.ensure_receipts([run.issue(ref).id])
+            if decision.status is Status.LANDED:
+                forget_steps(run, ref)
+            return decision
+        _act(run, ref, decision)
     raise ExecutorError(f"{ref} did not come to rest in {_MOST_STEPS} steps; its journal shows what it repeats")
+
+
+def _act(run: MilestoneRun, ref: str, decision: Decision) -> None:
+    match decision.act:
+        case Act.IMPLEMENT if flow_of(run.session.observer, ref).steps:
+            implement_in_steps(run, ref)
+        case Act.IMPLEMENT:
+            if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
+                implement(run, ref, decision)
+        case Act.JUDGE:
+            land(run, ref, decision)
+        case Act.VERIFY:
+            verify_again(run, ref)

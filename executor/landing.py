@@ -6,16 +6,22 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.adapters.refs import Move
-from executor.attempt import attempt_ref, fail
+from executor.attempt import fail
 from executor.core.change import Change, parse_diff
 from executor.core.message import Landing, Trailers, landing_message
 from executor.errors import ExecutorError
+from executor.merging import merge, resumed
+from executor.observe import attempt_ref
+from executor.publish import head_of, is_free, publish, show_stopped, wait_for_person
 from executor.review import stopped_by_review
 from executor.stops import stopped_by_change, stopped_by_tests
+from executor.sync import seen_on_remote, tip_to_build_on
 from executor.verify import Candidate, judge
 from executor.work import Failure
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from executor.core.decide import Decision
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
@@ -33,29 +39,50 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
     change = _change(run, attempt)
     logs = run.session.project.logs(run.name, issue.id, attempt.number)
     if stopped_by_change(run, ref, attempt, change, logs) or stopped_by_tests(run, ref, attempt, change):
+        show_stopped(run, ref, attempt, change)
         return
-    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
+    if run.session.merges_by_pull and resumed(run, ref, attempt, change):
+        return
     while True:
-        tip = run.ensure_branch()
-        merged = run.session.store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
-        if merged is not None and merged.conflicts:
-            _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
+        landing = _proved(run, ref, attempt, change, logs)
+        if landing is None or _brought(run, ref, attempt, landing, change):
             return
-        tree = merged.tree if merged is not None else run.session.store.tree_of(attempt.commit)
-        result = judge(run, ref, Candidate(tree, run.session.store.tree_of(tip), change, trusted), logs)
-        if not result.ok:
-            fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
-            return
-        if stopped_by_review(run, ref, attempt, tree, logs):
-            return
-        trailers = _trailers(run, ref, attempt)
-        commit = attempt.commit
-        if merged is not None:
-            message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
-            when = max(map(run.session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
-            commit = run.session.store.commit(tree, [tip], message, run.session.identity, when)
-        if _swap(run, ref, attempt, tip, Landing(commit, tree, run.view.count, int(time.time()), trailers)):
-            return
+
+
+def _proved(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> Landing | None:
+    """The candidate on the present tip, once its checks have passed; None when something speaks against it."""
+    store = run.session.store
+    tip = tip_to_build_on(run)
+    merged = store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
+    if merged is not None and merged.conflicts:
+        _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
+        return None
+    issue = run.issue(ref)
+    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
+    tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
+    result = judge(run, ref, Candidate(tree, store.tree_of(tip), change, trusted), logs)
+    if not result.ok:
+        fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
+        return None
+    if stopped_by_review(run, ref, attempt, tree, logs):
+        show_stopped(run, ref, attempt, change)
+        return None
+    trailers = _trailers(run, ref, attempt)
+    commit = attempt.commit
+    if merged is not None:
+        message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
+        when = max(map(run.session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
+        commit = _pushed_before(run, ref, tree, tip) or store.commit(tree, [tip], message, run.session.identity, when)
+    return Landing(commit, tree, run.view.count, int(time.time()), trailers)
+
+
+def _brought(run: MilestoneRun, ref: str, attempt: Attempt, landing: Landing, change: Change) -> bool:
+    """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved anew."""
+    tip = run.session.store.parent_of(landing.commit)
+    if run.session.merges_by_pull:
+        return merge(run, ref, attempt, tip, landing, change)
+    publish(run, ref, attempt, landing.commit, change)
+    return not is_free(run, ref) or _swap(run, ref, attempt, tip, landing)
 
 
 def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Landing) -> bool:
@@ -66,6 +93,8 @@ def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
             return False
         checkouts = run.session.checkouts.of(run.view.branch)
         run.record("landing", issue.id, attempt=attempt.number, commit=landing.commit, onto=tip)
+        if not _pushed(run, ref, attempt, tip, landing.commit):
+            return not is_free(run, ref)
         moves = [
             Move(run.view.branch, tip, landing.commit),
             Move(attempt_ref(run.name, issue.id, attempt.number), attempt.commit, None),
@@ -82,11 +111,39 @@ def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
         run.take(landing)
         run.record_landed(landing, attempt.number)
         run.write_receipt(landing)
+        if run.session.remote is not None:
+            seen_on_remote(run)
         for checkout in checkouts:
             told = run.session.checkouts.follow(checkout, tip, landing.commit)
             if told and told not in run.messages:
                 run.messages.append(told)
     return True
+
+
+def _pushed_before(run: MilestoneRun, ref: str, tree: str, tip: str) -> str:
+    """The same candidate, if it was made and pushed before; a new one would only differ in its time."""
+    pull = run.view.states[run.issue(ref).id].pull
+    if pull is None or not run.session.refs.has(pull.commit):
+        return ""
+    store = run.session.store
+    same = store.tree_of(pull.commit) == tree and store.parent_of(pull.commit) == tip
+    return pull.commit if same else ""
+
+
+def _pushed(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, commit: str) -> bool:
+    """Whether the remote's branch is at the candidate now, where there is a remote; its own branch is gone then."""
+    remote = run.session.remote
+    if remote is None:
+        return True
+    head = f"refs/heads/{head_of(run, ref, attempt)}"
+    moves = [Move(run.view.branch, tip, commit), Move(head, commit, None)]
+    done = remote.push(moves)
+    if not done.ok and done.moved:
+        done = remote.push(moves[:1])
+    if done.ok or done.moved:
+        return done.ok
+    wait_for_person(run, ref, None, f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
+    return False
 
 
 def _stop_for_conflict(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, paths: tuple[str, ...]) -> None:
@@ -136,4 +193,5 @@ def _trailers(run: MilestoneRun, ref: str, attempt: Attempt) -> Trailers:
         attempt.spec_key,
         attempt.result_key,
         observer.proofs(ref).key,
+        attempt.pull,
     )

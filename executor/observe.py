@@ -13,14 +13,27 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import read_json
+from executor.adapters.kept_work import Answer, answers_in, step_in
 from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.adapters.tools import ToolVersions
+from executor.core.blockers import Blocker, blockers_of
 from executor.core.checks import Proofs, proofs_of
 from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
+from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
-from executor.core.state import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, fold, with_git_attempts
+from executor.core.state import (
+    QUESTION,
+    UNSANDBOXED,
+    Attempt,
+    AttemptState,
+    IssueState,
+    Proof,
+    Pull,
+    fold,
+    with_git_attempts,
+)
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -29,12 +42,28 @@ if TYPE_CHECKING:
     from executor.adapters.refs import Kept, Refs
     from executor.core.declaration import Milestone
     from executor.core.event import Event
-    from executor.core.message import Landing
+    from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
+    from executor.core.steps import StepRecord
     from executor.project import Compiled
 
-__all__ = ["ACCEPTED", "APPROVED", "ATTEMPTS", "MilestoneView", "Observer", "attempt_in", "observe", "spec_archive"]
+__all__ = [
+    "ACCEPTED",
+    "ANSWERS",
+    "APPROVED",
+    "ATTEMPTS",
+    "HANDOFFS",
+    "MERGED",
+    "REMOTE",
+    "STEPS",
+    "MilestoneView",
+    "Observer",
+    "attempt_in",
+    "attempt_ref",
+    "observe",
+    "spec_archive",
+]
 
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
@@ -42,10 +71,20 @@ ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
 """What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+STEPS = "refs/executor/steps"
+"""Results of the steps of a workflow: `<milestone>/<issue>/<phase>.<step>` below this, until the issue has landed."""
+HANDOFFS = "refs/executor/handoffs"
+"""What an issue's agent leaves for the next ones: `<milestone>/<issue>` below this."""
+ANSWERS = "refs/executor/answers"
+"""What a person answered to an agent's questions: `<milestone>/<issue>` below this."""
+MERGED = "refs/executor/merged"
+"""Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
+REMOTE = "refs/executor/remote"
+"""Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
 _PARTS = 5
-_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED}
+_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
 @dataclass(slots=True)
@@ -61,6 +100,7 @@ class MilestoneView:
         landings: latest landing of each issue.
         history: positions and result keys of each issue's landings, oldest first.
         states: the fold of its journal.
+        blockers: what stood in the way when its journal was read.
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
         approved: issue -> result keys and spec keys that a person approved of.
@@ -68,6 +108,11 @@ class MilestoneView:
         pause: set while a person has paused the milestone.
         released: its latest release.
         merged: everything on the branch is reachable from the base.
+        steps: issue -> results of its steps that are kept, by ``phase.step``.
+        handoffs: issue -> commit that keeps its handoff.
+        answers: issue -> questions of its agents with a person's answers, oldest first.
+        remote_tip: where the remote's branch was last seen; empty when it never was.
+        tag: its declared tag, if there is one of that name.
     """
 
     milestone: Milestone
@@ -78,13 +123,19 @@ class MilestoneView:
     landings: dict[str, Landing] = field(default_factory=dict)
     history: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     states: dict[str, IssueState] = field(default_factory=dict)
+    blockers: list[Blocker] = field(default_factory=list)
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    steps: dict[str, dict[str, StepRecord]] = field(default_factory=dict)
+    handoffs: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    remote_tip: str = ""
     base_tip: str = ""
     pause: Pause | None = None
     released: Released | None = None
     merged: bool = False
+    tag: str = ""
 
     @property
     def release(self) -> Released | None:
@@ -95,7 +146,9 @@ class MilestoneView:
 
     @property
     def release_current(self) -> bool:
-        """Whether everything that has landed is released."""
+        """Whether everything that has landed is released, with the declared tag."""
+        if self.milestone.tag and not self.tag:
+            return False
         return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
 
     def add(self, landing: Landing) -> None:
@@ -123,6 +176,7 @@ class Observer:
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
+        self._texts: dict[str, dict[str, Any]] = {}
         self._proofs: dict[str, Proofs] = {}
         self._held: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -173,9 +227,16 @@ class Observer:
                 self.changed(f"{milestone}/{event.key}")
 
     def spec(self, ref: str) -> dict[str, Any]:
-        """The canonical spec that is declared now."""
-        node = self._node(ref)
-        return canonical_spec(node.issue, spec_text(self.compiled.loaded, node.milestone, node.issue))
+        """The canonical spec that is declared now; a run stays with what it has read."""
+        found = self._texts.get(ref)
+        if found is None:
+            node = self._node(ref)
+            given = self.views[node.milestone].answers.get(node.issue.id, ())
+            text = spec_text(self.compiled.loaded, node.milestone, node.issue)
+            found = canonical_spec(node.issue, text, [item.answer for item in given])
+            if self.run_id:
+                self._texts[ref] = found
+        return found
 
     def spec_key(self, ref: str) -> str:
         """Key of the canonical spec."""
@@ -215,6 +276,7 @@ class Observer:
             approved=view.approved.get(node.issue.id, frozenset()),
             allowed=frozenset(node.issue.allow) | self._allowed(),
             red=self._red(ref, view, state),
+            pull=self._pull(state),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -244,6 +306,13 @@ class Observer:
         if red is None or red.check_key != self.proofs(ref).key:
             return ""
         return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
+
+    def _pull(self, state: IssueState) -> Pull | None:
+        """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""
+        pull = state.pull
+        if pull is None or not pull.waits:
+            return None
+        return pull if not self.run_id or pull.run == self.run_id else None
 
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)
@@ -284,11 +353,13 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
     """
     project = compiled.project
     names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
-    tips = refs.tips(names)
+    tips = refs.tips([*names, *(f"{REMOTE}/{name}" for name in compiled.loaded.milestones)])
     accepted = _by_milestone(refs.kept(ACCEPTED))
     approved = _by_milestone(refs.kept(APPROVED))
     attempts = _by_milestone(refs.kept(ATTEMPTS))
+    merged = _by_milestone(refs.kept(MERGED))
     paused = pauses(refs)
+    work = _by_milestone(refs.kept(STEPS, HANDOFFS, ANSWERS))
     views: dict[str, MilestoneView] = {}
     bases: dict[str, tuple[str, str]] = {}
     for name, milestone in compiled.loaded.milestones.items():
@@ -300,16 +371,22 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
         base, base_tip = bases[wanted]
         view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
         view.pause = paused.get(name)
-        for landing in read_landings(project.state(name), refs, view.tip, name):
+        view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
+        by_hand = _recognised(merged.get(name, ()))
+        for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
             view.add(landing)
         if states:
-            view.states = fold(segments.read(project.state(name)))
+            events = segments.read(project.state(name))
+            view.states = fold(events)
+            view.blockers = blockers_of(events)
         with_git_attempts(view.states, (_attempt(kept) for kept in attempts.get(name, ())))
         for kept in accepted.get(name, ()):
             keys = frozenset(kept.trailers.get("Spec-Key", "").split())
             view.accepted[kept.ref.rsplit("/", 1)[-1]] = (kept.trailers.get("Landing", ""), keys)
         for kept in approved.get(name, ()):
             view.approved[kept.ref.rsplit("/", 1)[-1]] = frozenset(kept.trailers.get("Approved", "").split())
+        for kept in work.get(name, ()):
+            _take(view, kept)
         views[name] = view
     _add_releases(compiled, refs, views)
     return Observer(compiled, views)
@@ -317,6 +394,7 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
 
 def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView]) -> None:
     """What the bases say of releases; asked only where something has landed."""
+    tags = refs.tips([f"refs/tags/{view.milestone.tag}" for view in views.values() if view.milestone.tag])
     for base in dict.fromkeys(view.base for view in views.values()):
         own = {name: view for name, view in views.items() if view.base == base and view.landings}
         if own:
@@ -325,6 +403,7 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
             merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
             for name, view in own.items():
                 view.released = known.get(name)
+                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tags else ""
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
@@ -336,6 +415,11 @@ def attempt_in(ref: str) -> tuple[str, int] | None:
     return parts[3], int(parts[4])
 
 
+def attempt_ref(milestone: str, issue: str, number: int) -> str:
+    """Full name of the ref that keeps an attempt."""
+    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
+
+
 def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     found: dict[str, list[Kept]] = {}
     for item in kept:
@@ -345,6 +429,20 @@ def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
         else:
             found.setdefault(item.ref.split("/")[3], []).append(item)
     return found
+
+
+def _take(view: MilestoneView, kept: Kept) -> None:
+    """Take in what git keeps of an issue's steps, handoff and answers."""
+    _, _, kind, _, issue, *rest = kept.ref.split("/")
+    match kind:
+        case "steps":
+            record = step_in(kept)
+            if record is not None:
+                view.steps.setdefault(issue, {})[rest[0]] = record
+        case "handoffs":
+            view.handoffs[issue] = kept.commit
+        case "answers":
+            view.answers[issue] = answers_in(kept)
 
 
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
@@ -362,7 +460,23 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         kind=outcome,
         reason=trailers.get("Reason", ""),
         print=trailers.get("Failure", ""),
+        step=trailers.get("Step", ""),
+        pull=_number(trailers.get("Pull-Request", "")),
     )
+
+
+def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+    """Commit -> what it landed, for merges whose messages do not say so."""
+    found = {}
+    for kept in records:
+        trailers = parse_trailers(kept.trailers)
+        if trailers is not None and "Landing" in kept.trailers:
+            found[kept.trailers["Landing"]] = trailers
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() else 0
 
 
 def spec_archive(compiled: Compiled, milestone: str, key: str) -> dict[str, Any] | None:

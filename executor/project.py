@@ -57,6 +57,10 @@ class Project:
         """The file that says that an issue has landed; the doit target, rebuilt from git when missing."""
         return self.state(milestone) / "receipts" / f"{issue}.json"
 
+    def step(self, milestone: str, issue: str, step: str) -> Path:
+        """Folder of what a step left, with a receipt; doit targets, rebuilt from git when missing."""
+        return self.state(milestone) / "steps" / issue / step
+
     def logs(self, milestone: str, issue: str, attempt: int) -> Path:
         """Folder of an attempt's brief and output."""
         return self.state(milestone) / "logs" / issue / str(attempt)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from executor.adapters.files import sweep_temporary
 from executor.adapters.left import scrub
 from executor.adapters.processes import read_result
 from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
-from executor.attempt import attempt_ref, keep_candidate, keep_interrupted
+from executor.attempt import keep_candidate, keep_interrupted
+from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
-from executor.observe import ACCEPTED, APPROVED, ATTEMPTS
+from executor.errors import ExecutorError, GitKilledError
+from executor.handoffs import forget_steps
+from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
+from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 
 if TYPE_CHECKING:
-    from executor.adapters.processes import Ended
-    from executor.session import MilestoneRun
+    from collections.abc import Iterator
 
-__all__ = ["recover"]
+    from executor.adapters.processes import Ended
+    from executor.core.message import Landing
+    from executor.session import MilestoneRun, Session
+
+__all__ = ["mending", "recover"]
 
 
 def recover(run: MilestoneRun) -> None:
     """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
     _sweep(run)
+    _sweep_files(run)
     for issue, state in list(run.view.states.items()):
         for attempt in list(state.attempts.values()):
             if attempt.state is AttemptState.STARTED:
@@ -30,15 +40,34 @@ def recover(run: MilestoneRun) -> None:
             elif attempt.state is AttemptState.BUILT:
                 _make_sure(run, issue, attempt)
             landing = run.view.landings.get(issue)
-            if attempt.state is AttemptState.BUILT and landing is not None and landing.commit == attempt.landing:
-                run.record_landed(landing, attempt.number)
+            if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
+                _finish(run, landing, attempt)
+    for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
+        forget_steps(run, f"{run.name}/{issue}")
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
+
+
+@contextmanager
+def mending(session: Session) -> Iterator[None]:
+    """Recover once more at the end if a git of ours was killed: the next run may have nothing to do and not look."""
+    try:
+        yield
+    except GitKilledError:
+        session.git_killed = True
+        raise
+    finally:
+        if session.git_killed:
+            session.store.close()  # as long as a git is at work, no lock is taken for left behind
+            for run in session.runs():
+                with suppress(ExecutorError):
+                    recover(run)
 
 
 def _sweep(run: MilestoneRun) -> None:
     """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
-    names = (run.view.branch, f"{ATTEMPTS}/{run.name}/", f"{ACCEPTED}/{run.name}/", f"{APPROVED}/{run.name}/")
-    for name in sweep(run.session.project.repository, names):
+    kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
+    names = (run.view.branch, *(f"{prefix}/{run.name}/" for prefix in kept))
+    for name in sweep(run.session.project.repository, names, objects=_died(run)):
         run.warn(f"removed {name}, which a git process that was killed had left behind")
 
 
@@ -49,7 +78,7 @@ def _make_sure(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     there = refs.tip(name) == attempt.commit
     if there and attempt.boot == run.journal.boot:
         return
-    if attempt.landing and refs.is_ancestor(attempt.landing, run.view.tip):
+    if attempt.landing and refs.contains(attempt.landing, run.view.tip):
         return
     if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
         run.warn(f"{run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; it is made again")
@@ -58,12 +87,49 @@ def _make_sure(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         run.warn(f"{run.name}/{issue}: {name} was gone and is restored")
 
 
+def _died(run: MilestoneRun) -> bool:
+    """Whether the run before, or a git of this one, did not come to its end."""
+    before = next((event for event in reversed(run.journal.events) if event.run != run.session.run_id), None)
+    return run.session.git_killed or before is None or before.kind != "run-ended"
+
+
+def _sweep_files(run: MilestoneRun) -> None:
+    """Remove the halves of files that a dead process did not come to put in their places."""
+    cache = run.session.project.cache
+    folders = [cache, cache / "_board", run.folder]
+    if _died(run):
+        verdicts = cache / "_verdicts"
+        folders += [run.folder / "receipts", run.folder / "specs", *(run.folder / "workspaces").glob("*")]
+        folders += [verdicts / "flaky", *verdicts.glob("reports/*"), *verdicts.glob("[0-9a-f][0-9a-f]")]
+    for folder in folders:
+        sweep_temporary(folder)
+
+
+def _is(landing: Landing, attempt: Attempt) -> bool:
+    """Whether a landing is what became of an attempt: the commit that it was to be, or the same change again."""
+    told = landing.trailers
+    same = (told.revision, told.spec_key, told.result_key) == (attempt.revision, attempt.spec_key, attempt.result_key)
+    return landing.commit == attempt.landing or same
+
+
+def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
+    """Do what was left undone after the branch had moved: git may have been killed before it removed the attempt."""
+    name = attempt_ref(run.name, landing.trailers.issue, attempt.number)
+    refs = run.session.refs
+    if refs.tip(name) == attempt.commit:
+        refs.move([Move(name, attempt.commit, None)], f"attempt {attempt.number} has landed")
+    run.record_landed(landing, attempt.number)
+
+
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     """An attempt without an end: its result is used if its agent had ended well, else what there is of it is kept."""
     ref = f"{run.name}/{issue}"
     if attempt.tree and _may_go_on(run, ref, attempt):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
         keep_candidate(_work(run, ref, attempt), attempt.tree, attempt.seconds)
+        return
+    if ref in run.session.compiled.plan.nodes and flow_of(run.session.observer, ref).steps:
+        _settle_steps(run, ref, attempt)
         return
     workspace = run.pool.left_by(issue, attempt.number)
     if workspace is None or ref not in run.session.compiled.plan.nodes:
@@ -87,14 +153,42 @@ def _may_go_on(run: MilestoneRun, ref: str, attempt: Attempt) -> bool:
     return run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
 
 
-def _ended(run: MilestoneRun, ref: str, attempt: Attempt) -> Ended | None:
+def _settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:
+    """The same for an attempt in steps: those whose agents had ended well are kept, then the attempt is put aside."""
+    issue = run.issue(ref)
+    flow = flow_of(run.session.observer, ref)
+    started = {name for name, item in run.view.states[issue.id].steps.items() if item.word == "started"}
+    _ = run.supervisor  # it starts only when every process of the dead run is gone
+    for step in flow.steps:
+        workspace = run.pool.left_by(issue.id, attempt.number, step.id) if step.id in started else None
+        ended = _ended(run, ref, attempt, step.id)
+        if workspace is None or ended is None or run.view.states[issue.id].steps[step.id].attempt != attempt.number:
+            continue
+        tree = taken(run, workspace, issue)
+        if isinstance(tree, str):
+            work = step_work(run, ref, step, attempt, fresh=False)
+            if keep_result(work, step, tree, round(ended.seconds, 3)):
+                run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
+    latest = run.view.states[issue.id].attempts[attempt.number]
+    if latest.state is AttemptState.STARTED:
+        keep_interrupted(run, issue.id, latest, "")
+
+
+def _landed(run: MilestoneRun, issue: str) -> bool:
+    """Whether what was built of an issue is what has landed, so that its steps have served."""
+    ref = f"{run.name}/{issue}"
+    return ref in run.session.compiled.plan.nodes and run.decision(ref).status is Status.LANDED
+
+
+def _ended(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
     """How the agent ended, if it ended well, at the present spec, and without a restart of the machine since.
 
     After a restart the files may be older than the record of the agent's end.
     """
     if attempt.spec_key != run.session.observer.spec_key(ref) or attempt.boot != run.journal.boot:
         return None
-    ended = read_result(run.session.project.logs(run.name, run.issue(ref).id, attempt.number) / RESULT)
+    logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number)
+    ended = read_result((logs / "steps" / step if step else logs) / RESULT)
     return ended if ended is not None and ended.ok else None
 
 

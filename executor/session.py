@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,9 +29,10 @@ from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import ImportLimits, Pool
 from executor.core.change import parse_diff
+from executor.core.message import UNPROVED
 from executor.core.redact import Redactor
 from executor.core.report import success_report
-from executor.errors import BusyError, ExecutorError, StateFullError
+from executor.errors import BusyError, ExecutorError, StateFullError, UsageError
 from executor.observe import ATTEMPTS, observe
 from executor.project import prepare_cache
 
@@ -38,15 +40,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from executor.adapters.forge import Forge
+    from executor.adapters.remote import Remote
     from executor.core.decide import Decision, Facts
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
     from executor.core.message import Landing
     from executor.core.policy import Policy
+    from executor.core.release import Outcome
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
-__all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+__all__ = ["Hold", "MilestoneRun", "Session", "hold", "now", "write_receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why an issue that could be begun is not: what is said of it, and whether time alone will change that."""
+
+    decision: Decision
+    by_time: bool
+
 
 _LOOKS = 3
 
@@ -88,13 +102,38 @@ class Session:
         self.checkouts = Checkouts(self.project.repository)
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
         """Values that nothing of ours may keep: logs, journal, reports, commits."""
-        self._redactor = Redactor(self.secrets)
         self._redacting = threading.Lock()
         self.store = Store(self.project.repository, self.project.cache / "_store", self.redact)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
+        self._forge: Forge | None = None
+        self._token = ""
+        if self.policy.forge.kind == "github":
+            from executor.adapters.forge_token import find_token
+
+            self._token = find_token(self.policy.forge.base_url)
+            self.secrets = (*self.secrets, self._token)
+        self._redactor = Redactor(self.secrets)
+        self._remote: Remote | None = None
+        self._forge_lock = threading.Lock()
+        self.deadline: datetime | None = None
+        """Nothing is begun that is not expected to end before this moment."""
+        self.held: dict[str, Hold] = {}
+        """Issues that this run did not begin although it could have."""
+        self.paused: dict[str, str] = {}
+        """Milestones for which nothing more is begun in this run, and why."""
+        self.working: dict[str, float] = {}
+        """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
+        self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
+        """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
+        self.rested: Callable[[str, Decision], None] = _nothing
+        """Told of every issue that comes to rest."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
+        self.git_killed = False
+        """Whether a git of ours was killed, which may have left locks behind."""
+        self.releases: dict[str, Outcome] = {}
+        """What the releases of this run came to, by milestone."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
@@ -107,6 +146,63 @@ class Session:
             self._observer = observe(self.compiled, self.refs)
             self._observer.run_id = self.run_id
         return self._observer
+
+    @property
+    def remote(self) -> Remote | None:
+        """Where branches are pushed to, if anywhere."""
+        name = self.policy.forge.pushes_to
+        if name is None:
+            return None
+        with self._forge_lock:
+            if self._remote is None:
+                from executor.adapters.remote import Remote
+
+                self._remote = Remote(self.project.repository, name, self._token)
+            return self._remote
+
+    @property
+    def merges_by_pull(self) -> bool:
+        """Whether a forge merges pull requests; the local one has none for issues."""
+        return self.policy.forge.kind != "local"
+
+    @property
+    def forge(self) -> Forge:
+        """Where pull requests live.
+
+        Raises:
+            UsageError: what the forge needs is not installed or not declared.
+            ForgeRefusedError: there is no token for it.
+        """
+        remote = self.remote
+        with self._forge_lock:
+            if self._forge is None:
+                self._forge = self._github(remote) if self.policy.forge.kind == "github" else self._local(remote)
+            return self._forge
+
+    def _local(self, remote: Remote | None) -> Forge:
+        from executor.adapters.forge_local import LocalForge
+
+        return LocalForge(self.refs, self.store, self.identity, remote)
+
+    def _github(self, remote: Remote | None) -> Forge:
+        from executor.adapters.forge_github import GitHubForge
+        from executor.adapters.forge_token import repository_of
+        from executor.adapters.github_api import Api
+
+        rules = self.policy.forge
+        repository = rules.repository or (repository_of(remote.url) if remote is not None else "")
+        if not repository:
+            raise UsageError(
+                f'rules/forge.toml: repository: is missing, and the address of the remote "{rules.pushes_to}" does not '
+                'say it; write repository = "owner/name"'
+            )
+        api = Api(
+            rules.base_url,
+            self._token,
+            writes_per_minute=rules.writes_per_minute,
+            cache=self.project.cache / "_forge",
+        )
+        return GitHubForge(api, repository, auto_merge=rules.auto_merge)
 
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.
@@ -192,7 +288,10 @@ class MilestoneRun:
         self.journal = Journal.open(self.folder, run=session.run_id, now=now)
         self.landing_lock = threading.Lock()
         self.resources = _Resources()
+        self._issue_locks: dict[str, threading.RLock] = {}
         self._branch_lock = threading.Lock()
+        self._pull_lock = threading.Lock()
+        self._last_pull = 0
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
         self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
@@ -230,6 +329,10 @@ class MilestoneRun:
         if message not in self.messages:
             self.messages.append(message)
 
+    def issue_lock(self, ref: str) -> threading.RLock:
+        """The lock of one issue, for what its steps do side by side."""
+        return self._issue_locks.setdefault(ref, threading.RLock())
+
     def issue(self, ref: str) -> Issue:
         """An issue's declaration."""
         return self.session.compiled.plan.nodes[ref].issue
@@ -246,6 +349,8 @@ class MilestoneRun:
         """Append to the journal, durably, then take it into the fold."""
         event = self.journal.append(kind, issue, **self.session.redacted(data))
         self.session.observer.apply(self.name, event)
+        for listener in self.session.listeners:
+            listener(self, event)
         return event
 
     def look_for_pause(self) -> None:
@@ -291,7 +396,7 @@ class MilestoneRun:
             self.record("branch-moved", old=view.tip, new=tip)
             view.tip = tip
             for landing in fresh:
-                self.take(landing)
+                self.take(replace(landing, position=view.count))
         return tip
 
     def take(self, landing: Landing) -> None:
@@ -312,8 +417,8 @@ class MilestoneRun:
             path.parent.mkdir(exist_ok=True)
             write_json(path, self.session.observer.spec(ref), durable=False)
 
-    def record_landed(self, landing: Landing, attempt: int) -> None:
-        """Journal a landing, with what it was proved against."""
+    def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
+        """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""
         issue = landing.trailers.issue
         facts = self.facts(f"{self.name}/{issue}")
         self.record(
@@ -323,9 +428,24 @@ class MilestoneRun:
             commit=landing.commit,
             revision=landing.trailers.revision,
             result_key=landing.trailers.result_key,
-            check_key=landing.trailers.check_key,
+            check_key=landing.trailers.check_key if proved else UNPROVED,
             needs={need.ref: need.result_key for need in facts.needs},
         )
+
+    def pull_number(self, issue: str, revision: int) -> int:
+        """Number of the local pull request of an issue's revision: the one it has, or the next; 0 on other forges."""
+        if self.session.policy.forge.kind != "local":
+            return 0
+        with self._pull_lock:
+            states = self.view.states
+            attempts = states[issue].attempts.values() if issue in states else ()
+            known = [item.pull for item in attempts if item.pull and item.revision == revision]
+            if known:
+                return known[-1]
+            taken = [item.pull for state in list(states.values()) for item in list(state.attempts.values())]
+            taken += [landing.trailers.pull for landing in list(self.view.landings.values())]
+            self._last_pull = max([self._last_pull, *taken]) + 1
+            return self._last_pull
 
     def ensure_receipts(self, issues: list[str]) -> None:
         """Write the receipts of these issues, as far as they have landed."""
@@ -401,6 +521,10 @@ _LOST_WITHIN = 3600.0
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
+    """Nobody listens."""
+
+
+def _nothing(_ref: str, _decision: Decision) -> None:
     """Nobody listens."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
 from executor.adapters.left import read_left, scrub
@@ -17,6 +17,7 @@ from executor.errors import InterruptedRunError, UsageError
 from executor.isolation import agent_in_sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from executor.adapters.workspaces import Slot, Workspace
@@ -37,16 +38,18 @@ class Failure:
     """Why an attempt came to nothing.
 
     Attributes:
-        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``.
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``.
         reason: one sentence.
         detail: the most useful part of the output.
         tree: tree that was produced, for telling whether the same thing happened again.
+        step: the step of a workflow at which it happened; empty for everything else.
     """
 
     kind: str
     reason: str
     detail: str = ""
     tree: str = ""
+    step: str = ""
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
@@ -69,6 +72,9 @@ class Work:
         logs: folder of its brief and output.
         brief: what the agent is told.
         out: where the agent may leave its protocol files.
+        step: the step of a workflow that it is about; empty for a whole attempt.
+        inputs: folder with the files that the step is given; None when there are none.
+        own_options: options of the step's own agent; None: the issue's.
     """
 
     run: MilestoneRun
@@ -81,6 +87,14 @@ class Work:
     logs: Path
     brief: Path
     out: Path
+    step: str = ""
+    inputs: Path | None = None
+    own_options: Mapping[str, Any] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the agent: the step's own, or the issue's."""
+        return self.run.issue(self.ref).options if self.own_options is None else self.own_options
 
 
 def produce(work: Work) -> str | Failure:
@@ -94,7 +108,7 @@ def produce(work: Work) -> str | Failure:
 
 def _apply_patch(work: Work, slot: Slot) -> str | Failure:
     """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
-    name = str(work.run.issue(work.ref).options["file"])
+    name = str(work.options["file"])
     path = work.run.session.project.milestones / name
     try:
         patch = path.read_bytes()
@@ -112,7 +126,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     store = run.session.store
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
-    slot.mark(issue.id, work.number)
+    slot.mark(issue.id, work.number, work.step)
     ended = run.supervisor.run(_command(work, slot))
     scrub(work.out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
@@ -144,7 +158,11 @@ def _command(work: Work, slot: Slot) -> Command:
     }
     agent = work.agent
     limits = work.run.session.policy.limits
-    values = {**issue.options, "brief_file": str(work.brief), "out": str(work.out)}
+    if work.step:
+        given["EXECUTOR_STEP"] = work.step
+    if work.inputs is not None:
+        given["EXECUTOR_IN"] = str(work.inputs)
+    values = {**work.options, "brief_file": str(work.brief), "out": str(work.out)}
     try:
         argv = agent.argv(values)
     except KeyError as error:
@@ -159,7 +177,7 @@ def _command(work: Work, slot: Slot) -> Command:
             attempt=work.number,
             tree=tree,
             writable=[work.out],
-            readable=[work.brief],
+            readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
             env=env,
         ),
         cwd=tree,

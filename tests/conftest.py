@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import Repo
+pytest.register_assert_rewrite("tests.reliability.world")
+
+from tests.support import Repo  # noqa: E402  (after what is said above)
 
 if TYPE_CHECKING:
     from pathlib import Path

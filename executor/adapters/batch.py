@@ -48,9 +48,13 @@ class BlobReader:
             process = self._running()
             asked = cast("IO[bytes]", process.stdin)
             answers = cast("IO[bytes]", process.stdout)
-            asked.write(name.encode("utf-8", "surrogateescape") + b"\n")
-            asked.flush()
-            header = answers.readline().split()
+            try:
+                asked.write(name.encode("utf-8", "surrogateescape") + b"\n")
+                asked.flush()
+            except BrokenPipeError:
+                header = []
+            else:
+                header = answers.readline().split()
             if len(header) == _HEADER_PARTS and header[2].isdigit():
                 data = answers.read(int(header[2]))
                 answers.read(1)

@@ -51,9 +51,17 @@ class Checkouts:
             "changed": sum(not line.startswith("#") for line in lines),
         }
 
-    def follow(self, checkout: Checkout, old: str, new: str) -> str:
-        """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing."""
-        if checkout.clean:
+    def in_the_way(self, checkout: Checkout, old: str, new: str) -> str:
+        """Git's words why a checkout cannot go from `old` to `new` with its local changes kept; empty when it can."""
+        code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", "-n", old, new)
+        return "" if code == 0 else " ".join((words or "git read-tree failed").split())
+
+    def follow(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str:
+        """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing.
+
+        With `carry` one with local changes is updated too if git can keep them as they are.
+        """
+        if checkout.clean or carry:
             code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", old, new)
             if code == 0:
                 return ""
@@ -65,8 +73,11 @@ class Checkouts:
             f"its files are still those of {old[:10]}: save your changes, then `git reset --hard`"
         )
 
-    def catch_up(self, branch: str, tip: str) -> None:
-        """Finish what a crash between moving the branch and updating a clean checkout left undone."""
+    def catch_up(self, branch: str, tip: str, *, carry: bool = False) -> None:
+        """Finish what a crash between moving the branch and updating a clean checkout left undone.
+
+        With `carry` one with local changes is updated too if git can keep them as they are.
+        """
         for top in self._tops(branch):
             code, tree, _ = self._git(top, "write-tree")
             if code != 0:
@@ -76,7 +87,7 @@ class Checkouts:
             if not trees or trees[0][1] == tree.strip():
                 continue
             older = next((commit for commit, its_tree in trees if its_tree == tree.strip()), None)
-            if older is not None and self._git(top, "diff-files", "--quiet")[0] == 0:
+            if older is not None and (carry or self._git(top, "diff-files", "--quiet")[0] == 0):
                 self._git(top, "read-tree", "-m", "-u", older, tip)
 
     def _tops(self, branch: str) -> list[Path]:

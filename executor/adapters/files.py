@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -18,11 +19,13 @@ __all__ = [
     "JOURNAL",
     "NO_SPACE",
     "fsync_dir",
+    "is_locked",
     "journal_stamp",
     "read_json",
     "segments",
     "stamp",
     "state_error",
+    "sweep_temporary",
     "write_all",
     "write_atomic",
     "write_json",
@@ -31,6 +34,8 @@ __all__ = [
 JOURNAL = "journal.000001.jsonl"
 """Name of the first segment of a milestone's journal in its folder; the next one has the next number."""
 _SEGMENT = re.compile(r"journal\.[0-9]{6}\.jsonl")
+_TEMPORARY = re.compile(r"\..+\.([0-9]+)\.[0-9a-f]{8}")
+"""Name of the file that `write_atomic` writes before it puts it in its place; has the id of the process."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors that mean that there is no room: nothing is broken, try again when there is."""
 
@@ -56,6 +61,22 @@ def segments(folder: Path) -> list[str]:
 def journal_stamp(folder: Path) -> str:
     """Changes whenever the journal in a folder does: a record, a new segment, a compaction, a repair."""
     return " ".join(f"{name} {stamp(folder / name)}" for name in segments(folder))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds a lock of `executor.adapters.locks`; asked without loading that."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def state_error(path: Path, error: OSError) -> ExecutorError:
@@ -110,6 +131,15 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
         with suppress(OSError):
             temporary.unlink()
         raise state_error(path, error) from error
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what processes left in a folder that died while they replaced a file."""
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208  (as above)
+            found = _TEMPORARY.fullmatch(name)
+            if found is not None and not os.path.exists(f"/proc/{found[1]}"):  # noqa: PTH110  (as above)
+                (folder / name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:

@@ -12,7 +12,7 @@ import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
-from executor.errors import ExecutorError, GitError, RepositoryError, StateFullError
+from executor.errors import ExecutorError, GitError, GitKilledError, RepositoryError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +144,12 @@ class Git:
         accept: Sequence[int] | None = None,
         cwd: Path | None = None,
     ) -> tuple[int, bytes, bytes]:
-        """Exit code, output and error output of one git command; any exit code is accepted unless `accept` is given."""
+        """Exit code, output and error output of one git command; any exit code is accepted unless `accept` is given.
+
+        Raises:
+            GitError: git could not be started, or the exit code is not among `accept`.
+            GitKilledError: a signal ended it.
+        """
         environment = self._environment if extra is None else {**self._environment, **extra}
         try:
             done = subprocess.run(
@@ -157,6 +162,8 @@ class Git:
             )
         except OSError as error:
             raise GitError(f"git {arguments[0]} could not be started: {error}") from error
+        if done.returncode < 0:
+            raise GitKilledError(f"git {arguments[0]} was killed by signal {-done.returncode}; run again")
         if accept is not None and done.returncode not in accept:
             words = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
             raise git_failed(" ".join(arguments[:6]), words)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from executor.adapters.git import Git, git_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from executor.adapters.repository import Repository
     from executor.adapters.store import Identity
-    from executor.core.message import Landing
+    from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Released
 
 __all__ = ["Kept", "Move", "Refs"]
@@ -85,7 +85,14 @@ class Refs:
             return False
         raise git_failed("update-ref", told.strip())
 
-    def landings(self, ref: str, milestone: str, *, since: str | None = None) -> list[Landing]:
+    def landings(
+        self,
+        ref: str,
+        milestone: str,
+        *,
+        since: str | None = None,
+        recognised: Mapping[str, Trailers] | None = None,
+    ) -> list[Landing]:
         """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.
 
         Where that history has a release of the milestone, the landings before it are those of what was released: so it
@@ -95,8 +102,11 @@ class Refs:
             ref: full ref name or commit id.
             milestone: milestone id.
             since: leave out what is reachable from this commit, and what a release brought.
+            recognised: commits that are landings although their messages do not say so.
         """
         from executor.core import message
+
+        known = recognised or {}
 
         limit = [f"^{since}"] if since else []
         form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
@@ -105,16 +115,16 @@ class Refs:
         )
         found: list[Landing] = []
         for record in output.decode("utf-8", "replace").split("\x1e"):
-            if not any(
+            if record.partition("\0")[0] not in known and not any(
                 f"{before}{key}: " in record for before in "\n\0" for key in ("Milestone", "Milestone-Released")
             ):
                 continue
             commit, tree, time, text = record.split("\0")
             pairs = _pairs(text)
             if since is None and pairs.get("Milestone-Released") == milestone and "Released-Tip" in pairs:
-                found = self.landings(pairs["Released-Tip"], milestone)
+                found = self.landings(pairs["Released-Tip"], milestone, recognised=recognised)
                 continue
-            trailers = message.parse_trailers(pairs)
+            trailers = message.parse_trailers(pairs) or known.get(commit)
             if trailers is not None and trailers.milestone == milestone:
                 found.append(message.Landing(commit, tree, len(found), int(time), trailers))
         return found
@@ -155,13 +165,13 @@ class Refs:
         output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
         return set(output.decode().splitlines())
 
-    def kept(self, prefix: str) -> list[Kept]:
-        """Every ref below a prefix, with the trailers of its commit."""
+    def kept(self, *prefixes: str) -> list[Kept]:
+        """Every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
-        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", prefix)
+        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
         if code != 0:
-            if self.unreadable(prefix):
-                return [item for ref in self._readable(prefix) for item in self.kept(ref)]
+            if any(map(self.unreadable, prefixes)):
+                return [item for prefix in prefixes for ref in self._readable(prefix) for item in self.kept(ref)]
             raise git_failed("for-each-ref", words.decode("utf-8", "replace").strip())
         output = told.decode("utf-8", "replace")
         found = []
@@ -183,12 +193,48 @@ class Refs:
         names = self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
         return [name for name in names if name not in broken]
 
+    def merged_at(self, commit: str, branch: str) -> str:
+        """The first commit on the first-parent history of `branch` that has `commit`; empty if there is none."""
+        if self.on_first_parents(commit, branch):
+            return commit
+        limits = ("--first-parent", "--ancestry-path", "--reverse")
+        output = self._git.run("rev-list", *limits, branch, f"^{commit}", "--")
+        return (output.decode().split() or [""])[0]
+
+    def committer_of(self, commit: str) -> str:
+        """Committer line of a commit: name, address in angle brackets, seconds since the epoch, zone."""
+        form = "--format=%cn <%ce> %cd"
+        return self._git.run("log", "-1", form, "--date=raw", "--end-of-options", commit, "--").decode().strip()
+
     def time_of(self, commit: str) -> int:
         """Committer time of a commit, in seconds since the epoch."""
         return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
 
-    def is_ancestor(self, older: str, newer: str) -> bool:
-        """Whether `older` is reachable from `newer`; a commit that is not there is reachable from nothing."""
+    def message(self, commit: str) -> str:
+        """Message of a commit."""
+        return self._git.run("log", "-1", "--format=%B", "--end-of-options", commit, "--").decode("utf-8", "replace")
+
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return bool(commit) and self._git.call("cat-file", "-e", f"{commit}^{{commit}}")[0] == 0
+
+    def trailers(self, commit: str) -> dict[str, str]:
+        """Trailers of a commit's message."""
+        form = "%(trailers:only,unfold)"
+        return _pairs(
+            self._git.run("log", "-1", f"--format={form}", "--end-of-options", commit, "--").decode("utf-8", "replace")
+        )
+
+    def author_of(self, commit: str) -> str:
+        """Name of a commit's author."""
+        return (
+            self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
+            .decode("utf-8", "replace")
+            .strip()
+        )
+
+    def contains(self, older: str, newer: str) -> bool:
+        """Whether `older` is reachable from `newer`."""
         return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0
 
     def on_first_parents(self, older: str, newer: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.declarations import TomlError, read_toml
 from executor.adapters.packaged import packaged_rules
 from executor.core.hints import Known, found, quoted
-from executor.core.policy import Policy, read_policy
+from executor.core.policy import PROMPTS, WORKFLOWS, Policy, read_policy
 from executor.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_policy"]
 
-_FILES = ("agents", "checks", "forge", "limits", "routes", "stops")
+_FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "stops")
 
 
 def load_policy(folder: Path) -> Policy:
@@ -41,6 +41,8 @@ def load_policy(folder: Path) -> Policy:
                 if path.stem == "stops":
                     own = _by_id(own, f"{folder.name}/{path.name}", faults)
                 merged[path.stem] = _over(merged[path.stem], own)
+    merged[WORKFLOWS] = _workflows(folder, faults)
+    merged[PROMPTS] = _prompts(folder, faults)
     policy, wrong = read_policy(merged, folder.name)
     faults += wrong
     if faults or policy is None:
@@ -48,12 +50,41 @@ def load_policy(folder: Path) -> Policy:
     return policy
 
 
+def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
+    found = {path.stem: _read(path, faults) for path in sorted((packaged_rules() / WORKFLOWS).glob("*.toml"))}
+    own = folder / WORKFLOWS
+    if own.is_dir() and not own.samefile(packaged_rules() / WORKFLOWS):
+        for path in sorted(own.glob("*.toml")):
+            found[path.stem] = _over(found.get(path.stem, {}), _read(path, faults))
+    return found
+
+
 def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
     try:
         return read_toml(path)
     except TomlError as error:
-        faults.append(Fault(f"{path.parent.name}/{path.name}", "", str(error)))
+        faults.append(Fault(_shown(path), "", str(error)))
         return {}
+
+
+def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
+    """The conventions that briefs tell, by type of issue; a file of the user's own replaces the packaged one."""
+    found = {}
+    for place in (packaged_rules() / PROMPTS, folder / PROMPTS):
+        for path in sorted(place.glob("*.md")):
+            try:
+                found[path.stem] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {told}"))
+    return found
+
+
+def _shown(path: Path) -> str:
+    """The path as a user would write it."""
+    inside = path.parent.name == WORKFLOWS
+    return "/".join(path.parts[-3 if inside else -2 :])
 
 
 def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, Any]:

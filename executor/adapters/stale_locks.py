@@ -1,4 +1,7 @@
-"""Lock files that a git process left behind when it was killed: they would be in the way of every later ref change."""
+"""What a git process left behind when it was killed.
+
+Lock files would be in the way of every later ref change; halves of objects only take space.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,20 @@ __all__ = ["found_locks", "sweep"]
 _PATIENCE = 5.0
 
 
-def sweep(repository: Repository, refs: Iterable[str]) -> list[str]:
+def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False) -> list[str]:
     """Remove the locks on these refs, and on the packed refs, once no git process works on the repository any more.
 
     Args:
         repository: the trusted one.
         refs: full names, or prefixes that end with a slash.
+        objects: also remove halves of objects.
 
     Returns:
-        What was removed, relative to the git directory; nothing while a git process is still alive.
+        Locks that were removed, relative to the git directory; none while a git process is still alive.
     """
     found = list(_locks(repository.common_dir, refs))
-    if not found:
+    halves = [*repository.objects.glob("??/tmp_obj_*"), *repository.objects.glob("pack/tmp_*")] if objects else []
+    if not found and not halves:
         return []
     end = time.monotonic() + _PATIENCE
     while _git_is_at_work(repository):
@@ -41,6 +46,9 @@ def sweep(repository: Repository, refs: Iterable[str]) -> list[str]:
         with suppress(OSError):
             path.unlink()
             removed.append(str(path.relative_to(repository.common_dir)))
+    for path in halves:
+        with suppress(OSError):
+            path.unlink()
     return removed
 
 

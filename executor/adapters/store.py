@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.adapters.batch import BlobReader
+from executor.adapters.files import write_atomic
 from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from executor.adapters.repository import Repository
@@ -162,6 +163,31 @@ class Store:
         body, gap, trailers = message.rpartition("\n\n")
         return self.redact(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
 
+    def files_tree(self, files: Mapping[str, bytes]) -> str:
+        """Tree of these files; a name may have folders in it."""
+        inside: dict[str, dict[str, bytes]] = {}
+        lines: list[bytes] = []
+        for name, data in files.items():
+            folder, slash, rest = name.partition("/")
+            if slash:
+                inside.setdefault(folder, {})[rest] = data
+            else:
+                lines.append(f"100644 blob {self.write('blob', data)}\t{name}".encode())
+        lines += [f"040000 tree {self.files_tree(own)}\t{name}".encode() for name, own in inside.items()]
+        return self._made_tree(lines)
+
+    def folders_tree(self, folders: Mapping[str, str]) -> str:
+        """Tree that has these trees as its folders."""
+        return self._made_tree([f"040000 tree {tree}\t{name}".encode() for name, tree in folders.items()])
+
+    def _made_tree(self, lines: Iterable[bytes]) -> str:
+        given = b"".join(line + b"\0" for line in lines)
+        return self._git.run("mktree", "-z", given=given).decode().strip()
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Write an object of a kind, for example a ``tag``, whose form git looks at; the same has the same id."""
+        return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
+
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""
         code, output, words = self._git.call(
@@ -273,13 +299,18 @@ class Store:
         return self._git.run("write-tree", extra=where).decode().strip()
 
     def _make(self, repository: Repository) -> None:
-        if (self._folder / "info" / "attributes").exists():
-            return
+        """Make the neutral git directory, or mend it: a power cut may have left empty files."""
         (self._folder / "refs").mkdir(parents=True, exist_ok=True)
         (self._folder / "info").mkdir(exist_ok=True)
-        (self._folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
-        (self._folder / "config").write_text(neutral_config(repository), encoding="ascii")
-        (self._folder / "info" / "attributes").write_text(_ATTRIBUTES, encoding="ascii")
+        files = {
+            "HEAD": "ref: refs/heads/none\n",
+            "config": neutral_config(repository),
+            "info/attributes": _ATTRIBUTES,
+        }
+        for name, text in files.items():
+            path, data = self._folder / name, text.encode("ascii")
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data, durable=False)
 
 
 def _forget(index: Path) -> None:

@@ -12,7 +12,7 @@ import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.adapters.files import read_json, write_json
 from executor.adapters.locks import Held, try_lock
@@ -134,9 +134,9 @@ class Slot:
     check: Workspace
     scratch: Path
 
-    def mark(self, issue: str, attempt: int) -> None:
+    def mark(self, issue: str, attempt: int, step: str = "") -> None:
         """Write down whose work is in it, for a later run to find."""
-        write_json(self.scratch.with_name(_OWNER), {"issue": issue, "attempt": attempt}, durable=False)
+        write_json(self.scratch.with_name(_OWNER), _owner(issue, attempt, step), durable=False)
 
 
 class Pool:
@@ -156,27 +156,29 @@ class Pool:
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """A slot for the length of the block; the lowest free number is reused first."""
+        """A slot for the length of the block; the lowest free number is reused first.
+
+        One in which something went wrong that ends the block is not used again in this run: it may hold a result that
+        was paid for, and the next run takes it from there.
+        """
         with self._lock:
             number, lock = self._free.pop(0) if self._free else self._take()
         home = self._folder / str(number)
         home.mkdir(parents=True, exist_ok=True)
-        try:
-            yield Slot(
-                number,
-                Workspace(home / "tree", home / "tree.index"),
-                Workspace(home / "check", home / "check.index"),
-                home / "scratch.index",
-            )
-        finally:
-            with self._lock:
-                self._free.append((number, lock))
-                self._free.sort(key=lambda item: item[0])
+        yield Slot(
+            number,
+            Workspace(home / "tree", home / "tree.index"),
+            Workspace(home / "check", home / "check.index"),
+            home / "scratch.index",
+        )
+        with self._lock:
+            self._free.append((number, lock))
+            self._free.sort(key=lambda item: item[0])
 
-    def left_by(self, issue: str, attempt: int) -> Workspace | None:
-        """The tree in which a dead run's attempt worked, if nobody has worked in it since."""
+    def left_by(self, issue: str, attempt: int, step: str = "") -> Workspace | None:
+        """The tree in which a dead run's attempt, or step, worked, if nobody has worked in it since."""
         for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
-            if read_json(mark) == {"issue": issue, "attempt": attempt}:
+            if read_json(mark) == _owner(issue, attempt, step):
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
         return None
 
@@ -215,6 +217,11 @@ class Pool:
             self._held.append(lock)
             return number, lock
         raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
+
+
+def _owner(issue: str, attempt: int, step: str) -> dict[str, Any]:
+    owner = {"issue": issue, "attempt": attempt}
+    return {**owner, "step": step} if step else owner
 
 
 def _refuse_what_cannot_land(folder: Path, paths: Iterable[bytes], limits: ImportLimits) -> None:

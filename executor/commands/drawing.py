@@ -31,6 +31,8 @@ _STYLES = {
 }
 _WIDE = 110
 """Columns from which on there is room for more than the necessary."""
+_MOST = 120
+"""Columns beyond which what belongs together would stand too far apart."""
 
 
 class Drawing:
@@ -42,10 +44,11 @@ class Drawing:
     def region(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
         """What stands below the lines of a run: how far it is and what is being worked on; active rows only."""
         parts: list[RenderableType] = []
+        narrow = min(width, _MOST)
         room = max(1, (height - 3 * len(pictures)) // max(1, len(pictures)))
         for picture in pictures:
-            parts += [_head(picture), _bar(picture, width), _working(picture.working, room, width)]
-        return self._lines(Group(*parts), width)[:height]
+            parts += [_head(picture), _bar(picture, narrow), _working(picture.working, room, narrow)]
+        return self._lines(Group(*parts), narrow)[:height]
 
     def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
         """A whole screen: the same, every issue as far as there is room, and the latest events."""
@@ -57,13 +60,14 @@ class Drawing:
 
     def _screen(self, picture: Picture, width: int, height: int) -> list[str]:
         note = run_note(picture)
-        top: list[RenderableType] = [_head(picture), _bar(picture, width)]
+        top: list[RenderableType] = [_head(picture), _bar(picture, min(width, _MOST))]
         if note:
             style = "red" if picture.run is not None and picture.run.cut_off else ""
             top.append(Text(safe(note), style))
         events = [_one_line(event_line(event), "dim") for event in picture.last]
-        head, tail = self._lines(Group(*top), width), self._lines(Group(*events), width) if events else []
-        active = self._lines(_working(picture.working, max(1, height // 4), width), width) if picture.working else []
+        narrow = min(width, _MOST)
+        head, tail = self._lines(Group(*top), narrow), self._lines(Group(*events), width) if events else []
+        active = self._lines(_working(picture.working, max(1, height // 4), narrow), narrow) if picture.working else []
         room = height - len(head) - len(active) - len(tail) - 2
         shown, above, below = _window(picture.rows, max(1, room))
         parts = [_one_line(f"  ... {above} more above", "dim")] if above else []

@@ -103,7 +103,7 @@ class _Rule:
 
     def _why(self, milestone: str, issue: str, number: int, kept: Kept) -> str:
         view = self._observer.views.get(milestone)
-        if view is not None and self._refs.is_ancestor(kept.commit, view.tip):
+        if view is not None and self._refs.contains(kept.commit, view.tip):
             return f"it is part of {view.milestone.branch}"
         made = self._refs.time_of(kept.commit)
         age = f"{int((self._now - made) // _DAY)} days old"

@@ -1,4 +1,4 @@
-"""`doit milestone:m4`, `doit issue:m4/4.1`: doit's run, with our outcomes, priorities, signals and exit codes."""
+"""`doit milestone:m4`, `doit issue:m4/4.1`, `doit release:m4`: doit's run with our outcomes, signals and codes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from executor.commands.runner import Outcomes
+    from executor.core.decide import Decision
     from executor.project import Compiled
     from executor.session import Session
 
@@ -32,17 +34,27 @@ _PLAIN = {
     "default": False,
     "help": "plain lines also on a terminal",
 }
-_KINDS = ("milestone:", "issue:")
+_KINDS = ("milestone:", "issue:", "release:")
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+_UNTIL = {
+    "name": "until",
+    "short": "",
+    "long": "until",
+    "type": str,
+    "default": "",
+    "help": "begin nothing that is not expected to end by then: 06:00, or 2030-01-31T06:00",
+}
 
 
 class Run(DoitRun):
     """Replaces doit's run; whatever does not concern milestones goes doit's own way."""
 
     name = "run"
-    doc_purpose = "run tasks; milestone:ID and issue:ID/ISSUE are those of milestones/"
-    doc_usage = "[milestone:ID | issue:ID/ISSUE | TASK ...]"
-    cmd_options = (*DoitRun.cmd_options, _PLAIN)
+    doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
+    doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
+    cmd_options = (*DoitRun.cmd_options, _PLAIN, _UNTIL)
     _plain = False
 
     def parse_execute(self, in_args: list[str]) -> int:
@@ -73,15 +85,20 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
-        from executor.recovery import recover
+        from executor.reconciling import take_over
+        from executor.recovery import mending, recover
         from executor.session import Session
         from executor.tasks import current, selected
+        from executor.telling import require_channels
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
-        with Session(compiled) as session:
+        require_channels(compiled.policy.notify)
+        deadline = _deadline(params["until"], compiled.policy.limits.deadline)
+        with Session(compiled) as session, mending(session):
+            session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
                 before = cut_off(run)
@@ -89,6 +106,7 @@ class Run(DoitRun):
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
+                take_over(run)
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -109,8 +127,10 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.telling import told
+        from executor.watching import watched
 
-        with _signals(session) as received:
+        with _signals(session) as received, told(session), watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,
@@ -132,21 +152,54 @@ class Run(DoitRun):
         return backends
 
 
+def _deadline(asked: str, declared: str) -> datetime | None:
+    """The moment by which everything has to have ended: what the command line says, else the rules."""
+    from executor.adapters.clock import LOCAL, utcnow
+    from executor.core.deadline import deadline_of
+
+    try:
+        return deadline_of(asked or declared, utcnow(), LOCAL) if asked or declared else None
+    except ValueError as error:
+        raise UsageError(f"--until: {error}") from error
+
+
+def _waits_for_time(session: Session, decisions: Mapping[str, Decision]) -> bool:
+    """Whether time alone will let everything go on that has not landed."""
+    from executor.core.decide import Status
+
+    waiting = {ref for ref, hold in session.held.items() if hold.by_time}
+    for ref, decision in decisions.items():
+        if decision.status is Status.LANDED or ref in waiting:
+            continue
+        needs = session.compiled.plan.nodes[ref].needs
+        missing = [need for need in needs if session.observer.decision(need).status is not Status.LANDED]
+        if decision.status is not Status.BLOCKED or not missing or not waiting.issuperset(missing):
+            return False
+        waiting.add(ref)
+    return bool(waiting)
+
+
 def _parallel(session: Session) -> int:
     return max(1, session.policy.limits.parallel)
 
 
 def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     """What to say when everything asked for has landed, without loading anything; empty otherwise."""
-    if any(not name.startswith("milestone:") for name in wanted):
+    if any(name.startswith("issue:") for name in wanted):
         return ""
     board = board_of(project)
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["status"] != "complete" or not item["total"]:
+        if item is None or item["landed"] < item["total"] or not item["total"] or not item["pushed"]:
             return ""
-        lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
+        if name.startswith("release:"):
+            if item["status"] != "released":
+                return ""
+            tag = f" and tagged {item['tag']}" if item["tag"] else ""
+            lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
+        else:
+            lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
 
 
@@ -169,7 +222,7 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
 
 def _checked(compiled: Compiled, name: str) -> str:
     kind, _, what = name.partition(":")
-    return f"issue:{compiled.ref(what)}" if kind == "issue" else f"milestone:{compiled.milestone(what).id}"
+    return f"issue:{compiled.ref(what)}" if kind == "issue" else f"{kind}:{compiled.milestone(what).id}"
 
 
 def _receipts_for(session: Session, refs: list[str]) -> None:
@@ -212,12 +265,15 @@ def _signals(session: Session) -> Iterator[list[int]]:
 
 def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
     from executor.account import end
-    from executor.commands.summary import exit_code, summary
+    from executor.commands.release_summary import released, unblocked
+    from executor.commands.summary import exit_code, summary, worse
     from executor.core.sessions import How
 
     asked = outcomes.asked(session, wanted)
-    decisions = {ref: session.observer.decision(ref) for ref in asked}
-    code = exit_code(decisions.values(), outcomes.errors)
+    held = session.held
+    decisions = {ref: held[ref].decision if ref in held else session.observer.decision(ref) for ref in asked}
+    code = exit_code(decisions, outcomes.errors, _waits_for_time(session, decisions))
+    code = worse(code, *(item.code for item in session.releases.values()))
     if session.halted is not None:
         code = session.halted.exit_code
     if received:
@@ -229,7 +285,10 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
         how, why = How.INTERRUPTED, signal.Signals(received[0]).name
     for run in session.runs():
         end(run, code, how, why)
-    sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    if decisions or outcomes.errors or received:
+        sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
+    sys.stdout.write(unblocked(session, wanted))
     for run in session.runs():
         for message in run.messages:
             sys.stdout.write(f"note: {safe(message)}\n")

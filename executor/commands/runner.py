@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from doit.control import TaskControl
-from doit.runner import MThreadRunner
+from doit.runner import JobHold, JobTaskPickle, MThreadRunner
 from doit.task import Stream
 
 from executor.commands.reporter import reporter_for
-from executor.tasks import Waiting
+from executor.commands.turns import Turns
+from executor.tasks import NotReleased, Waiting
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -33,7 +34,7 @@ class Outcomes:
             kind, _, what = name.partition(":")
             if kind == "issue":
                 named.add(what)
-            else:
+            elif kind == "milestone":
                 named |= {f"{what}/{issue.id}" for issue in session.compiled.milestone(what).issues}
         return [ref for ref in session.compiled.plan.order if ref in named]
 
@@ -58,7 +59,12 @@ def run_tasks(
     outcomes = Outcomes()
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
-    runner = _IssueRunner(session, outcomes, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
+    turns = None
+    if any(name.startswith("step:") for name in dispatcher.tasks):
+        at_once = session.policy.limits.parallel_steps
+        turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
+        threads += at_once
+    runner = _IssueRunner(session, outcomes, turns, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
     try:
         runner.run_all(dispatcher)
     finally:
@@ -90,21 +96,48 @@ class _Ready:
 class _IssueRunner(MThreadRunner):
     """Failures are outcomes of issues, not of the run."""
 
-    def __init__(self, session: Session, outcomes: Outcomes, *arguments: Any) -> None:
+    def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._session = session
         self._outcomes = outcomes
+        self._turns = turns
 
     def get_next_job(self, completed: Any) -> Any:
         """The next task, or none once the run is being stopped."""
         if self._session.stopping.is_set():
             self._stop_running = True
-        return super().get_next_job(completed)
+        if self._turns is None or self._stop_running:
+            return super().get_next_job(completed)
+        return self._next_in_turn(self._turns, completed)
+
+    def _next_in_turn(self, turns: Turns, completed: Any) -> Any:
+        """Ask for everything that could run, and take what the limits on issues and steps allow."""
+        if completed is not None:
+            turns.ended(completed)
+        node, exhausted = completed, False
+        while True:
+            try:
+                node = self.task_dispatcher.generator.send(node)
+            except StopIteration:
+                exhausted = True
+                break
+            if node == "hold on":
+                break
+            if self.select_task(node, self.tasks):
+                turns.push(node)
+                node = None
+        taken = turns.take()
+        if taken is not None:
+            return JobTaskPickle(taken.task)
+        if exhausted and not turns:
+            return None
+        self.free_proc += 1
+        return JobHold()
 
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
         """Called by doit for whatever did not succeed: dependents are passed over, the others go on."""
         node.run_status = "ignore"
         self.dep_manager.remove_success(node.task)
-        if not isinstance(base_fail, Waiting) and not self._session.stopping.is_set():
+        if not isinstance(base_fail, Waiting | NotReleased) and not self._session.stopping.is_set():
             self._outcomes.errors[node.task.name] = base_fail.get_msg().strip()
         self.reporter.add_failure(node.task, base_fail)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from executor.adapters.clock import LOCAL, utcnow
+from executor.adapters.nights import Nights
 from executor.board import board_of
 from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.commands.cron import night_json, night_lines
 from executor.errors import UsageError
 from executor.project import open_project
 
@@ -23,7 +26,8 @@ class Status(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
-        board = board_of(open_project())
+        project = open_project()
+        board = board_of(project)
         names = [name.removeprefix("milestone:") for name in arguments]
         for name in names:
             if board.milestone(name) is None:
@@ -31,10 +35,17 @@ class Status(Command):
                 raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
         rows = board.rows()
         shown = [item for item in board.milestones if not names or item["id"] in names]
+        outlook = Nights(project.cache).outlook(utcnow(), LOCAL)
         if options["json"]:
-            print_json({"milestones": [_json(item, _own(rows, item["id"])) for item in shown]})
+            print_json(
+                {
+                    "milestones": [_json(item, _own(rows, item["id"])) for item in shown],
+                    "nightly": night_json(outlook),
+                }
+            )
         else:
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
+            sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
         return 0
 
 
@@ -54,6 +65,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "percent": item["percent"],
         "branch": item["branch"],
         "tip": item["tip"],
+        "blockers": item["blockers"],
         "issues": [{key: row.get(key) for key in keys} for row in rows],
     }
 
@@ -63,6 +75,9 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
     if item["status"] in {"paused", "blocked", "released"}:
         head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")
+    for blocker in item["blockers"]:
+        word = "paused by" if blocker["pauses"] else "blocker"
+        head += f"\n{word} {blocker['blocker']}: {safe(blocker['reason'])}; {safe(blocker['resume'])}"
     lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
     hints = dict.fromkeys(
         row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]
@@ -73,4 +88,6 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _where(row: dict[str, Any]) -> str:
     revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
-    return f"{row['reason']}{revision}"
+    pull = row.get("pr")
+    shown = f", PR #{pull['number']} {pull['state']}" if pull else ""
+    return f"{row['reason']}{revision}{shown}"

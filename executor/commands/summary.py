@@ -12,15 +12,15 @@ from executor.core.effort import moment
 from executor.core.progress import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from executor.core.decide import Decision
     from executor.session import Session
 
-__all__ = ["exit_code", "summary"]
+__all__ = ["exit_code", "summary", "worse"]
 
 _MOST_LANDED = 20
-_WIDEST = 40
+_WIDEST = 36
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _PLACES = {
     status: place
@@ -34,14 +34,24 @@ _PLACES = {
 """Those that need a person stand last, where they are seen."""
 
 
-def exit_code(decisions: Iterable[Decision], errors: Mapping[str, str]) -> int:
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed."""
+def exit_code(decisions: Mapping[str, Decision], errors: Mapping[str, str], by_time: bool) -> int:  # noqa: FBT001
+    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed.
+
+    It is 75 when `by_time`: time alone will let go on what has not landed.
+    """
     if errors:
         return 2
-    statuses = {decision.status for decision in decisions}
+    statuses = {decision.status for decision in decisions.values()}
     if statuses & {Status.FAILED, Status.SKIPPED}:
         return 1
-    return 0 if statuses <= {Status.LANDED} else 4
+    if statuses <= {Status.LANDED}:
+        return 0
+    return 75 if by_time else 4
+
+
+def worse(*codes: int) -> int:
+    """The exit code that weighs most: the executor erred, something failed, a person is needed, time is, all well."""
+    return max(codes, key=(0, 75, 4, 1, 2).index)
 
 
 def summary(
@@ -60,7 +70,7 @@ def summary(
             _short(plan.nodes[ref].issue.title),
             ago(spent[ref].seconds) if ref in spent else "",
             money(spent[ref].cost) if ref in spent and spent[ref].cost else "",
-            decisions[ref].reason,
+            "" if ref in rest else decisions[ref].reason,
         ]
         for ref in shown
     ]
@@ -68,6 +78,7 @@ def summary(
     for ref, line in zip(shown, table(rows).splitlines(), strict=True):
         lines.append(line)
         if ref in rest:
+            lines.append(safe(f"{'':<9}{decisions[ref].reason}"))
             lines.append(safe(f"{'':<9}next: {_next(ref, decisions)}"))
     if len(landed) > _MOST_LANDED:
         lines.insert(1 + _MOST_LANDED, f"landed   and {len(landed) - _MOST_LANDED} more in this run")
@@ -75,7 +86,7 @@ def summary(
         lines.append(safe(f"error in {name}: {' '.join(problem.split())}"))
     told = counts(str(decision.status) for decision in decisions.values())
     lines += [""] if len(lines) > 1 else []
-    lines.append(", ".join(f"{count} {status}" for status, count in told.items()))
+    lines += [", ".join(f"{count} {status}" for status, count in told.items())] if told else []
     for branch in dict.fromkeys(session.compiled.milestone(ref.partition("/")[0]).branch for ref in decisions):
         lines.append(f"branch {branch}")
     cost = sum(item.cost for item in spent.values())

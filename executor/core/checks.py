@@ -12,12 +12,12 @@ from executor.core.fingerprint import check_key, combined_key, digest
 from executor.core.globs import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from executor.core.declaration import Issue
+    from executor.core.declaration import Acceptance, Issue, Milestone
     from executor.core.policy import Check, Policy
 
-__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of"]
+__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs"]
 
 _REPORT = "{report}"
 _FILES = "{files}"
@@ -159,13 +159,23 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
     items: list[CommandProof | FileProof] = [
         _named(check, policy, version(check)) for check in policy.checks_for(issue)
     ]
-    for item in issue.accept:
-        if isinstance(item, RunCheck):
-            items.append(_acceptance(item, policy))
-        elif isinstance(item, FileCheck):
-            key = digest(f"file\0{item.file}\0{item.contains or ''}".encode())
-            items.append(FileProof(f"file {item.file}", item.file, item.contains, key))
+    items += _accepted(issue.accept, policy)
     return Proofs(tuple(items), combined_key(_key_here(item) for item in items))
+
+
+def release_proofs(
+    milestone: Milestone, policy: Policy, version: Callable[[Check], str]
+) -> list[CommandProof | FileProof]:
+    """What a release of a milestone asks besides the proofs of its issues.
+
+    These are all checks of its issues that look at a whole tree, the milestone's own checks and its acceptance.
+    """
+    routed = [check for issue in milestone.issues for check in policy.checks_for(issue) if not check.changed_only]
+    checks = {check.name: check for check in [*routed, *(policy.checks[name] for name in milestone.checks)]}
+    return [
+        *(_named(check, policy, version(check)) for check in checks.values()),
+        *_accepted(milestone.accept, policy),
+    ]
 
 
 def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str:
@@ -236,6 +246,16 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         readable=check.readable,
         sandboxed=check.isolation != "none",
     )
+
+
+def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandProof | FileProof]:
+    """The acceptance criteria that something can be asked about."""
+    for item in accept:
+        if isinstance(item, RunCheck):
+            yield _acceptance(item, policy)
+        elif isinstance(item, FileCheck):
+            key = digest(f"file\0{item.file}\0{item.contains or ''}".encode())
+            yield FileProof(f"file {item.file}", item.file, item.contains, key)
 
 
 def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:

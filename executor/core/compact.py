@@ -1,7 +1,8 @@
 """Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
 
 A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
-refusal and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs themselves.
+refusal, pull request and retry, an attempt's fields. What adds up (seconds) is always needed, and so are the runs
+themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _ISSUE: dict[str, frozenset[str]] = {
     "refused": frozenset({"refusal"}),
     "stopped": frozenset({"stop"}),
     "base-red": frozenset({"red"}),
+    "pull": frozenset({"pull"}),
     "retried": frozenset({"forgiven", "stop"}),
 }
 """What a record says of its issue."""
@@ -35,6 +37,7 @@ _VALUE = {
     "refused": "refusal",
     "stopped": "stop",
     "base-red": "red",
+    "pull": "pull",
     "retried": "forgiven",
 }
 """The one of them to which it gives a value; the others it only clears, which needs no record when nothing is set."""
@@ -45,11 +48,13 @@ _ATTEMPT: dict[str, frozenset[str]] = {
 }
 """What a record says of its attempt."""
 _ADDS = {
-    "attempt-built": frozenset({"state", "commit", "result_key", "seconds", "deviations"}),
+    "attempt-built": frozenset({"state", "commit", "result_key", "pull", "seconds", "deviations"}),
     "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print"}),
 }
 """The same for records that also add to the issue's sums."""
 _ALL = frozenset().union(*_ATTEMPT.values(), *_ADDS.values())
+_FACTS = frozenset({"notified"})
+"""What is kept although no state rests on it: that a person was told must not be forgotten."""
 _KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
 
 
@@ -73,6 +78,7 @@ def live(events: Sequence[Event]) -> list[Event]:
             kept.update(issues[event.key].needed(place, event))
     seen = {events[place].key for place in kept if events[place].kind not in KINDS}
     kept.update(place for key, place in latest.items() if key not in seen)
+    kept.update(place for place, event in enumerate(events) if event.kind in _FACTS)
     return [events[place] for place in sorted(kept)]
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.core.message import UNPROVED
+from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, Refusal, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,7 @@ class Facts:
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
         paused: why nothing is started: a person paused the milestone; empty otherwise.
+        pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
     """
 
     ref: str
@@ -101,6 +103,7 @@ class Facts:
     allowed: frozenset[str] = frozenset()
     red: str = ""
     paused: str = ""
+    pull: Pull | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
         if need.result_key and old is not None and old != need.result_key:
             return Cause(f"result of {need.ref}", old, need.result_key)
     old_check = proof.check_key or landing.trailers.check_key
+    if old_check == UNPROVED:
+        return Cause("tree", UNPROVED, facts.check_key)
     if old_check and old_check != facts.check_key:
         return Cause("checks", old_check, facts.check_key)
     return None
@@ -193,6 +198,10 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
+    if built and facts.pull is not None:
+        status = Status(facts.pull.waits)
+        hint = f"doit issue:{facts.ref}"
+        return Decision(status, Act.REST, facts.pull.reason, hint, cause, revision, built[-1].number)
     if built:
         return Decision(
             Status.OPEN,
@@ -240,7 +249,9 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     stop = facts.state.stop
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
-        if stop.bound:
+        if stop.rule == QUESTION:
+            again = f'doit answer {facts.ref} "..."'
+        elif stop.bound:
             again = f'doit approve {facts.ref} --reason "..." or {again}'
         return Status.REVIEW if stop.level == "hard" else Status.SKIPPED, f"{stop.rule}: {stop.reason}", again
     failed = [
@@ -285,6 +296,8 @@ def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
 def _told(cause: Cause) -> str:
     if cause.input == "spec":
         return "its spec changed"
+    if cause.input == "tree":
+        return "it landed as another tree than the one its checks passed on"
     if cause.input == "checks":
         return "its checks changed"
     if cause.input == "verification":

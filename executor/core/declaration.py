@@ -179,7 +179,10 @@ class Phase(_Declared):
 
 
 class Milestone(_Declared):
-    """A declared milestone with its issues, in the order of the file."""
+    """A declared milestone with its issues, in the order of the file.
+
+    `checks` are asked on release besides those of its issues; `accept` is proved on release.
+    """
 
     id: Id
     title: Line
@@ -192,11 +195,17 @@ class Milestone(_Declared):
     tag: Branch | None = None
     forge_milestone: Line | None = None
     accept: tuple[Acceptance, ...] = ()
+    checks: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = ()
     issues: tuple[Issue, ...] = ()
     _places: tuple[int, ...] = ()
 
     _texts = model_validator(mode="before")(_claims)
+
+    @property
+    def claims(self) -> list[str]:
+        """Its acceptance criteria in words."""
+        return [item.text for item in self.accept if isinstance(item, Claim)]
 
     def placed(self) -> Iterator[tuple[int, Issue]]:
         """The issues with their places in the file, where faulty ones that were left out count too."""

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from executor.core.change import Change
 
-__all__ = ["Landing", "Trailers", "inert", "landing_message", "one_line", "parse_trailers"]
+__all__ = ["UNPROVED", "Landing", "Trailers", "inert", "landing_message", "one_line", "parse_trailers"]
 
+UNPROVED = "unproved"
+"""In the place of a check key: landed, but not as the tree that the checks passed on."""
 _SHOWN_FILES = 20
 _SUBJECT = 100
 _SKIP = re.compile(
@@ -46,6 +48,7 @@ class Trailers:
         spec_key: what was built.
         result_key: what came out.
         check_key: what proved it; empty in commits that do not say.
+        pull: number of its pull request; 0 in commits that do not say.
     """
 
     milestone: str
@@ -54,6 +57,7 @@ class Trailers:
     spec_key: str
     result_key: str
     check_key: str = ""
+    pull: int = 0
 
     def lines(self) -> str:
         """The trailer block, one ``Key: value`` a line."""
@@ -66,6 +70,8 @@ class Trailers:
         ]
         if self.check_key:
             pairs.append(("Check-Key", self.check_key))
+        if self.pull:
+            pairs.append(("Pull-Request", str(self.pull)))
         return "\n".join(f"{key}: {value}" for key, value in pairs)
 
 
@@ -136,6 +142,7 @@ def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
             spec_key=pairs["Spec-Key"],
             result_key=pairs["Result-Key"],
             check_key=pairs.get("Check-Key", ""),
+            pull=int(pairs.get("Pull-Request", "0")),
         )
     except (KeyError, ValueError):
         return None

@@ -10,11 +10,17 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
+from executor.core.deadline import clock_time
 from executor.core.declaration import Issue, Milestone, Seconds, model_faults
+from executor.core.forge_rules import Forge, token_problems
 from executor.core.hints import Known, dotted, found, quoted
+from executor.core.notice_rules import Channel, channel_problems
+from executor.core.workflow import DIRECT, Workflow, read_workflow
 from executor.errors import Fault
 
 __all__ = [
+    "PROMPTS",
+    "WORKFLOWS",
     "Agent",
     "Check",
     "Forge",
@@ -28,7 +34,11 @@ __all__ = [
 
 DEFAULT_ROUTE = "default"
 _GIVEN = frozenset({"brief_file", "out"})
-_WORKFLOWS = ("direct",)
+DEFAULT_PROMPT = "code"
+PROMPTS = "prompts"
+"""Folder of the conventions that briefs tell, one Markdown file for a type of issue."""
+WORKFLOWS = "workflows"
+"""Folder of the workflows among the rules, and their place among the merged ones."""
 _PROTECTED = "protected-files"
 _CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
 M = TypeVar("M", bound=BaseModel)
@@ -137,6 +147,13 @@ class Route(_Rule):
     examine_tests: bool = False
 
 
+def _clock(text: str) -> str:
+    """The text itself, if it is a time of day or empty."""
+    if text:
+        clock_time(text)
+    return text
+
+
 class Limits(_Rule):
     """Bounds of a run; times in seconds, sizes in bytes.
 
@@ -157,12 +174,13 @@ class Limits(_Rule):
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
     unsandboxed_landing: Literal["review", "allow"] = "review"
-
-
-class Forge(_Rule):
-    """Where pull requests live."""
-
-    kind: Literal["local"]
+    parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
+    handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
+    deadline: Annotated[str, AfterValidator(_clock)] = ""
+    silent_s: Seconds = 300.0
+    long_s: Seconds = 3600.0
+    pause_on: tuple[Literal["silence", "long", "conflict", "red-base", "declaration"], ...] = ("long",)
+    catch_up: Literal["next-night", "at-boot"] = "next-night"
 
 
 def _regex(text: str) -> str:
@@ -257,7 +275,10 @@ class Policy(_Rule):
     routes: dict[str, Route]
     limits: Limits
     forge: Forge
+    workflows: dict[str, Workflow] = Field(default_factory=dict)
+    prompts: dict[str, str] = Field(default_factory=dict)
     stops: tuple[StopRule, ...] = ()
+    notify: dict[str, Channel] = Field(default_factory=dict)
     protected: tuple[str, ...] = ()
 
     def route_of(self, issue: Issue) -> Route:
@@ -271,6 +292,14 @@ class Policy(_Rule):
             fitting = [agent.name for agent in self.agents.values() if _fits(agent, issue)]
             name = fitting[0] if len(fitting) == 1 else None
         return name
+
+    def workflow_of(self, issue: Issue) -> Workflow:
+        """How the issue is worked on: as declared, or as its route says."""
+        return self.workflows[issue.workflow or self.route_of(issue).workflow]
+
+    def prompt_for(self, issue: Issue) -> str:
+        """How work of the issue's type is done: the conventions of its type, or those for code."""
+        return self.prompts.get(issue.type.lower()) or self.prompts.get(DEFAULT_PROMPT, "")
 
     def agent_for(self, issue: Issue) -> Agent:
         """The issue's agent; there is one, or `policy_faults` would have said so."""
@@ -296,6 +325,10 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
     stops = _named(value, "stops", "stop", StopRule, place, faults)
+    notify = _named(value, "notify", "notify", Channel, place, faults)
+    for name, channel in notify.items():
+        wrong = [(f"notify.{name}{f'.{key}' if key else ''}", problem) for key, problem in channel_problems(channel)]
+        faults += (Fault(f"{place}/notify.toml", key, problem) for key, problem in wrong)
     faults += (
         Fault(f"{place}/stops.toml", dotted(["stop", name]), _CONDITIONS)
         for name, stop in stops.items()
@@ -303,15 +336,30 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     )
     for name, agent in agents.items():
         faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in _agent_problems(agent))
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}.env", told) for told in token_problems(name, agent.env))
+    for name, check in checks.items():
+        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
+    known_agents = _declared(value, "agents", "agent")
+    documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
+    workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", faults)
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
-        declared = _declared(value, "agents", "agent"), _declared(value, "checks", "check")
+        declared = known_agents, _declared(value, "checks", "check"), documents
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")
     if faults or limits is None or forge is None:
         return None, faults
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
     policy = Policy(
-        agents=agents, checks=checks, routes=routes, limits=limits, forge=forge, stops=rules, protected=protected
+        agents=agents,
+        checks=checks,
+        routes=routes,
+        limits=limits,
+        forge=forge,
+        workflows=workflows,
+        prompts={name: str(text) for name, text in value.get(PROMPTS, {}).items()},
+        stops=rules,
+        notify=notify,
+        protected=protected,
     )
     return policy, []
 
@@ -326,9 +374,14 @@ def policy_faults(
 
     Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
     """
-    known = (Known(policy.agents), Known(policy.checks), Known(_WORKFLOWS))
+    known = (Known(policy.agents), Known(policy.checks), Known(policy.workflows))
     partial = partial or {}
     return [
+        Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{known[1].advice(check, 'checks')}")
+        for name, milestone in milestones.items()
+        for check in milestone.checks
+        if check not in policy.checks
+    ] + [
         Fault(files[name], f"issue[{place}].{key}", problem)
         for name, milestone in milestones.items()
         for issues, whole in ((milestone.placed(), True), (partial.get(name, ()), False))
@@ -358,7 +411,7 @@ def _issue_problems(
     for check in issue.checks or ():
         if check not in policy.checks:
             yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
-    if issue.workflow is not None and issue.workflow not in _WORKFLOWS:
+    if issue.workflow is not None and issue.workflow not in policy.workflows:
         yield (
             "workflow",
             f"unknown workflow {quoted(issue.workflow)}{by}{workflows.advice(issue.workflow, 'workflows')}",
@@ -412,20 +465,42 @@ def _agent_problems(agent: Agent) -> Iterator[str]:
 
 
 def _route_faults(
-    routes: Mapping[str, Route], agents: Mapping[str, object], checks: Mapping[str, object], file: str
+    routes: Mapping[str, Route],
+    agents: Mapping[str, object],
+    checks: Mapping[str, object],
+    workflows: Mapping[str, object],
+    file: str,
 ) -> Iterator[Fault]:
-    known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(_WORKFLOWS)
+    known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(workflows)
     for name, route in routes.items():
         if route.agent is not None and route.agent not in agents:
             hint = known_agents.advice(route.agent, "agents")
             yield Fault(file, f"route.{name}.agent", f"unknown agent {quoted(route.agent)}{hint}")
-        if route.workflow not in _WORKFLOWS:
+        if route.workflow not in workflows:
             hint = known_workflows.advice(route.workflow, "workflows")
             yield Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}")
         for check in route.checks:
             if check not in checks:
                 hint = known_checks.advice(check, "checks")
                 yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _workflows(
+    documents: Mapping[str, Mapping[str, Any]], agents: Mapping[str, object], place: str, faults: list[Fault]
+) -> dict[str, Workflow]:
+    """The workflows by name; agents that they name have to be there."""
+    read: dict[str, Workflow] = {}
+    known = Known(agents)
+    for name, document in documents.items():
+        file = f"{place}/{name}.toml"
+        workflow, wrong = read_workflow(name, document, file)
+        faults += wrong
+        if workflow is not None:
+            read[name] = workflow
+            for where, agent in workflow.agents():
+                if agent not in agents:
+                    faults.append(Fault(file, where, f"unknown agent {quoted(agent)}{known.advice(agent, 'agents')}"))
+    return read
 
 
 def _declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.core.step_state import STEP_EVENTS, StepState, forget_rounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.core.event import Event
 
 __all__ = [
+    "QUESTION",
     "UNSANDBOXED",
     "Attempt",
     "AttemptState",
     "IssueState",
     "Proof",
+    "Pull",
     "Red",
     "Refusal",
     "Stop",
@@ -29,6 +33,11 @@ __all__ = [
 
 UNSANDBOXED = "unsandboxed"
 """Id of the stop for a change of an agent that was to work in a sandbox and did without."""
+
+QUESTION = "question"
+"""Rule, and outcome of an attempt, of an agent that asks a person."""
+_STOPPED = {"merge-conflict": "soft", QUESTION: "hard"}
+"""Outcomes of attempts that stop the issue, with the level of the stop."""
 
 
 class AttemptState(StrEnum):
@@ -66,6 +75,8 @@ class Attempt:
         tree: the tree that its agent left, once that is safe in git; empty before.
         when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
         unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
+        step: the step of a workflow at which it failed, empty for everything else.
+        pull: number of its local pull request, 0 when it has none.
     """
 
     number: int
@@ -88,6 +99,34 @@ class Attempt:
     tree: str = ""
     when: int = 0
     unsandboxed: str = ""
+    step: str = ""
+    pull: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What was last seen of an issue's pull request.
+
+    Attributes:
+        number: on the forge; 0 while only its branch is there.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
+        url: where a person looks at it.
+        head: short name of its branch.
+        commit: what the executor pushed there last.
+        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
+            that, ``review`` when a person has to; empty when nothing keeps it.
+        reason: why, one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str = ""
+    reason: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +213,8 @@ class IssueState:
     red: Red | None = None
     proof: Proof | None = None
     refusal: Refusal | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    pull: Pull | None = None
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -226,8 +267,8 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
         else:
             continue
         latest = found.number == state.last()
-        if latest and found.kind == "merge-conflict" and state.stop is None and found.number > state.forgiven:
-            state.stop = Stop("soft", found.kind, found.reason, found.spec_key, found.number)
+        if latest and found.kind in _STOPPED and state.stop is None and found.number > state.forgiven:
+            state.stop = Stop(_STOPPED[found.kind], found.kind, found.reason, found.spec_key, found.number)
         elif latest and not found.kind and state.stop is not None and state.stop.attempt < found.number:
             state.stop = None
 
@@ -276,6 +317,7 @@ def _built(state: IssueState, event: Event) -> None:
         state=AttemptState.BUILT,
         commit=data["commit"],
         result_key=data["result_key"],
+        pull=int(data.get("pull", 0)),
         seconds=data["seconds"],
         deviations=tuple(data.get("deviations", ())),
     )
@@ -293,6 +335,7 @@ def _failed(state: IssueState, event: Event) -> None:
         detail=data.get("detail", ""),
         print=data.get("print", ""),
         commit=data.get("commit", ""),
+        step=data.get("step", ""),
     )
     state.seconds += data.get("seconds", 0.0)
 
@@ -346,9 +389,24 @@ def _red(state: IssueState, event: Event) -> None:
     state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
 
 
+def _pull(state: IssueState, event: Event) -> None:
+    data = event.data
+    state.pull = Pull(
+        number=int(data["number"]),
+        state=data["state"],
+        url=data["url"],
+        head=data["head"],
+        commit=data["commit"],
+        waits=data.get("waits", ""),
+        reason=data.get("reason", ""),
+        run=event.run,
+    )
+
+
 def _retried(state: IssueState, event: Event) -> None:
     state.forgiven = max(state.last(), int(event.data.get("after", 0)))
     state.stop = None
+    forget_rounds(state)
 
 
 def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
@@ -371,5 +429,7 @@ _APPLY = {
     "refused": _refused,
     "stopped": _stopped,
     "base-red": _red,
+    "pull": _pull,
     "retried": _retried,
+    **STEP_EVENTS,
 }

@@ -135,7 +135,7 @@ def test_faults_of_all_files_come_at_once(own: Path) -> None:
         "rules/agents.toml: is not UTF-8 at byte 0",
         'rules/limit.toml: unknown rules file; did you mean "limits.toml"?',
         "rules/limits.toml: parallel: expected a number at least 1, found the number 0",
-        'rules/forge.toml: kind: expected "local", found "gitlab"',
+        'rules/forge.toml: kind: expected "local" or "github", found "gitlab"',
     ]
 
 

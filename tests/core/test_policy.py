@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.core.declaration import Issue, Milestone, read_milestone
-from executor.core.policy import Agent, Check, Forge, Policy, StopRule, policy_faults, read_policy
+from executor.core.policy import Agent, Check, Forge, Limits, Policy, StopRule, policy_faults, read_policy
 from executor.errors import Fault
 
 RULES = {
@@ -21,10 +21,7 @@ RULES = {
 }
 LIST = 'expected a list, for example ["a", "b"], found'
 CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
-LIMIT_KEYS = (
-    "attempts, timeout_s, idle_s, check_timeout_s, output_cap_bytes, parallel, retention_days, disk_floor_bytes, "
-    "import_files, import_file_bytes, import_bytes, ignore"
-)
+LIMIT_KEYS = list(Limits.model_fields)
 
 
 def rules(stem: str = "", text: str = "") -> dict[str, Any]:
@@ -136,7 +133,7 @@ def test_the_packaged_rules_are_read() -> None:
         (
             "limits",
             "zebra = 3",
-            [("", f'unknown key "zebra"; known keys: {LIMIT_KEYS.removesuffix(", import_bytes, ignore")} and 3 more')],
+            [("", f'unknown key "zebra"; known keys: {", ".join(LIMIT_KEYS[:10])} and {len(LIMIT_KEYS) - 10} more')],
         ),
         ("limits", "attempts = 0", [("attempts", "expected a number at least 1, found the number 0")]),
         ("limits", "attempts = 101", [("attempts", "expected a number at most 100, found the number 101")]),
@@ -144,7 +141,38 @@ def test_the_packaged_rules_are_read() -> None:
         ("limits", 'timeout_s = "1"', [("timeout_s", 'expected a number, found "1"')]),
         ("limits", "idle_s = 0", [("idle_s", "expected a number greater than 0, found the number 0")]),
         ("limits", "ignore = 3", [("ignore", f"{LIST} the number 3")]),
-        ("forge", 'kind = "github"', [("kind", 'expected "local", found "github"')]),
+        ("forge", 'kind = "gitlab"', [("kind", 'expected "local" or "github", found "gitlab"')]),
+        ("forge", 'merge = "fast"', [("merge", 'expected "squash", "merge" or "rebase", found "fast"')]),
+        (
+            "forge",
+            'base_url = "http://example.org"',
+            [("base_url", 'expected an https address such as https://api.github.com, found "http://example.org"')],
+        ),
+        ("forge", 'repository = "name"', [("repository", 'expected "owner/name", found "name"')]),
+        (
+            "forge",
+            'remote = "ext::sh -c true"',
+            [
+                (
+                    "remote",
+                    (
+                        "expected the name of a remote, an https or ssh address or an absolute path, "
+                        'found "ext::sh -c true"'
+                    ),
+                )
+            ],
+        ),
+        ("forge", "wait = -1", [("wait", "expected a number at least 0, found the number -1")]),
+        (
+            "checks",
+            '[check.x]\nrun = "true"\nenv = { GH_TOKEN = "x" }',
+            [("check.x.env", '"x" may not be given GH_TOKEN: no child process sees the forge\'s token')],
+        ),
+        (
+            "agents",
+            '[agent.x]\ncommand = ["x"]\nenv = ["GITHUB_TOKEN"]',
+            [("agent.x.env", '"x" may not be given GITHUB_TOKEN: no child process sees the forge\'s token')],
+        ),
         ("stops", "stp = 1", [("", 'unknown key "stp"; did you mean "stop"?')]),
         ("stops", "[stop.x]", [("stop.x", CONDITIONS)]),
         ("stops", '[stop.x]\nlevel = "soft"\nexcept_paths = ["a"]', [("stop.x", CONDITIONS)]),
@@ -211,7 +239,11 @@ def test_an_agent_or_check_that_is_declared_but_faulty_is_not_unknown_to_a_route
 def test_missing_limits_are_each_told() -> None:
     _, faults = read_policy({**RULES, "limits": {}, "forge": {}}, "mine")
     assert faults == [
-        *(Fault("mine/limits.toml", key, "is missing, but required") for key in LIMIT_KEYS.split(", ")[:-1]),
+        *(
+            Fault("mine/limits.toml", key, "is missing, but required")
+            for key, field in Limits.model_fields.items()
+            if field.is_required()
+        ),
         Fault("mine/forge.toml", "kind", "is missing, but required"),
     ]
 

@@ -1,0 +1,84 @@
+"""What git keeps of work besides attempts, read from refs and the trailers of their commits: steps and answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.core.steps import StepRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.adapters.refs import Kept
+
+__all__ = ["Answer", "answers_in", "answers_trailer", "step_in", "step_trailers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question of an agent's and what a person answered."""
+
+    question: str
+    answer: str
+
+
+def answers_in(kept: Kept) -> tuple[Answer, ...]:
+    """The answers that a ref keeps, oldest first."""
+    found = _json(kept.trailers.get("Answers", ""))
+    items = found if isinstance(found, list) else []
+    return tuple(Answer(str(item["question"]), str(item["answer"])) for item in items if _is_answer(item))
+
+
+def answers_trailer(answers: Iterable[Answer]) -> str:
+    """The same as one line of a commit's message."""
+    value = [{"question": item.question, "answer": item.answer} for item in answers]
+    return f"Answers: {json.dumps(value, ensure_ascii=True)}"
+
+
+def step_in(kept: Kept) -> StepRecord | None:
+    """The result of a step that a ref keeps; None when its commit says something else."""
+    told = kept.trailers
+    files = _json(told.get("Files", "{}"))
+    try:
+        return StepRecord(
+            step=told["Step"],
+            commit=kept.commit,
+            key=told["Step-Key"],
+            spec_key=told["Spec-Key"],
+            revision=int(told["Revision"]),
+            attempt=int(told["Attempt"]),
+            base=told["Base"],
+            tree=told.get("Tree", ""),
+            files={str(name): str(key) for name, key in files.items()},
+            seconds=float(told.get("Seconds", "0")),
+        )
+    except (KeyError, ValueError, AttributeError):
+        return None
+
+
+def step_trailers(record: StepRecord) -> str:
+    """The same as lines of a commit's message."""
+    lines = [
+        f"Step: {record.step}",
+        f"Step-Key: {record.key}",
+        f"Spec-Key: {record.spec_key}",
+        f"Revision: {record.revision}",
+        f"Attempt: {record.attempt}",
+        f"Base: {record.base}",
+        f"Files: {json.dumps(dict(record.files), ensure_ascii=True, sort_keys=True)}",
+        f"Seconds: {record.seconds}",
+    ]
+    return "\n".join([*lines, f"Tree: {record.tree}"] if record.tree else lines)
+
+
+def _is_answer(item: Any) -> bool:
+    return isinstance(item, dict) and {"question", "answer"} <= item.keys()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

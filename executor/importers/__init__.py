@@ -1,0 +1,1 @@
+"""Other plan formats, read into drafts of milestones."""

@@ -1,0 +1,133 @@
+"""What is told of a milestone to people who do not ask us: gathered from the same facts as every status."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from executor.adapters import segments
+from executor.adapters.declarations import spec_text
+from executor.adapters.files import write_atomic
+from executor.core.milestone_state import MilestoneFacts, standing
+from executor.core.tracking import Tracked, as_csv, as_github, as_json, as_markdown, between_marks
+from executor.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from executor.core.declaration import Milestone
+    from executor.observe import Observer
+
+__all__ = ["FORMATS", "exported", "keep_section"]
+
+
+def exported(observer: Observer, milestone: str, form: str) -> str:
+    """A milestone in one of `FORMATS`."""
+    view = observer.views[milestone]
+    return FORMATS[form](observer, view.milestone, tracked(observer, milestone))
+
+
+def keep_section(path: Path, observer: Observer, milestone: str) -> bool:
+    """Bring a milestone's section of a Markdown file up to date; whether anything changed.
+
+    Raises:
+        UsageError: the file's marks are damaged.
+    """
+    try:
+        before = path.read_bytes().decode("utf-8") if path.exists() else ""
+        text = between_marks(before, exported(observer, milestone, "markdown"), milestone)
+    except ValueError as error:
+        raise UsageError(f"{path.name}: {error}; mend it, or remove both") from error
+    if text == before:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode(), durable=False, mode=0o644)
+    return True
+
+
+def tracked(observer: Observer, milestone: str) -> list[Tracked]:
+    """Its issues and how far they are, in the order of the file."""
+    view = observer.views[milestone]
+    found = []
+    for issue in view.milestone.issues:
+        ref = f"{milestone}/{issue.id}"
+        decision = observer.decision(ref)
+        state, landing = view.states.get(issue.id), view.landings.get(issue.id)
+        stop = state.stop if state is not None and decision.status in {"review", "skipped"} else None
+        text = spec_text(observer.compiled.loaded, milestone, issue)
+        found.append(
+            Tracked(
+                issue,
+                text,
+                str(decision.status),
+                decision.reason,
+                landing.commit if landing else "",
+                needs=(stop.needs if stop else "") or decision.hint,
+                findings=stop.lines if stop else (),
+            )
+        )
+    return found
+
+
+def _status(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    view = observer.views[milestone.id]
+    counts = {
+        need: (
+            sum(observer.decision(f"{need}/{issue.id}").status == "landed" for issue in other.milestone.issues),
+            len(other.milestone.issues),
+        )
+        for need, other in observer.views.items()
+        if need in milestone.needs
+    }
+    facts = MilestoneFacts(
+        milestone.id,
+        len(issues),
+        sum(item.status == "landed" for item in issues),
+        {item.issue.id: item.status for item in issues if item.status != "landed"},
+        started=bool(view.landings or view.states),
+        pause=view.pause,
+        needs=counts,
+        release=view.release,
+        current=view.release_current,
+    )
+    found = standing(facts)
+    return f"{found.status} ({found.reason})"
+
+
+def _markdown(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    return as_markdown(milestone, _status(observer, milestone, issues), issues, _last(observer, milestone.id))
+
+
+def _last(observer: Observer, milestone: str) -> str:
+    """When the last thing happened that is known of."""
+    events = segments.read(observer.compiled.project.state(milestone))
+    view = observer.views[milestone]
+    landed = max((landing.time for landing in view.landings.values()), default=0)
+    at = datetime.fromtimestamp(landed, UTC).isoformat().replace("+00:00", "Z") if landed else ""
+    return max([at, *(event.at for event in events[-1:])])
+
+
+def _json(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    path = observer.compiled.project.milestones / (milestone.epic or "")
+    epic = path.read_text(encoding="utf-8", errors="replace") if milestone.epic and path.is_file() else ""
+    value = as_json(milestone, _status(observer, milestone, issues).partition(" (")[0], issues, epic)
+    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+
+
+def _github(_observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    return json.dumps(as_github(milestone, issues), indent=1, ensure_ascii=True) + "\n"
+
+
+def _csv(_observer: Observer, _milestone: Milestone, issues: list[Tracked]) -> str:
+    return as_csv(issues)
+
+
+FORMATS: dict[str, Callable[[Observer, Milestone, list[Tracked]], str]] = {
+    "markdown": _markdown,
+    "json": _json,
+    "github": _github,
+    "csv": _csv,
+}
+"""Names of the formats and what writes them."""

@@ -1,0 +1,121 @@
+"""A run that is killed at any of its effects, with real git, and simply run again: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reliability.hatchery import Hatchery, Point
+from tests.reliability.world import TAG, World, assert_done, copied, processes, template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN = ("milestone:m1", "-n", "1")
+SHARES = 8
+
+
+@pytest.fixture(scope="module")
+def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
+    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return template(tmp_path_factory.mktemp("template") / "repo")
+
+
+class Trials:
+    """Trials in copies of one repository; each begins anew."""
+
+    def __init__(self, hatchery: Hatchery, source: World, folder: Path) -> None:
+        self.hatchery, self.source, self.folder = hatchery, source, folder
+        self.value = f"{os.getpid()}-{folder.name}"
+        self.env = {TAG: self.value, "LC_RAN": str(folder / "ran")}
+        self.names: list[str] = []
+        self.kills = 0
+
+    def effects(self) -> list[str]:
+        """The effects of a run that nobody kills."""
+        repo = self._fresh()
+        return self.hatchery.run(repo.path, *RUN, watch=True, env=self.env).check().effects
+
+    def killed_at(self, *points: Point, torn: random.Random | None = None) -> None:
+        """Kill a run at the first point, the next one at the second, and so on; then run until done."""
+        repo = self._fresh()
+        for point in points:
+            ended = self.hatchery.run(repo.path, *RUN, kill=point, env=self.env)
+            if ended.code != -9:
+                assert ended.code == 0, ended.out
+                break
+            self.kills += 1
+            self.names.append(f"{'after' if point.after else 'before'} {ended.effects[-1]}")
+            if torn is not None:
+                tear(repo.path / ".cache" / "m1" / "journal.000001.jsonl", ended.effects[-1], torn)
+        told = f"{points}: {self.names[-len(points) :]}"
+        last = self.hatchery.run(repo.path, *RUN, env=self.env)
+        assert last.code == 0, f"{told}\n{last.out}"
+        try:
+            assert_done(repo, idle="nothing to do" in last.out)
+            assert processes(self.value) == []
+        except AssertionError as error:
+            raise AssertionError(f"{told}\n{last.out}\n{error}") from error
+
+    def _fresh(self) -> World:
+        shutil.rmtree(self.folder / "repo", ignore_errors=True)
+        return copied(self.source, self.folder / "repo")
+
+
+def tear(journal: Path, effect: str, chance: random.Random) -> None:
+    """Take away any number of the last bytes of a record that was written and not yet synced."""
+    if effect.startswith("record ") and effect.endswith(": fsync"):
+        data = journal.read_bytes()
+        begin = data[:-1].rfind(b"\n") + 1
+        journal.write_bytes(data[: chance.randrange(begin, len(data))])
+
+
+@pytest.fixture
+def trials(hatchery: Hatchery, source: World, tmp_path: Path) -> Trials:
+    return Trials(hatchery, source, tmp_path)
+
+
+def test_a_run_killed_at_an_effect_is_finished_by_the_next_one(trials: Trials) -> None:
+    effects = trials.effects()
+    chance = random.Random(7)  # noqa: S311  (no secret)
+    records = [place for place, name in enumerate(effects, 1) if name.startswith(("record land", "_swap"))]
+    for nth in [*chance.sample(records, 6), *chance.sample(range(1, len(effects) + 1), 6)]:
+        trials.killed_at(Point(nth, after=chance.random() < 0.5), torn=chance)
+    assert trials.kills >= 10
+
+
+def test_a_run_killed_again_in_its_recovery_is_finished_by_the_next_one(trials: Trials) -> None:
+    most = len(trials.effects())
+    chance = random.Random(11)  # noqa: S311  (no secret)
+    for _ in range(3):
+        trials.killed_at(*(Point(chance.randrange(1, most)) for _ in range(3)), torn=chance)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_run_killed_at_every_effect_is_finished_by_the_next_one(trials: Trials, share: int) -> None:
+    most = len(trials.effects())
+    chance = random.Random(share)  # noqa: S311  (no secret)
+    for nth in range(1 + share, most + 1, SHARES):
+        trials.killed_at(Point(nth), torn=chance)
+    assert trials.kills > most // SHARES - 5
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(SHARES))
+def test_a_run_killed_at_several_effects_one_after_the_other_is_finished(trials: Trials, seed: int) -> None:
+    most = len(trials.effects())
+    chance = random.Random(seed)  # noqa: S311  (no secret)
+    for _ in range(5):
+        points = (Point(chance.randrange(1, most), chance.random() < 0.5) for _ in range(chance.randrange(2, 6)))
+        trials.killed_at(*points, torn=chance)

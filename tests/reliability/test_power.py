@@ -1,0 +1,206 @@
+"""The power fails at any effect of a run: what was acknowledged is there, and the next run finishes the rest.
+
+The whole pipeline works on an ext4 of its own on a loop device, which is told to drop what was not synced
+(FS_IOC_SHUTDOWN) after every process was stopped. As after a real power cut, the next run finds another boot id. The
+control is the same with git's own default of what it syncs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.adapters import segments
+from tests.reliability.hatchery import Cut, Hatchery
+from tests.reliability.world import BRANCH, World, assert_done, template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.reliability.hatchery import Hatched
+
+MEGABYTES = 48
+RUN = ("milestone:m1", "-n", "1")
+SHARES = 8
+LAZY = '#!/bin/sh\nexec {git} -c core.fsync=default "$@"\n'
+
+
+@contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[Path]:
+    """The file system in an image, for the length of the block; skips where that is not allowed."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"loop devices cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        end = time.monotonic() + 10
+        while (
+            done := subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
+        ).returncode != 0:
+            assert time.monotonic() < end, done.stderr  # processes that were killed go away in a moment
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
+    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ext4 with a milestone that is not begun."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("file systems cannot be made and mounted here")
+    folder = tmp_path_factory.mktemp("image")
+    path = folder / "image"
+    path.touch()
+    os.truncate(path, MEGABYTES << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "fast_commit", str(path)], check=True)
+    with mounted(path, folder / "disk") as disk:
+        template(disk / "repo")
+    return path
+
+
+class Trials:
+    """Power cuts, each on a disk of its own."""
+
+    def __init__(self, hatchery: Hatchery, image: Path, folder: Path) -> None:
+        self.hatchery, self.image, self.folder = hatchery, image, folder
+        self.disk = folder / "disk"
+        self.env = {"LC_RAN": str(folder / "ran")}
+        self.cuts = 0
+
+    @property
+    def repo(self) -> World:
+        return World(self.disk / "repo")
+
+    def effects(self) -> int:
+        """How many effects a run has."""
+        with self._disk():
+            return len(self._run(watch=True).check().effects)
+
+    def cut_at(self, *points: int) -> None:
+        """Cut the power of one run after the other, look at what is left, then run until done."""
+        image = self._image()
+        told = []
+        for place, nth in enumerate(points):
+            with mounted(image, self.disk):
+                ended = self._run(Cut(nth, self.disk), boot=place)
+            if ended.code != -9:
+                break
+            self.cuts += 1
+            told.append(f"power cut before {ended.effects[-1]} ({nth})")
+            with mounted(image, self.disk):
+                assert self._violations(ended) == [], told
+        with mounted(image, self.disk):
+            ended = self._run(boot=len(points))
+            assert ended.code == 0, f"{told}\n{ended.out}"
+            try:
+                assert_done(self.repo, idle="nothing to do" in ended.out, restarted=True)
+            except AssertionError as error:
+                raise AssertionError(f"{told}\n{ended.out}\n{error}") from error
+
+    def lost_at(self, nth: int) -> list[str]:
+        """What is wrong after a power cut, without running again."""
+        image = self._image()
+        with mounted(image, self.disk):
+            ended = self._run(Cut(nth, self.disk))
+        if ended.code != -9:
+            return []
+        self.cuts += 1
+        with mounted(image, self.disk):
+            return self._violations(ended)
+
+    def _violations(self, ended: Hatched) -> list[str]:
+        """Promises that the disk does not keep: records that were acknowledged, and what the records say is done."""
+        repo = self.repo
+        events = segments.read(repo.path / ".cache" / "m1")
+        own = [event for event in events if event.run == events[-1].run] if events else []
+        found = []
+        acknowledged = [name for name in ended.effects[:-1] if name.startswith("record ") and name.endswith("fsync")]
+        if len(own) < len(acknowledged):
+            found.append(f"{len(acknowledged)} records were acknowledged, {len(own)} are there")
+        history = repo.git("rev-list", "--first-parent", BRANCH, check=False).split()
+        for event in events:
+            commit = event.data.get("commit", "")
+            if event.kind == "landed" and commit not in history:
+                found.append(f"{event.key}: {commit} is not on the branch, but {event.kind}")
+            elif event.kind in {"attempt-built", "attempt-failed"} and commit:
+                if repo.git("rev-list", "--objects", "--quiet", commit, check=False) or self._broken(commit):
+                    found.append(f"{event.key}: {commit} is not whole, but {event.kind}")
+            elif event.kind == "branch-created" and not history:
+                found.append("the branch is not there, but created")
+        return found
+
+    def _broken(self, commit: str) -> bool:
+        done = subprocess.run(
+            ["git", "rev-list", "--objects", "--quiet", commit], cwd=self.repo.path, capture_output=True, check=False
+        )
+        return done.returncode != 0
+
+    def _run(self, cut: Cut | None = None, *, watch: bool = False, boot: int = 0) -> Hatched:
+        path = self.folder / f"boot-{boot}"
+        path.write_text(f"{boot:08x}-0000-4000-8000-000000000000\n")
+        return self.hatchery.run(self.repo.path, *RUN, cut=cut, watch=watch, env=self.env, boot=path)
+
+    def _image(self) -> Path:
+        target = self.folder / "image"
+        subprocess.run(["cp", "--sparse=always", str(self.image), str(target)], check=True)
+        return target
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        with mounted(self._image(), self.disk):
+            yield
+
+
+@pytest.fixture
+def trials(hatchery: Hatchery, image: Path, tmp_path: Path) -> Trials:
+    return Trials(hatchery, image, tmp_path)
+
+
+@pytest.fixture
+def lazy(trials: Trials) -> Trials:
+    """The same with a git that syncs what git syncs when nobody asks for more."""
+    folder = trials.folder / "bin"
+    folder.mkdir()
+    (folder / "git").write_text(LAZY.format(git=shutil.which("git")))
+    (folder / "git").chmod(0o755)
+    trials.env["PATH"] = f"{folder}:{os.environ['PATH']}"
+    return trials
+
+
+def test_a_power_cut_takes_nothing_back_that_was_acknowledged(trials: Trials) -> None:
+    most = trials.effects()
+    chance = random.Random(3)  # noqa: S311  (no secret)
+    for nth in chance.sample(range(most // 8, most + 1), 6):
+        trials.cut_at(nth)
+    assert trials.cuts >= 5
+
+
+def test_with_the_default_of_git_a_power_cut_does_take_something_back(lazy: Trials) -> None:
+    most = lazy.effects()
+    chance = random.Random(3)  # noqa: S311  (no secret)
+    points = [chance.randrange(most // 2, most) for _ in range(4)]
+    assert any(lazy.lost_at(nth) for nth in points)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("share", range(SHARES))
+def test_power_cuts_at_effects_everywhere_take_nothing_back(trials: Trials, share: int) -> None:
+    most = trials.effects()
+    chance = random.Random(share)  # noqa: S311  (no secret)
+    for nth in range(1 + 2 * share, most + 1, 2 * SHARES):
+        trials.cut_at(nth, *(chance.randrange(1, most) for _ in range(nth % 3 == 0)))
+    assert trials.cuts >= most // (2 * SHARES) - 3
