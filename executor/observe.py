@@ -23,7 +23,17 @@ from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
-from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
+from executor.core.state import (
+    QUESTION,
+    UNSANDBOXED,
+    Attempt,
+    AttemptState,
+    IssueState,
+    Proof,
+    Pull,
+    fold,
+    with_git_attempts,
+)
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -49,6 +59,7 @@ __all__ = [
     "STEPS",
     "MilestoneView",
     "Observer",
+    "attempt_in",
     "attempt_ref",
     "observe",
     "spec_archive",
@@ -72,6 +83,7 @@ REMOTE = "refs/executor/remote"
 """Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
+_PARTS = 5
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
@@ -262,7 +274,7 @@ class Observer:
             state=state,
             attempts=self.compiled.policy.limits.attempts,
             approved=view.approved.get(node.issue.id, frozenset()),
-            allowed=frozenset(node.issue.allow),
+            allowed=frozenset(node.issue.allow) | self._allowed(),
             red=self._red(ref, view, state),
             pull=self._pull(state),
         )
@@ -276,6 +288,10 @@ class Observer:
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]
+
+    def _allowed(self) -> frozenset[str]:
+        """Stops that the policy clears for every issue."""
+        return frozenset({UNSANDBOXED} if self.compiled.policy.limits.unsandboxed_landing == "allow" else ())
 
     def _need(self, ref: str) -> Need:
         node = self._node(ref)
@@ -391,6 +407,14 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
+def attempt_in(ref: str) -> tuple[str, int] | None:
+    """Issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if it is not named like one."""
+    parts = ref.split("/")
+    if len(parts) != _PARTS or not (parts[-1].isascii() and parts[-1].isdigit()):
+        return None
+    return parts[3], int(parts[4])
+
+
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
     """Full name of the ref that keeps an attempt."""
     return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
@@ -400,7 +424,8 @@ def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     found: dict[str, list[Kept]] = {}
     for item in kept:
         if item.ref.startswith(f"{ATTEMPTS}/"):
-            found.setdefault(item.ref.split("/")[2], []).append(item)
+            if attempt_in(item.ref) is not None:
+                found.setdefault(item.ref.split("/")[2], []).append(item)
         else:
             found.setdefault(item.ref.split("/")[3], []).append(item)
     return found
@@ -427,7 +452,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
     outcome = trailers.get("Outcome", "")
     return issue, Attempt(
         number=int(number),
-        revision=int(trailers.get("Revision", "1")),
+        revision=int(told) if (told := trailers.get("Revision", "")).isdecimal() else 1,
         spec_key=trailers.get("Spec-Key", ""),
         state=_OUTCOMES.get(outcome, AttemptState.FAILED),
         commit=kept.commit,

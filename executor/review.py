@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
+from executor.adapters.left import read_left, scrub
 from executor.adapters.processes import Command
 from executor.adapters.verdicts import Verdict
 from executor.core.brief import most_useful, review_brief
@@ -14,6 +15,7 @@ from executor.core.fingerprint import combined_key, digest
 from executor.core.message import one_line
 from executor.core.stops import Hit
 from executor.errors import InterruptedRunError, UsageError
+from executor.isolation import agent_in_sandbox
 from executor.stops import record_stop
 
 if TYPE_CHECKING:
@@ -139,11 +141,23 @@ def _asked(
             "EXECUTOR_BRIEF": str(path),
             "EXECUTOR_OUT": str(out),
         }
+        env = child_environment(agent.env, given, folder)
+        argv = agent_in_sandbox(
+            run,
+            agent,
+            argv,
+            issue=run.issue(ref).id,
+            attempt=attempt.number,
+            tree=folder,
+            writable=[out],
+            readable=[path],
+            env=env,
+        )
         ended = run.supervisor.run(
             Command(
                 argv=argv,
                 cwd=folder,
-                env=child_environment(agent.env, given, folder),
+                env=env,
                 log=home / "reviewer.log",
                 stdin=path,
                 timeout=float(agent.timeout or limits.timeout_s),
@@ -153,16 +167,19 @@ def _asked(
                 secrets=run.session.secrets,
             )
         )
+    scrub(out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
-    return *_answer(answer, agent.name), ended.seconds
+    data, problem = _answer(answer, agent.name)
+    return run.session.redact(data), problem, ended.seconds
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:
-    if path.is_symlink() or not path.is_file():
+    data = read_left(path, _MOST_BYTES + 1)
+    if data is None:
         return b"", f"reviewer {name} left no findings.json; an empty list says that nothing was found"
-    if path.stat().st_size > _MOST_BYTES:
+    if len(data) > _MOST_BYTES:
         return b"", f"reviewer {name} left a findings.json of more than 1 MiB"
-    return path.read_bytes(), ""
+    return data, ""

@@ -19,6 +19,7 @@ LAYERS = (
     ("board", "picture", "reporting", "session"),
     ("account", "tracking", "telling", "watching"),
     ("sync",),
+    ("isolation",),
     ("checking",),
     ("verify",),
     ("work", "parked", "handoffs", "briefing"),
@@ -34,6 +35,8 @@ LAYERS = (
     ("reconciling",),
     ("landing", "flow"),
     ("issue", "release"),
+    ("health",),
+    ("consistency",),
     ("tasks",),
     ("commands",),
 )

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     StrictInt,
     Tag,
     ValidationError,
@@ -110,6 +111,7 @@ class RunCheck(_Declared):
     run: Line
     timeout: Seconds | None = None
     name: Line | None = None
+    network: StrictBool = False
 
 
 class FileCheck(_Declared):

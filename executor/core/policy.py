@@ -60,9 +60,11 @@ class Agent(_Rule):
         timeout: seconds until it is ended.
         idle: seconds without output, work or a changed file until it is ended.
         deterministic: the same input gives the same result, so that "nothing to change" can be believed.
-        isolation: ``none`` runs it as this user; ``bwrap`` in a sandbox or not at all; ``auto`` in one if there is one.
+        isolation: ``none`` runs it as this user, a choice by name; ``bwrap`` in a sandbox or not at all; ``auto`` in
+            one if there is one, and else its work waits for a person (`Limits.unsandboxed_landing`).
         network: whether it has a network inside the sandbox.
         readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
+        writable: further paths that it may write there too, for example a folder with its sessions.
     """
 
     name: str
@@ -73,9 +75,10 @@ class Agent(_Rule):
     timeout: Seconds | None = None
     idle: Seconds | None = None
     deterministic: bool = False
-    isolation: Literal["none", "auto", "bwrap"] = "none"
+    isolation: Literal["none", "auto", "bwrap"] = "auto"
     network: StrictBool = True
     readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
 
     def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The argument list with every placeholder filled in.
@@ -109,6 +112,9 @@ class Check(_Rule):
         prefix: words put before an argument list, for example to run it inside a container.
         version: argument list that prints the version of its tool; part of its fingerprint.
         flaky: its verdicts are never used again.
+        network: whether it has a network where it runs in a sandbox.
+        readable: further paths that it may read there, for example a toolchain in ``~``.
+        isolation: ``auto`` runs it in a sandbox wherever an agent of the milestone wants one; ``none`` never does.
     """
 
     name: str
@@ -125,6 +131,9 @@ class Check(_Rule):
     prefix: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
     flaky: bool = False
+    network: StrictBool = False
+    readable: tuple[str, ...] = ()
+    isolation: Literal["none", "auto"] = "auto"
 
 
 class Route(_Rule):
@@ -146,7 +155,11 @@ def _clock(text: str) -> str:
 
 
 class Limits(_Rule):
-    """Bounds of a run; times in seconds, sizes in bytes."""
+    """Bounds of a run; times in seconds, sizes in bytes.
+
+    `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
+    it wait for a person, ``allow`` lands it.
+    """
 
     attempts: Annotated[StrictInt, Field(ge=1, le=100)]
     timeout_s: Seconds
@@ -160,6 +173,7 @@ class Limits(_Rule):
     import_file_bytes: Annotated[StrictInt, Field(ge=1)]
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
+    unsandboxed_landing: Literal["review", "allow"] = "review"
     parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
     handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
     deadline: Annotated[str, AfterValidator(_clock)] = ""

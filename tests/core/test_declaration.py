@@ -394,7 +394,7 @@ ISSUES: list[tuple[str, list[tuple[str, str]]]] = [
     ),
     (
         'accept = [{ file = "x", run = "y" }]',
-        [("issue[0].accept[0]", 'unknown key "file"; known keys: run, timeout, name')],
+        [("issue[0].accept[0]", 'unknown key "file"; known keys: run, timeout, name, network')],
     ),
     ("accept = [{ run = 3 }]", [("issue[0].accept[0].run", "expected text, found the number 3")]),
     ('accept = [{ run = "a\\nb" }]', [("issue[0].accept[0].run", "expected one line, found several")]),
