@@ -161,6 +161,8 @@ class Observer:
         """The run that asks, if one does: it looks again at what an earlier one found in its way."""
         self.compiled = compiled
         self.views = views
+        self.passed_over: frozenset[str] = frozenset()
+        """Issues that a run leaves alone although they have not landed, and that keep nothing back."""
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -184,6 +186,13 @@ class Observer:
                 if current not in self._decisions:
                     self._decisions[current] = decide(self.facts(current))
             return self._decisions[ref]
+
+    def pass_over(self, refs: Iterable[str]) -> None:
+        """Leave these issues alone for the length of the run: nothing waits for them."""
+        with self._lock:
+            self.passed_over = frozenset(refs)
+            if self.passed_over:
+                self._decisions.clear()
 
     def changed(self, ref: str) -> None:
         """Something about this issue changed; decisions that rest on it are made anew when asked for."""
@@ -253,7 +262,7 @@ class Observer:
             ref=ref,
             spec_key=self.spec_key(ref),
             check_key=self.proofs(ref).key,
-            needs=tuple(self._need(need) for need in node.needs),
+            needs=tuple(self._need(need) for need in node.needs if need not in self.passed_over),
             held_by=self._held_by(node.milestone),
             paused=view.pause.told(node.milestone) if view.pause is not None else "",
             landing=landing,
