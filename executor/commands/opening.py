@@ -52,8 +52,21 @@ def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -> list[str]:
-    """What is complete and where the run resumes; nothing for a milestone without issues."""
+def opening(observer: Observer, wanted: Sequence[str], start: str, passed: Sequence[str]) -> list[str]:
+    """For each milestone that is asked for, what is complete of it and where the run resumes."""
+    return [line for name in _milestones(wanted) for line in _opening(observer, name, start, passed)]
+
+
+def closing(observer: Observer, wanted: Sequence[str]) -> list[str]:
+    """What each milestone that is asked for has, if it is complete."""
+    return [line for name in _milestones(wanted) for line in _closing(observer, name)]
+
+
+def _milestones(wanted: Sequence[str]) -> list[str]:
+    return [what for kind, _, what in (name.partition(":") for name in wanted) if kind == "milestone"]
+
+
+def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -> list[str]:
     milestone = observer.compiled.milestone(name)
     order = [ref for ref in observer.compiled.plan.order if ref.partition("/")[0] == name and ref not in passed]
     decisions = {ref: observer.decision(ref) for ref in order}
@@ -79,8 +92,7 @@ def opening(observer: Observer, name: str, start: str, passed: Sequence[str]) ->
     return lines
 
 
-def closing(observer: Observer, name: str) -> list[str]:
-    """What a complete milestone has; nothing for one that is not complete."""
+def _closing(observer: Observer, name: str) -> list[str]:
     milestone = observer.compiled.milestone(name)
     view = observer.views[name]
     refs = [f"{name}/{issue.id}" for issue in milestone.issues]

@@ -121,10 +121,8 @@ class Run(DoitRun):
                 take_over(run)
             passed = passed_over(session.observer, start) if start else ()
             session.observer.pass_over(passed)
-            for name in wanted:
-                kind, _, what = name.partition(":")
-                for line in opening(session.observer, what, start, passed) if kind == "milestone" else ():
-                    sys.stdout.write(f"{safe(line)}\n")
+            told = opening(session.observer, wanted, start, passed)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in told))
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -306,8 +304,7 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
         end(run, code, how, why)
     if decisions or outcomes.errors or received:
         sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
-    for name in [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]:
-        sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, name)))
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
     sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
     sys.stdout.write(unblocked(session, wanted))
     for run in session.runs():
