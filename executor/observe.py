@@ -24,6 +24,8 @@ from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
 from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
+from executor.core.steps import StepRecord, compiled_flow
+from executor.core.workflow import progress
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
-    from executor.core.steps import StepRecord
     from executor.project import Compiled
 
 __all__ = [
@@ -282,6 +283,17 @@ class Observer:
         state = self.views[node.milestone].states.get(node.issue.id)
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def steps_percent(self, ref: str) -> int:
+        """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
+        node = self._node(ref)
+        kept = self.views[node.milestone].steps.get(node.issue.id, {})
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        if not kept or not workflow.phases:
+            return 0
+        key = self.spec_key(ref)
+        flow = compiled_flow(workflow, node.issue.type)
+        return progress(workflow, {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps})
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]
