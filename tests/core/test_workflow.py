@@ -130,8 +130,10 @@ FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
         [
             (
                 "phase.a.step",
-                '"gate" is the name of a phase\'s gate; '
-                "expected small letters, digits, dashes and underscores, at most 32",
+                (
+                    '"gate" is the name of a phase\'s gate; '
+                    "expected small letters, digits, dashes and underscores, at most 32"
+                ),
             ),
             ("phase.a.step", '"B" is no name; expected small letters, digits, dashes and underscores, at most 32'),
         ],
