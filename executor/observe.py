@@ -34,6 +34,8 @@ from executor.core.state import (
     fold,
     with_git_attempts,
 )
+from executor.core.steps import StepRecord, compiled_flow
+from executor.core.workflow import progress
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
-    from executor.core.steps import StepRecord
     from executor.project import Compiled
 
 __all__ = [
@@ -173,6 +174,8 @@ class Observer:
         """The run that asks, if one does: it looks again at what an earlier one found in its way."""
         self.compiled = compiled
         self.views = views
+        self.passed_over: frozenset[str] = frozenset()
+        """Issues that a run leaves alone although they have not landed, and that keep nothing back."""
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -196,6 +199,13 @@ class Observer:
                 if current not in self._decisions:
                     self._decisions[current] = decide(self.facts(current))
             return self._decisions[ref]
+
+    def pass_over(self, refs: Iterable[str]) -> None:
+        """Leave these issues alone for the length of the run: nothing waits for them."""
+        with self._lock:
+            self.passed_over = frozenset(refs)
+            if self.passed_over:
+                self._decisions.clear()
 
     def changed(self, ref: str) -> None:
         """Something about this issue changed; decisions that rest on it are made anew when asked for."""
@@ -265,7 +275,7 @@ class Observer:
             ref=ref,
             spec_key=self.spec_key(ref),
             check_key=self.proofs(ref).key,
-            needs=tuple(self._need(need) for need in node.needs),
+            needs=tuple(self._need(need) for need in node.needs if need not in self.passed_over),
             held_by=self._held_by(node.milestone),
             paused=view.pause.told(node.milestone) if view.pause is not None else "",
             landing=landing,
@@ -285,6 +295,17 @@ class Observer:
         state = self.views[node.milestone].states.get(node.issue.id)
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def steps_percent(self, ref: str) -> int:
+        """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
+        node = self._node(ref)
+        kept = self.views[node.milestone].steps.get(node.issue.id, {})
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        if not kept or not workflow.phases:
+            return 0
+        key = self.spec_key(ref)
+        flow = compiled_flow(workflow, node.issue.type)
+        return progress(workflow, {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps})
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]

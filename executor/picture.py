@@ -162,6 +162,7 @@ def picture_of(
             plan.nodes[row.ref].issue.size,
             row.status,
             (view.states.get(row.ref.partition("/")[2]) or IssueState()).built,
+            observer.steps_percent(row.ref),
         )
         for row in rows
     ]

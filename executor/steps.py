@@ -185,7 +185,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
         seconds=seconds,
     )
     record = keep(run, work.ref, record, files)
-    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, seconds=seconds)
+    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, took=seconds)
     restore(run, work.ref, record)
     run.session.tell("done", work.ref, step.id)
     return True
@@ -231,7 +231,7 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
     run = work.run
     reason = f"{work.step}: {failure.reason}"
     issue = run.issue(work.ref).id
-    run.record("step-failed", issue, attempt=work.number, step=work.step, reason=reason[:2000], seconds=seconds)
+    run.record("step-failed", issue, attempt=work.number, step=work.step, reason=reason[:2000], took=seconds)
     with run.issue_lock(work.ref):
         if run.view.states[issue].attempts[work.number].state is AttemptState.STARTED:
             told = replace(failure, reason=reason, step=work.step, tree=failure.tree or work.base_tree)

@@ -33,18 +33,22 @@ class Part:
         size: S, M or L.
         status: its status.
         built: whether an attempt has a result that has not landed.
+        steps: how far the steps of its workflow are, in per cent; 0 for issues without steps.
     """
 
     size: str
     status: str
     built: bool = False
+    steps: int = 0
 
     @property
     def share(self) -> float:
         """How much of it is done, from 0 to 1."""
         if self.status == Status.LANDED:
             return 1.0
-        return _BUILT if self.built or self.status == Status.OPEN else 0.0
+        if self.built or self.status == Status.OPEN:
+            return _BUILT
+        return _BUILT * self.steps / 100
 
 
 def percent(parts: Sequence[Part]) -> int:
