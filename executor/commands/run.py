@@ -184,6 +184,7 @@ def _waits_for_time(session: Session, decisions: Mapping[str, Decision]) -> bool
     from executor.core.decide import Status
 
     waiting = {ref for ref, hold in session.held.items() if hold.by_time}
+    waiting |= {ref for ref, decision in decisions.items() if decision.status is Status.OPEN}
     for ref, decision in decisions.items():
         if decision.status is Status.LANDED or ref in waiting:
             continue

@@ -146,7 +146,7 @@ def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Re
     assert "was merged by hand" in repo.doit("milestone:m1").check().out
     assert repo.statuses() == {"m1/a": "landed"}
     shutil.rmtree(repo.path / ".cache")
-    assert repo.doit("milestone:m1").check()
+    repo.doit("milestone:m1").check()
     assert len(hub.pulls) == 1
 
 
