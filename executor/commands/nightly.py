@@ -12,18 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.agents import secrets_of
 from executor.adapters.clock import LOCAL, utcnow
+from executor.adapters.files import write_atomic
 from executor.adapters.journal import Journal
 from executor.adapters.locks import try_lock
 from executor.adapters.nights import Nights
 from executor.board import board_of
 from executor.commands.base import Command, safe
 from executor.commands.cron import ENV_FILE
+from executor.commands.digest import digest_since
 from executor.core.deadline import clock_time, told
 from executor.core.nights import Schedule, due_before, night_deadline
-from executor.errors import BusyError, UsageError
-from executor.project import open_project, prepare_cache
+from executor.core.notices import NOTIFIED, Notice, of_digest
+from executor.errors import BusyError, ExecutorError, UsageError
+from executor.project import compile_project, open_project, prepare_cache
 from executor.session import now as stamp
+from executor.telling import Teller, require_channels, sent_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +115,7 @@ def _night(
                 code = _BUSY
             else:
                 code = _milestones(project, names, deadline, results, journal)
+                _digest(project, nights, journal, started, run_id)
         journal.append("night-ended", code=code)
     finally:
         journal.close()
@@ -142,6 +148,30 @@ def _milestones(
         if code in _INTERRUPTED:
             return code
     return next((code for code in _WORST if code in results.values()), 0)
+
+
+def _digest(project: Project, nights: Nights, journal: Journal, started: datetime, run_id: str) -> None:
+    """Write the digest, and tell it to whom it may concern; whatever is wrong with it is in the log."""
+    try:
+        policy = compile_project(project).policy
+        digest = digest_since(project, started)
+        require_channels(policy.notify)
+    except ExecutorError as error:
+        sys.stdout.write(f"no digest: {safe(str(error))}\n")
+        return
+    write_atomic(nights.digest, digest.text().encode(), durable=False)
+
+    def record(notice: Notice, channel: str) -> None:
+        journal.append(NOTIFIED, channel=channel, of=notice.event)
+
+    def note(problem: str) -> None:
+        sys.stdout.write(f"note: {safe(problem)}\n")
+
+    teller = Teller(policy.notify, secrets_of(name for agent in policy.agents.values() for name in agent.env), note)
+    title = f"Night of {told(started, LOCAL)}: {digest.title}"
+    teller.say(of_digest(run_id, title, digest.text()), sent_before(journal.events), record)
+    teller.close()
+    sys.stdout.write(digest.text())
 
 
 def _incomplete(project: Project) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str
 
 def of_digest(run: str, title: str, text: str) -> Notice:
     """The message about a whole night."""
-    return Notice("digest", "", "", f"nightly:{run}", title, text)
+    return Notice("digest", "", "", f"nightly:{run}", title, text.translate(_INERT))
 
 
 def _notice(kind: NoticeKind, milestone: str, issue: str, event: str, title: str, lines: list[str]) -> Notice:

@@ -187,7 +187,7 @@ def test_a_blocker_is_told_and_not_again_by_the_next_run(repo: Repo, hook: Webho
     assert hook.titles() == ["m1 pauses: long", "m1 is complete"]
 
 
-NO_PASSWORD = "expected no password in the file; write ${NAME} and put it into the environment variable NAME"  # noqa: S105  (a message)
+IN_CLEAR = "expected no password in the file; write ${NAME} and put it into the environment variable NAME"
 PLACES = "known are {body}, {event}, {issue}, {kind}, {milestone}, {title}"
 
 
@@ -196,7 +196,7 @@ PLACES = "known are {body}, {event}, {issue}, {kind}, {milestone}, {title}"
     [
         ("", "notify.x: expected either a url or a command"),
         ('url = "json://x"\ncommand = ["y"]', "notify.x: expected either a url or a command"),
-        ('url = "mailtos://me:secret@example.org"', f"notify.x.url: {NO_PASSWORD}"),
+        ('url = "mailtos://me:secret@example.org"', f"notify.x.url: {IN_CLEAR}"),
         ('command = ["y", "{titel}"]', f'notify.x.command: unknown placeholder in "{{titel}}"; {PLACES}'),
     ],
 )
