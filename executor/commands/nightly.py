@@ -95,6 +95,9 @@ class Nightly(Command):
         try:
             if not _wanted(nights, options, names, started):
                 return 0
+            if deadline is not None and started >= deadline:
+                nights.note(f"{stamp()} too late: this night ended at {told(deadline, LOCAL)}; the next one does it")
+                return _BUSY
             return _night(project, nights, names, deadline, started)
         finally:
             lock.release()
@@ -110,11 +113,8 @@ def _night(
         journal.append("night-started", milestones=list(names), until=deadline.isoformat() if deadline else "")
         results: dict[str, int] = {}
         with _output_to(log):
-            if deadline is not None and started >= deadline:
-                sys.stdout.write(f"too late: this night ended at {told(deadline, LOCAL)}; the next one does it\n")
-                code = _BUSY
-            else:
-                code = _milestones(project, names, deadline, results, journal)
+            code = _milestones(project, names, deadline, results, journal)
+            if code not in _INTERRUPTED:
                 _digest(project, nights, journal, started, run_id)
         journal.append("night-ended", code=code)
     finally:

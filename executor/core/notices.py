@@ -91,9 +91,9 @@ def of_event(milestone: str, event: Event) -> Notice | None:
         lines = [_part(blocker.reason), f"next: {_part(blocker.resume)}"]
         return _notice("blocker", milestone, event.key, event_id(milestone, event), says, lines)
     if event.kind == "released":
-        return _notice(
-            "released", milestone, "", event_id(milestone, event), f"{milestone} is released", ["next: doit status"]
-        )
+        tag = f", tagged {_part(event.data['tag'])}" if event.data["tag"] else ""
+        lines = [f"{milestone} is in its base as {_part(event.data['commit'])[:10]}{tag}"]
+        return _notice("released", milestone, "", event_id(milestone, event), f"{milestone} is released", lines)
     return None
 
 

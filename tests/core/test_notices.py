@@ -63,9 +63,10 @@ def test_a_blocker_makes_a_message_if_it_needs_a_person(kind: str, pauses: bool,
 
 
 def test_a_release_and_a_completion_make_one_and_other_events_none() -> None:
-    released = of_event("m1", event("released"))
+    released = of_event("m1", event("released", commit="f" * 40, tag="v1"))
     assert released is not None
     assert released.kind == "released"
+    assert released.body.startswith("m1 is in its base as ffffffffff, tagged v1\n")
     assert of_event("m1", event("landed", "a")) is None
     complete = of_completion("m1", "One", 3, "milestone/m1-one", "f" * 40)
     assert complete.title == "m1 is complete"

@@ -182,6 +182,7 @@ def test_a_run_after_its_night_begins_nothing(repo: Repo) -> None:
     repo.doit("nightly", "--at", f"{at:%H:%M}", "--until", f"{until:%H:%M}").check(75)
     assert "too late: this night ended at" in logs(repo)
     assert repo.statuses() == {"m1/a": "pending"}
+    assert "nightly: never ran yet" in repo.doit("status").check().out
 
 
 def test_milestones_are_run_in_the_order_in_which_they_need_each_other(repo: Repo) -> None:

@@ -55,13 +55,16 @@ def test_each_change_that_needs_a_person_is_told_once_over_all_runs(repo: Repo, 
     assert sorted(hook.titles()) == ["m1/b failed", "m1/b failed", "m1/c waits for a person"]
 
 
-def test_a_complete_milestone_is_told_once(repo: Repo, hook: Webhook) -> None:
+def test_a_complete_and_a_released_milestone_are_told_once(repo: Repo, hook: Webhook) -> None:
     notify(repo, hook.url)
     repo.milestone("m1", issue("a", "echo a > a"))
-    repo.doit("milestone:m1").check()
+    repo.commit("declare")
     repo.doit("milestone:m1").check()
     repo.doit("issue:m1/a").check()
     assert hook.titles() == ["m1 is complete"]
+    repo.doit("release:m1").check()
+    repo.doit("release:m1").check()
+    assert hook.titles() == ["m1 is complete", "m1 is released"]
     assert "all 1 issues have landed on milestone/m1-test-m1\n" in hook.got[0]["message"]
 
 
