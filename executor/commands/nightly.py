@@ -9,11 +9,11 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import secrets_of
 from executor.adapters.clock import LOCAL, utcnow
+from executor.adapters.env_file import read_env_file
 from executor.adapters.files import write_atomic
 from executor.adapters.journal import Journal
 from executor.adapters.locks import try_lock
@@ -33,6 +33,7 @@ from executor.telling import Teller, require_channels, sent_before
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from executor.adapters.locks import Held
     from executor.project import Project
@@ -81,7 +82,8 @@ class Nightly(Command):
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """One night; 75 if another is still at work, or it is too late for this one."""
         project = open_project()
-        _take_environment(options["env-file"])
+        os.environ.setdefault("LANG", "C.UTF-8")
+        os.environ.update(read_env_file(options["env-file"]) if options["env-file"] else {})
         prepare_cache(project)
         nights = Nights(project.cache)
         nights.prepare()
@@ -219,32 +221,6 @@ def _lock(nights: Nights) -> Held | None:
             return lock
         time.sleep(0.1)
     return None
-
-
-def _take_environment(name: str) -> None:
-    """Variables of a file, and a locale where there is none.
-
-    Raises:
-        UsageError: the file cannot be read, others can read it, or a line is not NAME=VALUE.
-    """
-    os.environ.setdefault("LANG", "C.UTF-8")
-    if not name:
-        return
-    path = Path(name).expanduser()
-    try:
-        mode = path.stat().st_mode
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
-    if mode & 0o077:
-        raise UsageError(f"--env-file {path} can be read by others; `chmod 600` it")
-    for number, line in enumerate(lines, 1):
-        variable, equals, value = line.strip().partition("=")
-        if not variable or variable.startswith("#"):
-            continue
-        if not equals or not variable.isidentifier():
-            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
-        os.environ[variable] = value.strip("\"'")
 
 
 @contextmanager
