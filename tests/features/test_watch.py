@@ -122,7 +122,9 @@ def test_a_plain_watcher_tells_changes_only_and_leaves_with_the_run(repo: Repo) 
     repo.write("go", "")
     assert run.wait(60) == 0
     run.communicate()
-    out += watcher.communicate(timeout=30)[0]
+    assert watcher.stdout is not None
+    out += watcher.stdout.read()
+    watcher.communicate(timeout=30)
     assert watcher.returncode == 0
     blocks = [line for line in out.splitlines() if DATED.match(line)]
     assert 2 <= len(blocks) <= 6
