@@ -140,6 +140,7 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "started": observer.running(ref) is not None,
         "size": node.issue.size,
         "built": state.built if state else False,
+        "steps": observer.steps_done(ref),
         "pr": _pull(state, landing),
     }
 
@@ -173,7 +174,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "branch": view.milestone.branch,
         "tip": view.tip if view.exists else None,
         "start": view.tip,
-        "percent": percent([Part(row["size"], row["status"], row["built"]) for row in own]),
+        "percent": percent([Part(row["size"], row["status"], row["built"], row["steps"]) for row in own]),
         "total": len(own),
         "landed": landed,
         "started": bool(view.landings or view.states),

@@ -23,6 +23,7 @@ from executor.core.decide import Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
+from executor.core.progress import steps_done
 from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
 from executor.project import base_branch
 
@@ -273,6 +274,13 @@ class Observer:
         state = self.views[node.milestone].states.get(node.issue.id)
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def steps_done(self, ref: str) -> int:
+        """Per cent of the steps of an issue's workflow that are done; 0 for the direct one."""
+        node = self._node(ref)
+        state = self.views[node.milestone].states.get(node.issue.id)
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        return steps_done(workflow, node.issue.type, state) if state is not None and workflow.phases else 0
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]

@@ -10,18 +10,34 @@ from executor.core.decide import Status
 from executor.core.effort import moment, took
 from executor.core.estimate import Todo, durations, schedule
 from executor.core.plan import WEIGHTS
+from executor.core.state import AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from executor.core.event import Event
+    from executor.core.state import IssueState
+    from executor.core.workflow import Workflow
 
-__all__ = ["STALLED", "Activity", "Ahead", "End", "Part", "activities", "counts", "expected_end", "percent", "stalled"]
+__all__ = [
+    "STALLED",
+    "Activity",
+    "Ahead",
+    "End",
+    "Part",
+    "activities",
+    "counts",
+    "expected_end",
+    "percent",
+    "stalled",
+    "steps_done",
+]
 
 STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
 _BUILT = 0.6
 """How much of an issue is done when there is a result that has not been proved and landed."""
+_DONE = frozenset({"done", "open"})
 _WAITING_FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 
 
@@ -33,18 +49,33 @@ class Part:
         size: S, M or L.
         status: its status.
         built: whether an attempt has a result that has not landed.
+        steps: per cent of its workflow's steps that are done, by the weight of their phases.
     """
 
     size: str
     status: str
     built: bool = False
+    steps: int = 0
 
     @property
     def share(self) -> float:
         """How much of it is done, from 0 to 1."""
         if self.status == Status.LANDED:
             return 1.0
-        return _BUILT if self.built or self.status == Status.OPEN else 0.0
+        return _BUILT if self.built or self.status == Status.OPEN else _BUILT * self.steps / 100
+
+
+def steps_done(workflow: Workflow, kind: str, state: IssueState) -> int:
+    """Per cent of the steps of an issue's workflow that are done, for an issue of some type."""
+    from executor.core.steps import compiled_flow
+    from executor.core.workflow import progress
+
+    last = state.attempts.get(state.last())
+    flow = compiled_flow(workflow, kind)
+    if last is None or last.state is AttemptState.LANDED or not flow.steps:
+        return 0
+    known = {step.id: state.steps.get(step.id) for step in flow.steps}
+    return progress(workflow, {name: item is not None and item.word in _DONE for name, item in known.items()})
 
 
 def percent(parts: Sequence[Part]) -> int:
