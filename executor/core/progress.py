@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["STALLED", "Activity", "Ahead", "End", "Part", "activities", "counts", "expected_end", "percent", "stalled"]
+__all__ = [
+    "STALLED",
+    "Activity",
+    "Ahead",
+    "End",
+    "Part",
+    "activities",
+    "counts",
+    "expected_end",
+    "percent",
+    "stalled",
+]
 
 STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
@@ -33,7 +44,7 @@ class Part:
         size: S, M or L.
         status: its status.
         built: whether an attempt has a result that has not landed.
-        steps: how far the steps of its workflow are, in per cent; 0 for issues without steps.
+        steps: per cent of its workflow's steps that are done, by the weight of their phases; 0 without steps.
     """
 
     size: str

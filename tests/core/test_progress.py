@@ -32,6 +32,7 @@ def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Event]:
         ([Part("L", "landed"), Part("S", "pending")], 80),
         ([Part("M", "open"), Part("M", "pending")], 30),
         ([Part("M", "running", built=True), Part("M", "running")], 30),
+        ([Part("M", "running", steps=50), Part("M", "landed")], 65),
         ([Part("M", "failed"), Part("M", "review"), Part("M", "skipped")], 0),
         ([Part("S", "landed")] * 199 + [Part("S", "stale")], 99),
         ([Part("L", "landed")] * 999 + [Part("S", "open")], 99),

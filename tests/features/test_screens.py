@@ -30,7 +30,7 @@ WAIT = "while [ ! -e {0}/go-{1} ]; do sleep 0.05; done; echo {1} > {1}"
 class Terminal:
     """Windows of a tmux server of our own."""
 
-    def __init__(self, repo: Repo, columns: int, lines: int = 24) -> None:
+    def __init__(self, repo: Repo, columns: int, lines: int = 32) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tmux"))
         (self._folder / "conf").write_text("set -g remain-on-exit on\nset -g status off\n")
         self._repo, self._size = repo, (columns, lines)
