@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.outbox import question_in
@@ -11,11 +12,11 @@ from executor.briefing import brief_facts
 from executor.checking import tail
 from executor.core.brief import brief, most_useful
 from executor.core.change import Change, parse_diff
-from executor.core.message import Trailers, landing_message, one_line
+from executor.core.message import Trailers, inert, landing_message, one_line
 from executor.core.state import UNSPENT, AttemptState
 from executor.errors import InterruptedRunError
 from executor.observe import attempt_ref
-from executor.parked import ask, keep_interrupted
+from executor.parked import ask, keep_interrupted, time_of
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
@@ -130,21 +131,23 @@ def fail(
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
+    redacted = run.session.redacted
+    failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
     attempt = run.view.states[issue.id].attempts[number]
     kept = commit or attempt.commit
     store = run.session.store
     base = attempt.base or store.parent_of(kept)
     tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
     lines = (
-        f"{one_line(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
-        f"{one_line(failure.reason)}\n\n"
+        f"{inert(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
+        f"{inert(failure.reason)}\n\n"
         f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
-        f"Reason: {one_line(failure.reason)[:500]}\n"
+        f"Reason: {inert(failure.reason)[:500]}\n"
     )
     lines += f"Step: {failure.step}\n" if failure.step else ""
     lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
-    final = store.commit(tree, [base], lines, run.session.identity, int(time.time()))
+    final = store.commit(tree, [base], lines, run.session.identity, time_of(run, attempt))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
     run.record(
@@ -178,6 +181,9 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     """Make the candidate commit, keep it under its ref, and say so; or fail if there is nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
+    if run.view.states[issue.id].attempts[work.number].tree != tree:
+        when = int(time.time())
+        run.record("snapshot", issue.id, attempt=work.number, tree=tree, when=when, seconds=seconds)
     change = _change(work, tree)
     if change.files:
         mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
@@ -197,7 +203,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
     attempt = run.view.states[issue.id].attempts[work.number]
-    commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, int(time.time()))
+    commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
     run.record(
@@ -211,7 +217,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         files=[file.path for file in change.files[:100]],
         added=change.added,
         removed=change.removed,
-        deviations=list(deviations_of(work.out)),
+        deviations=list(deviations_of(run, work.out)),
         **work.cost(),
     )
 

@@ -146,6 +146,7 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "size": node.issue.size,
         "built": state.built if state else False,
         "until": decision.wait.until if decision.wait is not None else None,
+        "steps": observer.steps_percent(ref),
         "pr": _pull(state, landing),
     }
 
@@ -179,7 +180,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "branch": view.milestone.branch,
         "tip": view.tip if view.exists else None,
         "start": view.tip,
-        "percent": percent([Part(row["size"], row["status"], row["built"]) for row in own]),
+        "percent": percent([Part(row["size"], row["status"], row["built"], row["steps"]) for row in own]),
         "total": len(own),
         "landed": landed,
         "started": bool(view.landings or view.states),

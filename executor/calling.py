@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.agents import child_environment
 from executor.adapters.processes import Command
 from executor.adapters.told import read_told
-from executor.core.classify import IN_PLACE, Ending, Finding, classify
+from executor.core.classify import IN_PLACE, Diagnosis, Ending, classify
 from executor.errors import InterruptedRunError, UsageError
+from executor.isolation import agent_in_sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from executor.adapters.processes import Ended
@@ -44,7 +45,7 @@ class Called:
 
     ended: Ended
     told: Told
-    finding: Finding | None
+    finding: Diagnosis | None
 
 
 def call(
@@ -83,7 +84,17 @@ def call(
 
 
 def review_command(
-    run: MilestoneRun, agent: Agent, *, brief: Path, out: Path, folder: Path, given: Mapping[str, str], log: Path
+    run: MilestoneRun,
+    agent: Agent,
+    *,
+    issue: str,
+    attempt: int,
+    brief: Path,
+    out: Path,
+    folder: Path,
+    given: Mapping[str, str],
+    log: Path,
+    readable: Sequence[Path] = (),
 ) -> Command:
     """The command by which an agent reviews; what it may use is what the route `review` says.
 
@@ -96,10 +107,21 @@ def review_command(
         argv = agent.argv({**call_values(agent, brief, out), "tools": ",".join(route.tools) if route else ""})
     except KeyError as error:
         raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
+    env = {**child_environment(agent.env, given, folder), **agent.variables}
     return Command(
-        argv=argv,
+        argv=agent_in_sandbox(
+            run,
+            agent,
+            argv,
+            issue=issue,
+            attempt=attempt,
+            tree=folder,
+            writable=[out],
+            readable=[brief, *readable],
+            env=env,
+        ),
         cwd=folder,
-        env={**child_environment(agent.env, given, folder), **agent.variables},
+        env=env,
         log=log,
         stdin=brief if agent.brief == "stdin" else None,
         timeout=float(agent.timeout or limits.timeout_s),
@@ -144,7 +166,7 @@ def _known(changed: Callable[[], bool], ended: Ended) -> bool:
     return ended.reason == "exited" and changed()
 
 
-def _dated(run: MilestoneRun, finding: Finding | None) -> Finding | None:
+def _dated(run: MilestoneRun, finding: Diagnosis | None) -> Diagnosis | None:
     """A limit with the moment at which it is lifted, the declared time from now where nothing else is known."""
     if finding is None or finding.kind != "limit" or finding.until is not None:
         return finding

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.agents import child_environment
+from executor.adapters.left import read_left
 from executor.adapters.processes import Command, Ended
 from executor.adapters.verdicts import Verdict
+from executor.adapters.workspaces import empty_folder
 from executor.core.brief import most_useful
-from executor.core.evidence import Report, ReportError, missing_evidence, new_failures, read_junit
+from executor.core.evidence import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
 from executor.core.message import one_line
 from executor.errors import InterruptedRunError
+from executor.isolation import in_sandbox, judges_in_sandbox
 from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
@@ -91,9 +95,13 @@ def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof) -> Verdic
     """A verdict that may be used again: passes always, failures only within the run that saw them."""
     session = run.session
     verdict = session.verdicts.find(tree, key) if item.reusable else None
-    if verdict is None or verdict.run == session.run_id:
+    if verdict is None or (verdict.run == session.run_id and (verdict.ok or verdict.boxed == _boxed(run, item))):
         return verdict
     return verdict if verdict.ok and not session.force else None
+
+
+def _boxed(run: MilestoneRun, item: CommandProof) -> bool:
+    return item.sandboxed and judges_in_sandbox(run)
 
 
 def _base_report(run: MilestoneRun, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
@@ -117,7 +125,9 @@ class _Trial:
     ) -> None:
         self._run, self._tree, self._item, self._slot = run, tree, item, slot
         self._files, self._issue, self._log = files, issue, log
-        self._report = slot.scratch.with_name("report.xml")
+        self._out = slot.scratch.with_name("report")
+        self._report = self._out / "report.xml"
+        self._boxed = _boxed(run, item)
 
     def verdict(self, base: Report | None, key: str) -> Verdict:
         """Run it, again if it says so, and keep what it said."""
@@ -149,10 +159,9 @@ class _Trial:
             make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
         except Unready as problem:
             return self._unready(problem)
-        self._report.unlink(missing_ok=True)
+        empty_folder(self._out)
         argv = self._item.command(self._files, str(self._report))
-        up = self._report.with_name("service-is-up")
-        up.unlink(missing_ok=True)
+        up = self._out / "service-is-up"
         if self._item.before:
             argv = ("sh", "-c", _WITH_SERVICE, "sh", self._item.before, str(up), *argv)
         try:
@@ -169,31 +178,38 @@ class _Trial:
         return Verdict(ok=False, reason=reason, detail=tail(problem.log), seconds=0.0, run=self._id, ended=False)
 
     def _judged(self, ended: Ended, base: Report | None) -> Verdict:
-        report, problem = self._read_report()
-        kept = self._run.session.verdicts.keep_report(self._report.read_bytes()) if report is not None else ""
+        report, problem, kept = self._read_report()
         if not ended.ok:
             self._run.session.require_space()  # a check that had no room says nothing about the tree
         if ended.ok:
             lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
             if lacking:
                 return self._failed(f"exit 0, but {lacking}", ended, kept)
-            return Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=kept)
+            return self._passed(ended, kept)
         if self._item.only_new_failures and report is not None and base is not None and ended.reason == "exited":
             fresh = new_failures(report, base)
             if not fresh and report.tests >= base.tests and (report.failures or report.errors):
-                return Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=kept)
+                return self._passed(ended, kept)
             if fresh:
                 names = ", ".join(one_line(name) for name in fresh[:5]) + (" and more" if len(fresh) > 5 else "")  # noqa: PLR2004
                 return self._failed(f"{ended.describe()}, new failures: {names}", ended, kept)
         return self._failed(ended.describe(), ended, kept)
 
-    def _read_report(self) -> tuple[Report | None, str]:
-        if not self._item.wants_report or not self._report.is_file():
-            return None, ""
+    def _read_report(self) -> tuple[Report | None, str, str]:
+        """The report, what is wrong with it, and the name under which it is kept."""
+        found = read_left(self._report, LARGEST + 1) if self._item.wants_report else None
+        if found is None:
+            return None, "", ""
+        data = self._run.session.redact(found)
         try:
-            return read_junit(self._report.read_bytes()), ""
+            report = read_junit(data)
         except ReportError as error:
-            return None, f"its report cannot be believed: {error}"
+            return None, f"its report cannot be believed: {error}", ""
+        return report, "", self._run.session.verdicts.keep_report(data)
+
+    def _passed(self, ended: Ended, report: str) -> Verdict:
+        verdict = Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=report)
+        return replace(verdict, boxed=self._boxed)
 
     def _failed(self, reason: str, ended: Ended, report: str = "") -> Verdict:
         return Verdict(
@@ -204,6 +220,7 @@ class _Trial:
             run=self._id,
             report=report,
             ended=ended.reason == "exited",
+            boxed=self._boxed,
         )
 
     @property
@@ -218,11 +235,17 @@ class _Trial:
             "EXECUTOR_SLOT": str(self._slot.number),
         }
         folder = self._slot.check.folder
+        env = child_environment((), given, folder)
+        if self._boxed:
+            shown, network = self._item.readable, self._item.network
+            argv = in_sandbox(
+                self._run, argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
+            )
         ended = self._run.supervisor.run(
             Command(
                 argv=argv,
                 cwd=folder,
-                env=child_environment((), given, folder),
+                env=env,
                 log=self._log.with_suffix(f".{part}.log") if part else self._log,
                 timeout=timeout,
                 output_cap=self._run.session.policy.limits.output_cap_bytes,

@@ -169,7 +169,18 @@ def _asked(
         }
         log = home / "reviewer.log"
         ended = run.supervisor.run(
-            review_command(run, agent, brief=brief, out=out, folder=folder, given=variables, log=log)
+            review_command(
+                run,
+                agent,
+                issue=issue.id,
+                attempt=attempt.number,
+                brief=brief,
+                out=out,
+                folder=folder,
+                given=variables,
+                log=log,
+                readable=[given],
+            )
         )
     run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
     if ended.reason in {"stopped", "lost"}:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["held_back"]
 
 
-def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Decision | None:
-    """The decision of an issue that may not start now, which then comes to rest; None if it may.
+def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Decision:
+    """The decision on an issue as it is, or, if it may not start now, one that lets it rest.
 
     Args:
         run: the milestone's run.
@@ -29,14 +29,14 @@ def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -
         begun: something was done for it in this run; then it may come to its end, but no other attempt begins.
     """
     if decision.act is Act.REST or (begun and decision.act is not Act.IMPLEMENT):
-        return None
+        return decision
     session = run.session
     reason, by_time = session.paused.get(run.name, ""), False
     if not reason and session.deadline is not None:
         seconds = _expected(run, ref) if decision.act is Act.IMPLEMENT else 0.0
         reason, by_time = too_late(session.deadline, utcnow(), seconds, LOCAL), True
     if not reason:
-        return None
+        return decision
     status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
     hold = Hold(replace(decision, status=status, act=Act.REST, reason=f"not started: {reason}"), by_time)
     session.held[ref] = hold

@@ -45,10 +45,7 @@ def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)
         run.look_for_pause()
-        decision = run.decision(ref)
-        held = held_back(run, ref, decision, begun=step > 0)
-        if held is not None:
-            return held
+        decision = held_back(run, ref, run.decision(ref), begun=step > 0)
         if decision.act is Act.REST:
             run.ensure_receipts([run.issue(ref).id])
             if decision.status is Status.LANDED:

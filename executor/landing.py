@@ -71,9 +71,8 @@ def _proved(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs:
     commit = attempt.commit
     if merged is not None:
         message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
-        commit = _pushed_before(run, ref, tree, tip) or store.commit(
-            tree, [tip], message, run.session.identity, int(time.time())
-        )
+        when = max(map(run.session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
+        commit = _pushed_before(run, ref, tree, tip) or store.commit(tree, [tip], message, run.session.identity, when)
     return Landing(commit, tree, run.view.count, int(time.time()), trailers)
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from executor.adapters.refs import Move
 from executor.core.checks import CommandProof
 from executor.core.message import UNPROVED, Landing, Trailers, landing_message
-from executor.core.pull import harmless
 from executor.core.state import AttemptState
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.observe import MERGED
@@ -198,7 +197,7 @@ def _message(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest, c
     )
     text = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
     subject, _, rest = text.partition("\n\n")
-    return harmless(subject), rest
+    return subject, rest
 
 
 def _post_statuses(run: MilestoneRun, ref: str, commit: str) -> None:

@@ -26,7 +26,19 @@ from executor.core.decide import Act, Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
 from executor.core.message import parse_trailers
 from executor.core.milestone_state import Released
-from executor.core.state import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, fold, with_git_attempts
+from executor.core.state import (
+    QUESTION,
+    UNSANDBOXED,
+    Attempt,
+    AttemptState,
+    IssueState,
+    Proof,
+    Pull,
+    fold,
+    with_git_attempts,
+)
+from executor.core.steps import StepRecord, compiled_flow
+from executor.core.workflow import progress
 from executor.project import base_branch
 
 if TYPE_CHECKING:
@@ -38,7 +50,6 @@ if TYPE_CHECKING:
     from executor.core.message import Landing, Trailers
     from executor.core.milestone_state import Pause
     from executor.core.plan import Node
-    from executor.core.steps import StepRecord
     from executor.project import Compiled
 
 __all__ = [
@@ -52,6 +63,7 @@ __all__ = [
     "STEPS",
     "MilestoneView",
     "Observer",
+    "attempt_in",
     "attempt_ref",
     "observe",
     "spec_archive",
@@ -75,6 +87,7 @@ REMOTE = "refs/executor/remote"
 """Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
+_PARTS = 5
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
@@ -166,6 +179,8 @@ class Observer:
         for name, view in views.items():
             for issue, state in view.states.items():
                 self.allowance.take(name, issue, state)
+        self.passed_over: frozenset[str] = frozenset()
+        """Issues that a run leaves alone although they have not landed, and that keep nothing back."""
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -201,6 +216,13 @@ class Observer:
                 if current not in self._decisions:
                     self._decisions[current] = decide(self.facts(current))
             return self._decisions[ref]
+
+    def pass_over(self, refs: Iterable[str]) -> None:
+        """Leave these issues alone for the length of the run: nothing waits for them."""
+        with self._lock:
+            self.passed_over = frozenset(refs)
+            if self.passed_over:
+                self._decisions.clear()
 
     def changed(self, ref: str) -> None:
         """Something about this issue changed; decisions that rest on it are made anew when asked for."""
@@ -275,7 +297,7 @@ class Observer:
             ref=ref,
             spec_key=spec_key,
             check_key=self.proofs(ref).key,
-            needs=tuple(self._need(need) for need in node.needs),
+            needs=tuple(self._need(need) for need in node.needs if need not in self.passed_over),
             held_by=self._held_by(node.milestone),
             paused=view.pause.told(node.milestone) if view.pause is not None else "",
             landing=landing,
@@ -284,7 +306,7 @@ class Observer:
             state=state,
             attempts=self.compiled.policy.limits.attempts,
             approved=view.approved.get(node.issue.id, frozenset()),
-            allowed=frozenset(node.issue.allow),
+            allowed=frozenset(node.issue.allow) | self._allowed(),
             red=self._red(ref, view, state),
             wait=choice.wait,
             nobody=choice.failed,
@@ -310,8 +332,23 @@ class Observer:
                 ref: known for ref, known in self._decisions.items() if known.act is Act.REST and not known.wait
             }
 
+    def steps_percent(self, ref: str) -> int:
+        """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
+        node = self._node(ref)
+        kept = self.views[node.milestone].steps.get(node.issue.id, {})
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        if not kept or not workflow.phases:
+            return 0
+        key = self.spec_key(ref)
+        flow = compiled_flow(workflow, node.issue.type)
+        return progress(workflow, {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps})
+
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]
+
+    def _allowed(self) -> frozenset[str]:
+        """Stops that the policy clears for every issue."""
+        return frozenset({UNSANDBOXED} if self.compiled.policy.limits.unsandboxed_landing == "allow" else ())
 
     def _need(self, ref: str) -> Need:
         node = self._node(ref)
@@ -427,6 +464,14 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
+def attempt_in(ref: str) -> tuple[str, int] | None:
+    """Issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if it is not named like one."""
+    parts = ref.split("/")
+    if len(parts) != _PARTS or not (parts[-1].isascii() and parts[-1].isdigit()):
+        return None
+    return parts[3], int(parts[4])
+
+
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
     """Full name of the ref that keeps an attempt."""
     return f"{ATTEMPTS}/{milestone}/{issue}/{number}"
@@ -436,7 +481,8 @@ def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
     found: dict[str, list[Kept]] = {}
     for item in kept:
         if item.ref.startswith(f"{ATTEMPTS}/"):
-            found.setdefault(item.ref.split("/")[2], []).append(item)
+            if attempt_in(item.ref) is not None:
+                found.setdefault(item.ref.split("/")[2], []).append(item)
         else:
             found.setdefault(item.ref.split("/")[3], []).append(item)
     return found
@@ -463,7 +509,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
     outcome = trailers.get("Outcome", "")
     return issue, Attempt(
         number=int(number),
-        revision=int(trailers.get("Revision", "1")),
+        revision=int(told) if (told := trailers.get("Revision", "")).isdecimal() else 1,
         spec_key=trailers.get("Spec-Key", ""),
         state=_OUTCOMES.get(outcome, AttemptState.FAILED),
         commit=kept.commit,

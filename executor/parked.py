@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from executor.core.state import Attempt
     from executor.session import MilestoneRun
 
-__all__ = ["ask", "keep_interrupted"]
+__all__ = ["ask", "keep_interrupted", "time_of"]
 
 _MOST_REASON = 1500
 
@@ -63,13 +63,20 @@ def ask(
         )
 
 
+def time_of(run: MilestoneRun, attempt: Attempt) -> int:
+    """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
+    if attempt.when:
+        return attempt.when
+    return run.session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
+
+
 def _keep(run: MilestoneRun, issue: str, attempt: Attempt, tree: str, what: str, trailers: str) -> str:
     text = (
         f"attempt {attempt.number} at {run.name}/{issue} {what}\n\n"
         f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\n{trailers}"
     )
-    commit = run.session.store.commit(tree, [attempt.base], text, run.session.identity, int(time.time()))
+    commit = run.session.store.commit(tree, [attempt.base], text, run.session.identity, time_of(run, attempt))
     name = attempt_ref(run.name, issue, attempt.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} {what}")
     return commit

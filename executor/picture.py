@@ -162,6 +162,7 @@ def picture_of(
             plan.nodes[row.ref].issue.size,
             row.status,
             (view.states.get(row.ref.partition("/")[2]) or IssueState()).built,
+            observer.steps_percent(row.ref),
         )
         for row in rows
     ]
@@ -200,11 +201,16 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working
     milestone = ref.partition("/")[0]
     written, log = last_sign(project.logs(milestone, item.issue, item.attempt))
     quiet = max(0.0, at - max(written, item.last))
-    what = f"agent {item.agent}" if item.agent and not item.built else f"check {log}" if log != "agent" and log else ""
+    state = observer.views[milestone].states.get(item.issue) or IssueState()
+    steps = [name for name, step in state.steps.items() if step.word == "started" and step.attempt == item.attempt]
+    if item.built or not item.agent:
+        what = f"check {log}" if log not in {"", "agent"} else "checks"
+    else:
+        what = f"step {steps[0]}" if steps else f"agent {item.agent}"
     return Working(
         ref,
         observer.compiled.plan.nodes[ref].issue.title,
-        what or "checks",
+        what,
         item.attempt,
         max(0.0, at - item.since),
         quiet,

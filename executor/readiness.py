@@ -12,6 +12,7 @@ from executor.adapters.files import read_json, write_json
 from executor.adapters.processes import Command
 from executor.adapters.workspaces import remove
 from executor.errors import InterruptedRunError
+from executor.isolation import in_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,11 +73,12 @@ def _run(run: MilestoneRun, slot: Slot, folder: Path, name: str, step: Setup, lo
     log.parent.mkdir(parents=True, exist_ok=True)
     limits = run.session.policy.limits
     given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_SLOT": str(slot.number)}
+    env = child_environment((), given, folder)
     ended = run.supervisor.run(
         Command(
-            argv=step.argv,
+            argv=in_sandbox(run, step.argv, tree=folder, env=env, network=True),
             cwd=folder,
-            env=child_environment((), given, folder),
+            env=env,
             log=log,
             timeout=float(step.timeout or limits.check_timeout_s),
             output_cap=limits.output_cap_bytes,

@@ -45,7 +45,8 @@ def _adopt(run: MilestoneRun, ref: str, branches: dict[str, str]) -> None:
     issue = run.issue(ref)
     revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
     commit = branches.get(feature_branch(run.name, issue, revision))
-    if commit is None or facts.state.attempts or (facts.landing is not None and not _is_stale(run, ref)):
+    landed = facts.landing is not None and facts.landing.trailers.spec_key == facts.spec_key
+    if commit is None or facts.state.attempts or landed:
         return
     remote = run.session.remote
     if remote is None:
@@ -70,11 +71,6 @@ def _adopt(run: MilestoneRun, ref: str, branches: dict[str, str]) -> None:
     with_git_attempts(run.view.states, [(issue.id, attempt)])
     run.session.observer.changed(ref)
     run.warn(f"{ref}: the result that is on {remote.name} is used")
-
-
-def _is_stale(run: MilestoneRun, ref: str) -> bool:
-    facts = run.facts(ref)
-    return facts.landing is not None and facts.landing.trailers.spec_key != facts.spec_key
 
 
 def _reconcile(run: MilestoneRun, branches: dict[str, str]) -> None:
@@ -130,7 +126,7 @@ def _known(run: MilestoneRun, ref: str) -> Known:
     return Known(
         ref=ref,
         revision=revision,
-        attempt=facts.state.last(),
+        attempt=facts.state.last() + (facts.state.last() > 0 and not counted),
         head=head,
         base=run.milestone.branch,
         number=pull.number if pull else 0,

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.files import sweep_temporary
+from executor.adapters.left import scrub
 from executor.adapters.processes import read_result
 from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
@@ -36,6 +37,8 @@ def recover(run: MilestoneRun) -> None:
         for attempt in list(state.attempts.values()):
             if attempt.state is AttemptState.STARTED:
                 _settle(run, issue, attempt)
+            elif attempt.state is AttemptState.BUILT:
+                _make_sure(run, issue, attempt)
             landing = run.view.landings.get(issue)
             if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
                 _finish(run, landing, attempt)
@@ -66,6 +69,22 @@ def _sweep(run: MilestoneRun) -> None:
     names = (run.view.branch, *(f"{prefix}/{run.name}/" for prefix in kept))
     for name in sweep(run.session.project.repository, names, objects=_died(run)):
         run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+
+def _make_sure(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
+    """A result that has not landed: after a restart of the machine the disk may have lost it, or somebody its ref."""
+    name = attempt_ref(run.name, issue, attempt.number)
+    refs, store = run.session.refs, run.session.store
+    there = refs.tip(name) == attempt.commit
+    if there and attempt.boot == run.journal.boot:
+        return
+    if attempt.landing and refs.contains(attempt.landing, run.view.tip):
+        return
+    if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
+        run.warn(f"{run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; it is made again")
+        run.record("attempt-lost", issue, attempt=attempt.number, commit=attempt.commit)
+    elif refs.tip(name) is None and refs.move([Move(name, None, attempt.commit)], "restore"):
+        run.warn(f"{run.name}/{issue}: {name} was gone and is restored")
 
 
 def _died(run: MilestoneRun) -> bool:
@@ -105,6 +124,10 @@ def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     """An attempt without an end: its result is used if its agent had ended well, else what there is of it is kept."""
     ref = f"{run.name}/{issue}"
+    if attempt.tree and _may_go_on(run, ref, attempt):
+        run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
+        keep_candidate(_work(run, ref, attempt), attempt.tree, attempt.seconds)
+        return
     if ref in run.session.compiled.plan.nodes and flow_of(run.session.observer, ref).steps:
         _settle_steps(run, ref, attempt)
         return
@@ -114,6 +137,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redact)
     ended = _ended(run, ref, attempt)
     if ended is not None and isinstance(tree, str):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
@@ -126,6 +150,13 @@ def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Mapping[str, Any]:
     """What its agent had told of money and tokens before it was cut off."""
     known = ref in run.session.compiled.plan.nodes and attempt.agent in run.session.policy.agents
     return _work(run, ref, attempt).cost() if known and attempt.base else {}
+
+
+def _may_go_on(run: MilestoneRun, ref: str, attempt: Attempt) -> bool:
+    """Whether the tree that its agent left is in git as a whole and still what is wanted."""
+    if ref not in run.session.compiled.plan.nodes or attempt.spec_key != run.session.observer.spec_key(ref):
+        return False
+    return run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
 
 
 def _settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:

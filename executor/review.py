@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.left import read_left, scrub
 from executor.adapters.verdicts import Verdict
 from executor.calling import REVIEW, cost_of, review_command
 from executor.core.brief import most_useful, review_brief
@@ -137,18 +138,33 @@ def _asked(
             "EXECUTOR_OUT": str(out),
         }
         log = home / "reviewer.log"
-        ended = run.supervisor.run(review_command(run, agent, brief=path, out=out, folder=folder, given=given, log=log))
+        ended = run.supervisor.run(
+            review_command(
+                run,
+                agent,
+                issue=issue.id,
+                attempt=attempt.number,
+                brief=path,
+                out=out,
+                folder=folder,
+                given=given,
+                log=log,
+            )
+        )
+    scrub(out, run.session.redact)
     run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
-    return *_answer(answer, agent.name), ended.seconds
+    data, problem = _answer(answer, agent.name)
+    return run.session.redact(data), problem, ended.seconds
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:
-    if path.is_symlink() or not path.is_file():
+    data = read_left(path, _MOST_BYTES + 1)
+    if data is None:
         return b"", f"reviewer {name} left no findings.json; an empty list says that nothing was found"
-    if path.stat().st_size > _MOST_BYTES:
+    if len(data) > _MOST_BYTES:
         return b"", f"reviewer {name} left a findings.json of more than 1 MiB"
-    return path.read_bytes(), ""
+    return data, ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from executor.adapters.agents import secrets_of
 from executor.adapters.checkouts import Checkouts
+from executor.adapters.damage import set_aside
 from executor.adapters.files import write_atomic, write_json
 from executor.adapters.holder import read_holder, remove_holder, write_holder
 from executor.adapters.identity import identity_of
@@ -29,9 +30,10 @@ from executor.adapters.verdicts import Verdicts
 from executor.adapters.workspaces import ImportLimits, Pool
 from executor.core.change import parse_diff
 from executor.core.message import UNPROVED
+from executor.core.redact import Redactor
 from executor.core.report import success_report
 from executor.errors import BusyError, ExecutorError, StateFullError, UsageError
-from executor.observe import observe
+from executor.observe import ATTEMPTS, observe
 from executor.project import prepare_cache
 
 if TYPE_CHECKING:
@@ -63,6 +65,28 @@ class Hold:
 _LOOKS = 3
 
 
+_OUR_WORDS = frozenset(
+    {
+        *(
+            "agent",
+            "attempt",
+            "base",
+            "bound",
+            "branch",
+            "check_key",
+            "commit",
+            "failure",
+            "level",
+            "new",
+            "old",
+            "onto",
+        ),
+        *("print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"),
+    }
+)
+"""Fields of events with a name, key or word of the executor's own, which a value that looks alike must not alter."""
+
+
 class Session:
     """What is shared by the milestones that one process runs. Use as a context manager."""
 
@@ -73,12 +97,13 @@ class Session:
         prepare_cache(self.project)
         self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
         self.identity = identity_of(self.project.repository)
-        self.store = Store(self.project.repository, self.project.cache / "_store")
         self.refs = Refs(self.project.repository, self.identity)
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = Checkouts(self.project.repository)
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
-        """Values that no child's output may carry to disk."""
+        """Values that nothing of ours may keep: logs, journal, reports, commits."""
+        self._redacting = threading.Lock()
+        self.store = Store(self.project.repository, self.project.cache / "_store", self.redact)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self._forge: Forge | None = None
@@ -88,6 +113,7 @@ class Session:
 
             self._token = find_token(self.policy.forge.base_url)
             self.secrets = (*self.secrets, self._token)
+        self._redactor = Redactor(self.secrets)
         self._remote: Remote | None = None
         self._forge_lock = threading.Lock()
         self.deadline: datetime | None = None
@@ -206,6 +232,22 @@ class Session:
         for run in self._runs.values():
             run.stop(kill=kill)
 
+    def redact(self, data: bytes) -> bytes:
+        """The same without the values that nothing of ours may keep."""
+        with self._redacting:
+            return self._redactor.redact(data)
+
+    def redacted(self, value: Any) -> Any:
+        """The same for every text inside a JSON value; names and keys that are the executor's own stay."""
+        if not self.secrets:
+            return value
+        if isinstance(value, str):
+            data = value.encode("utf-8", "surrogateescape")
+            return self.redact(data).decode("utf-8", "surrogateescape")
+        if isinstance(value, dict):
+            return {key: item if key in _OUR_WORDS else self.redacted(item) for key, item in value.items()}
+        return [self.redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
     def halt(self, error: ExecutorError) -> None:
         """Start nothing more, because the state store is full or broken; what runs may end."""
         self.halted = self.halted or error
@@ -258,6 +300,7 @@ class MilestoneRun:
         self._supervisor_lock = threading.Lock()
         self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces", session.policy.setup.kept)
         self.messages: list[str] = list(self.journal.warnings)
+        self._look_after_restart()
         self.excludes = self._excludes()
 
     @property
@@ -308,7 +351,7 @@ class MilestoneRun:
 
     def record(self, kind: str, issue: str = "", **data: Any) -> Event:
         """Append to the journal, durably, then take it into the fold."""
-        event = self.journal.append(kind, issue, **data)
+        event = self.journal.append(kind, issue, **self.session.redacted(data))
         self.session.observer.apply(self.name, event)
         for listener in self.session.listeners:
             listener(self, event)
@@ -432,6 +475,21 @@ class MilestoneRun:
         remove_holder(self.folder)
         self._lock.release()
 
+    def _look_after_restart(self) -> None:
+        """If the machine was started again since the last record, the disk may have lost what was written last."""
+        last = self.journal.events[-1] if self.journal.events else None
+        if last is None or last.boot == self.journal.boot:
+            return
+        since = datetime.fromisoformat(last.at).timestamp() - _LOST_WITHIN
+        session = self.session
+        aside = session.project.cache / "_damaged"
+        damaged = set_aside(session.project.repository.objects, since, aside)
+        if damaged:
+            self.warn(f"{len(damaged)} git objects that a power cut had damaged were moved to {aside}")
+        for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{self.name}/"):
+            if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
+                self.warn(f"{ref} is removed: the disk has lost its commit")
+
     def _excludes(self) -> Path:
         """Ignore rules of the executor and of the user's own exclude file, as one file."""
         path = self.folder / "excludes"
@@ -459,9 +517,13 @@ def write_receipt(project: Project, store: Store, landing: Landing, deviations: 
     }
     path = project.receipt(trailers.milestone, trailers.issue)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = (json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode()
+    data = store.redact((json.dumps(receipt, indent=1, sort_keys=True) + "\n").encode())
     if not path.exists() or path.read_bytes() != data:
         write_atomic(path, data)
+
+
+_LOST_WITHIN = 3600.0
+"""Seconds before the last record in which something may have been written that never reached the disk."""
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:

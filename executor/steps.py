@@ -204,7 +204,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
         seconds=seconds,
     )
     record = keep(run, work.ref, record, files)
-    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, seconds=seconds, **cost)
+    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, took=seconds, **cost)
     restore(run, work.ref, record)
     run.session.tell("done", work.ref, step.id)
     return True
@@ -250,7 +250,7 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
     run = work.run
     reason = f"{work.step}: {failure.reason}"
     issue = run.issue(work.ref).id
-    told = {"attempt": work.number, "step": work.step, "reason": reason[:2000], "seconds": seconds}
+    told = {"attempt": work.number, "step": work.step, "reason": reason[:2000], "took": seconds}
     run.record("step-failed", issue, **told, **work.cost())
     with run.issue_lock(work.ref):
         if run.view.states[issue].attempts[work.number].state is AttemptState.STARTED:

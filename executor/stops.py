@@ -16,8 +16,10 @@ from executor.attempt import fail
 from executor.checking import tail
 from executor.core.message import one_line
 from executor.core.newtests import Finding, examine
+from executor.core.state import UNSANDBOXED
 from executor.core.stops import Hit, spec_problems, stops_of
 from executor.errors import InterruptedRunError
+from executor.isolation import in_sandbox, unsandboxed
 from executor.work import Failure
 
 if TYPE_CHECKING:
@@ -66,7 +68,9 @@ def stopped_by_change(run: MilestoneRun, ref: str, attempt: Attempt, change: Cha
 
     allowed = frozenset(run.issue(ref).allow) | _without_object(run, ref)
     hits = stops_of(change, run.session.policy.stops, allowed, content, find_secrets)
-    hits += _hits_of_commands(run, ref, tree, allowed, logs)
+    hits += unsandboxed(run, ref, attempt)
+    if not any(hit.rule == UNSANDBOXED for hit in hits):  # until a person has read it, nothing of it is run
+        hits += _hits_of_commands(run, ref, tree, allowed, logs)
     if not hits:
         return False
     record_stop(run, ref, hits, attempt=attempt.number, bound=attempt.result_key)
@@ -158,11 +162,12 @@ def _hit_of_command(run: MilestoneRun, ref: str, tree: str, rule: StopRule, logs
         slot.check.prepare(run.session.store, tree)
         folder = slot.check.folder
         given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_ISSUE": run.issue(ref).id}
+        env = child_environment((), given, folder)
         ended = run.supervisor.run(
             Command(
-                argv=argv,
+                argv=in_sandbox(run, argv, tree=folder, env=env),
                 cwd=folder,
-                env=child_environment((), given, folder),
+                env=env,
                 log=log,
                 timeout=float(run.session.policy.limits.check_timeout_s),
                 output_cap=run.session.policy.limits.output_cap_bytes,

@@ -211,6 +211,7 @@ def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
         elif kind == "milestone":
             named |= {f"{what}/{issue.id}" for issue in observer.compiled.milestone(what).issues}
     asked = {name.partition(":")[2] for name in wanted if name.startswith("issue:")}
+    named -= observer.passed_over
     active = {ref for ref in named if ref in asked or observer.decision(ref).status is not Status.LANDED}
     waiting = list(active)
     while waiting:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Teller", "require_channels", "sent_before", "told"]
 
-_PATIENCE = 30.0
-"""Seconds that the end of a run waits for what is still to be sent."""
+PATIENCE, IN_A_HURRY = 30.0, 3.0
+"""Seconds that the end of a run, and of one that was interrupted, waits for what is still to be sent."""
 _FAILURES = 2
 """After so many in a row a channel is left alone for the rest of the run."""
 _NEWS = timedelta(days=1)
@@ -63,12 +63,12 @@ class Teller:
                 self._asked.add(place)
                 self._queue.put((notice, name, record))
 
-    def close(self) -> None:
-        """Send what is waiting, within bounds."""
+    def close(self, patience: float = PATIENCE) -> None:
+        """Send what is waiting, within so many seconds."""
         self._queue.put(None)
-        self._thread.join(_PATIENCE)
+        self._thread.join(patience)
         if self._thread.is_alive():
-            self._warn(f"not every notification could be sent within {_PATIENCE:.0f} s; the next run sends the rest")
+            self._warn(f"not every notification could be sent within {patience:.0f} s; the next run sends the rest")
             with suppress(Empty):
                 while True:
                     self._queue.get_nowait()
@@ -130,7 +130,7 @@ def told(session: Session) -> Iterator[None]:
         listener.completed()
     finally:
         session.listeners.remove(listener.heard)
-        listener.teller.close()
+        listener.teller.close(IN_A_HURRY if session.stopping.is_set() else PATIENCE)
 
 
 def _warn(session: Session, text: str) -> None:

@@ -17,6 +17,7 @@ from executor.core.change import Change, parse_diff
 from executor.core.checks import CommandProof, FileProof, file_problem
 from executor.core.globs import matches
 from executor.core.newtests import is_test_file
+from executor.isolation import in_sandbox
 from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
@@ -153,11 +154,15 @@ def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[s
         except Unready:
             return tree
         folder = slot.check.folder
+        env = child_environment((), dict(item.env), folder)
+        argv = item.repair(files)
+        if item.sandboxed:
+            argv = in_sandbox(run, argv, tree=folder, env=env, readable=item.readable, network=item.network)
         run.supervisor.run(
             Command(
-                argv=item.repair(files),
+                argv=argv,
                 cwd=folder,
-                env=child_environment((), dict(item.env), folder),
+                env=env,
                 log=log,
                 timeout=item.timeout,
                 output_cap=run.session.policy.limits.output_cap_bytes,

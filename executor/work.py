@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
+from executor.adapters.left import read_left, scrub
 from executor.adapters.processes import Command
 from executor.adapters.workspaces import ImportRefusedError, leads_out
 from executor.calling import LOG, call, call_values, cost_of
 from executor.checking import tail
 from executor.core.report import deviations_in
 from executor.errors import UsageError
+from executor.isolation import agent_in_sandbox
 from executor.readiness import Unready, make_ready
 
 if TYPE_CHECKING:
@@ -149,6 +151,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     except Unready as problem:
         return Failure("setup", str(problem), tail(problem.log))
     called = call(run, work.ref, work.agent, _command(work, slot), lambda: _changed(work, slot), work.told_file)
+    scrub(work.out, run.session.redact)
     if called.finding is not None:
         run.session.require_space()
         left = taken(run, slot.work, issue)
@@ -161,47 +164,6 @@ def _changed(work: Work, slot: Slot) -> bool:
     """Whether the tree differs from the base; one that cannot be taken does."""
     left = taken(work.run, slot.work, work.run.issue(work.ref))
     return isinstance(left, Failure) or left != work.base_tree
-
-
-def _isolated(work: Work, argv: tuple[str, ...], tree: Path, env: dict[str, str]) -> tuple[str, ...]:
-    """The command as the profile's isolation wants it.
-
-    Raises:
-        UsageError: the profile demands a sandbox and there is none.
-    """
-    agent = work.agent
-    if agent.isolation == "none":
-        return argv
-    from executor.adapters.sandbox import find_sandbox, object_folders, sandbox_problem
-
-    sandbox = find_sandbox()
-    if sandbox is None:
-        if agent.isolation == "auto":
-            work.run.warn(f"agent {agent.name} runs without a sandbox: {sandbox_problem()}")
-            return argv
-        raise UsageError(
-            f"{work.ref}: agent {agent.name} is to run in a sandbox, but {sandbox_problem()}; install bubblewrap, or "
-            'declare isolation = "none" for it in rules/agents.toml'
-        )
-    repository = work.run.session.project.repository
-    given = () if work.inputs is None else (work.inputs,)
-    readable = [
-        work.brief,
-        *given,
-        *object_folders(repository.objects),
-        *(Path(path).expanduser() for path in agent.readable),
-    ]
-    hidden = (work.run.session.project.cache, repository.top, repository.git_dir, repository.common_dir)
-    return sandbox.argv(
-        argv,
-        tree=tree,
-        writable=(work.out,),
-        readable=readable,
-        hidden=hidden,
-        network=agent.network,
-        env=env,
-        inherit_env=True,
-    )
 
 
 def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failure:
@@ -244,7 +206,17 @@ def _command(work: Work, slot: Slot) -> Command:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
     env = {**child_environment(agent.env, given, tree), **agent.variables}
     return Command(
-        argv=_isolated(work, argv, tree, env),
+        argv=agent_in_sandbox(
+            work.run,
+            agent,
+            argv,
+            issue=issue.id,
+            attempt=work.number,
+            tree=tree,
+            writable=[work.out],
+            readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
+            env=env,
+        ),
         cwd=tree,
         env=env,
         log=work.log,
@@ -271,9 +243,7 @@ def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
     return ""
 
 
-def deviations_of(out: Path) -> tuple[str, ...]:
+def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
     """What the agent left in report.json, if it is a file of a sane size."""
-    path = out / "report.json"
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _REPORT_BYTES:
-        return ()
-    return deviations_in(path.read_bytes())
+    data = read_left(out / "report.json", _REPORT_BYTES + 1)
+    return deviations_in(run.session.redact(data)) if data is not None and len(data) <= _REPORT_BYTES else ()

@@ -113,6 +113,7 @@ class FakeGitHub:
         self.victim = 0
         self.before_merge: Callable[[Pull], None] | None = None
         self._numbers = 0
+        self._contained: dict[tuple[str, str], bool] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -202,24 +203,27 @@ class FakeGitHub:
 
     def refresh(self) -> None:
         """What pushes mean for pull requests."""
-        for pull in self.pulls:
-            if pull.state != "open":
-                continue
-            tip = self.tip(pull.head)
+        waiting = [pull for pull in self.pulls if pull.state == "open"]
+        if not waiting:
+            return
+        lines = self.git("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads/").splitlines()
+        tips = dict(line.rsplit(" ", 1) for line in lines)
+        for pull in waiting:
+            tip, base = tips.get(pull.head, ""), tips.get(pull.base, "")
             if not tip:
                 pull.state = "closed"
                 continue
             pull.sha = tip
             for name, state in self.new_checks.items():
                 self.checks.setdefault(tip, {}).setdefault(name, state)
-            if (
-                subprocess.run(
-                    ["git", "-C", str(self.git_dir), "merge-base", "--is-ancestor", tip, f"refs/heads/{pull.base}"],
+            if (tip, base) not in self._contained:
+                done = subprocess.run(
+                    ["git", "-C", str(self.git_dir), "merge-base", "--is-ancestor", tip, base],
                     check=False,
                     capture_output=True,
-                ).returncode
-                == 0
-            ):
+                )
+                self._contained[tip, base] = done.returncode == 0
+            if self._contained[tip, base]:
                 pull.state, pull.merged, pull.merge_commit = "closed", True, tip
 
     # -- the interface -------------------------------------------------------------------------------------------------

@@ -21,24 +21,25 @@ __all__ = ["probe_agent"]
 _PATIENCE = 20.0
 
 
-def probe_agent(agent: Agent) -> Iterator[tuple[str, str]]:
-    """What is found, as (`ok`, `note` or `problem`; sentence) pairs; one `ok` when all is well."""
+def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
+    """What is found: its kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, what to do."""
     if agent.builtin:
-        yield "ok", "built in"
+        yield "ok", "built in", ""
         return
-    program = shutil.which(agent.command[0])
+    name = agent.command[0]
+    program = shutil.which(name)
     if program is None:
-        yield "problem", f"{agent.command[0]} is not on PATH; install it, or name another agent"
+        yield "agent-missing", f"{name} is not on PATH", f"install {name}, or choose another agent"
         return
     version, problem = _version(agent) if agent.version else ("", "")
     if problem:
-        yield "problem", problem
+        yield "agent-broken", problem, f"see why {name} does not start; install it again"
     logged_in = _login(agent)
     if agent.login and not logged_in:
         ways = " or ".join(f"set {way[1:]}" if way.startswith("$") else f"log in ({way})" for way in agent.login)
-        yield "problem", f"nothing shows that it can log in: {ways}"
+        yield "agent-login", "nothing shows that it can log in", ways
     elif not problem:
-        yield "ok", ", ".join(part for part in (program, version, logged_in) if part)
+        yield "ok", ", ".join(part for part in (program, version, logged_in) if part), ""
 
 
 def _version(agent: Agent) -> tuple[str, str]:

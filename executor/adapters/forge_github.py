@@ -38,6 +38,7 @@ AUTO_MERGE = """mutation(
 ENQUEUE = """mutation($id: ID!, $sha: GitObjectID!) {
   enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $sha}) { mergeQueueEntry { id } }
 }"""
+_LEAVE = MergeAnswer("pending", "to be left to the forge")
 _TRIES = 5
 _CONFLICT = 409
 _DENIED = frozenset({403, 404})
@@ -179,8 +180,8 @@ class GitHubForge:
             waiting = ", ".join(
                 f'"{item.name}"' + (f" ({item.detail})" if item.detail else "") for item in checks.of("pending")
             )
-            answer = None if waiting else self._merged(now, sha, title, message, method)
-            if answer is None:
+            answer: MergeAnswer | None = _LEAVE if waiting else self._merged(now, sha, title, message, method)
+            if answer is _LEAVE:
                 answer = self._left(now, sha, title, message, method, waiting or "required checks")
             if answer is not None:
                 return answer
@@ -188,7 +189,7 @@ class GitHubForge:
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
 
     def _merged(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
-        """Merge now; None when that has to be left to GitHub or asked again."""
+        """Merge now; `_LEAVE` when only GitHub can do that, None when nobody knows whether it was done."""
         body = {"sha": sha, "merge_method": method, "commit_title": title, "commit_message": message}
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
@@ -196,8 +197,10 @@ class GitHubForge:
             return MergeAnswer("merged", commit=str(answer.data.get("sha", "")))
         if answer.status == _CONFLICT or any(text in words for text in _MOVED):
             return MergeAnswer("moved", answer.message)
-        if answer.lost or "merge queue" in words or any(text in words for text in _EXPECTED):
+        if answer.lost:
             return None
+        if "merge queue" in words or any(text in words for text in _EXPECTED):
+            return _LEAVE
         return MergeAnswer("refused", answer.message or f"status {answer.status}")
 
     def _left(

@@ -14,7 +14,7 @@ __all__ = ["find_token", "repository_of"]
 
 _OWN = "api.github.com"
 _MOST = 64 * 1024
-_REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.git)?/?")
+_REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.git)?/?$")
 
 
 def find_token(base_url: str) -> str:
@@ -40,8 +40,6 @@ def find_token(base_url: str) -> str:
 def repository_of(address: str) -> str:
     """``owner/name`` as the end of a remote's address says; empty when it does not."""
     found = _REPOSITORY.search(address)
-    while found is not None and found.end() != len(address):
-        found = _REPOSITORY.search(address, found.start() + 1)
     return found[1] if found else ""
 
 

@@ -117,7 +117,8 @@ class Api:
         asked: Mapping[str, Any] | None = {**parameters, "per_page": _PAGE, "page": 1}
         while asked is not None:
             data, link = self._read(path, asked)
-            yield from (data.get(inside, []) if inside and isinstance(data, dict) else data) or []
+            items = data.get(inside) if inside and isinstance(data, dict) else data
+            yield from items if isinstance(items, list) else []
             following = _following(link)
             asked = None if following is None else {**parameters, "per_page": _PAGE, "page": following}
 

@@ -146,6 +146,7 @@ class Supervisor:
         self._requests = self._orders = -1
 
     def __enter__(self) -> Self:
+        _close_to_others()
         hear, self._orders = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -271,6 +272,18 @@ def sane_path(path: str) -> str:
     return os.pathsep.join(part for part in path.split(os.pathsep) if part.startswith("/"))
 
 
+def _close_to_others() -> None:
+    """Close /proc/PID/environ and the memory of this process to everything that it starts, unless that is root.
+
+    Nothing that an agent could read there is in its own environment: tokens of forges, keys of other agents.
+    """
+    import ctypes
+
+    with suppress(AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 _GONE = "the supervisor of child processes died"
 
 

@@ -168,7 +168,12 @@ class Refs:
     def kept(self, *prefixes: str) -> list[Kept]:
         """Every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
-        output = self._git.run("for-each-ref", f"--format={form}", "--", *prefixes).decode("utf-8", "replace")
+        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
+        if code != 0:
+            if any(map(self.unreadable, prefixes)):
+                return [item for prefix in prefixes for ref in self._readable(prefix) for item in self.kept(ref)]
+            raise git_failed("for-each-ref", words.decode("utf-8", "replace").strip())
+        output = told.decode("utf-8", "replace")
         found = []
         for record in output.split("\x1e"):
             name, _, rest = record.strip("\n").partition("\0")
@@ -176,6 +181,17 @@ class Refs:
             if name:
                 found.append(Kept(name, commit, _pairs(text)))
         return found
+
+    def unreadable(self, prefix: str) -> list[tuple[str, str]]:
+        """Refs below a prefix whose object is not there, as after a power cut, with its name."""
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).decode().splitlines()
+        named = [line.rsplit(" ", 1) for line in lines]
+        return [(ref, name) for ref, name in named if self._git.call("cat-file", "-e", f"{name}^{{tree}}")[0] != 0]
+
+    def _readable(self, prefix: str) -> list[str]:
+        broken = {ref for ref, _ in self.unreadable(prefix)}
+        names = self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
+        return [name for name in names if name not in broken]
 
     def merged_at(self, commit: str, branch: str) -> str:
         """The first commit on the first-parent history of `branch` that has `commit`; empty if there is none."""

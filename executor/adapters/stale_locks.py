@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.repository import Repository
 
-__all__ = ["sweep"]
+__all__ = ["found_locks", "sweep"]
 
 _PATIENCE = 5.0
 
@@ -50,6 +50,11 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
         with suppress(OSError):
             path.unlink()
     return removed
+
+
+def found_locks(repository: Repository, refs: Iterable[str]) -> list[str]:
+    """The locks that `sweep` would remove, relative to the git directory; a git at work holds some as well."""
+    return [str(path.relative_to(repository.common_dir)) for path in _locks(repository.common_dir, refs)]
 
 
 def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:

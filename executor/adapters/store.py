@@ -19,7 +19,7 @@ from executor.adapters.git import Git, git_failed
 from executor.errors import GitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from executor.adapters.repository import Repository
@@ -60,8 +60,9 @@ class Touched:
 class Store:
     """Objects of the trusted repository; every method is safe to call from several threads."""
 
-    def __init__(self, repository: Repository, folder: Path) -> None:
+    def __init__(self, repository: Repository, folder: Path, redact: Callable[[bytes], bytes] = bytes) -> None:
         self._folder = folder
+        self.redact = redact
         self._make(repository)
         self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
@@ -125,10 +126,22 @@ class Store:
                     self._recent.popitem(last=False)
         return text
 
+    def whole(self, new: str, base: str) -> bool:
+        """Whether every object that a commit or tree has and its base has not is there."""
+        code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")
+        if code != 0:
+            return False
+        names = b"".join(line.split()[0] + b"\n" for line in listing.splitlines())
+        code, facts, _ = self._git.call("cat-file", "--batch-check=%(objectname) %(objectsize)", given=names)
+        return code == 0 and all(line.split()[-1].isdigit() for line in facts.splitlines())
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:
-        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch."""
+        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch.
+
+        The last paragraph of the message is its trailers.
+        """
         date = f"{when} +0000"
         arguments = [word for parent in parents for word in ("-p", parent)]
         extra = {
@@ -139,7 +152,16 @@ class Store:
             "GIT_COMMITTER_EMAIL": who.email,
             "GIT_COMMITTER_DATE": date,
         }
-        return self._git.run("commit-tree", tree, *arguments, given=message.encode(), extra=extra).decode().strip()
+        return (
+            self._git.run("commit-tree", tree, *arguments, given=self._without_secrets(message), extra=extra)
+            .decode()
+            .strip()
+        )
+
+    def _without_secrets(self, message: str) -> bytes:
+        """The message with everything but its trailers redacted: those are what is read back, and ours alone."""
+        body, gap, trailers = message.rpartition("\n\n")
+        return self.redact(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
 
     def files_tree(self, files: Mapping[str, bytes]) -> str:
         """Tree of these files; a name may have folders in it."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from executor.core.redact import Redactor
 
 REQUESTS, RESULTS = 0, 1  # file descriptors
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36  # linux/prctl.h
 KILL_PATIENCE = 30.0  # seconds after which processes that do not die are reported
 SETTLE = 0.05  # seconds in which what a finished command left behind may end by itself
 CPU_ALIVE = 0.002  # share of one core below which a tree counts as still; an event loop that waits uses less
@@ -110,8 +110,14 @@ def take_lock(path: str, patience: float) -> int:
 
 
 def subreaper() -> Callable[[], None]:
-    """A function that makes the calling process the parent of every orphan among its descendants."""
+    """A function that makes the calling process the parent of every orphan among its descendants.
+
+    Besides, memory and environment of this process and of the keepers are closed to those of its user: requests have
+    secrets.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
     def become() -> None:
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:

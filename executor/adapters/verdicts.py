@@ -33,6 +33,7 @@ class Verdict:
         run: id of the run that made it.
         report: name under which its JUnit report is kept; empty when there is none.
         ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
+        boxed: it was made in a sandbox; one that failed there might pass outside, and the other way round.
     """
 
     ok: bool
@@ -42,6 +43,7 @@ class Verdict:
     run: str
     report: str = ""
     ended: bool = True
+    boxed: bool = False
 
 
 class Verdicts:
@@ -73,7 +75,8 @@ class Verdicts:
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
         """Remember a verdict; forgetting one costs time, never truth."""
         before = self._read(tree, key)
-        if before is not None and before.ok != verdict.ok and before.ended and verdict.ended:
+        comparable = before is not None and before.ended and verdict.ended and before.boxed == verdict.boxed
+        if before is not None and comparable and before.ok != verdict.ok:
             self.mark_flaky(key, tree)
         path = self._path(tree, key)
         try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.adapters.repository import Repository
     from executor.adapters.store import Store
 
-__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "leads_out", "remove"]
+__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "empty_folder", "leads_out", "remove"]
 
 _MOST_SLOTS = 4096
 _OWNER = "attempt.json"
@@ -44,6 +44,12 @@ class ImportLimits:
     files: int
     file_bytes: int
     bytes: int
+
+
+def empty_folder(folder: Path) -> None:
+    """Make it an empty folder, whatever is there."""
+    remove(folder)
+    folder.mkdir(parents=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,24 @@ class Pool:
             if read_json(mark) == _owner(issue, attempt, step):
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
         return None
+
+    def broken(self) -> list[tuple[int, str]]:
+        """Slots that are half made - a tree without its index, an index without its tree - and why; nobody may work."""
+        found = []
+        for home in sorted(self._folder.glob("*")):
+            if not home.name.isdigit():
+                continue
+            for name in ("tree", "check"):
+                tree, index = (home / name).is_dir(), (home / f"{name}.index").is_file()
+                if tree != index:
+                    what = f"its {name} folder has no index" if tree else f"its {name} folder is gone"
+                    found.append((int(home.name), what))
+                    break
+        return found
+
+    def discard(self, number: int) -> None:
+        """Remove a slot's folder altogether; nobody may work in it."""
+        remove(self._folder / str(number))
 
     def close(self) -> None:
         """Give all numbers back."""

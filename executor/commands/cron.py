@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.clock import LOCAL, utcnow
+from executor.adapters.env_file import read_env_file
 from executor.adapters.nights import Nights
 from executor.commands.base import JSON_OPTION, Command, print_json, safe
 from executor.core.cronline import cron_line, ours, spliced, systemd_units
@@ -168,6 +169,10 @@ def night_json(outlook: Outlook | None) -> dict[str, Any] | None:
 def _entry(project: Project, options: dict[str, Any]) -> tuple[Schedule, list[str]]:
     """The schedule and the lines of the crontab that the options ask for."""
     compiled = compile_project(project)
+    if not compiled.loaded.milestones:
+        raise UsageError(f"no milestones are declared in {project.milestones}; there is nothing to run every night")
+    if options["env-file"]:
+        read_env_file(options["env-file"])
     names = tuple(compiled.milestone(name.removeprefix("milestone:")).id for name in options["milestone"])
     now = utcnow()
     try:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.holder import remove_holder
 from executor.adapters.refs import Move, Refs
 from executor.board import is_held
-from executor.commands.base import Command, table
+from executor.commands.base import JSON_OPTION, Command, print_json, table
 from executor.core.state import AttemptState
-from executor.observe import ATTEMPTS, Observer, observe
+from executor.errors import BusyError
+from executor.observe import ATTEMPTS, Observer, attempt_in, observe
 from executor.project import compile_project, open_project
+from executor.session import hold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from executor.adapters.refs import Kept
+    from executor.core.state import Attempt
+    from executor.project import Project
 
 __all__ = ["Gc"]
 
@@ -34,10 +42,11 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One thing to remove: a ref with its commit, or a folder, and why it may go."""
+    """One thing to remove: a ref with its commit, or a file or folder, and why it may go."""
 
     what: str
     why: str
+    milestone: str = ""
     commit: str = ""
     path: Path | None = None
 
@@ -48,7 +57,7 @@ class Gc(Command):
     name = "gc"
     doc_purpose = "remove old attempts, logs and workspaces by the retention rule"
     doc_usage = ""
-    cmd_options = (_DRY,)
+    cmd_options = (_DRY, JSON_OPTION)
 
     def run(self, options: dict[str, Any], _arguments: list[str]) -> int:
         """Show and remove."""
@@ -56,54 +65,123 @@ class Gc(Command):
         compiled = compile_project(project)
         refs = Refs(project.repository)
         observer = observe(compiled, refs)
-        days = compiled.policy.limits.retention_days
-        items = [*_attempts(observer, refs, days), *_logs(observer, days), *_workspaces(observer)]
-        if not items:
-            sys.stdout.write(f"nothing to remove (attempts and logs are kept {days} days)\n")
-            return 0
-        sys.stdout.write(table([[item.what, item.why] for item in items]) + "\n")
-        if not options["dry_run"]:
-            moves = [Move(item.what, item.commit, None) for item in items if item.commit]
-            if moves:
-                refs.move(moves, "gc")
-            for item in items:
-                if item.path is not None:
-                    shutil.rmtree(item.path, ignore_errors=True)
-            sys.stdout.write(f"removed {len(items)}\n")
-        return 0
+        rule = _Rule(observer, refs, time.time(), compiled.policy.limits.retention_days)
+        items = [*rule.attempts(), *rule.logs(), *rule.workspaces(), *rule.caches()]
+        kept = {} if options["dry_run"] else _remove(project, refs, items)
+        if options["json"]:
+            print_json([{"what": item.what, "why": item.why, "kept": kept.get(item.what, "")} for item in items])
+        elif not items:
+            sys.stdout.write(f"nothing to remove (attempts and logs are kept {rule.days} days)\n")
+        else:
+            rows = [[item.what, f"kept: {kept[item.what]}" if item.what in kept else item.why] for item in items]
+            sys.stdout.write(table(rows) + "\n")
+            told = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
+            sys.stdout.write(f"{told}\n")
+        return BusyError.exit_code if kept else 0
 
 
-def _attempts(observer: Observer, refs: Refs, days: int) -> Iterator[_Item]:
-    """Refs of failed attempts whose time has come; attempts with a result that may still land stay."""
-    oldest = time.time() - days * _DAY
-    for kept in refs.kept(ATTEMPTS):
-        _, _, milestone, issue, number = kept.ref.split("/")
-        view = observer.views.get(milestone)
-        state = view.states.get(issue) if view is not None else None
-        attempt = state.attempts.get(int(number)) if state is not None else None
-        if (
-            attempt is None
-            or attempt.state is not AttemptState.FAILED
-            or (view is not None and is_held(observer.compiled.project, milestone))
-        ):
+class _Rule:
+    """What may go. Milestones that are being run are left alone."""
+
+    def __init__(self, observer: Observer, refs: Refs, now: float, days: int) -> None:
+        self.days = days
+        self._observer, self._refs, self._now = observer, refs, now
+        self._oldest = now - days * _DAY
+        self._project = observer.compiled.project
+        self._held = {name for name in observer.views if is_held(self._project, name)}
+
+    def attempts(self) -> Iterator[_Item]:
+        """Refs of attempts that came to nothing and whose time has come, or that are on the branch anyway."""
+        for kept in self._refs.kept(ATTEMPTS):
+            place = attempt_in(kept.ref)
+            milestone = kept.ref.split("/")[2]
+            if place is None or milestone in self._held:
+                continue
+            why = self._why(milestone, *place, kept)
+            if why:
+                yield _Item(kept.ref, why, milestone, commit=kept.commit)
+
+    def _why(self, milestone: str, issue: str, number: int, kept: Kept) -> str:
+        view = self._observer.views.get(milestone)
+        if view is not None and self._refs.contains(kept.commit, view.tip):
+            return f"it is part of {view.milestone.branch}"
+        made = self._refs.time_of(kept.commit)
+        age = f"{int((self._now - made) // _DAY)} days old"
+        if made >= self._oldest:
+            return ""
+        if view is None:
+            return f"attempt of a milestone that is not declared, {age}"
+        state = view.states.get(issue)
+        attempt = state.attempts.get(number) if state is not None else None
+        if attempt is None or attempt.state is AttemptState.STARTED:
+            return ""
+        if attempt.state is AttemptState.BUILT and not self._outdated(f"{milestone}/{issue}", attempt):
+            return ""  # it may still land, or a person has yet to look at it
+        return f"{attempt.state if attempt.state is not AttemptState.BUILT else 'outdated'} attempt, {age}"
+
+    def _outdated(self, ref: str, attempt: Attempt) -> bool:
+        """Whether a result is of a spec that is not declared any more."""
+        if ref not in self._observer.compiled.plan.nodes:
+            return False
+        return attempt.spec_key != self._observer.spec_key(ref)
+
+    def logs(self) -> Iterator[_Item]:
+        """Logs that are older than the rule, unless their attempt has no end yet."""
+        for milestone, view in self._observer.views.items():
+            if milestone in self._held:
+                continue
+            for folder in sorted((self._project.state(milestone) / "logs").glob("*/*")):
+                state = view.states.get(folder.parent.name)
+                attempt = state.attempts.get(int(folder.name)) if state and folder.name.isdigit() else None
+                open_yet = attempt is not None and attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
+                if folder.is_dir() and not open_yet and folder.stat().st_mtime < self._oldest:
+                    yield self._at(folder, "logs, older than the rule", milestone)
+
+    def workspaces(self) -> Iterator[_Item]:
+        """Trees to work in, unless one of them may hold the only copy of what a cut-off attempt did."""
+        for milestone, view in self._observer.views.items():
+            folder = self._project.state(milestone) / "workspaces"
+            attempts = [attempt for state in view.states.values() for attempt in state.attempts.values()]
+            cut_off = any(attempt.state is AttemptState.STARTED for attempt in attempts)
+            if folder.is_dir() and not cut_off and milestone not in self._held:
+                yield self._at(folder, "workspaces, made again when needed", milestone)
+
+    def caches(self) -> Iterator[_Item]:
+        """Verdicts and reports that nobody has made anew for so long, and damaged objects set aside."""
+        if self._held:
+            return
+        places = (
+            (self._project.cache / "_verdicts", "verdicts"),
+            (self._project.cache / "_damaged", "damaged objects"),
+        )
+        for folder, what in places:
+            old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < self._oldest]
+            yield from (self._at(path, f"{what}, older than the rule", "") for path in old)
+
+    def _at(self, path: Path, why: str, milestone: str) -> _Item:
+        return _Item(str(path.relative_to(self._project.root)), why, milestone, path=path)
+
+
+def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:
+    """Remove them, milestone by milestone under its lock; gives what had to be kept, and why."""
+    kept: dict[str, str] = {}
+    by_milestone: dict[str, list[_Item]] = {}
+    for item in items:
+        by_milestone.setdefault(item.milestone, []).append(item)
+    for milestone, mine in by_milestone.items():
+        try:
+            lock = hold(project, milestone, f"gc-{os.getpid()}") if project.state(milestone or "-").is_dir() else None
+        except BusyError as error:
+            kept |= {item.what: str(error) for item in mine}
             continue
-        made = refs.time_of(kept.commit)
-        if made < oldest:
-            yield _Item(kept.ref, f"failed attempt, {int((time.time() - made) // _DAY)} days old", commit=kept.commit)
-
-
-def _logs(observer: Observer, days: int) -> Iterator[_Item]:
-    oldest = time.time() - days * _DAY
-    project = observer.compiled.project
-    for milestone in observer.views:
-        for folder in sorted((project.state(milestone) / "logs").glob("*/*")):
-            if folder.is_dir() and folder.stat().st_mtime < oldest:
-                yield _Item(str(folder.relative_to(project.root)), "logs, older than the rule", path=folder)
-
-
-def _workspaces(observer: Observer) -> Iterator[_Item]:
-    project = observer.compiled.project
-    for milestone in observer.views:
-        folder = project.state(milestone) / "workspaces"
-        if folder.is_dir() and not is_held(project, milestone):
-            yield _Item(str(folder.relative_to(project.root)), "workspaces, made again when needed", path=folder)
+        for item in mine:
+            if item.commit and not refs.move([Move(item.what, item.commit, None)], "gc"):
+                kept[item.what] = "somebody has just moved it"
+            elif item.path is not None and item.path.is_dir():
+                shutil.rmtree(item.path, ignore_errors=True)
+            elif item.path is not None:
+                item.path.unlink(missing_ok=True)
+        if lock is not None:
+            remove_holder(project.state(milestone))
+            lock.release()
+    return kept

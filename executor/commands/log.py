@@ -87,7 +87,7 @@ class Log(Command):
         if options["json"]:
             print_json({"ref": ref, "attempts": [_value(item, milestone, issue) for item in attempts]})
         elif options["brief"]:
-            sys.stdout.write(_shown(folder / "brief.md"))
+            sys.stdout.write(_briefs(folder))
         else:
             head = _report(observer, ref, state)
             sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, folder))
@@ -144,12 +144,30 @@ def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
         for item in attempts
     ]
     parts = [table(rows)]
+    parts += (f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in _logs(folder))
     parts += (
-        f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in sorted(folder.glob("*.log"))
+        f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
     )
     if len(parts) == 1:
         parts.append("its output is no longer in .cache/")
     return "\n".join(parts) + "\n"
+
+
+def _briefs(folder: Path) -> str:
+    """What the agent of an attempt was told; for one in steps, what the agent of each step was told."""
+    steps = _of_steps(folder, "brief.md")
+    if not steps:
+        return _shown(folder / "brief.md")
+    return "".join(f"--- brief of step {path.parent.name}\n{_shown(path)}" for path in steps)
+
+
+def _logs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.log"))
+
+
+def _of_steps(folder: Path, name: str) -> list[Path]:
+    """Files of an attempt's steps, in the order in which they were written."""
+    return sorted(folder.glob(f"steps/*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
 
 
 def _shown(path: Path) -> str:

@@ -9,25 +9,31 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.agents import secrets_of
 from executor.adapters.clock import LOCAL, utcnow
+from executor.adapters.env_file import read_env_file
+from executor.adapters.files import write_atomic
 from executor.adapters.journal import Journal
 from executor.adapters.locks import try_lock
 from executor.adapters.nights import Nights
 from executor.board import board_of
 from executor.commands.base import Command, safe
 from executor.commands.cron import ENV_FILE
+from executor.commands.digest import digest_since
 from executor.core.deadline import clock_time, told
 from executor.core.nights import Schedule, due_before, night_deadline
-from executor.errors import BusyError, UsageError
-from executor.project import open_project, prepare_cache
+from executor.core.notices import NOTIFIED, Notice, of_digest
+from executor.errors import BusyError, ExecutorError, UsageError
+from executor.project import compile_project, open_project, prepare_cache
 from executor.session import now as stamp
+from executor.telling import Teller, require_channels, sent_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from executor.adapters.locks import Held
     from executor.project import Project
@@ -76,7 +82,8 @@ class Nightly(Command):
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """One night; 75 if another is still at work, or it is too late for this one."""
         project = open_project()
-        _take_environment(options["env-file"])
+        os.environ.setdefault("LANG", "C.UTF-8")
+        os.environ.update(read_env_file(options["env-file"]) if options["env-file"] else {})
         prepare_cache(project)
         nights = Nights(project.cache)
         nights.prepare()
@@ -90,6 +97,9 @@ class Nightly(Command):
         try:
             if not _wanted(nights, options, names, started):
                 return 0
+            if deadline is not None and started >= deadline:
+                nights.note(f"{stamp()} too late: this night ended at {told(deadline, LOCAL)}; the next one does it")
+                return _BUSY
             return _night(project, nights, names, deadline, started)
         finally:
             lock.release()
@@ -105,11 +115,9 @@ def _night(
         journal.append("night-started", milestones=list(names), until=deadline.isoformat() if deadline else "")
         results: dict[str, int] = {}
         with _output_to(log):
-            if deadline is not None and started >= deadline:
-                sys.stdout.write(f"too late: this night ended at {told(deadline, LOCAL)}; the next one does it\n")
-                code = _BUSY
-            else:
-                code = _milestones(project, names, deadline, results, journal)
+            code = _milestones(project, names, deadline, results, journal)
+            if code not in _INTERRUPTED:
+                _digest(project, nights, journal, started, run_id)
         journal.append("night-ended", code=code)
     finally:
         journal.close()
@@ -142,6 +150,30 @@ def _milestones(
         if code in _INTERRUPTED:
             return code
     return next((code for code in _WORST if code in results.values()), 0)
+
+
+def _digest(project: Project, nights: Nights, journal: Journal, started: datetime, run_id: str) -> None:
+    """Write the digest, and tell it to whom it may concern; whatever is wrong with it is in the log."""
+    try:
+        policy = compile_project(project).policy
+        digest = digest_since(project, started)
+        require_channels(policy.notify)
+    except ExecutorError as error:
+        sys.stdout.write(f"no digest: {safe(str(error))}\n")
+        return
+    write_atomic(nights.digest, digest.text().encode(), durable=False)
+
+    def record(notice: Notice, channel: str) -> None:
+        journal.append(NOTIFIED, channel=channel, of=notice.event)
+
+    def note(problem: str) -> None:
+        sys.stdout.write(f"note: {safe(problem)}\n")
+
+    teller = Teller(policy.notify, secrets_of(name for agent in policy.agents.values() for name in agent.env), note)
+    title = f"Night of {told(started, LOCAL)}: {digest.title}"
+    teller.say(of_digest(run_id, title, digest.text()), sent_before(journal.events), record)
+    teller.close()
+    sys.stdout.write(digest.text())
 
 
 def _incomplete(project: Project) -> tuple[str, ...]:
@@ -189,32 +221,6 @@ def _lock(nights: Nights) -> Held | None:
             return lock
         time.sleep(0.1)
     return None
-
-
-def _take_environment(name: str) -> None:
-    """Variables of a file, and a locale where there is none.
-
-    Raises:
-        UsageError: the file cannot be read, others can read it, or a line is not NAME=VALUE.
-    """
-    os.environ.setdefault("LANG", "C.UTF-8")
-    if not name:
-        return
-    path = Path(name).expanduser()
-    try:
-        mode = path.stat().st_mode
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
-    if mode & 0o077:
-        raise UsageError(f"--env-file {path} can be read by others; `chmod 600` it")
-    for number, line in enumerate(lines, 1):
-        variable, equals, value = line.strip().partition("=")
-        if not variable or variable.startswith("#"):
-            continue
-        if not equals or not variable.isidentifier():
-            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
-        os.environ[variable] = value.strip("\"'")
 
 
 @contextmanager

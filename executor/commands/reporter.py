@@ -66,7 +66,7 @@ class Reporter:
     def execute_task(self, task: Any) -> None:
         """An issue is being worked on."""
         action = _action(task)
-        if action is not None:
+        if action is not None and not any(name.startswith("step:") for name in task.task_dep):
             decision = self._session.observer.decision(action.ref)
             if decision.act is not Act.REST:
                 self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")

@@ -34,6 +34,14 @@ _PLAIN = {
     "default": False,
     "help": "plain lines also on a terminal",
 }
+_FROM = {
+    "name": "from_",
+    "short": "",
+    "long": "from",
+    "type": str,
+    "default": "",
+    "help": "issue to start at; incomplete ones before it in the file are passed over and not in the way",
+}
 _KINDS = ("milestone:", "issue:", "release:")
 _BUDGET = {
     "name": "budget",
@@ -62,8 +70,9 @@ class Run(DoitRun):
     name = "run"
     doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
-    cmd_options = (*DoitRun.cmd_options, _PLAIN, _UNTIL, _BUDGET)
+    cmd_options = (*DoitRun.cmd_options, _FROM, _PLAIN, _UNTIL, _BUDGET)
     _plain = False
+    _from = ""
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
@@ -77,6 +86,7 @@ class Run(DoitRun):
         """Called by doit."""
         root = Path.cwd()
         self._plain = params.pop("plain")
+        self._from = params.pop("from_")
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
             if has_milestones(root) and not args and not params.get("default_tasks"):
@@ -93,6 +103,7 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
+        from executor.commands.opening import opening, passed_over, start_of
         from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
@@ -101,6 +112,7 @@ class Run(DoitRun):
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
+        start = start_of(compiled, wanted, self._from)
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
         require_channels(compiled.policy.notify)
@@ -117,6 +129,10 @@ class Run(DoitRun):
                 recover(run)
                 take_over(run)
             session.observer.allowance.budget = budget
+            passed = passed_over(session.observer, start) if start else ()
+            session.observer.pass_over(passed)
+            told = opening(session.observer, wanted, start, passed)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in told))
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
@@ -201,6 +217,7 @@ def _waits_for_time(session: Session, decisions: Mapping[str, Decision]) -> bool
 
     waiting = {ref for ref, hold in session.held.items() if hold.by_time}
     waiting |= {ref for ref, item in decisions.items() if item.wait is not None and item.wait.until is not None}
+    waiting |= {ref for ref, decision in decisions.items() if decision.status is Status.OPEN}
     for ref, decision in decisions.items():
         if decision.status is Status.LANDED or ref in waiting:
             continue
@@ -298,6 +315,7 @@ def _signals(session: Session) -> Iterator[list[int]]:
 
 def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
     from executor.account import end
+    from executor.commands.opening import closing
     from executor.commands.release_summary import released, unblocked
     from executor.commands.summary import exit_code, summary, worse
     from executor.core.sessions import How
@@ -320,6 +338,7 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
         end(run, code, how, why)
     if decisions or outcomes.errors or received:
         sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
     sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
     sys.stdout.write(unblocked(session, wanted))
     for run in session.runs():

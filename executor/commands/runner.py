@@ -36,6 +36,7 @@ class Outcomes:
                 named.add(what)
             elif kind == "milestone":
                 named |= {f"{what}/{issue.id}" for issue in session.compiled.milestone(what).issues}
+        named -= session.observer.passed_over
         return [ref for ref in session.compiled.plan.order if ref in named]
 
 

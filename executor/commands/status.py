@@ -16,19 +16,31 @@ from executor.project import open_project
 __all__ = ["Status"]
 
 
+_REFRESH = {
+    "name": "refresh",
+    "short": "",
+    "long": "refresh",
+    "type": bool,
+    "default": False,
+    "help": "ask the remote and the forge first what others did there",
+}
+
+
 class Status(Command):
     """Shows milestones and issues with status, reason and what would move them on."""
 
     name = "status"
     doc_purpose = "show the computed status of milestones and their issues"
     doc_usage = "[MILESTONE ...]"
-    cmd_options = (JSON_OPTION,)
+    cmd_options = (JSON_OPTION, _REFRESH)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
         project = open_project()
-        board = board_of(project)
         names = [name.removeprefix("milestone:") for name in arguments]
+        if options["refresh"]:
+            _refresh(names)
+        board = board_of(project)
         for name in names:
             if board.milestone(name) is None:
                 known = ", ".join(item["id"] for item in board.milestones) or "none"
@@ -47,6 +59,28 @@ class Status(Command):
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
             sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
         return 0
+
+
+def _refresh(names: list[str]) -> None:
+    """Take over what others did on the remote and the forge; milestones that are being run do so by themselves."""
+    from executor.errors import BusyError
+    from executor.project import compile_project
+    from executor.reconciling import take_over
+    from executor.session import Session
+
+    compiled = compile_project(open_project())
+    if compiled.policy.forge.pushes_to is None:
+        return
+    with Session(compiled) as session:
+        for name in names or list(compiled.loaded.milestones):
+            try:
+                session.enter([compiled.milestone(name).id])
+            except BusyError as error:
+                sys.stderr.write(f"note: {safe(str(error))}\n")
+        for run in session.runs():
+            take_over(run)
+            for message in run.messages:
+                sys.stderr.write(f"note: {safe(message)}\n")
 
 
 def _own(rows: list[dict[str, Any]], milestone: str) -> list[dict[str, Any]]:

@@ -61,4 +61,4 @@ def event_value(milestone: str, event: Event) -> dict[str, Any]:
 
 
 def _journals(project: Project) -> list[str]:
-    return sorted(path.name for path in project.cache.glob("*") if segments(path))
+    return sorted(path.name for path in project.cache.glob("[!_]*") if segments(path))

@@ -51,6 +51,9 @@ class CommandProof:
         after: shell command that is run when it has ended, however it did.
         only_new_failures: tests that fail on the base too do not count.
         retries: how often it is tried again when it fails.
+        network: whether it has a network in a sandbox.
+        readable: what else it may read there.
+        sandboxed: it runs in a sandbox where its milestone has one.
     """
 
     name: str
@@ -67,6 +70,9 @@ class CommandProof:
     after: str = ""
     only_new_failures: bool = False
     retries: int = 0
+    network: bool = False
+    readable: tuple[str, ...] = ()
+    sandboxed: bool = True
 
     @property
     def slug(self) -> str:
@@ -222,6 +228,8 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
             ("after", check.after),
             ("changed_only", check.changed_only),
             ("only_new_failures", check.only_new_failures),
+            ("network", check.network),
+            ("isolation", check.isolation if check.isolation != "auto" else ""),
         )
         if value
     }
@@ -241,6 +249,9 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         after=check.after or "",
         only_new_failures=check.only_new_failures,
         retries=check.retries,
+        network=check.network,
+        readable=check.readable,
+        sandboxed=check.isolation != "none",
     )
 
 
@@ -257,8 +268,9 @@ def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandP
 def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
     timeout = float(item.timeout or policy.limits.check_timeout_s)
     argv = _argv(item.run)
-    key = check_key(argv, env={}, timeout=float(item.timeout or 0))
-    return CommandProof(item.name or item.run, argv, (), timeout, (), key)
+    around = {"network": "True"} if item.network else None
+    key = check_key(argv, env={}, timeout=float(item.timeout or 0), around=around)
+    return CommandProof(item.name or item.run, argv, (), timeout, (), key, network=item.network)
 
 
 def _argv(run: str | tuple[str, ...]) -> tuple[str, ...]:

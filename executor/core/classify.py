@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from executor.core.agent_output import AgentError, Told
     from executor.core.profile import Agent
 
-__all__ = ["FALLS_BACK", "IN_PLACE", "PERMANENT", "Ending", "Finding", "classify"]
+__all__ = ["FALLS_BACK", "IN_PLACE", "PERMANENT", "Diagnosis", "Ending", "classify"]
 
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list is asked."""
@@ -75,7 +75,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """A failed call, understood.
 
     Attributes:
@@ -89,7 +89,7 @@ class Finding:
     until: float | None = None
 
 
-def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Finding | None:
+def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
     """The class of a failed call; None when it ended well and there is a result to look at, even an empty one.
 
     Args:
@@ -109,11 +109,11 @@ def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Finding
     return found or (None if ending.ok else _by_exit(agent, ending, told))
 
 
-def _by_exit(agent: Agent, ending: Ending, told: Told) -> Finding:
+def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
     """What is left: that it did not end well."""
     kind = "resource" if ending.signal == _SIGKILL or ending.code == _KILLED else "agent"
     last = f": {one_line(told.errors[-1].message)[:300]}" if told.errors and told.errors[-1].message else ""
-    return Finding(kind, f"agent {agent.name}: {ending.told}{last}")
+    return Diagnosis(kind, f"agent {agent.name}: {ending.told}{last}")
 
 
 def _fatal(told: Told) -> bool:
@@ -121,7 +121,7 @@ def _fatal(told: Told) -> bool:
     return bool(told.errors) and told.errors[-1].kind not in {"", "transient"}
 
 
-def _by_event(agent: Agent, told: Told, now: datetime) -> Finding | None:
+def _by_event(agent: Agent, told: Told, now: datetime) -> Diagnosis | None:
     """What the last telling error says; one that the agent got over (exit 0 and a change) is none."""
     for error in reversed(told.errors):
         kind = error.kind or _kind_of_status(error.status) or _kind_of_words(agent, error.message)
@@ -130,7 +130,7 @@ def _by_event(agent: Agent, told: Told, now: datetime) -> Finding | None:
     return None
 
 
-def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Finding:
+def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Diagnosis:
     until = None
     if kind == "limit":
         until = error.reset
@@ -139,17 +139,17 @@ def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Findi
         if until is None:
             until = reset_time(error.message, now)
     words = one_line(error.message)[:300] or (f"status {error.status}" if error.status else "no words were given")
-    return Finding(kind, _sentence(agent, kind, words), until)
+    return Diagnosis(kind, _sentence(agent, kind, words), until)
 
 
-def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Finding | None:
+def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
     """What plain output says. What the model itself said is asked for a refusal only, and only when nothing changed."""
     kind, line = _told_by(_all(agent), told.noise)
     if ending.ok and (told.events or kind == "input"):
         kind = ""  # warnings of a call that ended well
     last = _last_line(told.noise)
     if ending.reason == "idle" and (kind == "input" or re.search(QUESTION, last, re.IGNORECASE)):
-        return Finding("input", _sentence(agent, "input", one_line(last)[:200]))
+        return Diagnosis("input", _sentence(agent, "input", one_line(last)[:200]))
     if ending.reason == "idle":
         return None
     if kind:
@@ -160,13 +160,13 @@ def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Findin
             match = _first_match((*getattr(agent.patterns, kind), *common), said)
             if match:
                 name = kind.replace("_", "-")
-                return Finding(name, _sentence(agent, name, one_line(_line_of(said, match))[:300]))
+                return Diagnosis(name, _sentence(agent, name, one_line(_line_of(said, match))[:300]))
     return None
 
 
-def _worded(agent: Agent, kind: str, line: str, told: Told, now: datetime) -> Finding:
+def _worded(agent: Agent, kind: str, line: str, told: Told, now: datetime) -> Diagnosis:
     until = (reset_time(line, now) or reset_time(told.noise, now)) if kind == "limit" else None
-    return Finding(kind, _sentence(agent, kind, one_line(line)[:300]), until)
+    return Diagnosis(kind, _sentence(agent, kind, one_line(line)[:300]), until)
 
 
 def _sentence(agent: Agent, kind: str, words: str) -> str:

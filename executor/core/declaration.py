@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     StrictInt,
     Tag,
     ValidationError,
@@ -124,6 +125,7 @@ class RunCheck(_Declared):
     run: Line
     timeout: Seconds | None = None
     name: Line | None = None
+    network: StrictBool = False
 
 
 class FileCheck(_Declared):

@@ -38,7 +38,8 @@ def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict
         "title": normal_text(issue.title),
         "text": normal_text(text),
         "accept": [
-            item.model_dump(mode="json", exclude_none=True, exclude={"timeout", "name"}) for item in issue.accept
+            item.model_dump(mode="json", exclude_none=True, exclude={"timeout", "name", "network"})
+            for item in issue.accept
         ],
         "files": sorted(set(issue.files)),
         "answers": [normal_text(answer) for answer in answers],

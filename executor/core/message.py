@@ -1,10 +1,12 @@
 """The commit that lands: subject, body, trailers - written by the executor alone, and read back from history.
 
-Subject ``type(milestone): title``; trailers as in `TRAILERS`. What has landed is read from these and nothing else.
+Subject ``type(milestone): title``; trailers as in `Trailers`. What has landed is read from these and nothing else. What
+others wrote (titles, names of files, reasons) is `inert` in it: it orders no forge to do anything.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,12 +16,25 @@ if TYPE_CHECKING:
 
     from executor.core.change import Change
 
-__all__ = ["UNPROVED", "Landing", "Trailers", "landing_message", "one_line", "parse_trailers"]
+__all__ = ["UNPROVED", "Landing", "Trailers", "inert", "landing_message", "one_line", "parse_trailers"]
 
 UNPROVED = "unproved"
 """In the place of a check key: landed, but not as the tree that the checks passed on."""
 _SHOWN_FILES = 20
 _SUBJECT = 100
+_SKIP = re.compile(
+    r"\[(\s*(?:skip[\s_-]+(?:ci|actions?|checks?|builds?|deploy)|(?:ci|actions?|no)[\s_-]+(?:skip|ci))\s*)\]",
+    re.IGNORECASE,
+)
+_SKIP_WORDS = re.compile(r"(?<![\w-])(skip-checks|skip-ci|ci-skip)(\s*[:=])", re.IGNORECASE)
+_STARS = re.compile(r"\*{3}(\s*no[_\s-]ci\s*)\*{3}", re.IGNORECASE)
+_MENTION = re.compile(r"(?<![\w.+-])@(?=[\w-])")
+_COMMAND = re.compile(r"(?:^|(?<=\s))/(?=[A-Za-z][\w-]*(?:\s|$))")
+_CLOSING = (
+    r"\b((?:clos(?:e[sd]?|ing)|fix(?:e[sd]|ing)?|resolv(?:e[sd]?|ing)|implement(?:s|ed|ing)?)\s*:?\s+(?:issues?\s+)?)"
+)
+_CLOSES = re.compile(_CLOSING + r"([\w.-]+(?:/[\w.-]+)+|GH-)?#?(?<=[#-])(\d+)", re.IGNORECASE)
+_CLOSES_ADDRESS = re.compile(_CLOSING + r"(?=https?://)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +102,28 @@ def one_line(text: str) -> str:
     )
 
 
+def inert(text: str) -> str:
+    """Text of others for one line of a commit or pull request: it skips no workflow, closes no issue, calls nobody.
+
+    Markers such as ``[skip ci]``, words that close an issue together with its number, mentions and slash commands are
+    written so that people still read them and forges do not.
+    """
+    line = one_line(text)
+    line = _STARS.sub(r"\1", _SKIP_WORDS.sub(r"\1 ", _SKIP.sub(r"(\1)", line)))
+    line = _CLOSES_ADDRESS.sub(r"\1see ", _CLOSES.sub(lambda hit: f"{hit[1]}{hit[2] or ''} no. {hit[3]}", line))
+    return " ".join(_COMMAND.sub("./", _MENTION.sub("(at)", line)).split())
+
+
 def landing_message(
     kind: str, title: str, change: Change, trailers: Trailers, *, number: int | None, note: str = ""
 ) -> str:
     """The whole message of a landing commit; ``note`` is a sentence of the executor's own, for unusual landings."""
-    subject = one_line(f"{kind}({trailers.milestone}): {title}")
+    subject = inert(f"{kind}({trailers.milestone}): {title}")
     if len(subject) > _SUBJECT:
         subject = subject[: _SUBJECT - 1].rstrip() + "…"
     parts = [subject]
     if one_line(note):
-        parts.append(one_line(note))
+        parts.append(inert(note))
     if change.files:
         parts.append(_body(change))
     if number is not None:
@@ -122,7 +149,7 @@ def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
 
 
 def _body(change: Change) -> str:
-    shown = [f"  {file.kind:<8} {one_line(file.path)}" for file in change.files[:_SHOWN_FILES]]
+    shown = [f"  {file.kind:<8} {inert(file.path)}" for file in change.files[:_SHOWN_FILES]]
     more = len(change.files) - _SHOWN_FILES
     if more > 0:
         shown.append(f"  and {more} more")

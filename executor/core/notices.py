@@ -91,9 +91,9 @@ def of_event(milestone: str, event: Event) -> Notice | None:
         lines = [_part(blocker.reason), f"next: {_part(blocker.resume)}"]
         return _notice("blocker", milestone, event.key, event_id(milestone, event), says, lines)
     if event.kind == "released":
-        return _notice(
-            "released", milestone, "", event_id(milestone, event), f"{milestone} is released", ["next: doit status"]
-        )
+        tag = f", tagged {_part(event.data['tag'])}" if event.data["tag"] else ""
+        lines = [f"{milestone} is in its base as {_part(event.data['commit'])[:10]}{tag}"]
+        return _notice("released", milestone, "", event_id(milestone, event), f"{milestone} is released", lines)
     return None
 
 
@@ -109,7 +109,7 @@ def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str
 
 def of_digest(run: str, title: str, text: str) -> Notice:
     """The message about a whole night."""
-    return Notice("digest", "", "", f"nightly:{run}", title, text)
+    return Notice("digest", "", "", f"nightly:{run}", title, text.translate(_INERT))
 
 
 def _notice(kind: NoticeKind, milestone: str, issue: str, event: str, title: str, lines: list[str]) -> Notice:

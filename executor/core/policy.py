@@ -62,6 +62,9 @@ class Check(Rule):
         prefix: words put before an argument list, for example to run it inside a container.
         version: argument list that prints the version of its tool; part of its fingerprint.
         flaky: its verdicts are never used again.
+        network: whether it has a network where it runs in a sandbox.
+        readable: further paths that it may read there, for example a toolchain in ``~``.
+        isolation: ``auto`` runs it in a sandbox wherever an agent of the milestone wants one; ``none`` never does.
     """
 
     name: str
@@ -78,6 +81,9 @@ class Check(Rule):
     prefix: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
     flaky: bool = False
+    network: StrictBool = False
+    readable: tuple[str, ...] = ()
+    isolation: Literal["none", "auto"] = "auto"
 
 
 class Route(Rule):
@@ -114,6 +120,9 @@ def _clock(text: str) -> str:
 class Limits(Rule):
     """Bounds of a run; times in seconds, sizes in bytes, money in US dollars. A cap that is not there does not hold.
 
+    `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
+    it wait for a person, ``allow`` lands it.
+
     Attributes:
         transient: how often an agent is called again at once, in its tree, when its service failed.
         backoff_s: after the n-th failed attempt, this times 2 to the power of n passes before the next one ...
@@ -135,6 +144,7 @@ class Limits(Rule):
     import_file_bytes: Annotated[StrictInt, Field(ge=1)]
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
+    unsandboxed_landing: Literal["review", "allow"] = "review"
     parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
     handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
     deadline: Annotated[str, AfterValidator(_clock)] = ""

@@ -137,7 +137,8 @@ class Agent(Rule):
         timeout: seconds until it is ended.
         idle: seconds without output, work or a changed file until it is ended.
         deterministic: the same input gives the same result, so that "nothing to change" can be believed.
-        isolation: ``none`` runs it as this user; ``bwrap`` in a sandbox or not at all; ``auto`` in one if there is one.
+        isolation: ``none`` runs it as this user, a choice by name; ``bwrap`` in a sandbox or not at all; ``auto`` in
+            one if there is one, and else its work waits for a person (`Limits.unsandboxed_landing`).
         network: whether it has a network inside the sandbox.
         readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
         writable: further paths that it may write there too, for example a folder with its sessions.
@@ -163,7 +164,7 @@ class Agent(Rule):
     timeout: Seconds | None = None
     idle: Seconds | None = None
     deterministic: bool = False
-    isolation: Literal["none", "auto", "bwrap"] = "none"
+    isolation: Literal["none", "auto", "bwrap"] = "auto"
     network: StrictBool = True
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()

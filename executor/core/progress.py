@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
     from executor.core.event import Event
 
-__all__ = ["STALLED", "Activity", "Ahead", "End", "Part", "activities", "counts", "expected_end", "percent", "stalled"]
+__all__ = [
+    "STALLED",
+    "Activity",
+    "Ahead",
+    "End",
+    "Part",
+    "activities",
+    "counts",
+    "expected_end",
+    "percent",
+    "stalled",
+]
 
 STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
@@ -33,18 +44,22 @@ class Part:
         size: S, M or L.
         status: its status.
         built: whether an attempt has a result that has not landed.
+        steps: per cent of its workflow's steps that are done, by the weight of their phases; 0 without steps.
     """
 
     size: str
     status: str
     built: bool = False
+    steps: int = 0
 
     @property
     def share(self) -> float:
         """How much of it is done, from 0 to 1."""
         if self.status == Status.LANDED:
             return 1.0
-        return _BUILT if self.built or self.status == Status.OPEN else 0.0
+        if self.built or self.status == Status.OPEN:
+            return _BUILT
+        return _BUILT * self.steps / 100
 
 
 def percent(parts: Sequence[Part]) -> int:

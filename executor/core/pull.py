@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.core.declaration import FileCheck, RunCheck
-from executor.core.message import one_line
+from executor.core.message import inert, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,6 @@ _BEGIN = "<!-- milestone-executor"
 _END = "<!-- /milestone-executor -->"
 _MARK = re.compile(r"<!-- milestone-executor((?: [a-z_]+=[^\s<>]*)*) -->")
 _BREAK = "\u200b"
-_WORKFLOW = re.compile(r"\[(skip ci|ci skip|no ci|skip actions|actions skip)\]|\b(skip-checks)\s*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ def feature_branch(milestone: str, issue: Issue, revision: int) -> str:
     name = f"{feature_prefix(milestone)}{issue.number or issue.id}"
     name += f"-{slug}" if slug else ""
     name += f"-r{revision}" if revision > 1 else ""
-    return f"{name}-" if name.endswith((".", ".lock")) else name
+    return name
 
 
 def feature_prefix(milestone: str) -> str:
@@ -139,7 +138,7 @@ def feature_prefix(milestone: str) -> str:
 def title_of(kind: str, milestone: str, title: str, revision: int) -> str:
     """``type(milestone): title``, as the subject of the commit that it becomes."""
     later = f" (revision {revision})" if revision > 1 else ""
-    return f"{harmless(one_line(f'{kind}({milestone}): {title}'))[:200]}{later}"
+    return f"{harmless(f'{kind}({milestone}): {title}')[:200]}{later}"
 
 
 def body_of(text: PullText, title: str) -> str:
@@ -153,7 +152,7 @@ def body_of(text: PullText, title: str) -> str:
     }
     parts = [mark(key)]
     if text.stopped:
-        parts.append(f"> **Waits for a person:** {harmless(one_line(text.stopped))}")
+        parts.append(f"> **Waits for a person:** {harmless(text.stopped)}")
     milestone, _, issue = text.ref.partition("/")
     closes = f" · closes #{text.number}" if text.number is not None else ""
     parts.append(f"Milestone {milestone}, issue {issue}, revision {text.revision}{closes}")
@@ -165,7 +164,7 @@ def body_of(text: PullText, title: str) -> str:
         passed = (f"- {_code(name)} passed" for name in text.checks[:_SHOWN_CHECKS])
         parts.append("## Checks on exactly this tree\n" + "\n".join(passed))
     if text.deviations:
-        told = (f"- {harmless(one_line(line))[:500]}" for line in text.deviations[:20])
+        told = (f"- {harmless(line)[:500]}" for line in text.deviations[:20])
         parts.append("## Deviations from the plan, in the agent's words\n" + "\n".join(told))
     return "\n\n".join([*parts, _END]) + "\n"
 
@@ -197,10 +196,9 @@ def title_digest(title: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text from outside without effects on a forge: no mention, no reference to an issue, no order to a workflow."""
-    text = _WORKFLOW.sub(lambda found: f"({found[1]})" if found[1] else "skip checks -", text)
-    text = text.replace("<!--", "< !--").replace("-->", "-- >")
-    return re.sub(r"([@#])(?=\w)", rf"\1{_BREAK}", re.sub(r"\bGH-(?=\d)", f"GH{_BREAK}-", text, flags=re.IGNORECASE))
+    """One line of others' text for a pull request: inert, refers to no issue and hides nothing."""
+    line = inert(text).replace("<!--", "< !--").replace("-->", "-- >")
+    return re.sub(r"([@#])(?=\w)", rf"\1{_BREAK}", re.sub(r"\bGH-(?=\d)", f"GH{_BREAK}-", line, flags=re.IGNORECASE))
 
 
 def _changes(change: Change) -> str:
@@ -229,5 +227,5 @@ def boxes_of(issue: Issue, *, proved: bool, reviewed: bool) -> tuple[Box, ...]:
         elif isinstance(item, FileCheck):
             found.append(Box(f"file {_code(item.file)}", proved))
         else:
-            found.append(Box(harmless(one_line(item.text))[:500], reviewed))
+            found.append(Box(harmless(item.text)[:500], reviewed))
     return tuple(found)

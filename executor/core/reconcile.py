@@ -36,7 +36,7 @@ class Known:
     Attributes:
         ref: its qualified id.
         revision: the revision that is worked on, or has landed.
-        attempt: number of the latest attempt, 0 when there is none.
+        attempt: number of the attempt that counts, the next one where none does; 0 when there was none.
         head: short name of the branch that it has, or would have.
         base: short name of the milestone branch.
         number: of its pull request as last seen, 0 when none was.
@@ -66,7 +66,7 @@ class Finding:
         ref: its qualified id.
         meaning: what there is to do.
         pull: the pull request that counts; None when there is none.
-        reason: one sentence for a person, for `WAIT`.
+        reason: what is the matter with the pull request, for `WAIT`.
         notes: what else is worth saying.
     """
 
@@ -127,19 +127,19 @@ def _finding(
     if closed and (known.built or known.number):
         pull = closed[-1]
         gone = "" if known.head in branches else " and its branch was deleted"
-        reason = f"pull request #{pull.number} was closed without being merged{gone}; reopen it, or `doit retry`"
+        reason = f"it was closed without being merged{gone}; reopen it, or `doit retry {known.ref}`"
         return Finding(known.ref, Meaning.WAIT, pull, reason)
     return Finding(known.ref, Meaning.NOTHING)
 
 
 def _of_open(known: Known, pull: PullRequest, notes: tuple[str, ...], is_ours: Callable[[str, str], bool]) -> Finding:
     if pull.base != known.base:
-        reason = f"pull request #{pull.number} goes to {pull.base}, expected {known.base}; set its base back"
+        reason = f"it goes to {pull.base}, expected {known.base}; set its base back"
         return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
     if pull.sha and pull.sha != known.commit and not is_ours(known.ref, pull.sha):
         reason = (
-            f"pull request #{pull.number}: somebody else has committed to {known.head} ({pull.sha[:10]}), it is left "
-            "alone; merge it, or delete the branch"
+            f"somebody else has committed to {known.head} ({pull.sha[:10]}), it is left alone; merge it, or delete "
+            "the branch"
         )
         return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
     title = read_mark(pull.body).get("title")

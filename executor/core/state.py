@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QUESTION",
+    "UNSANDBOXED",
     "UNSPENT",
     "Attempt",
     "AttemptState",
@@ -31,6 +32,8 @@ __all__ = [
     "with_git_attempts",
 ]
 
+UNSANDBOXED = "unsandboxed"
+"""Id of the stop for a change of an agent that was to work in a sandbox and did without."""
 
 QUESTION = "question"
 """Rule, and outcome of an attempt, of an agent that asks a person."""
@@ -79,6 +82,9 @@ class Attempt:
         until: epoch seconds at which the limit is lifted that it ran into; 0 otherwise.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
+        tree: the tree that its agent left, once that is safe in git; empty before.
+        when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
+        unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
         step: the step of a workflow at which it failed, empty for everything else.
         pull: number of its local pull request, 0 when it has none.
     """
@@ -107,6 +113,9 @@ class Attempt:
     until: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
+    tree: str = ""
+    when: int = 0
+    unsandboxed: str = ""
     step: str = ""
     pull: int = 0
 
@@ -279,8 +288,10 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
         known = state.attempts.get(found.number)
         if known is None:
             state.attempts[found.number] = found
-        elif known.state in {AttemptState.STARTED, AttemptState.INTERRUPTED} and known.spec_key == found.spec_key:
-            state.attempts[found.number] = replace(found, base=known.base, started_at=known.started_at)
+        elif known.spec_key == found.spec_key and _is_later(found, known):
+            state.attempts[found.number] = replace(
+                found, base=known.base, started_at=known.started_at, boot=known.boot, unsandboxed=known.unsandboxed
+            )
         else:
             continue
         latest = found.number == state.last()
@@ -288,6 +299,13 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
             state.stop = Stop(_STOPPED[found.kind], found.kind, found.reason, found.spec_key, found.number)
         elif latest and not found.kind and state.stop is not None and state.stop.attempt < found.number:
             state.stop = None
+
+
+def _is_later(found: Attempt, known: Attempt) -> bool:
+    """Whether git knows how an attempt went on after the journal was cut off."""
+    if known.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}:
+        return True
+    return known.state is AttemptState.BUILT and found.state is AttemptState.FAILED
 
 
 def _started(state: IssueState, event: Event) -> None:
@@ -306,6 +324,21 @@ def _started(state: IssueState, event: Event) -> None:
         run=event.run,
     )
     state.stop = state.red = None
+
+
+def _unsandboxed(state: IssueState, event: Event) -> None:
+    _change(state, event, unsandboxed=event.data["agent"])
+
+
+def _snapshot(state: IssueState, event: Event) -> None:
+    _change(state, event, tree=event.data["tree"], when=int(event.data["when"]), seconds=event.data["seconds"])
+
+
+def _lost(state: IssueState, event: Event) -> None:
+    """The disk does not have its result any more: it has to be made again and does not count."""
+    _change(state, event, state=AttemptState.INTERRUPTED, commit="", tree="")
+    if state.stop is not None and state.stop.attempt == int(event.data["attempt"]):
+        state.stop = None
 
 
 def _built(state: IssueState, event: Event) -> None:
@@ -432,6 +465,9 @@ def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
 
 _APPLY = {
     "attempt-started": _started,
+    "unsandboxed": _unsandboxed,
+    "snapshot": _snapshot,
+    "attempt-lost": _lost,
     "attempt-built": _built,
     "attempt-failed": _failed,
     "attempt-interrupted": _interrupted,

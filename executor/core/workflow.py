@@ -254,7 +254,7 @@ def _problems(workflow: Workflow) -> Iterator[tuple[str, str]]:
     """What does not fit together, with its place."""
     if workflow.phases and not any(phase.weight for phase in workflow.phases.values()):
         yield "phase", "expected at least one phase with a weight above 0"
-    if workflow.types and workflow.task_type(workflow.default_type) != workflow.default_type:
+    if workflow.types and workflow.default_type not in workflow.types:
         yield "default_type", f"expected one of the types, found {quoted(workflow.default_type)}"
     types = Known(name.lower() for name in workflow.types)
     made = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.agent_output import Told, read_output
-from executor.core.classify import Ending, Finding, classify
+from executor.core.classify import Diagnosis, Ending, classify
 from executor.core.profile import Agent
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def ending(code: int | None = 1, *, changed: bool = False, reason: str = "exited
     return Ending(reason, code, signal, f"exit {code}" if reason == "exited" else f"killed ({reason})", changed)
 
 
-def found(agent: Agent, text: str, how: Ending) -> Finding | None:
+def found(agent: Agent, text: str, how: Ending) -> Diagnosis | None:
     return classify(agent, how, read_output(agent, text.splitlines(keepends=True)), NOW)
 
 
@@ -72,7 +72,7 @@ def test_a_limit_says_until_when(text: str, until: float | None) -> None:
 def test_a_limit_in_a_structured_event_has_its_moment_from_there() -> None:
     event = '{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795242000}}\n'
     finding = found(PROFILES["claude"], event, ending())
-    assert finding == Finding("limit", "claude is at its limit: no words were given", 1795242000.0)
+    assert finding == Diagnosis("limit", "claude is at its limit: no words were given", 1795242000.0)
     opencode = (ROOT / "tests" / "recorded" / "opencode-limit.txt").read_text(encoding="utf-8")
     finding = found(PROFILES["opencode"], opencode, ending())
     assert finding is not None
@@ -110,12 +110,14 @@ def test_without_words_the_exit_decides(how: Ending, kind: str) -> None:
 
 def test_a_silent_agent_behind_a_question_waits_for_input() -> None:
     finding = found(Agent(name="x", command=("x",)), "Working\nProceed with edits? [y/N] ", ending(None, reason="idle"))
-    assert finding == Finding("input", "agent x waited for an answer that nobody gives: Proceed with edits? [y/N]")
+    assert finding == Diagnosis("input", "agent x waited for an answer that nobody gives: Proceed with edits? [y/N]")
 
 
 def test_a_command_of_the_users_own_is_judged_by_its_exit_code_only() -> None:
     agent = PROFILES["script"]
-    assert found(agent, "connection refused, rate limit reached", ending(1)) == Finding("agent", "agent script: exit 1")
+    assert found(agent, "connection refused, rate limit reached", ending(1)) == Diagnosis(
+        "agent", "agent script: exit 1"
+    )
     assert found(agent, "I give up", ending(0)) is None
 
 

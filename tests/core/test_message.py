@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import unicodedata
 
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.core.change import Change, FileChange
-from executor.core.message import Trailers, landing_message, one_line, parse_trailers
+from executor.core.change import Change, FileChange, parse_diff
+from executor.core.message import Trailers, inert, landing_message, one_line, parse_trailers
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 TRAILERS = Trailers("m4", "4.1", 2, "sha256:aa", "sha256:bb", "sha256:cc")
@@ -234,3 +235,59 @@ def test_further_trailers_do_not_matter_and_an_old_commit_need_not_say_its_check
     assert parse_trailers(pairs) == TRAILERS
     del pairs["Check-Key"]
     assert parse_trailers(pairs) == Trailers("m4", "4.1", 2, "sha256:aa", "sha256:bb")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Fix the parser [skip ci]", "Fix the parser (skip ci)"),
+        ("[CI SKIP] x", "(CI SKIP) x"),
+        ("[no ci] [skip actions] [actions skip]", "(no ci) (skip actions) (actions skip)"),
+        ("***NO_CI***", "NO_CI"),
+        ("x skip-checks: true", "x skip-checks true"),
+        ("thanks @alice, and @org/team", "thanks (at)alice, and (at)org/team"),
+        ("packages/@types/x.ts", "packages/(at)types/x.ts"),
+        ("mail to alice@example.org", "mail to alice@example.org"),
+        ("Fixes #12", "Fixes no. 12"),
+        ("closes: #3 and #4", "closes: no. 3 and #4"),
+        ("Closes issue #5", "Closes issue no. 5"),
+        ("resolved owner/name#9", "resolved owner/name no. 9"),
+        ("fixes GH-12", "fixes GH- no. 12"),
+        ("Fix https://example.org/o/r/issues/1", "Fix see https://example.org/o/r/issues/1"),
+        ("/merge it, then /approve", "./merge it, then ./approve"),
+        ("core(m1): fix(parser): read src/a.py, see #12", "core(m1): fix(parser): read src/a.py, see #12"),
+        ("Fix 12 things in 3 files", "Fix 12 things in 3 files"),
+        ("a\nMilestone: m2\r\nIssue: x", "a Milestone: m2 Issue: x"),
+        ("[skip\u200b ci] \u202e#1 sexif", "(skip ci) #1 sexif"),
+    ],
+)
+def test_text_of_others_orders_no_forge_to_do_anything(text: str, expected: str) -> None:
+    assert inert(text) == expected
+
+
+PIECES = (
+    *("fix", "Closes", "resolves", " ", ":", "#", "#1", "12", "GH-", "[", "]", "skip ci", "ci skip", "no ci", "@", "a"),
+    *("/x", "https://h/o/r/issues/1", "o/r", "***", "NO_CI", "skip-checks", "\n", "\u200b", "issue ", "-", "\t"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_however_it_is_put_together_nothing_is_left_that_acts(text: str) -> None:
+    line = inert(text).lower()
+    assert "\n" not in line
+    assert re.search(r"\[\s*(skip|ci|no)[ _-](ci|skip)\s*\]", line) is None
+    assert re.search(r"(^|[^\w.+-])@\w", line) is None
+    assert re.search(r"\b(close[sd]?|fix(e[sd])?|resolve[sd]?):?\s+([\w.-]+/[\w.-]+)?#\d", line) is None
+    assert re.search(r"\b(close[sd]?|fix(e[sd])?|resolve[sd]?):?\s+(gh-\d|https?:)", line) is None
+    assert "skip-checks:" not in line
+
+
+def test_names_of_files_and_titles_are_inert_in_the_landing_commit() -> None:
+    change = parse_diff(
+        b"diff --git a/@all [skip ci] b/@all [skip ci]\nnew file mode 100644\n"
+        b"index 0000000000000000000000000000000000000000..e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\n"
+    )
+    trailers = Trailers("m1", "a", 1, "sha256:1", "sha256:2")
+    message = landing_message("core", "Closes #7 @bob", change, trailers, number=None)
+    assert message.startswith("core(m1): Closes no. 7 (at)bob\n\n")
+    assert "created  (at)all (skip ci)" in message

@@ -61,8 +61,10 @@ def fault(key: str, problem: str) -> Fault:
 def test_the_packaged_rules_are_read() -> None:
     read = policy()
     assert list(read.agents) == ["script", "patch", *PACKAGED]
-    assert read.agents["script"] == Agent(name="script", command=("sh", "-c", "{run}"), deterministic=True)
-    assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True)
+    assert read.agents["script"] == Agent(
+        name="script", command=("sh", "-c", "{run}"), deterministic=True, isolation="none"
+    )
+    assert read.agents["patch"] == Agent(name="patch", builtin="patch", deterministic=True, isolation="none")
     assert sorted(read.checks) == ["lint", "related", "syntax", "tests", "types"]
     assert read.checks["tests"] == Check(
         name="tests", run=("pytest", "-q", "--junitxml={report}"), version=("pytest", "--version")

@@ -268,7 +268,15 @@ SOFT = Stop("soft", "merge-conflict", "clash", "s1", 1)
             ["attempt-started", "attempt-failed"], FROM_GIT, AttemptState.FAILED, "c1", "b1", id="failed: as journaled"
         ),
         pytest.param(
-            ["attempt-started", "attempt-built"], CONFLICT, AttemptState.BUILT, "c1", "b1", id="built: as journaled"
+            ["attempt-started", "attempt-built"], FROM_GIT, AttemptState.BUILT, "c1", "b1", id="built: as journaled"
+        ),
+        pytest.param(
+            ["attempt-started", "attempt-built"],
+            CONFLICT,
+            AttemptState.FAILED,
+            "g1",
+            "b1",
+            id="built: git knows that it has failed since",
         ),
         pytest.param(
             ["attempt-started", "attempt-built", "landed"],

@@ -22,7 +22,7 @@ def test_nothing_is_begun_that_is_not_expected_to_end_in_time(repo: Repo) -> Non
     assert "pending   m1/a not started: expected to take " in run.out
     assert ", 5 min are left until " in run.out
     assert repo.statuses() == {"m1/a": "pending", "m1/b": "blocked"}
-    assert repo.git("branch", "--list", "milestone/*") == ""
+    assert repo.attempts() == []
 
 
 def test_after_the_deadline_nothing_is_begun(repo: Repo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ def declared(repo: Repo, body: str) -> None:
     repo.git("push", "-q", "origin", "main")
 
 
+def events(repo: Repo) -> list[str]:
+    """Kinds of the journal's events about issues, in order."""
+    lines = (repo.path / ".cache" / "m1" / "journal.000001.jsonl").read_text().splitlines()
+    return [event["e"] for event in map(json.loads, lines) if event["key"]]
+
+
 def up(repo: Repo) -> Path:
     return repo.path.parent / "up.git"
 
@@ -61,3 +68,205 @@ def test_a_milestone_lands_by_pull_requests_and_running_again_does_nothing(repo:
     other = clone(repo, up(repo))
     assert "3 landed" in other.doit("milestone:m1").check().out
     assert len(hub.pulls) == 3
+
+
+def test_what_a_hard_rule_stops_is_a_draft_with_the_reason_until_a_person_approves(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo 'x==1' > requirements.txt", accept=["It is written down", {"run": "true"}]))
+    repo.doit("milestone:m1").check(4)
+    pull = hub.pulls[0]
+    assert (pull.draft, pull.state, pull.base) == (True, "open", BRANCH)
+    assert "**Waits for a person:** dependency-change" in pull.body
+    assert "- [ ] It is written down\n- [ ] `true`" in pull.body
+    repo.doit("milestone:m1").check(4)
+    assert len(hub.pulls) == 1
+    repo.doit("approve", "m1/a", "--reason", "wanted").check()
+    repo.doit("milestone:m1").check()
+    assert (pull.draft, pull.merged) == (False, True)
+    assert "Waits for a person" not in pull.body
+    assert "- [ ] It is written down\n- [x] `true`" in pull.body
+    assert repo.git("log", "-1", "--format=%s%n%(trailers:key=Pull-Request)", BRANCH) == (
+        f"feature(m1): Issue a\nPull-Request: {pull.number}"
+    )
+
+
+def test_a_secret_is_not_pushed(repo: Repo, hub: FakeGitHub) -> None:
+    key = "AKIA" + "Q3ZK7NBV5WXR2TLM"
+    declared(repo, issue("a", f"echo 'key = \"{key}\"' > settings.py"))
+    out = repo.doit("milestone:m1").check(4).out
+    assert "its result was not pushed, because secrets stopped it" in out
+    assert hub.pulls == []
+    assert branches(up(repo)) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
+
+
+def test_pending_required_checks_leave_the_merge_to_the_forge_and_the_issue_open(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a") + issue("b", "echo b > b", needs=["a"]))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    assert repo.statuses() == {"m1/a": "open", "m1/b": "blocked"}
+    pull = hub.pulls[0]
+    assert pull.auto is not None
+    assert "PR #1 open" in repo.doit("status").check().out
+    sha = pull.sha
+    repo.doit("milestone:m1").check(75)
+    assert pull.sha == sha
+    hub.new_checks["ci"] = "success"
+    hub.set_check(pull.sha, "ci", "success")
+    assert pull.merged
+    assert repo.doit("status", "--refresh", "--json").check().json["milestones"][0]["issues"][0]["status"] == "landed"
+    repo.doit("milestone:m1").check()
+    assert sorted(repo.landed(BRANCH)) == ["a@1", "b@1"]
+    assert len(hub.pulls) == 2
+
+
+def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "pending"
+    out = repo.doit("milestone:m1").check(75).out
+    assert f"auto-merge is not enabled, because {BRANCH} has no required check" in out
+    assert hub.pulls[0].auto is None
+    hub.set_check(hub.pulls[0].sha, "ci", "success")
+    repo.doit("milestone:m1").check()
+    assert hub.pulls[0].merged
+
+
+def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "failure"
+    out = repo.doit("milestone:m1").check(4).out
+    assert 'pull request #1: the forge\'s check "ci" failed' in out
+    assert repo.statuses() == {"m1/a": "review"}
+
+
+def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.queues.add(BRANCH)
+    assert "waits in the merge queue" in repo.doit("milestone:m1").check(75).out
+    hub.leave_queue()
+    assert "was merged by hand" in repo.doit("milestone:m1").check().out
+    assert repo.statuses() == {"m1/a": "landed"}
+    shutil.rmtree(repo.path / ".cache")
+    repo.doit("milestone:m1").check()
+    assert len(hub.pulls) == 1
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_a_pull_request_merged_by_hand_is_recognised_here_and_in_another_clone(
+    repo: Repo, hub: FakeGitHub, method: str
+) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    hub.merge_by_hand(1, method)
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/a": "landed"}
+    assert "nothing to do" in repo.doit("milestone:m1").check().out
+    shutil.rmtree(repo.path / ".cache")
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/a": "landed"}
+    other = clone(repo, up(repo))
+    other.doit("milestone:m1").check()
+    assert other.statuses() == {"m1/a": "landed"}
+    assert other.attempts() == []
+    assert len(hub.pulls) == 1
+
+
+def test_a_branch_that_somebody_else_has_committed_to_is_left_alone(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    other = clone(repo, up(repo))
+    other.git("checkout", "-q", hub.pulls[0].head)
+    other.write("more", "more")
+    theirs = other.commit("more")
+    other.git("push", "-q", "origin", "HEAD")
+    hub.set_check(theirs, "ci", "success")
+    out = repo.doit("milestone:m1").check(4).out
+    assert f"somebody else has committed to {hub.pulls[0].head} ({theirs[:10]}), it is left alone" in out
+    assert tip(up(repo), hub.pulls[0].head) == theirs
+    hub.merge_by_hand(1, "squash", "theirs")
+    repo.doit("milestone:m1").check()
+    assert repo.git("show", f"{BRANCH}:more") == "more"
+    assert repo.statuses() == {"m1/a": "landed"}
+
+
+def test_closed_reopened_and_retargeted_pull_requests_wait_for_a_person(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    pull = hub.pulls[0]
+    pull.state = "closed"
+    assert "was closed without being merged" in repo.doit("milestone:m1").check(4).out
+    pull.state, pull.base = "open", "main"
+    assert f"goes to main, expected {BRANCH}" in repo.doit("milestone:m1").check(4).out
+    pull.base, pull.title, pull.body = BRANCH, "A better title", f"Hello.\n\n{pull.body}\nBye."
+    hub.set_check(pull.sha, "ci", "success")
+    repo.doit("milestone:m1").check()
+    assert (pull.merged, pull.title) == (True, "A better title")
+    assert pull.body.startswith("Hello.\n\n<!-- milestone-executor ")
+    assert pull.body.endswith("Bye.")
+    assert len(hub.pulls) == 1
+
+
+def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    hub.git("update-ref", "-d", f"refs/heads/{hub.pulls[0].head}")
+    assert "closed without being merged and its branch was deleted" in repo.doit("milestone:m1").check(4).out
+    hub.new_checks.clear()
+    repo.doit("retry", "m1/a").check()
+    repo.doit("milestone:m1").check()
+    assert [(pull.state, pull.merged) for pull in hub.pulls] == [("closed", False), ("closed", True)]
+
+
+def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo 'x==1' > requirements.txt"))
+    repo.doit("milestone:m1").check(4)
+    hub.open_pull(hub.pulls[0].head, BRANCH)
+    repo.doit("approve", "m1/a", "--reason", "wanted").check()
+    out = repo.doit("milestone:m1").check().out
+    assert "pull request #1 counts; #2 of the same branch should be closed" in out
+    assert hub.pulls[0].merged
+
+
+def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a >> a"))
+    repo.doit("milestone:m1").check()
+    declared(repo, issue("a", "echo a >> a", body="Do it better."))
+    repo.doit("milestone:m1").check()
+    assert [pull.title for pull in hub.pulls] == ["feature(m1): Issue a", "feature(m1): Issue a (revision 2)"]
+    assert repo.landed(BRANCH) == ["a@1", "a@2"]
+
+
+def test_a_result_that_another_clone_pushed_is_used_here(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "date +%N > a"))
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    made = hub.pulls[0].sha
+    other = clone(repo, up(repo))
+    assert "the result that is on origin is used" in other.doit("milestone:m1").check(75).out
+    assert hub.pulls[0].sha == made
+    hub.set_check(made, "ci", "success")
+    other.doit("milestone:m1").check()
+    repo.doit("milestone:m1").check()
+    assert repo.git("rev-parse", BRANCH) == other.git("rev-parse", BRANCH)
+    assert len(hub.pulls) == 1
+
+
+def test_the_base_that_moves_at_the_moment_of_the_merge_has_the_landing_verified_again(
+    repo: Repo, hub: FakeGitHub
+) -> None:
+    declared(repo, issue("a", "echo a > a", accept=[{"run": "test -e a"}]))
+
+    def outsider(_pull: object) -> None:
+        tree = hub.git("rev-parse", f"{BRANCH}^{{tree}}")
+        blob = hub.git("hash-object", "-w", "--stdin", given="x")
+        listing = hub.git("ls-tree", tree) + f"\n100644 blob {blob}\toutside\n"
+        commit = hub.git("commit-tree", hub.git("mktree", given=listing), "-p", hub.tip(BRANCH), given="outside\n")
+        hub.git("update-ref", f"refs/heads/{BRANCH}", commit)
+
+    hub.before_merge = outsider
+    repo.doit("milestone:m1").check()
+    assert events(repo)[-1] == "verified"
+    assert repo.statuses() == {"m1/a": "landed"}

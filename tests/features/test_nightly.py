@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.core.cronline import ours
+from tests.sinks import Webhook, serving
 from tests.support import Repo, Result, issue
 
 if TYPE_CHECKING:
@@ -98,9 +99,10 @@ def test_a_night_that_cannot_be_is_refused_and_the_crontab_left_alone(repo: Repo
     for words, problem in (
         (["--at", "25:00"], '--at: expected a time of day such as 06:00, found "25:00"\n'),
         (["--until", "soon"], '--until: expected a time of day such as 06:00, found "soon"\n'),
+        (["--env-file", "/no/such"], "--env-file /no/such cannot be read: "),
         (["--milestone", "m2"], 'unknown milestone "m2"; declared in milestones/: m1\n'),
     ):
-        assert repo.doit("cron", "install", *words).check(3).err == problem
+        assert repo.doit("cron", "install", *words).check(3).err.startswith(problem)
     assert not tab.exists()
 
 
@@ -181,6 +183,7 @@ def test_a_run_after_its_night_begins_nothing(repo: Repo) -> None:
     repo.doit("nightly", "--at", f"{at:%H:%M}", "--until", f"{until:%H:%M}").check(75)
     assert "too late: this night ended at" in logs(repo)
     assert repo.statuses() == {"m1/a": "pending"}
+    assert "nightly: never ran yet" in repo.doit("status").check().out
 
 
 def test_milestones_are_run_in_the_order_in_which_they_need_each_other(repo: Repo) -> None:
@@ -237,6 +240,23 @@ def test_only_the_last_logs_are_kept(repo: Repo) -> None:
     kept = sorted(path.name for path in folder.glob("*.log"))
     assert len(kept) == 30
     assert kept[0] == "20260101T000011.log"
+
+
+def test_the_morning_has_a_digest_told_once(repo: Repo) -> None:
+    server = Webhook()
+    with serving(server):
+        repo.write("rules/notify.toml", f'[notify.hook]\nurl = "{server.url}"\nevents = ["digest"]\n')
+        repo.write("rules/limits.toml", "attempts = 1\n")
+        repo.milestone("m1", issue("a", "echo a > a") + issue("b", "exit 3", title="Ask @everyone"))
+        repo.doit("nightly").check(1)
+    assert len(server.got) == 1
+    assert re.fullmatch(r"Night of [-\d]+ [:\d]+: 1 landed, 1 failed", server.got[0]["title"])
+    assert "- m1/b Ask ＠everyone - " in server.got[0]["message"]  # noqa: RUF001  (what makes it harmless)
+    page = (repo.path / ".cache" / "_nightly" / "digest.md").read_text()
+    assert page.startswith("# 1 landed, 1 failed\n\nSince ")
+    assert repo.doit("digest").check().out == page
+    assert repo.doit("digest", "--json").check().json["next"] == ["doit retry m1/b"]
+    assert repo.doit("digest", "--since", "2001-01-01T00:00").check().out.count("- m1/a Issue a - ") == 1
 
 
 @pytest.mark.campaign

@@ -55,13 +55,16 @@ def test_each_change_that_needs_a_person_is_told_once_over_all_runs(repo: Repo, 
     assert sorted(hook.titles()) == ["m1/b failed", "m1/b failed", "m1/c waits for a person"]
 
 
-def test_a_complete_milestone_is_told_once(repo: Repo, hook: Webhook) -> None:
+def test_a_complete_and_a_released_milestone_are_told_once(repo: Repo, hook: Webhook) -> None:
     notify(repo, hook.url)
     repo.milestone("m1", issue("a", "echo a > a"))
-    repo.doit("milestone:m1").check()
+    repo.commit("declare")
     repo.doit("milestone:m1").check()
     repo.doit("issue:m1/a").check()
     assert hook.titles() == ["m1 is complete"]
+    repo.doit("release:m1").check()
+    repo.doit("release:m1").check()
+    assert hook.titles() == ["m1 is complete", "m1 is released"]
     assert "all 1 issues have landed on milestone/m1-test-m1\n" in hook.got[0]["message"]
 
 
@@ -187,7 +190,7 @@ def test_a_blocker_is_told_and_not_again_by_the_next_run(repo: Repo, hook: Webho
     assert hook.titles() == ["m1 pauses: long", "m1 is complete"]
 
 
-NO_PASSWORD = "expected no password in the file; write ${NAME} and put it into the environment variable NAME"  # noqa: S105  (a message)
+IN_CLEAR = "expected no password in the file; write ${NAME} and put it into the environment variable NAME"
 PLACES = "known are {body}, {event}, {issue}, {kind}, {milestone}, {title}"
 
 
@@ -196,7 +199,7 @@ PLACES = "known are {body}, {event}, {issue}, {kind}, {milestone}, {title}"
     [
         ("", "notify.x: expected either a url or a command"),
         ('url = "json://x"\ncommand = ["y"]', "notify.x: expected either a url or a command"),
-        ('url = "mailtos://me:secret@example.org"', f"notify.x.url: {NO_PASSWORD}"),
+        ('url = "mailtos://me:secret@example.org"', f"notify.x.url: {IN_CLEAR}"),
         ('command = ["y", "{titel}"]', f'notify.x.command: unknown placeholder in "{{titel}}"; {PLACES}'),
     ],
 )

@@ -298,8 +298,8 @@ def test_doctor_and_gc_say_what_they_find(repo: Repo) -> None:
     assert len(repo.attempts()) == 3
     assert not (repo.path / ".cache" / "m1" / "workspaces").exists()
     repo.git("update-ref", f"refs/heads/{BRANCH}", "main")
-    found = repo.doit("doctor", "--json").check(1).json
-    assert any("the branch was moved by hand" in item["text"] for item in found)
+    found = repo.doit("doctor", "--json").check(4).json
+    assert any("was moved by hand: m1/good landed" in item["text"] for item in found)
 
 
 def test_init_makes_a_repository_ready_and_changes_nothing_that_is_there(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def reviewer(repo: Repo, findings: object) -> None:
     text = json.dumps(findings) if not isinstance(findings, str) else findings
     repo.write("answer.json", text)
     run = f"echo x >> {repo.path.parent}/asked; cp {repo.path}/answer.json $EXECUTOR_OUT/findings.json"
-    repo.write("rules/agents.toml", f'[agent.critic]\ncommand = ["sh", "-c", "{run}"]\n')
+    repo.write("rules/agents.toml", f'[agent.critic]\ncommand = ["sh", "-c", "{run}"]\nisolation = "none"\n')
     repo.write("rules/routes.toml", '[route.core]\nreviewer = "critic"\nthreshold = 70\nchecks = []\n')
 
 

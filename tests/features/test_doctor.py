@@ -1,0 +1,348 @@
+"""`doit doctor`: each way in which journal, git and files can contradict each other is found, explained and mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from executor.health import KINDS
+from tests.support import Repo, issue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAME = "milestone/m1-test-m1"
+BRANCH = f"refs/heads/{NAME}"
+DOCS = Path(__file__).parents[2] / "docs" / "doctor.md"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """Two issues have landed, one waits with a result."""
+    repo = Repo(tmp_path_factory.mktemp("original") / "repo")
+    body = issue("a", "echo a > a") + issue("b", "echo b > b", needs=["a"])
+    repo.milestone("m1", body + issue("w", "echo w > Dockerfile; mkdir migrations; echo > migrations/0001.sql"))
+    repo.commit("declared")
+    repo.doit("milestone:m1").check(4)
+    assert repo.statuses() == {"m1/a": "landed", "m1/b": "landed", "m1/w": "review"}
+    return repo
+
+
+@pytest.fixture
+def landed(original: Repo, tmp_path: Path) -> Repo:
+    """A copy of it to be harmed."""
+    shutil.copytree(original.path, tmp_path / "repo", symlinks=True)
+    copy = Repo.__new__(Repo)
+    copy.path = tmp_path / "repo"
+    return copy
+
+
+def found(repo: Repo, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit code, and kind -> finding, of everything that is not in order."""
+    done = repo.doit("doctor", "--json", *options)
+    return done.code, {item["kind"]: item for item in done.json if item["kind"] != "ok"}
+
+
+def receipt(repo: Repo, name: str) -> Path:
+    return repo.path / ".cache" / "m1" / "receipts" / f"{name}.json"
+
+
+def test_a_sound_repository_has_nothing_but_ok(landed: Repo) -> None:
+    code, items = found(landed)
+    assert (code, items) == (0, {})
+
+
+def test_every_kind_of_finding_is_in_the_documentation() -> None:
+    rows = set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert rows == set(KINDS) - {"ok"}
+
+
+def moved_back(repo: Repo) -> None:
+    repo.git("update-ref", BRANCH, f"{BRANCH}^")
+
+
+def moved_aside(repo: Repo) -> None:
+    repo.git("update-ref", BRANCH, "main")
+    other = repo.git("commit-tree", "-p", "main", "-m", "other", "main^{tree}")
+    repo.git("update-ref", BRANCH, other)
+
+
+def deleted(repo: Repo) -> None:
+    repo.git("update-ref", "-d", BRANCH)
+
+
+def deleted_with_its_commits(repo: Repo) -> None:
+    tips = repo.git("rev-list", f"main..{BRANCH}").split()
+    repo.git("update-ref", "-d", BRANCH)
+    for tip in tips:
+        (repo.path / ".git" / "objects" / tip[:2] / tip[2:]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind", "text", "todo"),
+    [
+        (moved_back, "branch-lost", "was moved by hand: m1/b landed by the journal and is not on it", "git branch -f"),
+        (moved_aside, "branch-lost", "m1/a, m1/b landed by the journal and are not on it", "git merge"),
+        (deleted, "branch-deleted", "was deleted: m1/a, m1/b landed", f"git branch {NAME} "),
+        (deleted_with_its_commits, "branch-deleted", "and the commits are gone", "the next run implements them again"),
+    ],
+)
+def test_a_branch_that_lost_landings_is_explained_and_left_to_a_person(
+    landed: Repo, harm: Callable[[Repo], None], kind: str, text: str, todo: str
+) -> None:
+    tip = landed.git("rev-parse", BRANCH)
+    harm(landed)
+    code, items = found(landed, "--repair")
+    assert code == 4
+    assert text in items[kind]["text"]
+    assert todo in items[kind]["todo"]
+    if items[kind]["todo"].startswith("git branch"):
+        landed.git(*items[kind]["todo"].partition(",")[0].split()[1:])
+        assert landed.git("rev-parse", BRANCH) == tip
+    else:
+        landed.doit("milestone:m1").check(4)
+    assert landed.statuses("m1") == {"m1/a": "landed", "m1/b": "landed", "m1/w": "review"}
+
+
+def test_a_branch_rewritten_with_its_trailers_is_only_told(landed: Repo) -> None:
+    tree, message = landed.git("rev-parse", f"{BRANCH}^{{tree}}"), landed.git("log", "-1", "--format=%B", BRANCH)
+    again = landed.git("commit-tree", "-p", f"{BRANCH}^", "-m", message, tree)
+    landed.git("update-ref", BRANCH, again)
+    code, items = found(landed, "--repair")
+    assert code == 0
+    assert "m1/b landed as other commits; git decides, nothing is done again" in items["branch-rewritten"]["text"]
+
+
+def test_an_issue_landed_twice_by_somebody_else_is_told(landed: Repo) -> None:
+    message = landed.git("log", "-1", "--format=%B", BRANCH)
+    again = landed.git("commit-tree", "-p", BRANCH, "-m", message, f"{BRANCH}^{{tree}}")
+    landed.git("update-ref", BRANCH, again)
+    code, items = found(landed)
+    assert code == 4
+    assert "more landings of b than revisions" in items["landed-twice"]["text"]
+
+
+def receipt_of_nothing(repo: Repo) -> None:
+    shutil.copy(receipt(repo, "a"), receipt(repo, "w"))
+
+
+def receipt_lost(repo: Repo) -> None:
+    receipt(repo, "a").unlink()
+
+
+def receipt_of_another(repo: Repo) -> None:
+    shutil.copy(receipt(repo, "b"), receipt(repo, "a"))
+
+
+def holder(repo: Repo) -> None:
+    told = {"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00.000Z", "run": "x", "born": "1"}
+    repo.write(".cache/m1/holder.json", json.dumps(told))
+
+
+def git_lock(repo: Repo) -> None:
+    repo.write(f".git/{BRANCH}.lock", "")
+
+
+def half_slot(repo: Repo) -> None:
+    (repo.path / ".cache" / "m1" / "workspaces" / "0" / "tree.index").unlink()
+
+
+def gone_slot(repo: Repo) -> None:
+    shutil.rmtree(repo.path / ".cache" / "m1" / "workspaces" / "0" / "tree")
+
+
+def ref_lost(repo: Repo) -> None:
+    repo.git("update-ref", "-d", "refs/attempts/m1/w/1")
+
+
+def cache_shown(repo: Repo) -> None:
+    repo.write(".cache/.gitignore", "")
+    repo.write(".gitignore", "")
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind", "code", "text", "done"),
+    [
+        (receipt_of_nothing, "receipt-stray", 1, "no commit of it is on the branch", "receipt removed"),
+        (receipt_lost, "receipt-missing", 0, "it has landed, but has no receipt", "receipt written"),
+        (receipt_of_another, "receipt-wrong", 1, "its receipt is of another commit", "receipt written"),
+        (holder, "holder-stale", 1, "process 1 on elsewhere held it since 2020-01-01T00:00:00.000Z", "forgotten"),
+        (git_lock, "git-lock", 1, f"{BRANCH}.lock: a git that was killed left it", f"removed {BRANCH}.lock"),
+        (half_slot, "slot-broken", 1, "its tree folder has no index", "removed; it is made again"),
+        (gone_slot, "slot-broken", 1, "its tree folder is gone", "removed; it is made again"),
+        (ref_lost, "result-ref-missing", 1, "is not under refs/attempts/m1/w/1 any more", "refs/attempts/m1/w/1 is"),
+        (cache_shown, "cache-not-ignored", 1, "git does not ignore it", ".cache/.gitignore written anew"),
+    ],
+)
+def test_what_is_safe_to_mend_is_mended_and_nothing_else_happens(
+    landed: Repo, harm: Callable[[Repo], None], kind: str, code: int, text: str, done: str
+) -> None:
+    before = landed.git("for-each-ref")
+    harm(landed)
+    seen = landed.git("for-each-ref")
+    first, items = found(landed)
+    assert (first, set(items)) == (code, {kind})
+    assert text in items[kind]["text"]
+    assert items[kind]["repairable"]
+    assert landed.git("for-each-ref") == seen
+    second, items = found(landed, "--repair")
+    assert second == 0
+    assert done in items[kind]["done"]
+    assert items[kind]["level"] == "mended"
+    assert found(landed) == (0, {})
+    assert landed.git("for-each-ref") == before
+
+
+def result_gone(repo: Repo) -> None:
+    commit = repo.git("rev-parse", "refs/attempts/m1/w/1")
+    repo.git("update-ref", "-d", "refs/attempts/m1/w/1")
+    (repo.path / ".git" / "objects" / commit[:2] / commit[2:]).unlink()
+
+
+def misnamed(repo: Repo) -> None:
+    repo.git("update-ref", "refs/attempts/m1/odd", "main")
+
+
+def users_lock(repo: Repo) -> None:
+    repo.write(".git/index.lock", "")
+
+
+def tracked(repo: Repo) -> None:
+    repo.git("add", "-f", ".cache/m1/receipts/a.json")
+
+
+def clock_back(repo: Repo) -> None:
+    later = time.time() + 7200
+    os.utime(repo.path / ".cache" / "m1" / "journal.000001.jsonl", (later, later))
+
+
+def corrupt(repo: Repo) -> None:
+    path = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"attempt-started", b"attempt-stArted", 1))
+
+
+def newer(repo: Repo) -> None:
+    path = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
+    path.write_bytes(b'{"n":1,"v":99,"t":"x"}\n')
+
+
+def unknown_tool(repo: Repo) -> None:
+    repo.write("rules/checks.toml", '[check.odd]\nrun = ["no-such-tool"]\nversion = ["no-such-tool", "--version"]\n')
+    repo.write("rules/routes.toml", '[route.core]\nchecks = ["odd"]\n')
+    repo.milestone("m2", issue("x", "true", type="core"))
+
+
+def unknown_agent(repo: Repo) -> None:
+    repo.write("rules/agents.toml", '[agent.odd]\ncommand = ["no-such-agent"]\nisolation = "none"\n')
+    repo.milestone("m2", issue("x", agent="odd"))
+
+
+def faulty(repo: Repo) -> None:
+    repo.milestone("m2", issue("x", "true", prioroty="P0"))
+
+
+def no_room(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "disk_floor_bytes = 1000000000000000\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind", "code", "text", "todo"),
+    [
+        (result_gone, "result-lost", 4, "ref and commit are gone, the next run makes it anew", "git gc"),
+        (
+            misnamed,
+            "attempt-misnamed",
+            4,
+            "refs/attempts/m1/odd is no attempt",
+            "git update-ref -d refs/attempts/m1/odd",
+        ),
+        (users_lock, "git-lock-users", 4, "a git is at work, or was killed", "when no git runs any more: rm "),
+        (tracked, "cache-tracked", 4, "1 files of it are tracked by git", "git rm -r -q --cached .cache"),
+        (clock_back, "clock-back", 4, "but the journal of m1 was written at", "set the clock"),
+        (corrupt, "journal-broken", 74, "journal.000001.jsonl", "doit repair m1"),
+        (newer, "journal-broken", 74, "runs of m1 are refused", "newer version"),
+        (unknown_tool, "tool-missing", 4, "its tool is not on PATH, needed by m2/x", "install it"),
+        (unknown_agent, "agent-missing", 4, "no-such-agent is not on PATH, needed by m2/x", "install no-such-agent"),
+        (faulty, "declaration", 3, 'unknown key "prioroty"', ""),
+        (no_room, "disk-low", 75, "are needed to work; nothing is started until there is room", "doit gc"),
+    ],
+)
+def test_what_a_person_has_to_do_is_said_with_the_exit_code_for_it(
+    landed: Repo, harm: Callable[[Repo], None], kind: str, code: int, text: str, todo: str
+) -> None:
+    if kind == "disk-low" and shutil.disk_usage(landed.path).free > shutil.disk_usage(landed.path).total // 20:
+        pytest.skip("there is room here")
+    harm(landed)
+    got, items = found(landed, "--repair")
+    assert got == code
+    assert text in items[kind]["text"]
+    assert todo in items[kind]["todo"]
+
+
+def test_a_result_that_is_gone_is_made_again(landed: Repo) -> None:
+    result_gone(landed)
+    landed.doit("milestone:m1").check(4)
+    assert landed.git("show", "refs/attempts/m1/w/2:Dockerfile") == "w"
+
+
+def test_what_only_git_knows_and_what_nobody_declares_is_told_and_kept(landed: Repo) -> None:
+    landed.git("update-ref", "refs/attempts/m1/a/7", "main")
+    landed.git("update-ref", "refs/attempts/gone/a/1", "main")
+    landed.milestone("m1", issue("a", "echo a > a"))
+    code, items = found(landed, "--repair")
+    assert code == 0
+    assert "attempt 7 is under refs/attempts/m1/a/7" in items["attempt-from-git"]["text"]
+    assert "for example refs/attempts/gone/a/1; they are kept" in items["attempt-stray"]["text"]
+    assert "no longer declared; its work stays on the branch" in items["undeclared"]["text"]
+    assert "refs/attempts/gone/a/1" in landed.attempts()
+
+
+def test_a_worktree_that_is_gone_is_told(landed: Repo, tmp_path: Path) -> None:
+    landed.git("worktree", "add", "-q", str(tmp_path / "other"), NAME)
+    shutil.rmtree(tmp_path / "other")
+    code, items = found(landed)
+    assert (code, items["worktree-gone"]["text"]) == (
+        0,
+        f"{tmp_path}/other is gone, but git still takes its branch for checked out",
+    )
+
+
+def test_a_milestone_being_run_is_left_alone(landed: Repo, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    landed.milestone("m1", issue("a", "echo a > a") + issue("c", f"touch {flag}; sleep 60; echo c > c"))
+    run = landed.start("milestone:m1")
+    try:
+        while not flag.exists():
+            time.sleep(0.02)
+        code, items = found(landed, "--repair")
+        assert (code, set(items)) == (0, {"running", "holder-stale"} & set(items) | {"running"})
+    finally:
+        run.terminate()
+        run.communicate()
+    code, items = found(landed)
+    assert "holder-stale" not in items
+
+
+def test_without_a_cache_there_is_nothing_to_complain_about(landed: Repo) -> None:
+    shutil.rmtree(landed.path / ".cache")
+    assert found(landed)[0] == 0
+
+
+def test_people_are_told_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) -> None:
+    receipt_of_another(landed)
+    out = landed.doit("doctor").check(1).out
+    assert re.search(
+        r"^problem  m1/a +its receipt is of another commit .* \(doit doctor --repair\)$", out, re.MULTILINE
+    )
+    assert out.endswith("doit doctor --repair mends what is marked so\n")
+    out = landed.doit("doctor", "--repair").check(0).out
+    assert re.search(
+        r"^mended +m1/a +its receipt is of another commit .*: receipt written from its commit$", out, re.MULTILINE
+    )
