@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.forge import Forge
     from executor.adapters.remote import Remote
+    from executor.adapters.store import Identity
     from executor.core.decide import Decision, Facts
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
@@ -49,25 +50,51 @@ if TYPE_CHECKING:
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
-__all__ = ["MilestoneRun", "Session", "hold", "now", "write_receipt"]
+__all__ = ["MilestoneRun", "Outside", "Session", "hold", "now", "write_receipt"]
 
 _LOOKS = 3
+
+
+class Outside:
+    """What a session has to do with outside of itself: git, children, work trees, the journal's disk.
+
+    Whoever gives a session another one of these gives it another world.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.identity: Identity = identity_of(project.repository)
+        self.store = Store(project.repository, project.cache / "_store")
+        self.refs = Refs(project.repository, self.identity)
+        self.checkouts = Checkouts(project.repository)
+
+    def journal(self, folder: Path, run: str) -> Journal:
+        """The journal of a milestone."""
+        return Journal.open(folder, run=run, now=now)
+
+    def supervisor(self, lock: Path) -> Supervisor:
+        """The parent of the children of a milestone."""
+        return Supervisor(lock)
+
+    def pool(self, numbers: Path, folder: Path) -> Pool:
+        """The places where a milestone is worked on."""
+        return Pool(numbers, folder)
 
 
 class Session:
     """What is shared by the milestones that one process runs. Use as a context manager."""
 
-    def __init__(self, compiled: Compiled, run_id: str | None = None) -> None:
+    def __init__(self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None) -> None:
         self.compiled = compiled
         self.project: Project = compiled.project
         self.policy: Policy = compiled.policy
         prepare_cache(self.project)
         self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-        self.identity = identity_of(self.project.repository)
-        self.store = Store(self.project.repository, self.project.cache / "_store")
-        self.refs = Refs(self.project.repository, self.identity)
+        self.outside = outside or Outside(self.project)
+        self.identity = self.outside.identity
+        self.store = self.outside.store
+        self.refs = self.outside.refs
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
-        self.checkouts = Checkouts(self.project.repository)
+        self.checkouts = self.outside.checkouts
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
         """Values that no child's output may carry to disk."""
         self.force = False
@@ -222,7 +249,7 @@ class MilestoneRun:
         self.name = name
         self.folder: Path = session.project.state(name)
         self._lock = hold(session.project, name, session.run_id)
-        self.journal = Journal.open(self.folder, run=session.run_id, now=now)
+        self.journal = session.outside.journal(self.folder, session.run_id)
         self.landing_lock = threading.Lock()
         self.resources = _Resources()
         self._issue_locks: dict[str, threading.RLock] = {}
@@ -231,7 +258,7 @@ class MilestoneRun:
         self._last_pull = 0
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
-        self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces")
+        self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces")
         self.messages: list[str] = list(self.journal.warnings)
         self.excludes = self._excludes()
 
@@ -250,7 +277,7 @@ class MilestoneRun:
         """The parent of every child process; started with the first one, after those of a dead run are gone."""
         with self._supervisor_lock:
             if self._supervisor is None:
-                self._supervisor = Supervisor(self.folder / "children.lock")
+                self._supervisor = self.session.outside.supervisor(self.folder / "children.lock")
                 self._supervisor.__enter__()
             return self._supervisor
 
