@@ -16,6 +16,7 @@ LAYERS = (
     ("project",),
     ("importers",),
     ("observe",),
+    ("outside",),
     ("board", "picture", "reporting", "session"),
     ("account", "tracking", "telling", "watching"),
     ("sync",),
