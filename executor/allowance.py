@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ class Allowance:
         """The run that asks, if one does."""
         self.budget: float | None = None
         """Money that this run may spend, if that was said on the command line."""
+        self.spending = threading.Lock()
+        """Held from looking at what may be spent until it is set aside."""
         self._policy = policy
         self._ledger = Ledger()
         self._limits: dict[tuple[str, str, int], Attempt] = {}

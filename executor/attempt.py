@@ -87,7 +87,7 @@ def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, **data: An
 
     None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
     """
-    with run.session.spending:
+    with run.session.observer.allowance.spending:
         agent = _chosen(run, ref)
         if agent is None:
             return None

@@ -15,25 +15,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from executor.adapters.agents import secrets_of
-from executor.adapters.checkouts import Checkouts
 from executor.adapters.damage import set_aside
 from executor.adapters.files import write_atomic, write_json
 from executor.adapters.holder import read_holder, remove_holder, write_holder
-from executor.adapters.identity import identity_of
-from executor.adapters.journal import Journal
 from executor.adapters.locks import Held, try_lock
-from executor.adapters.processes import Supervisor
-from executor.adapters.refs import Move, Refs
+from executor.adapters.refs import Move
 from executor.adapters.standings import pause_of
-from executor.adapters.store import Store
 from executor.adapters.verdicts import Verdicts
-from executor.adapters.workspaces import ImportLimits, Pool
+from executor.adapters.workspaces import ImportLimits
 from executor.core.change import parse_diff
 from executor.core.message import UNPROVED
 from executor.core.redact import Redactor
 from executor.core.report import success_report
 from executor.errors import BusyError, ExecutorError, StateFullError, UsageError
 from executor.observe import ATTEMPTS, observe
+from executor.outside import Outside, now
 from executor.project import prepare_cache
 
 if TYPE_CHECKING:
@@ -41,7 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.adapters.forge import Forge
+    from executor.adapters.processes import Supervisor
     from executor.adapters.remote import Remote
+    from executor.adapters.store import Store
     from executor.core.decide import Decision, Facts
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
@@ -51,7 +49,7 @@ if TYPE_CHECKING:
     from executor.observe import MilestoneView, Observer
     from executor.project import Compiled, Project
 
-__all__ = ["Hold", "MilestoneRun", "Session", "hold", "now", "write_receipt"]
+__all__ = ["Hold", "MilestoneRun", "Session", "hold", "write_receipt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +64,29 @@ _LOOKS = 3
 
 
 _OUR_WORDS = frozenset(
-    {
-        *(
-            "agent",
-            "attempt",
-            "base",
-            "bound",
-            "branch",
-            "check_key",
-            "commit",
-            "failure",
-            "level",
-            "new",
-            "old",
-            "onto",
-        ),
-        *("print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"),
-    }
-)
+    ("agent", "attempt", "base", "bound", "branch", "check_key", "commit", "failure", "level", "new", "old", "onto")
+) | {"print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"}
 """Fields of events with a name, key or word of the executor's own, which a value that looks alike must not alter."""
 
 
 class Session:
     """What is shared by the milestones that one process runs. Use as a context manager."""
 
-    def __init__(self, compiled: Compiled, run_id: str | None = None) -> None:
+    def __init__(self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None) -> None:
         self.compiled = compiled
         self.project: Project = compiled.project
         self.policy: Policy = compiled.policy
         prepare_cache(self.project)
         self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-        self.identity = identity_of(self.project.repository)
-        self.refs = Refs(self.project.repository, self.identity)
+        self.outside = outside or Outside(self.project)
+        self.identity = self.outside.identity
+        self.refs = self.outside.refs
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
-        self.checkouts = Checkouts(self.project.repository)
+        self.checkouts = self.outside.checkouts
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
         """Values that nothing of ours may keep: logs, journal, reports, commits."""
         self._redacting = threading.Lock()
-        self.store = Store(self.project.repository, self.project.cache / "_store", self.redact)
+        self.store = self.outside.store(self.redact)
         self.force = False
         """Whether verdicts of earlier runs are not used."""
         self._forge: Forge | None = None
@@ -135,10 +118,6 @@ class Session:
         self.releases: dict[str, Outcome] = {}
         """What the releases of this run came to, by milestone."""
         self.stopping = threading.Event()
-        self.waited_s = 0.0
-        """Seconds that the run has waited with nothing to do."""
-        self.spending = threading.Lock()
-        """Held from looking at what may be spent until it is set aside."""
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None
@@ -289,7 +268,7 @@ class MilestoneRun:
         self.name = name
         self.folder: Path = session.project.state(name)
         self._lock = hold(session.project, name, session.run_id)
-        self.journal = Journal.open(self.folder, run=session.run_id, now=now)
+        self.journal = session.outside.journal(self.folder, session.run_id)
         self.landing_lock = threading.Lock()
         self.resources = _Resources()
         self._issue_locks: dict[str, threading.RLock] = {}
@@ -298,7 +277,8 @@ class MilestoneRun:
         self._last_pull = 0
         self._supervisor: Supervisor | None = None
         self._supervisor_lock = threading.Lock()
-        self.pool = Pool(session.project.cache / "_slots", self.folder / "workspaces", session.policy.setup.kept)
+        kept = session.policy.setup.kept
+        self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces", kept)
         self.messages: list[str] = list(self.journal.warnings)
         self._look_after_restart()
         self.excludes = self._excludes()
@@ -318,7 +298,7 @@ class MilestoneRun:
         """The parent of every child process; started with the first one, after those of a dead run are gone."""
         with self._supervisor_lock:
             if self._supervisor is None:
-                self._supervisor = Supervisor(self.folder / "children.lock")
+                self._supervisor = self.session.outside.supervisor(self.folder / "children.lock")
                 self._supervisor.__enter__()
             return self._supervisor
 
@@ -586,8 +566,3 @@ def _who(folder: Path) -> str:
             return f" by process {told.pid} on {told.host} since {told.since}"
         time.sleep(0.02)
     return ""
-
-
-def now() -> str:
-    """The present moment as ISO-8601 UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -17,6 +17,7 @@ LAYERS = (
     ("importers",),
     ("allowance",),
     ("observe",),
+    ("outside",),
     ("board", "picture", "reporting", "session"),
     ("account", "tracking", "telling", "watching"),
     ("sync",),

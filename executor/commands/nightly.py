@@ -26,8 +26,8 @@ from executor.core.deadline import clock_time, told
 from executor.core.nights import Schedule, due_before, night_deadline
 from executor.core.notices import NOTIFIED, Notice, of_digest
 from executor.errors import BusyError, ExecutorError, UsageError
+from executor.outside import now as stamp
 from executor.project import compile_project, open_project, prepare_cache
-from executor.session import now as stamp
 from executor.telling import Teller, require_channels, sent_before
 
 if TYPE_CHECKING:

@@ -153,11 +153,12 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
-        from executor.commands.waiting import waited
+        from executor.commands.waiting import Patience
         from executor.telling import told
         from executor.watching import watched
 
         with _signals(session) as received, told(session), watched(session):
+            patience = Patience(session)
             while True:
                 outcomes = run_tasks(
                     self.task_list,
@@ -169,7 +170,7 @@ class Run(DoitRun):
                     always=always,
                     plain=self._plain,
                 )
-                if outcomes.errors or not waited(session, outcomes.asked(session, current.wanted)):
+                if outcomes.errors or not patience.waited(outcomes.asked(session, current.wanted)):
                     break
         return _finish(session, outcomes, current.wanted, received)
 

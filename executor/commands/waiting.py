@@ -12,21 +12,30 @@ if TYPE_CHECKING:
 
     from executor.session import Session
 
-__all__ = ["waited"]
+__all__ = ["Patience"]
 
 
-def waited(session: Session, refs: Iterable[str]) -> bool:
-    """Whether there is something to do now for these issues after waiting for it, at most `limits.wait_s` in all."""
-    now = time.time()
-    decisions = {ref: session.observer.decision(ref) for ref in refs}
-    moments = {ref: item.wait.until for ref, item in decisions.items() if item.wait is not None}
-    soon = {ref: until for ref, until in moments.items() if until is not None and until > 0}
-    if not soon or session.stopping.is_set():
-        return False
-    ref = min(soon, key=lambda ref: soon[ref])
-    seconds = soon[ref] - now
-    if session.waited_s + seconds > session.policy.limits.wait_s:
-        return False
-    session.waited_s += max(0.0, seconds)
-    session.tell("wait", ref, f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}")
-    return not session.stopping.wait(max(0.0, seconds) + 0.05)
+class Patience:
+    """How much longer a run may wait: `limits.wait_s` in all."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._left = session.policy.limits.wait_s
+
+    def waited(self, refs: Iterable[str]) -> bool:
+        """Whether there is something to do now for these issues, after waiting for it."""
+        session, now = self._session, time.time()
+        decisions = {ref: session.observer.decision(ref) for ref in refs}
+        moments = {ref: item.wait.until for ref, item in decisions.items() if item.wait is not None}
+        soon = {ref: until for ref, until in moments.items() if until}
+        if not soon or session.stopping.is_set():
+            return False
+        ref = min(soon, key=lambda ref: soon[ref])
+        seconds = max(0.0, soon[ref] - now)
+        if seconds > self._left:
+            return False
+        self._left -= seconds
+        session.tell(
+            "wait", ref, f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
+        )
+        return not session.stopping.wait(seconds + 0.05)

@@ -265,8 +265,12 @@ class Policy(Rule):
     setup: SetupRules = SetupRules()
 
     def route_of(self, issue: Issue) -> Route:
-        """The route of the issue's type, or the default one."""
-        return self.routes.get(issue.type) or self.routes.get(issue.type.lower()) or self.routes[DEFAULT_ROUTE]
+        """The route of the issue's type; what it leaves out is as in the default one."""
+        default = self.routes[DEFAULT_ROUTE]
+        own = self.routes.get(issue.type) or self.routes.get(issue.type.lower())
+        if own is None:
+            return default
+        return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
     def agent_names(self, issue: Issue) -> tuple[str, ...]:
         """Names of the issue's agents: declared, routed, or the one that its options can only be meant for."""

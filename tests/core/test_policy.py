@@ -273,8 +273,9 @@ def test_the_agent_is_the_declared_one_or_that_of_the_route() -> None:
     assert rule.agent_for(issue(type="core")).name == "script"
     assert rule.agent_for(issue(type="core", agent="patch")).name == "patch"
     assert rule.agent_names(issue(type="docs")) == ()
-    assert rule.route_of(issue(type="docs")) == rule.routes["default"]
-    assert rule.route_of(issue(type="core")) == rule.routes["core"]
+    assert rule.route_of(issue(type="research")) == rule.routes["default"]
+    assert rule.route_of(issue(type="docs")).checks == rule.routes["default"].checks
+    assert rule.route_of(issue(type="core")).checks == rule.routes["core"].checks
 
 
 @pytest.mark.parametrize(
