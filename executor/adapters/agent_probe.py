@@ -31,7 +31,8 @@ def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
     if program is None:
         yield "agent-missing", f"{name} is not on PATH", f"install {name}, or choose another agent"
         return
-    version, problem = _version(agent) if agent.version else ("", "")
+    asked = agent.version and (agent.version[0] == name or shutil.which(agent.version[0]) is not None)
+    version, problem = _version(agent) if asked else ("", "")
     if problem:
         yield "agent-broken", problem, f"see why {name} does not start; install it again"
     logged_in = _login(agent)
