@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from executor.adapters.agent_probe import probe_agent
 from executor.core.profile import Agent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 
 def program(folder: Path, text: str) -> str:
