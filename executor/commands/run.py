@@ -143,10 +143,11 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
+        from executor.phases import phases_told
         from executor.telling import told
         from executor.watching import watched
 
-        with _signals(session) as received, told(session), watched(session):
+        with phases_told(session) as teller, _signals(session) as received, told(session), watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,
@@ -157,7 +158,10 @@ class Run(DoitRun):
                 always=always,
                 plain=self._plain,
             )
-        return _finish(session, outcomes, current.wanted, received)
+            code = _finish(session, outcomes, current.wanted, received)
+            teller.finish()
+            sys.stdout.write("".join(f"note: {safe(note)}\n" for note in _notes(session, teller.problems)))
+        return code
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""
@@ -308,9 +312,14 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
     sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
     sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
     sys.stdout.write(unblocked(session, wanted))
-    for run in session.runs():
-        for message in run.messages:
-            sys.stdout.write(f"note: {safe(message)}\n")
     if session.halted is not None:
         sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code
+
+
+def _notes(session: Session, problems: list[str]) -> list[str]:
+    """What went wrong beside the work, once each."""
+    from executor.tracking import keep_tracking
+
+    notes = [*problems, *keep_tracking(session)]
+    return notes + [message for run in session.runs() for message in run.messages]
