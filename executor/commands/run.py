@@ -95,7 +95,11 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
+<<<<<<< HEAD
         from executor.commands.opening import opening, passed_over, start_of
+=======
+        from executor.phases import phases_told
+>>>>>>> b60a51f (Tell of phases from the start of a run; make no branch for what is released or has to wait)
         from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
@@ -109,7 +113,7 @@ class Run(DoitRun):
         prepare_cache(project)
         require_channels(compiled.policy.notify)
         deadline = _deadline(params["until"], compiled.policy.limits.deadline)
-        with Session(compiled) as session, mending(session):
+        with Session(compiled) as session, mending(session), phases_told(session) as teller:
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
@@ -131,6 +135,8 @@ class Run(DoitRun):
                 sys.stdout.write(f"left out: {safe(reason)}\n")
             try:
                 code = int(super().execute(params, wanted) or 0)
+                teller.finish()
+                sys.stdout.write("".join(f"note: {safe(note)}\n" for note in _notes(session, teller.problems)))
                 return code or (PersonNeededError.exit_code if left_out else 0)
             finally:
                 current.session = None
@@ -143,11 +149,10 @@ class Run(DoitRun):
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
         from executor.commands.runner import run_tasks
-        from executor.phases import phases_told
         from executor.telling import told
         from executor.watching import watched
 
-        with phases_told(session) as teller, _signals(session) as received, told(session), watched(session):
+        with _signals(session) as received, told(session), watched(session):
             outcomes = run_tasks(
                 self.task_list,
                 self.sel_tasks,
@@ -158,10 +163,7 @@ class Run(DoitRun):
                 always=always,
                 plain=self._plain,
             )
-            code = _finish(session, outcomes, current.wanted, received)
-            teller.finish()
-            sys.stdout.write("".join(f"note: {safe(note)}\n" for note in _notes(session, teller.problems)))
-        return code
+        return _finish(session, outcomes, current.wanted, received)
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["StatusRules", "phase_of"]
 
 _PHASES = {
-    "branch-created": "started",
+    "run-started": "started",
     "attempt-started": "implement",
     "attempt-built": "verify",
     "attempt-failed": "failed",
