@@ -35,7 +35,7 @@ LAYERS = (
     ("merging",),
     ("reconciling",),
     ("landing", "flow"),
-    ("issue", "release"),
+    ("issue", "delivering", "release"),
     ("health",),
     ("consistency",),
     ("tasks",),

@@ -95,11 +95,8 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
-<<<<<<< HEAD
         from executor.commands.opening import opening, passed_over, start_of
-=======
         from executor.phases import phases_told
->>>>>>> b60a51f (Tell of phases from the start of a run; make no branch for what is released or has to wait)
         from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
@@ -217,7 +214,7 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
         if item is None or item["landed"] < item["total"] or not item["total"] or not item["pushed"]:
             return ""
         if name.startswith("release:"):
-            if item["status"] != "released":
+            if item["status"] != "released" or not item["delivered"]:
                 return ""
             tag = f" and tagged {item['tag']}" if item["tag"] else ""
             lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
