@@ -211,11 +211,12 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["landed"] < item["total"] or not item["total"] or not item["pushed"]:
+        if item is None or item["landed"] < item["total"] or not item["total"]:
+            return ""
+        released = item["status"] == "released" and item["delivered"]
+        if not released and (name.startswith("release:") or not item["pushed"]):
             return ""
         if name.startswith("release:"):
-            if item["status"] != "released" or not item["delivered"]:
-                return ""
             tag = f" and tagged {item['tag']}" if item["tag"] else ""
             lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
         else:
