@@ -213,12 +213,14 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
         item = board.milestone(name.partition(":")[2])
         if item is None or item["landed"] < item["total"] or not item["total"]:
             return ""
-        released = item["status"] == "released" and item["delivered"]
-        if not released and (name.startswith("release:") or not item["pushed"]):
-            return ""
+        released = item["status"] == "released"
         if name.startswith("release:"):
+            if not released or not item["delivered"]:
+                return ""
             tag = f" and tagged {item['tag']}" if item["tag"] else ""
             lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
+        elif not released and not item["pushed"]:
+            return ""
         else:
             lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
