@@ -93,8 +93,8 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "zebra.toml",
             "[broken",
             (
-                "rules/zebra.toml: unknown rules file; "
-                "known files: agents.toml, checks.toml, forge.toml, limits.toml, notify.toml, routes.toml, status.toml, stops.toml"
+                "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, forge.toml, "
+                "limits.toml, notify.toml, routes.toml, status.toml, stops.toml"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
