@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held"]
 
-_VERSION = 2
+_VERSION = 3
 _PACKAGE = __file__
 
 
@@ -185,6 +185,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
+        "delivered": observer.delivered(name),
         "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
         "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }

@@ -37,6 +37,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "limits.toml",
         "notify.toml",
         "routes.toml",
+        "status.toml",
         "stops.toml",
     ]
     assert sorted(load_policy(packaged_rules()).agents) == ["patch", "script"]
@@ -92,8 +93,8 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "zebra.toml",
             "[broken",
             (
-                "rules/zebra.toml: unknown rules file; "
-                "known files: agents.toml, checks.toml, forge.toml, limits.toml, notify.toml, routes.toml, stops.toml"
+                "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, forge.toml, "
+                "limits.toml, notify.toml, routes.toml, status.toml, stops.toml"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
