@@ -17,6 +17,7 @@ from executor.core.step_state import StepState
 from executor.core.steps import StepRecord, done_steps, step_key, tree_before
 from executor.core.stops import Hit
 from executor.errors import InterruptedRunError
+from executor.isolation import agent_in_sandbox
 from executor.steps import flow_of, input_files, keep, perform, restore, step_facts
 from executor.stops import record_stop
 
@@ -169,11 +170,23 @@ def _asked(
             "EXECUTOR_IN": str(given),
             "EXECUTOR_STEP": gate.id,
         }
+        env = child_environment(agent.env, variables, folder)
+        argv = agent_in_sandbox(
+            run,
+            agent,
+            agent.argv({"brief_file": str(brief), "out": str(out)}),
+            issue=issue.id,
+            attempt=attempt.number,
+            tree=folder,
+            writable=[out],
+            readable=[brief, given],
+            env=env,
+        )
         ended = run.supervisor.run(
             Command(
-                argv=agent.argv({"brief_file": str(brief), "out": str(out)}),
+                argv=argv,
                 cwd=folder,
-                env=child_environment(agent.env, variables, folder),
+                env=env,
                 log=home / "reviewer.log",
                 stdin=brief,
                 timeout=float(agent.timeout or limits.timeout_s),
