@@ -179,7 +179,7 @@ def _fields(issue: Issue) -> dict[str, Any]:
 
 def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
     """Acceptance criteria as they are declared."""
-    return [item.text if isinstance(item, Claim) else item.model_dump(exclude_none=True) for item in items]
+    return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
 
 
 def _marks(milestone: str) -> tuple[str, str]:
