@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held"]
 
-_VERSION = 3
+_VERSION = 4
 _NEVER = 2.0**60
 """Epoch seconds at which a summary expires that does not rest on the time."""
 _PACKAGE = __file__
@@ -191,6 +191,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
+        "delivered": observer.delivered(name),
         "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
         "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }

@@ -57,6 +57,7 @@ __all__ = [
     "ANSWERS",
     "APPROVED",
     "ATTEMPTS",
+    "DELIVERED",
     "HANDOFFS",
     "MERGED",
     "REMOTE",
@@ -87,6 +88,8 @@ REMOTE = "refs/executor/remote"
 """Where the remote's milestone branch was last seen: `<milestone>` below this."""
 
 
+DELIVERED = "refs/executor/released"
+"""The release of which the remote has everything: `<milestone>` below this."""
 _PARTS = 5
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
@@ -117,6 +120,7 @@ class MilestoneView:
         answers: issue -> questions of its agents with a person's answers, oldest first.
         remote_tip: where the remote's branch was last seen; empty when it never was.
         tag: its declared tag, if there is one of that name.
+        delivered: the release of which the remote has everything.
     """
 
     milestone: Milestone
@@ -140,6 +144,7 @@ class MilestoneView:
     released: Released | None = None
     merged: bool = False
     tag: str = ""
+    delivered: str = ""
 
     @property
     def release(self) -> Released | None:
@@ -236,6 +241,14 @@ class Observer:
                 current = waiting.pop()
                 if self._decisions.pop(current, None) is not None or current == ref:
                     waiting.extend(self.compiled.plan.dependents.get(current, ()))
+
+    def delivered(self, milestone: str) -> bool:
+        """Whether nothing of its latest release is left to be told to a remote."""
+        view = self.views[milestone]
+        release = view.release
+        return self.compiled.policy.forge.pushes_to is None or (
+            release is not None and view.delivered != "" and (view.merged or view.delivered == release.commit)
+        )
 
     def paused(self, milestone: str, pause: Pause | None) -> None:
         """A person paused the milestone, or no longer does; what rests on it is decided anew."""
@@ -452,6 +465,9 @@ def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
 def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView]) -> None:
     """What the bases say of releases; asked only where something has landed."""
     tags = refs.tips([f"refs/tags/{view.milestone.tag}" for view in views.values() if view.milestone.tag])
+    marks = refs.tips([f"{DELIVERED}/{name}" for name in views])
+    for name, view in views.items():
+        view.delivered = marks.get(f"{DELIVERED}/{name}", "")
     for base in dict.fromkeys(view.base for view in views.values()):
         own = {name: view for name, view in views.items() if view.base == base and view.landings}
         if own:

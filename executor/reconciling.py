@@ -26,9 +26,9 @@ _HEADS = "refs/heads/"
 def take_over(run: MilestoneRun) -> None:
     """Bring what is known of a milestone up to what remote and forge say."""
     remote = run.session.remote
-    tip_to_build_on(run)
-    if remote is None:
+    if remote is None or _nothing_begins(run):
         return
+    tip_to_build_on(run)
     heads = remote.tips(f"{_HEADS}{feature_prefix(run.name)}*")
     branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
     for issue in run.milestone.issues:
@@ -37,6 +37,13 @@ def take_over(run: MilestoneRun) -> None:
         _reconcile(run, branches)
     for issue in run.milestone.issues:
         _show_again(run, f"{run.name}/{issue.id}")
+
+
+def _nothing_begins(run: MilestoneRun) -> bool:
+    """Whether the milestone is released, or waits for another one: then no branch is made for it."""
+    view = run.view
+    released = view.release is not None and view.release_current
+    return released or any(run.facts(f"{run.name}/{issue.id}").held_by for issue in run.milestone.issues[:1])
 
 
 def _adopt(run: MilestoneRun, ref: str, branches: dict[str, str]) -> None:

@@ -25,7 +25,9 @@ from executor.core.release import (
     release_message,
     tag_object,
 )
-from executor.errors import ExecutorError
+from executor.delivering import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
+from executor.errors import ExecutorError, ForgeUnavailableError
+from executor.observe import DELIVERED
 from executor.verify import verify_tip
 
 if TYPE_CHECKING:
@@ -48,10 +50,11 @@ def release(run: MilestoneRun) -> Outcome:
     outcome = Outcome(run.name)
     _sweep(run)
     for _ in range(_MOST_RACES):
+        there = base_brought_up(run)
+        base_tip = _look_again(run)
         commit = _released(run)
         if commit:
             return _finished(run, outcome, commit)
-        base_tip = _base_tip(run)
         tip = run.view.tip
         merged = run.session.store.merge(base_tip, tip)
         tree = merged.tree or run.session.store.tree_of(tip)
@@ -62,7 +65,13 @@ def release(run: MilestoneRun) -> Outcome:
         if outcome.code:
             run.record("release-refused", criteria=[item.name for item in outcome.criteria if item.holds_back][:50])
             return outcome
-        if _merged(run, base_tip, tree, outcome):
+        if run.session.merges_by_pull:
+            waits = _merged_by_pull(run, base_tip, tree, outcome)
+            if waits is not None:
+                outcome.criteria.append(waits)
+                outcome.code = refusal_code(outcome.criteria)
+                return outcome
+        elif _merged(run, base_tip, there, tree, outcome):
             return _finished(run, outcome, _released(run))
     raise ExecutorError(f"{_base(run)} moves faster than {run.name} can be proved on it; try again later")
 
@@ -199,14 +208,48 @@ def _checkout_criteria(run: MilestoneRun, base_tip: str, tree: str) -> list[Crit
     ]
 
 
-def _merged(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> bool:
-    """Make the proved tree the tip of the base; False when the base has moved meanwhile."""
-    session, view = run.session, run.view
+def _message(run: MilestoneRun, outcome: Outcome) -> str:
     numbers = tuple(issue.number for issue in run.milestone.issues if issue.number is not None)
-    message = release_message(ReleaseText(run.milestone, view.tip, numbers), outcome.criteria)
+    return release_message(ReleaseText(run.milestone, run.view.tip, numbers), outcome.criteria)
+
+
+def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
+    """Have the forge merge the final pull request; None when it has, else what it waits for."""
+    run.record("release-intended", onto=base_tip, tip=run.view.tip)
+    waits = merged_by_forge(run, run.view.tip, _message(run, outcome))
+    if waits is not None:
+        return waits
+    base_brought_up(run)
+    commit = run.session.refs.merged_at(run.view.tip, _look_again(run))
+    if not commit:
+        raise ForgeUnavailableError(
+            f"{run.name}: the forge says that its pull request is merged, but {_base(run)} does not have it yet; "
+            "release again later"
+        )
+    if run.session.store.tree_of(commit) != tree:
+        run.warn(f"{_base(run)} moved while {run.name} was merged: {commit[:10]} is not the tree that was proved")
+    outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]} by its pull request")
+    return None
+
+
+def _look_again(run: MilestoneRun) -> str:
+    """The base's tip, after taking in what it says of releases."""
+    view, refs = run.view, run.session.refs
+    view.base_tip = _base_tip(run)
+    view.released = refs.releases(view.base_tip).get(run.name)
+    view.merged = view.branch in refs.reachable(view.base_tip, [view.branch])
+    return view.base_tip
+
+
+def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
+    """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
+    session, view = run.session, run.view
+    message = _message(run, outcome)
     commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
     run.record("release-intended", commit=commit, onto=base_tip, tip=view.tip)
     checkouts = session.checkouts.of(view.base)
+    if not push_base(run, there, commit):
+        return False
     if not session.refs.move([Move(view.base, base_tip, commit)], f"release {run.name}"):
         return False
     view.released, view.base_tip = Released(commit, view.tip), commit
@@ -221,26 +264,31 @@ def _merged(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> bo
 def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
     """What follows the merge."""
     run.session.checkouts.catch_up(run.view.base, _base_tip(run), carry=True)
+    if close_milestone(run):
+        outcome.done.append(f'closed the milestone "{run.milestone.forge_milestone}" of the forge')
     if run.milestone.tag is not None:
         _tagged(run, outcome, commit, run.milestone.tag)
+    if not outcome.code and run.session.remote is not None:
+        mark = f"{DELIVERED}/{run.name}"
+        run.session.refs.move([Move(mark, run.session.refs.tip(mark), commit)], f"release {run.name}")
     if outcome.done:
         run.record("released", commit=commit, tag=run.milestone.tag or "")
     return outcome
 
 
 def _tagged(run: MilestoneRun, outcome: Outcome, commit: str, tag: str) -> None:
-    """Make the annotated tag of the release, or find that it is there."""
+    """Make the annotated tag of the release, on the remote first, or find that it is there."""
     refs, name = run.session.refs, f"refs/tags/{tag}"
-    there = refs.tip(name)
-    if there is None:
-        data = tag_object(tag, commit, refs.committer_of(commit), run.milestone)
-        if refs.move([Move(name, None, run.session.store.write("tag", data))], f"release {run.name}"):
-            outcome.done.append(f"tagged it {tag}")
-            run.view.tag = tag
-            return
-        there = refs.tip(name)
-    if there != commit:
-        reason = f"is at {(there or '')[:10]}, not at the release {commit[:10]}; delete it or declare another one"
+    made = refs.tips([name]).get(name) or run.session.store.write(
+        "tag", tag_object(tag, commit, refs.committer_of(commit), run.milestone)
+    )
+    there = push_tag(run, name, made) if refs.tip(name) in {None, commit} else ""
+    if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {run.name}"):
+        outcome.done.append(f"tagged it {tag}")
+    run.view.tag = tag
+    if there or refs.tip(name) != commit:
+        elsewhere = there or refs.tip(name) or ""
+        reason = f"is at {elsewhere[:10]}, not at the release {commit[:10]}; delete it or declare another one"
         outcome.criteria.append(Criterion("tag", tag, Met.OPEN, reason))
         outcome.code = refusal_code(outcome.criteria)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,9 +11,9 @@ from typing import TYPE_CHECKING
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import write_atomic
-from executor.core.milestone_state import MilestoneFacts, standing
-from executor.core.tracking import Tracked, as_csv, as_github, as_json, as_markdown, between_marks
-from executor.errors import UsageError
+from executor.core.tracking import Tracked, as_github, as_json, as_markdown, as_rows, between_marks
+from executor.errors import ExecutorError, UsageError
+from executor.picture import standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 
     from executor.core.declaration import Milestone
     from executor.observe import Observer
+    from executor.session import Session
 
-__all__ = ["FORMATS", "exported", "keep_section"]
+__all__ = ["FORMATS", "exported", "keep_section", "keep_tracking", "tracked"]
 
 
 def exported(observer: Observer, milestone: str, form: str) -> str:
@@ -47,6 +50,18 @@ def keep_section(path: Path, observer: Observer, milestone: str) -> bool:
     return True
 
 
+def keep_tracking(session: Session) -> list[str]:
+    """At the end of a run, bring the file of `rules/status.toml` up to date; says what went wrong."""
+    name = session.policy.status.tracking
+    problems = []
+    for run in session.runs() if name else ():
+        try:
+            keep_section(session.project.root / name, session.observer, run.name)
+        except (ExecutorError, OSError) as error:
+            problems.append(f"{name} was not brought up to date: {error}")
+    return problems
+
+
 def tracked(observer: Observer, milestone: str) -> list[Tracked]:
     """Its issues and how far they are, in the order of the file."""
     view = observer.views[milestone]
@@ -71,33 +86,10 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
     return found
 
 
-def _status(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    view = observer.views[milestone.id]
-    counts = {
-        need: (
-            sum(observer.decision(f"{need}/{issue.id}").status == "landed" for issue in other.milestone.issues),
-            len(other.milestone.issues),
-        )
-        for need, other in observer.views.items()
-        if need in milestone.needs
-    }
-    facts = MilestoneFacts(
-        milestone.id,
-        len(issues),
-        sum(item.status == "landed" for item in issues),
-        {item.issue.id: item.status for item in issues if item.status != "landed"},
-        started=bool(view.landings or view.states),
-        pause=view.pause,
-        needs=counts,
-        release=view.release,
-        current=view.release_current,
-    )
-    found = standing(facts)
-    return f"{found.status} ({found.reason})"
-
-
 def _markdown(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    return as_markdown(milestone, _status(observer, milestone, issues), issues, _last(observer, milestone.id))
+    found = standing_of(observer, milestone.id, held=False)
+    status = f"{found.status} ({found.reason})"
+    return as_markdown(milestone, status, issues, _last(observer, milestone.id))
 
 
 def _last(observer: Observer, milestone: str) -> str:
@@ -112,7 +104,7 @@ def _last(observer: Observer, milestone: str) -> str:
 def _json(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
     path = observer.compiled.project.milestones / (milestone.epic or "")
     epic = path.read_text(encoding="utf-8", errors="replace") if milestone.epic and path.is_file() else ""
-    value = as_json(milestone, _status(observer, milestone, issues).partition(" (")[0], issues, epic)
+    value = as_json(milestone, str(standing_of(observer, milestone.id, held=False).status), issues, epic)
     return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
 
 
@@ -121,7 +113,9 @@ def _github(_observer: Observer, milestone: Milestone, issues: list[Tracked]) ->
 
 
 def _csv(_observer: Observer, _milestone: Milestone, issues: list[Tracked]) -> str:
-    return as_csv(issues)
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(as_rows(issues))
+    return out.getvalue()
 
 
 FORMATS: dict[str, Callable[[Observer, Milestone, list[Tracked]], str]] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_policy"]
 
-_FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "setup", "stops")
+_FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "setup", "status", "stops")
 
 
 def load_policy(folder: Path) -> Policy:

@@ -104,6 +104,7 @@ class Run(DoitRun):
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
         from executor.commands.opening import opening, passed_over, start_of
+        from executor.phases import phases_told
         from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
@@ -118,7 +119,7 @@ class Run(DoitRun):
         require_channels(compiled.policy.notify)
         deadline = _deadline(params["until"], compiled.policy.limits.deadline)
         budget = _budget(params)
-        with Session(compiled) as session, mending(session):
+        with Session(compiled) as session, mending(session), phases_told(session) as teller:
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
@@ -141,6 +142,8 @@ class Run(DoitRun):
                 sys.stdout.write(f"left out: {safe(reason)}\n")
             try:
                 code = int(super().execute(params, wanted) or 0)
+                teller.finish()
+                sys.stdout.write("".join(f"note: {safe(note)}\n" for note in _notes(session, teller.problems)))
                 return code or (PersonNeededError.exit_code if left_out else 0)
             finally:
                 current.session = None
@@ -242,13 +245,16 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
     lines = []
     for name in wanted:
         item = board.milestone(name.partition(":")[2])
-        if item is None or item["landed"] < item["total"] or not item["total"] or not item["pushed"]:
+        if item is None or item["landed"] < item["total"] or not item["total"]:
             return ""
+        released = item["status"] == "released"
         if name.startswith("release:"):
-            if item["status"] != "released":
+            if not released or not item["delivered"]:
                 return ""
             tag = f" and tagged {item['tag']}" if item["tag"] else ""
             lines.append(f"{item['id']}: {item['reason']} on {item['base']}{tag}; nothing to do\n")
+        elif not released and not item["pushed"]:
+            return ""
         else:
             lines.append(f"{item['id']}: all {item['total']} issues have landed on {item['branch']}; nothing to do\n")
     return "".join(lines)
@@ -342,9 +348,14 @@ def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], recei
     sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
     sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
     sys.stdout.write(unblocked(session, wanted))
-    for run in session.runs():
-        for message in run.messages:
-            sys.stdout.write(f"note: {safe(message)}\n")
     if session.halted is not None:
         sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code
+
+
+def _notes(session: Session, problems: list[str]) -> list[str]:
+    """What went wrong beside the work, once each."""
+    from executor.tracking import keep_tracking
+
+    notes = [*problems, *keep_tracking(session)]
+    return notes + [message for run in session.runs() for message in run.messages]

@@ -15,6 +15,7 @@ from executor.core.money import SCOPES, Caps
 from executor.core.notice_rules import Channel, channel_problems
 from executor.core.profile import Agent, Rule, agent_problems, regex
 from executor.core.setup_rules import SetupRules
+from executor.core.status_rules import StatusRules
 from executor.core.workflow import DIRECT, Workflow, read_workflow
 from executor.errors import Fault
 
@@ -257,6 +258,7 @@ class Policy(Rule):
     routes: dict[str, Route]
     limits: Limits
     forge: Forge
+    status: StatusRules = StatusRules()
     workflows: dict[str, Workflow] = Field(default_factory=dict)
     prompts: dict[str, str] = Field(default_factory=dict)
     stops: tuple[StopRule, ...] = ()
@@ -316,6 +318,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     limits = _single(value, "limits", Limits, place, faults)
     forge = _single(value, "forge", Forge, place, faults)
     setup = _single(value, "setup", SetupRules, place, faults)
+    status = _single(value, "status", StatusRules, place, faults)
     stops = _named(value, "stops", "stop", StopRule, place, faults)
     notify = _named(value, "notify", "notify", Channel, place, faults)
     for name, channel in notify.items():
@@ -337,7 +340,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         declared = known_agents, _declared(value, "checks", "check"), documents
         faults += _route_faults(routes, *declared, f"{place}/routes.toml")
-    if faults or limits is None or forge is None or setup is None:
+    if faults or limits is None or forge is None or setup is None or status is None:
         return None, faults
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
@@ -349,6 +352,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         forge=forge,
         workflows=workflows,
         prompts={name: str(text) for name, text in value.get(PROMPTS, {}).items()},
+        status=status,
         stops=rules,
         notify=notify,
         protected=protected,

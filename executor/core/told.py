@@ -47,7 +47,7 @@ _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "checked": _checked,
     "reviewed": lambda data: f"{data['reviewer']} had {len(data['findings'])} findings",
     "step-started": lambda data: f"step {data['step']} begins",
-    "step-done": lambda data: f"step {data['step']} done in {data['seconds']:.1f} s",
+    "step-done": lambda data: f"step {data['step']} is done",
     "step-failed": lambda data: f"step {data['step']} failed: {data['reason']}",
     "gate-opened": lambda data: f"gate {data['step']} opened with {data['percent']} %",
     "gate-held": lambda data: f"gate {data['reason']}",

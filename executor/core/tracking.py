@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from executor.core.message import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["OWN_FORMAT", "Tracked", "as_csv", "as_github", "as_json", "as_markdown", "between_marks"]
+__all__ = ["OWN_FORMAT", "Tracked", "as_github", "as_json", "as_markdown", "as_rows", "between_marks"]
 
 OWN_FORMAT = "make-for-milestones/1"
 """What the JSON calls itself; `doit import` reads it back."""
@@ -157,23 +155,20 @@ def as_github(milestone: Milestone, issues: Iterable[Tracked]) -> list[dict[str,
     return found
 
 
-def as_csv(issues: Iterable[Tracked]) -> str:
-    """One issue a row; lists are separated by spaces, acceptance criteria by lines."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_COLUMNS, "status", "reason", "commit", "description"])
+def as_rows(issues: Iterable[Tracked]) -> list[list[str]]:
+    """A table with its header, one issue a row; lists are separated by spaces, acceptance criteria by lines."""
+    rows = [[*_COLUMNS, "status", "reason", "commit", "description"]]
     for item in issues:
-        fields = _fields(item.issue)
-        texts = [one["text"] for one in item.issue.model_dump()["accept"] if "text" in one]
+        issue = item.issue
         values = {
-            **fields,
-            "needs": " ".join(item.issue.needs),
-            "files": " ".join(item.issue.files),
-            "accept": "\n".join(texts),
+            **_fields(issue),
+            "needs": " ".join(issue.needs),
+            "files": " ".join(issue.files),
+            "accept": "\n".join(one.text for one in issue.accept if isinstance(one, Claim)),
         }
         row = ["" if values.get(name) is None else str(values.get(name)) for name in _COLUMNS]
-        writer.writerow([*row, item.status, item.reason, item.commit, item.text])
-    return out.getvalue()
+        rows.append([*row, item.status, item.reason, item.commit, item.text])
+    return rows
 
 
 def _fields(issue: Issue) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _fields(issue: Issue) -> dict[str, Any]:
 
 def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
     """Acceptance criteria as they are declared."""
-    return [item.text if isinstance(item, Claim) else item.model_dump(exclude_none=True) for item in items]
+    return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
 
 
 def _marks(milestone: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from executor.core.fingerprint import digest, normal_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MISSING", "Merged", "Side", "mark", "merged"]
+__all__ = ["MISSING", "Merged", "Side", "mark", "merged", "remembered_after"]
 
 MISSING = object()
 """There is no such value."""
@@ -77,6 +77,26 @@ def merged(last: Mapping[str, Mapping[str, str]], now: Side, new: Side, *, overw
                 found.changes.setdefault(owner, {})[key] = wanted
     found.gone = [owner for owner in last if owner and owner in now and owner not in new]
     return found
+
+
+def remembered_after(last: Mapping[str, Mapping[str, str]], new: Side, found: Merged) -> dict[str, dict[str, str]]:
+    """What is remembered after an import: digests of the source, but of what was kept as it was remembered before.
+
+    So it is told again, until the two are the same or the plan's word is taken.
+    """
+    kept = set(found.kept)
+    values: dict[str, dict[str, str]] = {}
+    for owner, keys in new.items():
+        if owner in kept:
+            values[owner] = dict(last.get(owner, {}))
+            continue
+        values[owner] = {}
+        for key, value in keys.items():
+            if (f"{owner}.{key}" if owner else key) not in kept:
+                values[owner][key] = mark(value)
+            elif key in last.get(owner, {}):
+                values[owner][key] = last[owner][key]
+    return values
 
 
 def _choose(before: str, there: Any, wanted: Any) -> str:

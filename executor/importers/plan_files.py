@@ -17,7 +17,7 @@ from executor.core.policy import policy_faults
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.importers.draft import Source, draft_faults, slug
 from executor.importers.formats import read
-from executor.importers.merge import MISSING, Merged, Side, mark, merged
+from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -146,8 +146,7 @@ class Planned:
         ]
         defaults = {"agent": self._agent} if self._agent else {}
         self._files[self._file] = edited_plan(text, head, defaults, phases, issues)
-        values = {owner: {key: mark(value) for key, value in keys.items()} for owner, keys in new.items()}
-        memory = {"version": _VERSION, "source": self._name, "values": values}
+        memory = {"version": _VERSION, "source": self._name, "values": remembered_after(last, new, self._found)}
         self._files[self._memory] = json.dumps(memory, indent=1, sort_keys=True) + "\n"
 
     def _now(self, declared: Mapping[str, Any]) -> tuple[dict[str, Path | None], Side]:

@@ -54,6 +54,7 @@ def read_github(source: Source) -> Draft:
     notes: list[Note] = []
     issues: list[DraftIssue] = []
     closed = {str(item.get("number")) for item in items if str(item.get("state", "")).casefold() == "closed"}
+    no_issues = {str(item.get("number")) for item in items if "pull_request" in item}
     for item in items:
         number, title = item.get("number"), item.get("title")
         if "pull_request" in item:
@@ -63,7 +64,7 @@ def read_github(source: Source) -> Draft:
         elif str(number) in closed:
             notes.append(Note(0, f"#{number} is closed there and was left out"))
         else:
-            issues.append(_github_issue(item, closed))
+            issues.append(_github_issue(item, closed | no_issues))
     group: dict[str, Any] = next((item["milestone"] for item in items if isinstance(item.get("milestone"), dict)), {})
     title = str(group.get("title") or "")
     fields = {"forge_milestone": title} if title else {}

@@ -38,6 +38,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "notify.toml",
         "routes.toml",
         "setup.toml",
+        "status.toml",
         "stops.toml",
     ]
     assert list(load_policy(packaged_rules()).agents)[:2] == ["script", "patch"]
@@ -93,9 +94,8 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "zebra.toml",
             "[broken",
             (
-                "rules/zebra.toml: unknown rules file; "
-                "known files: agents.toml, checks.toml, forge.toml, limits.toml, notify.toml, routes.toml, setup.toml, "
-                "stops.toml"
+                "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, forge.toml, "
+                "limits.toml, notify.toml, routes.toml, setup.toml, status.toml, stops.toml"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
