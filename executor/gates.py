@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from executor.adapters.agents import child_environment
+from executor.adapters.left import scrub
 from executor.adapters.outbox import left_file
 from executor.adapters.processes import Command
 from executor.core.brief import score_brief
@@ -16,7 +17,7 @@ from executor.core.state import AttemptState, IssueState
 from executor.core.step_state import StepState
 from executor.core.steps import StepRecord, done_steps, step_key, tree_before
 from executor.core.stops import Hit
-from executor.errors import InterruptedRunError
+from executor.errors import InterruptedRunError, UsageError
 from executor.isolation import agent_in_sandbox
 from executor.steps import flow_of, input_files, keep, perform, restore, step_facts
 from executor.stops import record_stop
@@ -139,7 +140,11 @@ def _reviewed(
 def _asked(
     run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]
 ) -> bytes | str:
-    """What the reviewer left in score.json, or why there is nothing."""
+    """What the reviewer left in score.json, or why there is nothing.
+
+    Raises:
+        UsageError: its profile needs an option that only an issue could give.
+    """
     issue = run.issue(ref)
     home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / gate.id
     out, given = home / "out", home / "in"
@@ -157,6 +162,10 @@ def _asked(
     facts = step_facts(run, ref)
     tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
     limits = run.session.policy.limits
+    try:
+        argv = agent.argv({"brief_file": str(brief), "out": str(out)})
+    except KeyError as error:
+        raise UsageError(f"agent {agent.name} cannot score a gate: it needs the option {error} of an issue") from error
     with run.pool.slot() as slot:
         slot.work.prepare(run.session.store, tree)
         folder = slot.work.folder
@@ -174,7 +183,7 @@ def _asked(
         argv = agent_in_sandbox(
             run,
             agent,
-            agent.argv({"brief_file": str(brief), "out": str(out)}),
+            argv,
             issue=issue.id,
             attempt=attempt.number,
             tree=folder,
@@ -196,6 +205,7 @@ def _asked(
                 secrets=run.session.secrets,
             )
         )
+    scrub(out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review of {gate.id} was interrupted", 130)
     return left_file(out, "score.json", run.session.secrets) if ended.ok else ended.describe()

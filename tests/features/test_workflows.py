@@ -284,7 +284,10 @@ def test_what_a_gate_misses_is_told_in_further_rounds_and_then_a_person_is_asked
 def test_a_reviewers_score_can_only_lower_what_a_gate_says(work: Work) -> None:
     repo = work.repo
     score = work.beside / "score"
-    repo.write("rules/agents.toml", f'[agent.judge]\ncommand = ["sh", "-c", "cp {score} {{out}}/score.json"]\n')
+    repo.write(
+        "rules/agents.toml",
+        f'[agent.judge]\nisolation = "none"\ncommand = ["sh", "-c", "cp {score} {{out}}/score.json"]\n',
+    )
     repo.write(
         "rules/workflows/gated.toml",
         GATE.format(weight=90, rest=10, rounds=0).replace("rounds", 'reviewer = "judge"\nrounds'),
