@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fake_github import TOKEN, FakeGitHub
+from tests.fake_github import TOKEN, FakeGitHub, Fault
 from tests.features.test_remote import BRANCH, bare, branches, clone, tip
 from tests.support import Repo, issue
 
@@ -270,3 +270,24 @@ def test_the_base_that_moves_at_the_moment_of_the_merge_has_the_landing_verified
     repo.doit("milestone:m1").check()
     assert events(repo)[-1] == "verified"
     assert repo.statuses() == {"m1/a": "landed"}
+
+
+def test_no_child_sees_the_token(repo: Repo, hub: FakeGitHub) -> None:
+    seen = repo.path.parent / "seen"
+    look = f"env >> {seen}; cat /proc/$PPID/environ >> {seen} 2>/dev/null || true"
+    declared(repo, issue("a", f"{look}; echo a > a", accept=[{"run": look}]))
+    repo.doit("milestone:m1").check()
+    assert "EXECUTOR_ISSUE=a" in seen.read_text()
+    assert TOKEN not in seen.read_text()
+    assert hub.pulls[0].merged
+
+
+def test_a_forge_that_is_away_ends_the_run_early_and_nothing_is_lost(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", f"echo x >> {repo.path.parent}/ran; echo a > a") + issue("b", "echo b > b"))
+    hub.faults.append(Fault("^POST .*/pulls$", status=503, times=100))
+    result = repo.doit("milestone:m1").check(75)
+    assert "run again later" in result.err + result.out
+    hub.faults.clear()
+    repo.doit("milestone:m1").check()
+    assert (repo.path.parent / "ran").read_text() == "x\n"
+    assert len(hub.pulls) == 2
