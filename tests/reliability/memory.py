@@ -215,6 +215,26 @@ class MemoryRefs(Refs):
                 self.world.refs[move.ref] = move.new
         return True
 
+    def time_of(self, commit: str) -> int:
+        _ = commit
+        return int(self.world.clock)
+
+    def message(self, commit: str) -> str:
+        return self.world.commits[commit][2]
+
+    def contains(self, older: str, newer: str) -> bool:
+        return older in self.world.history(newer)
+
+    def unreadable(self, prefix: str) -> list[tuple[str, str]]:
+        _ = prefix
+        return []
+
+    def trailers(self, commit: str) -> dict[str, str]:
+        return self.world.trailers(commit)
+
+    def has(self, commit: str) -> bool:
+        return commit in self.world.commits
+
     def releases(self, ref: str, *, since: str | None = None) -> dict[str, Released]:
         _ = ref, since
         return {}
