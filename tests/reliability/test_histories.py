@@ -128,8 +128,8 @@ class History:
         """What was not synced is gone, work trees are anything, and the machine says so."""
         world = self.world
         for path in (self.root / ".cache" / "m1").glob("journal.*.jsonl"):
-            durable = world.synced.get(str(path), 0)
-            os.truncate(path, self.chance.randrange(durable, path.stat().st_size + 1))
+            size = path.stat().st_size
+            os.truncate(path, self.chance.randrange(min(world.synced.get(str(path), 0), size), size + 1))
         for files in world.places.values():
             for name in list(files):
                 if self.chance.random() < 0.5:
