@@ -6,6 +6,7 @@ is done one after the other here. Both ask the same question first: is it done a
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from executor.attempt import begin, keep_candidate
