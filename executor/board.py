@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from executor.observe import Observer
+    from executor.observe import MilestoneView, Observer
     from executor.project import Project
 
 __all__ = ["Board", "board_of", "is_held"]
@@ -167,6 +167,12 @@ def _pull(state: Any, landing: Any) -> dict[str, Any] | None:
     return None
 
 
+def _is_tidy(view: MilestoneView) -> bool:
+    """Whether nothing is left to be done on the forge about what has landed, as far as the journal knows."""
+    pulls = [state.pull for issue, state in view.states.items() if issue in view.landings]
+    return not any(pull is not None and pull.number and pull.state in {"draft", "open"} for pull in pulls)
+
+
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     from executor.core.progress import Part, percent
 
@@ -192,7 +198,7 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
         "delivered": observer.delivered(name),
-        "pushed": not observer.compiled.policy.forge.pushes_to or view.remote_tip == view.tip,
+        "pushed": not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view)),
         "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 

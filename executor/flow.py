@@ -6,6 +6,7 @@ is done one after the other here. Both ask the same question first: is it done a
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from executor.attempt import begin, keep_candidate
@@ -15,6 +16,7 @@ from executor.core.steps import pinned_base
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.gates import close_gate
 from executor.handoffs import keep_handoff
+from executor.holds import held_back
 from executor.parked import keep_interrupted
 from executor.steps import attempt_agent, done_of, flow_of, perform, restore, step_facts
 from executor.stops import stopped_by_spec
@@ -37,11 +39,21 @@ def bring_step(run: MilestoneRun, ref: str, name: str) -> Decision | None:
     Raises:
         InterruptedRunError: the run is being stopped.
     """
+    run.session.working.setdefault(ref, time.monotonic())
+    decision = _bring_step(run, ref, name)
+    if decision is not None:
+        run.session.working.pop(ref, None)
+        run.session.rested(ref, decision)
+    return decision
+
+
+def _bring_step(run: MilestoneRun, ref: str, name: str) -> Decision | None:
     flow = flow_of(run.session.observer, ref)
-    for _ in range(_MOST_TRIES):
+    for turn in range(_MOST_TRIES):
         if run.session.stopping.is_set():
             raise InterruptedRunError(f"{ref}: the run was stopped", 130)
-        decision = run.decision(ref)
+        run.look_for_pause()
+        decision = held_back(run, ref, run.decision(ref), begun=turn > 0)
         if decision.act is Act.REST:
             return decision
         if decision.act is not Act.IMPLEMENT:

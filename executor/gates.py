@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from executor.adapters.left import scrub
 from executor.adapters.outbox import left_file
 from executor.calling import cost_of, review_command
 from executor.core.brief import score_brief
@@ -137,7 +138,11 @@ def _reviewed(
 def _asked(
     run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]
 ) -> bytes | str:
-    """What the reviewer left in score.json, or why there is nothing."""
+    """What the reviewer left in score.json, or why there is nothing.
+
+    Raises:
+        UsageError: its profile needs an option that only an issue could give.
+    """
     issue = run.issue(ref)
     home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / gate.id
     out, given = home / "out", home / "in"
@@ -183,6 +188,7 @@ def _asked(
             )
         )
     run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
+    scrub(out, run.session.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review of {gate.id} was interrupted", 130)
     return left_file(out, "score.json", run.session.secrets) if ended.ok else ended.describe()

@@ -35,13 +35,14 @@ def recover(run: MilestoneRun) -> None:
     _sweep_files(run)
     for issue, state in list(run.view.states.items()):
         for attempt in list(state.attempts.values()):
-            if attempt.state is AttemptState.STARTED:
+            landing = run.view.landings.get(issue)
+            unended = attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
+            if unended and landing is not None and _is(landing, attempt):
+                _finish(run, landing, attempt)
+            elif attempt.state is AttemptState.STARTED:
                 _settle(run, issue, attempt)
             elif attempt.state is AttemptState.BUILT:
                 _make_sure(run, issue, attempt)
-            landing = run.view.landings.get(issue)
-            if attempt.state is AttemptState.BUILT and landing is not None and _is(landing, attempt):
-                _finish(run, landing, attempt)
     for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
         forget_steps(run, f"{run.name}/{issue}")
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)

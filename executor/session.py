@@ -27,7 +27,7 @@ from executor.core.change import parse_diff
 from executor.core.message import UNPROVED
 from executor.core.redact import Redactor
 from executor.core.report import success_report
-from executor.errors import BusyError, ExecutorError, StateFullError, UsageError
+from executor.errors import BusyError, ExecutorError, StateFullError
 from executor.observe import ATTEMPTS, observe
 from executor.outside import Outside, now
 from executor.project import prepare_cache
@@ -168,24 +168,10 @@ class Session:
         return LocalForge(self.refs, self.store, self.identity, remote)
 
     def _github(self, remote: Remote | None) -> Forge:
-        from executor.adapters.forge_github import GitHubForge
-        from executor.adapters.forge_token import repository_of
-        from executor.adapters.github_api import Api
+        from executor.adapters.forge_github import connect
 
-        rules = self.policy.forge
-        repository = rules.repository or (repository_of(remote.url) if remote is not None else "")
-        if not repository:
-            raise UsageError(
-                f'rules/forge.toml: repository: is missing, and the address of the remote "{rules.pushes_to}" does not '
-                'say it; write repository = "owner/name"'
-            )
-        api = Api(
-            rules.base_url,
-            self._token,
-            writes_per_minute=rules.writes_per_minute,
-            cache=self.project.cache / "_forge",
-        )
-        return GitHubForge(api, repository, auto_merge=rules.auto_merge)
+        address = remote.url if remote is not None else ""
+        return connect(self.policy.forge, address, self._token, self.project.cache / "_forge")
 
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("suite")
+settings.register_profile("campaign", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=20_000)
+settings.load_profile(os.environ.get("EXECUTOR_EXAMPLES", "suite"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from executor.adapters.forge import Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
+from executor.adapters.forge_token import repository_of
+from executor.adapters.github_api import Api
 from executor.core.pull import PullRequest
-from executor.errors import ForgeRefusedError, ForgeUnavailableError
+from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from executor.adapters.github_api import Answer, Api
+    from executor.adapters.github_api import Answer
+    from executor.core.forge_rules import Forge
 
-__all__ = ["AUTO_MERGE", "DRAFT", "ENQUEUE", "READY", "STATUS_PREFIX", "GitHubForge"]
+__all__ = ["AUTO_MERGE", "DRAFT", "ENQUEUE", "READY", "STATUS_PREFIX", "GitHubForge", "connect"]
 
 T = TypeVar("T")
 STATUS_PREFIX = "milestone/"
@@ -46,6 +50,28 @@ _GOOD = frozenset({"success", "neutral", "skipped"})
 _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
 _MOVED = ("base branch was modified", "head branch was modified")
 _EXPECTED = ("required status check", "is expected", "are expected", "in progress", "pending")
+
+
+def connect(rules: Forge, address: str, token: str, cache: Path | None = None) -> GitHubForge:
+    """The forge that the rules declare.
+
+    Args:
+        rules: of the kind `github`.
+        address: of the remote, which says the repository where the rules do not.
+        token: as `executor.adapters.forge_token.find_token` finds it.
+        cache: folder for answers that need not be sent again.
+
+    Raises:
+        UsageError: the library is not installed, or nothing says which repository is meant.
+    """
+    repository = rules.repository or repository_of(address)
+    if not repository:
+        raise UsageError(
+            f'rules/forge.toml: repository: is missing, and the address of the remote "{rules.pushes_to}" does not '
+            'say it; write repository = "owner/name"'
+        )
+    api = Api(rules.base_url, token, writes_per_minute=rules.writes_per_minute, cache=cache)
+    return GitHubForge(api, repository, auto_merge=rules.auto_merge)
 
 
 class GitHubForge:

@@ -123,5 +123,6 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 def _where(row: dict[str, Any]) -> str:
     revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
     pull = row.get("pr")
-    shown = f", PR #{pull['number']} {pull['state']}" if pull else ""
+    where = f": {pull['url']}" if pull and pull["url"] and pull["state"] in {"draft", "open"} else ""
+    shown = f" (PR #{pull['number']} {pull['state']}{where})" if pull else ""
     return f"{row['reason']}{revision}{shown}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from executor.adapters.forge import NewPull
 from executor.adapters.forge_github import GitHubForge
 from executor.adapters.forge_token import find_token, repository_of
 from executor.adapters.github_api import Api
-from executor.errors import ForgeRefusedError, ForgeUnavailableError
+from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 
 if TYPE_CHECKING:
@@ -309,3 +310,9 @@ def test_the_token_is_that_of_the_environment_or_of_the_login(tmp_path: Path, mo
     assert find_token("https://ghe.example/api/v3") == "two"
     monkeypatch.setenv("GH_TOKEN", "three")
     assert find_token("https://api.github.com") == "three"
+
+
+def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "github", None)
+    with pytest.raises(UsageError, match=r"needs the extra `github`: pip install 'make-for-milestones\[github\]'"):
+        Api("https://api.github.com", TOKEN, writes_per_minute=1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.core.brief import BriefFacts, brief, most_useful
+from executor.core.brief import BriefFacts, Handoff, StepFacts, brief, most_useful
 from executor.core.declaration import Claim, FileCheck, Issue, Milestone, RunCheck
 from executor.core.state import Attempt, AttemptState
 
@@ -279,3 +279,49 @@ def test_a_brief_of_bounded_output_is_bounded() -> None:
     detail = most_useful(noise)
     found = brief(replace(FULL, previous=replace(PREVIOUS, detail=detail), refusal=most_useful(noise)))
     assert len(found) < 20_000
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_no_handoff_question_or_answer_closes_its_block(handoff: str, question: str, answer: str, missing: str) -> None:
+    told = facts(
+        handoffs=(Handoff("4.1", handoff or "x", "c"), Handoff("4.0", "", "d")),
+        answers=((question, answer),),
+        step=StepFacts("design.keep", "Keep.", missing=(missing,)),
+    )
+    _, blocks = parts(brief(told))
+    assert set(blocks) == {"spec", "handoff of 4.1", "question", "answer"}
+    plain = facts(
+        handoffs=(Handoff("4.1", "x", "c"), Handoff("4.0", "", "d")),
+        answers=(("q", "a"),),
+        step=StepFacts("design.keep", "Keep.", missing=("m",)),
+    )
+    assert headings(brief(told)) == headings(brief(plain))
+
+
+def test_a_step_is_told_what_it_is_given_what_it_has_to_leave_and_what_was_missing() -> None:
+    step = StepFacts(
+        id="build.code",
+        does="Build it.",
+        inputs=(("design.a/a.md", "$EXECUTOR_IN/design.a/a.md"),),
+        outputs=("notes.md", "tree:src/a.py"),
+        handoff="Task 4.3 Complete",
+        tree=True,
+        missing=('a.md lacks the section "Why"',),
+        done=("design.a",),
+    )
+    text = brief(facts(step=step, conventions="- Be brief.\n"))
+    for line in (
+        "## Your step: build.code",
+        "Steps that are done: design.a.",
+        "- given to you: `design.a/a.md` as `$EXECUTOR_IN/design.a/a.md`",
+        "- to be left by you: `$EXECUTOR_OUT/notes.md`",
+        "- to be left by you: `src/a.py`",
+        "- to be left by you: `$EXECUTOR_OUT/handoff.md` with the heading `## Task 4.3 Complete`",
+        "## What was missing the last time",
+        '- a.md lacks the section "Why"',
+        "- Be brief.",
+        "- Do this step only; the others are done by others, with fresh eyes.",
+    ):
+        assert line in text.splitlines()
+    assert "The tree is for reading" not in text
+    assert "The tree is for reading" in brief(facts(step=replace(step, tree=False)))

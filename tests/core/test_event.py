@@ -377,3 +377,25 @@ def test_a_longer_record_is_written_where_that_is_asked_for() -> None:
     assert scan(line).events == [fact]
     with pytest.raises(ValueError, match="at most 131072 are allowed"):
         encode(Event(1, "t", "b", "r", "k", "", {"x": "y" * 2 * MOST_BYTES}), 0, 2 * MOST_BYTES)
+
+
+def test_ten_thousand_mixtures_of_records_never_pass_for_the_journal() -> None:
+    chance = random.Random(20_261_121)  # noqa: S311  (no secret)
+    lines, other = lines_of(events(30)), lines_of(events(30, "run-2"))
+    facts = events(30)
+    for _ in range(10_000):
+        place, further = sorted(chance.sample(range(1, len(lines) - 1), 2))
+        changed = list(lines)
+        match chance.randrange(4):
+            case 0:
+                del changed[place:further]
+            case 1:
+                changed[place:place] = lines[place:further]
+            case 2:
+                changed[place], changed[further] = changed[further], changed[place]
+            case _:
+                changed[place:further] = other[place:further]
+        found = scan(b"".join(changed))
+        assert found.damage is not Damage.NONE
+        assert found.events == facts[: len(found.events)]
+        assert len(found.events) <= further

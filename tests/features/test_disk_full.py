@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +23,26 @@ def small(tmp_path: Path) -> Iterator[Repo]:
     """A repository on a file system of 24 MiB."""
     with small_disk(tmp_path / "disk", 24) as disk:
         yield Repo(disk / "repo")
+
+
+@pytest.fixture
+def small_ext4(tmp_path: Path) -> Iterator[Repo]:
+    """The same on an ext4, which takes a part of what has no room, as real disks do."""
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 24 << 20)
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("there is no mkfs.ext4")
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(disk)], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("loop devices cannot be mounted here")
+    try:
+        yield Repo(disk / "repo")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 def fill(repo: Repo, leave: int) -> Path:
@@ -70,3 +92,24 @@ def test_a_first_run_without_room_says_so(small: Repo) -> None:
     assert small.doit("milestone:m1").check(75).err
     filler.unlink()
     small.doit("milestone:m1").check()
+
+
+@pytest.mark.parametrize(
+    "leave", [60_000, *(pytest.param(n * 24_000, marks=pytest.mark.campaign) for n in range(1, 42))]
+)
+def test_wherever_the_room_on_an_ext4_ends_nothing_is_lost(small_ext4: Repo, leave: int) -> None:
+    repo = small_ext4
+    more = "".join(issue(name, f"head -c 9000 /dev/urandom > {name}") for name in "bcdefg")
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.commit("declare")
+    repo.doit("milestone:m1").check()
+    repo.milestone("m1", issue("a", "echo a > a") + more)
+    filler = fill(repo, leave)
+    result = repo.doit("milestone:m1")
+    assert result.code in {0, 75}, f"{result.out}\n{result.err}"
+    landed = repo.landed(BRANCH)
+    filler.unlink()
+    repo.doit("milestone:m1").check()
+    assert repo.landed(BRANCH)[: len(landed)] == landed
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in "abcdefg"]
+    assert repo.git("fsck", "--connectivity-only", "--no-dangling") == ""

@@ -1,4 +1,7 @@
-"""A milestone on GitHub, from the command line, against a stateful fake with a real git remote behind it."""
+"""A milestone on GitHub, from the command line, against a stateful fake with a real git remote behind it.
+
+The rarer cases are campaigns: EXECUTOR_CAMPAIGN=1 python -m pytest tests/features/test_github.py
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fake_github import TOKEN, FakeGitHub
+from tests.fake_github import TOKEN, FakeGitHub, Fault
 from tests.features.test_remote import BRANCH, bare, branches, clone, tip
 from tests.support import Repo, issue
 
@@ -119,6 +122,7 @@ def test_pending_required_checks_leave_the_merge_to_the_forge_and_the_issue_open
     assert len(hub.pulls) == 2
 
 
+@pytest.mark.campaign
 def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "pending"
@@ -130,6 +134,7 @@ def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hu
     assert hub.pulls[0].merged
 
 
+@pytest.mark.campaign
 def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "failure"
@@ -138,6 +143,7 @@ def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: Fake
     assert repo.statuses() == {"m1/a": "review"}
 
 
+@pytest.mark.campaign
 def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.queues.add(BRANCH)
@@ -150,7 +156,10 @@ def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Re
     assert len(hub.pulls) == 1
 
 
-@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+@pytest.mark.parametrize(
+    "method",
+    ["merge", pytest.param("squash", marks=pytest.mark.campaign), pytest.param("rebase", marks=pytest.mark.campaign)],
+)
 def test_a_pull_request_merged_by_hand_is_recognised_here_and_in_another_clone(
     repo: Repo, hub: FakeGitHub, method: str
 ) -> None:
@@ -208,6 +217,7 @@ def test_closed_reopened_and_retargeted_pull_requests_wait_for_a_person(repo: Re
     assert len(hub.pulls) == 1
 
 
+@pytest.mark.campaign
 def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "pending"
@@ -220,6 +230,7 @@ def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo,
     assert [(pull.state, pull.merged) for pull in hub.pulls] == [("closed", False), ("closed", True)]
 
 
+@pytest.mark.campaign
 def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo 'x==1' > requirements.txt"))
     repo.doit("milestone:m1").check(4)
@@ -230,6 +241,7 @@ def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo:
     assert hub.pulls[0].merged
 
 
+@pytest.mark.campaign
 def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a >> a"))
     repo.doit("milestone:m1").check()
@@ -239,6 +251,7 @@ def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo
     assert repo.landed(BRANCH) == ["a@1", "a@2"]
 
 
+@pytest.mark.campaign
 def test_a_result_that_another_clone_pushed_is_used_here(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "date +%N > a"))
     hub.new_checks["ci"] = "pending"
@@ -270,3 +283,25 @@ def test_the_base_that_moves_at_the_moment_of_the_merge_has_the_landing_verified
     repo.doit("milestone:m1").check()
     assert events(repo)[-1] == "verified"
     assert repo.statuses() == {"m1/a": "landed"}
+
+
+def test_no_child_sees_the_token(repo: Repo, hub: FakeGitHub) -> None:
+    seen = repo.path.parent / "seen"
+    look = f"env >> {seen}; cat /proc/$PPID/environ >> {seen} 2>/dev/null || true"
+    declared(repo, issue("a", f"{look}; echo a > a", accept=[{"run": look}]))
+    repo.doit("milestone:m1").check()
+    assert "EXECUTOR_ISSUE=a" in seen.read_text()
+    assert TOKEN not in seen.read_text()
+    assert hub.pulls[0].merged
+
+
+@pytest.mark.campaign
+def test_a_forge_that_is_away_ends_the_run_early_and_nothing_is_lost(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", f"echo x >> {repo.path.parent}/ran; echo a > a") + issue("b", "echo b > b"))
+    hub.faults.append(Fault("^POST .*/pulls$", status=503, times=100))
+    result = repo.doit("milestone:m1").check(75)
+    assert "run again later" in result.err + result.out
+    hub.faults.clear()
+    repo.doit("milestone:m1").check()
+    assert (repo.path.parent / "ran").read_text() == "x\n"
+    assert len(hub.pulls) == 2

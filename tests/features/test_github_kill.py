@@ -64,7 +64,7 @@ def killed_at(repo: Repo, hub: FakeGitHub, number: int, moment: str) -> bool:
     return hub.kill is None
 
 
-@pytest.mark.parametrize(("number", "moment"), [(5, "after"), (14, "after")])
+@pytest.mark.parametrize(("number", "moment"), [(14, "after")])
 def test_a_run_killed_at_a_request_ends_the_same_when_run_again(
     repo: Repo, hub: FakeGitHub, number: int, moment: str
 ) -> None:

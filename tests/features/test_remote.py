@@ -83,3 +83,82 @@ def test_a_second_clone_without_a_cache_has_nothing_to_do(repo: Repo, up: Path) 
     assert "3 landed" in other.doit("milestone:m1").check().out
     assert other.git("rev-parse", BRANCH) == tip(up, BRANCH) == repo.git("rev-parse", BRANCH)
     assert other.attempts() == []
+
+
+def test_what_another_clone_landed_is_built_on(repo: Repo, up: Path) -> None:
+    declared(repo)
+    repo.doit("issue:m1/a").check()
+    other = clone(repo, up)
+    other.doit("issue:m1/c").check()
+    repo.doit("milestone:m1").check()
+    assert repo.landed(BRANCH) == ["a@1", "c@1", "b@1"]
+    assert tip(up, BRANCH) == repo.git("rev-parse", BRANCH)
+
+
+def test_what_waits_for_a_person_is_pushed_as_a_branch_and_used_by_another_clone(repo: Repo, up: Path) -> None:
+    declared(repo, issue("a", "echo 'x==1' > requirements.txt"))
+    repo.doit("milestone:m1").check(4)
+    head = "refs/heads/feat/m1-a-issue-a"
+    made = tip(up, head)
+    assert made == repo.git("rev-parse", "refs/attempts/m1/a/1")
+    other = clone(repo, up)
+    assert "the result that is on origin is used" in other.doit("milestone:m1").check(4).out
+    other.doit("approve", "m1/a", "--reason", "wanted").check()
+    other.doit("milestone:m1").check()
+    assert branches(up) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/a": "landed"}
+    assert repo.attempts() == []
+
+
+def test_branches_that_have_both_gone_on_are_for_a_person_to_bring_together(repo: Repo, up: Path) -> None:
+    declared(repo)
+    repo.doit("issue:m1/a").check()
+    base = repo.git("rev-parse", f"{BRANCH}^")
+    other = repo.git("commit-tree", f"{base}^{{tree}}", "-p", base, "-m", "else")
+    repo.git("push", "-q", "-f", "origin", f"{other}:refs/heads/{BRANCH}")
+    result = repo.doit("milestone:m1").check(4)
+    assert f"{BRANCH} has commits of its own here" in result.err
+    assert tip(up, BRANCH) == other
+
+
+def test_a_remote_that_cannot_be_reached_costs_nothing_and_is_tried_later(repo: Repo, up: Path) -> None:
+    declared(repo)
+    up.rename(up.with_name("away"))
+    result = repo.doit("milestone:m1").check(4)
+    assert 'the remote "origin" refuses' in result.err
+    assert repo.attempts() == []
+    up.with_name("away").rename(up)
+    repo.doit("milestone:m1").check()
+
+
+def test_a_remote_that_takes_no_push_to_the_branch_says_so(repo: Repo, up: Path) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    repo.doit("status", "--refresh").check()
+    hook = up / "hooks" / "pre-receive"
+    hook.write_text(f"#!/bin/sh\nwhile read old new ref; do\n  [ $ref != refs/heads/{BRANCH} ] || exit 1\ndone\n")
+    hook.chmod(0o755)
+    out = repo.doit("milestone:m1").check(4).out
+    assert f"{BRANCH} cannot be pushed to origin: [remote rejected] (pre-receive hook declined)" in out
+    assert repo.statuses() == {"m1/a": "review"}
+    hook.unlink()
+    repo.doit("milestone:m1").check()
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ('remote = "nowhere"', 'the remote "nowhere" does not exist; `git remote add nowhere ADDRESS`'),
+        ('kind = "github"', "there is no token for github.com: set GITHUB_TOKEN or log in with `gh auth login`"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_done(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, rules: str, told: str
+) -> None:
+    for name in ("GITHUB_TOKEN", "GH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GH_CONFIG_DIR", str(repo.path.parent))
+    repo.write("rules/forge.toml", f"{rules}\n")
+    repo.milestone("m1", issue("a", "echo a > a"))
+    assert told in repo.doit("milestone:m1").check(4).err
+    assert repo.attempts() == []
