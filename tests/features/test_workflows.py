@@ -110,7 +110,7 @@ def test_an_issue_is_worked_on_in_steps_and_lands_once(work: Work) -> None:
     assert sorted(work.done("a")[:2]) == ["design.plan", "design.sketch"]
     assert work.done("a")[2:] == ["build.code"]
     assert repo.landed(BRANCH) == ["a@1"]
-    assert repo.git("ls-tree", "--name-only", BRANCH).split()[-1] == "pyproject.toml"
+    assert repo.git("ls-tree", "--name-only", BRANCH).split()[-2:] == ["pyproject.toml", "rules"]
     assert "text about a" in repo.git("show", f"{BRANCH}:a.txt")
     assert work.refs("steps") == []
     assert work.refs("handoffs") == ["handoffs/m1/a"]
