@@ -339,7 +339,8 @@ class MemorySupervisor(Supervisor):
     def close(self) -> None:
         """Nothing runs."""
 
-    def run(self, command: Command) -> Ended:
+    def run(self, command: Command, on_silence: Callable[[float], None] | None = None) -> Ended:
+        _ = on_silence
         world = self.world
         files = world.places[str(command.cwd)]
         issue = command.env["EXECUTOR_ISSUE"]
@@ -425,5 +426,5 @@ class Memory(Outside):
         _ = lock
         return MemorySupervisor(self.world)
 
-    def pool(self, numbers: Path, folder: Path) -> Pool:
-        return MemoryPool(numbers, folder)
+    def pool(self, numbers: Path, folder: Path, keep: tuple[str, ...]) -> Pool:
+        return MemoryPool(numbers, folder, keep)
