@@ -117,6 +117,8 @@ class Session:
         """Whether a git of ours was killed, which may have left locks behind."""
         self.releases: dict[str, Outcome] = {}
         """What the releases of this run came to, by milestone."""
+        self.said: list[str] = []
+        """What was printed of this run before its tasks began."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}

@@ -29,7 +29,7 @@ class LiveReporter(Reporter):
     def __init__(self, stream: Any, session: Session, workers: int) -> None:
         super().__init__(stream, session)
         self._workers = workers
-        self._region = Region(stream)
+        self._region = Region(stream, session.said)
         self._drawing = Drawing(stream)
         self._taken_up: dict[str, float] = {}
         self._ended = threading.Event()

@@ -27,13 +27,13 @@ class Region:
     """The foot of one terminal.
 
     After a change of size nobody knows where the old lines are: the screen is cleared, and the latest lines that stay
-    are written again.
+    are written again; `said` are those that were written before there was a foot.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, said: Sequence[str] = ()) -> None:
         self._stream = stream
         self._shown: list[str] = []
-        self._said: deque[str] = deque(maxlen=200)
+        self._said: deque[str] = deque(said, maxlen=200)
         self._size = terminal_size(stream)
 
     def say(self, line: str) -> None:

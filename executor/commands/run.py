@@ -133,13 +133,12 @@ class Run(DoitRun):
             passed = passed_over(session.observer, start) if start else ()
             session.observer.pass_over(passed)
             told = opening(session.observer, wanted, start, passed)
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in told))
+            session.said = [safe(line) for line in (*told, *(f"left out: {reason}" for reason in left_out))]
+            sys.stdout.write("".join(f"{line}\n" for line in session.said))
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
             current.session, current.wanted = session, tuple(wanted)
             params.setdefault("dep_file", ".cache/doit.json")
-            for reason in left_out:
-                sys.stdout.write(f"left out: {safe(reason)}\n")
             try:
                 code = int(super().execute(params, wanted) or 0)
                 teller.finish()
