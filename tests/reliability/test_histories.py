@@ -57,7 +57,8 @@ def declared(root: Path, change: str) -> Compiled:
     )
     (root / "milestones" / "m1.toml").write_text(f'[milestone]\nid = "m1"\ntitle = "Test"\n{body}')
     compiled = compile_project(Project(root, Repository(root, root / "git", root / "git")))
-    return dataclasses.replace(compiled, policy=compiled.policy.model_copy(update={"stops": ()}))
+    limits = compiled.policy.limits.model_copy(update={"backoff_s": 0.0})
+    return dataclasses.replace(compiled, policy=compiled.policy.model_copy(update={"stops": (), "limits": limits}))
 
 
 class History:
