@@ -97,7 +97,7 @@ def _died(run: MilestoneRun) -> bool:
 def _sweep_files(run: MilestoneRun) -> None:
     """Remove the halves of files that a dead process did not come to put in their places."""
     cache = run.session.project.cache
-    folders = [cache, cache / "_board", run.folder]
+    folders = [cache, cache / "_board", cache / "_store", cache / "_store" / "info", run.folder]
     if _died(run):
         verdicts = cache / "_verdicts"
         folders += [run.folder / "receipts", run.folder / "specs", *(run.folder / "workspaces").glob("*")]

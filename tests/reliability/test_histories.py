@@ -21,7 +21,7 @@ from executor.account import begin, end
 from executor.adapters.repository import Repository
 from executor.core.decide import Status
 from executor.core.sessions import How
-from executor.core.state import fold
+from executor.core.state import AttemptState, fold
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
 from executor.issue import bring_to_rest
 from executor.project import Compiled, Project, compile_project
@@ -57,7 +57,8 @@ def declared(root: Path, change: str) -> Compiled:
     )
     (root / "milestones" / "m1.toml").write_text(f'[milestone]\nid = "m1"\ntitle = "Test"\n{body}')
     compiled = compile_project(Project(root, Repository(root, root / "git", root / "git")))
-    return dataclasses.replace(compiled, policy=compiled.policy.model_copy(update={"stops": ()}))
+    limits = compiled.policy.limits.model_copy(update={"backoff_s": 0.0})
+    return dataclasses.replace(compiled, policy=compiled.policy.model_copy(update={"stops": (), "limits": limits}))
 
 
 class History:
@@ -145,7 +146,11 @@ class History:
             from executor.adapters.segments import read
 
             events = read(self.root / ".cache" / "m1")
-        taken = {name for name, state in fold(events).items() if any(item.tree for item in state.attempts.values())}
+        taken = {
+            name
+            for name, state in fold(events).items()
+            if any(item.tree and item.state is AttemptState.STARTED for item in state.attempts.values())
+        }
         attempts = [ref for ref in world.refs if ref.startswith("refs/attempts/m1/")]
         kept = {ref.split("/")[3] for ref in attempts if self._is_result(ref)}
         tip = world.refs.get(BRANCH, world.refs[BASE])

@@ -53,6 +53,7 @@ def template(path: Path) -> World:
         + issue("d", says("d", 'test "$EXECUTOR_ATTEMPT" != 1 && echo d > d'))
         + issue("e", says("e", "echo new > old; rm -f gone"), needs=["c"]),
     )
+    repo.write("rules/limits.toml", "backoff_s = 0.0\n")
     repo.commit("declare")
     return World(path)
 
