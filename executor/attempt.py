@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.profile import Agent
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause"]
 
@@ -131,7 +131,7 @@ def fail(
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
-    redacted = run.session.redacted
+    redacted = run.session.redaction.redact_value
     failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
     attempt = run.view.states[issue.id].attempts[number]
     kept = commit or attempt.commit

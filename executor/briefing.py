@@ -10,7 +10,7 @@ from executor.core.state import UNSPENT, AttemptState
 from executor.observe import spec_archive
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["brief_facts"]
 

@@ -22,7 +22,7 @@ from executor.core.state import AttemptState, fold
 from executor.errors import ExecutorError, StateBrokenError
 from executor.health import Finding
 from executor.observe import ACCEPTED, APPROVED, ATTEMPTS, attempt_in, observe
-from executor.session import write_receipt
+from executor.receipts import write_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["land"]
 

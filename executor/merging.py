@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.core.change import Change
     from executor.core.pull import PullRequest
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["merge", "recognise", "resumed", "tidy"]
 

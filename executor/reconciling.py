@@ -16,7 +16,7 @@ from executor.publish import is_ours, record_pull, show_stopped, wait_for_person
 from executor.sync import tip_to_build_on
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["take_over"]
 

@@ -32,8 +32,8 @@ from executor.verify import verify_tip
 
 if TYPE_CHECKING:
     from executor.core.checks import FileProof
+    from executor.milestone_run import MilestoneRun
     from executor.observe import Observer
-    from executor.session import MilestoneRun
 
 __all__ = ["release", "told_dependents"]
 

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from executor.core.profile import Agent
     from executor.core.state import Attempt
+    from executor.milestone_run import MilestoneRun
     from executor.observe import Observer
-    from executor.session import MilestoneRun
 
 __all__ = [
     "attempt_agent",

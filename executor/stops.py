@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from executor.core.change import Change
     from executor.core.policy import StopRule
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["record_stop", "stopped_by_change", "stopped_by_spec", "stopped_by_tests"]
 

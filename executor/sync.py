@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from executor.adapters.remote import Remote
     from executor.core.message import Landing
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["catch_up", "pushed", "seen_on_remote", "settle_landed", "tip_to_build_on"]
 

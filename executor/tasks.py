@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.steps import FlowStep
+    from executor.milestone_run import MilestoneRun
     from executor.observe import Observer
-    from executor.session import MilestoneRun, Session
+    from executor.session import Session
 
 __all__ = [
     "DOIT_CONFIG",

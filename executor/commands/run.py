@@ -295,7 +295,7 @@ def _receipts_for(session: Session, refs: list[str]) -> None:
         if milestone in runs:
             runs[milestone].ensure_receipts(issues)
         else:
-            from executor.session import write_receipt
+            from executor.receipts import write_receipt
 
             for issue in issues:
                 if issue in view.landings:

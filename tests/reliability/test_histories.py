@@ -33,7 +33,7 @@ from tests.support import issue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 BRANCH = "refs/heads/milestone/m1-test"
 SEED = 20_261_121
