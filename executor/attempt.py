@@ -15,8 +15,8 @@ from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, inert, landing_message, one_line
 from executor.core.state import UNSPENT, AttemptState
 from executor.errors import InterruptedRunError
-from executor.observe import attempt_ref
 from executor.parked import ask, keep_interrupted, time_of
+from executor.ref_names import attempt_ref
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.outbox import HANDOFF
 from executor.adapters.refs import Move
-from executor.observe import HANDOFFS, STEPS
+from executor.ref_names import HANDOFFS, STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,6 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.files import write_json
 from executor.adapters.holder import remove_holder
 from executor.adapters.refs import Move
 from executor.adapters.standings import pause_of
@@ -17,6 +16,7 @@ from executor.exclusive import Resources
 from executor.milestone_lock import hold
 from executor.receipts import write_receipt
 from executor.restart import look_after_restart
+from executor.spec_archive import keep_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from executor.core.declaration import Issue, Milestone
     from executor.core.event import Event
     from executor.core.message import Landing
-    from executor.observe import MilestoneView
     from executor.session import Session
+    from executor.views import MilestoneView
 
 __all__ = ["MilestoneRun"]
 
@@ -168,10 +168,8 @@ class MilestoneRun:
 
     def keep_spec(self, ref: str) -> None:
         """Keep the text that is being built, so that a later change can be shown line by line."""
-        path = self.folder / "specs" / f"{self.session.observer.spec_key(ref).removeprefix('sha256:')}.json"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, self.session.observer.spec(ref), durable=False)
+        observer = self.session.observer
+        keep_spec(self.folder, observer.spec_key(ref), observer.spec(ref))
 
     def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
         """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.refs import Move
 from executor.core.message import one_line
 from executor.core.state import QUESTION, AttemptState
-from executor.observe import attempt_ref
+from executor.ref_names import attempt_ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

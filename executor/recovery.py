@@ -15,7 +15,7 @@ from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
 from executor.handoffs import forget_steps
-from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
+from executor.ref_names import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 

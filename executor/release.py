@@ -27,7 +27,7 @@ from executor.core.release import (
 )
 from executor.delivering import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
 from executor.errors import ExecutorError, ForgeUnavailableError
-from executor.observe import DELIVERED
+from executor.ref_names import DELIVERED
 from executor.verify import verify_tip
 
 if TYPE_CHECKING:

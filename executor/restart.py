@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.damage import set_aside
 from executor.adapters.refs import Move
-from executor.observe import ATTEMPTS
+from executor.ref_names import ATTEMPTS
 
 if TYPE_CHECKING:
     from executor.milestone_run import MilestoneRun

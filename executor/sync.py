@@ -12,7 +12,7 @@ from executor.adapters.refs import Move
 from executor.core.message import UNPROVED
 from executor.core.state import AttemptState
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
-from executor.observe import REMOTE, attempt_ref
+from executor.ref_names import REMOTE, attempt_ref
 
 if TYPE_CHECKING:
     from executor.adapters.remote import Remote
