@@ -23,7 +23,7 @@ from executor.stops import record_stop
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.core.state import Attempt
     from executor.core.steps import Flow, FlowStep
     from executor.milestone_run import MilestoneRun

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.change import Change
     from executor.core.declaration import Issue
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.milestone_run import MilestoneRun
 
 __all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
