@@ -18,7 +18,8 @@ from executor.adapters.stale_locks import found_locks, sweep
 from executor.adapters.store import Store
 from executor.adapters.workspaces import Pool
 from executor.board import is_held
-from executor.core.state import AttemptState, fold
+from executor.core.fold import fold
+from executor.core.state import AttemptState
 from executor.errors import ExecutorError, StateBrokenError
 from executor.health import Finding
 from executor.observe import observe

@@ -9,8 +9,9 @@ from executor.adapters.kept_work import answers_in, step_in
 from executor.adapters.landings import read_landings
 from executor.adapters.standings import pauses, read_releases
 from executor.core.blockers import blockers_of
+from executor.core.fold import fold, with_git_attempts
 from executor.core.message import parse_trailers
-from executor.core.state import QUESTION, Attempt, AttemptState, fold, with_git_attempts
+from executor.core.state import QUESTION, Attempt, AttemptState
 from executor.project import base_branch
 from executor.ref_names import (
     ACCEPTED,

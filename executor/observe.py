@@ -16,15 +16,8 @@ from executor.core.checks import Proofs, proofs_of
 from executor.core.choice import Choice
 from executor.core.decide import Act, Decision, Facts, Need, Status, decide
 from executor.core.fingerprint import canonical_spec, spec_key
-from executor.core.state import (
-    UNSANDBOXED,
-    Attempt,
-    AttemptState,
-    IssueState,
-    Proof,
-    Pull,
-    fold,
-)
+from executor.core.fold import fold
+from executor.core.state import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
 from executor.core.steps import compiled_flow
 from executor.core.workflow import progress
 from executor.gathering import gather
