@@ -42,6 +42,8 @@ LAYERS = (
     ("issue", "delivering", "release"),
     ("health",),
     ("consistency",),
+    ("actions",),
+    ("step_tasks",),
     ("tasks",),
     ("commands",),
 )
@@ -72,7 +74,7 @@ OWNERS = {
     "crontab": {"adapters.crontab"},
     "filelock": {"adapters.locks"},
     "rich": {"commands.drawing"},
-    "doit": {"adapters.doit_db", "tasks", "commands"},
+    "doit": {"adapters.doit_db", "actions", "commands"},
 }
 IMPURE = {"os", "io", "subprocess", "socket", "time", "random", "secrets", "threading", "shutil", "tempfile", "signal"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
