@@ -14,7 +14,7 @@ from executor.core.release import Criterion, Met
 from executor.errors import ForgeRefusedError
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["base_brought_up", "close_milestone", "merged_by_forge", "push_base", "push_tag"]
 

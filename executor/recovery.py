@@ -15,7 +15,7 @@ from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
 from executor.handoffs import forget_steps
-from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
+from executor.ref_names import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from executor.adapters.processes import Ended
     from executor.core.message import Landing
-    from executor.session import MilestoneRun, Session
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
 
 __all__ = ["mending", "recover"]
 
@@ -138,7 +139,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
-    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redact)
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
     ended = _ended(run, ref, attempt)
     if ended is not None and isinstance(tree, str):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
