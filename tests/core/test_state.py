@@ -211,6 +211,7 @@ def _event(kind: str) -> st.SearchStrategy[Event]:
 EVENTS = st.lists(st.one_of([*map(_event, KINDS), st.just(event("unknown"))]), max_size=30)
 
 
+@pytest.mark.parser
 @given(events=EVENTS, at=st.integers(0, 30))
 def test_folding_in_two_halves_is_folding_at_once(events: list[Event], at: int) -> None:
     half = fold(events[:at])
