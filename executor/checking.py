@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.workspaces import Slot
     from executor.core.checks import CommandProof
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["report_of", "tail", "verdict_on"]
 
@@ -200,7 +200,7 @@ class _Trial:
         found = read_left(self._report, LARGEST + 1) if self._item.wants_report else None
         if found is None:
             return None, "", ""
-        data = self._run.session.redact(found)
+        data = self._run.session.redaction.redact(found)
         try:
             report = read_junit(data)
         except ReportError as error:

@@ -16,8 +16,8 @@ from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
 from executor.handoffs import forget_steps
-from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.parked import ask
+from executor.ref_names import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from executor.adapters.processes import Ended
     from executor.core.message import Landing
-    from executor.session import MilestoneRun, Session
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
 
 __all__ = ["mending", "recover"]
 
@@ -140,7 +141,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
-    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redact)
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
     kept = "" if isinstance(tree, Failure) else tree
     ended = _ended(run, ref, attempt)
     question = question_in(_work(run, ref, attempt).out, run.session.secrets) if ended is not None else ""

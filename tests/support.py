@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.zygote import zygote_for
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -82,6 +84,10 @@ class Repo:
         return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def doit(self, *arguments: str, timeout: float = 120) -> Result:
+        environment = self.environment()
+        forked = zygote_for(environment).run(self.path, arguments, environment, timeout)
+        if forked is not None:
+            return Result(*forked)
         done = subprocess.run(
             [sys.executable, "-m", "doit", *arguments],
             cwd=self.path,
@@ -89,7 +95,7 @@ class Repo:
             text=True,
             check=False,
             timeout=timeout,
-            env=self.environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
         )
         return Result(done.returncode, done.stdout, done.stderr)

@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.event import Event
-from executor.core.state import (
-    Attempt,
-    AttemptState,
-    IssueState,
-    Proof,
-    Refusal,
-    Stop,
-    fold,
-    with_git_attempts,
-)
+from executor.core.fold import fold, with_git_attempts
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
 
 KINDS: dict[str, dict[str, Any]] = {
     "attempt-started": {"attempt": 1, "revision": 1, "spec_key": "s1", "base": "b1"},
