@@ -16,7 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import pytest
 
@@ -50,6 +50,9 @@ class Crash(BaseException):
 
 class FaultyDisk(Disk):
     """Fails the n-th of the named calls, and all later ones if it is persistent, before, halfway or after its work."""
+
+    faults: ClassVar = 0
+    """How many disks of this process have failed."""
 
     def __init__(self, calls: Iterable[str], nth: int, failure: BaseException, when: str, *, persistent: bool) -> None:
         self.calls, self.nth, self.failure, self.when, self.persistent = set(calls), nth, failure, when, persistent
@@ -88,6 +91,7 @@ class FaultyDisk(Disk):
         due = self.seen == self.nth or (self.persistent and self.seen > self.nth)
         if name not in self.calls or not due or self.healed:
             return work()
+        FaultyDisk.faults += not self.fired
         self.fired = True
         if self.when == "after":
             work()

@@ -76,8 +76,7 @@ BITS = (*LINES, b"\n", b"}", b'{"n":', b'"v":1', b',"c":"', b"[" * 30, *(line[:-
 FOREIGN = lines_of(events(12, "run-2"))
 
 
-@pytest.mark.parser
-@settings(deadline=None, max_examples=examples(200), database=None)
+@settings(deadline=None, max_examples=200, database=None)
 @given(data=ANY_DATA, key=ANY_TEXT, number=st.integers(1, 10**9), previous=st.integers(0, 2**32 - 1))
 def test_every_json_value_comes_back_as_json_gives_it_back(
     data: dict[str, Any], key: str, number: int, previous: int

@@ -20,7 +20,6 @@ from executor.core.policy_faults import policy_faults
 from executor.core.profile import Agent
 from executor.core.stop_rules import StopRule
 from executor.errors import Fault
-from tests.support import examples
 
 RULES = {
     path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
@@ -454,8 +453,7 @@ TABLE = st.dictionaries(NAMES, JSON_LIKE, max_size=3)
 DOCUMENT = st.dictionaries(NAMES, JSON_LIKE | st.dictionaries(NAMES, JSON_LIKE | TABLE, max_size=3), max_size=3)
 
 
-@pytest.mark.parser
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(RULES)), DOCUMENT, max_size=3))
 def test_whatever_stands_in_the_rules_is_read_or_told(documents: dict[str, Any]) -> None:
     read, faults = read_policy({**RULES, **documents}, "rules")

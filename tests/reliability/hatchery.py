@@ -45,10 +45,19 @@ LOADED = (
 
 @dataclass(frozen=True)
 class Point:
-    """An effect of a run at which it is killed: before or after the N-th (from 1)."""
+    """An effect of a run at which it is killed: before or after the N-th (from 1).
+
+    Attributes:
+        nth: which one.
+        after: whether it is done before that.
+        number: the signal that it gets.
+        again: at which later effect it gets it once more; 0: never.
+    """
 
     nth: int
     after: bool = False
+    number: int = signal.SIGKILL
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,8 @@ class Hatchery:
             "log": str(log) if watch or kill or cut else "",
             "nth": kill.nth if kill else cut.nth if cut else 0,
             "after": bool(kill and kill.after),
+            "signal": kill.number if kill else signal.SIGSTOP,
+            "again": kill.again if kill else 0,
             "disk": str(cut.disk) if cut else "",
             "boot": str(boot) if boot else "",
             "timeout": timeout,
@@ -240,8 +251,8 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         os.environ.update(request["env"])
         sys.argv = ["doit", *request["args"]]
         if request["log"]:
-            number = signal.SIGSTOP if request["disk"] else signal.SIGKILL
-            _watch(request["log"], request["nth"], number, after=request["after"])
+            places = {request["nth"], request["again"]} - {0}
+            _watch(request["log"], places, request["signal"], after=request["after"])
         from doit.doit_cmd import DoitMain
 
         sys.path.insert(0, request["cwd"])
@@ -255,8 +266,8 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 70)
 
 
-def _watch(log: str, nth: int, number: int, *, after: bool) -> None:
-    """Write down every effect of this process, in all threads, and send it a signal at one of them."""
+def _watch(log: str, places: set[int], number: int, *, after: bool) -> None:
+    """Write down every effect of this process, in all threads, and send it a signal at some of them."""
     told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     count = 0
     lock = threading.Lock()
@@ -271,9 +282,10 @@ def _watch(log: str, nth: int, number: int, *, after: bool) -> None:
         with lock:
             count += 1
             os.write(told, f"{_name(frame, arg.__name__)}\n".encode())
-            if count == nth:
+            if count in places:
                 os.kill(os.getpid(), number)
-                time.sleep(60)
+                if number in {signal.SIGKILL, signal.SIGSTOP}:
+                    time.sleep(60)
 
     threading.setprofile(hook)
     sys.setprofile(hook)

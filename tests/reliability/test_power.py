@@ -43,9 +43,12 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode != 0:
             assert time.monotonic() < end, f"{folder} is busy"  # processes that were killed go away in a moment
+            time.sleep(0.01)
+        while subprocess.run(["losetup", "-j", str(image)], capture_output=True, check=True).stdout:
+            assert time.monotonic() < end, f"{image} is in use"  # mounted again it would be the one that was cut off
             time.sleep(0.01)
 
 

@@ -53,7 +53,7 @@ def test_of_many_runs_that_begin_at_once_one_owns_the_milestone(repo: Repo, coun
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize(("count", "most"), [(10_000, 0.5), (100_000, 2.0)])
+@pytest.mark.parametrize(("count", "most"), [(10_000, 0.5), (100_000, 2.0), (1_000_000, 10.0)])
 def test_going_on_after_a_crash_does_not_take_long(
     tmp_path: Path, count: int, most: float, capsys: pytest.CaptureFixture[str]
 ) -> None:

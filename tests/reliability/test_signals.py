@@ -1,0 +1,64 @@
+"""INT, TERM and HUP, once and twice, at effects all over a run: the documented exit code, and the next run goes on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reliability.hatchery import Hatchery, Point
+from tests.reliability.world import TAG, World, assert_done, copied, processes, template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN = ("milestone:m1", "-n", "1")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.fixture(scope="module")
+def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
+    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return template(tmp_path_factory.mktemp("template") / "repo")
+
+
+@pytest.mark.parametrize("points", [2, pytest.param(20, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+def test_a_signal_anywhere_ends_the_run_with_its_code_and_the_next_one_goes_on(
+    hatchery: Hatchery,
+    source: World,
+    tmp_path: Path,
+    number: signal.Signals,
+    points: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    env = {TAG: str(tmp_path), "LC_RAN": str(tmp_path / "ran")}
+    repo = copied(source, tmp_path / "repo")
+    most = len(hatchery.run(repo.path, *RUN, watch=True, env=env).check().effects)
+    chance = random.Random(number)  # noqa: S311  (no secret)
+    stopped = 0
+    for trial in range(points):
+        repo = copied(source, tmp_path / f"repo-{trial}")
+        nth = (trial * most + chance.randrange(most)) // points + 1
+        again = nth + chance.randrange(1, 30) if trial % 2 else 0
+        ended = hatchery.run(repo.path, *RUN, kill=Point(nth, number=number, again=again), env=env)
+        told = f"at {nth} and {again} of {most}\n{ended.out}"
+        assert ended.code in {CODES[number], 0, -number}, told
+        assert "Traceback" not in ended.out, told
+        stopped += ended.code == CODES[number]
+        assert processes(str(tmp_path)) == [], told
+        last = hatchery.run(repo.path, *RUN, env=env)
+        assert last.code == 0, f"{told}\n{last.out}"
+        assert_done(repo, idle="nothing to do" in last.out)
+    assert stopped >= points // 2
+    with capsys.disabled():
+        sys.stdout.write(f"\n{number.name} at {points} points: {stopped} ended with {CODES[number]}\n")
