@@ -42,7 +42,7 @@ class Tracked:
         reason: one sentence.
         commit: its latest landing; empty before that.
         pull: its pull request, number or address; empty when there is none.
-        checks: state of that pull request's checks, as words; empty when unknown.
+        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if that is known.
         needs: what a person has to do; empty when nothing.
         findings: what stopped it, one line each.
     """
@@ -85,7 +85,7 @@ def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], up
         _list(
             f"{_said(item.pull)} {item.name}: {_said(item.checks or item.reason)}"
             for item in issues
-            if item.pull and item.status != "landed"
+            if item.pull and item.checks.partition(";")[0] in {"open", "draft"}
         ),
         "### Blocked / needs review",
         _list(_finding(item) for item in waiting),
