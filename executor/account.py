@@ -15,7 +15,7 @@ from executor.errors import ExecutorError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["begin", "cut_off", "end", "resumed"]
 

@@ -15,8 +15,8 @@ from executor.core.change import Change, parse_diff
 from executor.core.message import Trailers, inert, landing_message, one_line
 from executor.core.state import UNSPENT, AttemptState
 from executor.errors import InterruptedRunError
-from executor.observe import attempt_ref
 from executor.parked import ask, keep_interrupted, time_of
+from executor.ref_names import attempt_ref
 from executor.verify import Candidate, repaired
 from executor.work import Failure, Work, deviations_of, entry_problem, produce, taken
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.profile import Agent
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause"]
 
@@ -131,7 +131,7 @@ def fail(
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
     name = attempt_ref(run.name, issue.id, number)
-    redacted = run.session.redacted
+    redacted = run.session.redaction.redact_value
     failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
     attempt = run.view.states[issue.id].attempts[number]
     kept = commit or attempt.commit

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from executor.observe import MilestoneView, Observer
+    from executor.observe import Observer
     from executor.project import Project
+    from executor.views import MilestoneView
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from executor.core.brief import BriefFacts, Handoff
 from executor.core.handoff import chosen, distances
 from executor.core.state import UNSPENT, AttemptState
-from executor.observe import spec_archive
+from executor.spec_archive import kept_spec
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["brief_facts"]
 
@@ -24,7 +24,7 @@ def brief_facts(run: MilestoneRun, ref: str, attempt: int, revision: int) -> Bri
     failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
     old = None
     if facts.landing is not None:
-        archived = spec_archive(observer.compiled, run.name, facts.landing.trailers.spec_key)
+        archived = kept_spec(run.folder, facts.landing.trailers.spec_key)
         old = archived["text"] if archived is not None else None
     refusal = facts.state.refusal
     return BriefFacts(

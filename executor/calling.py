@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from executor.adapters.processes import Ended
     from executor.core.agent_output import Told
     from executor.core.profile import Agent
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["LOG", "REVIEW", "Called", "call", "call_values", "cost_of", "review_command"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.workspaces import Slot
     from executor.core.checks import CommandProof
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["report_of", "tail", "verdict_on"]
 

@@ -18,11 +18,13 @@ from executor.adapters.stale_locks import found_locks, sweep
 from executor.adapters.store import Store
 from executor.adapters.workspaces import Pool
 from executor.board import is_held
-from executor.core.state import AttemptState, fold
+from executor.core.fold import fold
+from executor.core.state import AttemptState
 from executor.errors import ExecutorError, StateBrokenError
 from executor.health import Finding
-from executor.observe import ACCEPTED, APPROVED, ATTEMPTS, attempt_in, observe
-from executor.session import write_receipt
+from executor.observe import observe
+from executor.receipts import write_receipt
+from executor.ref_names import ACCEPTED, APPROVED, ATTEMPTS, attempt_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from executor.adapters.refs import Kept
     from executor.core.event import Event
     from executor.core.state import IssueState
-    from executor.observe import MilestoneView
     from executor.project import Compiled, Project
+    from executor.views import MilestoneView
 
 __all__ = ["inconsistencies"]
 

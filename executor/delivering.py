@@ -14,7 +14,7 @@ from executor.core.release import Criterion, Met
 from executor.errors import ForgeRefusedError
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["base_brought_up", "close_milestone", "merged_by_forge", "push_base", "push_tag"]
 
@@ -73,7 +73,7 @@ def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | No
     pull = forge.open(NewPull(run.milestone.branch, _base(run), title, text))
     pull = forge.update(pull, title=title, body=text, labels=rules.labels)
     until = time.monotonic() + rules.wait
-    run.record("release-pull", number=pull.number, url=pull.url)
+    run.record("release-pull", pull=pull.number, url=pull.url)
     for poll in range(1_000_000):
         answer = forge.request_merge(pull, tip, title, body, "merge")
         if answer.state == "merged":

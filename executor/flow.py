@@ -26,7 +26,7 @@ from executor.work import Work
 if TYPE_CHECKING:
     from executor.core.state import Attempt
     from executor.core.steps import Flow, FlowStep, StepRecord
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["bring_step", "implement_in_steps"]
 

@@ -22,10 +22,10 @@ from executor.stops import record_stop
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.core.state import Attempt
     from executor.core.steps import Flow, FlowStep
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["close_gate"]
 
@@ -187,7 +187,7 @@ def _asked(
             )
         )
     run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
-    scrub(out, run.session.redact)
+    scrub(out, run.session.redaction.redact)
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review of {gate.id} was interrupted", 130)
     return left_file(out, "score.json", run.session.secrets) if ended.ok else ended.describe()

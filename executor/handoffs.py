@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.outbox import HANDOFF
 from executor.adapters.refs import Move
-from executor.observe import HANDOFFS, STEPS
+from executor.ref_names import HANDOFFS, STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.core.steps import Flow, StepRecord
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["forget_steps", "keep_handoff"]
 

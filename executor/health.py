@@ -21,7 +21,7 @@ from executor.project import Compiled, compile_project, open_project, prepare_ca
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from executor.core.policy import Agent
+    from executor.core.profile import Agent
     from executor.project import Project
 
 __all__ = ["KINDS", "Finding", "configuration", "machine"]

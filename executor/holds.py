@@ -14,7 +14,7 @@ from executor.core.state import AttemptState
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["held_back", "hold_of"]
 

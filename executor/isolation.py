@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from executor.adapters.sandbox import Sandbox
     from executor.core.profile import Agent
     from executor.core.state import Attempt
+    from executor.milestone_run import MilestoneRun
     from executor.project import Project
-    from executor.session import MilestoneRun
 
 __all__ = ["INSTALL", "agent_in_sandbox", "in_sandbox", "is_boxed", "judges_in_sandbox", "unsandboxed"]
 

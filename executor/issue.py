@@ -17,7 +17,7 @@ from executor.stops import stopped_by_spec
 from executor.verify import held_by_base, verify_again
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["bring_to_rest"]
 

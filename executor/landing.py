@@ -11,8 +11,8 @@ from executor.core.change import Change, parse_diff
 from executor.core.message import Landing, Trailers, landing_message
 from executor.errors import ExecutorError
 from executor.merging import merge, resumed
-from executor.observe import attempt_ref
 from executor.publish import head_of, is_free, publish, show_stopped, wait_for_person
+from executor.ref_names import attempt_ref
 from executor.review import stopped_by_review
 from executor.stops import stopped_by_change, stopped_by_tests
 from executor.sync import seen_on_remote, tip_to_build_on
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["land"]
 

@@ -15,8 +15,8 @@ from executor.core.checks import CommandProof
 from executor.core.message import UNPROVED, Landing, Trailers, landing_message
 from executor.core.state import AttemptState
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
-from executor.observe import MERGED
 from executor.publish import head_of, is_ours, publish, record_pull, wait_for_person
+from executor.ref_names import MERGED
 from executor.sync import catch_up, seen_on_remote, settle_landed
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.core.change import Change
     from executor.core.pull import PullRequest
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["merge", "recognise", "resumed", "tidy"]
 

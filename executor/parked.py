@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.refs import Move
 from executor.core.message import one_line
 from executor.core.state import QUESTION, AttemptState
-from executor.observe import attempt_ref
+from executor.ref_names import attempt_ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["ask", "keep_interrupted", "time_of"]
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from executor.core.event import Event
-    from executor.session import MilestoneRun, Session
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
 
 __all__ = ["PhaseTeller", "phases_told"]
 

@@ -150,7 +150,7 @@ def compile_project(project: Project) -> Compiled:
     from executor.adapters.declarations import load, natural
     from executor.adapters.rules import load_policy
     from executor.core.plan import compile_plan
-    from executor.core.policy import policy_faults
+    from executor.core.policy_faults import policy_faults
 
     loaded = load(project.milestones)
     faults = list(loaded.faults)

@@ -29,7 +29,7 @@ from executor.errors import ForgeRefusedError, GitError
 
 if TYPE_CHECKING:
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["head_of", "is_free", "is_ours", "publish", "record_pull", "show_stopped", "wait_for_person"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.setup_rules import Setup
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["Unready", "make_ready"]
 

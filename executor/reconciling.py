@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.refs import Move
 from executor.core.change import parse_diff
+from executor.core.fold import with_git_attempts
 from executor.core.message import parse_trailers
 from executor.core.pull import feature_branch, feature_prefix, read_mark
 from executor.core.reconcile import Finding, Known, Meaning, reconcile
-from executor.core.state import Attempt, AttemptState, with_git_attempts
+from executor.core.state import Attempt, AttemptState
 from executor.merging import recognise, tidy
-from executor.observe import attempt_ref
 from executor.publish import is_ours, record_pull, show_stopped, wait_for_person
+from executor.ref_names import attempt_ref
 from executor.sync import tip_to_build_on
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["take_over"]
 

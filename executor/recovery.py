@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.files import sweep_temporary
 from executor.adapters.left import scrub
+from executor.adapters.outbox import question_in
 from executor.adapters.processes import read_result
 from executor.adapters.refs import Move
 from executor.adapters.stale_locks import sweep
@@ -15,7 +16,8 @@ from executor.core.decide import Status
 from executor.core.state import Attempt, AttemptState
 from executor.errors import ExecutorError, GitKilledError
 from executor.handoffs import forget_steps
-from executor.observe import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
+from executor.parked import ask
+from executor.ref_names import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, attempt_ref
 from executor.steps import flow_of, keep_result, step_work
 from executor.work import RESULT, Failure, Work, taken
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from executor.adapters.processes import Ended
     from executor.core.message import Landing
-    from executor.session import MilestoneRun, Session
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
 
 __all__ = ["mending", "recover"]
 
@@ -123,7 +126,7 @@ def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
 
 
 def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
-    """An attempt without an end: its result is used if its agent had ended well, else what there is of it is kept."""
+    """An attempt without an end: what its agent had ended with, a result or a question, counts; the rest is kept."""
     ref = f"{run.name}/{issue}"
     if attempt.tree and _may_go_on(run, ref, attempt):
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
@@ -138,13 +141,18 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
     tree = taken(run, workspace, run.issue(ref))
-    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redact)
+    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
+    kept = "" if isinstance(tree, Failure) else tree
     ended = _ended(run, ref, attempt)
-    if ended is not None and isinstance(tree, str):
+    question = question_in(_work(run, ref, attempt).out, run.session.secrets) if ended is not None else ""
+    if question:
+        run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; it asks a person")
+        ask(run, ref, attempt.number, question, kept, _cost(run, ref, attempt))
+    elif ended is not None and ended.ok and kept:
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
-        keep_candidate(_work(run, ref, attempt), tree, round(ended.seconds, 3))
+        keep_candidate(_work(run, ref, attempt), kept, round(ended.seconds, 3))
     else:
-        keep_interrupted(run, issue, attempt, "" if isinstance(tree, Failure) else tree, _cost(run, ref, attempt))
+        keep_interrupted(run, issue, attempt, kept, _cost(run, ref, attempt))
 
 
 def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Mapping[str, Any]:
@@ -172,10 +180,10 @@ def _settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:
         if workspace is None or ended is None or run.view.states[issue.id].steps[step.id].attempt != attempt.number:
             continue
         tree = taken(run, workspace, issue)
-        if isinstance(tree, str):
-            work = step_work(run, ref, step, attempt, fresh=False)
-            if keep_result(work, step, tree, round(ended.seconds, 3)):
-                run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
+        work = step_work(run, ref, step, attempt, fresh=False)
+        counts = (ended.ok and isinstance(tree, str)) or question_in(work.out, run.session.secrets)
+        if counts and keep_result(work, step, tree, round(ended.seconds, 3)):
+            run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
     latest = run.view.states[issue.id].attempts[attempt.number]
     if latest.state is AttemptState.STARTED:
         keep_interrupted(run, issue.id, latest, "")
@@ -188,7 +196,7 @@ def _landed(run: MilestoneRun, issue: str) -> bool:
 
 
 def _ended(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
-    """How the agent ended, if it ended well, at the present spec, and without a restart of the machine since.
+    """How the agent ended, if it did so before its run died, at the present spec, and without a restart since.
 
     After a restart the files may be older than the record of the agent's end.
     """
@@ -196,7 +204,7 @@ def _ended(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> End
         return None
     logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number)
     ended = read_result((logs / "steps" / step if step else logs) / RESULT)
-    return ended if ended is not None and ended.ok else None
+    return ended if ended is not None and ended.reason not in {"stopped", "lost"} else None
 
 
 def _work(run: MilestoneRun, ref: str, attempt: Attempt) -> Work:

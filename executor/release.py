@@ -27,13 +27,13 @@ from executor.core.release import (
 )
 from executor.delivering import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
 from executor.errors import ExecutorError, ForgeUnavailableError
-from executor.observe import DELIVERED
+from executor.ref_names import DELIVERED
 from executor.verify import verify_tip
 
 if TYPE_CHECKING:
     from executor.core.checks import FileProof
+    from executor.milestone_run import MilestoneRun
     from executor.observe import Observer
-    from executor.session import MilestoneRun
 
 __all__ = ["release", "told_dependents"]
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from executor.core.event import Event
     from executor.core.message import Landing
     from executor.core.state import Attempt
-    from executor.observe import MilestoneView, Observer
+    from executor.observe import Observer
+    from executor.views import MilestoneView
 
 __all__ = ["report_of"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from executor.core.profile import Agent
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["ReviewFinding", "read_findings", "stopped_by_review"]
 
@@ -151,14 +151,14 @@ def _asked(
                 log=log,
             )
         )
-    scrub(out, run.session.redact)
+    scrub(out, run.session.redaction.redact)
     run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
     if ended.reason in {"stopped", "lost"}:
         raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
     data, problem = _answer(answer, agent.name)
-    return run.session.redact(data), problem, ended.seconds
+    return run.session.redaction.redact(data), problem, ended.seconds
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:

@@ -36,8 +36,8 @@ from executor.core.steps import (
 from executor.core.workflow import TREE
 from executor.errors import ExecutorError
 from executor.leavings import left_by
-from executor.observe import STEPS
 from executor.parked import ask
+from executor.ref_names import STEPS
 from executor.work import Failure, Work, produce
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from executor.core.profile import Agent
     from executor.core.state import Attempt
+    from executor.milestone_run import MilestoneRun
     from executor.observe import Observer
-    from executor.session import MilestoneRun
 
 __all__ = [
     "attempt_agent",

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.core.change import Change
-    from executor.core.policy import StopRule
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.core.stop_rules import StopRule
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["record_stop", "stopped_by_change", "stopped_by_spec", "stopped_by_tests"]
 

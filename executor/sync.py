@@ -12,13 +12,13 @@ from executor.adapters.refs import Move
 from executor.core.message import UNPROVED
 from executor.core.state import AttemptState
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
-from executor.observe import REMOTE, attempt_ref
+from executor.ref_names import REMOTE, attempt_ref
 
 if TYPE_CHECKING:
     from executor.adapters.remote import Remote
     from executor.core.message import Landing
     from executor.core.state import Attempt
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["catch_up", "pushed", "seen_on_remote", "settle_landed", "tip_to_build_on"]
 

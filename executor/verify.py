@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.declaration import Issue
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["Candidate", "Judgement", "held_by_base", "judge", "red_on_base", "repaired", "verify_again", "verify_tip"]
 

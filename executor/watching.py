@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from executor.core.decide import Decision
     from executor.core.event import Event
-    from executor.session import MilestoneRun, Session
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
 
 __all__ = ["Watcher", "watched"]
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.change import Change
     from executor.core.declaration import Issue
-    from executor.core.policy import Agent
-    from executor.session import MilestoneRun
+    from executor.core.profile import Agent
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
 
@@ -151,7 +151,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     except Unready as problem:
         return Failure("setup", str(problem), tail(problem.log))
     called = call(run, work.ref, work.agent, _command(work, slot), lambda: _changed(work, slot), work.told_file)
-    scrub(work.out, run.session.redact)
+    scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()
         left = taken(run, slot.work, issue)

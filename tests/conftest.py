@@ -6,23 +6,38 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 pytest.register_assert_rewrite("tests.reliability.world")
 
-from tests.support import Repo  # noqa: E402  (after what is said above)
+from tests.support import PARSED, Repo  # noqa: E402  (after what is said above)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("campaign", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=20_000)
-settings.load_profile(os.environ.get("EXECUTOR_EXAMPLES", "suite"))
+settings.register_profile(
+    "campaign",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=PARSED,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],
+)
+settings.load_profile("campaign" if os.environ.get("EXECUTOR_CAMPAIGN") else "suite")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has a command of its own runs only when asked for: EXECUTOR_CAMPAIGN=1 python -m pytest -m campaign."""
+    """What has a command of its own runs only when asked for: EXECUTOR_CAMPAIGN=1 python -m pytest -m campaign.
+
+    The campaign has the tests of parsers, too, with so many examples more.
+    """
+    if os.environ.get("EXECUTOR_CAMPAIGN"):
+        for item in items:
+            if item.get_closest_marker("parser"):
+                item.add_marker(pytest.mark.campaign)
     for marker, variable in (("campaign", "EXECUTOR_CAMPAIGN"), ("agents", "EXECUTOR_AGENTS")):
         if not os.environ.get(variable):
             for item in items:

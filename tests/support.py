@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.zygote import zygote_for
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -82,6 +84,10 @@ class Repo:
         return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def doit(self, *arguments: str, timeout: float = 120) -> Result:
+        environment = self.environment()
+        forked = zygote_for(environment).run(self.path, arguments, environment, timeout)
+        if forked is not None:
+            return Result(*forked)
         done = subprocess.run(
             [sys.executable, "-m", "doit", *arguments],
             cwd=self.path,
@@ -89,7 +95,7 @@ class Repo:
             text=True,
             check=False,
             timeout=timeout,
-            env=self.environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
         )
         return Result(done.returncode, done.stdout, done.stderr)
@@ -133,6 +139,15 @@ class Repo:
             "config": (self.path / ".git" / "config").read_text() if (self.path / ".git").is_dir() else "",
             "stash": self.git("stash", "list"),
         }
+
+
+PARSED = 20_000
+"""Examples that every parser is given in the campaign."""
+
+
+def examples(usual: int) -> int:
+    """How many examples a test of a parser takes: so many in the suite, many more in the campaign."""
+    return PARSED if os.environ.get("EXECUTOR_CAMPAIGN") else usual
 
 
 def issue(name: str, run: str = "", /, **extra: Any) -> str:

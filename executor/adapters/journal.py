@@ -203,7 +203,7 @@ class Journal:
         if size <= limits.compact_bytes:
             return False
         from executor.core.compact import live
-        from executor.core.state import fold
+        from executor.core.fold import fold
 
         kept = [replace(event, number=number) for number, event in enumerate(live(self.events), 1)]
         snapshot = lines_of(kept)

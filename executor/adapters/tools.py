@@ -15,7 +15,7 @@ from executor.errors import ExecutorError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.core.policy import Check
+    from executor.core.check_rules import Check
 
 __all__ = ["ABSENT", "ToolVersions"]
 

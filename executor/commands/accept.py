@@ -12,8 +12,9 @@ from executor.adapters.store import Store
 from executor.commands.base import REASON_OPTION, Command
 from executor.core.message import one_line
 from executor.errors import ExecutorError, UsageError
-from executor.observe import ACCEPTED, observe
+from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
+from executor.ref_names import ACCEPTED
 
 __all__ = ["Accept"]
 

@@ -14,8 +14,9 @@ from executor.commands.base import Command
 from executor.core.decide import Status
 from executor.core.state import QUESTION
 from executor.errors import ExecutorError, UsageError
-from executor.observe import ANSWERS, observe
+from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
+from executor.ref_names import ANSWERS
 
 __all__ = ["AnswerCommand"]
 

@@ -13,8 +13,9 @@ from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_js
 from executor.core.decide import Status
 from executor.core.message import one_line
 from executor.errors import ExecutorError, UsageError
-from executor.observe import APPROVED, observe
+from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
+from executor.ref_names import APPROVED
 
 if TYPE_CHECKING:
     from executor.core.state import Stop

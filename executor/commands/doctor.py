@@ -11,8 +11,8 @@ from executor.commands.base import JSON_OPTION, Command, print_json, table
 from executor.consistency import inconsistencies
 from executor.errors import BusyError, ExecutorError
 from executor.health import Finding, configuration, machine
+from executor.milestone_lock import hold
 from executor.project import Compiled
-from executor.session import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,9 @@ from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, Command, print_json, safe
 from executor.core.decide import Status
 from executor.errors import UsageError
-from executor.observe import Observer, observe, spec_archive
+from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
+from executor.spec_archive import kept_spec
 
 if TYPE_CHECKING:
     from executor.core.decide import Cause, Decision
@@ -71,7 +72,7 @@ def _old_spec(observer: Observer, ref: str, key: str) -> dict[str, Any] | None:
     from executor.core.fingerprint import normal_text, spec_key
 
     node = observer.compiled.plan.nodes[ref]
-    kept = spec_archive(observer.compiled, node.milestone, key)
+    kept = kept_spec(observer.compiled.project.state(node.milestone), key)
     if kept is not None or node.issue.spec is None:
         return kept
     now = observer.spec(ref)

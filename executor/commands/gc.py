@@ -15,9 +15,10 @@ from executor.board import is_held
 from executor.commands.base import JSON_OPTION, Command, print_json, table
 from executor.core.state import AttemptState
 from executor.errors import BusyError
-from executor.observe import ATTEMPTS, STEPS, Observer, attempt_in, observe
+from executor.milestone_lock import hold
+from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
-from executor.session import hold
+from executor.ref_names import ATTEMPTS, STEPS, attempt_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,8 +12,9 @@ from executor.core.decide import Status
 from executor.core.report import failure_report, success_lines
 from executor.core.state import Attempt, AttemptState, IssueState
 from executor.errors import UsageError
-from executor.observe import ATTEMPTS, Observer, observe
+from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
+from executor.ref_names import ATTEMPTS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from executor.core.checks import CommandProof
 from executor.core.decide import Act, Status
 from executor.errors import UsageError
-from executor.observe import HANDOFFS
+from executor.ref_names import HANDOFFS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

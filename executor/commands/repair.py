@@ -74,8 +74,8 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
 
 
 def _repaired(project: Project, name: str, to: int) -> list[str]:
+    from executor.milestone_lock import hold
     from executor.outside import now
-    from executor.session import hold
 
     lock = hold(project, name, "repair")
     try:

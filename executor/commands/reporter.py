@@ -7,10 +7,10 @@ import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from executor.actions import IssueAction, Waiting
 from executor.commands.base import safe
 from executor.core.decide import Act
 from executor.holds import hold_of
-from executor.tasks import IssueAction, Waiting
 
 if TYPE_CHECKING:
     from executor.session import Session

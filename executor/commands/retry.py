@@ -26,8 +26,8 @@ class Retry(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Record it."""
+        from executor.milestone_lock import hold
         from executor.outside import now
-        from executor.session import hold
 
         if not arguments:
             raise UsageError("name at least one issue, for example `doit retry m4/4.3`")

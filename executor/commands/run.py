@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,55 +10,17 @@ from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
 from executor.commands.base import guarded, permuted, safe
+from executor.commands.run_options import OPTIONS, budget_of, deadline_named
 from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from datetime import datetime
-
-    from executor.commands.runner import Outcomes
     from executor.project import Compiled
     from executor.session import Session
 
 __all__ = ["Run"]
 
-_PLAIN = {
-    "name": "plain",
-    "short": "",
-    "long": "plain",
-    "type": bool,
-    "default": False,
-    "help": "plain lines also on a terminal",
-}
-_FROM = {
-    "name": "from_",
-    "short": "",
-    "long": "from",
-    "type": str,
-    "default": "",
-    "help": "issue to start at; incomplete ones before it in the file are passed over and not in the way",
-}
 _KINDS = ("milestone:", "issue:", "release:")
-_BUDGET = {
-    "name": "budget",
-    "short": "",
-    "long": "budget",
-    "type": str,
-    "default": "",
-    "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
-}
-_SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-_UNTIL = {
-    "name": "until",
-    "short": "",
-    "long": "until",
-    "type": str,
-    "default": "",
-    "help": "begin nothing that is not expected to end by then: 06:00, or 2030-01-31T06:00",
-}
 
 
 class Run(DoitRun):
@@ -69,7 +29,7 @@ class Run(DoitRun):
     name = "run"
     doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
     doc_usage = "[milestone:ID | issue:ID/ISSUE | release:ID | TASK ...]"
-    cmd_options = (*DoitRun.cmd_options, _FROM, _PLAIN, _UNTIL, _BUDGET)
+    cmd_options = (*DoitRun.cmd_options, *OPTIONS)
     _plain = False
     _from = ""
 
@@ -102,12 +62,14 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
+        from executor.actions import current
+        from executor.commands.ending import notes
         from executor.commands.opening import opening, passed_over, start_of
         from executor.phases import phases_told
         from executor.reconciling import take_over
         from executor.recovery import mending, recover
         from executor.session import Session
-        from executor.tasks import current, selected
+        from executor.tasks import selected
         from executor.telling import require_channels
 
         compiled = compile_project(project)
@@ -116,8 +78,8 @@ class Run(DoitRun):
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
         require_channels(compiled.policy.notify)
-        deadline = _deadline(params["until"], compiled.policy.limits.deadline)
-        budget = _budget(params)
+        deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
+        budget = budget_of(params)
         with Session(compiled) as session, mending(session), phases_told(session) as teller:
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
@@ -141,24 +103,26 @@ class Run(DoitRun):
             try:
                 code = int(super().execute(params, wanted) or 0)
                 teller.finish()
-                sys.stdout.write("".join(f"note: {safe(note)}\n" for note in _notes(session, teller.problems)))
+                sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
                 return code or (PersonNeededError.exit_code if left_out else 0)
             finally:
                 current.session = None
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""
-        from executor.tasks import current
+        from executor.actions import current
 
         session = current.session
         if session is None:
             raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
+        from executor.commands.ending import finish
         from executor.commands.runner import run_tasks
+        from executor.commands.signals import signals_heeded
         from executor.commands.waiting import Patience
         from executor.telling import told
         from executor.watching import watched
 
-        with _signals(session) as received, told(session), watched(session):
+        with signals_heeded(session) as received, told(session), watched(session):
             patience = Patience(session)
             while True:
                 outcomes = run_tasks(
@@ -173,7 +137,7 @@ class Run(DoitRun):
                 )
                 if outcomes.errors or not patience.waited(outcomes.asked(session, current.wanted)):
                     break
-        return _finish(session, outcomes, current.wanted, received)
+        return finish(session, outcomes, current.wanted, received)
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""
@@ -182,50 +146,6 @@ class Run(DoitRun):
         backends = super().get_backends()
         backends["json"] = TolerantJson
         return backends
-
-
-def _budget(params: dict[str, Any]) -> float | None:
-    """The money that was named on the command line.
-
-    Raises:
-        UsageError: it is not a sum of money.
-    """
-    text = str(params.get("budget") or "")
-    if not text:
-        return None
-    try:
-        value = float(text.removeprefix("$"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f'--budget: expected US dollars, for example 20 or 2.50, found "{text}"')
-    return value
-
-
-def _deadline(asked: str, declared: str) -> datetime | None:
-    """The moment by which everything has to have ended: what the command line says, else the rules."""
-    from executor.adapters.clock import LOCAL, utcnow
-    from executor.core.deadline import deadline_of
-
-    try:
-        return deadline_of(asked or declared, utcnow(), LOCAL) if asked or declared else None
-    except ValueError as error:
-        raise UsageError(f"--until: {error}") from error
-
-
-def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:
-    """These issues and everything that they wait for, with what of their needs has not landed."""
-    from executor.core.decide import Status
-
-    found: dict[str, list[str]] = {}
-    waiting = list(refs)
-    while waiting:
-        ref = waiting.pop()
-        if ref not in found:
-            needs = session.compiled.plan.nodes[ref].needs
-            found[ref] = [need for need in needs if session.decision(need).status is not Status.LANDED]
-            waiting += found[ref]
-    return found
 
 
 def _parallel(session: Session) -> int:
@@ -291,68 +211,8 @@ def _receipts_for(session: Session, refs: list[str]) -> None:
         if milestone in runs:
             runs[milestone].ensure_receipts(issues)
         else:
-            from executor.session import write_receipt
+            from executor.receipts import write_receipt
 
             for issue in issues:
                 if issue in view.landings:
                     write_receipt(session.project, session.store, view.landings[issue])
-
-
-@contextmanager
-def _signals(session: Session) -> Iterator[list[int]]:
-    """First signal: nothing new is started, children are asked to end. Second: they are killed."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        received.append(number)
-        session.stop(kill=len(received) > 1)
-
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
-    from executor.account import end
-    from executor.commands.opening import closing
-    from executor.commands.release_summary import released, unblocked
-    from executor.commands.summary import summary
-    from executor.core.outcome import exit_code, worse
-    from executor.core.sessions import How
-
-    asked = outcomes.asked(session, wanted)
-    decisions = {ref: session.decision(ref) for ref in asked}
-    missing = _missing(session, asked)
-    known = {ref: session.decision(ref) for ref in missing}
-    code = exit_code(asked, known, missing, erred=bool(outcomes.errors))
-    code = worse(code, *(item.code for item in session.releases.values()))
-    if session.halted is not None:
-        code = session.halted.exit_code
-    if received:
-        code = _SIGNALS[signal.Signals(received[0])]
-    how, why = How.DONE, ""
-    if session.halted is not None:
-        how, why = How.HALTED, str(session.halted)[:500]
-    elif received:
-        how, why = How.INTERRUPTED, signal.Signals(received[0]).name
-    for run in session.runs():
-        end(run, code, how, why)
-    if decisions or outcomes.errors or received:
-        sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
-    sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
-    sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
-    sys.stdout.write(unblocked(session, wanted))
-    if session.halted is not None:
-        sys.stderr.write(f"{safe(str(session.halted))}\n")
-    return code
-
-
-def _notes(session: Session, problems: list[str]) -> list[str]:
-    """What went wrong beside the work, once each."""
-    from executor.tracking import keep_tracking
-
-    notes = [*problems, *keep_tracking(session)]
-    return notes + [message for run in session.runs() for message in run.messages]

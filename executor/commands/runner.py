@@ -10,9 +10,9 @@ from doit.control import TaskControl
 from doit.runner import JobHold, JobTaskPickle, MThreadRunner
 from doit.task import Stream
 
+from executor.actions import NotReleased, Waiting
 from executor.commands.reporter import reporter_for
 from executor.commands.turns import Turns
-from executor.tasks import NotReleased, Waiting
 
 if TYPE_CHECKING:
     from executor.session import Session

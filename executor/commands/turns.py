@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any
 
-from executor.tasks import IssueAction, StepAction
+from executor.actions import IssueAction, StepAction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

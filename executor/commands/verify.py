@@ -10,7 +10,7 @@ from executor.errors import UsageError
 from executor.project import compile_project, open_project
 
 if TYPE_CHECKING:
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 __all__ = ["Verify"]
 

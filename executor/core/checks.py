@@ -14,8 +14,9 @@ from executor.core.globs import matches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from executor.core.check_rules import Check
     from executor.core.declaration import Acceptance, Issue, Milestone
-    from executor.core.policy import Check, Policy
+    from executor.core.policy import Policy
 
 __all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from executor.core.fold import fold
 from executor.core.sessions import KINDS
-from executor.core.state import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

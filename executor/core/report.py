@@ -32,6 +32,7 @@ _REMEDIES = {
     "agent": "look at the agent's output below; correct its command or profile, or its time limits, then retry",
     "empty": "say in the spec what has to change, or remove the issue if nothing has to",
     "patch": "make the patch again on the tip of the milestone branch",
+    "outputs": "see what the step has to leave in its brief below; have its agent leave it there, then retry",
     "import": "have the agent leave files only: no repositories, sockets or devices",
     "checks": "read the output below: sharpen the spec, or correct the check if it is wrong, then retry",
     "new-tests": "read the findings: say in the spec how the tests are to be written, or approve of them",

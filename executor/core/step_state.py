@@ -1,4 +1,4 @@
-"""What the journal says of the steps of an issue; part of the fold in `executor.core.state`. Pure.
+"""What the journal says of the steps of an issue; part of the fold in `executor.core.fold`. Pure.
 
 Results of steps are kept in git; here is only what is being done, what failed, and what a gate sent back.
 """

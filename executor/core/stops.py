@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from executor.core.change import Change, FileChange, Finding
-    from executor.core.policy import StopRule
+    from executor.core.stop_rules import StopRule
 
 __all__ = ["Hit", "spec_problems", "stops_of"]
 

@@ -13,7 +13,7 @@ from executor.adapters.files import read_json, write_atomic
 from executor.adapters.rules import load_policy
 from executor.adapters.toml_edit import edited_plan
 from executor.core.declaration import read_milestone
-from executor.core.policy import policy_faults
+from executor.core.policy_faults import policy_faults
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.importers.draft import Source, draft_faults, slug
 from executor.importers.formats import read

@@ -5,10 +5,11 @@ import sys
 from html import escape
 from pathlib import Path
 
-LAYERS = ["commands", "(executor)", "adapters", "core"]
+LAYERS = ["commands", "(executor)", "importers", "adapters", "core"]
 WORDS = {
     "commands": "commands: what a user types",
     "(executor)": "executor: observe, decide, act, record",
+    "importers": "importers: plans of other tools",
     "adapters": "adapters: git, files, processes",
     "core": "core: pure values and functions",
 }
@@ -32,7 +33,8 @@ def layers(figures: dict) -> str:
     lines = dict.fromkeys(LAYERS, 0)
     for path, count in figures["modules"].items():
         parts = path.split("/")
-        lines[parts[1] if len(parts) > 2 else "(executor)"] += count  # noqa: PLR2004
+        folder = parts[1] if len(parts) > 2 else "(executor)"  # noqa: PLR2004
+        lines[folder if folder in lines else "(executor)"] += count
     most = max(lines.values())
     drawn = []
     for place, name in enumerate(LAYERS):

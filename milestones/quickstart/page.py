@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 PICTURES = {
-    "map.svg": "The four layers of the package: commands on top, then the executor, the adapters and the pure core.",
+    "map.svg": "The layers of the package: commands on top, then the executor, importers, adapters and the pure core.",
     "sizes.svg": "A bar for every folder of the repository, as long as the folder has lines.",
 }
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from executor.adapters.declarations import MOST_BYTES, TomlError, load, natural, read_toml, spec_text
 from executor.core.declaration import Issue
 from executor.errors import ExecutorError, Fault
+from tests.support import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -328,13 +329,15 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parser
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.lists(PIECES, max_size=60).map("".join))
 def test_any_text_is_read_or_refused_with_one_line(tmp_path: Path, text: str) -> None:
     read_or_refused(tmp_path, text.encode())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parser
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused_with_one_line(tmp_path: Path, data: bytes) -> None:
     read_or_refused(tmp_path, data)

@@ -26,7 +26,7 @@ from executor.adapters.journal import Journal, Limits
 from executor.adapters.journal_repair import cut
 from executor.adapters.segments import inspect, read
 from executor.core.event import Event, decode, encode, scan
-from executor.core.state import fold
+from executor.core.fold import fold
 from executor.errors import ExecutorError, StateBrokenError, StateFullError, UsageError
 
 if TYPE_CHECKING:

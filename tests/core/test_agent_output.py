@@ -84,6 +84,7 @@ def test_numbers_that_are_none_count_for_nothing(number: str) -> None:
     assert (told.cost_usd, told.tokens) == (None, {})
 
 
+@pytest.mark.parser
 @given(st.lists(st.text()), st.sampled_from(sorted(PROFILES)))
 def test_any_output_can_be_read(lines: list[str], name: str) -> None:
     read_output(PROFILES[name], lines)

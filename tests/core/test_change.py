@@ -315,6 +315,7 @@ PIECES = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.parser
 @given(st.binary() | PIECES)
 def test_any_bytes_can_be_read(data: bytes) -> None:
     change = parse_diff(data)

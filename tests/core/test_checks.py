@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
+from executor.core.check_rules import Check
 from executor.core.checks import CommandProof, FileProof, Proofs, file_problem, proofs_of
 from executor.core.declaration import Claim, FileCheck, Issue, RunCheck
-from executor.core.policy import Check, Forge, Limits, Policy, Route
+from executor.core.forge_rules import Forge
+from executor.core.limits import Limits
+from executor.core.policy import Policy
+from executor.core.route_rules import Route
 
 LINT = Check(name="lint", run=("ruff", "check"), when=("*.py",), timeout=30, env={"B": "2", "A": "1"})
 TESTS = Check(name="tests", run="pytest -q", version=("pytest", "--version"))

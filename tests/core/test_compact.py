@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from executor.core.compact import live
 from executor.core.event import Event
-from executor.core.state import fold
+from executor.core.fold import fold
 
 ATTEMPT = st.integers(1, 3)
 TEXT = st.sampled_from("pqr")

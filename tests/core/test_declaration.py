@@ -24,6 +24,7 @@ from executor.core.declaration import (
     read_milestone,
 )
 from executor.errors import Fault
+from tests.support import examples
 
 FILE = "milestones/m4.toml"
 HEAD = '[milestone]\nid = "m4"\ntitle = "T"\n'
@@ -224,6 +225,7 @@ def test_the_default_branch_is_the_id_and_a_slug_of_the_title(title: str, branch
     assert default_branch("m4", title) == branch
 
 
+@pytest.mark.parser
 @given(st.text(max_size=300))
 def test_git_takes_every_default_branch(title: str) -> None:
     assert branch_problem(default_branch("m" * 64, title)) == ""
@@ -638,7 +640,8 @@ TABLE = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.parser
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.fixed_dictionaries(
         {},

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.core.event import COMPACTED, MOST_BYTES, Base, Damage, Event, base_of, decode, encode, scan
+from tests.support import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,10 +71,13 @@ def common_prefix(some: Sequence[bytes], others: Sequence[bytes]) -> int:
 
 FACTS = events(12)
 LINES = lines_of(FACTS)
+BITS = (*LINES, b"\n", b"}", b'{"n":', b'"v":1', b',"c":"', b"[" * 30, *(line[:-16] for line in LINES), b"\x00" * 9)
+"""What a damaged journal may be made of."""
 FOREIGN = lines_of(events(12, "run-2"))
 
 
-@settings(deadline=None, max_examples=200, database=None)
+@pytest.mark.parser
+@settings(deadline=None, max_examples=examples(200), database=None)
 @given(data=ANY_DATA, key=ANY_TEXT, number=st.integers(1, 10**9), previous=st.integers(0, 2**32 - 1))
 def test_every_json_value_comes_back_as_json_gives_it_back(
     data: dict[str, Any], key: str, number: int, previous: int
@@ -190,7 +194,8 @@ def test_the_first_record_of_another_journal_makes_the_rest_corrupt() -> None:
     assert found.damage is Damage.CORRUPT
 
 
-@settings(deadline=None, max_examples=300, database=None)
+@pytest.mark.parser
+@settings(deadline=None, max_examples=examples(300), database=None)
 @given(order=st.lists(st.tuples(st.booleans(), st.integers(0, len(LINES) - 1)), max_size=14), kept=st.integers(1, 12))
 def test_any_mixture_of_records_gives_the_prefix_that_is_in_order(order: list[tuple[bool, int]], kept: int) -> None:
     lines = LINES[:kept] + [(FOREIGN if foreign else LINES)[place] for foreign, place in order]
@@ -198,6 +203,20 @@ def test_any_mixture_of_records_gives_the_prefix_that_is_in_order(order: list[tu
     found = scan(b"".join(lines))
     assert found.events == FACTS[:right]
     assert (found.damage is Damage.NONE) == (right == len(lines))
+
+
+@pytest.mark.parser
+@given(
+    kept=st.integers(0, len(LINES)),
+    rest=st.binary(max_size=200) | st.lists(st.sampled_from(BITS) | st.binary(max_size=4)).map(b"".join),
+)
+def test_whatever_follows_the_records_they_are_read_and_the_rest_is_not_believed(kept: int, rest: bytes) -> None:
+    whole = b"".join(LINES[:kept])
+    found = scan(whole + rest)
+    assert found.events[:kept] == FACTS[:kept]
+    assert len(found.events) == kept or rest.startswith(tuple(LINES[kept : kept + 1]))
+    assert (found.damage is Damage.NONE) == (found.good == len(whole + rest))
+    base_of(rest)
 
 
 @pytest.mark.parametrize("records", [0, 1, 12])

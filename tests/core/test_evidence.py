@@ -300,6 +300,7 @@ def read(data: bytes) -> Report | str:
         return str(error)
 
 
+@pytest.mark.parser
 @given(st.binary() | st.lists(st.sampled_from(PIECES) | st.binary(max_size=3)).map(b"".join))
 def test_any_bytes_give_a_report_or_one_line(data: bytes) -> None:
     found = read(data)

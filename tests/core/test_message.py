@@ -187,6 +187,7 @@ def test_one_line(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
+@pytest.mark.parser
 @given(st.text(st.characters()))
 def test_one_line_is_one_printable_line(text: str) -> None:
     line = one_line(text)

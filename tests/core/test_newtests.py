@@ -1237,6 +1237,7 @@ def test_deep_nesting_is_answered(name: str) -> None:
 LINES = sorted({line for _, source in WRONG.values() for line in source.split("\n")})
 
 
+@pytest.mark.parser
 @given(st.text() | st.lists(st.sampled_from(LINES)).map("\n".join), st.none() | st.text())
 def test_any_text_is_answered(source: str, old: str | None) -> None:
     for found in examine("test_x.py", source, old):

@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.core.check_rules import Check
 from executor.core.declaration import Issue, Milestone, read_milestone
-from executor.core.policy import Check, Forge, Limits, Policy, StopRule, policy_faults, read_policy
+from executor.core.forge_rules import Forge
+from executor.core.limits import Limits
+from executor.core.policy import Policy, read_policy
+from executor.core.policy_faults import policy_faults
 from executor.core.profile import Agent
+from executor.core.stop_rules import StopRule
 from executor.errors import Fault
+from tests.support import examples
 
 RULES = {
     path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
@@ -448,7 +454,8 @@ TABLE = st.dictionaries(NAMES, JSON_LIKE, max_size=3)
 DOCUMENT = st.dictionaries(NAMES, JSON_LIKE | st.dictionaries(NAMES, JSON_LIKE | TABLE, max_size=3), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parser
+@settings(max_examples=examples(60), deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(RULES)), DOCUMENT, max_size=3))
 def test_whatever_stands_in_the_rules_is_read_or_told(documents: dict[str, Any]) -> None:
     read, faults = read_policy({**RULES, **documents}, "rules")

@@ -101,6 +101,7 @@ def test_text_from_outside_has_no_effect_on_a_forge(text: str, expected: str) ->
     assert harmless(text) == expected
 
 
+@pytest.mark.parser
 @given(st.text(alphabet="ab@#1[]skip ci-:<!>GH/\n", max_size=40))
 def test_nothing_harmful_is_left_whatever_comes(text: str) -> None:
     found = harmless(text)

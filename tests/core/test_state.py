@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.event import Event
-from executor.core.state import (
-    Attempt,
-    AttemptState,
-    IssueState,
-    Proof,
-    Refusal,
-    Stop,
-    fold,
-    with_git_attempts,
-)
+from executor.core.fold import fold, with_git_attempts
+from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
 
 KINDS: dict[str, dict[str, Any]] = {
     "attempt-started": {"attempt": 1, "revision": 1, "spec_key": "s1", "base": "b1"},
@@ -219,6 +211,7 @@ def _event(kind: str) -> st.SearchStrategy[Event]:
 EVENTS = st.lists(st.one_of([*map(_event, KINDS), st.just(event("unknown"))]), max_size=30)
 
 
+@pytest.mark.parser
 @given(events=EVENTS, at=st.integers(0, 30))
 def test_folding_in_two_halves_is_folding_at_once(events: list[Event], at: int) -> None:
     half = fold(events[:at])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from executor.core.change import Change, Finding, parse_diff
 from executor.core.globs import matches
-from executor.core.policy import StopRule
+from executor.core.stop_rules import StopRule
 from executor.core.stops import Hit, spec_problems, stops_of
 
 Files = Mapping[str, str | bytes]

@@ -168,7 +168,7 @@ def test_a_check_that_misbehaves_fails_with_what_it_did_and_leaves_nothing_runni
         + f"accept = [{{ run = {_toml(run)}, timeout = {1.0 if run == 'sleep 300' else 60.0} }}]\n"
     )
     repo.milestone("m1", body)
-    (repo.path / "rules").mkdir()
+    (repo.path / "rules").mkdir(exist_ok=True)
     repo.write("rules/limits.toml", "attempts = 1\noutput_cap_bytes = 100000\n")
     assert reason in repo.doit("milestone:m1").check(1).out
     logs = list((repo.path / ".cache" / "m1" / "logs" / "a" / "1").glob("check-*.log"))

@@ -57,19 +57,19 @@ def test_an_agent_cannot_read_the_environment_of_the_processes_above_it(repo: Re
 
 
 def test_nothing_that_is_kept_has_a_value_that_a_profile_passes_on(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    secret = "made-up-0123456789abcdef"  # noqa: S105
-    monkeypatch.setenv("MODEL_KEY", secret)
+    canary = "made-up-0123456789abcdef"
+    monkeypatch.setenv("MODEL_KEY", canary)
     repo.write(
         "rules/agents.toml",
         '[agent.talker]\ncommand = ["sh", "-c", "{run}"]\nenv = ["MODEL_KEY"]\nisolation = "none"\n',
     )
     repo.write("rules/routes.toml", '[route.core]\nreviewer = "critic"\nchecks = ["report"]\n')
-    finding = [{"description": f"uses {secret}", "score": 99, "file": f"{secret}.py", "line": 1}]
+    finding = [{"description": f"uses {canary}", "score": 99, "file": f"{canary}.py", "line": 1}]
     repo.write("answer.json", json.dumps(finding))
     with (repo.path / "rules" / "agents.toml").open("a") as file:
         run = f"cp {repo.path}/answer.json $EXECUTOR_OUT/findings.json"
         file.write(f'[agent.critic]\ncommand = ["sh", "-c", "{run}"]\nisolation = "none"\n')
-    case = f'<testsuite><testcase name="{secret}"><failure/></testcase></testsuite>'
+    case = f'<testsuite><testcase name="{canary}"><failure/></testcase></testsuite>'
     fine = '<testsuite><testcase name="x"/></testsuite>'
     judge = repo.write("judge.sh", f"if test -e ok; then echo '{fine}' > $1; else echo '{case}' > $1; exit 1; fi\n")
     repo.write("rules/checks.toml", f'[check.report]\nrun = "sh {judge} {{report}}"\n')
@@ -100,12 +100,12 @@ def test_nothing_that_is_kept_has_a_value_that_a_profile_passes_on(repo: Repo, m
         if path.is_file()
         and not path.is_symlink()
         and "workspaces" not in path.parts
-        and secret.encode() in path.read_bytes()
+        and canary.encode() in path.read_bytes()
     ]
     assert inside == []
-    assert secret not in repo.git("log", "--all", "--format=%B")
+    assert canary not in repo.git("log", "--all", "--format=%B")
     for command in ("status", "log", "explain"):
         for name in ("good", "red", "read", "broken"):
             shown = repo.doit(command, *([] if command == "status" else [f"m1/{name}"]))
-            assert secret not in shown.out + shown.err
+            assert canary not in shown.out + shown.err
     assert "[redacted]" in repo.doit("approve", "m1/read", "--show").check().out

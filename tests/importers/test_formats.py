@@ -314,6 +314,7 @@ def test_the_id_that_a_title_or_a_file_name_speaks_of(text: str, name: str) -> N
     assert milestone_id(text) == name
 
 
+@pytest.mark.parser
 @given(st.text(max_size=400), st.sampled_from(sorted(FORMATS)))
 def test_whatever_is_read_gives_a_draft_and_no_surprise(text: str, form: str) -> None:
     found = draft(text, form)

@@ -20,8 +20,9 @@ import pytest
 from executor.account import begin, end
 from executor.adapters.repository import Repository
 from executor.core.decide import Status
+from executor.core.fold import fold
 from executor.core.sessions import How
-from executor.core.state import AttemptState, fold
+from executor.core.state import AttemptState
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
 from executor.issue import bring_to_rest
 from executor.project import Compiled, Project, compile_project
@@ -33,7 +34,7 @@ from tests.support import issue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.session import MilestoneRun
+    from executor.milestone_run import MilestoneRun
 
 BRANCH = "refs/heads/milestone/m1-test"
 SEED = 20_261_121

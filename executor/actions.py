@@ -1,0 +1,150 @@
+"""What doit's tasks do: take an issue or a step as far as it goes, release a milestone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from doit.action import BaseAction
+from doit.exceptions import TaskError, TaskFailed
+
+from executor.errors import ExecutorError, ForgeUnavailableError, GitKilledError, StateBrokenError, StateFullError
+
+if TYPE_CHECKING:
+    from executor.core.decide import Decision
+    from executor.milestone_run import MilestoneRun
+    from executor.session import Session
+
+__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting", "current"]
+
+_UNUSUAL = "run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run"
+
+
+class _Current:
+    """The session of this process, set by `doit run` before tasks are loaded."""
+
+    session: Session | None = None
+    wanted: tuple[str, ...] = ()
+
+
+current = _Current()
+
+
+class Waiting(TaskFailed):
+    """The issue is at rest without having landed; those that need it are passed over, others go on."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason, report=False)
+        self.decision = decision
+
+
+class _Action(BaseAction):
+    """Takes something of one issue as far as it goes. Prints nothing and leaves the process's output streams alone."""
+
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+        self.task: Any = None
+        self.out = self.err = None
+        self.result: Any = None
+        self.values: dict[str, Any] = {}
+        self.decision: Decision | None = None
+
+    def execute(self, out: object = None, err: object = None) -> object:
+        """Run by doit in one of its threads; None means that there is nothing left to do."""
+        _ = out, err
+        session = current.session
+        if session is None:
+            return TaskError(_UNUSUAL)
+        try:
+            self.decision = self.act(session.run_of(self.ref.partition("/")[0]))
+        except Exception as error:  # noqa: BLE001  (a thread must answer)
+            return _failed(session, self.ref, error)
+        return None if self.decision is None or self.is_landed() else Waiting(self.decision)
+
+    def act(self, run: MilestoneRun) -> Decision | None:
+        """Do it; the decision says where the issue has come to rest."""
+        raise NotImplementedError
+
+    def is_landed(self) -> bool:
+        """Whether the decision says that the issue has landed."""
+        return self.decision is not None and str(self.decision.status) == "landed"
+
+
+class IssueAction(_Action):
+    """Takes one issue as far as it goes."""
+
+    def act(self, run: MilestoneRun) -> Decision | None:
+        """Until it has landed or is at rest."""
+        from executor.issue import bring_to_rest
+
+        return bring_to_rest(run, self.ref)
+
+    def __str__(self) -> str:
+        return f"implement, verify and land {self.ref}"
+
+
+class StepAction(_Action):
+    """Takes one step of an issue's workflow, or a gate, as far as it goes."""
+
+    def __init__(self, ref: str, step: str) -> None:
+        super().__init__(ref)
+        self.step = step
+
+    def act(self, run: MilestoneRun) -> Decision | None:
+        """Until it is done or the issue is at rest."""
+        from executor.flow import bring_step
+
+        return bring_step(run, self.ref, self.step)
+
+    def __str__(self) -> str:
+        return f"{self.step} of {self.ref}"
+
+
+class NotReleased(TaskFailed):
+    """A criterion of the release is not met; nothing was released."""
+
+    def __init__(self, milestone: str) -> None:
+        super().__init__(f"{milestone} is not released", report=False)
+
+
+class ReleaseAction(BaseAction):
+    """Releases one milestone; what came of it is kept in the session."""
+
+    def __init__(self, milestone: str) -> None:
+        self.milestone = milestone
+        self.task: Any = None
+        self.out = self.err = None
+        self.result: Any = None
+        self.values: dict[str, Any] = {}
+
+    def execute(self, out: object = None, err: object = None) -> object:
+        """Run by doit in one of its threads; None means released."""
+        _ = out, err
+        from executor.release import release
+
+        session = current.session
+        if session is None:
+            return TaskError(_UNUSUAL)
+        try:
+            outcome = release(session.run_of(self.milestone))
+        except Exception as error:  # noqa: BLE001  (a thread must answer)
+            return _failed(session, f"release:{self.milestone}", error)
+        session.releases[self.milestone] = outcome
+        return None if outcome.code == 0 else NotReleased(self.milestone)
+
+    def __str__(self) -> str:
+        return f"release {self.milestone}"
+
+
+def _failed(session: Session, name: str, error: Exception) -> TaskError:
+    """What doit is told of an error; a state store that is full or broken ends the run."""
+    from executor.adapters.files import NO_SPACE
+
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        error = StateFullError(f"{name}: {error}; nothing is lost, free some space and run again")
+    if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
+        session.halt(error)
+    if isinstance(error, GitKilledError):
+        session.git_killed = True
+    if isinstance(error, ExecutorError):
+        return TaskError(f"{name}: {error}")
+    return TaskError(f"{name}: unexpected {type(error).__name__}: {error}", error)
