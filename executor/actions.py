@@ -38,15 +38,16 @@ class Waiting(TaskFailed):
 
 
 class _Action(BaseAction):
-    """Takes something of one issue as far as it goes. Prints nothing and leaves the process's output streams alone."""
+    """Something done for a milestone. Prints nothing and leaves the process's output streams alone."""
 
-    def __init__(self, ref: str) -> None:
-        self.ref = ref
+    def __init__(self, milestone: str, name: str) -> None:
+        self.milestone = milestone
+        self.name = name
+        """How it is named in what is told of an error."""
         self.task: Any = None
         self.out = self.err = None
         self.result: Any = None
         self.values: dict[str, Any] = {}
-        self.decision: Decision | None = None
 
     def execute(self, out: object = None, err: object = None) -> object:
         """Run by doit in one of its threads; None means that there is nothing left to do."""
@@ -55,12 +56,29 @@ class _Action(BaseAction):
         if session is None:
             return TaskError(_UNUSUAL)
         try:
-            self.decision = self.act(session.run_of(self.ref.partition("/")[0]))
+            return self.act(session.run_of(self.milestone))
         except Exception as error:  # noqa: BLE001  (a thread must answer)
-            return _failed(session, self.ref, error)
+            return _failed(session, self.name, error)
+
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Do it; why something is left to do, if anything is."""
+        raise NotImplementedError
+
+
+class _IssueAction(_Action):
+    """Takes something of one issue as far as it goes."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(ref.partition("/")[0], ref)
+        self.ref = ref
+        self.decision: Decision | None = None
+
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Bring it to rest."""
+        self.decision = self.bring(run)
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
-    def act(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, run: MilestoneRun) -> Decision | None:
         """Do it; the decision says where the issue has come to rest."""
         raise NotImplementedError
 
@@ -69,10 +87,10 @@ class _Action(BaseAction):
         return self.decision is not None and str(self.decision.status) == "landed"
 
 
-class IssueAction(_Action):
+class IssueAction(_IssueAction):
     """Takes one issue as far as it goes."""
 
-    def act(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, run: MilestoneRun) -> Decision | None:
         """Until it has landed or is at rest."""
         from executor.issue import bring_to_rest
 
@@ -82,14 +100,14 @@ class IssueAction(_Action):
         return f"implement, verify and land {self.ref}"
 
 
-class StepAction(_Action):
+class StepAction(_IssueAction):
     """Takes one step of an issue's workflow, or a gate, as far as it goes."""
 
     def __init__(self, ref: str, step: str) -> None:
         super().__init__(ref)
         self.step = step
 
-    def act(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, run: MilestoneRun) -> Decision | None:
         """Until it is done or the issue is at rest."""
         from executor.flow import bring_step
 
@@ -106,29 +124,18 @@ class NotReleased(TaskFailed):
         super().__init__(f"{milestone} is not released", report=False)
 
 
-class ReleaseAction(BaseAction):
+class ReleaseAction(_Action):
     """Releases one milestone; what came of it is kept in the session."""
 
     def __init__(self, milestone: str) -> None:
-        self.milestone = milestone
-        self.task: Any = None
-        self.out = self.err = None
-        self.result: Any = None
-        self.values: dict[str, Any] = {}
+        super().__init__(milestone, f"release:{milestone}")
 
-    def execute(self, out: object = None, err: object = None) -> object:
-        """Run by doit in one of its threads; None means released."""
-        _ = out, err
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Until it is released, or a criterion is not met."""
         from executor.release import release
 
-        session = current.session
-        if session is None:
-            return TaskError(_UNUSUAL)
-        try:
-            outcome = release(session.run_of(self.milestone))
-        except Exception as error:  # noqa: BLE001  (a thread must answer)
-            return _failed(session, f"release:{self.milestone}", error)
-        session.releases[self.milestone] = outcome
+        outcome = release(run)
+        run.session.releases[self.milestone] = outcome
         return None if outcome.code == 0 else NotReleased(self.milestone)
 
     def __str__(self) -> str:

@@ -42,7 +42,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env={**self._start, **{name: environment[name] for name in ("PATH", "HOME") if name in environment}},
         )
 
     def run(

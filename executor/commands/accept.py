@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 from executor.adapters.identity import identity_of
-from executor.adapters.refs import Move, Refs
-from executor.adapters.store import Store
+from executor.adapters.refs import Refs
 from executor.commands.base import REASON_OPTION, Command
+from executor.commands.person_marks import keep_mark
 from executor.core.message import one_line
-from executor.errors import ExecutorError, UsageError
+from executor.errors import UsageError
 from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
 from executor.ref_names import ACCEPTED
@@ -48,11 +47,7 @@ class Accept(Command):
             f"Milestone: {ref.partition('/')[0]}\nIssue: {ref.partition('/')[2]}\n"
             f"Landing: {landing.commit}\nSpec-Key: {facts.spec_key}\n"
         )
-        store = Store(project.repository, project.cache / "_store")
-        commit = store.commit(landing.tree, [landing.commit], message, who, int(time.time()))
-        store.close()
         name = f"{ACCEPTED}/{ref}"
-        if not refs.move([Move(name, refs.tip(name), commit)], f"accept {ref}"):
-            raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+        keep_mark(project, refs, who, name, on=landing.commit, message=message, what=f"accept {ref}", adding=False)
         sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the spec that is declared now\n")
         return 0

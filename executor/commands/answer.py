@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 from executor.adapters.identity import identity_of
 from executor.adapters.kept_work import Answer, answers_trailer
-from executor.adapters.refs import Move, Refs
-from executor.adapters.store import Store
+from executor.adapters.refs import Refs
 from executor.commands.base import Command
+from executor.commands.person_marks import keep_mark
 from executor.core.decide import Status
 from executor.core.state import QUESTION
-from executor.errors import ExecutorError, UsageError
+from executor.errors import UsageError
 from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
 from executor.ref_names import ANSWERS
@@ -56,12 +55,7 @@ class AnswerCommand(Command):
             f"answer to {ref}\n\nMilestone: {milestone}\nIssue: {issue}\nAttempt: {stop.attempt}\n"
             f"{answers_trailer(answers)}\n"
         )
-        store = Store(project.repository, project.cache / "_store")
         name = f"{ANSWERS}/{ref}"
-        before = refs.tip(name)
-        commit = store.commit(store.tree_of(view.tip), [before or view.tip], message, who, int(time.time()))
-        store.close()
-        if not refs.move([Move(name, before, commit)], f"answer {ref}"):
-            raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+        keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"answer {ref}", adding=True)
         sys.stdout.write(f"{ref} is answered; the next attempt is given it: doit issue:{ref}\n")
         return 0

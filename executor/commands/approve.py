@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.identity import identity_of
-from executor.adapters.refs import Move, Refs
-from executor.adapters.store import Store
+from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_json, safe
+from executor.commands.person_marks import keep_mark
 from executor.core.decide import Status
 from executor.core.message import one_line
-from executor.errors import ExecutorError, UsageError
+from executor.errors import UsageError
 from executor.observe import observe
 from executor.project import compile_project, open_project, prepare_cache
 from executor.ref_names import APPROVED
@@ -69,13 +68,8 @@ class Approve(Command):
             f"Milestone: {milestone}\nIssue: {issue}\nRule: {stop.rule}\nApproved: {' '.join(approved)}\n"
         )
         view = observer.views[milestone]
-        store = Store(project.repository, project.cache / "_store")
         name = f"{APPROVED}/{ref}"
-        before = refs.tip(name)
-        commit = store.commit(store.tree_of(view.tip), [before or view.tip], message, who, int(time.time()))
-        store.close()
-        if not refs.move([Move(name, before, commit)], f"approve {ref}"):
-            raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+        keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"approve {ref}", adding=True)
         sys.stdout.write(f"{ref} is cleared of {stop.rule} for exactly this change: doit issue:{ref}\n")
         return 0
 
