@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from executor.project import Project
     from executor.views import MilestoneView
 
-__all__ = ["Board", "board_of", "is_held"]
+__all__ = ["Board", "board_of", "is_held", "pull_of"]
 
 _VERSION = 4
 _NEVER = 2.0**60
@@ -148,11 +148,11 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "built": state.built if state else False,
         "until": decision.wait.until if decision.wait is not None else None,
         "steps": observer.steps_percent(ref),
-        "pr": _pull(state, landing),
+        "pr": pull_of(state, landing),
     }
 
 
-def _pull(state: Any, landing: Any) -> dict[str, Any] | None:
+def pull_of(state: Any, landing: Any) -> dict[str, Any] | None:
     """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
     seen = state.pull if state else None
     if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):

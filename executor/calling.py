@@ -13,7 +13,7 @@ from executor.adapters.processes import Command
 from executor.adapters.told import read_told
 from executor.core.classify import IN_PLACE, Diagnosis, Ending, classify
 from executor.errors import InterruptedRunError, UsageError
-from executor.isolation import agent_in_sandbox
+from executor.isolation import agent_in_sandbox, is_boxed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ def review_command(
     limits = run.session.policy.limits
     route = run.session.policy.routes.get(REVIEW)
     try:
-        argv = agent.argv({**call_values(agent, brief, out), "tools": ",".join(route.tools) if route else ""})
+        argv = agent.argv({**call_values(run, agent, brief, out), "tools": ",".join(route.tools) if route else ""})
     except KeyError as error:
         raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
     env = {**child_environment(agent.env, given, folder), **agent.variables}
@@ -133,9 +133,10 @@ def review_command(
     )
 
 
-def call_values(agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
+def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
     """What a command line of the profile can name besides the options of an issue."""
     values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
+    values["sandbox"] = "bwrap" if is_boxed(run, agent) else ""
     if agent.brief == "argument":
         text = brief.read_text(encoding="utf-8", errors="surrogateescape")
         fits = len(text.encode("utf-8", "surrogateescape")) <= _MOST_ARGUMENT and "\0" not in text

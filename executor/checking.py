@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.agents import child_environment
-from executor.adapters.left import read_left
+from executor.adapters.left import ABSENT, left_file
 from executor.adapters.processes import Command, Ended
 from executor.adapters.verdicts import Verdict
 from executor.adapters.workspaces import empty_folder
@@ -197,10 +197,11 @@ class _Trial:
 
     def _read_report(self) -> tuple[Report | None, str, str]:
         """The report, what is wrong with it, and the name under which it is kept."""
-        found = read_left(self._report, LARGEST + 1) if self._item.wants_report else None
-        if found is None:
+        if not self._item.wants_report:
             return None, "", ""
-        data = self._run.session.redaction.redact(found)
+        data = left_file(self._report.parent, self._report.name, self._run.session.secrets, LARGEST)
+        if isinstance(data, str):
+            return None, "" if data == ABSENT else f"its report cannot be believed: it {data}", ""
         try:
             report = read_junit(data)
         except ReportError as error:

@@ -7,8 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from executor.adapters.left import scrub
-from executor.adapters.outbox import left_file
+from executor.adapters.left import left_file, scrub
 from executor.calling import cost_of, review_command
 from executor.core.brief import score_brief
 from executor.core.gate import Score, criteria_texts, score

@@ -6,21 +6,33 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.clock import LOCAL, utcnow
+from executor.core.choice import Wait
 from executor.core.deadline import too_late
 from executor.core.decide import Act, Status
 from executor.core.estimate import expected_seconds
 from executor.core.state import AttemptState
-from executor.session import Hold
 
 if TYPE_CHECKING:
     from executor.core.decide import Decision
     from executor.milestone_run import MilestoneRun
 
-__all__ = ["held_back"]
+__all__ = ["held_back", "hold_of"]
 
 
 def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Decision:
-    """The decision on an issue as it is, or, if it may not start now, one that lets it rest.
+    """The decision on an issue as it is, or, if it may not start now, one that lets it rest, kept in `session.held`."""
+    wait = hold_of(run, ref, decision, begun=begun)
+    if wait is None:
+        run.session.held.pop(ref, None)
+        return decision
+    status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
+    held = replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
+    run.session.held[ref] = held
+    return held
+
+
+def hold_of(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Wait | None:
+    """What keeps this run from doing what would be done next with an issue, if anything does.
 
     Args:
         run: the milestone's run.
@@ -29,18 +41,16 @@ def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -
         begun: something was done for it in this run; then it may come to its end, but no other attempt begins.
     """
     if decision.act is Act.REST or (begun and decision.act is not Act.IMPLEMENT):
-        return decision
+        return None
     session = run.session
-    reason, by_time = session.paused.get(run.name, ""), False
-    if not reason and session.deadline is not None:
-        seconds = _expected(run, ref) if decision.act is Act.IMPLEMENT else 0.0
-        reason, by_time = too_late(session.deadline, utcnow(), seconds, LOCAL), True
-    if not reason:
-        return decision
-    status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
-    hold = Hold(replace(decision, status=status, act=Act.REST, reason=f"not started: {reason}"), by_time)
-    session.held[ref] = hold
-    return hold.decision
+    paused = session.paused.get(run.name)
+    if paused:
+        return Wait(paused, None, kind="pause")
+    if session.deadline is None:
+        return None
+    seconds = _expected(run, ref) if decision.act is Act.IMPLEMENT else 0.0
+    reason = too_late(session.deadline, utcnow(), seconds, LOCAL)
+    return Wait(reason, session.deadline.timestamp(), kind="deadline") if reason else None
 
 
 def _expected(run: MilestoneRun, ref: str) -> float:

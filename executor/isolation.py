@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.milestone_run import MilestoneRun
     from executor.project import Project
 
-__all__ = ["INSTALL", "agent_in_sandbox", "in_sandbox", "judges_in_sandbox", "unsandboxed"]
+__all__ = ["INSTALL", "agent_in_sandbox", "in_sandbox", "is_boxed", "judges_in_sandbox", "unsandboxed"]
 
 INSTALL = "install bubblewrap (docs/sandbox.md says how)"
 _BY_NAME = 'declare isolation = "none" for it in rules/agents.toml'
@@ -60,6 +60,11 @@ def agent_in_sandbox(
     objects = object_folders(run.session.project.repository.objects)
     read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]
     return _wrapped(run, sandbox, argv, tree, write, read, env, network=agent.network)
+
+
+def is_boxed(run: MilestoneRun, agent: Agent) -> bool:
+    """Whether an agent works in the sandbox here."""
+    return agent.isolation != "none" and _sandbox(run.session.project)[0] is not None
 
 
 def judges_in_sandbox(run: MilestoneRun) -> bool:
@@ -160,7 +165,8 @@ def _wrapped(
 
 
 def _expanded(paths: Sequence[str]) -> list[Path]:
-    return [Path(path).expanduser() for path in paths]
+    """Those that are there: an agent that was never set up here has its home in memory."""
+    return [path for path in (Path(name).expanduser() for name in paths) if path.exists()]
 
 
 def _sandbox(project: Project) -> tuple[Sandbox | None, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from executor.adapters.outbox import HANDOFF, left_file
+from executor.adapters.left import left_file
+from executor.adapters.outbox import HANDOFF
 from executor.checking import verdict_on
 from executor.core.change import parse_diff
 from executor.core.checks import CommandProof

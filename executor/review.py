@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.left import read_left, scrub
+from executor.adapters.left import left_file, scrub
 from executor.adapters.verdicts import Verdict
 from executor.calling import REVIEW, cost_of, review_command
 from executor.core.brief import most_useful, review_brief
@@ -162,9 +162,7 @@ def _asked(
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:
-    data = read_left(path, _MOST_BYTES + 1)
-    if data is None:
-        return b"", f"reviewer {name} left no findings.json; an empty list says that nothing was found"
-    if len(data) > _MOST_BYTES:
-        return b"", f"reviewer {name} left a findings.json of more than 1 MiB"
-    return data, ""
+    data = left_file(path.parent, path.name)
+    if isinstance(data, bytes):
+        return data, ""
+    return b"", f"findings.json of reviewer {name} {data}; an empty list says that nothing was found"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
@@ -34,15 +33,7 @@ if TYPE_CHECKING:
     from executor.observe import Observer
     from executor.project import Compiled, Project
 
-__all__ = ["Hold", "Session"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Why an issue that could be begun is not: what is said of it, and whether time alone will change that."""
-
-    decision: Decision
-    by_time: bool
+__all__ = ["Session"]
 
 
 class Session:
@@ -76,15 +67,15 @@ class Session:
         self._forge_lock = threading.Lock()
         self.deadline: datetime | None = None
         """Nothing is begun that is not expected to end before this moment."""
-        self.held: dict[str, Hold] = {}
-        """Issues that this run did not begin although it could have."""
+        self.held: dict[str, Decision] = {}
+        """Issues that this run did not begin although it could have, with what is said of them."""
         self.paused: dict[str, str] = {}
         """Milestones for which nothing more is begun in this run, and why."""
         self.working: dict[str, float] = {}
         """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
         self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
         """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
-        self.rested: Callable[[str, Decision], None] = _nothing
+        self.resting: list[Callable[[str, Decision], None]] = []
         """Told of every issue that comes to rest."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
@@ -106,6 +97,15 @@ class Session:
             self._observer = observe(self.compiled, self.refs)
             self._observer.run_id = self.run_id
         return self._observer
+
+    def decision(self, ref: str) -> Decision:
+        """Where an issue is, as far as this run goes with it."""
+        return self.held.get(ref) or self.observer.decision(ref)
+
+    def rested(self, ref: str, decision: Decision) -> None:
+        """An issue has come to rest; says so to everybody who listens."""
+        for told in self.resting:
+            told(ref, decision)
 
     @property
     def remote(self) -> Remote | None:
@@ -208,8 +208,4 @@ class Session:
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
-    """Nobody listens."""
-
-
-def _nothing(_ref: str, _decision: Decision) -> None:
     """Nobody listens."""

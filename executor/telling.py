@@ -125,12 +125,13 @@ def told(session: Session) -> Iterator[None]:
     require_channels(channels)
     listener = _Listener(session, Teller(channels, session.secrets, lambda text: _warn(session, text)))
     session.listeners.append(listener.heard)
-    session.rested = listener.rested
+    session.resting.append(listener.rested)
     try:
         yield
         listener.completed()
     finally:
         session.listeners.remove(listener.heard)
+        session.resting.remove(listener.rested)
         listener.teller.close(IN_A_HURRY if session.stopping.is_set() else PATIENCE)
 
 

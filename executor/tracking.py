@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from executor.adapters import segments
 from executor.adapters.declarations import spec_text
 from executor.adapters.files import write_atomic
+from executor.board import pull_of
 from executor.core.tracking import Tracked, as_github, as_json, as_markdown, as_rows, between_marks
 from executor.errors import ExecutorError, UsageError
 from executor.picture import standing_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.core.declaration import Milestone
+    from executor.core.state import IssueState
     from executor.observe import Observer
     from executor.session import Session
 
@@ -71,6 +73,7 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
         decision = observer.decision(ref)
         state, landing = view.states.get(issue.id), view.landings.get(issue.id)
         stop = state.stop if state is not None and decision.status in {"review", "skipped"} else None
+        pull = pull_of(state, landing)
         text = spec_text(observer.compiled.loaded, milestone, issue)
         found.append(
             Tracked(
@@ -79,11 +82,19 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
                 str(decision.status),
                 decision.reason,
                 landing.commit if landing else "",
+                pull=(pull["url"] or f"#{pull['number']}") if pull else "",
+                checks=_checks(pull["state"], state) if pull else "",
                 needs=(stop.needs if stop else "") or decision.hint,
                 findings=stop.lines if stop else (),
             )
         )
     return found
+
+
+def _checks(word: str, state: IssueState | None) -> str:
+    """State of a pull request and what it was last seen to wait for: checks, a review, a merge."""
+    seen = state.pull if state is not None else None
+    return f"{word}; {seen.reason}" if seen is not None and seen.waits and seen.reason else word
 
 
 def _markdown(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:

@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.adapters.signs import last_sign
-from executor.core.blockers import BLOCKER, Blocker, Working, from_event, from_working
+from executor.core.blockers import BLOCKER, Blocker, Working, from_event, from_wait, from_working
 from executor.core.state import AttemptState
 from executor.errors import ExecutorError, StateFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from executor.core.decide import Decision
     from executor.core.event import Event
     from executor.milestone_run import MilestoneRun
     from executor.session import Session
@@ -35,12 +36,14 @@ def watched(session: Session) -> Iterator[None]:
     """Watch the runs of a session while the block lasts."""
     watcher = Watcher(session)
     session.listeners.append(watcher.heard)
+    session.resting.append(watcher.rested)
     watcher.start()
     try:
         yield
     finally:
         watcher.stop()
         session.listeners.remove(watcher.heard)
+        session.resting.remove(watcher.rested)
 
 
 class Watcher:
@@ -71,6 +74,12 @@ class Watcher:
             blocker = from_event(run.name, event)
             if blocker is not None:
                 self._found(run, blocker)
+
+    def rested(self, ref: str, decision: Decision) -> None:
+        """An issue came to rest."""
+        blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
+        if blocker is not None:
+            self._found(self._session.run_of(ref.partition("/")[0]), blocker)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
@@ -124,7 +133,7 @@ class Watcher:
 
 def _kept(run: MilestoneRun) -> list[Blocker]:
     """What an earlier run found and what is still as it was; what only a running process can be is not."""
-    return [item for item in run.view.blockers if item.kind in {"conflict", "red-base", "limit"}]
+    return [item for item in run.view.blockers if item.kind in {"conflict", "red-base", "limit", "budget"}]
 
 
 def _working(run: MilestoneRun) -> list[Working]:

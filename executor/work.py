@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment
-from executor.adapters.left import read_left, scrub
+from executor.adapters.left import left_file, scrub
 from executor.adapters.processes import Command
 from executor.adapters.workspaces import ImportRefusedError, leads_out
 from executor.calling import LOG, call, call_values, cost_of
@@ -196,7 +196,7 @@ def _command(work: Work, slot: Slot) -> Command:
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
     values = {
         **work.options,
-        **call_values(agent, work.brief, work.out),
+        **call_values(work.run, agent, work.brief, work.out),
         "tools": ",".join(route.tools),
         "budget": f"{min(caps):.2f}" if caps else "",
     }
@@ -245,5 +245,5 @@ def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
 
 def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
     """What the agent left in report.json, if it is a file of a sane size."""
-    data = read_left(out / "report.json", _REPORT_BYTES + 1)
-    return deviations_in(run.session.redaction.redact(data)) if data is not None and len(data) <= _REPORT_BYTES else ()
+    data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
+    return deviations_in(data) if isinstance(data, bytes) else ()

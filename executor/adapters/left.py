@@ -8,26 +8,51 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from executor.adapters.files import write_atomic
+from executor.core.redact import Redactor
 from executor.errors import ExecutorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-__all__ = ["read_left", "scrub"]
+__all__ = ["ABSENT", "left_file", "scrub"]
 
+ABSENT = "is not there"
 _MOST_FILES = 1000
 _MOST_BYTES = 64 * 2**20
+_LARGEST = 1024 * 1024
 
 
-def read_left(path: Path, most: int) -> bytes | None:
-    """At most that many bytes of an ordinary file; None if there is none: links, pipes and devices are not opened."""
+def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LARGEST) -> bytes | str:
+    """Content of a file that was left, or one phrase why it cannot be taken: links, pipes and devices are not opened.
+
+    Args:
+        out: the folder; only what is below it is looked at with suspicion.
+        name: path inside it.
+        secrets: values that are taken out.
+        most: largest size in bytes.
+    """
+    folder = -1
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor)
-        return file.read(most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        *folders, last = name.split("/")
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        return ABSENT if isinstance(error, FileNotFoundError) else "is not a regular file"
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    with os.fdopen(file, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            return "is not a regular file"
+        data = opened.read(most + 1)
+    if len(data) > most:
+        return f"is larger than {most // 1024} KiB"
+    return Redactor(secrets).redact(data)
 
 
 def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
@@ -38,8 +63,8 @@ def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
         for name in names:
             seen += 1
             path = folder / place / name
-            data = read_left(path, _MOST_BYTES + 1) if seen <= _MOST_FILES else None
-            if data is None or len(data) > _MOST_BYTES:
+            data = left_file(path.parent, name, most=_MOST_BYTES) if seen <= _MOST_FILES else "is one of too many"
+            if isinstance(data, str):
                 if not path.is_symlink() or seen > _MOST_FILES:
                     with suppress(OSError):
                         path.unlink()

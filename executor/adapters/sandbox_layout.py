@@ -122,6 +122,9 @@ def program_folders(command: Sequence[str], env: Mapping[str, str], distrusted: 
 def _installation(folder: Path) -> tuple[Path, ...]:
     """What a program in this folder needs: its whole installation if that is one of a known kind."""
     prefix = folder.parent
+    modules = [parent for parent in (folder, *folder.parents) if parent.name == "node_modules"]
+    if modules:
+        return (modules[-1],)
     if folder.name == "bin":
         if _is_python(prefix):
             return (prefix,)

@@ -10,10 +10,9 @@ from executor.commands.base import safe
 from executor.commands.signals import CODES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from executor.commands.runner import Outcomes
-    from executor.core.decide import Decision
     from executor.session import Session
 
 __all__ = ["finish", "notes"]
@@ -24,13 +23,15 @@ def finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], receiv
     from executor.account import end
     from executor.commands.opening import closing
     from executor.commands.release_summary import released, unblocked
-    from executor.commands.summary import exit_code, summary, worse
+    from executor.commands.summary import summary
+    from executor.core.outcome import exit_code, worse
     from executor.core.sessions import How
 
     asked = outcomes.asked(session, wanted)
-    held = session.held
-    decisions = {ref: held[ref].decision if ref in held else session.observer.decision(ref) for ref in asked}
-    code = exit_code(decisions, outcomes.errors, _waits_for_time(session, decisions))
+    decisions = {ref: session.decision(ref) for ref in asked}
+    missing = _missing(session, asked)
+    known = {ref: session.decision(ref) for ref in missing}
+    code = exit_code(asked, known, missing, erred=bool(outcomes.errors))
     code = worse(code, *(item.code for item in session.releases.values()))
     if session.halted is not None:
         code = session.halted.exit_code
@@ -60,19 +61,16 @@ def notes(session: Session, problems: list[str]) -> list[str]:
     return [*problems, *keep_tracking(session)] + [message for run in session.runs() for message in run.messages]
 
 
-def _waits_for_time(session: Session, decisions: Mapping[str, Decision]) -> bool:
-    """Whether time alone will let everything go on that has not landed."""
+def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:
+    """These issues and everything that they wait for, with what of their needs has not landed."""
     from executor.core.decide import Status
 
-    waiting = {ref for ref, hold in session.held.items() if hold.by_time}
-    waiting |= {ref for ref, item in decisions.items() if item.wait is not None and item.wait.until is not None}
-    waiting |= {ref for ref, decision in decisions.items() if decision.status is Status.OPEN}
-    for ref, decision in decisions.items():
-        if decision.status is Status.LANDED or ref in waiting:
-            continue
-        needs = session.compiled.plan.nodes[ref].needs
-        missing = [need for need in needs if session.observer.decision(need).status is not Status.LANDED]
-        if decision.status is not Status.BLOCKED or not missing or not waiting.issuperset(missing):
-            return False
-        waiting.add(ref)
-    return bool(waiting)
+    found: dict[str, list[str]] = {}
+    waiting = list(refs)
+    while waiting:
+        ref = waiting.pop()
+        if ref not in found:
+            needs = session.compiled.plan.nodes[ref].needs
+            found[ref] = [need for need in needs if session.decision(need).status is not Status.LANDED]
+            waiting += found[ref]
+    return found

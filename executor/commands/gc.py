@@ -18,7 +18,7 @@ from executor.errors import BusyError
 from executor.milestone_lock import hold
 from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
-from executor.ref_names import ATTEMPTS, attempt_in
+from executor.ref_names import ATTEMPTS, STEPS, attempt_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,7 +67,7 @@ class Gc(Command):
         refs = Refs(project.repository)
         observer = observe(compiled, refs)
         rule = _Rule(observer, refs, time.time(), compiled.policy.limits.retention_days)
-        items = [*rule.attempts(), *rule.logs(), *rule.workspaces(), *rule.caches()]
+        items = [*rule.attempts(), *rule.steps(), *rule.logs(), *rule.workspaces(), *rule.caches()]
         kept = {} if options["dry_run"] else _remove(project, refs, items)
         if options["json"]:
             print_json([{"what": item.what, "why": item.why, "kept": kept.get(item.what, "")} for item in items])
@@ -101,6 +101,16 @@ class _Rule:
             why = self._why(milestone, *place, kept)
             if why:
                 yield _Item(kept.ref, why, milestone, commit=kept.commit)
+
+    def steps(self) -> Iterator[_Item]:
+        """Results of steps of issues that are not declared any more."""
+        for kept in self._refs.kept(STEPS):
+            milestone, issue = kept.ref.split("/")[3:5]
+            declared = f"{milestone}/{issue}" in self._observer.compiled.plan.nodes
+            made = self._refs.time_of(kept.commit)
+            if not declared and milestone not in self._held and made < self._oldest:
+                age = f"{int((self._now - made) // _DAY)} days old"
+                yield _Item(kept.ref, f"step of an issue that is not declared, {age}", milestone, commit=kept.commit)
 
     def _why(self, milestone: str, issue: str, number: int, kept: Kept) -> str:
         view = self._observer.views.get(milestone)

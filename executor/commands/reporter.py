@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from executor.actions import IssueAction, Waiting
 from executor.commands.base import safe
 from executor.core.decide import Act
+from executor.holds import hold_of
 
 if TYPE_CHECKING:
     from executor.session import Session
@@ -67,8 +68,9 @@ class Reporter:
         """An issue is being worked on."""
         action = _action(task)
         if action is not None and not any(name.startswith("step:") for name in task.task_dep):
+            run = self._session.run_of(action.ref.partition("/")[0])
             decision = self._session.observer.decision(action.ref)
-            if decision.act is not Act.REST:
+            if decision.act is not Act.REST and hold_of(run, action.ref, decision, begun=False) is None:
                 self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
 
     def add_success(self, task: Any) -> None:
@@ -99,7 +101,7 @@ class Reporter:
         """Something it needs has not landed."""
         action = _action(task)
         if action is not None:
-            decision = self._session.observer.decision(action.ref)
+            decision = self._session.decision(action.ref)
             self.say(str(decision.status), action.ref, decision.reason)
 
     def teardown_task(self, _task: Any) -> None:

@@ -1,4 +1,4 @@
-"""The end of a run: one table, the exact next commands, and the exit code."""
+"""The end of a run: one table and the exact next commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from executor.core.decide import Decision
     from executor.session import Session
 
-__all__ = ["exit_code", "summary", "worse"]
+__all__ = ["summary"]
 
 _MOST_LANDED = 20
 _WIDEST = 36
@@ -32,26 +32,6 @@ _PLACES = {
     )
 }
 """Those that need a person stand last, where they are seen."""
-
-
-def exit_code(decisions: Mapping[str, Decision], errors: Mapping[str, str], by_time: bool) -> int:  # noqa: FBT001
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 4 a person is needed, nothing failed.
-
-    It is 75 when `by_time`: time alone will let go on what has not landed.
-    """
-    if errors:
-        return 2
-    statuses = {decision.status for decision in decisions.values()}
-    if statuses & {Status.FAILED, Status.SKIPPED}:
-        return 1
-    if statuses <= {Status.LANDED}:
-        return 0
-    return 75 if by_time else 4
-
-
-def worse(*codes: int) -> int:
-    """The exit code that weighs most: the executor erred, something failed, a person is needed, time is, all well."""
-    return max(codes, key=(0, 75, 4, 1, 2).index)
 
 
 def summary(

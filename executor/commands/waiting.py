@@ -16,7 +16,7 @@ __all__ = ["Patience"]
 
 
 class Patience:
-    """How much longer a run may wait: `limits.wait_s` in all."""
+    """How much longer a run may wait: `limits.wait_s` in all, and never past its deadline."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -32,7 +32,8 @@ class Patience:
             return False
         ref = min(soon, key=lambda ref: soon[ref])
         seconds = max(0.0, soon[ref] - now)
-        if seconds > self._left:
+        late = session.deadline is not None and soon[ref] >= session.deadline.timestamp()
+        if late or seconds > self._left:
             return False
         self._left -= seconds
         session.tell(

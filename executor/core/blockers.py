@@ -8,21 +8,35 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from executor.core.choice import Wait
     from executor.core.event import Event
 
-__all__ = ["BLOCKER", "Blocker", "Kind", "Working", "blockers_of", "from_event", "from_working", "read_blocker"]
+__all__ = [
+    "BLOCKER",
+    "Blocker",
+    "Kind",
+    "Working",
+    "blockers_of",
+    "from_event",
+    "from_wait",
+    "from_working",
+    "read_blocker",
+]
 
 BLOCKER = "blocker"
 """Kind of the event that records one."""
-Kind = Literal["silence", "long", "conflict", "red-base", "disk", "limit", "declaration"]
+Kind = Literal["silence", "long", "conflict", "red-base", "disk", "limit", "budget", "deadline", "declaration"]
 _CLEARED_BY = {
     "silence": frozenset({"attempt-built", "attempt-failed", "attempt-interrupted", "attempt-started", "landed"}),
     "long": frozenset({"attempt-started", "landed", "stopped", "retried"}),
     "conflict": frozenset({"attempt-started", "landed", "retried"}),
     "red-base": frozenset({"attempt-started", "landed"}),
     "limit": frozenset({"attempt-started", "attempt-built", "landed"}),
+    "budget": frozenset({"attempt-started", "attempt-built", "landed"}),
 }
 """What of its issue makes a blocker a thing of the past; those of a whole run, and what paused it, end with it."""
+_SHARED = frozenset({"red-base", "limit", "budget"})
+"""What holds many issues back and is told for the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,8 @@ class Blocker:
 
     @property
     def told_as(self) -> tuple[str, str, str]:
-        """The same for what is told once; a red base is told for the first of the issues that it holds back."""
-        return (self.kind, "" if self.kind == "red-base" else self.issue, self.about)
+        """The same for what is told once."""
+        return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
 
     def data(self) -> dict[str, Any]:
         """As the data of an event."""
@@ -134,6 +148,18 @@ def from_event(milestone: str, event: Event) -> Blocker | None:
             f"{ref}: {data['reason']}",
             f"doit milestone:{milestone} after the limit is reset",
         )
+    return None
+
+
+def from_wait(ref: str, wait: Wait) -> Blocker | None:
+    """The blocker that keeps an issue at rest although it is ready, unless an event has told of it."""
+    milestone, _, issue = ref.partition("/")
+    again = f"doit milestone:{milestone}"
+    if wait.kind == "deadline":
+        return Blocker("deadline", "", f"{wait.until:.0f}", f"{ref}: {wait.reason}", f"{again} goes on with it")
+    if wait.kind == "budget":
+        resume = f"{wait.hint}, then {again}" if wait.hint else again
+        return Blocker("budget", issue, wait.reason, f"{ref}: {wait.reason}", resume)
     return None
 
 

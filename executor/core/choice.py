@@ -6,7 +6,7 @@ A list is gone through on a limit, a refusal or a failed login, never because te
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from executor.core.classify import FALLS_BACK, PERMANENT
 
@@ -41,13 +41,21 @@ class Wait:
 
     Attributes:
         reason: one sentence, with until when or who can change it.
-        until: epoch seconds after which it can be begun without anybody doing something; None if a person has to.
+        until: epoch seconds after which it can be begun without anybody doing something (0: by the next run); None if
+            a person has to do something.
         hint: what a person would do; empty when nothing is needed.
+        kind: what is in the way; `pause` is a blocker that keeps the run from beginning anything more.
     """
 
     reason: str
     until: float | None
     hint: str = ""
+    kind: Literal["limit", "budget", "deadline", "pause"] = "limit"
+
+    @property
+    def by_time(self) -> bool:
+        """Whether time alone lets it go on."""
+        return self.until is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ __all__ = ["SCOPES", "Caps", "Ledger", "spent"]
 
 SCOPES = ("issue", "run", "day", "milestone")
 _WHERE = {
-    "issue": "of the issue",
     "run": "of this run",
     "day": "of today",
     "milestone": "of the milestone",
@@ -106,10 +105,10 @@ class Ledger:
                 continue
             cap, used = caps.usd.get(scope), self.usd(scope, name)
             if cap is not None and used >= cap - _LEAST:
-                return _wait(scope, f"${used:.2f} of ${cap:.2f} {_WHERE[scope]} are spent", "usd", tomorrow)
+                return _wait(scope, f"${used:.2f} of ${cap:.2f} {_where(scope, name)} are spent", "usd", tomorrow)
             most, count = caps.tokens.get(scope), self.tokens(scope, name)
             if most is not None and count >= most:
-                return _wait(scope, f"{count} of {most} tokens {_WHERE[scope]} are used", "tokens", tomorrow)
+                return _wait(scope, f"{count} of {most} tokens {_where(scope, name)} are used", "tokens", tomorrow)
         return None
 
     def _add(self, keys: Iterable[tuple[str, str]], usd: float, tokens: int) -> None:
@@ -118,10 +117,15 @@ class Ledger:
             self._tokens[key] = self._tokens.get(key, 0) + tokens
 
 
+def _where(scope: str, name: str) -> str:
+    return f"of {name}" if scope == "issue" else _WHERE[scope]
+
+
 def _wait(scope: str, told: str, unit: str, tomorrow: float) -> Wait:
     if scope == "day":
-        return Wait(f"budget: {told}; it goes on tomorrow", tomorrow)
+        return Wait(f"budget: {told}; it goes on tomorrow", tomorrow, kind="budget")
     if scope == "run":
-        return Wait(f"budget: {told}; the next run goes on", 0.0)
+        return Wait(f"budget: {told}; the next run goes on", 0.0, kind="budget")
     key = f"{scope}_{unit}"
-    return Wait(f"budget: {told}; raise {key} in rules/limits.toml to go on", None, f"raise {key} in rules/limits.toml")
+    hint = f"raise {key} in rules/limits.toml"
+    return Wait(f"budget: {told}; {hint} to go on", None, hint, "budget")

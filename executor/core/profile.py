@@ -20,7 +20,7 @@ __all__ = ["FLAGS", "Agent", "EventRule", "Kind", "Patterns", "Price", "Rule", "
 FLAGS = "{flags}"
 """The word of a command in whose place the words of `flags` come."""
 _GIVEN = frozenset({"brief", "brief_file", "out", "flags", "model"})
-_FLAG_NAMES = ("model", "tools", "budget")
+_FLAG_NAMES = ("model", "tools", "budget", "sandbox")
 
 Kind = Literal["limit", "refusal", "authentication", "transient", "resource", "input", "gave-up", "agent"]
 """Classes of failure that can be read from what an agent prints; see core/classify.py for what follows from each."""
@@ -125,8 +125,8 @@ class Agent(Rule):
         name: what issues call it.
         command: argument list; ``{brief_file}``, ``{brief}``, ``{out}``, ``{model}`` and the options of the issue's
             `with` are filled in. The word ``{flags}`` is replaced by the words of `flags` that apply.
-        flags: words for what is known of a call: `model`, `tools` (the route's, joined with commas) and `budget` (US
-            dollars), for example ``{ model = ["--model", "{model}"] }``.
+        flags: words for what is known of a call: `model`, `tools` (the route's, joined with commas), `budget` (US
+            dollars) and `sandbox` (it works in the executor's), for example ``{ model = ["--model", "{model}"] }``.
         builtin: done by the executor itself instead of by a command.
         brief: how the brief is passed: on standard input, as a file named by ``{brief_file}``, or as the argument
             ``{brief}``. Standard input is empty in the other two cases, so that nothing can be waited for there.
@@ -191,7 +191,7 @@ class Agent(Rule):
         """The argument list with every placeholder filled in.
 
         Args:
-            values: what is known; `model`, `tools` and `budget` that are missing or empty leave out their flags.
+            values: what is known; those of `_FLAG_NAMES` that are missing or empty leave out their flags.
 
         Raises:
             KeyError: a placeholder has no value.

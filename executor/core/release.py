@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from executor.core.message import one_line
+from executor.core.message import inert, one_line
+from executor.core.pull import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +42,8 @@ class Met(StrEnum):
     """A person, or more work, is needed."""
     FAILED = "failed"
     """Something was asked and said no."""
+    WAITS = "waits"
+    """Time alone decides: a forge's checks, or its merge."""
     WORDS = "words"
     """Declared in words; nothing can be asked, whoever reads the pull request judges."""
 
@@ -64,7 +67,7 @@ class Criterion:
     @property
     def holds_back(self) -> bool:
         """Whether there is no release while it is as it is."""
-        return self.met in {Met.OPEN, Met.FAILED}
+        return self.met in {Met.OPEN, Met.FAILED, Met.WAITS}
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class Outcome:
 
     Attributes:
         milestone: its id.
-        code: exit code: 0 released, 1 something failed, 4 a person is needed.
+        code: exit code: 0 released, 1 something failed, 4 a person is needed, 75 time is.
         criteria: everything that was asked; empty when it had been released before.
         done: what was done, one sentence each.
     """
@@ -153,16 +156,18 @@ def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -
 
 
 def refusal_code(criteria: Iterable[Criterion]) -> int:
-    """Exit code of a release with these criteria: 0 it goes on, 1 something failed, 4 a person is needed."""
+    """Exit code of a release with these criteria: 0 it goes on, 1 failed, 4 a person is needed, 75 time is."""
     states = {item.met for item in criteria if item.holds_back}
     if Met.FAILED in states:
         return 1
-    return 4 if states else 0
+    if Met.OPEN in states:
+        return 4
+    return 75 if states else 0
 
 
 def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
     """The whole message of the commit that brings a milestone to its base."""
-    subject = one_line(f"release({text.milestone.id}): {text.milestone.title}")
+    subject = inert(f"release({text.milestone.id}): {text.milestone.title}")
     trailers = f"Milestone-Released: {text.milestone.id}\nReleased-Tip: {text.tip}"
     return f"{subject}\n\n{release_body(text, criteria)}\n\n{trailers}\n"
 
@@ -170,21 +175,21 @@ def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
 def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
     """Body of the final pull request: summary, verification table, acceptance as boxes, issues."""
     milestone = text.milestone
-    parts = [f"Completes milestone {milestone.id}: {one_line(milestone.title)}."]
+    parts = [f"Completes milestone {milestone.id}: {harmless(milestone.title)}."]
     if milestone.goal:
-        parts.append(one_line(milestone.goal))
+        parts.append(harmless(milestone.goal))
     table = ["| criterion | result | shown by |", "| --- | --- | --- |"]
     table += [
-        f"| {_cell(f'{item.kind}: {item.name}')} | {item.met} | {_cell(item.reason)} |"
+        f"| {_cell(f'{item.kind}: {harmless(item.name)}')} | {item.met} | {_cell(harmless(item.reason))} |"
         for item in criteria
         if item.kind != "epic"
     ]
     parts.append("Verification:\n\n" + "\n".join(table))
     epic = [item for item in criteria if item.kind == "epic"]
     if epic:
-        ticks = [f"- [{'x' if item.met is Met.YES else ' '}] {item.name}" for item in epic]
+        ticks = [f"- [{'x' if item.met is Met.YES else ' '}] {harmless(item.name)}" for item in epic]
         parts.append("Acceptance of the epic:\n\n" + "\n".join(ticks))
-    issues = [f"- {issue.id} {one_line(issue.title)}" for issue in milestone.issues]
+    issues = [f"- {issue.id} {harmless(issue.title)}" for issue in milestone.issues]
     parts.append("Issues:\n\n" + "\n".join(issues))
     if text.closes:
         parts.append("\n".join(f"Closes #{number}" for number in text.closes))

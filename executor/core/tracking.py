@@ -12,10 +12,22 @@ from executor.core.message import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["OWN_FORMAT", "Tracked", "as_github", "as_json", "as_markdown", "as_rows", "between_marks"]
+__all__ = [
+    "OWN_FORMAT",
+    "Tracked",
+    "as_github",
+    "as_json",
+    "as_markdown",
+    "as_rows",
+    "between_marks",
+    "cell",
+    "cell_text",
+]
 
 OWN_FORMAT = "make-for-milestones/1"
 """What the JSON calls itself; `doit import` reads it back."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+"""How a cell begins that would be calculated, or one that was guarded against that."""
 _COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "accept", "number", "phase")
 
 
@@ -30,7 +42,7 @@ class Tracked:
         reason: one sentence.
         commit: its latest landing; empty before that.
         pull: its pull request, number or address; empty when there is none.
-        checks: state of that pull request's checks, as words; empty when unknown.
+        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if that is known.
         needs: what a person has to do; empty when nothing.
         findings: what stopped it, one line each.
     """
@@ -73,7 +85,7 @@ def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], up
         _list(
             f"{_said(item.pull)} {item.name}: {_said(item.checks or item.reason)}"
             for item in issues
-            if item.pull and item.status != "landed"
+            if item.pull and item.checks.partition(";")[0] in {"open", "draft"}
         ),
         "### Blocked / needs review",
         _list(_finding(item) for item in waiting),
@@ -167,13 +179,25 @@ def as_rows(issues: Iterable[Tracked]) -> list[list[str]]:
             "accept": "\n".join(one.text for one in issue.accept if isinstance(one, Claim)),
         }
         row = ["" if values.get(name) is None else str(values.get(name)) for name in _COLUMNS]
-        rows.append([*row, item.status, item.reason, item.commit, item.text])
+        rows.append([cell(text) for text in (*row, item.status, item.reason, item.commit, item.text)])
     return rows
+
+
+def cell(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula; `cell_text` gives the text back."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell_text(written: str) -> str:
+    """The text of a cell."""
+    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written
 
 
 def _fields(issue: Issue) -> dict[str, Any]:
     """An issue's declaration without what says nothing."""
     found = issue.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"accept", "spec", "body"})
+    if found.get("agent") and len(issue.agent or ()) == 1:
+        found["agent"] = found["agent"][0]
     return {"id": issue.id, "title": issue.title, **found} | ({"accept": _accept(issue.accept)} if issue.accept else {})
 
 

@@ -24,22 +24,29 @@ if TYPE_CHECKING:
 
     from executor.project import Project
 
-__all__ = ["Planned"]
+__all__ = ["Planned", "source_of"]
 
 _VERSION = 1
 _ORDER = ("title", "type", "priority", "size", "number", "phase", "needs", "spec", "files", "accept")
 
 
 class Planned:
-    """One file on its way into one declaration."""
+    """One plan on its way into one declaration."""
 
     def __init__(
-        self, project: Project, name: str, *, form: str = "", wanted: str = "", agent: str = "", overwrite: bool = False
+        self,
+        project: Project,
+        source: Source,
+        *,
+        form: str = "",
+        wanted: str = "",
+        agent: str = "",
+        overwrite: bool = False,
     ) -> None:
         self._project = project
-        self._name = name
+        self._name = source.name
         self._agent = agent
-        self._draft = read(_source(project, name), form)
+        self._draft = read(source, form)
         self.id = wanted or self._draft.id
         self._file = project.milestones / f"{self.id}.toml"
         self._elsewhere = _elsewhere(project, self.id)
@@ -202,7 +209,12 @@ def _place(key: str) -> int:
     return _ORDER.index(key) if key in _ORDER else len(_ORDER)
 
 
-def _source(project: Project, name: str) -> Source:
+def source_of(project: Project, name: str) -> Source:
+    """A file as something to import.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     path = Path(name)
     text = _text_of(path)
     if text is None:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from executor.core.hints import found, quoted
-from executor.core.tracking import OWN_FORMAT
+from executor.core.tracking import OWN_FORMAT, cell_text
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.markdown import fields_of, ids_in, plain, sections
@@ -111,7 +111,7 @@ def read_csv(source: Source) -> Draft:
         if reader.line_num == 1 or not any(cell.strip() for cell in row) or row == rows[0]:
             continue
         cells: dict[str, Any] = {}
-        for name, cell in zip(header, row, strict=False):
+        for name, cell in zip(header, map(cell_text, row), strict=False):
             if cell.strip():
                 cells[name] = f"{cells[name]}, {cell}" if name in cells else cell
         records.append((cells, reader.line_num))

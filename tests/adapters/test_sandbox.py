@@ -574,3 +574,13 @@ def test_launching_costs_little(tree: Path) -> None:
     built = time.perf_counter() - start
     print(json.dumps({"launch_ms": round((inside - outside) * 1e3, 1), "argv_ms": round(built * 1e3, 2)}))  # noqa: T201
     assert inside - outside < 1
+
+
+def test_what_npm_installed_is_seen_as_a_whole(tmp_path: Path) -> None:
+    modules = tmp_path / "node_modules"
+    script = modules / "@some" / "agent" / "bin" / "agent.js"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/usr/bin/env node\n")
+    (modules / ".bin").mkdir()
+    (modules / ".bin" / "agent").symlink_to("../@some/agent/bin/agent.js")
+    assert program_folders(("agent",), {"PATH": str(modules / ".bin")}) == [modules]

@@ -75,7 +75,7 @@ def test_the_tightest_cap_decides_and_says_who_can_change_it() -> None:
     assert ledger.left(Caps({"day": 10.0, "issue": 4.0}, {}), NAMES) == 1.0
     assert ledger.hold(Caps({"day": 10.0}, {}), NAMES, 77.0) is None
     day = ledger.hold(Caps({"day": 3.0}, {}), NAMES, 77.0)
-    assert day == Wait("budget: $3.00 of $3.00 of today are spent; it goes on tomorrow", 77.0)
+    assert day == Wait("budget: $3.00 of $3.00 of today are spent; it goes on tomorrow", 77.0, kind="budget")
     tokens = ledger.hold(Caps({}, {"issue": 1000}), NAMES, 77.0)
     assert tokens is not None
     assert (tokens.until, tokens.hint) == (None, "raise issue_tokens in rules/limits.toml")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.change import parse_diff
-from executor.core.declaration import Issue, branch_problem
+from executor.core.declaration import Claim, Issue, branch_problem
 from executor.core.pull import (
     PullText,
     body_of,
@@ -110,3 +110,20 @@ def test_nothing_harmful_is_left_whatever_comes(text: str) -> None:
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.from_regex(r"[^\s<>]{0,12}", fullmatch=True)))
 def test_a_mark_is_read_back(values: dict[str, str]) -> None:
     assert read_mark(f"before {mark(values)} after") == values
+
+
+def test_nothing_that_people_or_agents_wrote_calls_anybody_or_closes_anything() -> None:
+    words = "fixes #1 @team [skip ci] <!-- x"
+    issue = Issue(id="4.1", title=words, body="", accept=(Claim(text=words),))
+    title = title_of("core", "m4", words, 2)
+    text = PullText(
+        *("m4/4.1", 2, 1, "sha256:0", DIFF),
+        boxes=boxes_of(issue, proved=True, reviewed=True),
+        stopped=words,
+        deviations=(words,),
+    )
+    body = body_of(text, title)
+    told = "\n".join(line for line in body.splitlines() if "milestone-executor" not in line and "`" not in line)
+    for said in ("fixes #1", "#1", "@team", "[skip ci]", "<!--"):
+        assert said not in title
+        assert said not in told

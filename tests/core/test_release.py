@@ -71,6 +71,9 @@ def test_a_box_is_ticked_or_proved_and_a_proof_weighs_more(box: Box, proof: Crit
         ([Met.YES, Met.WORDS], 0),
         ([Met.YES, Met.OPEN], 4),
         ([Met.OPEN, Met.FAILED], 1),
+        ([Met.YES, Met.WAITS], 75),
+        ([Met.WAITS, Met.OPEN], 4),
+        ([Met.WAITS, Met.FAILED], 1),
     ],
 )
 def test_the_exit_code_of_a_release_that_is_held_back(states: list[Met], code: int) -> None:
@@ -103,3 +106,17 @@ def test_the_same_release_always_gives_the_same_tag() -> None:
     first = tag_object("v1", "c" * 40, "A <a@b> 1795256538 +0000", milestone())
     assert first == tag_object("v1", "c" * 40, "A <a@b> 1795256538 +0000", milestone())
     assert first.startswith(b"object " + b"c" * 40 + b"\ntype commit\ntag v1\ntagger A <a@b> 1795256538 +0000\n\n")
+
+
+def test_nothing_that_people_wrote_calls_anybody_or_closes_anything_in_the_final_pull_request() -> None:
+    words = "fixes #1 @team [skip ci] <!-- x"
+    issues = (Issue(id="4.1", title=words, body=""),)
+    hostile = Milestone(id="m4", title=words, goal=words, issues=issues)
+    criteria = [Criterion("check", words, Met.YES, words), Criterion("epic", words, Met.OPEN, words)]
+    message = release_message(ReleaseText(hostile, "t" * 40, (7,)), criteria)
+    subject, _, body = message.partition("\n")
+    for said in ("fixes #1", "#1", "@team", "[skip ci]"):
+        assert said not in subject
+        assert said not in body
+    assert "<!--" not in body
+    assert message.count("Closes #7") == 1

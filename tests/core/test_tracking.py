@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.core.declaration import Issue, Milestone
-from executor.core.tracking import Tracked, as_markdown, between_marks
+from executor.core.tracking import Tracked, as_markdown, between_marks, cell, cell_text
 
 ISSUES = tuple(Issue(id=name, title=f"Title {name}", body="", phase=None) for name in "abcd")
 MILESTONE = Milestone(id="m4", title="Worker settings", issues=ISSUES)
@@ -72,3 +72,14 @@ def test_everything_outside_the_marks_stays_byte_for_byte(before: str, after: st
 def test_damaged_marks_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected one"):
         between_marks(text, "x", "m4")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "'=1", "''-1"])
+def test_no_cell_is_taken_for_a_formula_and_each_is_read_back(text: str) -> None:
+    assert cell(text) == f"'{text}"
+    assert cell_text(cell(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "plain", "'quoted'", "1=1", "#7"])
+def test_other_cells_stay_as_they_are(text: str) -> None:
+    assert (cell(text), cell_text(text)) == (text, text)

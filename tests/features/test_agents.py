@@ -92,6 +92,26 @@ def test_a_run_goes_on_by_itself_when_the_limit_is_lifted_soon(repo: Repo, fake:
     assert repo.landed(BRANCH) == ["a@1"]
 
 
+def test_a_limit_is_told_once_and_shown_until_work_goes_on(
+    repo: Repo, fake: Callable[..., Path], tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    command = json.dumps(["sh", "-c", f"cat >> {told}"])
+    repo.write("rules/notify.toml", f"[notify.file]\ncommand = {command}\n")
+    fake("codex", plan="limit")
+    repo.milestone("m1", task("a", agent="codex") + task("b", agent="codex"))
+    run = repo.doit("milestone:m1").check(75)
+    assert run.out.count("limit: m1/a: codex is at its limit") == run.out.count("blocker ") == 1
+    assert "blocker limit: m1/a: codex is at its limit" in repo.doit("status").check().out
+    assert told.read_text(encoding="utf-8").count("codex is at its limit") == 1
+    repo.doit("milestone:m1").check(75)
+    assert told.read_text(encoding="utf-8").count("codex is at its limit") == 1
+    fake("codex", "opencode")
+    repo.milestone("m1", "".join(task(name, agent=["codex", "opencode"]) for name in "ab"))
+    repo.doit("milestone:m1").check()
+    assert "blocker" not in repo.doit("status").check().out
+
+
 def test_the_next_run_goes_on_after_a_limit(repo: Repo, fake: Callable[..., Path]) -> None:
     repo.write("rules/limits.toml", "backoff_s = 0.0\nsuspend_s = 1.0\n")
     fake("codex", plan="limit")
@@ -181,8 +201,10 @@ def test_a_milestones_money_is_a_matter_for_a_person(repo: Repo, fake: Callable[
     assert state(repo, "m1/b")["reason"] == (
         "budget: $0.25 of $0.25 of the milestone are spent; raise milestone_usd in rules/limits.toml to go on"
     )
+    assert "blocker budget: m1/b: budget: $0.25 of $0.25 of the milestone" in repo.doit("status").check().out
     repo.write("rules/limits.toml", "backoff_s = 0.0\nmilestone_usd = 1.00\n")
     repo.doit("milestone:m1").check()
+    assert "blocker" not in repo.doit("status").check().out
 
 
 def test_a_killed_attempt_counts_with_what_was_set_aside_for_it(repo: Repo, fake: Callable[..., Path]) -> None:

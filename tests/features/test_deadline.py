@@ -68,3 +68,20 @@ def test_a_wrong_deadline_is_refused_before_anything_is_done(repo: Repo) -> None
     repo.write("rules/limits.toml", 'deadline = "25:00"\n')
     run = repo.doit("milestone:m1").check(3)
     assert run.err == 'rules/limits.toml: deadline: expected a time of day such as 06:00, found "25:00"\n'
+
+
+def test_what_the_deadline_holds_is_not_announced_as_begun_and_is_told_by_the_status(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b"))
+    run = repo.doit("milestone:m1", "--until", in_minutes(5)).check(75)
+    assert "implement" not in run.out
+    assert run.out.count("blocker ") == 1
+    assert "blocker deadline: m1/a: expected to take " in repo.doit("status").check().out
+    repo.doit("milestone:m1").check()
+    assert "blocker" not in repo.doit("status").check().out
+
+
+def test_an_issue_with_steps_says_why_it_is_not_begun(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a", workflow="tdd"))
+    run = repo.doit("milestone:m1", "--until", in_minutes(5)).check(75)
+    assert "pending   m1/a not started: expected to take " in run.out
+    assert "not implemented yet" not in run.out

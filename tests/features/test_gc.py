@@ -107,3 +107,16 @@ def test_verdicts_that_nobody_has_made_anew_for_long_go_and_cost_only_time(repo:
     assert any(name.startswith(".cache/_verdicts/") for name in removed(repo))
     repo.doit("milestone:m1").check()
     repo.doit("verify", "m1").check()
+
+
+def test_steps_of_an_issue_that_is_no_longer_declared_go_when_they_are_old(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b"))
+    tree = repo.git("rev-parse", "HEAD^{tree}")
+    refs = [f"refs/executor/steps/{place}" for place in ("m1/a/code.write", "m1/gone/code.write", "m0/x/code.write")]
+    for ref in refs:
+        repo.git("update-ref", ref, repo.git("commit-tree", "-p", "HEAD", "-m", "step", tree))
+    assert removed(repo, "--dry-run") == set()
+    for ref in refs:
+        aged(repo, ref)
+    assert removed(repo) == set(refs[1:])
+    assert repo.git("for-each-ref", "--format=%(refname)", "refs/executor/steps/") == refs[0]

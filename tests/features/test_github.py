@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -305,3 +306,28 @@ def test_a_forge_that_is_away_ends_the_run_early_and_nothing_is_lost(repo: Repo,
     repo.doit("milestone:m1").check()
     assert (repo.path.parent / "ran").read_text() == "x\n"
     assert len(hub.pulls) == 2
+
+
+def test_a_milestone_of_the_forge_is_imported_and_its_open_pull_requests_are_tracked(
+    repo: Repo, hub: FakeGitHub
+) -> None:
+    title = "M4 - Worker settings"
+    milestone = hub.add_milestone(title)
+    first = hub.add_issue("Create the settings", body="Do it.", milestone=milestone, labels=("P0",))
+    hub.add_issue("Read them", body=f"Depends on #{first}", milestone=milestone)
+    hub.add_issue("Elsewhere")
+    repo.doit("import", "--milestone", title, "--agent", "script").check()
+    found = tomllib.loads((repo.path / "milestones" / "m4.toml").read_text(encoding="utf-8"))
+    assert found["milestone"]["forge_milestone"] == title
+    assert [(item["number"], item.get("needs")) for item in found["issue"]] == [(1, None), (2, ["1"])]
+    assert "nothing changed" in repo.doit("import", "--format", "github", "--milestone", title).check().out
+    assert "no files" in repo.doit("import", "plan.md", "--milestone", title).check(3).err
+    (repo.path / "milestones" / "m4.toml").unlink()
+    declared(repo, issue("a", "echo a > a"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    section = repo.doit("export", "m1", "--format", "markdown").check().out
+    assert f"- {hub.url}" in section.partition("### Open pull requests")[2].partition("###")[0]
+    assert "open; pull request #" in section
+    assert 'waits for "ci"' in section

@@ -6,6 +6,7 @@ EXECUTOR_AGENTS=1 python -m pytest -q -m agents: installs them once, about a gig
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.adapters.sandbox import find_sandbox, sandbox_problem
 from tests.model_server import PRICE, ModelServer
 from tests.support import Repo, issue
 
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.agents
 PACKAGES = {"codex": "@openai/codex", "opencode": "opencode-ai", "claude": "@anthropic-ai/claude-code"}
 NAMES = tuple(PACKAGES)
 BRANCH = "milestone/m1-test-m1"
+BOX = find_sandbox()
 
 
 @pytest.fixture(scope="session")
@@ -190,3 +193,47 @@ def test_an_agent_that_wants_a_terminal_is_found_out(real: Repo, programs: Path)
     real.milestone("m1", task("a", agent="asking"))
     real.doit("milestone:m1", timeout=300).check(1)
     assert "waited for an answer that nobody gives" in rows(real)["a"]["reason"]
+
+
+@pytest.fixture
+def packaged(repo: Repo, programs: Path, model: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A repository without rules for agents, on a machine where they are installed and set up in the user's home."""
+    home = tmp_path / "home"
+    models = {"ok": {"cost": {"input": PRICE["input"], "output": PRICE["output"], "cache_read": PRICE["cached"]}}}
+    options = {"baseURL": f"{model.url}/v1", "apiKey": "none"}
+    stub = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
+    files = {
+        ".config/opencode/opencode.json": json.dumps({"provider": {"stub": stub}}),
+        ".codex/config.toml": (
+            'model_provider = "stub"\n[model_providers.stub]\nname = "stub"\nwire_api = "responses"\n'
+            f'env_key = "OPENAI_API_KEY"\nbase_url = "{model.url}/v1"\n'
+        ),
+        ".claude/settings.json": "{}",
+    }
+    for name, text in files.items():
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text(text, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("OPENAI_API_KEY", "none-at-all")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none-at-all")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", model.url)
+    chosen = {"codex": "ok", "opencode": "stub/ok", "claude": "claude-ok"}
+    repo.write("rules/agents.toml", "".join(f'[agent.{name}]\nmodel = "{word}"\n' for name, word in chosen.items()))
+    repo.write("rules/routes.toml", '[route.core]\ntools = ["Bash", "Edit", "Write", "Read"]\n')
+    return repo
+
+
+@pytest.mark.skipif(BOX is None, reason=sandbox_problem() or "-")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_packaged_profile_works_in_the_sandbox(
+    packaged: Repo, model: ModelServer, tmp_path: Path, name: str
+) -> None:
+    secret = tmp_path / "home" / ".ssh" / "id_test"
+    secret.parent.mkdir()
+    secret.write_text("secret", encoding="utf-8")
+    look = f"test -e {secret} && echo seen >> a.txt; echo a >> a.txt"
+    packaged.milestone("m1", issue("a", body=f"RUN: {look}", accept=[{"file": "a.txt"}], agent=name, type="core"))
+    packaged.doit("milestone:m1", timeout=300).check()
+    assert packaged.git("show", f"{BRANCH}:a.txt") == "a"
+    assert model.billed_usd > 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from tests.features.test_remote import bare, clone, tip
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HEAD = 'tag = "v1"\nforge_milestone = "M1"\n'
@@ -118,3 +121,65 @@ def test_github_merges_the_final_pull_request_and_its_milestone_is_closed(
         assert "nothing to do" in other.doit("release:m1").check().out
         assert len(hub.pulls) == 2
         assert_arrived_once(repo, up)
+
+
+@contextmanager
+def on_github(repo: Repo, up: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
+    """The forge of the repository, with a milestone of one issue that has landed."""
+    monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    with FakeGitHub(up) as hub:
+        rules = f'kind = "github"\nremote = "origin"\nrepository = "acme/app"\nwait = 0\nbase_url = "{hub.url}"\n'
+        repo.write("rules/forge.toml", rules)
+        hub.add_milestone("M1")
+        landed(repo)
+        yield hub
+
+
+def test_a_release_that_waits_for_the_forges_checks_ends_with_75_and_goes_on_later(
+    repo: Repo, up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on_github(repo, up, monkeypatch) as hub:
+        hub.required["main"] = ["ci"]
+        hub.new_checks["ci"] = "pending"
+        assert 'waits for "ci"' in repo.doit("release:m1").check(75).out
+        repo.doit("release:m1").check(75)
+        hub.set_check(hub.pulls[-1].sha, "ci", "success")
+        repo.doit("release:m1").check()
+        assert len(hub.pulls) == 2
+        assert_arrived_once(repo, up)
+
+
+def release_killed_at(repo: Repo, up: Path, hub: FakeGitHub, number: int, moment: str) -> bool:
+    """Release, die at that request, release again; whether it came to that."""
+    process = repo.start("release:m1")
+    hub.victim, hub.kill = process.pid, (len(hub.requests) + number, moment)
+    process.communicate(timeout=60)
+    if process.returncode != -signal.SIGKILL:
+        return False
+    repo.doit("release:m1").check()
+    assert [(pull.base, pull.merged) for pull in hub.pulls] == [(BRANCH, True), ("main", True)]
+    assert [item["state"] for item in hub.milestones.values()] == ["closed"]
+    assert_arrived_once(repo, up)
+    before = len(hub.requests)
+    assert "nothing to do" in repo.doit("release:m1").check().out
+    assert len(hub.requests) == before
+    return True
+
+
+@pytest.mark.parametrize(("number", "moment"), [(5, "after")])
+def test_a_release_killed_at_a_request_ends_the_same_when_asked_for_again(
+    repo: Repo, up: Path, monkeypatch: pytest.MonkeyPatch, number: int, moment: str
+) -> None:
+    with on_github(repo, up, monkeypatch) as hub:
+        assert release_killed_at(repo, up, hub, number, moment)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 25))
+def test_a_release_killed_at_any_request_ends_the_same(
+    repo: Repo, up: Path, monkeypatch: pytest.MonkeyPatch, number: int, moment: str
+) -> None:
+    with on_github(repo, up, monkeypatch) as hub:
+        if not release_killed_at(repo, up, hub, number, moment):
+            pytest.skip(f"the release has fewer than {number} requests")
