@@ -70,9 +70,9 @@ def _line(value: str) -> str:
 def _names(value: object) -> tuple[str, ...]:
     """One name, or a list of different ones."""
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else None
-    wrong = next((name for name in names or () if not isinstance(name, str)), value)
-    if names is None or not isinstance(wrong, str | list | tuple):
-        raise ValueError(f"expected text or a list of texts, found {found(wrong)}")
+    wrong = [value] if names is None else [name for name in names if not isinstance(name, str)]
+    if names is None or wrong:
+        raise ValueError(f"expected text or a list of texts, found {found(wrong[0])}")
     if len(set(names)) < len(names):
         raise ValueError("expected different names, found one twice")
     return tuple(map(_line, names))

@@ -365,6 +365,7 @@ ISSUES: list[tuple[str, list[tuple[str, str]]]] = [
     ('files = ["a/../../b"]', [("issue[0].files[0]", f'{INSIDE} "a/../../b"')]),
     ('files = [""]', [("issue[0].files[0]", f'{INSIDE} ""')]),
     ("agent = 3", [("issue[0].agent", "expected text or a list of texts, found the number 3")]),
+    ("agent = [[]]", [("issue[0].agent", "expected text or a list of texts, found an empty list")]),
     ('agent = ""', [("issue[0].agent", "expected text, found an empty one")]),
     ("with = 3", [("issue[0].with", "expected a table, found the number 3")]),
     ('with = ["x"]', [("issue[0].with", "expected a table, found a list")]),
