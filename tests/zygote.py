@@ -129,10 +129,7 @@ def _become(cwd: str, args: list[str], environment: dict[str, str], out: str, er
         ):
             os.dup2(descriptor, number)
             os.close(descriptor)
-        sys.stdin = os.fdopen(0, closefd=False)
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-        sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+        sys.stdin = os.fdopen(0, closefd=False)  # the old one has read ahead; the others are known elsewhere by now
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
