@@ -8,27 +8,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.agents import child_environment
-from executor.adapters.processes import Command
 from executor.adapters.told import read_told
 from executor.core.classify import IN_PLACE, Diagnosis, Ending, classify
-from executor.errors import InterruptedRunError, UsageError
-from executor.isolation import agent_in_sandbox, is_boxed
+from executor.errors import InterruptedRunError
+from executor.isolation import is_boxed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from executor.adapters.processes import Ended
+    from executor.adapters.processes import Command, Ended
     from executor.core.agent_output import Told
     from executor.core.profile import Agent
     from executor.milestone_run import MilestoneRun
 
-__all__ = ["LOG", "REVIEW", "Called", "call", "call_values", "cost_of", "review_command"]
+__all__ = ["LOG", "Called", "call", "call_values", "cost_of"]
 
 LOG = "agent.log"
-REVIEW = "review"
-"""The route whose focus and tools reviewers have."""
 _MOST_ARGUMENT = 100_000
 _TOO_LONG = "Your task is in the file {path}; read all of it first, then do what it says."
 
@@ -81,56 +77,6 @@ def call(
         if run.session.stopping.wait(min(limits.backoff_s * 2**turn, limits.backoff_most_s)):
             raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
     return Called(ended, told, _dated(run, finding))
-
-
-def review_command(
-    run: MilestoneRun,
-    agent: Agent,
-    *,
-    issue: str,
-    attempt: int,
-    brief: Path,
-    out: Path,
-    folder: Path,
-    given: Mapping[str, str],
-    log: Path,
-    readable: Sequence[Path] = (),
-) -> Command:
-    """The command by which an agent reviews; what it may use is what the route `review` says.
-
-    Raises:
-        UsageError: its command line names an option of an issue.
-    """
-    limits = run.session.policy.limits
-    route = run.session.policy.routes.get(REVIEW)
-    try:
-        argv = agent.argv({**call_values(run, agent, brief, out), "tools": ",".join(route.tools) if route else ""})
-    except KeyError as error:
-        raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
-    env = {**child_environment(agent.env, given, folder), **agent.variables}
-    return Command(
-        argv=agent_in_sandbox(
-            run,
-            agent,
-            argv,
-            issue=issue,
-            attempt=attempt,
-            tree=folder,
-            writable=[out],
-            readable=[brief, *readable],
-            env=env,
-        ),
-        cwd=folder,
-        env=env,
-        log=log,
-        stdin=brief if agent.brief == "stdin" else None,
-        timeout=float(agent.timeout or limits.timeout_s),
-        idle=float(agent.idle or limits.idle_s),
-        silent=limits.silent_s,
-        watch=folder,
-        output_cap=limits.output_cap_bytes,
-        secrets=run.session.secrets,
-    )
 
 
 def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from executor.adapters.left import left_file, scrub
-from executor.calling import cost_of, review_command
+from executor.adapters.left import left_file
 from executor.core.brief import score_brief
 from executor.core.gate import Score, criteria_texts, score
 from executor.core.state import AttemptState, IssueState
 from executor.core.step_state import StepState
 from executor.core.steps import StepRecord, done_steps, step_key, tree_before
 from executor.core.stops import Hit
-from executor.errors import InterruptedRunError
+from executor.reviewers import Question, ask_reviewer
 from executor.steps import flow_of, input_files, keep, perform, restore, step_facts
 from executor.stops import record_stop
 
@@ -144,53 +143,19 @@ def _asked(
     """
     issue = run.issue(ref)
     home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / gate.id
-    out, given = home / "out", home / "in"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "score.json").unlink(missing_ok=True)
+    given = home / "in"
     shown = []
     for name, data in files.items():
         path = given / name.replace(":", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         shown.append((name, f"$EXECUTOR_IN/{name.replace(':', '/')}"))
-    brief = home / "brief.md"
     text = score_brief(issue, run.session.observer.spec(ref)["text"], gate.id, shown)
-    brief.write_text(text, encoding="utf-8", errors="surrogateescape")
     facts = step_facts(run, ref)
     tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
-    with run.pool.slot() as slot:
-        slot.work.prepare(run.session.store, tree)
-        folder = slot.work.folder
-        variables = {
-            "EXECUTOR_MILESTONE": run.name,
-            "EXECUTOR_ISSUE": issue.id,
-            "EXECUTOR_ATTEMPT": str(attempt.number),
-            "EXECUTOR_SLOT": str(slot.number),
-            "EXECUTOR_BRIEF": str(brief),
-            "EXECUTOR_OUT": str(out),
-            "EXECUTOR_IN": str(given),
-            "EXECUTOR_STEP": gate.id,
-        }
-        log = home / "reviewer.log"
-        ended = run.supervisor.run(
-            review_command(
-                run,
-                agent,
-                issue=issue.id,
-                attempt=attempt.number,
-                brief=brief,
-                out=out,
-                folder=folder,
-                given=variables,
-                log=log,
-                readable=[given],
-            )
-        )
-    run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
-    scrub(out, run.session.redaction.redact)
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"{ref}: the review of {gate.id} was interrupted", 130)
-    return left_file(out, "score.json", run.session.secrets) if ended.ok else ended.describe()
+    question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
+    ended = ask_reviewer(run, agent, question)
+    return left_file(question.out, question.answer, run.session.secrets) if ended.ok else ended.describe()
 
 
 def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:

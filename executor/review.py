@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.left import left_file, scrub
+from executor.adapters.left import left_file
 from executor.adapters.verdicts import Verdict
-from executor.calling import REVIEW, cost_of, review_command
 from executor.core.brief import most_useful, review_brief
 from executor.core.fingerprint import combined_key, digest
 from executor.core.message import one_line
 from executor.core.stops import Hit
-from executor.errors import InterruptedRunError
+from executor.reviewers import REVIEW, Question, ask_reviewer
 from executor.stops import record_stop
 
 if TYPE_CHECKING:
@@ -113,51 +112,16 @@ def _findings(
 def _asked(
     run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
 ) -> tuple[bytes, str, float]:
-    issue = run.issue(ref)
-    home = logs / "review"
-    out = home / "out"
-    out.mkdir(parents=True, exist_ok=True)
-    answer = out / "findings.json"
-    answer.unlink(missing_ok=True)
-    path = home / "brief.md"
-    store = run.session.store
+    issue, store = run.issue(ref), run.session.store
     diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
     route = run.session.policy.routes.get(REVIEW)
     spec = run.session.observer.spec(ref)["text"]
     text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    with run.pool.slot() as slot:
-        slot.work.prepare(store, tree)
-        folder = slot.work.folder
-        given = {
-            "EXECUTOR_MILESTONE": run.name,
-            "EXECUTOR_ISSUE": issue.id,
-            "EXECUTOR_ATTEMPT": str(attempt.number),
-            "EXECUTOR_SLOT": str(slot.number),
-            "EXECUTOR_BRIEF": str(path),
-            "EXECUTOR_OUT": str(out),
-        }
-        log = home / "reviewer.log"
-        ended = run.supervisor.run(
-            review_command(
-                run,
-                agent,
-                issue=issue.id,
-                attempt=attempt.number,
-                brief=path,
-                out=out,
-                folder=folder,
-                given=given,
-                log=log,
-            )
-        )
-    scrub(out, run.session.redaction.redact)
-    run.record("reviewer-called", issue.id, attempt=attempt.number, reviewer=agent.name, **cost_of(agent, log, None))
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"{ref}: the review was interrupted", 130)
+    question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
+    ended = ask_reviewer(run, agent, question)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
-    data, problem = _answer(answer, agent.name)
+    data, problem = _answer(question.out / question.answer, agent.name)
     return run.session.redaction.redact(data), problem, ended.seconds
 
 

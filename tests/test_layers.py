@@ -25,6 +25,7 @@ LAYERS = (
     ("sync",),
     ("isolation",),
     ("calling", "readiness"),
+    ("reviewers",),
     ("checking",),
     ("verify",),
     ("work", "parked", "handoffs", "briefing"),
