@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
-__all__ = ["Zygote", "zygote_for"]
+__all__ = ["Zygote", "load_everything", "zygote_for"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 AT_START = ("PYTHON", "LC_ALL", "LC_CTYPE", "LANG")
@@ -91,7 +91,8 @@ def _at_start(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(AT_START)}
 
 
-def _serve() -> None:
+def load_everything() -> None:
+    """Import all that a command line may need, and keep the collector's hands off it."""
     import executor
 
     for module in pkgutil.walk_packages(executor.__path__, "executor."):
@@ -99,6 +100,10 @@ def _serve() -> None:
     for name in OTHERS:
         importlib.import_module(name)
     gc.freeze()
+
+
+def _serve() -> None:
+    load_everything()
     for line in sys.stdin:
         cwd, args, environment, out, err, timeout = json.loads(line)
         pid = os.fork()

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Self, cast
 
+from tests.zygote import load_everything
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -36,11 +38,6 @@ EFFECTS = {
     "posix": {"write", "fsync", "ftruncate", "rename", "replace", "unlink", "mkdir", "rmdir", "link", "symlink"},
     "_posixsubprocess": {"fork_exec"},
 }
-LOADED = (
-    *("executor.commands.run", "executor.commands.runner", "executor.commands.summary", "executor.commands.status"),
-    *("executor.session", "executor.recovery", "executor.tasks", "executor.issue", "executor.adapters.rules"),
-    *("executor.adapters.declarations", "executor.core.compact", "executor.core.evidence", "doit.doit_cmd"),
-)
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,7 @@ class Hatchery:
 
 
 def _serve() -> None:
-    for name in LOADED:
-        __import__(name)
+    load_everything()
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

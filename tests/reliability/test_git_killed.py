@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reliability.hatchery import Hatched, Hatchery
-from tests.reliability.world import World, assert_done, copied, template
+from tests.reliability.world import assert_done, copied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.reliability.conftest import Templates
+    from tests.reliability.hatchery import Hatched, Hatchery
 
 STRACE = shutil.which("strace")
 GIT = shutil.which("git")
@@ -30,6 +31,8 @@ WRITING = (
     *("-m milestone m1", "-m attempt 1 failed", "-m attempt", "-m land", "commit-tree", "write-tree", "update-index"),
     *("read-tree --reset", "clean", "apply"),
 )
+ISSUES = {"-m attempt 1 failed": "d", "apply": "c"}
+"""The issue whose work makes a call; a for all others."""
 READING = ("diff-tree", "ls-files", "for-each-ref", "rev-parse", "log", "cat-file")
 """Calls of git that the product makes, by a part of their arguments."""
 SAMPLE = 16
@@ -64,9 +67,9 @@ class Fault:
 class KilledGit:
     """Runs in which one call of git is watched or killed."""
 
-    def __init__(self, hatchery: Hatchery, source: World, folder: Path) -> None:
-        self.hatchery, self.source, self.folder = hatchery, source, folder
-        self.repo = source
+    def __init__(self, hatchery: Hatchery, templates: Templates, folder: Path) -> None:
+        self.hatchery, self.templates, self.folder = hatchery, templates, folder
+        self.repo = templates("a")
         self.killed = 0
         (folder / "bin").mkdir()
         script = folder / "bin" / "git"
@@ -74,14 +77,14 @@ class KilledGit:
         script.chmod(0o755)
         self.env = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "LC_RAN": str(folder / "ran")}
 
-    def begin(self) -> None:
+    def begin(self, operation: str) -> None:
         """Go on in a repository where nothing was done yet."""
         shutil.rmtree(self.folder / "repo", ignore_errors=True)
-        self.repo = copied(self.source, self.folder / "repo")
+        self.repo = copied(self.templates(ISSUES.get(operation, "a")), self.folder / "repo")
 
     def calls_of(self, operation: str) -> list[Fault]:
         """Every system call of that operation, where a run is killed that is not killed otherwise."""
-        self.begin()
+        self.begin(operation)
         self._run(operation, "-e trace=all").check()
         trace = self.folder / "trace"
         if not trace.exists():
@@ -108,7 +111,7 @@ class KilledGit:
         """Every fault in a run of its own, several one after the other in the same repository."""
         rest = list(faults)
         while rest:
-            self.begin()
+            self.begin(rest[-1].operation)
             chain: list[Fault] = []
             while rest and len(chain) < CHAIN:
                 before = self.killed
@@ -137,22 +140,11 @@ class KilledGit:
         return self.hatchery.run(self.repo.path, "milestone:m1", "-n", "1", env=self.env)
 
 
-@pytest.fixture(scope="module")
-def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
-    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return template(tmp_path_factory.mktemp("template") / "repo")
-
-
 @pytest.fixture
-def git(hatchery: Hatchery, source: World, tmp_path: Path) -> KilledGit:
+def git(hatchery: Hatchery, templates: Templates, tmp_path: Path) -> KilledGit:
     if STRACE is None or subprocess.run([STRACE, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("strace is not installed, or may not trace here")
-    return KilledGit(hatchery, source, tmp_path)
+    return KilledGit(hatchery, templates, tmp_path)
 
 
 def changing(faults: list[Fault]) -> list[Fault]:
@@ -164,7 +156,7 @@ def changing(faults: list[Fault]) -> list[Fault]:
 @pytest.mark.parametrize("operation", ["-m land", "write-tree"])
 def test_a_git_killed_in_the_middle_is_made_up_for_by_the_next_run(git: KilledGit, operation: str) -> None:
     faults = random.Random(5).sample(changing(git.calls_of(operation)), 5)  # noqa: S311  (no secret)
-    git.begin()
+    git.begin(operation)
     for fault in faults:
         git.kill(fault)
     git.finish(faults)

@@ -37,25 +37,29 @@ if TYPE_CHECKING:
     from executor.milestone_run import MilestoneRun
 
 BRANCH = "refs/heads/milestone/m1-test"
+Declared = dict[str, list[Compiled]]
+"""Shape of a milestone -> what is declared at first, and after its first issue was changed."""
 SEED = 20_261_121
 """First seed of the campaign; the trial with number n has this plus n."""
 FAST, SHARES = 150, 20
 CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "6000"))
 LAST_RUNS = 3
+SHAPES = ("a", "ab", "ac", "abc")
+"""Milestones that histories are of, by their issues."""
 MASKED = {"pid", "when", "seconds", "host", "user", "git", "c"}
 
 
-def declared(root: Path, change: str) -> Compiled:
-    """Three issues, one with acceptance and one with a need; `change` is a part of the first one's spec."""
+def declared(root: Path, names: str, change: str) -> Compiled:
+    """Some of three issues, one with acceptance and a need; `change` is a part of the first one's spec."""
     shutil.rmtree(root, ignore_errors=True)
     (root / "milestones").mkdir(parents=True)
     (root / "git" / "objects").mkdir(parents=True)
-    body = (
-        issue("a", f"a{change}", body=f"Do a{change}.")
-        + issue("b", "b", needs=["a"])
-        + 'accept = [{ run = "test -e b" }]\n'
-        + issue("c", "c")
-    )
+    bodies = {
+        "a": issue("a", f"a{change}", body=f"Do a{change}."),
+        "b": issue("b", "b", needs=["a"]) + 'accept = [{ run = "test -e b" }]\n',
+        "c": issue("c", "c"),
+    }
+    body = "".join(bodies[name] for name in names)
     (root / "milestones" / "m1.toml").write_text(f'[milestone]\nid = "m1"\ntitle = "Test"\n{body}')
     compiled = compile_project(Project(root, Repository(root, root / "git", root / "git")))
     limits = compiled.policy.limits.model_copy(update={"backoff_s": 0.0})
@@ -65,17 +69,18 @@ def declared(root: Path, change: str) -> Compiled:
 class History:
     """One trial: runs that end in every way, then runs that nobody disturbs."""
 
-    def __init__(self, seed: int, versions: list[Compiled], *, naive: bool = False) -> None:
+    def __init__(self, seed: int, worlds: Declared, *, naive: bool = False) -> None:
         self.chance = random.Random(seed)  # noqa: S311  (no secret)
-        self.versions, self.naive = versions, naive
-        self.root = versions[0].project.root
+        self.names = self.chance.choice(SHAPES)
+        self.versions, self.naive = worlds[self.names], naive
+        self.root = self.versions[0].project.root
         shutil.rmtree(self.root / ".cache", ignore_errors=True)
         self.world = World(self.chance, self.root)
         self.version = 0
         self.told: list[str] = []
         self.runs = 0
         if self.chance.random() < 0.3:
-            self.world.failing.add(f"{self.chance.choice('abc')}@1")
+            self.world.failing.add(f"{self.chance.choice(self.names)}@1")
 
     def play(self) -> list[str]:
         """Live through it; what was broken of what must hold."""
@@ -104,9 +109,9 @@ class History:
     def _disturbed(self) -> bool:
         """A run that something happens to, and what happens before the next; whether nothing more is left to do."""
         world, chance = self.world, self.chance
-        world.end = chance.randrange(1, 90)
+        world.end = chance.randrange(1, 10 + 27 * len(self.names))
         world.power = chance.random() < 0.25
-        world.full = chance.randrange(1, 60) if chance.random() < 0.15 else 0
+        world.full = chance.randrange(1, 20 * len(self.names)) if chance.random() < 0.15 else 0
         done = self._run()
         if world.dead and world.power:
             self._lose_power()
@@ -168,7 +173,8 @@ class History:
 
     def _said(self) -> dict[str, str]:
         """What the agents are to make of each file."""
-        return {"a": "a-two" if self.version else "a-one", "b": "b", "c": "c"}
+        said = {"a": "a-two" if self.version else "a-one", "b": "b", "c": "c"}
+        return {name: said[name] for name in self.names}
 
     def _run(self) -> bool:
         """One process; whether it ended with everything landed."""
@@ -282,34 +288,33 @@ class History:
         view.states = fold(session.run_of("m1").journal.events)
 
 
-@pytest.fixture
-def versions() -> Iterator[list[Compiled]]:
+@pytest.fixture(scope="module")
+def worlds() -> Iterator[Declared]:
     shared = Path("/dev/shm")  # noqa: S108  (memory, and a name of our own)
     place = (shared if shared.is_dir() else Path("/tmp")) / f"executor-histories-{os.getpid()}"  # noqa: S108
-    found = [declared(place, change) for change in ("-two", "-one")][::-1]
-    yield found
+    yield {names: [declared(place / names, names, change) for change in ("-two", "-one")][::-1] for names in SHAPES}
     shutil.rmtree(place, ignore_errors=True)
 
 
-def played(versions: list[Compiled], seeds: range, *, naive: bool = False) -> dict[int, list[str]]:
+def played(worlds: Declared, seeds: range, *, naive: bool = False) -> dict[int, list[str]]:
     """Seeds of histories in which something was broken, and what."""
-    found = {seed: History(seed, versions, naive=naive).play() for seed in seeds}
+    found = {seed: History(seed, worlds, naive=naive).play() for seed in seeds}
     return {seed: broken for seed, broken in found.items() if broken}
 
 
-def test_in_no_history_is_anything_lost_or_done_twice(versions: list[Compiled]) -> None:
-    assert played(versions, range(FAST)) == {}
+def test_in_no_history_is_anything_lost_or_done_twice(worlds: Declared) -> None:
+    assert played(worlds, range(FAST)) == {}
 
 
-def test_an_executor_that_believes_its_journal_alone_breaks_most_histories(versions: list[Compiled]) -> None:
-    assert len(played(versions, range(60), naive=True)) >= 30
+def test_an_executor_that_believes_its_journal_alone_breaks_most_histories(worlds: Declared) -> None:
+    assert len(played(worlds, range(60), naive=True)) >= 30
 
 
-def test_the_same_seed_is_the_same_history(versions: list[Compiled]) -> None:
+def test_the_same_seed_is_the_same_history(worlds: Declared) -> None:
     for seed in range(5):
         journals = []
         for _ in range(2):
-            history = History(seed, versions)
+            history = History(seed, worlds)
             history.play()
             journals.append(history.journal)
         assert journals[0] == journals[1]
@@ -317,6 +322,6 @@ def test_the_same_seed_is_the_same_history(versions: list[Compiled]) -> None:
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("share", range(SHARES))
-def test_in_none_of_thousands_of_histories_is_anything_lost_or_done_twice(versions: list[Compiled], share: int) -> None:
+def test_in_none_of_thousands_of_histories_is_anything_lost_or_done_twice(worlds: Declared, share: int) -> None:
     size = CAMPAIGN // SHARES
-    assert played(versions, range(SEED + share * size, SEED + (share + 1) * size)) == {}
+    assert played(worlds, range(SEED + share * size, SEED + (share + 1) * size)) == {}

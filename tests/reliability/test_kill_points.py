@@ -9,46 +9,40 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reliability.hatchery import Hatchery, Point
-from tests.reliability.world import TAG, World, assert_done, copied, processes, template
+from tests.reliability.hatchery import Point
+from tests.reliability.world import TAG, World, assert_done, copied, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.reliability.conftest import Templates
+    from tests.reliability.hatchery import Hatchery
+
 RUN = ("milestone:m1", "-n", "1")
-SHARES = 8
-
-
-@pytest.fixture(scope="module")
-def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
-    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return template(tmp_path_factory.mktemp("template") / "repo")
+KINDS = ("ab", "c", "d")
+"""Milestones that are killed at every effect; together they have every kind of issue."""
+SHARES = 4
+CHAINS = 300
 
 
 class Trials:
-    """Trials in copies of one repository; each begins anew."""
+    """Trials in copies of repositories; each begins anew."""
 
-    def __init__(self, hatchery: Hatchery, source: World, folder: Path) -> None:
-        self.hatchery, self.source, self.folder = hatchery, source, folder
+    def __init__(self, hatchery: Hatchery, templates: Templates, folder: Path) -> None:
+        self.hatchery, self.templates, self.folder = hatchery, templates, folder
         self.value = f"{os.getpid()}-{folder.name}"
         self.env = {TAG: self.value, "LC_RAN": str(folder / "ran")}
         self.names: list[str] = []
         self.kills = 0
 
-    def effects(self) -> list[str]:
-        """The effects of a run that nobody kills."""
-        repo = self._fresh()
+    def effects(self, names: str) -> list[str]:
+        """The effects of a run that nobody kills, of a milestone of these issues."""
+        repo = self._fresh(names)
         return self.hatchery.run(repo.path, *RUN, watch=True, env=self.env).check().effects
 
-    def killed_at(self, *points: Point, torn: random.Random | None = None) -> None:
+    def killed_at(self, names: str, *points: Point, torn: random.Random) -> None:
         """Kill a run at the first point, the next one at the second, and so on; then run until done."""
-        repo = self._fresh()
+        repo = self._fresh(names)
         for point in points:
             ended = self.hatchery.run(repo.path, *RUN, kill=point, env=self.env)
             if ended.code != -9:
@@ -56,8 +50,7 @@ class Trials:
                 break
             self.kills += 1
             self.names.append(f"{'after' if point.after else 'before'} {ended.effects[-1]}")
-            if torn is not None:
-                tear(repo.path / ".cache" / "m1" / "journal.000001.jsonl", ended.effects[-1], torn)
+            tear(repo.path / ".cache" / "m1" / "journal.000001.jsonl", ended.effects[-1], torn)
         told = f"{points}: {self.names[-len(points) :]}"
         last = self.hatchery.run(repo.path, *RUN, env=self.env)
         assert last.code == 0, f"{told}\n{last.out}"
@@ -67,9 +60,9 @@ class Trials:
         except AssertionError as error:
             raise AssertionError(f"{told}\n{last.out}\n{error}") from error
 
-    def _fresh(self) -> World:
+    def _fresh(self, names: str) -> World:
         shutil.rmtree(self.folder / "repo", ignore_errors=True)
-        return copied(self.source, self.folder / "repo")
+        return copied(self.templates(names), self.folder / "repo")
 
 
 def tear(journal: Path, effect: str, chance: random.Random) -> None:
@@ -87,41 +80,47 @@ def ends_of_rows(effects: list[str]) -> list[int]:
 
 
 @pytest.fixture
-def trials(hatchery: Hatchery, source: World, tmp_path: Path) -> Trials:
-    return Trials(hatchery, source, tmp_path)
+def trials(hatchery: Hatchery, templates: Templates, tmp_path: Path) -> Trials:
+    return Trials(hatchery, templates, tmp_path)
 
 
 def test_a_run_killed_at_an_effect_is_finished_by_the_next_one(trials: Trials) -> None:
-    effects = trials.effects()
+    effects = trials.effects("ad")
     chance = random.Random(7)  # noqa: S311  (no secret)
     records = [place for place, name in enumerate(effects, 1) if name.startswith(("record land", "_swap"))]
     for nth in [*chance.sample(records, 4), *chance.sample(range(1, len(effects) + 1), 3)]:
-        trials.killed_at(Point(nth, after=chance.random() < 0.5), torn=chance)
+        trials.killed_at("ad", Point(nth, after=chance.random() < 0.5), torn=chance)
     assert trials.kills >= 6
 
 
 def test_a_run_killed_again_in_its_recovery_is_finished_by_the_next_one(trials: Trials) -> None:
-    most = len(trials.effects())
-    chance = random.Random(11)  # noqa: S311  (no secret)
-    for _ in range(2):
-        trials.killed_at(*(Point(chance.randrange(1, most)) for _ in range(3)), torn=chance)
+    chained(trials, random.Random(11), 2)  # noqa: S311  (no secret)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("share", range(SHARES))
-def test_a_run_killed_at_every_effect_is_finished_by_the_next_one(trials: Trials, share: int) -> None:
-    places = ends_of_rows(trials.effects())[share::SHARES]
+@pytest.mark.parametrize("names", KINDS)
+def test_a_run_killed_at_every_effect_is_finished_by_the_next_one(trials: Trials, names: str, share: int) -> None:
+    places = ends_of_rows(trials.effects(names))[share::SHARES]
     chance = random.Random(share)  # noqa: S311  (no secret)
     for nth in places:
-        trials.killed_at(Point(nth), torn=chance)
-    assert trials.kills > len(places) - 5
+        trials.killed_at(names, Point(nth), torn=chance)
+    assert trials.kills > len(places) - 3
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(SHARES))
+@pytest.mark.parametrize("seed", range(CHAINS // 25))
 def test_a_run_killed_at_several_effects_one_after_the_other_is_finished(trials: Trials, seed: int) -> None:
-    most = len(trials.effects())
-    chance = random.Random(seed)  # noqa: S311  (no secret)
-    for _ in range(5):
-        points = (Point(chance.randrange(1, most), chance.random() < 0.5) for _ in range(chance.randrange(2, 6)))
-        trials.killed_at(*points, torn=chance)
+    chained(trials, random.Random(seed), 25)  # noqa: S311  (no secret)
+
+
+def chained(trials: Trials, chance: random.Random, count: int) -> None:
+    """Milestones of one or two issues, each killed two to five times, before or after an effect."""
+    for _ in range(count):
+        names = chance.choice(("a", "ab", "c", "d", "cd"))
+        points = [
+            Point(chance.randrange(1, 110 * len(names)), chance.random() < 0.5)
+            for _ in range(chance.choice((2, 2, 3, 5)))
+        ]
+        trials.killed_at(names, *points, torn=chance)
+    assert trials.kills >= count

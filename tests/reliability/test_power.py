@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.adapters import segments
-from tests.reliability.hatchery import Cut, Hatchery
+from tests.reliability.hatchery import Cut
 from tests.reliability.world import BRANCH, World, assert_done, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.reliability.hatchery import Hatched
+    from tests.reliability.hatchery import Hatched, Hatchery
 
+ISSUES = "abd"
 MEGABYTES = 48
 RUN = ("milestone:m1", "-n", "1")
 SHARES = 8
@@ -53,12 +54,6 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
-    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ext4 with a milestone that is not begun."""
     if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
@@ -69,7 +64,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.truncate(path, MEGABYTES << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", str(path)], check=True)
     with mounted(path, folder / "disk") as disk:
-        template(disk / "repo")
+        template(disk / "repo", ISSUES)
     return path
 
 
@@ -84,7 +79,7 @@ class Trials:
 
     @property
     def repo(self) -> World:
-        return World(self.disk / "repo")
+        return World(self.disk / "repo", ISSUES)
 
     def effects(self) -> int:
         """How many effects a run has."""

@@ -9,39 +9,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.reliability.hatchery import Hatchery, Point
-from tests.reliability.world import TAG, World, assert_done, copied, processes, template
+from tests.reliability.hatchery import Point
+from tests.reliability.world import TAG, assert_done, copied, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.reliability.conftest import Templates
+    from tests.reliability.hatchery import Hatchery
 
 RUN = ("milestone:m1", "-n", "1")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-@pytest.fixture(scope="module")
-def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
-    with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return template(tmp_path_factory.mktemp("template") / "repo")
 
 
 @pytest.mark.parametrize("points", [2, pytest.param(20, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_a_signal_anywhere_ends_the_run_with_its_code_and_the_next_one_goes_on(
     hatchery: Hatchery,
-    source: World,
+    templates: Templates,
     tmp_path: Path,
     number: signal.Signals,
     points: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     env = {TAG: str(tmp_path), "LC_RAN": str(tmp_path / "ran")}
+    source = templates("abd")
     repo = copied(source, tmp_path / "repo")
     most = len(hatchery.run(repo.path, *RUN, watch=True, env=env).check().effects)
     chance = random.Random(number)  # noqa: S311  (no secret)

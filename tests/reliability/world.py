@@ -1,4 +1,4 @@
-"""A small milestone with one issue of every kind, copied for each trial, and what must hold when it is done."""
+"""Small milestones with issues of several kinds, copied for each trial, and what must hold when they are done."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tests.support import Repo, issue
 
-__all__ = ["BRANCH", "EXPECTED", "TAG", "World", "assert_done", "copied", "leftovers", "processes", "template"]
+__all__ = ["BRANCH", "TAG", "World", "assert_done", "copied", "leftovers", "processes", "template"]
 
 BRANCH = "milestone/m1-test-m1"
 TAG = "LC_EXECUTOR_RELIABILITY"
 """A variable that children are given, so that survivors can be found."""
-EXPECTED = {"a": "a", "b": "b", "c": "c", "d": "d", "old": "new"}
-"""File of the milestone branch -> what is in it in the end."""
-LANDED = ["a@1", "b@1", "c@1", "d@1", "e@1"]
+EVERY = "abcde"
+EXPECTED = {"a": ("a", "a"), "b": ("b", "b"), "c": ("c", "c"), "d": ("d", "d"), "e": ("old", "new")}
+"""Issue -> a file of the milestone branch, and what is in it in the end."""
 PATCH = """--- /dev/null
 +++ b/c
 @@ -0,0 +1 @@
@@ -25,17 +25,18 @@ PATCH = """--- /dev/null
 
 
 class World(Repo):
-    """A repository that is there already."""
+    """A repository that is there already, with a milestone of these issues."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: str = EVERY) -> None:
+        self.path, self.names = path, names
 
 
-def template(path: Path) -> World:
-    """A milestone that is not begun: agents, a patch, acceptance, a need, an attempt that fails, a file that changes.
+def template(path: Path, names: str = EVERY) -> World:
+    """A milestone that is not begun, of some of five issues.
 
-    The agents write down outside of the repository, in ``../ran``, that they were asked, so that being asked twice
-    for the same thing is seen.
+    a: an agent, with acceptance. b: needs a. c: a patch. d: an attempt that fails, and a good one. e: needs c, and
+    changes a file. The agents write down outside of the repository, in ``../ran``, that they were asked, so that being
+    asked twice for the same thing is seen.
     """
     repo = Repo(path)
     repo.write("milestones/m1/c.patch", PATCH)
@@ -44,18 +45,17 @@ def template(path: Path) -> World:
     def says(name: str, run: str) -> str:
         return f'echo {name} >> "$LC_RAN"; {run}'
 
-    repo.milestone(
-        "m1",
-        issue("a", says("a", "echo a > a"))
-        + 'accept = [{ run = "test -e a" }]\n'
-        + issue("b", says("b", "echo b > b"), needs=["a"])
-        + issue("c", agent="patch", **{"with": {"file": "m1/c.patch"}})
-        + issue("d", says("d", 'test "$EXECUTOR_ATTEMPT" != 1 && echo d > d'))
-        + issue("e", says("e", "echo new > old; rm -f gone"), needs=["c"]),
-    )
+    every = {
+        "a": issue("a", says("a", "echo a > a")) + 'accept = [{ run = "test -e a" }]\n',
+        "b": issue("b", says("b", "echo b > b"), needs=["a"]),
+        "c": issue("c", agent="patch", **{"with": {"file": "m1/c.patch"}}),
+        "d": issue("d", says("d", 'test "$EXECUTOR_ATTEMPT" != 1 && echo d > d')),
+        "e": issue("e", says("e", "echo new > old; rm -f gone"), needs=["c"]),
+    }
+    repo.milestone("m1", "".join(every[name] for name in names))
     repo.write("rules/limits.toml", "backoff_s = 0.0\n")
     repo.commit("declare")
-    return World(path)
+    return World(path, names)
 
 
 def assert_done(repo: World, *, idle: bool = False, restarted: bool = False) -> None:
@@ -66,13 +66,13 @@ def assert_done(repo: World, *, idle: bool = False, restarted: bool = False) -> 
         idle: whether the last run had nothing to do; such a run clears nothing away.
         restarted: whether the machine was; what an agent had done and was not yet under a ref is then done again.
     """
-    shown = repo.git("show", *(f"{BRANCH}:{name}" for name in EXPECTED))
-    assert shown.split() == list(EXPECTED.values())
-    assert sorted(repo.landed(BRANCH)) == LANDED
+    files = [EXPECTED[name] for name in repo.names]
+    assert repo.git("show", *(f"{BRANCH}:{file}" for file, _ in files)).split() == [text for _, text in files]
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in repo.names]
     refs = repo.git("for-each-ref", "--format=%(contents:trailers:key=Outcome,valueonly)", "refs/attempts/")
     assert set(refs.split()) <= {"interrupted", "agent"}
     assert idle or len(refs.split()) == len(repo.attempts())
-    for name in "abde":
+    for name in set(repo.names) - {"c"}:
         assert restarted or len(good_results(repo, name)) <= 1, f"{name} was paid for twice"
     assert repo.git("fsck", "--connectivity-only", "--no-dangling") == ""
     assert repo.git("status", "--porcelain") == ""
@@ -116,4 +116,4 @@ def processes(value: str) -> list[int]:
 def copied(source: World, target: Path) -> World:
     """Another one like it."""
     shutil.copytree(source.path, target, symlinks=True)
-    return World(target)
+    return World(target, source.names)
