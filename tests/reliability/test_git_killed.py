@@ -31,16 +31,16 @@ WRITING = (
     *("-m milestone m1", "-m attempt 1 failed", "-m attempt", "-m land", "commit-tree", "write-tree", "update-index"),
     *("read-tree --reset", "clean", "apply"),
 )
-MOST = 100
+MOST = 70
 """Faults of one operation, drawn where it has more."""
 MANY = "fghijklm"
 KINDS = {"-m attempt 1 failed": "d", "clean": "abcd", "apply": "c"} | dict.fromkeys(
-    ("commit-tree", "write-tree", "update-index", "read-tree --reset"), MANY
+    ("commit-tree", "write-tree", "read-tree --reset"), MANY
 )
 """The issues of the milestone in which a call is killed: many where a run kills it in one issue after the other."""
 READING = ("diff-tree", "ls-files", "for-each-ref", "log", "cat-file")
 """Calls of git that the product makes, by a part of their arguments."""
-SAMPLE = 20
+SAMPLE = 30
 CHANGING = {"mkdir", "unlink", "link", "rename", "rmdir", "symlink"}
 SCRIPT = """#!/bin/sh
 if read -r wanted 2>/dev/null < {folder}/wanted; then
