@@ -8,18 +8,18 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.adapters.agent_probe import probe_agent
 from executor.adapters.git import OLDEST, Git, git_version
+from executor.adapters.mounts import file_system_of
 from executor.adapters.tools import ABSENT, ToolVersions
-from executor.errors import DeclarationError, ExecutorError, RepositoryError, StateBrokenError
+from executor.errors import DeclarationError, ExecutorError, GitError, RepositoryError, StateBrokenError
 from executor.isolation import INSTALL
 from executor.project import Compiled, compile_project, open_project, prepare_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from executor.core.profile import Agent
     from executor.project import Project
@@ -30,6 +30,7 @@ PERSON, MENDABLE = 4, 1
 KINDS: dict[str, int] = {
     "ok": 0,
     "git-missing": PERSON,
+    "git-broken": PERSON,
     "git-old": PERSON,
     "repository": RepositoryError.exit_code,
     "declaration": DeclarationError.exit_code,
@@ -106,19 +107,23 @@ class Finding:
         return "ok" if self.kind == "ok" else "problem" if self.code else "note"
 
 
-def machine() -> Iterator[Finding]:
-    """Git itself."""
+def machine() -> Generator[Finding, None, bool]:
+    """Git itself; whether there is one, without which nothing else can be looked at."""
     try:
         version = git_version()
-    except ExecutorError as error:
-        yield Finding("git-missing", "git", str(error), "install git 2.38 or newer")
-        return
+    except RepositoryError:
+        yield Finding("git-missing", "git", "git is not on PATH", "install git 2.38 or newer")
+        return False
+    except GitError as error:
+        yield Finding("git-broken", "git", str(error), "see why it does not; install git 2.38 or newer")
+        return False
     told = ".".join(map(str, version))
     if version[:2] < OLDEST:
         text = f"version {told} is too old, expected 2.38 or newer (merge-tree --write-tree)"
         yield Finding("git-old", "git", text, "install a newer git")
     else:
         yield Finding("ok", "git", told)
+    return True
 
 
 def configuration() -> Iterator[Finding | Compiled]:
@@ -172,7 +177,7 @@ def _cache(project: Project) -> Iterator[Finding]:
     if tracked:
         text = f"{len(tracked)} files of it are tracked by git, for example {tracked[0].decode('utf-8', 'replace')}"
         yield Finding("cache-tracked", ".cache", text, f"git rm -r -q --cached {_name(project)}, then commit")
-    kind = _filesystem(project.cache)
+    kind = file_system_of(project.cache)
     if kind in _REMOTE:
         text = f"it is on a file system ({kind}) where locks may not keep two machines apart"
         yield Finding("cache-remote", ".cache", text, "keep the repository on a local disk, or run on one machine only")
@@ -195,17 +200,6 @@ def _git(project: Project) -> Git:
 
 def _index(project: Project) -> dict[str, str]:
     return {"GIT_INDEX_FILE": str(project.repository.git_dir / "index")}
-
-
-def _filesystem(folder: Path) -> str:
-    """Type of the file system that a folder is on; empty where the system does not say."""
-    try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    mounts = [line.split()[1:3] for line in lines if len(line.split()) > 2]  # noqa: PLR2004
-    fitting = [(place, kind) for place, kind in mounts if folder.is_relative_to(place)]
-    return max(fitting, key=lambda mount: len(mount[0]), default=("", ""))[1]
 
 
 def _disk(compiled: Compiled) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -167,6 +168,27 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value)
+
+
+def doit_after(mounts: str, repo: Repo, *arguments: str) -> Result:
+    """The command line where other things are mounted: what these shell commands did is seen by it alone.
+
+    They see it as process `$$`. Skips the test where nothing can be mounted.
+    """
+    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if shutil.which("unshare") is None or subprocess.run([*own, "true"], check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    done = subprocess.run(
+        [*own, "sh", "-c", f'set -e\n{mounts}\nexec "$@"', "sh", sys.executable, "-m", "doit", *arguments],
+        cwd=repo.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=repo.environment(),
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ of ARCHITECTURE.md ("git calls"). Acknowledged objects and refs survive a power 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -23,6 +24,7 @@ __all__ = ["Git", "git_failed", "git_program", "git_version", "safe_environment"
 OLDEST = (2, 38)
 """The first git with `merge-tree --write-tree`."""
 
+_VERSION = re.compile(rb"git version ([0-9]{1,9}(?:\.[0-9]{1,9})*)")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 
 _SETTINGS = {
@@ -64,14 +66,21 @@ def git_program() -> str:
 
 @cache
 def git_version() -> tuple[int, ...]:
-    """Version of git, for example (2, 39, 5)."""
-    words = subprocess.run([git_program(), "version"], capture_output=True, check=True, text=True).stdout.split()
-    numbers: list[int] = []
-    for part in words[2].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+    """Version of git, for example (2, 39, 5).
+
+    Raises:
+        RepositoryError: git is not installed.
+        GitError: it does not start, or does not tell its version.
+    """
+    program = git_program()
+    try:
+        done = subprocess.run([program, "version"], capture_output=True, check=False)
+    except OSError as error:
+        raise GitError(f"{program} does not start: {error.strerror}") from error
+    told = _VERSION.match(done.stdout)
+    if told is None:
+        raise GitError(f"{program} does not tell its version (exit {done.returncode})")
+    return tuple(int(part) for part in told[1].split(b"."))
 
 
 @cache

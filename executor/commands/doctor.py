@@ -58,7 +58,8 @@ class Doctor(Command):
 
 
 def _look() -> Iterator[Finding | Compiled]:
-    yield from machine()
+    if not (yield from machine()):
+        return
     for item in configuration():
         yield item
         if isinstance(item, Compiled):

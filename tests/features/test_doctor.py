@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.health import KINDS
-from tests.support import Repo, issue
+from tests.support import Repo, doit_after, issue, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,11 @@ def test_a_sound_repository_has_nothing_but_ok(landed: Repo) -> None:
 def test_every_kind_of_finding_is_in_the_documentation() -> None:
     rows = set(re.findall(r"^\| `([a-z-]+)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     assert rows == set(KINDS) - {"ok"}
+
+
+def test_every_kind_of_finding_is_brought_about_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f'"{kind}"' not in text] == []
 
 
 def moved_back(repo: Repo) -> None:
@@ -248,8 +253,38 @@ def faulty(repo: Repo) -> None:
     repo.milestone("m2", issue("x", "true", prioroty="P0"))
 
 
-def no_room(repo: Repo) -> None:
-    repo.write("rules/limits.toml", "disk_floor_bytes = 1000000000000000\n")
+def no_repository(repo: Repo) -> None:
+    shutil.rmtree(repo.path / ".git")
+
+
+def bare_repository(repo: Repo) -> None:
+    shutil.copytree(repo.path / ".git", repo.path, symlinks=True, dirs_exist_ok=True)
+    no_repository(repo)
+
+
+def no_place_for_the_cache(repo: Repo) -> None:
+    shutil.rmtree(repo.path / ".cache")
+    repo.write(".cache", "")
+
+
+def no_base(repo: Repo) -> None:
+    repo.milestone("m2", 'base = "nowhere"\n' + issue("x", "true"))
+
+
+def own_agent(repo: Repo, rules: str, program: str = "true") -> None:
+    path = repo.write("../agent", f"#!/bin/sh\n{program}\n")
+    path.chmod(0o755)
+    asked = f'command = ["{path}"]\nversion = ["{path}", "--version"]\n'
+    repo.write("rules/agents.toml", f"[agent.odd]\n{asked}{rules}")
+    repo.milestone("m2", issue("x", agent="odd"))
+
+
+def broken_agent(repo: Repo) -> None:
+    own_agent(repo, 'isolation = "none"\n', "echo no licence; exit 3")
+
+
+def agent_without_login(repo: Repo) -> None:
+    own_agent(repo, 'isolation = "none"\nlogin = ["$NO_SUCH_KEY", "/nonexistent/auth"]\n')
 
 
 @pytest.mark.parametrize(
@@ -271,19 +306,133 @@ def no_room(repo: Repo) -> None:
         (unknown_tool, "tool-missing", 4, "its tool is not on PATH, needed by m2/x", "install it"),
         (unknown_agent, "agent-missing", 4, "no-such-agent is not on PATH, needed by m2/x", "install no-such-agent"),
         (faulty, "declaration", 3, 'unknown key "prioroty"', ""),
-        (no_room, "disk-low", 75, "are needed to work; nothing is started until there is room", "doit gc"),
+        (no_repository, "repository", 3, "is not in a git repository; run `git init`", ""),
+        (bare_repository, "repository", 3, "is a bare repository, expected a checkout with milestones/", ""),
+        (no_place_for_the_cache, "cache-broken", 74, ".cache cannot be written (File exists)", ""),
+        (no_base, "state", 4, 'branch "nowhere" does not exist; branches here: main, milestone/m1-test-m1', ""),
+        (broken_agent, "agent-broken", 4, "--version ended with exit 3: no licence, needed by m2/x", "see why"),
+        (
+            agent_without_login,
+            "agent-login",
+            4,
+            "nothing shows that it can log in, needed by m2/x",
+            "set NO_SUCH_KEY or log in (/nonexistent/auth)",
+        ),
     ],
 )
 def test_what_a_person_has_to_do_is_said_with_the_exit_code_for_it(
     landed: Repo, harm: Callable[[Repo], None], kind: str, code: int, text: str, todo: str
 ) -> None:
-    if kind == "disk-low" and shutil.disk_usage(landed.path).free > shutil.disk_usage(landed.path).total // 20:
-        pytest.skip("there is room here")
     harm(landed)
     got, items = found(landed, "--repair")
-    assert got == code
+    assert (got, set(items)) == (code, {kind})
     assert text in items[kind]["text"]
     assert todo in items[kind]["todo"]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "text", "todo"),
+    [
+        ("", "git-missing", "git is not on PATH", "install git 2.38 or newer"),
+        ("#!/bin/sh\nexit 3", "git-broken", "/git does not tell its version (exit 3)", "install git 2.38 or newer"),
+        ("#!/bin/sh\necho hello", "git-broken", "/git does not tell its version (exit 0)", "see why it does not"),
+        ("#!/nonexistent/sh", "git-broken", "/git does not start: No such file or directory", "see why it does not"),
+        (
+            '#!/bin/sh\ntest "$1" = version && echo git version 2.37.4 || exec {git} "$@"',
+            "git-old",
+            "version 2.37.4 is too old, expected 2.38 or newer (merge-tree --write-tree)",
+            "install a newer git",
+        ),
+    ],
+)
+def test_a_git_that_will_not_do_is_told(
+    landed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, kind: str, text: str, todo: str
+) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    if script:
+        (folder / "git").write_text(script.replace("{git}", str(shutil.which("git"))) + "\n", encoding="utf-8")
+        (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}" if kind == "git-old" else str(folder))
+    code, items = found(landed)
+    assert (code, set(items)) == (4, {kind})
+    assert text in items[kind]["text"]
+    assert todo in items[kind]["todo"]
+
+
+def test_too_little_room_on_the_disk_is_told(original: Repo, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 20) as disk:
+        repo = Repo.__new__(Repo)
+        repo.path = disk / "repo"
+        shutil.copytree(original.path, repo.path, symlinks=True)
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 500_000))
+        code, items = found(repo)
+        assert (code, set(items)) == (75, {"disk-low"})
+        assert "0 MiB free, at least 1 are needed to work; nothing is started until" in items["disk-low"]["text"]
+        assert "doit gc" in items["disk-low"]["todo"]
+        (disk / "ballast").unlink()
+        assert found(repo) == (0, {})
+
+
+def test_a_cache_on_a_network_file_system_is_told(landed: Repo, tmp_path: Path) -> None:
+    """The kernel's table of mounts is covered by one in which everything is on NFS."""
+    table = tmp_path / "mounts"
+    mounts = f"sed 's/ - [^ ]* / - nfs4 /' /proc/$$/mountinfo > {table}; mount --bind {table} /proc/$$/mountinfo"
+    done = doit_after(mounts, landed, "doctor", "--json").check(4)
+    told = {item["kind"]: item for item in done.json if item["kind"] != "ok"}
+    assert set(told) == {"cache-remote"}
+    assert told["cache-remote"]["text"] == "it is on a file system (nfs4) where locks may not keep two machines apart"
+    assert found(landed) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("isolation", "then"),
+    [
+        ("auto", "what they make waits for a person instead of landing"),
+        ("bwrap", 'those with isolation = "bwrap" are not started'),
+    ],
+)
+def test_a_machine_without_the_sandbox_that_agents_want_is_told(landed: Repo, isolation: str, then: str) -> None:
+    own_agent(landed, f'isolation = "{isolation}"\n')
+    bwrap = shutil.which("bwrap")
+    cover = f"mount --bind /dev/null {bwrap}" if bwrap is not None else ":"
+    done = doit_after(cover, landed, "doctor", "--json").check(4)
+    told = {item["kind"]: item for item in done.json if item["kind"] != "ok"}
+    assert set(told) == {"sandbox-missing"}
+    assert told["sandbox-missing"]["text"] == f"bubblewrap (bwrap) is not installed, needed by agent odd; {then}"
+    assert told["sandbox-missing"]["todo"].startswith("install bubblewrap")
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_sandbox_that_does_not_hold_is_told_with_what_gets_out_of_it(landed: Repo, tmp_path: Path) -> None:
+    own_agent(landed, 'isolation = "auto"\n')
+    bwrap, leaky, real = shutil.which("bwrap"), tmp_path / "leaky", tmp_path / "real"
+    leaky.write_text(f'#!/bin/sh\nshift\nexec {real} --unshare-all --share-net "$@"\n', encoding="utf-8")
+    leaky.chmod(0o755)
+    cover = f"cp {bwrap} {real}; mount --bind {leaky} {bwrap}"
+    done = doit_after(cover, landed, "doctor", "--json").check(4)
+    told = [item for item in done.json if item["kind"] != "ok"]
+    assert {item["kind"] for item in told} == {"sandbox-broken"}
+    assert "a network connection to the machine can be made" in " ".join(item["text"] for item in told)
+    code, items = found(landed)
+    assert (code, items) == (0, {})
+
+
+def test_an_attempt_that_was_cut_off_is_told_and_the_next_run_goes_on(landed: Repo, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    again = f"test -e {flag} && echo c > c || {{ touch {flag}; sleep 60; }}"
+    landed.milestone("m1", issue("a", "echo a > a") + issue("c", again))
+    run = landed.start("milestone:m1")
+    while not flag.exists():
+        time.sleep(0.02)
+    run.kill()
+    run.communicate()
+    code, items = found(landed, "--repair")
+    assert code == 0
+    assert items["attempt-cut-off"]["text"].startswith("attempt 1 was cut off; the next run keeps what there is of it")
+    assert items["holder-stale"]["done"] == "forgotten"
+    landed.doit("milestone:m1").check()
+    assert "attempt-cut-off" not in found(landed)[1]
 
 
 def test_a_result_that_is_gone_is_made_again(landed: Repo) -> None:
