@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from executor.adapters.files import read_json, write_json
+from executor.adapters.github_shapes import Needed, checked
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
+    """Sends verb, path, parameters, headers and body; gives status, headers and text."""
 
 __all__ = ["Answer", "Api"]
 
@@ -31,6 +36,11 @@ _LONGEST_PAUSE = 300.0
 _TIMEOUT = 30
 _MINUTE = 60.0
 _PAGE = 100
+_MOST_PAGES = 1000
+_GRAPHQL = "/graphql"
+_HALF = "\\ud"
+"""What the JSON of half a character begins with."""
+_NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
 _OK = range(200, 300)
 _NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE, _TOO_MANY = 304, 401, 403, 404, 410, 429
 _SERVER = 500
@@ -70,6 +80,7 @@ class Api:
         writes_per_minute: most requests that change something.
         cache: folder for answers that are asked for again with their tag; None keeps none.
         pause: waits for a number of seconds.
+        send: how a request goes out and what comes back; over HTTP if nothing else is given.
 
     Raises:
         UsageError: the library is not installed.
@@ -83,63 +94,50 @@ class Api:
         writes_per_minute: int,
         cache: Path | None = None,
         pause: Callable[[float], None] = time.sleep,
+        send: Send | None = None,
     ) -> None:
-        try:
-            from github import Auth
-            from github.Requester import Requester
-        except ImportError as error:
-            raise UsageError(
-                'kind = "github" in rules/forge.toml needs the extra `github`: '
-                "pip install 'make-for-milestones[github]'"
-            ) from error
-        self._requester = Requester(
-            Auth.Token(token),
-            base_url,
-            _TIMEOUT,
-            "make-for-milestones",
-            _PAGE,
-            verify=True,
-            retry=None,
-            pool_size=None,
-        )
+        self._send = send or _over_http(base_url, token)
         self._cache = cache
         self._pause = pause
         self._lock = threading.Lock()
         self._writes: deque[float] = deque()
         self._most_writes = writes_per_minute
 
-    def get(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
-        """The JSON value at a path; None when there is nothing."""
-        return self._read(path, parameters)[0]
+    def get(self, path: str, shape: Any) -> Any:
+        """The JSON value at a path, of a shape as in `executor.adapters.github_shapes`; None when there is nothing."""
+        data = self._read(path, None)[0]
+        return None if data is None else checked(data, shape, f"GET {path}")
 
-    def pages(self, path: str, parameters: Mapping[str, Any], inside: str = "") -> Iterator[dict[str, Any]]:
-        """Every item of a list that comes in pages; `inside` names the list where the answer wraps it."""
-        asked: Mapping[str, Any] | None = {**parameters, "per_page": _PAGE, "page": 1}
-        while asked is not None:
-            data, link = self._read(path, asked)
-            items = data.get(inside) if inside and isinstance(data, dict) else data
-            yield from items if isinstance(items, list) else []
-            following = _following(link)
-            asked = None if following is None else {**parameters, "per_page": _PAGE, "page": following}
+    def pages(self, path: str, parameters: Mapping[str, Any], shape: Any, inside: str = "") -> Iterator[dict[str, Any]]:
+        """Every item of a list that comes in pages, each of a shape; `inside` names the list that the answer wraps."""
+        page: int | None = 1
+        for _ in range(_MOST_PAGES):
+            data, link = self._read(path, {**parameters, "per_page": _PAGE, "page": page})
+            if data is None:
+                return
+            whole = {inside: Needed([shape])} if inside else [shape]
+            items = checked(data, whole, f"GET {path}")
+            yield from items[inside] if inside else items
+            page = _following(link)
+            if page is None:
+                return
+        raise ForgeUnavailableError(f"the forge's answer to GET {path} has no end; nothing is lost, run again later")
 
     def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """One request that changes something; whether it was done may be unknown afterwards."""
-        status, headers, data = self._limited(verb, path, body=dict(body or {}))
+        status, _, data = self._limited(verb, path, body=dict(body or {}))
         if status == _UNAUTHORISED:
             raise _refused(verb, path, status, data)
-        _ = headers
         return Answer(status, data, _words(data))
 
     def graphql(self, query: str, variables: Mapping[str, Any]) -> Answer:
         """One mutation or query; a refusal is an answer of status 422 with the forge's words."""
         body = {"query": query, "variables": dict(variables)}
-        status, _, data = self._limited("POST", self._requester.graphql_url, body=body)
+        status, _, data = self._limited("POST", _GRAPHQL, body=body)
         if status == _UNAUTHORISED:
-            raise _refused("POST", "/graphql", status, data)
-        errors = data.get("errors") if isinstance(data, dict) else None
-        if status in _OK and errors:
-            told = "; ".join(str(error.get("message", "")) for error in errors if isinstance(error, dict))
-            return Answer(422, None, told)
+            raise _refused("POST", _GRAPHQL, status, data)
+        if status in _OK and isinstance(data, dict) and data.get("errors"):
+            return Answer(422, None, _words(data))
         return Answer(status, data.get("data") if isinstance(data, dict) else None, _words(data))
 
     def wait(self, tries: int) -> None:
@@ -150,20 +148,21 @@ class Api:
     def _read(self, path: str, parameters: Mapping[str, Any] | None) -> tuple[Any, str]:
         """The value and the header that names further pages."""
         key = hashlib.sha256(f"{path}?{urlencode(sorted((parameters or {}).items()))}".encode()).hexdigest()
-        known = read_json(self._cache / f"{key}.json") if self._cache is not None else None
-        tag = known.get("tag") if isinstance(known, dict) else None
+        known = self._kept(key)
+        tag = str(known["tag"]) if known is not None else None
         told = ""
         for tries in range(_TRIES):
             status, headers, data = self._limited("GET", path, parameters=parameters, tag=tag)
-            if status == _NOT_MODIFIED and isinstance(known, dict):
-                return known["data"], known["link"]
-            if status in _OK:
+            if status == _NOT_MODIFIED and known is not None:
+                return known["data"], str(known["link"])
+            if status in _OK and data is not None:
                 self._keep(key, headers, data)
                 return data, headers.get("link", "")
             if status in {_NOT_FOUND, _GONE}:
                 return None, ""
-            told = _words(data) or (f"status {status}" if status else "no answer")
-            if status and status < _SERVER:
+            unread = "its answer is no JSON" if status in _OK else f"status {status}" if status else "no answer"
+            told = _words(data) or unread
+            if status and status not in _OK and status < _SERVER:
                 raise _refused("GET", path, status, data)
             self.wait(tries)
         raise ForgeUnavailableError(f"the forge cannot be reached: {told}; nothing is lost, run again later")
@@ -199,9 +198,7 @@ class Api:
                 self._pace()
             headers = {"If-None-Match": tag} if tag else {}
             try:
-                status, told, text = self._requester.requestJson(
-                    verb, path, dict(parameters) if parameters else None, headers, body
-                )
+                status, told, text = self._send(verb, path, dict(parameters) if parameters else None, headers, body)
             except OSError:
                 return 0, {}, None
             except RuntimeError as error:
@@ -217,6 +214,10 @@ class Api:
             self._pause(max(0.0, _MINUTE - (now - self._writes.popleft())))
         self._writes.append(time.monotonic())
 
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        known = read_json(self._cache / f"{key}.json") if self._cache is not None else None
+        return known if isinstance(known, dict) and {"tag", "data", "link"} <= known.keys() else None
+
     def _keep(self, key: str, headers: Mapping[str, str], data: Any) -> None:
         tag = headers.get("etag")
         if self._cache is None or not tag:
@@ -227,6 +228,32 @@ class Api:
             write_json(self._cache / f"{key}.json", value, durable=False)
         except (OSError, ExecutorError):
             return
+
+
+def _over_http(base_url: str, token: str) -> Send:
+    """Requests by PyGithub, which knows about tokens, redirects and proxies.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+    try:
+        from github import Auth
+        from github.Requester import Requester
+    except ImportError as error:
+        raise UsageError(
+            "kind = \"github\" in rules/forge.toml needs the extra `github`: pip install 'make-for-milestones[github]'"
+        ) from error
+    requester = Requester(
+        Auth.Token(token), base_url, _TIMEOUT, "make-for-milestones", _PAGE, verify=True, retry=None, pool_size=None
+    )
+
+    def send(
+        verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
+    ) -> tuple[int, Mapping[str, Any], str]:
+        place = requester.graphql_url if path == _GRAPHQL else path
+        return requester.requestJson(verb, place, parameters, headers, body)
+
+    return send
 
 
 def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
@@ -251,19 +278,29 @@ def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
 
 def _following(link: str) -> int | None:
     """Number of the next page, from a Link header."""
-    for part in link.split(","):
-        address, _, relation = part.partition(";")
-        if 'rel="next"' in relation:
-            page = parse_qs(urlsplit(address.strip(" <>")).query).get("page", [""])[0]
-            return int(page) if page.isdecimal() else None
-    return None
+    found = _NEXT.search(link)
+    return int(found[1]) if found is not None else None
 
 
 def _value(text: Any) -> Any:
+    """JSON, every text of which can be written down; None when it is none."""
     try:
-        return json.loads(text) if text else None
-    except (TypeError, ValueError):
+        value = json.loads(text) if text else None
+        return _whole(value) if text and _HALF in text.lower() else value
+    except (TypeError, ValueError, RecursionError):
         return None
+
+
+def _whole(value: Any) -> Any:
+    """The same without halves of characters (lone surrogates)."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def _words(data: Any) -> str:

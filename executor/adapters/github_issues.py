@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.forge import ForgeIssue
 from executor.adapters.github_effect import effect
+from executor.adapters.github_shapes import BLOCKER, ISSUE, MILESTONE, STATE
 from executor.errors import ForgeRefusedError
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ class Issues:
     def of_milestone(self, milestone: str) -> list[ForgeIssue]:
         """Issues of a milestone given by title or number, with what blocks them; pull requests left out."""
         number = self._milestone(milestone)["number"]
-        found = self._api.pages(
-            f"{self._at}/issues", {"milestone": str(number), "state": "all", "sort": "created", "direction": "asc"}
-        )
+        asked = {"milestone": str(number), "state": "all", "sort": "created", "direction": "asc"}
+        found = self._api.pages(f"{self._at}/issues", asked, ISSUE)
         return [self._issue(item) for item in found if "pull_request" not in item]
 
     def close(self, number: int) -> bool:
@@ -39,14 +39,14 @@ class Issues:
         return self._closed(f"{self._at}/milestones/{number}", {"state": "closed"}, "milestone")
 
     def _milestone(self, wanted: str) -> dict[str, Any]:
-        for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}):
+        for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}, MILESTONE):
             if wanted in {str(item.get("title")), str(item.get("number"))}:
                 return item
         raise ForgeRefusedError(f'the forge has no milestone "{wanted}"')
 
     def _issue(self, item: dict[str, Any]) -> ForgeIssue:
         number = int(item["number"])
-        blocking = self._api.pages(f"{self._at}/issues/{number}/dependencies/blocked_by", {})
+        blocking = self._api.pages(f"{self._at}/issues/{number}/dependencies/blocked_by", {}, BLOCKER)
         return ForgeIssue(
             number=number,
             title=str(item.get("title", "")),
@@ -58,14 +58,14 @@ class Issues:
         )
 
     def _closed(self, path: str, body: dict[str, str], what: str) -> bool:
-        before = self._api.get(path)
+        before = self._api.get(path, STATE)
         if before is None:
             raise ForgeRefusedError(f"the forge has no such {what}: {path}")
         if before.get("state") == "closed":
             return False
 
         def probe() -> bool | None:
-            return True if (self._api.get(path) or {}).get("state") == "closed" else None
+            return True if (self._api.get(path, STATE) or {}).get("state") == "closed" else None
 
         return effect(self._api, f"close a {what}", probe, lambda: self._api.write("PATCH", path, body))
 

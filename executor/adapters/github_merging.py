@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from executor.adapters.forge import MergeAnswer
 from executor.adapters.github_effect import TRIES
+from executor.adapters.github_shapes import BRANCH, RULE
 from executor.errors import ForgeUnavailableError
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Merging:
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
         if answer.ok:
-            return MergeAnswer("merged", commit=str(answer.data.get("sha", "")))
+            commit = answer.data.get("sha") if isinstance(answer.data, dict) else None
+            return MergeAnswer("merged", commit=commit) if isinstance(commit, str) else None
         if answer.status == _CONFLICT or any(text in words for text in _MOVED):
             return MergeAnswer("moved", answer.message)
         if answer.lost:
@@ -116,11 +118,11 @@ class Merging:
     def _required(self, base: str) -> tuple[bool, bool]:
         """Whether a branch has at least one required check, and whether it has a merge queue."""
         name = quote(base, safe="")
-        branch = self._api.get(f"{self._at}/branches/{name}") or {}
+        branch = self._api.get(f"{self._at}/branches/{name}", BRANCH) or {}
         checks = (branch.get("protection") or {}).get("required_status_checks") or {}
         required = bool(checks.get("contexts") or checks.get("checks"))
         queue = False
-        for rule in self._api.get(f"{self._at}/rules/branches/{name}") or []:
+        for rule in self._api.get(f"{self._at}/rules/branches/{name}", [RULE]) or []:
             required = required or (
                 rule.get("type") == "required_status_checks"
                 and bool((rule.get("parameters") or {}).get("required_status_checks"))

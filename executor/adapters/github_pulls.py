@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.github_effect import effect
 from executor.adapters.github_issues import labels_of
+from executor.adapters.github_shapes import PULL
 from executor.core.pull import PullRequest
 from executor.errors import ForgeRefusedError
 
@@ -35,7 +36,7 @@ class Pulls:
 
     def get(self, number: int) -> PullRequest:
         """One of them; `ForgeRefusedError` if there is none of that number."""
-        found = self._api.get(f"{self._at}/pulls/{number}")
+        found = self._api.get(f"{self._at}/pulls/{number}", PULL)
         if found is None:
             raise ForgeRefusedError(f"pull request #{number} is not on the forge")
         return _pull_of(found)
@@ -119,7 +120,7 @@ class Pulls:
 
     def _list(self, filters: dict[str, str]) -> list[PullRequest]:
         asked = {"state": "all", "sort": "created", "direction": "asc", **filters}
-        found = [_pull_of(item) for item in self._api.pages(f"{self._at}/pulls", asked) if self._is_here(item)]
+        found = [_pull_of(item) for item in self._api.pages(f"{self._at}/pulls", asked, PULL) if self._is_here(item)]
         return sorted(found, key=lambda pull: pull.number)
 
     def _is_here(self, item: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.forge import Checks, CheckState
 from executor.adapters.github_effect import TRIES
+from executor.adapters.github_shapes import RUN, STATUS
 from executor.errors import ForgeRefusedError
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ class Statuses:
     def checks(self, sha: str) -> Checks:
         """What other checks than ours say of a commit: statuses and check runs."""
         found: list[CheckState] = []
-        for item in self._api.pages(f"{self._at}/commits/{sha}/status", {}, "statuses"):
+        for item in self._api.pages(f"{self._at}/commits/{sha}/status", {}, STATUS, "statuses"):
             name, state = str(item.get("context", "")), str(item.get("state", ""))
             if not name.startswith(_PREFIX):
                 word = "failure" if state in {"failure", "error"} else "success" if state == "success" else "pending"
                 found.append(
                     CheckState(name, word, str(item.get("description") or ""), str(item.get("target_url") or ""))
                 )
-        for item in self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, "check_runs"):
+        for item in self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, RUN, "check_runs"):
             state, outcome = str(item.get("status", "")), str(item.get("conclusion") or "")
             if outcome == "action_required":
                 word, detail = "pending", "a person has to let its workflow run"
@@ -53,7 +54,8 @@ class Statuses:
         context = f"{_PREFIX}{name}"[:255]
         path = f"{self._at}/commits/{sha}/status"
         for tries in range(TRIES):
-            known = {str(item.get("context")): str(item.get("state")) for item in self._api.pages(path, {}, "statuses")}
+            statuses = self._api.pages(path, {}, STATUS, "statuses")
+            known = {str(item.get("context")): str(item.get("state")) for item in statuses}
             if known.get(context) == state:
                 return True
             body = {"state": state, "context": context, "description": description[:140]}

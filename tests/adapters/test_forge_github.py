@@ -140,7 +140,7 @@ def test_a_limit_that_lasts_longer_than_a_run_waits_is_told_at_once(
 
 
 def test_a_pull_request_that_appears_meanwhile_is_adopted(forge: GitHubForge, fake: FakeGitHub) -> None:
-    fake.faults.append(Fault("^GET .*/pulls$", status=200, message="", times=1))
+    fake.faults.append(Fault("^GET .*/pulls$", status=404, times=1))
     theirs = fake.open_pull("feat/m1-a", "milestone/m1")
     assert opened(forge).number == theirs.number
     assert len(fake.pulls) == 1
