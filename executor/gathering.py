@@ -24,6 +24,7 @@ from executor.ref_names import (
     REMOTE,
     STEPS,
     attempt_in,
+    parts_of,
 )
 from executor.views import MilestoneView
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["gather"]
 
 _KINDS = (ACCEPTED, APPROVED, ATTEMPTS, MERGED, PAUSED, STEPS, HANDOFFS, ANSWERS)
+_DIGITS = 9
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
@@ -104,12 +106,13 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
 
 
 def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
-    """Refs by their kind and milestone; what is no attempt below the refs of attempts is left out."""
+    """Refs by their kind and milestone; what is not named as ours is left out."""
     found: dict[tuple[str, str], list[Kept]] = {}
     for item in kept:
-        kind = next(kind for kind in _KINDS if item.ref.startswith(f"{kind}/"))
-        if kind != ATTEMPTS or attempt_in(item.ref) is not None:
-            found.setdefault((kind, item.ref[len(kind) + 1 :].split("/")[0]), []).append(item)
+        kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
+        parts = (item.ref[len(kind) + 1 :],) if kind == PAUSED else parts_of(item.ref)
+        if parts is not None and (kind != ATTEMPTS or attempt_in(item.ref) is not None):
+            found.setdefault((kind, parts[0]), []).append(item)
     return found
 
 
@@ -134,7 +137,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
     outcome = trailers.get("Outcome", "")
     return issue, Attempt(
         number=int(number),
-        revision=int(told) if (told := trailers.get("Revision", "")).isdecimal() else 1,
+        revision=_number(trailers.get("Revision", "")) or 1,
         spec_key=trailers.get("Spec-Key", ""),
         state=_OUTCOMES.get(outcome, AttemptState.FAILED),
         commit=kept.commit,
@@ -158,4 +161,4 @@ def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and text.isascii() else 0
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _DIGITS else 0

@@ -10,20 +10,22 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from hypothesis import strategies as st
 
 from tests.zygote import zygote_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DODO = "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n"
 CONFIG = """[tool.doit.plugins.command]
 run = "executor.commands.run:Run"
 list = "executor.commands.list:List"
 """
+T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -149,6 +151,15 @@ PARSED = 20_000
 def examples(usual: int) -> int:
     """How many examples a test of a parser takes: so many in the suite, many more in the campaign."""
     return PARSED if os.environ.get("EXECUTOR_CAMPAIGN") else usual
+
+
+def several(items: Sequence[T], max_size: int | None = None) -> st.SearchStrategy[list[T]]:
+    """Lists of these items, as `st.lists(st.sampled_from(items))` gives them, but drawn as one text: far faster.
+
+    Of more than 256 the first 256 come most often.
+    """
+    place = {chr(0x4E00 + number): item for number, item in enumerate(items)}
+    return st.text("".join(place), max_size=max_size).map(lambda text: [place[letter] for letter in text])
 
 
 def issue(name: str, run: str = "", /, **extra: Any) -> str:

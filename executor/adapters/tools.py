@@ -28,7 +28,7 @@ class ToolVersions:
     """Answers "which version would run?"; one process per tool and change of its program file."""
 
     def __init__(self, cache: Path) -> None:
-        self._path = cache / "tools.json"
+        self._path = cache / "_tools.json"
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
 

@@ -18,7 +18,7 @@ from executor.errors import BusyError
 from executor.milestone_lock import hold
 from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
-from executor.ref_names import ATTEMPTS, STEPS, attempt_in
+from executor.ref_names import ATTEMPTS, STEPS, attempt_in, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,8 +95,7 @@ class _Rule:
         """Refs of attempts that came to nothing and whose time has come, or that are on the branch anyway."""
         for kept in self._refs.kept(ATTEMPTS):
             place = attempt_in(kept.ref)
-            milestone = kept.ref.split("/")[2]
-            if place is None or milestone in self._held:
+            if place is None or (milestone := kept.ref.split("/")[2]) in self._held:
                 continue
             why = self._why(milestone, *place, kept)
             if why:
@@ -105,7 +104,10 @@ class _Rule:
     def steps(self) -> Iterator[_Item]:
         """Results of steps of issues that are not declared any more."""
         for kept in self._refs.kept(STEPS):
-            milestone, issue = kept.ref.split("/")[3:5]
+            parts = parts_of(kept.ref)
+            if parts is None:
+                continue
+            milestone, issue = parts[:2]
             declared = f"{milestone}/{issue}" in self._observer.compiled.plan.nodes
             made = self._refs.time_of(kept.commit)
             if not declared and milestone not in self._held and made < self._oldest:

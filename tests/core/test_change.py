@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from executor.core.change import Change, FileChange, parse_diff, unquote
 from executor.core.fingerprint import digest
+from tests.support import several
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -290,28 +291,26 @@ def test_names_that_git_never_prints_are_kept_as_they_are() -> None:
     assert unquote(b'"\\777\\9\\x"') == "\\777\\9\\x"
 
 
-PIECES = st.lists(
-    st.sampled_from(
-        [
-            b"diff --git ",
-            b"diff --git a/x b/x\n",
-            b'"a/\\303',
-            b'"',
-            b"\\",
-            b"\\777",
-            b"\n@@ ",
-            b"@@ -1 +1 @@ f\n",
-            b"\n",
-            b"index 0123..4567 100644\n",
-            b"old mode 100644\n",
-            b"new file mode 100644\n",
-            b"Binary files ",
-            b"+x\n",
-            b"\r",
-            b"\0",
-            b"\xff",
-        ]
-    )
+PIECES = several(
+    [
+        b"diff --git ",
+        b"diff --git a/x b/x\n",
+        b'"a/\\303',
+        b'"',
+        b"\\",
+        b"\\777",
+        b"\n@@ ",
+        b"@@ -1 +1 @@ f\n",
+        b"\n",
+        b"index 0123..4567 100644\n",
+        b"old mode 100644\n",
+        b"new file mode 100644\n",
+        b"Binary files ",
+        b"+x\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+    ]
 ).map(b"".join)
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from itertools import chain, product
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,10 @@ from hypothesis import strategies as st
 from executor.core.event import Event
 from executor.core.fold import fold, with_git_attempts
 from executor.core.state import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from tests.support import several
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 KINDS: dict[str, dict[str, Any]] = {
     "attempt-started": {"attempt": 1, "revision": 1, "spec_key": "s1", "base": "b1"},
@@ -190,25 +195,25 @@ def test_nothing_folds_to_nothing() -> None:
     assert fold([]) == {}
 
 
-NUMBER = st.integers(1, 4)
-KEY = st.sampled_from(["s1", "s2"])
+MOST = 64
+"""Events of the kind that has most."""
 
 
-def _event(kind: str) -> st.SearchStrategy[Event]:
-    own: dict[str, st.SearchStrategy[Any]] = {}
-    for name in KINDS[kind]:
+def _events(kind: str) -> list[Event]:
+    """All events of a kind with these values, repeated until there are `MOST`."""
+    own: dict[str, Sequence[Any]] = {"key": ["4.1", "4.2"]}
+    for name in KINDS.get(kind, ()):
         if name in {"attempt", "revision"}:
-            own[name] = NUMBER
+            own[name] = range(1, 5)
         elif name in {"spec_key", "check_key", "level", "print"}:
-            own[name] = KEY
+            own[name] = ["s1", "s2"]
     if kind == "retried":
-        own["after"] = st.integers(0, 6)
-    return st.builds(
-        lambda key, data: event(kind, key=key, **data), st.sampled_from(["4.1", "4.2"]), st.fixed_dictionaries(own)
-    )
+        own["after"] = range(7)
+    found = [event(kind, **dict(zip(own, values, strict=True))) for values in product(*own.values())]
+    return (found * MOST)[:MOST]
 
 
-EVENTS = st.lists(st.one_of([*map(_event, KINDS), st.just(event("unknown"))]), max_size=30)
+EVENTS = several([*chain.from_iterable(zip(*map(_events, [*KINDS, "unknown"]), strict=True))], max_size=30)
 
 
 @pytest.mark.parser

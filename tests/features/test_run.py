@@ -51,6 +51,21 @@ def test_running_again_does_nothing_also_without_the_cache_and_without_doits_dat
         assert repo.doit("list").check().out == "nothing is pending: 2 of 2 issues have landed\n"
 
 
+def test_nothing_of_ours_in_the_cache_has_a_name_that_a_milestone_may_have(repo: Repo) -> None:
+    repo.write("rules/checks.toml", '[check.git]\nrun = ["true"]\nversion = ["git", "--version"]\n')
+    repo.write("rules/routes.toml", '[route.feature]\nchecks = ["git"]\n')
+    repo.milestone("tools.json", TWO)
+    repo.doit("milestone:tools.json").check()
+    repo.doit("doctor").check()
+    others = {path.name for path in (repo.path / ".cache").iterdir()} - {"tools.json"}
+    assert {"doit.json", "_tools.json"} <= others
+    for name in others:
+        repo.milestone(name, TWO)
+        told = repo.doit("list").check(3).err
+        assert f"milestones/{name}.toml: milestone.id: " in told
+        (repo.path / "milestones" / f"{name}.toml").unlink()
+
+
 def test_a_single_issue_runs_with_what_it_needs_and_nothing_else(repo: Repo) -> None:
     repo.milestone("m1", TWO + issue("c", "echo c > c.txt"))
 

@@ -324,3 +324,32 @@ def test_init_makes_a_repository_ready_and_changes_nothing_that_is_there(tmp_pat
         assert repo.git("show", "milestone/first-first-milestone:hello.txt") == "hello"
         assert "everything is there already" in repo.doit("init").check().out
         assert repo.git("status", "--porcelain") == ""
+
+
+def test_refs_of_other_names_below_our_places_are_not_looked_at(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.commit("declared")
+    below = ["handoffs/odd", "steps/odd", "steps/m1/good", "answers/m1", "accepted/m1", "merged/m1/good"]
+    odd = [*(f"refs/executor/{name}" for name in below), "refs/attempts/m1/good/007", "refs/attempts/m1/good/0"]
+    trailers = "Step: p.s\nStep-Key: k\nSpec-Key: s\nRevision: 1\nAttempt: 1\nBase: b"
+    commit = repo.git("commit-tree", "-m", f"odd\n\n{trailers}", "HEAD^{tree}")
+    for ref in odd:
+        repo.git("update-ref", ref, commit)
+    assert repo.doit("list").check().out == "pending  m1/good  Issue good  not implemented yet\n"
+    found = repo.doit("doctor", "--json").check(4).json
+    assert [item["kind"] for item in found if item["level"] != "ok"] == ["attempt-misnamed", "attempt-misnamed"]
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/good": "landed"}
+    repo.doit("gc").check()
+    assert repo.git("for-each-ref", "--format=%(refname)", "refs/attempts", "refs/executor").split() == sorted(odd)
+
+
+def test_an_odd_ref_in_the_way_of_a_milestones_own_does_not_stop_looking(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    for place in ("handoffs", "steps", "answers", "approved"):
+        repo.git("update-ref", f"refs/executor/{place}/m1", "HEAD")
+    for ref in ("attempts", "executor/accepted", "executor/merged", "executor/paused/m1/odd"):
+        repo.git("update-ref", f"refs/{ref}", "HEAD")
+    for command, code in (("list", 0), ("status", 0), ("gc", 0), ("doctor", 4)):
+        repo.doit(command).check(code)
+    assert repo.statuses() == {"m1/good": "pending"}
