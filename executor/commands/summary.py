@@ -22,6 +22,8 @@ __all__ = ["summary"]
 _MOST_LANDED = 20
 _WIDEST = 36
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
+_WORKED = frozenset({"attempt-built", "attempt-failed"})
+"""What tells how long an agent worked; a snapshot tells the same seconds before."""
 _PLACES = {
     status: place
     for place, status in enumerate(
@@ -91,7 +93,7 @@ def _spent(session: Session) -> dict[str, _Spent]:
         for event in run.journal.events:
             if event.run == session.run_id and event.key:
                 item = found.setdefault(f"{run.name}/{event.key}", _Spent())
-                item.seconds += float(event.data.get("seconds") or 0.0)
+                item.seconds += float(event.data.get("seconds") or 0.0) if event.kind in _WORKED else 0.0
                 item.cost += float(event.data.get("cost_usd") or 0.0)
                 item.landed = item.landed or event.kind == "landed"
     return found

@@ -260,8 +260,53 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
     assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
-    assert "--frobnicate" in repo.doit("milestone:m1", "--frobnicate").check(3).err
     assert "name what to run" in repo.doit().check(3).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("milestone:m1 --frobnicate", "option --frobnicate not recognized; `doit help run` lists the options"),
+        ("plan m1 --frobnicate", "option --frobnicate not recognized; `doit help plan` lists the options"),
+        ("milestone:m1 --from", "option --from requires argument; `doit help run` lists the options"),
+        ("milestone:m1 -n four", '-n: expected a whole number, found "four"'),
+        ("milestone:m1 -n -1", '-n: expected how many issues at a time, for example 4, found "-1"'),
+        ("log m1/good --attempt last", '--attempt: expected a whole number, found "last"'),
+        ("watch --interval often", '--interval: expected a number, found "often"'),
+        ("milestone", "tasks of milestones are run by name, for example `doit milestone:ID`"),
+        ("step:m1/good/a.b", "tasks of milestones are run by name, for example `doit milestone:ID`"),
+        ("gc m1", '`doit gc` takes no arguments, found "m1"'),
+        ("doctor m1", '`doit doctor` takes no arguments, found "m1"'),
+        ("digest m1", '`doit digest` takes no arguments, found "m1"'),
+        ("init m1", '`doit init` takes no arguments, found "m1"'),
+        ("cron start now", 'expected `doit cron install`, `remove` or `show`, found "start now"'),
+    ],
+)
+def test_a_line_that_is_not_understood_changes_nothing_and_says_what_was_expected(
+    repo: Repo, words: str, message: str
+) -> None:
+    repo.milestone("m1", GOOD)
+    assert repo.doit(*words.split()).check(3).err == f"{message}\n"
+    assert not repo.attempts()
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [("plan --help", "plan"), ("list -h", "list"), ("milestone:m1 --help", "run"), ("-h", "run")]
+)
+def test_help_is_given_where_it_is_asked_for(repo: Repo, words: str, command: str) -> None:
+    repo.milestone("m1", GOOD)
+    assert repo.doit(*words.split()).check().out == repo.doit("help", command).check().out
+    assert not repo.attempts()
+
+
+def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.write("dodo.py", f'{DODO}\n\ndef task_own():\n    return {{"actions": ["echo own > own"]}}\n')
+    repo.doit("own").check()
+    assert (repo.path / "own").read_text() == "own\n"
+    assert not repo.attempts()
+    assert "run tasks of your own and milestones in separate" in repo.doit("own", "milestone:m1").check(3).err
+    assert 'Invalid parameter: "onw"' in repo.doit("onw").check(3).err
 
 
 def test_an_embedded_repository_cannot_land(repo: Repo) -> None:

@@ -86,6 +86,25 @@ def test_the_end_of_a_run_says_of_every_issue_what_moves_it_on(repo: Repo) -> No
     assert '\n         next: look at `doit log m1/deps`, then doit approve m1/deps --reason "..." or doit' in table
 
 
+def test_the_time_that_an_agent_worked_is_told_once_whether_it_failed_or_not(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    repo.milestone("m1", issue("good", "sleep 1.1; echo x > x") + issue("bad", "sleep 1.1; exit 1"))
+    table = repo.doit("milestone:m1", "-n", "2").check(1).out.partition("\n\n")[2]
+    assert re.findall(r"^(landed|failed) +m1/\w+ +Issue \w+ +(0:0\d)", table, re.MULTILINE) == [
+        ("landed", "0:01"),
+        ("failed", "0:01"),
+    ]
+    tried = repo.doit("log", "m1/bad", "--json").check().json["attempts"]
+    assert [1 < attempt["seconds"] < 2 for attempt in tried] == [True]
+
+
+def test_columns_stand_below_each_other_whatever_the_letters(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "true", title="日本語") + issue("b", "true", title="e\u0301t\u00e9 chaud"))
+    assert repo.doit("list").check().out == (
+        "pending  m1/a  日本語     not implemented yet\npending  m1/b  e\u0301té chaud  not implemented yet\n"
+    )
+
+
 def test_a_run_is_seen_from_outside_while_it_works_and_after_it(repo: Repo) -> None:
     works(repo, "a", "b")
     before = shown(repo)
