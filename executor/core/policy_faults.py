@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.core.hints import Known, found, quoted
+from executor.core.state import FINDINGS, UNSANDBOXED
 from executor.errors import Fault
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ def policy_faults(
     policy: Policy,
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> list[Fault]:
-    """Where declarations and rules do not fit together: unknown agents, options, checks and workflows.
+    """Where declarations and rules do not fit together: unknown agents, options, checks, stop rules, workflows.
 
     Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
     """
-    known = (Known(policy.agents), Known(policy.checks), Known(policy.workflows))
+    stops = (*(stop.id for stop in policy.stops), FINDINGS, UNSANDBOXED)
+    known = (Known(policy.agents), Known(policy.checks), Known(policy.workflows), Known(stops))
     partial = partial or {}
     return [
         Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{known[1].advice(check, 'checks')}")
@@ -44,9 +46,9 @@ def policy_faults(
 
 
 def _issue_problems(
-    issue: Issue, policy: Policy, known: tuple[Known, Known, Known], *, whole: bool
+    issue: Issue, policy: Policy, known: tuple[Known, Known, Known, Known], *, whole: bool
 ) -> Iterator[tuple[str, str]]:
-    agents, checks, workflows = known
+    agents, checks, workflows, stops = known
     by = f", needed by {quoted(issue.id)}"
     names = policy.agent_names(issue)
     if not names and whole:
@@ -63,6 +65,9 @@ def _issue_problems(
     for check in issue.checks or ():
         if check not in policy.checks:
             yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
+    for stop in issue.allow:
+        if stop not in stops.names:
+            yield "allow", f"unknown stop rule {quoted(stop)}{by}{stops.advice(stop, 'stop rules')}"
     if issue.workflow is not None and issue.workflow not in policy.workflows:
         yield (
             "workflow",

@@ -386,6 +386,11 @@ options = ["effort"]
             {"with": {"run": "x"}, "workflow": "review"},
             [("workflow", 'unknown workflow "review", needed by "4.1"; known workflows: direct')],
         ),
+        (
+            {"with": {"run": "x"}, "allow": ["dependency-chang"]},
+            [("allow", 'unknown stop rule "dependency-chang", needed by "4.1"; did you mean "dependency-change"?')],
+        ),
+        ({"with": {"run": "x"}, "allow": ["large-diff", "unsandboxed", "review-findings"]}, []),
         ({"agent": "model", "with": {"model": "m", "effort": 3}}, []),
         ({"with": {"run": "x"}, "workflow": "direct", "checks": ["tests"]}, []),
     ],
