@@ -243,6 +243,8 @@ def test_events_are_one_json_object_a_line_and_can_be_followed(repo: Repo) -> No
     both = [json.loads(line) for line in repo.doit("log", "--events").check().out.splitlines()]
     assert {item["milestone"] for item in both} == {"m1", "m2"}
     assert [item["at"] for item in both] == sorted(item["at"] for item in both)
+    one = [json.loads(line) for line in repo.doit("log", "--events", "m1/a").check().out.splitlines()]
+    assert one == [item for item in once if item["issue"] == "a"]
     assert 'unknown milestone "m3"' in repo.doit("log", "--events", "m3").check(3).err
 
 
