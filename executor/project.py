@@ -98,10 +98,11 @@ class Compiled:
         milestone, slash, _ = name.partition("/")
         if not slash:
             raise UsageError(f'"{name}" is not an issue; write MILESTONE/ISSUE, for example m4/4.1')
-        known = [ref for ref, node in self.plan.nodes.items() if node.milestone == self.milestone(milestone).id]
+        own = self.milestone(milestone).id
         from executor.core.hints import did_you_mean
 
-        raise UsageError(f'unknown issue "{name}"{did_you_mean(name, known)}')
+        meant = did_you_mean(name, [ref for ref, node in self.plan.nodes.items() if node.milestone == own])
+        raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` shows those that there are"}')
 
 
 def open_project(start: Path | None = None) -> Project:

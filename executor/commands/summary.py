@@ -109,7 +109,7 @@ def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
     """The exact command that moves an issue on, or what has to happen before one can."""
     decision = decisions[ref]
     if decision.status in _FOR_PERSONS and decision.hint:
-        return f"look at `doit log {ref}`, then {decision.hint}"
+        return f"doit log {ref}, then {decision.hint}"
     if decision.status is Status.BLOCKED and decision.hint:
         need = decision.hint.removeprefix("doit issue:")
         if need in decisions and decisions[need].status is not Status.PENDING:

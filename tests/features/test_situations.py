@@ -252,6 +252,8 @@ def test_a_base_branch_that_does_not_exist_is_named_with_those_that_do(tmp_path:
         'milestones/m1.toml: milestone.base: branch "main" does not exist; branches here: trunk; '
         "create it or declare another base\n"
     )
+    wrong = [item for item in repo.doit("doctor", "--json").check(3).json if item["code"]]
+    assert [(item["kind"], f"{item['text']}\n") for item in wrong] == [("declaration", err)]
     repo.milestone("m1", 'base = "trunk"\n' + GOOD)
     repo.doit("milestone:m1").check()
 
@@ -260,6 +262,7 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
     assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
+    assert 'unknown issue "m1/9"; `doit list --all m1` shows those that there' in repo.doit("log", "m1/9").check(3).err
     assert "name what to run" in repo.doit().check(3).err
 
 

@@ -81,9 +81,9 @@ def test_the_end_of_a_run_says_of_every_issue_what_moves_it_on(repo: Repo) -> No
     table = repo.doit("milestone:m1").check(1).out.partition("\n\n")[2]
     assert re.search(r"^landed   m1/good +Issue good +0:0\d +landed as [0-9a-f]{10}$", table, re.MULTILINE)
     assert re.search(r"^failed   m1/bad +A title that goes on and on A tit\.\.\.", table, re.MULTILINE)
-    assert "\n         next: look at `doit log m1/bad`, then doit retry m1/bad\n" in table
+    assert "\n         next: doit log m1/bad, then doit retry m1/bad\n" in table
     assert "\n         needs m1/bad (failed)\n         next: nothing; it goes on when m1/bad has landed\n" in table
-    assert '\n         next: look at `doit log m1/deps`, then doit approve m1/deps --reason "..." or doit' in table
+    assert '\n         next: doit log m1/deps, then doit approve m1/deps --reason "..." or doit' in table
 
 
 def test_the_time_that_an_agent_worked_is_told_once_whether_it_failed_or_not(repo: Repo) -> None:
