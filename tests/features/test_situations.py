@@ -266,6 +266,26 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     assert "name what to run" in repo.doit().check(3).err
 
 
+def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "attempts = 2\ntimeout_s = 90.0\nrun_usd = 20.0\nissue_usd = 2.5\n")
+    repo.milestone("m1", issue("b", "true", needs=["a"], size="L") + issue("a", "true", size="S"))
+    before = repo.git("for-each-ref"), repo.snapshot()
+    tip = repo.git("rev-parse", "main")[:10]
+    assert repo.doit("plan", "m1").check().out == (
+        "m1: Test m1\n"
+        f"lands on milestone/m1-test-m1, starting from {tip} (main)\n"
+        "critical path: a -> b\n"
+        "takes about 31:56 (a guess), 1 at a time\n"
+        "at most 2 attempts at an issue, 1:30 for a call of an agent, $2.50 for an issue, $20.00 for a run\n"
+        "\n"
+        "wave 1  implement  m1/a  script  P1 S  Issue a  not implemented yet\n"
+        "wave 2  implement  m1/b  script  P1 L  Issue b  needs m1/a (pending)\n"
+    )
+    assert (repo.git("for-each-ref"), repo.snapshot()) == before
+    repo.write("rules/limits.toml", "")
+    assert "for a call of an agent; no cap on money (--budget, or rules/limits" in repo.doit("plan", "m1").check().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
