@@ -322,6 +322,13 @@ def test_help_is_given_where_it_is_asked_for(repo: Repo, words: str, command: st
     assert not repo.attempts()
 
 
+def test_what_doit_was_told_to_ignore_runs_all_the_same_and_is_told(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.doit("ignore", "issue:m1/good").check()
+    assert "note      issue:m1/good `doit ignore` holds nothing back here" in repo.doit("milestone:m1").check().out
+    assert repo.statuses() == {"m1/good": "landed"}
+
+
 def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     repo.write("dodo.py", f'{DODO}\n\ndef task_own():\n    return {{"actions": ["echo own > own"]}}\n')
