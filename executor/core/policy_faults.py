@@ -52,11 +52,9 @@ def _issue_problems(
     by = f", needed by {quoted(issue.id)}"
     names = policy.agent_names(issue)
     if not names and whole:
-        yield (
-            "agent",
-            f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none"
-            + agents.advice("", "agents"),
-        )
+        fitting = policy.fitting(issue)
+        advice = f"; its options fit {' and '.join(fitting)}, name one" if fitting else agents.advice("", "agents")
+        yield "agent", f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none{advice}"
     unknown = [name for name in names if name not in policy.agents]
     for name in unknown:
         yield "agent", f"unknown agent {quoted(name)}{by}{agents.advice(name, 'agents')}"

@@ -401,6 +401,15 @@ def test_an_issue_that_does_not_fit_the_rules_is_told_where_and_why(
     assert told(issue(**values), policy("agents", AGENTS)) == [fault(key, problem) for key, problem in expected]
 
 
+def test_an_issue_whose_options_fit_two_agents_has_to_name_one() -> None:
+    rule = policy("agents", '[agent.mine]\ncommand = ["mine", "{run}"]\n')
+    problem = (
+        'no agent is declared, needed by "4.1", and the route of type "feature" names none; '
+        "its options fit script and mine, name one"
+    )
+    assert told(issue(**{"with": {"run": "x"}}), rule)[-1] == fault("agent", problem)
+
+
 def test_a_fault_is_told_at_the_place_in_the_file_although_a_faulty_issue_was_left_out() -> None:
     text = (
         '[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "bad"\ntitle = ""\nbody = "b"\n'
