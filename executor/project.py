@@ -149,9 +149,9 @@ def compile_project(project: Project) -> Compiled:
         DeclarationError: with every fault of every file.
     """
     from executor.adapters.declarations import load, natural
-    from executor.adapters.rules import load_policy
+    from executor.adapters.rules import declared_names, load_policy
     from executor.core.plan import compile_plan
-    from executor.core.policy_faults import policy_faults
+    from executor.core.policy_faults import name_faults, policy_faults
 
     loaded = load(project.milestones)
     faults = list(loaded.faults)
@@ -160,6 +160,7 @@ def compile_project(project: Project) -> Compiled:
         policy = load_policy(project.rules)
     except DeclarationError as error:
         faults += error.faults
+        faults += name_faults(loaded.milestones, loaded.files, declared_names(project.rules), loaded.partial)
     if policy is not None:
         faults += policy_faults(loaded.milestones, loaded.files, policy, loaded.partial)
     try:

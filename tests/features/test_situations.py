@@ -151,6 +151,26 @@ with = { run = "true" }
     assert "needs the option" not in told, "what is missing may be a consequence of what is wrong"
 
 
+def test_faulty_rules_hide_no_fault_of_a_milestone_and_cause_none(repo: Repo) -> None:
+    repo.write("rules/agents.toml", '[agent.mine]\ncomand = ["true"]\n')
+    repo.write("rules/checks.toml", "[check.own\n")
+    repo.milestone(
+        "m1",
+        issue("a", agent="mine", checks=["own"], workflow="tddd", allow=["secret"])
+        + issue("b", agent=["script", "main"]),
+    )
+    told = repo.doit("list").check(3).err.splitlines()
+    assert [line.partition(";")[0] for line in told if line.startswith("milestones/")] == [
+        'milestones/m1.toml: issue[0].allow: unknown stop rule "secret", needed by "a"',
+        'milestones/m1.toml: issue[0].workflow: unknown workflow "tddd", needed by "a"',
+        'milestones/m1.toml: issue[1].agent: unknown agent "main", needed by "b"',
+    ]
+    assert {line.split(": ")[0] for line in told if line.startswith("rules/")} == {
+        "rules/agents.toml",
+        "rules/checks.toml",
+    }
+
+
 def test_a_cycle_is_named_in_full(repo: Repo) -> None:
     repo.milestone(
         "m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"])
