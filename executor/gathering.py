@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from executor.adapters import segments
 from executor.adapters.kept_work import answers_in, step_in
 from executor.adapters.landings import read_landings
-from executor.adapters.standings import pauses, read_releases
+from executor.adapters.standings import PAUSED, pause_in, read_releases
 from executor.core.blockers import blockers_of
 from executor.core.fold import fold, with_git_attempts
 from executor.core.message import parse_trailers
 from executor.core.state import QUESTION, Attempt, AttemptState
-from executor.project import base_branch
+from executor.project import base_branch, base_names
 from executor.ref_names import (
     ACCEPTED,
     ANSWERS,
@@ -28,7 +28,7 @@ from executor.ref_names import (
 from executor.views import MilestoneView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from executor.adapters.refs import Kept, Refs
     from executor.core.message import Trailers
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gather"]
 
+_KINDS = (ACCEPTED, APPROVED, ATTEMPTS, MERGED, PAUSED, STEPS, HANDOFFS, ANSWERS)
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
@@ -48,52 +49,48 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         StateBrokenError: a journal is corrupt.
     """
     project = compiled.project
-    names = [f"refs/heads/{milestone.branch}" for milestone in compiled.loaded.milestones.values()]
-    tips = refs.tips([*names, *(f"{REMOTE}/{name}" for name in compiled.loaded.milestones)])
-    accepted = _by_milestone(refs.kept(ACCEPTED))
-    approved = _by_milestone(refs.kept(APPROVED))
-    attempts = _by_milestone(refs.kept(ATTEMPTS))
-    merged = _by_milestone(refs.kept(MERGED))
-    paused = pauses(refs)
-    work = _by_milestone(refs.kept(STEPS, HANDOFFS, ANSWERS))
+    tips = refs.tips(_named(compiled))
+    kept = _by_kind(refs.kept(*_KINDS))
     views: dict[str, MilestoneView] = {}
-    bases: dict[str, tuple[str, str]] = {}
     for name, milestone in compiled.loaded.milestones.items():
-        branch = f"refs/heads/{milestone.branch}"
-        wanted = milestone.base or ""
-        if wanted not in bases:
-            base = base_branch(milestone, refs)
-            bases[wanted] = (base, refs.tip(base) or "")
-        base, base_tip = bases[wanted]
-        view = MilestoneView(milestone, branch, base, tips.get(branch, base_tip), branch in tips, base_tip=base_tip)
-        view.pause = paused.get(name)
+        branch, base = f"refs/heads/{milestone.branch}", base_branch(milestone, refs, tips)
+        view = MilestoneView(milestone, branch, base, tips.get(branch, tips[base]), branch in tips, base_tip=tips[base])
+        view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
-        by_hand = _recognised(merged.get(name, ()))
+        view.delivered = tips.get(f"{DELIVERED}/{name}", "")
+        by_hand = _recognised(kept.get((MERGED, name), ()))
         for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
             view.add(landing)
         if states:
             events = segments.read(project.state(name))
             view.states = fold(events)
             view.blockers = blockers_of(events)
-        with_git_attempts(view.states, (_attempt(kept) for kept in attempts.get(name, ())))
-        for kept in accepted.get(name, ()):
-            keys = frozenset(kept.trailers.get("Spec-Key", "").split())
-            view.accepted[kept.ref.rsplit("/", 1)[-1]] = (kept.trailers.get("Landing", ""), keys)
-        for kept in approved.get(name, ()):
-            view.approved[kept.ref.rsplit("/", 1)[-1]] = frozenset(kept.trailers.get("Approved", "").split())
-        for kept in work.get(name, ()):
-            _take(view, kept)
+        with_git_attempts(view.states, map(_attempt, kept.get((ATTEMPTS, name), ())))
+        for item in kept.get((ACCEPTED, name), ()):
+            keys = frozenset(item.trailers.get("Spec-Key", "").split())
+            view.accepted[item.ref.rsplit("/", 1)[-1]] = (item.trailers.get("Landing", ""), keys)
+        for item in kept.get((APPROVED, name), ()):
+            view.approved[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Approved", "").split())
+        for kind in (STEPS, HANDOFFS, ANSWERS):
+            for item in kept.get((kind, name), ()):
+                _take(view, item)
         views[name] = view
-    _add_releases(compiled, refs, views)
+    _add_releases(compiled, refs, views, tips)
     return views
 
 
-def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView]) -> None:
+def _named(compiled: Compiled) -> list[str]:
+    """Full names of the single refs that milestones are about."""
+    names = []
+    for name, milestone in compiled.loaded.milestones.items():
+        names += [f"refs/heads/{milestone.branch}", f"{REMOTE}/{name}", f"{DELIVERED}/{name}"]
+        names += [f"refs/tags/{milestone.tag}"] if milestone.tag else []
+        names += [f"refs/heads/{base}" for base in base_names(milestone)]
+    return list(dict.fromkeys(names))
+
+
+def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView], tips: Mapping[str, str]) -> None:
     """What the bases say of releases; asked only where something has landed."""
-    tags = refs.tips([f"refs/tags/{view.milestone.tag}" for view in views.values() if view.milestone.tag])
-    marks = refs.tips([f"{DELIVERED}/{name}" for name in views])
-    for name, view in views.items():
-        view.delivered = marks.get(f"{DELIVERED}/{name}", "")
     for base in dict.fromkeys(view.base for view in views.values()):
         own = {name: view for name, view in views.items() if view.base == base and view.landings}
         if own:
@@ -102,18 +99,17 @@ def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView
             merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
             for name, view in own.items():
                 view.released = known.get(name)
-                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tags else ""
+                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tips else ""
                 view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
-def _by_milestone(kept: Iterable[Kept]) -> dict[str, list[Kept]]:
-    found: dict[str, list[Kept]] = {}
+def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
+    """Refs by their kind and milestone; what is no attempt below the refs of attempts is left out."""
+    found: dict[tuple[str, str], list[Kept]] = {}
     for item in kept:
-        if item.ref.startswith(f"{ATTEMPTS}/"):
-            if attempt_in(item.ref) is not None:
-                found.setdefault(item.ref.split("/")[2], []).append(item)
-        else:
-            found.setdefault(item.ref.split("/")[3], []).append(item)
+        kind = next(kind for kind in _KINDS if item.ref.startswith(f"{kind}/"))
+        if kind != ATTEMPTS or attempt_in(item.ref) is not None:
+            found.setdefault((kind, item.ref[len(kind) + 1 :].split("/")[0]), []).append(item)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from executor.adapters.repository import Repository, find_repository
 from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.adapters.declarations import Loaded
     from executor.adapters.refs import Refs
     from executor.core.declaration import Milestone
@@ -20,6 +23,7 @@ __all__ = [
     "Compiled",
     "Project",
     "base_branch",
+    "base_names",
     "compile_project",
     "has_milestones",
     "open_project",
@@ -27,24 +31,24 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Project:
     """Places of one repository. `root` holds milestones/, rules/ and .cache/."""
 
     root: Path
     repository: Repository
 
-    @property
+    @cached_property
     def cache(self) -> Path:
         """`.cache/`: may be deleted at any time."""
         return self.root / ".cache"
 
-    @property
+    @cached_property
     def milestones(self) -> Path:
         """`milestones/`."""
         return self.root / "milestones"
 
-    @property
+    @cached_property
     def rules(self) -> Path:
         """`rules/`: what the user overrides."""
         return self.root / "rules"
@@ -172,15 +176,25 @@ def compile_project(project: Project) -> Compiled:
     return Compiled(project, loaded, policy, plan)
 
 
-def base_branch(milestone: Milestone, refs: Refs) -> str:
+def base_names(milestone: Milestone) -> list[str]:
+    """The branches that a milestone may start from; the first one that exists is the one."""
+    return [milestone.base] if milestone.base else ["main", "master"]
+
+
+def base_branch(milestone: Milestone, refs: Refs, tips: Mapping[str, str]) -> str:
     """Full name of the branch that a milestone starts from and is released to.
+
+    Args:
+        milestone: what is declared.
+        refs: asked only if there is no such branch.
+        tips: commits by the full names of all branches that may be meant, as far as they exist.
 
     Raises:
         RepositoryError: the repository has no commits, or the branch does not exist.
     """
-    wanted = [milestone.base] if milestone.base else ["main", "master"]
+    wanted = base_names(milestone)
     for name in wanted:
-        if refs.tip(f"refs/heads/{name}"):
+        if f"refs/heads/{name}" in tips:
             return f"refs/heads/{name}"
     branches = refs.branches()
     if not branches and refs.tip("HEAD") is None:

@@ -58,6 +58,8 @@ OWNERS = {
         "core.declaration",
         "core.forge_rules",
         "core.limits",
+        "core.milestone_file",
+        "core.model_faults",
         "core.notice_rules",
         "core.policy",
         "core.profile",

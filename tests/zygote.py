@@ -99,6 +99,9 @@ def load_everything() -> None:
         importlib.import_module(module.name)
     for name in OTHERS:
         importlib.import_module(name)
+    from executor.adapters.rules import load_policy
+
+    load_policy(Path(os.devnull))  # the packaged rules
     gc.freeze()
 
 

@@ -8,12 +8,14 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from executor.core.declaration import Issue, Milestone, read_milestone
+from executor.core.milestone_file import read_milestone
 from executor.errors import ExecutorError, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from executor.core.declaration import Issue, Milestone
 
 __all__ = ["MOST_BYTES", "Loaded", "TomlError", "load", "read_toml", "spec_text"]
 

@@ -1,6 +1,6 @@
 """Runs commands under the supervisor: their whole process trees end with them, with a limit, or with this process.
 
-The client of `supervisor.py`. It is for commands that are not trusted to end or to clean up after themselves: agents,
+The client of `supervisor/`. It is for commands that are not trusted to end or to clean up after themselves: agents,
 checks, workspace set-up. How an agent is called or what its output means is decided elsewhere.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Command", "Ended", "Supervisor", "read_result", "sane_path"]
 
-SCRIPT = Path(__file__).with_name("supervisor.py")
+SCRIPT = Path(__file__).parent / "supervisor" / "__main__.py"
 END_PATIENCE = 10.0  # seconds that closing waits for processes that do not die
 _SHELL = {126: "cannot be executed", 127: "command not found"}
 """What shells, env and prlimit mean by an exit code."""
@@ -150,10 +150,11 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         _close_to_others()
+        no_bytecode = ["-B"] if sys.dont_write_bytecode else []
         hear, self._orders = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", str(SCRIPT), *self._arguments, str(hear)],
+                [sys.executable, "-I", "-S", "-X", "utf8", *no_bytecode, str(SCRIPT), *self._arguments, str(hear)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

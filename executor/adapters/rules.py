@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.declarations import TomlError, read_toml
@@ -54,7 +55,7 @@ def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
-    merged: dict[str, Any] = {stem: _read(packaged_rules() / f"{stem}.toml", faults) for stem in _FILES}
+    merged: dict[str, dict[str, Any]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
         known = Known(f"{stem}.toml" for stem in _FILES)
         for path in sorted(folder.glob("*.toml")):
@@ -73,12 +74,18 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 
 def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
-    found = {path.stem: _read(path, faults) for path in sorted((packaged_rules() / WORKFLOWS).glob("*.toml"))}
+    found = {path.stem: _packaged(path) for path in sorted((packaged_rules() / WORKFLOWS).glob("*.toml"))}
     own = folder / WORKFLOWS
     if own.is_dir() and not own.samefile(packaged_rules() / WORKFLOWS):
         for path in sorted(own.glob("*.toml")):
             found[path.stem] = _over(found.get(path.stem, {}), _read(path, faults))
     return found
+
+
+@cache
+def _packaged(path: Path) -> dict[str, Any]:
+    """A packaged document, read once a process; nobody changes it."""
+    return read_toml(path)
 
 
 def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:

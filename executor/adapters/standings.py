@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
     from executor.adapters.refs import Kept, Refs
 
-__all__ = ["PAUSED", "pause_of", "pauses", "read_releases"]
+__all__ = ["PAUSED", "pause_in", "pause_of", "read_releases"]
 
 PAUSED = "refs/executor/paused"
 """A milestone that a person paused: `<milestone>` below this."""
 _VERSION = 1
 
 
-def pauses(refs: Refs) -> dict[str, Pause]:
-    """Milestone id -> its pause."""
-    return {kept.ref.rsplit("/", 1)[-1]: _pause(kept) for kept in refs.kept(f"{PAUSED}/")}
-
-
 def pause_of(refs: Refs, milestone: str) -> Pause | None:
     """The pause of one milestone, if it is paused."""
-    return next(map(_pause, refs.kept(f"{PAUSED}/{milestone}")), None)
+    return next(map(pause_in, refs.kept(f"{PAUSED}/{milestone}")), None)
+
+
+def pause_in(kept: Kept) -> Pause:
+    """The pause that a ref below `PAUSED` is."""
+    return Pause(kept.trailers.get("Since", ""), kept.trailers.get("Reason", ""))
 
 
 def read_releases(path: Path, refs: Refs, tip: str) -> dict[str, Released]:
@@ -52,10 +52,6 @@ def read_releases(path: Path, refs: Refs, tip: str) -> dict[str, Released]:
         except ExecutorError:
             return found
     return found
-
-
-def _pause(kept: Kept) -> Pause:
-    return Pause(kept.trailers.get("Since", ""), kept.trailers.get("Reason", ""))
 
 
 def _cached(value: object) -> tuple[str, dict[str, Released]] | None:

@@ -1,13 +1,10 @@
-"""What a user declares: milestones and their issues as frozen values, read from already parsed TOML. Pure.
-
-Every fault of a file is found in one pass; what is faulty is left out, so that the rest can be looked at too.
-"""
+"""What a user declares: milestones and their issues as frozen values, and what each of their fields may say. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,29 +17,26 @@ from pydantic import (
     StrictBool,
     StrictInt,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from executor.core.hints import Known, dotted, expected, found, quoted
-from executor.errors import Fault
+from executor.core.hints import found, quoted
 
 __all__ = [
+    "PLAIN_ID",
     "Acceptance",
     "Claim",
     "FileCheck",
     "Issue",
     "Milestone",
     "Phase",
-    "Read",
     "RunCheck",
     "branch_problem",
     "default_branch",
-    "model_faults",
-    "read_milestone",
 ]
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an id looks like; not all that look like one are."""
 _NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^(@|HEAD)$")
 _LONGEST_SLUG = 100
 _LONGEST_BRANCH = 200
@@ -50,7 +44,7 @@ _RESERVED = frozenset({"doit.json"})
 
 
 def _id(value: str) -> str:
-    if not _ID.fullmatch(value):
+    if not PLAIN_ID.fullmatch(value):
         raise ValueError(f"expected letters, digits, dots, dashes and underscores, at most 64, found {quoted(value)}")
     if ".." in value or value.endswith((".", ".lock")) or value in _RESERVED:
         raise ValueError(f"{quoted(value)} cannot be part of a git ref or a file name here; choose another id")
@@ -230,23 +224,6 @@ class Milestone(_Declared):
         self._places = () if list(places) == list(range(len(places))) else tuple(places)
 
 
-class Read:
-    """What could be read of one file.
-
-    Attributes:
-        milestone: the milestone without its faulty issues; None when its own table is faulty.
-        known: ids of all issues that the file names, faulty or not.
-        partial: the faulty issues without their faulty keys, with their places: what they do say can be looked at too.
-        faults: what is wrong, in the order of the file.
-    """
-
-    def __init__(self) -> None:
-        self.milestone: Milestone | None = None
-        self.known: set[str] = set()
-        self.partial: list[tuple[int, Issue]] = []
-        self.faults: list[Fault] = []
-
-
 def branch_problem(name: str) -> str:
     """Why git would not take a branch of that name; empty if it would. The rules are those of git-check-ref-format."""
     if not name or len(name.encode()) > _LONGEST_BRANCH or _NOT_IN_A_REF.search(name):
@@ -259,205 +236,3 @@ def default_branch(milestone: str, title: str) -> str:
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     slug = re.sub("[^a-z0-9]+", "-", plain.lower())[:_LONGEST_SLUG].strip("-")
     return f"milestone/{milestone}-{slug}" if slug else f"milestone/{milestone}"
-
-
-def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
-    """A milestone from the parsed TOML of its file.
-
-    Args:
-        value: the whole document.
-        file: its path for messages, for example ``milestones/m4.toml``.
-        stem: the id that it has to have: the file's name without ``.toml``.
-    """
-    read = Read()
-    read.faults += _unknown_keys(value, file)
-    header = value.get("milestone")
-    if not isinstance(header, Mapping):
-        what = "the table [milestone] is missing" if header is None else f"expected a table, found {found(header)}"
-        read.faults.append(Fault(file, "milestone", what))
-        header = {}
-    phases = _phases(value.get("phase", []), file, read)
-    issues = _issues(value, file, read)
-    every = sorted([*issues, *read.partial], key=lambda item: item[0])
-    _unique(every, file, read)
-    if phases is not None:
-        _known_phases(every, phases, file, read)
-    if isinstance(value.get("milestone"), Mapping):
-        read.milestone = _header(header, file, stem, read, phases or [], [issue for _, issue in issues])
-    if read.milestone is not None:
-        read.milestone.place([place for place, _ in issues])
-    return read
-
-
-def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
-    """The faults of one table, as sentences of ours.
-
-    Args:
-        error: what pydantic found.
-        model: the model of that table, for the keys that could have stood there.
-        file: path for messages.
-        place: where the table is in the file.
-    """
-    faults = []
-    for item in error.errors(include_url=False):
-        loc = _without_tags(item["loc"])
-        known = _keys_at(model, item["loc"])
-        key = loc[:-1] if item["type"] == "extra_forbidden" else loc
-        faults.append(Fault(file, dotted([*place, *key]), expected(item, known)))
-    return faults
-
-
-def _unknown_keys(value: Mapping[str, Any], file: str) -> list[Fault]:
-    keys = ("milestone", "defaults", "phase", "issue")
-    known = Known(keys)
-    return [
-        Fault(file, "", f"unknown key {quoted(name)}{known.advice(name, 'keys')}") for name in value if name not in keys
-    ]
-
-
-def _header(
-    header: Mapping[str, Any], file: str, stem: str, read: Read, phases: list[Phase], issues: list[Issue]
-) -> Milestone | None:
-    given = {**header}
-    own = [name for name in ("phases", "issues") if name in given]
-    hints = {"phases": "[[phase]]", "issues": "[[issue]]"}
-    for name in own:
-        read.faults.append(Fault(file, "milestone", f'unknown key "{name}"; write {hints[name]}'))
-        del given[name]
-    try:
-        declared, title = given.get("id"), given.get("title")
-        if "branch" not in given and isinstance(title, str) and isinstance(declared, str) and _ID.fullmatch(declared):
-            branch = default_branch(declared, title)
-            given |= {} if branch_problem(branch) else {"branch": branch}
-        milestone = Milestone(**given, phases=tuple(phases), issues=tuple(issues))
-    except ValidationError as error:
-        read.faults += model_faults(error, Milestone, file, ["milestone"])
-        return None
-    except TypeError:
-        read.faults.append(Fault(file, "milestone", "expected keys that are names"))
-        return None
-    if milestone.id != stem:
-        read.faults.append(
-            Fault(file, "milestone.id", f"expected {quoted(stem)}, the name of the file, found {quoted(milestone.id)}")
-        )
-        return None
-    return milestone
-
-
-def _phases(value: object, file: str, read: Read) -> list[Phase] | None:
-    """The declared phases; None when they are faulty, so that nobody is told that a phase is unknown."""
-    phases: list[Phase] = []
-    before = len(read.faults)
-    for place, table in enumerate(_tables(value, "phase", file, read)):
-        try:
-            phases.append(Phase.model_validate(table))
-        except ValidationError as error:
-            read.faults += model_faults(error, Phase, file, ["phase", place])
-    return phases if len(read.faults) == before else None
-
-
-def _issues(value: Mapping[str, Any], file: str, read: Read) -> list[tuple[int, Issue]]:
-    defaults = _defaults(value.get("defaults", {}), file, read)
-    issues = []
-    for place, table in enumerate(_tables(value.get("issue", []), "issue", file, read)):
-        if not isinstance(table, Mapping):
-            read.faults.append(Fault(file, dotted(["issue", place]), f"expected a table, found {found(table)}"))
-            continue
-        if isinstance(table.get("id"), str):
-            read.known.add(table["id"])
-        given = {**defaults, **table}
-        if "body" in table and "spec" not in table:
-            given.pop("spec", None)
-        if "spec" in table and "body" not in table:
-            given.pop("body", None)
-        try:
-            issue = Issue.model_validate(given)
-        except ValidationError as error:
-            read.faults += model_faults(error, Issue, file, ["issue", place])
-            read.partial += _partial(place, given, error)
-            continue
-        if (issue.spec is None) == (issue.body is None):
-            have = "neither" if issue.spec is None else "both"
-            read.faults.append(
-                Fault(
-                    file, dotted(["issue", place]), f"expected either spec or body, found {have}, in {quoted(issue.id)}"
-                )
-            )
-            read.partial.append((place, issue))
-            continue
-        issues.append((place, issue))
-    return issues
-
-
-def _partial(place: int, given: Mapping[str, Any], error: ValidationError) -> list[tuple[int, Issue]]:
-    """A faulty issue without the keys that are wrong; nothing if its id or title is."""
-    wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
-    try:
-        return [(place, Issue.model_validate({key: value for key, value in given.items() if key not in wrong}))]
-    except ValidationError:
-        return []
-
-
-def _tables(value: object, name: str, file: str, read: Read) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    read.faults.append(Fault(file, name, f"expected a list of tables, written as [[{name}]], found {found(value)}"))
-    return []
-
-
-def _defaults(value: object, file: str, read: Read) -> dict[str, Any]:
-    """The defaults that are in order; faults are told here once instead of with every issue."""
-    if not isinstance(value, Mapping):
-        read.faults.append(Fault(file, "defaults", f"expected a table, found {found(value)}"))
-        return {}
-    given = {**value}
-    if "id" in given:
-        read.faults.append(Fault(file, "defaults.id", "an id belongs to one issue only; remove it here"))
-        del given["id"]
-    try:
-        Issue.model_validate({"title": "-", **given, "id": "x"})
-    except ValidationError as error:
-        read.faults += model_faults(error, Issue, file, ["defaults"])
-        for item in error.errors(include_url=False):
-            given.pop(str(item["loc"][0]), None)
-    return given
-
-
-def _unique(issues: Iterable[tuple[int, Issue]], file: str, read: Read) -> None:
-    first: dict[str, int] = {}
-    for place, issue in issues:
-        if issue.id in first:
-            problem = f"{quoted(issue.id)} is already the id of issue[{first[issue.id]}]; ids are unique in a milestone"
-            read.faults.append(Fault(file, dotted(["issue", place, "id"]), problem))
-        else:
-            first[issue.id] = place
-
-
-def _known_phases(issues: Iterable[tuple[int, Issue]], phases: list[Phase], file: str, read: Read) -> None:
-    known = Known(phase.name for phase in phases)
-    for place, issue in issues:
-        if issue.phase is not None and issue.phase not in known.names:
-            hint = known.advice(issue.phase, "phases")
-            problem = f"unknown phase {quoted(issue.phase)}, needed by {quoted(issue.id)}{hint}"
-            read.faults.append(Fault(file, dotted(["issue", place, "phase"]), problem))
-
-
-def _without_tags(loc: Sequence[str | int]) -> list[str | int]:
-    """A place without the tags that pydantic adds for the kinds of acceptance criteria."""
-    out: list[str | int] = []
-    for place, part in enumerate(loc):
-        tag = place > 1 and isinstance(loc[place - 1], int) and loc[place - 2] == "accept"
-        if not (tag and part in {"text", "run", "file"}):
-            out.append(part)
-    if len(out) > 2 and out[-3] == "accept" and out[-1] == "text":  # noqa: PLR2004  (the item of a list is its text)
-        out.pop()
-    return out
-
-
-def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that a user could have written beside the one at a place."""
-    kinds: dict[str | int, type[BaseModel]] = {"run": RunCheck, "file": FileCheck, "text": Claim}
-    if "accept" in loc[:-1]:
-        model = kinds.get(loc[-2], model)
-    hidden = {"issues", "phases"} if model is Milestone else set()
-    return [field.alias or name for name, field in model.model_fields.items() if name not in hidden]

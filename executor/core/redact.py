@@ -5,7 +5,7 @@ alignment, hexadecimal, URL-encoded, as the inside of a JSON string and with bac
 an anchor, four of its bytes that start with one that is rare in ordinary output. One compiled pattern finds anchors;
 only around a hit are whole forms compared. What may become a form with the next chunk is held back.
 
-The supervisor loads this file by its path, so it imports little and nothing of this package.
+The supervisor loads it at its start, which a run waits for, so it imports little and nothing of this package.
 """
 
 from __future__ import annotations

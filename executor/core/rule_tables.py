@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from executor.core.declaration import model_faults
 from executor.core.hints import Known, found, quoted
+from executor.core.model_faults import model_faults
 from executor.errors import Fault
 
 __all__ = ["declared", "named", "single"]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
-from executor.core.declaration import model_faults
 from executor.core.hints import Known, found, quoted
+from executor.core.model_faults import model_faults
 from executor.errors import Fault
 
 __all__ = ["DIRECT", "GATE", "TREE", "Criterion", "Gate", "Phase", "Step", "Workflow", "progress", "read_workflow"]

@@ -12,7 +12,7 @@ from executor.adapters.declarations import MOST_BYTES, TomlError, load, read_tom
 from executor.adapters.files import read_json, write_atomic
 from executor.adapters.rules import load_policy
 from executor.adapters.toml_edit import edited_plan
-from executor.core.declaration import read_milestone
+from executor.core.milestone_file import read_milestone
 from executor.core.policy_faults import policy_faults
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.importers.draft import Source, draft_faults, slug

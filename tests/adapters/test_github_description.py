@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.adapters.forge import NewPull
-from executor.adapters.forge_github import AUTO_MERGE, DRAFT, ENQUEUE, READY
+from executor.adapters.github_merging import AUTO_MERGE, ENQUEUE
+from executor.adapters.github_pulls import DRAFT, READY
 from tests.adapters.test_forge_github import NEW, fake, forge, waits
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.core.declaration import Issue, read_milestone
+from executor.core.declaration import Issue
 from executor.core.fingerprint import canonical_spec, check_key, combined_key, digest, normal_text, spec_key
+from executor.core.milestone_file import read_milestone
 
 KEY = re.compile(r"sha256:[0-9a-f]{64}")
 TEXT = "Read the header.\nSkip blank lines.\n"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.core.declaration import Issue, Milestone, read_milestone
+from executor.core.declaration import Issue, Milestone
+from executor.core.milestone_file import read_milestone
 from executor.core.plan import WEIGHTS, Plan, compile_plan
 from executor.errors import DeclarationError, Fault
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.core.check_rules import Check
-from executor.core.declaration import Issue, Milestone, read_milestone
+from executor.core.declaration import Issue, Milestone
 from executor.core.forge_rules import Forge
 from executor.core.limits import Limits
+from executor.core.milestone_file import read_milestone
 from executor.core.policy import Policy, read_policy
 from executor.core.policy_faults import policy_faults
 from executor.core.profile import Agent

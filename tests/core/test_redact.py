@@ -8,18 +8,15 @@ import random
 import re
 import shlex
 import subprocess
-import sys
 import time
 import urllib.parse
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from executor.core import redact
 from executor.core.redact import MARK, Redactor, forms_of
 
 if TYPE_CHECKING:
@@ -292,16 +289,6 @@ def test_a_text_may_be_redacted_in_the_middle_of_a_stream() -> None:
     assert redactor.feed(b"-abcdefgh") == b"-"
     assert redactor.redact(b"/abcdefghijkl/") == b"/[redacted]/"
     assert redactor.feed(b"ijkl-") + redactor.end() == b"[redacted]-"
-
-
-def test_it_can_be_loaded_by_its_path_without_the_package() -> None:
-    script = (
-        "import sys; from importlib.machinery import SourceFileLoader; module = type(sys)('m');"
-        "SourceFileLoader('m', sys.argv[1]).exec_module(module);"
-        "print(module.Redactor(['abcdefgh']).redact(b'abcdefgh').decode(), 'executor' in sys.modules)"
-    )
-    command = [sys.executable, "-I", "-S", "-c", script, str(Path(redact.__file__))]
-    assert subprocess.check_output(command, text=True, cwd="/") == "[redacted] False\n"
 
 
 def test_throughput_is_told() -> None:

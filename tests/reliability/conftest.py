@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 def hatchery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hatchery]:
     with Hatchery(tmp_path_factory.mktemp("hatchery")) as running:
         yield running
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A temporary folder in memory where there is one: for trials that no power cut is a part of."""
+    shared = Path("/dev/shm")  # noqa: S108  (a folder of our own in it)
+    with tempfile.TemporaryDirectory(prefix="executor-", dir=shared if shared.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,16 @@ WRITING = (
     *("-m milestone m1", "-m attempt 1 failed", "-m attempt", "-m land", "commit-tree", "write-tree", "update-index"),
     *("read-tree --reset", "clean", "apply"),
 )
-ISSUES = {"-m attempt 1 failed": "d", "apply": "c"}
-"""The issue whose work makes a call; a for all others."""
-READING = ("diff-tree", "ls-files", "for-each-ref", "rev-parse", "log", "cat-file")
+MOST = 70
+"""Faults of one operation, drawn where it has more."""
+MANY = "fghijklm"
+KINDS = {"-m attempt 1 failed": "d", "clean": "abcd", "apply": "c"} | dict.fromkeys(
+    ("commit-tree", "write-tree", "read-tree --reset"), MANY
+)
+"""The issues of the milestone in which a call is killed: many where a run kills it in one issue after the other."""
+READING = ("diff-tree", "ls-files", "for-each-ref", "log", "cat-file")
 """Calls of git that the product makes, by a part of their arguments."""
-SAMPLE = 16
+SAMPLE = 30
 CHANGING = {"mkdir", "unlink", "link", "rename", "rmdir", "symlink"}
 SCRIPT = """#!/bin/sh
 if read -r wanted 2>/dev/null < {folder}/wanted; then
@@ -80,7 +85,7 @@ class KilledGit:
     def begin(self, operation: str) -> None:
         """Go on in a repository where nothing was done yet."""
         shutil.rmtree(self.folder / "repo", ignore_errors=True)
-        self.repo = copied(self.templates(ISSUES.get(operation, "a")), self.folder / "repo")
+        self.repo = copied(self.templates(KINDS.get(operation, "a")), self.folder / "repo")
 
     def calls_of(self, operation: str) -> list[Fault]:
         """Every system call of that operation, where a run is killed that is not killed otherwise."""
@@ -117,8 +122,8 @@ class KilledGit:
                 before = self.killed
                 chain.append(rest.pop())
                 self.kill(chain[-1])
-                if self.killed == before and len(chain) > 1:  # nothing like it was left to do
-                    rest.append(chain.pop())
+                if self.killed == before:  # nothing like it was left to do, so that nothing was disturbed
+                    rest += [chain.pop()] if len(chain) > 1 else []
                     break
             self.finish(chain)
 
@@ -141,10 +146,10 @@ class KilledGit:
 
 
 @pytest.fixture
-def git(hatchery: Hatchery, templates: Templates, tmp_path: Path) -> KilledGit:
+def git(hatchery: Hatchery, templates: Templates, in_memory: Path) -> KilledGit:
     if STRACE is None or subprocess.run([STRACE, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("strace is not installed, or may not trace here")
-    return KilledGit(hatchery, templates, tmp_path)
+    return KilledGit(hatchery, templates, in_memory)
 
 
 def changing(faults: list[Fault]) -> list[Fault]:
@@ -167,10 +172,9 @@ def test_a_git_killed_in_the_middle_is_made_up_for_by_the_next_run(git: KilledGi
 @pytest.mark.parametrize("operation", WRITING)
 def test_a_git_killed_at_every_system_call_is_made_up_for_by_the_next_run(git: KilledGit, operation: str) -> None:
     faults = changing(git.calls_of(operation))
-    wanted = len(faults)
-    random.Random(operation).shuffle(faults)  # noqa: S311  (no secret)
+    faults = random.Random(operation).sample(faults, min(MOST, len(faults)))  # noqa: S311  (no secret)
     git.in_chains(faults)
-    assert git.killed > 0.9 * wanted
+    assert git.killed > 0.9 * len(faults)
 
 
 @pytest.mark.campaign

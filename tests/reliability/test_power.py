@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.reliability.hatchery import Hatched, Hatchery
 
-ISSUES = "abd"
+ISSUES = "ad"
 MEGABYTES = 48
 RUN = ("milestone:m1", "-n", "1")
 SHARES = 8

@@ -27,19 +27,19 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 def test_a_signal_anywhere_ends_the_run_with_its_code_and_the_next_one_goes_on(
     hatchery: Hatchery,
     templates: Templates,
-    tmp_path: Path,
+    in_memory: Path,
     number: signal.Signals,
     points: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    env = {TAG: str(tmp_path), "LC_RAN": str(tmp_path / "ran")}
+    env = {TAG: str(in_memory), "LC_RAN": str(in_memory / "ran")}
     source = templates("abd")
-    repo = copied(source, tmp_path / "repo")
+    repo = copied(source, in_memory / "repo")
     most = len(hatchery.run(repo.path, *RUN, watch=True, env=env).check().effects)
     chance = random.Random(number)  # noqa: S311  (no secret)
     stopped = 0
     for trial in range(points):
-        repo = copied(source, tmp_path / f"repo-{trial}")
+        repo = copied(source, in_memory / f"repo-{trial}")
         nth = (trial * most + chance.randrange(most)) // points + 1
         again = nth + chance.randrange(1, 30) if trial % 2 else 0
         ended = hatchery.run(repo.path, *RUN, kill=Point(nth, number=number, again=again), env=env)
@@ -47,7 +47,7 @@ def test_a_signal_anywhere_ends_the_run_with_its_code_and_the_next_one_goes_on(
         assert ended.code in {CODES[number], 0, -number}, told
         assert "Traceback" not in ended.out, told
         stopped += ended.code == CODES[number]
-        assert processes(str(tmp_path)) == [], told
+        assert processes(str(in_memory)) == [], told
         last = hatchery.run(repo.path, *RUN, env=env)
         assert last.code == 0, f"{told}\n{last.out}"
         assert_done(repo, idle="nothing to do" in last.out)

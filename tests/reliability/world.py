@@ -15,8 +15,6 @@ BRANCH = "milestone/m1-test-m1"
 TAG = "LC_EXECUTOR_RELIABILITY"
 """A variable that children are given, so that survivors can be found."""
 EVERY = "abcde"
-EXPECTED = {"a": ("a", "a"), "b": ("b", "b"), "c": ("c", "c"), "d": ("d", "d"), "e": ("old", "new")}
-"""Issue -> a file of the milestone branch, and what is in it in the end."""
 PATCH = """--- /dev/null
 +++ b/c
 @@ -0,0 +1 @@
@@ -32,11 +30,11 @@ class World(Repo):
 
 
 def template(path: Path, names: str = EVERY) -> World:
-    """A milestone that is not begun, of some of five issues.
+    """A milestone that is not begun, of issues with one letter each.
 
     a: an agent, with acceptance. b: needs a. c: a patch. d: an attempt that fails, and a good one. e: needs c, and
-    changes a file. The agents write down outside of the repository, in ``../ran``, that they were asked, so that being
-    asked twice for the same thing is seen.
+    changes a file. Any other: an agent. The agents write down outside of the repository, in ``../ran``, that they were
+    asked, so that being asked twice for the same thing is seen.
     """
     repo = Repo(path)
     repo.write("milestones/m1/c.patch", PATCH)
@@ -45,14 +43,15 @@ def template(path: Path, names: str = EVERY) -> World:
     def says(name: str, run: str) -> str:
         return f'echo {name} >> "$LC_RAN"; {run}'
 
-    every = {
+    kinds = {
         "a": issue("a", says("a", "echo a > a")) + 'accept = [{ run = "test -e a" }]\n',
         "b": issue("b", says("b", "echo b > b"), needs=["a"]),
         "c": issue("c", agent="patch", **{"with": {"file": "m1/c.patch"}}),
         "d": issue("d", says("d", 'test "$EXECUTOR_ATTEMPT" != 1 && echo d > d')),
         "e": issue("e", says("e", "echo new > old; rm -f gone"), needs=["c"]),
     }
-    repo.milestone("m1", "".join(every[name] for name in names))
+    others = {name: issue(name, says(name, f"echo {name} > {name}")) for name in names}
+    repo.milestone("m1", "".join((others | kinds)[name] for name in names))
     repo.write("rules/limits.toml", "backoff_s = 0.0\n")
     repo.commit("declare")
     return World(path, names)
@@ -66,7 +65,7 @@ def assert_done(repo: World, *, idle: bool = False, restarted: bool = False) -> 
         idle: whether the last run had nothing to do; such a run clears nothing away.
         restarted: whether the machine was; what an agent had done and was not yet under a ref is then done again.
     """
-    files = [EXPECTED[name] for name in repo.names]
+    files = [("old", "new") if name == "e" else (name, name) for name in repo.names]
     assert repo.git("show", *(f"{BRANCH}:{file}" for file, _ in files)).split() == [text for _, text in files]
     assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in repo.names]
     refs = repo.git("for-each-ref", "--format=%(contents:trailers:key=Outcome,valueonly)", "refs/attempts/")
