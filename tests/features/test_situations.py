@@ -151,6 +151,27 @@ with = { run = "true" }
     assert "needs the option" not in told, "what is missing may be a consequence of what is wrong"
 
 
+def test_a_faulty_table_of_a_milestone_hides_no_fault_of_its_issues(repo: Repo) -> None:
+    repo.write(
+        "milestones/m1.toml",
+        '[milestone]\nid = "m2"\ntitel = "T"\nneeds = ["m0"]\nepic = "m1/epic.md"\n'
+        + issue("a", "true", needs=["b"], checks=["lnit"])
+        + issue("b", "true", needs=["a", "c"], agents="x"),
+    )
+    told = repo.doit("list").check(3).err.splitlines()
+    assert [line.removeprefix("milestones/m1.toml: ").split(";")[0] for line in told] == [
+        'issue[0].checks: unknown check "lnit", needed by "a"',
+        "issue[0].needs: cycle: m1/a -> m1/b -> m1/a",
+        'issue[1]: unknown key "agents"',
+        'issue[1].needs: unknown issue "c", needed by "b"',
+        'milestone: unknown key "titel"',
+        'milestone.epic: milestones/m1/epic.md does not exist, needed by "m1"',
+        'milestone.id: expected "m1", the name of the file, found "m2"',
+        'milestone.needs: unknown milestone "m0", needed by "m1"',
+        "milestone.title: is missing, but required",
+    ]
+
+
 def test_faulty_rules_hide_no_fault_of_a_milestone_and_cause_none(repo: Repo) -> None:
     repo.write("rules/agents.toml", '[agent.mine]\ncomand = ["true"]\n')
     repo.write("rules/checks.toml", "[check.own\n")
