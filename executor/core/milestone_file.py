@@ -100,7 +100,7 @@ def _header(
     except TypeError:
         read.faults.append(Fault(file, "milestone", "expected keys that are names"))
         wrong = {*map(str, given)}
-    if "id" not in wrong and given["id"] != stem:
+    if "id" not in wrong and given.get("id", stem) != stem:
         told = f"expected {quoted(stem)}, the name of the file, found {quoted(given['id'])}"
         read.faults.append(Fault(file, "milestone.id", told))
     if len(read.faults) == before:
