@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting", "current"]
 
-_UNUSUAL = "run it with `doit run`: [tool.doit.plugins.command] of this project lacks the executor's run"
+_UNUSUAL = (
+    "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "
+    "lacks the executor's run"
+)
 
 
 class _Current:

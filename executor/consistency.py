@@ -20,7 +20,7 @@ from executor.adapters.workspaces import Pool
 from executor.board import is_held
 from executor.core.fold import fold
 from executor.core.state import AttemptState
-from executor.errors import ExecutorError, StateBrokenError
+from executor.errors import DeclarationError, ExecutorError, StateBrokenError
 from executor.health import Finding
 from executor.observe import observe
 from executor.receipts import write_receipt
@@ -70,6 +70,9 @@ def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
     refs = Refs(compiled.project.repository)
     try:
         observer = observe(compiled, refs, states=False)
+    except DeclarationError as error:
+        yield from (Finding("declaration", "declaration", str(fault)) for fault in error.faults)
+        return
     except ExecutorError as error:
         yield Finding("state", "state", str(error))
         return

@@ -80,7 +80,7 @@ def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | No
             return None
         name = f"pull request #{pull.number}"
         if answer.state in {"refused", "moved"}:
-            return Criterion("merge", name, Met.OPEN, f"{answer.reason}; {pull.url}".rstrip("; "))
+            return Criterion("merge", name, Met.LACKING, f"{answer.reason}; {pull.url}".rstrip("; "))
         left = until - time.monotonic()
         if left <= 0 or run.session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
             return Criterion("merge", name, Met.WAITS, f"{answer.reason}; release again when it is merged")

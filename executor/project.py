@@ -102,10 +102,11 @@ class Compiled:
         milestone, slash, _ = name.partition("/")
         if not slash:
             raise UsageError(f'"{name}" is not an issue; write MILESTONE/ISSUE, for example m4/4.1')
-        known = [ref for ref, node in self.plan.nodes.items() if node.milestone == self.milestone(milestone).id]
+        own = self.milestone(milestone).id
         from executor.core.hints import did_you_mean
 
-        raise UsageError(f'unknown issue "{name}"{did_you_mean(name, known)}')
+        meant = did_you_mean(name, [ref for ref, node in self.plan.nodes.items() if node.milestone == own])
+        raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` shows those that there are"}')
 
 
 def open_project(start: Path | None = None) -> Project:
@@ -152,9 +153,9 @@ def compile_project(project: Project) -> Compiled:
         DeclarationError: with every fault of every file.
     """
     from executor.adapters.declarations import load, natural
-    from executor.adapters.rules import load_policy
+    from executor.adapters.rules import declared_names, load_policy
     from executor.core.plan import compile_plan
-    from executor.core.policy_faults import policy_faults
+    from executor.core.policy_faults import name_faults, policy_faults
 
     loaded = load(project.milestones)
     faults = list(loaded.faults)
@@ -163,6 +164,7 @@ def compile_project(project: Project) -> Compiled:
         policy = load_policy(project.rules)
     except DeclarationError as error:
         faults += error.faults
+        faults += name_faults(loaded.milestones, loaded.files, declared_names(project.rules), loaded.partial)
     if policy is not None:
         faults += policy_faults(loaded.milestones, loaded.files, policy, loaded.partial)
     try:

@@ -112,12 +112,12 @@ def _gate(run: MilestoneRun, tree: str) -> list[Criterion]:
         if observer.decision(f"{run.name}/{issue.id}").status is not Status.LANDED
     }
     criteria = [
-        Criterion("issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.OPEN, told)
+        Criterion("issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, told)
         for issue, item in waiting.items()
         for told in [f"{item.status}: {item.reason}"]
     ]
     if not milestone.issues:
-        criteria.append(Criterion("issues", "all", Met.OPEN, "the milestone has no issues"))
+        criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
     elif not waiting:
         total = len(milestone.issues)
         criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
@@ -149,7 +149,7 @@ def _proved(run: MilestoneRun, tree: str, item: CommandProof | FileProof, place:
 
 def _not_asked(item: CommandProof | FileProof) -> Criterion:
     kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
-    return Criterion(kind, item.name, Met.OPEN, "not asked before every issue has landed")
+    return Criterion(kind, item.name, Met.LACKING, "not asked before every issue has landed")
 
 
 def _issues_again(run: MilestoneRun, tree: str) -> list[Criterion]:
@@ -172,7 +172,7 @@ def _epic(run: MilestoneRun, accept: list[Criterion]) -> list[Criterion]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        return [Criterion("epic", epic, Met.OPEN, f"cannot be read: {error.strerror}")]
+        return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
     return box_criteria(boxes(text), accept, f"milestones/{epic}")
 
 
@@ -184,16 +184,18 @@ def _tag_criterion(run: MilestoneRun) -> list[Criterion]:
     if there is None:
         return [Criterion("tag", tag, Met.YES, "is free")]
     reason = f"is already the tag of {there[:10]}; declare another one"
-    return [Criterion("tag", tag, Met.OPEN, reason)]
+    return [Criterion("tag", tag, Met.LACKING, reason)]
 
 
 def _merge_criterion(run: MilestoneRun, conflicts: tuple[str, ...]) -> Criterion:
     base = _base(run)
     if not conflicts:
-        return Criterion("merge", base, Met.YES, "merges without conflict; everything was proved on exactly that tree")
+        return Criterion(
+            "merge", base, Met.YES, "merges without conflict; what was asked was asked of exactly that tree"
+        )
     names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
     return Criterion(
-        "merge", base, Met.OPEN, f"conflict in {names}; merge {base} into {run.milestone.branch} by hand, then again"
+        "merge", base, Met.LACKING, f"conflict in {names}; merge {base} into {run.milestone.branch} by hand, then again"
     )
 
 
@@ -202,7 +204,7 @@ def _checkout_criteria(run: MilestoneRun, base_tip: str, tree: str) -> list[Crit
     found = run.session.checkouts
     lacking = [(checkout, found.in_the_way(checkout, base_tip, tree)) for checkout in found.of(run.view.base)]
     return [
-        Criterion("checkout", str(checkout.top), Met.OPEN, f"{told}; commit or stash your changes to it")
+        Criterion("checkout", str(checkout.top), Met.LACKING, f"{told}; commit or stash your changes to it")
         for checkout, told in lacking
         if told
     ]
@@ -289,7 +291,7 @@ def _tagged(run: MilestoneRun, outcome: Outcome, commit: str, tag: str) -> None:
     if there or refs.tip(name) != commit:
         elsewhere = there or refs.tip(name) or ""
         reason = f"is at {elsewhere[:10]}, not at the release {commit[:10]}; delete it or declare another one"
-        outcome.criteria.append(Criterion("tag", tag, Met.OPEN, reason))
+        outcome.criteria.append(Criterion("tag", tag, Met.LACKING, reason))
         outcome.code = refusal_code(outcome.criteria)
 
 

@@ -11,6 +11,7 @@ from executor.adapters.verdicts import Verdict
 from executor.core.brief import most_useful, review_brief
 from executor.core.fingerprint import combined_key, digest
 from executor.core.message import one_line
+from executor.core.state import FINDINGS
 from executor.core.stops import Hit
 from executor.reviewers import REVIEW, Question, ask_reviewer
 from executor.stops import record_stop
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ReviewFinding", "read_findings", "stopped_by_review"]
 
-RULE = "review-findings"
 _MOST_BYTES = 1024 * 1024
 _MOST_FINDINGS = 200
 _DIFF = 200_000
@@ -45,7 +45,7 @@ def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, 
     issue = run.issue(ref)
     route = run.session.policy.route_of(issue)
     facts = run.facts(ref)
-    if route.reviewer is None or RULE in issue.allow or attempt.result_key in facts.approved:
+    if route.reviewer is None or FINDINGS in issue.allow or attempt.result_key in facts.approved:
         return False
     findings, problem = _findings(run, ref, run.session.policy.agents[route.reviewer], attempt, tree, logs)
     grave = [item for item in findings if item.score >= route.threshold]
@@ -55,7 +55,7 @@ def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, 
     count = (
         f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}" if grave else ""
     )
-    hit = Hit(RULE, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
+    hit = Hit(FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
     record_stop(run, ref, [hit], attempt=attempt.number, bound=attempt.result_key)
     return True
 

@@ -35,7 +35,7 @@ def task_milestones() -> Iterator[dict[str, Any]]:
         yield from _tasks(current.session.observer, current.wanted)
         return
     root = Path.cwd()
-    from executor.project import compile_project, has_milestones, open_project
+    from executor.project import compile_project, has_milestones, open_project, prepare_cache
 
     if not has_milestones(root):
         return
@@ -43,6 +43,7 @@ def task_milestones() -> Iterator[dict[str, Any]]:
     from executor.observe import observe
 
     project = open_project(root)
+    prepare_cache(project)  # doit's own commands write their database there
     observer = observe(compile_project(project), Refs(project.repository))
     yield from _tasks(observer, tuple(f"milestone:{name}" for name in observer.compiled.loaded.milestones))
 

@@ -147,7 +147,7 @@ def _become(cwd: str, args: list[str], environment: dict[str, str], out: str, er
 
         sys.argv = [str(Path(doit.__file__).with_name("__main__.py")), *args]
         sys.path[0] = cwd
-        code = DoitMain().run(args)
+        code = DoitMain().run(args) or 0
     except SystemExit as error:
         code = 0 if error.code is None else error.code
     except BaseException:  # noqa: BLE001  (nothing may return from here into the loop)

@@ -28,6 +28,8 @@ __all__ = ["Command", "Ended", "Supervisor", "read_result", "sane_path"]
 
 SCRIPT = Path(__file__).parent / "supervisor" / "__main__.py"
 END_PATIENCE = 10.0  # seconds that closing waits for processes that do not die
+_SHELL = {126: "cannot be executed", 127: "command not found"}
+"""What shells, env and prlimit mean by an exit code."""
 
 Reason = Literal["exited", "timeout", "idle", "output-limit", "stopped", "not-started", "lost"]
 
@@ -114,7 +116,8 @@ class Ended:
 
     def _what_happened(self) -> str:
         if self.reason == "exited":
-            return f"exit {self.code}" if self.signal is None else f"ended by {_signal_name(self.signal)}"
+            known = f" ({_SHELL[self.code]})" if self.code in _SHELL else ""
+            return f"exit {self.code}{known}" if self.signal is None else f"ended by {_signal_name(self.signal)}"
         if self.reason == "not-started":
             return f"not started: {self.problem}"
         if self.reason == "lost":

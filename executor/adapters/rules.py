@@ -9,13 +9,15 @@ from executor.adapters.declarations import TomlError, read_toml
 from executor.adapters.packaged import packaged_rules
 from executor.core.hints import Known, found, quoted
 from executor.core.policy import PROMPTS, WORKFLOWS, Policy, read_policy
+from executor.core.rule_tables import declared
+from executor.core.workflow import DIRECT
 from executor.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["load_policy"]
+__all__ = ["declared_names", "load_policy"]
 
 _FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "setup", "status", "stops")
 
@@ -30,6 +32,29 @@ def load_policy(folder: Path) -> Policy:
         DeclarationError: with every fault of every file.
     """
     faults: list[Fault] = []
+    policy, wrong = read_policy(_merged(folder, faults), folder.name)
+    faults += wrong
+    if faults or policy is None:
+        raise DeclarationError(faults)
+    return policy
+
+
+def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Names of agents, checks, stop rules (``stops``) and workflows that rules declare, however faulty they are.
+
+    Of a kind whose file cannot be read there is no entry.
+    """
+    faults: list[Fault] = []
+    merged = _merged(folder, faults)
+    unread = {fault.file for fault in faults}
+    words = {"agents": "agent", "checks": "check", "stops": "stop"}
+    read = {stem: word for stem, word in words.items() if f"{folder.name}/{stem}.toml" not in unread}
+    names = {stem: tuple(declared(merged, stem, word)) for stem, word in read.items()}
+    return {**names, WORKFLOWS: (DIRECT, *merged[WORKFLOWS])}
+
+
+def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
     merged: dict[str, dict[str, Any]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
         known = Known(f"{stem}.toml" for stem in _FILES)
@@ -44,11 +69,7 @@ def load_policy(folder: Path) -> Policy:
                 merged[path.stem] = _over(merged[path.stem], own)
     merged[WORKFLOWS] = _workflows(folder, faults)
     merged[PROMPTS] = _prompts(folder, faults)
-    policy, wrong = read_policy(merged, folder.name)
-    faults += wrong
-    if faults or policy is None:
-        raise DeclarationError(faults)
-    return policy
+    return merged
 
 
 def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:

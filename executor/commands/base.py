@@ -8,12 +8,24 @@ import json
 import sys
 import traceback
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from doit.cmd_base import Command as DoitCommand
 
 from executor.errors import ExecutorError, StateFullError, UsageError
 
-__all__ = ["JSON_OPTION", "REASON_OPTION", "Command", "guarded", "permuted", "print_json", "safe", "table"]
+__all__ = [
+    "JSON_OPTION",
+    "REASON_OPTION",
+    "Command",
+    "guarded",
+    "helped",
+    "none_but_options",
+    "permuted",
+    "print_json",
+    "safe",
+    "table",
+]
 
 JSON_OPTION = {
     "name": "json",
@@ -40,7 +52,9 @@ class Command(DoitCommand):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run; every foreseen error is one message and its exit code."""
-        return guarded(lambda: int(super(Command, self).parse_execute(permuted(self.cmdparser, in_args))))
+        if helped(self, in_args):
+            return 0
+        return guarded(lambda: int(super(Command, self).parse_execute(permuted(self, in_args))))
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Called by doit."""
@@ -76,23 +90,53 @@ def guarded(action: Any) -> int:
         return 2
 
 
-def permuted(parser: Any, words: list[str]) -> list[str]:
+def helped(command: Any, words: list[str]) -> bool:
+    """Print what `doit help COMMAND` prints, if the words ask for it; whether they do."""
+    asked = not {"-h", "--help"}.isdisjoint(words)
+    if asked:
+        sys.stdout.write(f"{command.help()}\n")
+    return asked
+
+
+def none_but_options(command: Any, arguments: list[str]) -> None:
+    """Make sure that nothing stands on the line besides options.
+
+    Raises:
+        UsageError: something does.
+    """
+    if arguments:
+        raise UsageError(f'`doit {command.name}` takes no arguments, found "{arguments[0]}"')
+
+
+def permuted(command: Any, words: list[str]) -> list[str]:
     """The same words with the options first, as doit's parser wants them.
 
     Raises:
-        UsageError: an unknown option, or one without its value.
+        UsageError: an unknown option, one without its value, or one whose value is no number although it has to be.
     """
+    parser = command.cmdparser
     try:
         options, rest = getopt.gnu_getopt(words, parser.get_short(), parser.get_long())
     except getopt.GetoptError as error:
-        raise UsageError(f"{error}; `doit help` lists commands and their options") from error
+        raise UsageError(f"{error}; `doit help {command.name}` lists the options") from error
     flat: list[str] = []
     for name, value in options:
+        _require_number(name, value, parser.get_option(name)[0].type)
         if not name.startswith("--"):
             flat.append(name + value)
         else:
             flat.append(f"{name}={value}" if value else name)
     return [*flat, *rest]
+
+
+def _require_number(option: str, value: str, kind: type) -> None:
+    if kind not in {int, float}:
+        return
+    try:
+        kind(value)
+    except ValueError:
+        number = "a whole number" if kind is int else "a number"
+        raise UsageError(f'{option}: expected {number}, found "{value}"') from None
 
 
 def safe(text: str) -> str:
@@ -109,9 +153,16 @@ def table(rows: list[list[str]]) -> str:
     """Rows as aligned columns; the last column is as wide as it is."""
     if not rows:
         return ""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    widths = [max(_cells(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
-        cells = [safe(cell).ljust(width) for cell, width in zip(row, widths, strict=False)]
+        cells = [safe(cell) + " " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=False)]
         lines.append("  ".join([*cells, safe(row[-1])]).rstrip())
     return "\n".join(lines)
+
+
+def _cells(text: str) -> int:
+    """How many places of a terminal a text takes: wide letters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in {"W", "F"} else 1 for char in text)

@@ -55,7 +55,8 @@ class Cron(Command):
         }
         word = arguments[0] if arguments else "show"
         if word not in actions or len(arguments) > 1:
-            raise UsageError(f"expected `doit cron install`, `remove` or `show`, found {' '.join(arguments)!r}")
+            words = " ".join(arguments)
+            raise UsageError(f'expected `doit cron install`, `remove` or `show`, found "{words}"')
         return actions[word](open_project(), options)
 
 

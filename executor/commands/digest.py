@@ -10,7 +10,7 @@ from executor.adapters import segments
 from executor.adapters.clock import LOCAL, utcnow
 from executor.adapters.nights import Nights
 from executor.board import board_of
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, safe
 from executor.core.deadline import deadline_of, told
 from executor.core.digest import Digest, digest_of
 from executor.errors import UsageError
@@ -43,8 +43,7 @@ class DigestCommand(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
-        if arguments:
-            raise UsageError(f"`doit digest` takes no arguments, found {arguments[0]!r}")
+        none_but_options(self, arguments)
         project = open_project()
         digest = digest_since(project, _since(project, options["since"]))
         if options["json"]:

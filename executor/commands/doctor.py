@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.holder import remove_holder
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, table
 from executor.consistency import inconsistencies
 from executor.errors import BusyError, ExecutorError
 from executor.health import Finding, configuration, machine
@@ -40,8 +40,9 @@ class Doctor(Command):
     doc_usage = ""
     cmd_options = (_REPAIR, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], _arguments: list[str]) -> int:
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print the findings; the exit code is that of the worst that is left."""
+        none_but_options(self, arguments)
         looked = list(_look())
         project = next((item.project for item in looked if isinstance(item, Compiled)), None)
         findings = [item for item in looked if isinstance(item, Finding)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from executor.adapters.holder import remove_holder
 from executor.adapters.refs import Move, Refs
 from executor.board import is_held
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, table
 from executor.core.state import AttemptState
 from executor.errors import BusyError
 from executor.milestone_lock import hold
@@ -60,8 +60,9 @@ class Gc(Command):
     doc_usage = ""
     cmd_options = (_DRY, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], _arguments: list[str]) -> int:
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Show and remove."""
+        none_but_options(self, arguments)
         project = open_project()
         compiled = compile_project(project)
         refs = Refs(project.repository)

@@ -6,8 +6,7 @@ import sys
 from configparser import ConfigParser
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import Command
-from executor.errors import UsageError
+from executor.commands.base import Command, none_but_options
 from executor.project import Project, open_project
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ class Init(Command):
 
     def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
         """Write what is missing."""
-        if arguments:
-            raise UsageError(f"`doit init` takes no arguments, found {arguments[0]!r}")
+        none_but_options(self, arguments)
         project = open_project()
         done = [*_dodo(project), *_configuration(project.root), *_milestone(project), *_ignored(project.root)]
         if not done:

@@ -9,7 +9,7 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from executor.board import Board, board_of
-from executor.commands.base import JSON_OPTION, guarded, permuted, print_json, safe, table
+from executor.commands.base import JSON_OPTION, guarded, helped, permuted, print_json, safe, table
 from executor.errors import UsageError
 from executor.project import has_milestones, open_project
 
@@ -35,7 +35,9 @@ class List(DoitList):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
-        return guarded(lambda: super(List, self).parse_execute(permuted(self.cmdparser, in_args)) or 0)
+        if helped(self, in_args):
+            return 0
+        return guarded(lambda: super(List, self).parse_execute(permuted(self, in_args)) or 0)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Called by doit."""

@@ -43,7 +43,7 @@ _EVENTS = {
     "long": "events",
     "type": bool,
     "default": False,
-    "help": "print the journal as events, one JSON object a line (MILESTONE ..., default: all)",
+    "help": "print the journal as events, one JSON object a line, of what is named (default: all)",
 }
 _FOLLOW = {
     "name": "follow",
@@ -61,7 +61,7 @@ class Log(Command):
 
     name = "log"
     doc_purpose = "show the attempts at an issue and what the last one printed; --events: everything that happened"
-    doc_usage = "MILESTONE/ISSUE | --events [MILESTONE ...]"
+    doc_usage = "MILESTONE/ISSUE | --events [MILESTONE | MILESTONE/ISSUE ...]"
     cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _EVENTS, _FOLLOW)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
@@ -69,7 +69,7 @@ class Log(Command):
         if options["events"]:
             from executor.commands.stream import stream
 
-            names = [name.removeprefix("milestone:") for name in arguments]
+            names = [name.removeprefix("milestone:").removeprefix("issue:") for name in arguments]
             stream(open_project(), names, follow=options["follow"])
             return 0
         if len(arguments) != 1:
@@ -91,7 +91,8 @@ class Log(Command):
             sys.stdout.write(_briefs(folder))
         else:
             head = _report(observer, ref, state)
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, folder))
+            shown = state.attempts.get(number)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, shown, folder))
         return 0
 
 
@@ -129,7 +130,7 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
     }
 
 
-def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
+def _text(ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
     if not attempts:
         return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
     rows = [
@@ -149,6 +150,9 @@ def _text(ref: str, attempts: list[Attempt], folder: Path) -> str:
     parts += (
         f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
     )
+    if shown is not None and shown.kind == "checks" and not any(folder.glob("check-*.log")):
+        told = "".join(f"{safe(line)}\n" for line in shown.detail.splitlines()).rstrip()
+        parts.append(f"--- check that failed in attempt {folder.name}, asked of the same tree before\n{told}")
     if len(parts) == 1:
         parts.append("its output is no longer in .cache/")
     return "\n".join(parts) + "\n"

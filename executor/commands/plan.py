@@ -1,18 +1,27 @@
-"""`doit plan m4`: the dry run. Order, waves, critical path, what each issue would do and why; touches nothing."""
+"""`doit plan m4`: the dry run. What each issue would do, in which order, how long, within which limits.
+
+Touches nothing.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from executor.adapters import segments
 from executor.adapters.refs import Refs
 from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.words import ago, money
 from executor.core.decide import Status
+from executor.core.progress import Ahead, expected_end
 from executor.errors import UsageError
 from executor.observe import Observer, observe
 from executor.project import compile_project, open_project
 
 __all__ = ["Plan"]
+
+
+_A = {"issue": "an issue", "run": "a run", "day": "a day", "milestone": "the milestone"}
 
 
 class Plan(Command):
@@ -70,7 +79,27 @@ def _value(observer: Observer, name: str) -> dict[str, Any]:
         "from": view.tip,
         "critical_path": list(plan.critical_path(name)),
         "issues": issues,
+        "expected": _expected(observer, issues, name),
+        "limits": _limits(observer, issues),
     }
+
+
+def _expected(observer: Observer, issues: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """How long the rest will take; None when nothing goes on without a person."""
+    ahead = [Ahead(item["ref"], item["size"], item["status"], tuple(item["needs"]), None) for item in issues]
+    sizes = {item["ref"].partition("/")[2]: item["size"] for item in issues}
+    events = segments.read(observer.compiled.project.state(name))
+    workers = observer.compiled.policy.limits.parallel
+    end = expected_end(ahead, events, sizes, workers)
+    return None if end is None else {"seconds": round(end.seconds), "workers": workers, "guess": not end.known}
+
+
+def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
+    """What bounds the cost: attempts at an issue, seconds of a call of its agent, money by scope."""
+    policy, nodes = observer.compiled.policy, observer.compiled.plan.nodes
+    agents = [agent for item in issues for agent in policy.agents_for(nodes[item["ref"]].issue)]
+    longest = max((agent.timeout or policy.limits.timeout_s for agent in agents), default=0.0)
+    return {"attempts": policy.limits.attempts, "timeout_s": longest, "usd": dict(policy.limits.caps.usd)}
 
 
 def _text(value: dict[str, Any]) -> str:
@@ -86,9 +115,16 @@ def _text(value: dict[str, Any]) -> str:
         ]
         for item in value["issues"]
     ]
+    expected, limits = value["expected"], value["limits"]
+    usd = ", ".join(f"{money(cap)} for {_A[scope]}" for scope, cap in limits["usd"].items())
+    bounds = f"at most {limits['attempts']} attempts at an issue, {ago(limits['timeout_s'])} for a call of an agent"
+    bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
+    if expected is not None:
+        guess = " (a guess)" if expected["guess"] else ""
+        bounds = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time\n{bounds}"
     path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
     return (
         f"{value['milestone']}: {value['title']}\n"
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
-        f"critical path: {path}\n\n{table(rows)}\n"
+        f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from doit.cmd_run import Run as DoitRun
 
 from executor.board import board_of
-from executor.commands.base import guarded, permuted, safe
-from executor.commands.run_options import OPTIONS, budget_of, deadline_named
+from executor.commands.base import guarded, helped, permuted, safe
+from executor.commands.run_options import OPTIONS, budget_of, deadline_named, workers_of
 from executor.errors import PersonNeededError, UsageError
 from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 _KINDS = ("milestone:", "issue:", "release:")
+_OURS = (*_KINDS, "step:")
 
 
 class Run(DoitRun):
@@ -35,11 +36,13 @@ class Run(DoitRun):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
+        if (in_args[:1] == ["-h"] or _of_milestones(in_args)) and helped(self, in_args):
+            return 0
         return guarded(lambda: super(Run, self).parse_execute(self._words(in_args)) or 0)
 
     def _words(self, in_args: list[str]) -> list[str]:
         """Options first where milestones are meant; tasks of the user's own may have options behind their names."""
-        return permuted(self.cmdparser, in_args) if any(word.startswith(_KINDS) for word in in_args) else in_args
+        return permuted(self, in_args) if _of_milestones(in_args) else in_args
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Called by doit."""
@@ -48,9 +51,7 @@ class Run(DoitRun):
         self._from = params.pop("from_")
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
-            if has_milestones(root) and not args and not params.get("default_tasks"):
-                raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
-            return int(super().execute(params, args) or 0)
+            return self._own_tasks(root, params, args)
         if len(wanted) < len(args):
             raise UsageError("run tasks of your own and milestones in separate commands")
         project = open_project(root)
@@ -59,6 +60,17 @@ class Run(DoitRun):
             sys.stdout.write(done)
             return 0
         return self._run(project, params, wanted)
+
+    def _own_tasks(self, root: Path, params: dict[str, Any], args: list[str]) -> int:
+        """Tasks of the user's own are doit's business."""
+        if has_milestones(root):
+            if not args and not params.get("default_tasks"):
+                raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
+            if any(f"{word.partition(':')[0]}:" in _OURS for word in args):
+                raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
+            prepare_cache(open_project(root))
+        self._execute = super()._execute  # type: ignore[method-assign]  # doit looks at its parameters
+        return int(super().execute(params, args) or 0)
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
         from executor.account import begin, cut_off, resumed
@@ -78,6 +90,7 @@ class Run(DoitRun):
         left_out, wanted = _startable(project, wanted)
         prepare_cache(project)
         require_channels(compiled.policy.notify)
+        workers = workers_of(params) or max(1, compiled.policy.limits.parallel)
         deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
         budget = budget_of(params)
         with Session(compiled) as session, mending(session), phases_told(session) as teller:
@@ -85,7 +98,7 @@ class Run(DoitRun):
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
                 before = cut_off(run)
-                begin(run, wanted, int(params.get("num_process") or 0) or _parallel(session))
+                begin(run, wanted, workers)
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
@@ -113,8 +126,7 @@ class Run(DoitRun):
         from executor.actions import current
 
         session = current.session
-        if session is None:
-            raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
+        assert session is not None  # noqa: S101  (`execute` has entered one)
         from executor.commands.ending import finish
         from executor.commands.runner import run_tasks
         from executor.commands.signals import signals_heeded
@@ -146,6 +158,10 @@ class Run(DoitRun):
         backends = super().get_backends()
         backends["json"] = TolerantJson
         return backends
+
+
+def _of_milestones(words: list[str]) -> bool:
+    return any(word.startswith(_KINDS) for word in words)
 
 
 def _parallel(session: Session) -> int:

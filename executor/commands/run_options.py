@@ -9,7 +9,7 @@ from executor.errors import UsageError
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["OPTIONS", "budget_of", "deadline_named"]
+__all__ = ["OPTIONS", "budget_of", "deadline_named", "workers_of"]
 
 _PLAIN = {
     "name": "plain",
@@ -62,6 +62,18 @@ def budget_of(params: dict[str, Any]) -> float | None:
     if not 0 <= value < float("inf"):
         raise UsageError(f'--budget: expected US dollars, for example 20 or 2.50, found "{text}"')
     return value
+
+
+def workers_of(params: dict[str, Any]) -> int:
+    """How many issues at a time were named on the command line; 0 if that was left to the rules.
+
+    Raises:
+        UsageError: it is less than none.
+    """
+    count = int(params.get("num_process") or 0)
+    if count < 0:
+        raise UsageError(f'-n: expected how many issues at a time, for example 4, found "{count}"')
+    return count
 
 
 def deadline_named(asked: str, declared: str) -> datetime | None:

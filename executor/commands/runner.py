@@ -15,6 +15,7 @@ from executor.commands.reporter import reporter_for
 from executor.commands.turns import Turns
 
 if TYPE_CHECKING:
+    from executor.commands.reporter import Reporter
     from executor.session import Session
 
 __all__ = ["Outcomes", "run_tasks"]
@@ -60,6 +61,7 @@ def run_tasks(
     outcomes = Outcomes()
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
+    _take_back_ignored(tasks, database, reporter)
     turns = None
     if any(name.startswith("step:") for name in dispatcher.tasks):
         at_once = session.policy.limits.parallel_steps
@@ -71,6 +73,14 @@ def run_tasks(
     finally:
         reporter.complete_run()
     return outcomes
+
+
+def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> None:
+    """`doit ignore` marks tasks in doit's own database, which says nothing about issues."""
+    for task in tasks:
+        if database.status_is_ignore(task):
+            database.remove(task.name)
+            reporter.say("note", task.name, "`doit ignore` holds nothing back here and is taken back; see `doit pause`")
 
 
 class _Ready:

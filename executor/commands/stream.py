@@ -22,13 +22,20 @@ __all__ = ["event_value", "stream"]
 _EVERY = 0.3
 
 
-def stream(project: Project, names: Sequence[str], *, follow: bool) -> None:
-    """Print the events of these milestones, or of all; then, if asked to, those that come, until interrupted.
+def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
+    """Print the events of these milestones or issues, or of all; then, if asked to, those that come.
+
+    Args:
+        project: whose journals.
+        wanted: ids of milestones, ``m4``, and of issues, ``m4/4.1``; empty for everything.
+        follow: go on until interrupted.
 
     Raises:
         UsageError: an unknown milestone.
         StateBrokenError: a journal is corrupt.
     """
+    whole = {name for name in wanted if "/" not in name}
+    names = list(dict.fromkeys(name.partition("/")[0] for name in wanted))
     for name in names:
         if not (project.milestones / f"{name}.toml").exists() and not segments(project.state(name)):
             raise UsageError(f'unknown milestone "{name}"; `doit status` shows those that there are')
@@ -39,6 +46,8 @@ def stream(project: Project, names: Sequence[str], *, follow: bool) -> None:
         found = [(event, name) for name, tail in tails.items() for event in tail.read()]
         found.sort(key=lambda item: item[0].at)  # stable: one milestone's stay in their order
         for event, name in found:
+            if name in names and name not in whole and f"{name}/{event.key}" not in wanted:
+                continue
             sys.stdout.write(json.dumps(event_value(name, event)) + "\n")
         sys.stdout.flush()
         if not follow:

@@ -22,6 +22,8 @@ __all__ = ["summary"]
 _MOST_LANDED = 20
 _WIDEST = 36
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
+_WORKED = frozenset({"attempt-built", "attempt-failed"})
+"""What tells how long an agent worked; a snapshot tells the same seconds before."""
 _PLACES = {
     status: place
     for place, status in enumerate(
@@ -91,7 +93,7 @@ def _spent(session: Session) -> dict[str, _Spent]:
         for event in run.journal.events:
             if event.run == session.run_id and event.key:
                 item = found.setdefault(f"{run.name}/{event.key}", _Spent())
-                item.seconds += float(event.data.get("seconds") or 0.0)
+                item.seconds += float(event.data.get("seconds") or 0.0) if event.kind in _WORKED else 0.0
                 item.cost += float(event.data.get("cost_usd") or 0.0)
                 item.landed = item.landed or event.kind == "landed"
     return found
@@ -107,7 +109,7 @@ def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
     """The exact command that moves an issue on, or what has to happen before one can."""
     decision = decisions[ref]
     if decision.status in _FOR_PERSONS and decision.hint:
-        return f"look at `doit log {ref}`, then {decision.hint}"
+        return f"doit log {ref}, then {decision.hint}"
     if decision.status is Status.BLOCKED and decision.hint:
         need = decision.hint.removeprefix("doit issue:")
         if need in decisions and decisions[need].status is not Status.PENDING:

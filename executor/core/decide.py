@@ -203,6 +203,8 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         stop = facts.state.stop
         if stop is not None and status in {Status.REVIEW, Status.SKIPPED}:
             cause = Cause(f"stop {stop.rule}", "", stop.bound or stop.spec_key)
+        elif not stale:
+            cause = _cause_of_rest(facts) or cause
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
@@ -257,6 +259,15 @@ def _waits(facts: Facts) -> tuple[Status, str, str] | None:
         names = ", ".join(f"{need.ref} ({need.status})" for need in waiting)
         return Status.BLOCKED, f"needs {names}", f"doit issue:{waiting[0].ref}"
     return None
+
+
+def _cause_of_rest(facts: Facts) -> Cause | None:
+    """What keeps an issue that never landed: something it needs, or how its last attempt ended."""
+    waiting = next((need for need in facts.needs if need.status is not Status.LANDED), None)
+    if facts.held_by or waiting is not None:
+        return None if waiting is None else Cause(f"status of {waiting.ref}", "", str(waiting.status))
+    last = facts.state.attempts.get(facts.state.last())
+    return Cause(f"attempt {last.number}", "", f"failed ({last.kind})") if last is not None and last.kind else None
 
 
 def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:

@@ -73,7 +73,8 @@ class Digest:
 
     def text(self) -> str:
         """The page, as Markdown that reads well as it is."""
-        lines = [f"# {self.title}", "", f"Since {self.since}: {self.attempts} attempts, ${self.cost_usd:.2f}.", ""]
+        tried = f"{self.attempts} attempt{'' if self.attempts == 1 else 's'}"
+        lines = [f"# {self.title}", "", f"Since {self.since}: {tried}, ${self.cost_usd:.2f}.", ""]
         lines += [f"- {line}" for line in self.milestones]
         lines += _section("In the way", self.blockers)
         lines += _section("Landed", _lines(self.landed))

@@ -128,6 +128,7 @@ def _failed(state: IssueState, event: Event) -> None:
         commit=data.get("commit", ""),
         until=data.get("until") or 0.0,
         step=data.get("step", ""),
+        **({"seconds": data["seconds"]} if data.get("seconds") else {}),
     )
     state.seconds += data.get("seconds", 0.0)
 

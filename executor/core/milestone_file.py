@@ -22,7 +22,8 @@ class Read:
     """What could be read of one file.
 
     Attributes:
-        milestone: the milestone without its faulty issues; None when its own table is faulty.
+        milestone: the milestone without its faulty issues and without what is faulty in its own table; None when that
+            is missing.
         known: ids of all issues that the file names, faulty or not.
         partial: the faulty issues without their faulty keys, with their places: what they do say can be looked at too.
         faults: what is wrong, in the order of the file.
@@ -75,11 +76,13 @@ def _header(
     header: Mapping[str, Any], file: str, stem: str, read: Read, phases: list[Phase], issues: list[Issue]
 ) -> Milestone | None:
     given = {**header}
+    before, wrong = len(read.faults), set[str]()
     own = [name for name in ("phases", "issues") if name in given]
     hints = {"phases": "[[phase]]", "issues": "[[issue]]"}
     for name in own:
         read.faults.append(Fault(file, "milestone", f'unknown key "{name}"; write {hints[name]}'))
         del given[name]
+    milestone = None
     try:
         declared, title = given.get("id"), given.get("title")
         if (
@@ -93,16 +96,27 @@ def _header(
         milestone = Milestone(**given, phases=tuple(phases), issues=tuple(issues))
     except ValidationError as error:
         read.faults += model_faults(error, Milestone, file, ["milestone"])
-        return None
+        wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
     except TypeError:
         read.faults.append(Fault(file, "milestone", "expected keys that are names"))
+        wrong = {*map(str, given)}
+    if "id" not in wrong and given.get("id", stem) != stem:
+        told = f"expected {quoted(stem)}, the name of the file, found {quoted(given['id'])}"
+        read.faults.append(Fault(file, "milestone.id", told))
+    if len(read.faults) == before:
+        return milestone
+    kept = {key: value for key, value in header.items() if key in given and str(key) not in wrong}
+    return _stand_in(kept, stem, phases, issues)
+
+
+def _stand_in(given: Mapping[str, Any], stem: str, phases: list[Phase], issues: list[Issue]) -> Milestone | None:
+    """A milestone of the file's name with what is right in its table, so that the rest of the file is looked at too."""
+    title = given.get("title", stem)
+    known = {"branch": default_branch(stem, title), **given, "id": stem, "title": title}
+    try:
+        return Milestone(**known, phases=tuple(phases), issues=tuple(issues))
+    except ValidationError:
         return None
-    if milestone.id != stem:
-        read.faults.append(
-            Fault(file, "milestone.id", f"expected {quoted(stem)}, the name of the file, found {quoted(milestone.id)}")
-        )
-        return None
-    return milestone
 
 
 def _phases(value: object, file: str, read: Read) -> list[Phase] | None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from executor.core.declaration import Issue, Milestone
 
+    _Placed = Mapping[str, Sequence[tuple[int, Issue]]]
+    """Milestone -> its issues with their places in the file."""
+
 __all__ = ["WEIGHTS", "Node", "Plan", "compile_plan"]
 
 WEIGHTS = {"S": 1, "M": 2, "L": 4}
@@ -104,39 +107,38 @@ def compile_plan(
         files: id -> path of its file, for messages.
         faulty: qualified ids, and ids of milestones, that are declared but could not be read; nobody is told that they
             are unknown.
-        partial: milestone -> faulty issues with their places, as far as they could be read; not part of the plan.
+        partial: milestone -> faulty issues with their places, as far as they could be read; cycles through them are
+            told, but they are no part of the plan.
 
     Raises:
         DeclarationError: with every unknown id, every cycle and every clash of branches.
     """
     faults: list[Fault] = []
     unread = frozenset(faulty)
-    needs = _issue_needs(milestones, files, unread, faults, partial or {})
+    every = {name: [*item.placed(), *(partial or {}).get(name, ())] for name, item in milestones.items()}
+    needs = _issue_needs(every, files, unread, faults)
     held = _milestone_needs(milestones, files, unread, faults)
     faults += _branch_faults(milestones, files)
-    graph = _graph(milestones, needs, held)
+    graph = _graph(every, needs, held)
     dependents = _reversed(graph)
     sorted_refs = _topological(graph, dependents)
     if len(sorted_refs) < len(graph):
-        faults += _cycles(graph, frozenset(sorted_refs), milestones, files)
+        faults += _cycles(graph, frozenset(sorted_refs), every, files)
     if faults:
         raise DeclarationError(faults)
+    if partial:
+        return compile_plan(milestones, files, unread)
     return _plan(milestones, needs, graph, dependents, sorted_refs)
 
 
-def _issue_needs(
-    milestones: Mapping[str, Milestone],
-    files: Mapping[str, str],
-    unread: frozenset[str],
-    faults: list[Fault],
-    partial: Mapping[str, Sequence[tuple[int, Issue]]],
-) -> _Graph:
-    ids = {name: {issue.id for issue in milestone.issues} for name, milestone in milestones.items()}
+def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]) -> _Graph:
+    """What each issue needs; of two issues with one id, what either of them needs."""
+    ids = {name: {issue.id for _, issue in issues} for name, issues in every.items()}
     known: dict[str, Known] = {}
     resolved: _Graph = {}
-    for name, milestone in milestones.items():
-        for place, issue in (*milestone.placed(), *partial.get(name, ())):
-            found = []
+    for name, issues in every.items():
+        for place, issue in issues:
+            found = [*resolved.get(f"{name}/{issue.id}", ())]
             for need in issue.needs:
                 owner, slash, wanted = need.partition("/") if "/" in need else (name, "", need)
                 ref = f"{owner}/{wanted}"
@@ -200,14 +202,14 @@ def _branch_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str]
                 yield Fault(files[name], "milestone.branch", problem)
 
 
-def _graph(milestones: Mapping[str, Milestone], needs: _Graph, held: _Graph) -> _Graph:
+def _graph(every: _Placed, needs: _Graph, held: _Graph) -> _Graph:
     """Who waits for whom: issues by qualified id, and milestones as a whole by ``milestone <id>``."""
-    whole = {name: f"milestone {name}" for name in milestones}
-    gates = {name: tuple(whole[need] for need in held[name]) for name in milestones}
+    whole = {name: f"milestone {name}" for name in every}
+    gates = {name: tuple(whole[need] for need in held[name]) for name in every}
     needed = {need for names in held.values() for need in names}
     graph: _Graph = {}
-    for name, milestone in milestones.items():
-        own = [f"{name}/{issue.id}" for issue in milestone.issues]
+    for name, issues in every.items():
+        own = [f"{name}/{issue.id}" for _, issue in issues]
         graph[whole[name]] = (*gates[name], *own) if name in needed else ()
         for ref in own:
             graph[ref] = (*gates[name], *needs[ref]) if gates[name] else needs[ref]
@@ -237,11 +239,9 @@ def _topological(graph: _Graph, dependents: Mapping[str, Sequence[str]]) -> list
     return done
 
 
-def _cycles(
-    graph: _Graph, free: frozenset[str], milestones: Mapping[str, Milestone], files: Mapping[str, str]
-) -> Iterator[Fault]:
+def _cycles(graph: _Graph, free: frozenset[str], every: _Placed, files: Mapping[str, str]) -> Iterator[Fault]:
     """One shortest cycle for every knot that cannot be untied, beginning where a reader would."""
-    place = {f"{name}/{issue.id}": number for name, item in milestones.items() for number, issue in item.placed()}
+    place = {f"{name}/{issue.id}": number for name, issues in every.items() for number, issue in reversed(issues)}
     stuck = {ref: tuple(need for need in graph[ref] if need not in free) for ref in graph if ref not in free}
     behind = frozenset(_topological(_turned(stuck), stuck))
     left = dict.fromkeys(ref for ref in stuck if ref not in behind)

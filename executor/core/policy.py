@@ -65,8 +65,12 @@ class Policy(Rule):
         names = issue.agent or self.route_of(issue).agent
         if names:
             return names
-        fitting = [agent.name for agent in self.agents.values() if _fits(agent, issue)]
-        return tuple(fitting) if len(fitting) == 1 else ()
+        fitting = self.fitting(issue)
+        return fitting if len(fitting) == 1 else ()
+
+    def fitting(self, issue: Issue) -> tuple[str, ...]:
+        """Names of the agents whose options the issue has, no more and no less."""
+        return tuple(agent.name for agent in self.agents.values() if _fits(agent, issue))
 
     def agents_for(self, issue: Issue) -> list[Agent]:
         """The issue's agents in the order in which they are asked; there is one, or `policy_faults` would say so."""

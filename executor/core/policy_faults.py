@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.core.hints import Known, found, quoted
+from executor.core.state import FINDINGS, UNSANDBOXED
 from executor.errors import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from executor.core.declaration import Issue, Milestone
     from executor.core.policy import Policy
     from executor.core.profile import Agent
 
-__all__ = ["policy_faults"]
+__all__ = ["name_faults", "policy_faults"]
 
 
 def policy_faults(
@@ -23,17 +24,50 @@ def policy_faults(
     policy: Policy,
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> list[Fault]:
-    """Where declarations and rules do not fit together: unknown agents, options, checks and workflows.
+    """Where declarations and rules do not fit together: unknown agents, options, checks, stop rules, workflows.
 
     Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
     """
-    known = (Known(policy.agents), Known(policy.checks), Known(policy.workflows))
-    partial = partial or {}
+    names = {
+        "agents": tuple(policy.agents),
+        "checks": tuple(policy.checks),
+        "stops": tuple(stop.id for stop in policy.stops),
+        "workflows": tuple(policy.workflows),
+    }
+    return _faults(milestones, files, names, partial or {}, policy)
+
+
+def name_faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    names: Mapping[str, Sequence[str]],
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+) -> list[Fault]:
+    """What of that can be told while the rules are faulty: names that nobody declared.
+
+    Args:
+        milestones: id -> declaration.
+        files: id -> path of its file, for messages.
+        names: ``agents``, ``checks``, ``stops``, ``workflows`` -> what the rules declare, faulty or not; of a kind
+            that is left out nothing is known.
+        partial: as for `policy_faults`.
+    """
+    return _faults(milestones, files, names, partial or {}, None)
+
+
+def _faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    names: Mapping[str, Sequence[str]],
+    partial: Mapping[str, Sequence[tuple[int, Issue]]],
+    policy: Policy | None,
+) -> list[Fault]:
+    more = {"stops": (FINDINGS, UNSANDBOXED)}
+    known = {kind: Known((*found, *more.get(kind, ()))) for kind, found in names.items()}
     return [
-        Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{known[1].advice(check, 'checks')}")
+        Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{advice}")
         for name, milestone in milestones.items()
-        for check in milestone.checks
-        if check not in policy.checks
+        for check, advice in _unknown(milestone.checks, known, "checks", "checks")
     ] + [
         Fault(files[name], f"issue[{place}].{key}", problem)
         for name, milestone in milestones.items()
@@ -43,31 +77,36 @@ def policy_faults(
     ]
 
 
+def _unknown(names: Iterable[str], known: Mapping[str, Known], kind: str, word: str) -> Iterator[tuple[str, str]]:
+    """Those of the names that are not declared, each with the end of its message."""
+    declared = known.get(kind)
+    if declared is None:
+        return
+    for name in names:
+        if name not in declared.names:
+            yield name, declared.advice(name, word)
+
+
 def _issue_problems(
-    issue: Issue, policy: Policy, known: tuple[Known, Known, Known], *, whole: bool
+    issue: Issue, policy: Policy | None, known: Mapping[str, Known], *, whole: bool
 ) -> Iterator[tuple[str, str]]:
-    agents, checks, workflows = known
     by = f", needed by {quoted(issue.id)}"
-    names = policy.agent_names(issue)
-    if not names and whole:
-        yield (
-            "agent",
-            f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none"
-            + agents.advice("", "agents"),
-        )
-    unknown = [name for name in names if name not in policy.agents]
-    for name in unknown:
-        yield "agent", f"unknown agent {quoted(name)}{by}{agents.advice(name, 'agents')}"
-    if names and not unknown and (whole or issue.agent):
+    names = issue.agent if policy is None else policy.agent_names(issue)
+    if not names and whole and policy is not None:
+        fit = " and ".join(policy.fitting(issue))
+        advice = f"; its options fit {fit}, name one" if fit else known["agents"].advice("", "agents")
+        yield "agent", f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none{advice}"
+    unknown = list(_unknown(names, known, "agents", "agents"))
+    for name, advice in unknown:
+        yield "agent", f"unknown agent {quoted(name)}{by}{advice}"
+    if policy is not None and names and not unknown and (whole or issue.agent):
         yield from _option_problems(issue, policy.agents_for(issue), whole=whole)
-    for check in issue.checks or ():
-        if check not in policy.checks:
-            yield "checks", f"unknown check {quoted(check)}{by}{checks.advice(check, 'checks')}"
-    if issue.workflow is not None and issue.workflow not in policy.workflows:
-        yield (
-            "workflow",
-            f"unknown workflow {quoted(issue.workflow)}{by}{workflows.advice(issue.workflow, 'workflows')}",
-        )
+    for check, advice in _unknown(issue.checks or (), known, "checks", "checks"):
+        yield "checks", f"unknown check {quoted(check)}{by}{advice}"
+    for stop, advice in _unknown(issue.allow, known, "stops", "stop rules"):
+        yield "allow", f"unknown stop rule {quoted(stop)}{by}{advice}"
+    for workflow, advice in _unknown(filter(None, (issue.workflow,)), known, "workflows", "workflows"):
+        yield "workflow", f"unknown workflow {quoted(workflow)}{by}{advice}"
 
 
 def _option_problems(issue: Issue, agents: list[Agent], *, whole: bool) -> Iterator[tuple[str, str]]:

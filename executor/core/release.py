@@ -38,7 +38,7 @@ class Met(StrEnum):
     """Whether a criterion is met."""
 
     YES = "met"
-    OPEN = "open"
+    LACKING = "lacking"
     """A person, or more work, is needed."""
     FAILED = "failed"
     """Something was asked and said no."""
@@ -67,7 +67,7 @@ class Criterion:
     @property
     def holds_back(self) -> bool:
         """Whether there is no release while it is as it is."""
-        return self.met in {Met.OPEN, Met.FAILED, Met.WAITS}
+        return self.met in {Met.LACKING, Met.FAILED, Met.WAITS}
 
 
 @dataclass(slots=True)
@@ -151,7 +151,7 @@ def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -
             criteria.append(Criterion("epic", name, Met.YES, "ticked"))
         else:
             reason = f"{file}:{box.line}: tick it, or declare an acceptance of that name"
-            criteria.append(Criterion("epic", name, Met.OPEN, reason))
+            criteria.append(Criterion("epic", name, Met.LACKING, reason))
     return criteria
 
 
@@ -160,7 +160,7 @@ def refusal_code(criteria: Iterable[Criterion]) -> int:
     states = {item.met for item in criteria if item.holds_back}
     if Met.FAILED in states:
         return 1
-    if Met.OPEN in states:
+    if Met.LACKING in states:
         return 4
     return 75 if states else 0
 

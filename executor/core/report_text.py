@@ -88,7 +88,7 @@ def _facts(report: MilestoneReport) -> str:
         f"- Status: **{report.status}**, {report.percent} %",
         f"- Issues: {counts or 'none'}",
         f"- Branch: {_words(report.branch)}" + (f" at {report.tip[:10]}" if report.tip else ", not begun"),
-        f"- Work of agents: {duration(report.seconds)}, {money(report.cost_usd)}",
+        f"- Work of agents: {duration(report.seconds)}" + (f", {money(report.cost_usd)}" if report.cost_usd else ""),
         f"- Made: {report.generated_at}",
     ]
     if report.critical_path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from executor.core.step_state import StepState
 
 __all__ = [
+    "FINDINGS",
     "QUESTION",
     "UNSANDBOXED",
     "UNSPENT",
@@ -30,6 +31,9 @@ __all__ = [
 
 UNSANDBOXED = "unsandboxed"
 """Id of the stop for a change of an agent that was to work in a sandbox and did without."""
+
+FINDINGS = "review-findings"
+"""Id of the stop for a change in which a reviewer found something."""
 
 QUESTION = "question"
 """Rule, and outcome of an attempt, of an agent that asks a person."""

@@ -218,7 +218,8 @@ def source_of(project: Project, name: str) -> Source:
     path = Path(name)
     text = _text_of(path)
     if text is None:
-        raise UsageError(f"{name} cannot be read; name a file")
+        why = f"is no file of at most {MOST_BYTES // 2**20} MiB that can be read" if path.exists() else "does not exist"
+        raise UsageError(f"{name} {why}; name a plan")
     return Source(name, text, _reader(project.root), _reader(path.parent))
 
 

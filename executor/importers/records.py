@@ -8,6 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from executor.core.declaration import default_branch
 from executor.core.hints import found, quoted
 from executor.core.tracking import OWN_FORMAT, cell_text
 from executor.errors import Fault
@@ -222,8 +223,13 @@ def _parsed(source: Source) -> tuple[Any, list[Fault]]:
 
 
 def _own(value: Mapping[str, Any]) -> Draft:
-    """What we wrote ourselves, taken over as it is; the declaration's own reader looks at the values."""
+    """What we wrote ourselves, taken over as it is; the declaration's own reader looks at the values.
+
+    A branch that follows from id and title is left out: under another id it would be that of another milestone.
+    """
     head = dict(value.get("milestone") or {})
+    if head.get("branch") == default_branch(str(head.get("id", "")), str(head.get("title", ""))):
+        del head["branch"]
     issues = []
     for row in value.get("issues") or ():
         fields = {key: row[key] for key in (*_EXACT, *_EXACT_MORE) if row.get(key) not in (None, [], {})}

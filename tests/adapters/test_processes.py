@@ -118,7 +118,7 @@ def coordinator(tmp_path: Path, script: str) -> subprocess.Popen[bytes]:
 def test_the_exit_code_arrives_as_it_was_given(supervisor: Supervisor, command: Any, code: int) -> None:
     ended = supervisor.run(command("sh", "-c", f"exit {code}"))
     assert (ended.code, ended.signal, ended.reason, ended.ok) == (code, None, "exited", code == 0)
-    assert ended.describe() == f"exit {code}"
+    assert ended.describe() == ("exit 127 (command not found)" if code == 127 else f"exit {code}")
 
 
 def test_the_signal_that_ended_a_command_is_told(supervisor: Supervisor, command: Any) -> None:

@@ -93,7 +93,11 @@ FIRST = attempts(replace(built(1), state=AttemptState.LANDED))
             facts(needs=(WAITING, OTHER)),
             Status.BLOCKED,
             Act.REST,
-            {"reason": "needs m4/4.1 (pending)", "hint": "doit issue:m4/4.1"},
+            {
+                "reason": "needs m4/4.1 (pending)",
+                "hint": "doit issue:m4/4.1",
+                "cause": Cause("status of m4/4.1", "", "pending"),
+            },
             id="a need has not landed",
         ),
         pytest.param(

@@ -503,14 +503,32 @@ def test_the_id_of_a_milestone_is_the_name_of_its_file() -> None:
     assert result.faults == [
         Fault("milestones/m5.toml", "milestone.id", 'expected "m5", the name of the file, found "m4"')
     ]
-    assert result.milestone is None
-    assert result.known == {"a"}
+    assert result.milestone is not None
+    assert (result.milestone.id, result.milestone.branch) == ("m5", "milestone/m5-t")
 
 
-def test_a_milestone_with_a_faulty_table_is_not_there_but_its_issues_are_known() -> None:
-    result = read(HEAD + "goal = 3\n" + ISSUE)
-    assert result.milestone is None
-    assert result.known == {"a"}
+@pytest.mark.parametrize(
+    ("header", "milestone"),
+    [
+        ('[milestone]\nid = "m4"\ntitle = "T"\ngoal = 3\nneeds = ["m3"]\n', ("T", None, ("m3",), "milestone/m4-t")),
+        ('[milestone]\nid = 4\ntitel = "T"\nbase = "x"\n', ("m4", "x", (), "milestone/m4-m4")),
+        ('[milestone]\nid = "m4"\ntitle = "T"\nbranch = "a b"\n', ("T", None, (), "milestone/m4-t")),
+    ],
+)
+def test_of_a_faulty_table_the_rest_is_looked_at_and_the_issues_too(
+    header: str, milestone: tuple[str, str | None, tuple[str, ...], str]
+) -> None:
+    result = read(header + ISSUE)
+    assert result.faults
+    found = result.milestone
+    assert found is not None
+    assert (found.id, [item.id for item in found.issues]) == ("m4", ["a"])
+    assert (found.title, found.base, found.needs, found.branch) == milestone
+
+
+def test_without_its_table_a_milestone_is_not_there_but_its_issues_are_known() -> None:
+    result = read(ISSUE)
+    assert (result.milestone, result.known) == (None, {"a"})
 
 
 def test_all_faults_of_a_file_come_at_once() -> None:
@@ -538,6 +556,7 @@ def test_all_faults_of_a_file_come_at_once() -> None:
             ("issue[2].id", '"b" is already the id of issue[1]; ids are unique in a milestone'),
             ("milestone.title", MISSING),
             ("milestone", 'unknown key "titel"; did you mean "title"?'),
+            ("milestone.id", 'expected "m4", the name of the file, found "m5"'),
         ]
     )
 

@@ -235,6 +235,30 @@ def test_a_fault_is_told_at_the_place_in_the_file_although_faulty_issues_were_le
     ]
 
 
+B = '[[issue]]\nid = "b"\ntitle = "B"\nbody = "b"\nneeds = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [f'{B}size = "XL"\n', f'{B}[[issue]]\nid = "b"\ntitle = "Again"\nbody = "b"\n'],
+    ids=["through a faulty issue", "through one of two with the same id"],
+)
+def test_a_cycle_is_told_beside_other_faults(extra: str) -> None:
+    text = f'[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "a"\ntitle = "A"\nbody = "b"\nneeds = ["b"]\n{extra}'
+    read = read_milestone(tomllib.loads(text), "milestones/m4.toml", "m4")
+    assert read.milestone is not None
+    assert read.faults
+    with pytest.raises(DeclarationError) as caught:
+        compile_plan({"m4": read.milestone}, {"m4": "milestones/m4.toml"}, {"m4/b"}, {"m4": read.partial})
+    assert list(caught.value.faults) == [cycle("m4", "issue[0].needs", "m4/a", "m4/b", "m4/a")]
+
+
+def test_a_faulty_issue_is_no_part_of_the_plan() -> None:
+    whole, faulty = milestone("m4", "a"), issue("b a")
+    plan = compile_plan({"m4": whole}, {"m4": "milestones/m4.toml"}, {"m4/b"}, {"m4": [(1, faulty)]})
+    assert list(plan.nodes) == ["m4/a"]
+
+
 def test_all_faults_of_all_files_come_at_once() -> None:
     assert faults(
         milestone("m1", "a nope", "b c", "c b"), milestone("m2", "x y9", branch="milestone/m1", needs=["m7"])

@@ -387,6 +387,11 @@ options = ["effort"]
             {"with": {"run": "x"}, "workflow": "review"},
             [("workflow", 'unknown workflow "review", needed by "4.1"; known workflows: direct')],
         ),
+        (
+            {"with": {"run": "x"}, "allow": ["dependency-chang"]},
+            [("allow", 'unknown stop rule "dependency-chang", needed by "4.1"; did you mean "dependency-change"?')],
+        ),
+        ({"with": {"run": "x"}, "allow": ["large-diff", "unsandboxed", "review-findings"]}, []),
         ({"agent": "model", "with": {"model": "m", "effort": 3}}, []),
         ({"with": {"run": "x"}, "workflow": "direct", "checks": ["tests"]}, []),
     ],
@@ -395,6 +400,15 @@ def test_an_issue_that_does_not_fit_the_rules_is_told_where_and_why(
     values: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     assert told(issue(**values), policy("agents", AGENTS)) == [fault(key, problem) for key, problem in expected]
+
+
+def test_an_issue_whose_options_fit_two_agents_has_to_name_one() -> None:
+    rule = policy("agents", '[agent.mine]\ncommand = ["mine", "{run}"]\n')
+    problem = (
+        'no agent is declared, needed by "4.1", and the route of type "feature" names none; '
+        "its options fit script and mine, name one"
+    )
+    assert told(issue(**{"with": {"run": "x"}}), rule)[-1] == fault("agent", problem)
 
 
 def test_a_fault_is_told_at_the_place_in_the_file_although_a_faulty_issue_was_left_out() -> None:

@@ -49,18 +49,18 @@ def test_boxes_are_found_wherever_they_stand_but_in_code() -> None:
 @pytest.mark.parametrize(
     ("box", "proof", "met"),
     [
-        (Box("Fast", False, "", 3), None, Met.OPEN),
+        (Box("Fast", False, "", 3), None, Met.LACKING),
         (Box("Fast", True, "", 3), None, Met.YES),
         (Box("Fast", False, "", 3), Criterion("accept", "fast", Met.YES), Met.YES),
         (Box("**Fast**.", False, "", 3), Criterion("accept", "Fast", Met.YES), Met.YES),
         (Box("Fast", True, "", 3), Criterion("accept", "Fast", Met.FAILED, "exit 1"), Met.FAILED),
-        (Box("Fast", False, "", 3), Criterion("accept", "Other", Met.YES), Met.OPEN),
+        (Box("Fast", False, "", 3), Criterion("accept", "Other", Met.YES), Met.LACKING),
     ],
 )
 def test_a_box_is_ticked_or_proved_and_a_proof_weighs_more(box: Box, proof: Criterion | None, met: Met) -> None:
     found = box_criteria([box], [proof] if proof else [], "milestones/m4/epic.md")
     assert [item.met for item in found] == [met]
-    if met is Met.OPEN:
+    if met is Met.LACKING:
         assert "milestones/m4/epic.md:3" in found[0].reason
 
 
@@ -69,10 +69,10 @@ def test_a_box_is_ticked_or_proved_and_a_proof_weighs_more(box: Box, proof: Crit
     [
         ([], 0),
         ([Met.YES, Met.WORDS], 0),
-        ([Met.YES, Met.OPEN], 4),
-        ([Met.OPEN, Met.FAILED], 1),
+        ([Met.YES, Met.LACKING], 4),
+        ([Met.LACKING, Met.FAILED], 1),
         ([Met.YES, Met.WAITS], 75),
-        ([Met.WAITS, Met.OPEN], 4),
+        ([Met.WAITS, Met.LACKING], 4),
         ([Met.WAITS, Met.FAILED], 1),
     ],
 )
@@ -112,7 +112,7 @@ def test_nothing_that_people_wrote_calls_anybody_or_closes_anything_in_the_final
     words = "fixes #1 @team [skip ci] <!-- x"
     issues = (Issue(id="4.1", title=words, body=""),)
     hostile = Milestone(id="m4", title=words, goal=words, issues=issues)
-    criteria = [Criterion("check", words, Met.YES, words), Criterion("epic", words, Met.OPEN, words)]
+    criteria = [Criterion("check", words, Met.YES, words), Criterion("epic", words, Met.LACKING, words)]
     message = release_message(ReleaseText(hostile, "t" * 40, (7,)), criteria)
     subject, _, body = message.partition("\n")
     for said in ("fixes #1", "#1", "@team", "[skip ci]"):

@@ -157,7 +157,7 @@ def test_a_service_that_does_not_start_is_named_and_cleaned_up_after(repo: Repo)
         ("(setsid sleep 300 &) ; sleep 0.2; exit 3", "exit 3; 1 left-over process killed"),
         ("head -c 1073741824 /dev/zero; exit 3", "exit 3"),
         ("kill -9 $$", "ended by SIGKILL"),
-        ("no-such-program-anywhere", "exit 127"),
+        ("no-such-program-anywhere", "exit 127 (command not found)"),
     ],
 )
 def test_a_check_that_misbehaves_fails_with_what_it_did_and_leaves_nothing_running(

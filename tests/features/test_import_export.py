@@ -79,7 +79,7 @@ def test_a_faulty_plan_changes_nothing_and_every_fault_has_its_line(repo: Repo) 
     assert 'docs/M4.md: line 11: "4.1" is already the id of the issue in line 3' in err
     assert 'docs/M4.md: line 11: unknown issue "4.2", needed by "4.1"' in err
     assert not (repo.path / "milestones").exists()
-    assert "docs/none.md cannot be read" in repo.doit("import", "docs/none.md").check(3).err
+    assert "docs/none.md does not exist" in repo.doit("import", "docs/none.md").check(3).err
     assert (
         'unknown format "tsks"; did you mean "tasks"?'
         in repo.doit("import", "docs/M4.md", "--format", "tsks").check(3).err
@@ -103,8 +103,16 @@ def test_what_was_exported_as_json_is_imported_as_it_was_declared(repo: Repo) ->
     for item in (*before["issue"], *after["issue"]):
         text = item.pop("body", None) or (repo.path / "milestones" / item.pop("spec")).read_text()
         item["text"] = text.strip()
-    after["milestone"].pop("branch")
     assert after == before
+
+
+def test_what_was_exported_can_be_imported_under_another_id_beside_it(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("export", "m1", "--format", "json", "--output", "m1.json").check()
+    repo.doit("import", "m1.json", "--id", "m2").check()
+    assert "lands on milestone/m2-test-m1" in repo.doit("plan", "m2").check().out
+    assert repo.doit("import", "gone.json").check(3).err == "gone.json does not exist; name a plan\n"
+    assert "milestones is no file of at most" in repo.doit("import", "milestones").check(3).err
 
 
 def test_github_issues_and_csv_go_out_and_in_again(repo: Repo) -> None:

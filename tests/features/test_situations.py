@@ -151,6 +151,47 @@ with = { run = "true" }
     assert "needs the option" not in told, "what is missing may be a consequence of what is wrong"
 
 
+def test_a_faulty_table_of_a_milestone_hides_no_fault_of_its_issues(repo: Repo) -> None:
+    repo.write(
+        "milestones/m1.toml",
+        '[milestone]\nid = "m2"\ntitel = "T"\nneeds = ["m0"]\nepic = "m1/epic.md"\n'
+        + issue("a", "true", needs=["b"], checks=["lnit"])
+        + issue("b", "true", needs=["a", "c"], agents="x"),
+    )
+    told = repo.doit("list").check(3).err.splitlines()
+    assert [line.removeprefix("milestones/m1.toml: ").split(";")[0] for line in told] == [
+        'issue[0].checks: unknown check "lnit", needed by "a"',
+        "issue[0].needs: cycle: m1/a -> m1/b -> m1/a",
+        'issue[1]: unknown key "agents"',
+        'issue[1].needs: unknown issue "c", needed by "b"',
+        'milestone: unknown key "titel"',
+        'milestone.epic: milestones/m1/epic.md does not exist, needed by "m1"',
+        'milestone.id: expected "m1", the name of the file, found "m2"',
+        'milestone.needs: unknown milestone "m0", needed by "m1"',
+        "milestone.title: is missing, but required",
+    ]
+
+
+def test_faulty_rules_hide_no_fault_of_a_milestone_and_cause_none(repo: Repo) -> None:
+    repo.write("rules/agents.toml", '[agent.mine]\ncomand = ["true"]\n')
+    repo.write("rules/checks.toml", "[check.own\n")
+    repo.milestone(
+        "m1",
+        issue("a", agent="mine", checks=["own"], workflow="tddd", allow=["secret"])
+        + issue("b", agent=["script", "main"]),
+    )
+    told = repo.doit("list").check(3).err.splitlines()
+    assert [line.partition(";")[0] for line in told if line.startswith("milestones/")] == [
+        'milestones/m1.toml: issue[0].allow: unknown stop rule "secret", needed by "a"',
+        'milestones/m1.toml: issue[0].workflow: unknown workflow "tddd", needed by "a"',
+        'milestones/m1.toml: issue[1].agent: unknown agent "main", needed by "b"',
+    ]
+    assert {line.split(": ")[0] for line in told if line.startswith("rules/")} == {
+        "rules/agents.toml",
+        "rules/checks.toml",
+    }
+
+
 def test_a_cycle_is_named_in_full(repo: Repo) -> None:
     repo.milestone(
         "m1", issue("a", "echo", needs=["c"]) + issue("b", "echo", needs=["a"]) + issue("c", "echo", needs=["b"])
@@ -252,6 +293,8 @@ def test_a_base_branch_that_does_not_exist_is_named_with_those_that_do(tmp_path:
         'milestones/m1.toml: milestone.base: branch "main" does not exist; branches here: trunk; '
         "create it or declare another base\n"
     )
+    wrong = [item for item in repo.doit("doctor", "--json").check(3).json if item["code"]]
+    assert [(item["kind"], f"{item['text']}\n") for item in wrong] == [("declaration", err)]
     repo.milestone("m1", 'base = "trunk"\n' + GOOD)
     repo.doit("milestone:m1").check()
 
@@ -260,8 +303,81 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
     assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
-    assert "--frobnicate" in repo.doit("milestone:m1", "--frobnicate").check(3).err
+    assert 'unknown issue "m1/9"; `doit list --all m1` shows those that there' in repo.doit("log", "m1/9").check(3).err
     assert "name what to run" in repo.doit().check(3).err
+
+
+def test_a_plan_tells_order_reasons_time_and_limits_and_touches_nothing(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "attempts = 2\ntimeout_s = 90.0\nrun_usd = 20.0\nissue_usd = 2.5\n")
+    repo.milestone("m1", issue("b", "true", needs=["a"], size="L") + issue("a", "true", size="S"))
+    before = repo.git("for-each-ref"), repo.snapshot()
+    tip = repo.git("rev-parse", "main")[:10]
+    assert repo.doit("plan", "m1").check().out == (
+        "m1: Test m1\n"
+        f"lands on milestone/m1-test-m1, starting from {tip} (main)\n"
+        "critical path: a -> b\n"
+        "takes about 31:56 (a guess), 1 at a time\n"
+        "at most 2 attempts at an issue, 1:30 for a call of an agent, $2.50 for an issue, $20.00 for a run\n"
+        "\n"
+        "wave 1  implement  m1/a  script  P1 S  Issue a  not implemented yet\n"
+        "wave 2  implement  m1/b  script  P1 L  Issue b  needs m1/a (pending)\n"
+    )
+    assert (repo.git("for-each-ref"), repo.snapshot()) == before
+    repo.write("rules/limits.toml", "")
+    assert "for a call of an agent; no cap on money (--budget, or rules/limits" in repo.doit("plan", "m1").check().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("milestone:m1 --frobnicate", "option --frobnicate not recognized; `doit help run` lists the options"),
+        ("plan m1 --frobnicate", "option --frobnicate not recognized; `doit help plan` lists the options"),
+        ("milestone:m1 --from", "option --from requires argument; `doit help run` lists the options"),
+        ("milestone:m1 -n four", '-n: expected a whole number, found "four"'),
+        ("milestone:m1 -n -1", '-n: expected how many issues at a time, for example 4, found "-1"'),
+        ("log m1/good --attempt last", '--attempt: expected a whole number, found "last"'),
+        ("watch --interval often", '--interval: expected a number, found "often"'),
+        ("milestone", "tasks of milestones are run by name, for example `doit milestone:ID`"),
+        ("step:m1/good/a.b", "tasks of milestones are run by name, for example `doit milestone:ID`"),
+        ("gc m1", '`doit gc` takes no arguments, found "m1"'),
+        ("doctor m1", '`doit doctor` takes no arguments, found "m1"'),
+        ("digest m1", '`doit digest` takes no arguments, found "m1"'),
+        ("init m1", '`doit init` takes no arguments, found "m1"'),
+        ("cron start now", 'expected `doit cron install`, `remove` or `show`, found "start now"'),
+    ],
+)
+def test_a_line_that_is_not_understood_changes_nothing_and_says_what_was_expected(
+    repo: Repo, words: str, message: str
+) -> None:
+    repo.milestone("m1", GOOD)
+    assert repo.doit(*words.split()).check(3).err == f"{message}\n"
+    assert not repo.attempts()
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [("plan --help", "plan"), ("list -h", "list"), ("milestone:m1 --help", "run"), ("-h", "run")]
+)
+def test_help_is_given_where_it_is_asked_for(repo: Repo, words: str, command: str) -> None:
+    repo.milestone("m1", GOOD)
+    assert repo.doit(*words.split()).check().out == repo.doit("help", command).check().out
+    assert not repo.attempts()
+
+
+def test_what_doit_was_told_to_ignore_runs_all_the_same_and_is_told(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.doit("ignore", "issue:m1/good").check()
+    assert "note      issue:m1/good `doit ignore` holds nothing back here" in repo.doit("milestone:m1").check().out
+    assert repo.statuses() == {"m1/good": "landed"}
+
+
+def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
+    repo.milestone("m1", GOOD)
+    repo.write("dodo.py", f'{DODO}\n\ndef task_own():\n    return {{"actions": ["echo own > own"]}}\n')
+    repo.doit("own").check()
+    assert (repo.path / "own").read_text() == "own\n"
+    assert not repo.attempts()
+    assert "run tasks of your own and milestones in separate" in repo.doit("own", "milestone:m1").check(3).err
+    assert 'Invalid parameter: "onw"' in repo.doit("onw").check(3).err
 
 
 def test_an_embedded_repository_cannot_land(repo: Repo) -> None:

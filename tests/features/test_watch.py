@@ -81,9 +81,28 @@ def test_the_end_of_a_run_says_of_every_issue_what_moves_it_on(repo: Repo) -> No
     table = repo.doit("milestone:m1").check(1).out.partition("\n\n")[2]
     assert re.search(r"^landed   m1/good +Issue good +0:0\d +landed as [0-9a-f]{10}$", table, re.MULTILINE)
     assert re.search(r"^failed   m1/bad +A title that goes on and on A tit\.\.\.", table, re.MULTILINE)
-    assert "\n         next: look at `doit log m1/bad`, then doit retry m1/bad\n" in table
+    assert "\n         next: doit log m1/bad, then doit retry m1/bad\n" in table
     assert "\n         needs m1/bad (failed)\n         next: nothing; it goes on when m1/bad has landed\n" in table
-    assert '\n         next: look at `doit log m1/deps`, then doit approve m1/deps --reason "..." or doit' in table
+    assert '\n         next: doit log m1/deps, then doit approve m1/deps --reason "..." or doit' in table
+
+
+def test_the_time_that_an_agent_worked_is_told_once_whether_it_failed_or_not(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    repo.milestone("m1", issue("good", "sleep 1.1; echo x > x") + issue("bad", "sleep 1.1; exit 1"))
+    table = repo.doit("milestone:m1", "-n", "2").check(1).out.partition("\n\n")[2]
+    assert re.findall(r"^(landed|failed) +m1/\w+ +Issue \w+ +(0:0\d)", table, re.MULTILINE) == [
+        ("landed", "0:01"),
+        ("failed", "0:01"),
+    ]
+    tried = repo.doit("log", "m1/bad", "--json").check().json["attempts"]
+    assert [1 < attempt["seconds"] < 2 for attempt in tried] == [True]
+
+
+def test_columns_stand_below_each_other_whatever_the_letters(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "true", title="日本語") + issue("b", "true", title="e\u0301t\u00e9 chaud"))
+    assert repo.doit("list").check().out == (
+        "pending  m1/a  日本語     not implemented yet\npending  m1/b  e\u0301té chaud  not implemented yet\n"
+    )
 
 
 def test_a_run_is_seen_from_outside_while_it_works_and_after_it(repo: Repo) -> None:
@@ -224,6 +243,8 @@ def test_events_are_one_json_object_a_line_and_can_be_followed(repo: Repo) -> No
     both = [json.loads(line) for line in repo.doit("log", "--events").check().out.splitlines()]
     assert {item["milestone"] for item in both} == {"m1", "m2"}
     assert [item["at"] for item in both] == sorted(item["at"] for item in both)
+    one = [json.loads(line) for line in repo.doit("log", "--events", "m1/a").check().out.splitlines()]
+    assert one == [item for item in once if item["issue"] == "a"]
     assert 'unknown milestone "m3"' in repo.doit("log", "--events", "m3").check(3).err
 
 
