@@ -69,9 +69,8 @@ def read(name: str, branch: str | None = None) -> Milestone | None:
     header = {"id": name, "title": "Ä title"} | ({} if branch is None else {"branch": branch})
     issue = {"id": name, "title": "Ö title", "body": "x"}
     found = read_milestone({"milestone": header, "issue": [issue]}, "milestones/x.toml", name)
-    taken = found.milestone if found.milestone is not None and found.milestone.issues else None
-    assert (taken is None) == bool(found.faults)
-    return taken
+    assert found.faults or (found.milestone is not None and found.milestone.issues)
+    return None if found.faults else found.milestone
 
 
 def refused(repo: Repo, refs: Iterable[str], *, locked: bool = False) -> str:

@@ -271,6 +271,11 @@ def no_base(repo: Repo) -> None:
     repo.milestone("m2", 'base = "nowhere"\n' + issue("x", "true"))
 
 
+def no_commit(repo: Repo) -> None:
+    for ref in repo.git("for-each-ref", "--format=%(refname)").splitlines():
+        repo.git("update-ref", "-d", ref)
+
+
 def own_agent(repo: Repo, rules: str, program: str = "true") -> None:
     path = repo.write("../agent", f"#!/bin/sh\n{program}\n")
     path.chmod(0o755)
@@ -309,7 +314,8 @@ def agent_without_login(repo: Repo) -> None:
         (no_repository, "repository", 3, "is not in a git repository; run `git init`", ""),
         (bare_repository, "repository", 3, "is a bare repository, expected a checkout with milestones/", ""),
         (no_place_for_the_cache, "cache-broken", 74, ".cache cannot be written (File exists)", ""),
-        (no_base, "state", 4, 'branch "nowhere" does not exist; branches here: main, milestone/m1-test-m1', ""),
+        (no_base, "declaration", 3, 'branch "nowhere" does not exist; branches here: main, milestone/m1-test-m1', ""),
+        (no_commit, "state", 4, "the repository has no commits, but milestone m1 starts from", ""),
         (broken_agent, "agent-broken", 4, "--version ended with exit 3: no licence, needed by m2/x", "see why"),
         (
             agent_without_login,
