@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Allowance", "told_time"]
 
 
+_SUSPENDS = frozenset({"limit", "authentication", "missing"})
+"""Failures for which an account rests: a limit until it is lifted, the others for the rest of the run."""
+
+
 class Allowance:
     """Suspended accounts and sums of money over all milestones; kept up to date attempt by attempt."""
 
@@ -44,7 +48,7 @@ class Allowance:
     def take_one(self, milestone: str, issue: str, attempt: Attempt, forgiven: int) -> bool:
         """One attempt as it is now; whether that can alter what other issues may do."""
         place = (milestone, issue, attempt.number)
-        kept = attempt.kind in {"limit", "authentication"} and attempt.number > forgiven
+        kept = attempt.kind in _SUSPENDS and attempt.number > forgiven
         if kept:
             self._limits[place] = attempt
         changed = kept or self._limits.pop(place, None) is not None
@@ -108,7 +112,7 @@ class Allowance:
                 known = found.get(account)
                 if known is None or (known.until is not None and known.until < attempt.until):
                     found[account] = Suspension(attempt.until, attempt.reason)
-            elif attempt.kind == "authentication" and self.run_id and attempt.run == self.run_id:
+            elif attempt.kind != "limit" and self.run_id and attempt.run == self.run_id:
                 found[account] = Suspension(None, attempt.reason)
         return found
 

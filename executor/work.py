@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.agents import child_environment
+from executor.adapters.agents import child_environment, missing_program
 from executor.adapters.left import left_file, scrub
 from executor.adapters.processes import Command
 from executor.adapters.workspaces import ImportRefusedError, leads_out
@@ -150,7 +150,10 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
         make_ready(run, slot, slot.work, work.logs, judging=False)
     except Unready as problem:
         return Failure("setup", str(problem), tail(problem.log))
-    called = call(run, work.ref, work.agent, _command(work, slot), lambda: _changed(work, slot), work.told_file)
+    command = _command(work, slot)
+    if lacking := missing_program(work.agent, command.env):
+        return Failure("missing", lacking)
+    called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
     scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from executor.adapters.processes import sane_path
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["child_environment", "ordinary_environment", "secrets_of"]
+    from executor.core.profile import Agent
+
+__all__ = ["child_environment", "missing_program", "ordinary_environment", "secrets_of"]
 
 _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
 
@@ -34,3 +37,14 @@ def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
 def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:
     """Environment of a child that works in `tree`; git does not look for a repository above that folder."""
     return {**ordinary_environment(names), "GIT_CEILING_DIRECTORIES": str(tree.parent), **given}
+
+
+def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
+    """Why the program of an agent cannot be started with this environment; empty when it can, as far as is known."""
+    name = agent.command[0]
+    if "{" in name or ("/" in name and not name.startswith("/")):
+        return ""  # known later, or a file of the tree
+    if shutil.which(name, path=environment.get("PATH", "")) is not None:
+        return ""
+    where = "cannot be executed" if name.startswith("/") else "is not on PATH"
+    return f"agent {agent.name}: {name} {where}"

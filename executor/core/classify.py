@@ -26,7 +26,7 @@ __all__ = ["FALLS_BACK", "IN_PLACE", "PERMANENT", "Diagnosis", "Ending", "classi
 
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list is asked."""
-PERMANENT = frozenset({"refusal", "authentication", "setup"})
+PERMANENT = frozenset({"refusal", "authentication", "missing", "setup"})
 """Classes for which trying the same again is pointless."""
 IN_PLACE = frozenset({"transient"})
 """Classes after which the agent is called again at once, in the tree as it left it."""

@@ -24,6 +24,7 @@ _REMEDIES = {
     "limit": "nothing: it goes on when the limit is lifted; or name another agent after it in a list",
     "refusal": "say in the spec what it is for, or name another agent after it in a list, then retry",
     "authentication": "log in or set the variable named above, then retry",
+    "missing": "install it, or correct PATH or the agent's command, then retry",
     "transient": "look whether the agent's service is up, then retry",
     "resource": "give the machine more memory or disk, or run fewer issues at a time, then retry",
     "input": "have its profile answer or forbid what it asks (permissions, log-in, first-run questions), then retry",

@@ -37,7 +37,7 @@ FINDINGS = "review-findings"
 
 QUESTION = "question"
 """Rule, and outcome of an attempt, of an agent that asks a person."""
-UNSPENT = frozenset({"limit", "refusal", "authentication"})
+UNSPENT = frozenset({"limit", "refusal", "authentication", "missing"})
 """Classes of failure that do not count as an attempt: the issue is not what they are about."""
 
 

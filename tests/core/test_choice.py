@@ -30,6 +30,7 @@ def tried(*steps: tuple[str, str]) -> list[Attempt]:
         ([A, B], tried(("a", "checks")), {}, Choice(agent="a")),
         ([A, B], tried(("a", "refusal")), {}, Choice(agent="b")),
         ([A, B], tried(("a", "authentication")), {}, Choice(agent="b")),
+        ([A, B], tried(("a", "missing")), {}, Choice(agent="b")),
         ([A, B], tried(("a", "limit")), {"a": LIMIT}, Choice(agent="b")),
         ([A, B], tried(("a", "limit")), {}, Choice(agent="a")),
         ([A], [], {"a": LIMIT}, Choice(wait=Wait("a is at its limit until 06:00", 1000.0))),

@@ -235,3 +235,26 @@ def test_what_an_agent_looks_to_and_may_use_comes_from_its_route(repo: Repo) -> 
     repo.doit("milestone:m1").check()
     assert repo.git("show", f"{BRANCH}:args.txt") == "-m big --tools Read,Edit --most 1.50"
     assert "## Your role\n\nKeep it short." in repo.doit("log", "m1/a", "--brief").check().out
+
+
+def test_an_agent_that_is_not_installed_costs_no_attempt_and_the_next_one_of_the_list_works(repo: Repo) -> None:
+    repo.write("rules/agents.toml", '[agent.gone]\ncommand = ["no-such-cli"]\nbrief = "stdin"\n')
+    repo.milestone("m1", issue("a", "echo a > a").replace('agent = "script"', 'agent = ["gone", "script"]'))
+    repo.doit("milestone:m1").check()
+    kinds = [item["kind"] for item in repo.doit("log", "m1/a", "--json").check().json["attempts"]]
+    assert kinds == ["missing", ""]
+
+
+def test_an_agent_that_is_not_installed_is_told_of_and_retried_when_it_is(repo: Repo, tmp_path: Path) -> None:
+    program = tmp_path / "cli"
+    rule = f'[agent.gone]\ncommand = ["{program}"]\nbrief = "stdin"\nisolation = "none"\n'
+    repo.write("rules/agents.toml", rule)
+    repo.milestone("m1", task("a", agent="gone"))
+    told = repo.doit("milestone:m1").check(1)
+    assert f"agent gone: {program} cannot be executed" in told.out
+    assert "install it, or correct PATH or the agent's command, then retry" in repo.doit("log", "m1/a").check().out
+    program.write_text("#!/bin/sh\necho a > a.txt\n")
+    program.chmod(0o755)
+    repo.doit("retry", "m1/a").check()
+    repo.doit("milestone:m1").check()
+    assert state(repo)["status"] == "landed"
