@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from executor.adapters.identity import identity_of
 from executor.adapters.refs import Move, Refs
 from executor.adapters.standings import PAUSED
-from executor.adapters.store import Store
 from executor.board import board_of
 from executor.commands.base import REASON_OPTION, Command, safe
+from executor.commands.person_marks import keep_mark
 from executor.core.message import one_line
 from executor.errors import ExecutorError, UsageError
 from executor.project import open_project, prepare_cache
@@ -87,11 +86,8 @@ def _named(project: Project, arguments: list[str], command: str) -> list[dict[st
 def _mark(project: Project, milestone: str, commit: str, reason: str) -> None:
     prepare_cache(project)
     who = identity_of(project.repository)
-    at = int(time.time())
-    since = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     message = f"pause {milestone}\n\nMilestone: {milestone}\nSince: {since}\nReason: {reason}\n"
-    store = Store(project.repository, project.cache / "_store")
-    mark = store.commit(store.tree_of(commit), [commit], message, who, at)
-    store.close()
-    if not Refs(project.repository, who).move([Move(f"{PAUSED}/{milestone}", None, mark)], f"pause {milestone}"):
-        raise ExecutorError(f"{milestone} was paused by somebody else at the same moment")
+    refs = Refs(project.repository, who)
+    name, what = f"{PAUSED}/{milestone}", f"pause {milestone}"
+    keep_mark(project, refs, who, name, on=commit, message=message, what=what, adding=False)

@@ -1,4 +1,4 @@
-"""What a person decides about an issue, kept in git as a commit under a ref."""
+"""What a person decides, kept in git as a commit under a ref."""
 
 from __future__ import annotations
 
