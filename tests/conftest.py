@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("parser"):
                 item.add_marker(pytest.mark.campaign)
-    for marker, variable in (("campaign", "EXECUTOR_CAMPAIGN"), ("agents", "EXECUTOR_AGENTS")):
+    for marker in ("campaign", "long", "agents"):
+        variable = f"EXECUTOR_{marker.upper()}"
         if not os.environ.get(variable):
             for item in items:
                 if item.get_closest_marker(marker):

@@ -1,9 +1,9 @@
-"""Every request of the GitHub adapter against GitHub's own published description. A campaign with its own command:
+"""Every request of the GitHub adapter against GitHub's own published description. It has a command of its own:
 
     npm install --prefix /some/folder @octokit/openapi @octokit/graphql-schema
     pip install jsonschema graphql-core
-    EXECUTOR_CAMPAIGN=1 EXECUTOR_OCTOKIT=/some/folder/node_modules/@octokit \
-        python -m pytest -s -m campaign tests/adapters/test_github_description.py
+    EXECUTOR_LONG=1 EXECUTOR_OCTOKIT=/some/folder/node_modules/@octokit \
+        python -m pytest -s -m long tests/adapters/test_github_description.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.fake_github import FakeGitHub, Request
 
 __all__ = ["fake", "forge", "waits"]
-pytestmark = pytest.mark.campaign
+pytestmark = pytest.mark.long
 MUTATIONS = {"READY": READY, "DRAFT": DRAFT, "AUTO_MERGE": AUTO_MERGE, "ENQUEUE": ENQUEUE}
 
 

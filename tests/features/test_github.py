@@ -1,6 +1,6 @@
 """A milestone on GitHub, from the command line, against a stateful fake with a real git remote behind it.
 
-The rarer cases are campaigns: EXECUTOR_CAMPAIGN=1 python -m pytest tests/features/test_github.py
+The rarer cases have a command of their own: EXECUTOR_LONG=1 python -m pytest -m long tests/features/test_github.py
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def test_pending_required_checks_leave_the_merge_to_the_forge_and_the_issue_open
     assert len(hub.pulls) == 2
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "pending"
@@ -135,7 +135,7 @@ def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hu
     assert hub.pulls[0].merged
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "failure"
@@ -144,7 +144,7 @@ def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: Fake
     assert repo.statuses() == {"m1/a": "review"}
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.queues.add(BRANCH)
@@ -159,7 +159,7 @@ def test_a_merge_queue_is_recognised_and_its_merge_without_trailers_too(repo: Re
 
 @pytest.mark.parametrize(
     "method",
-    ["merge", pytest.param("squash", marks=pytest.mark.campaign), pytest.param("rebase", marks=pytest.mark.campaign)],
+    ["merge", pytest.param("squash", marks=pytest.mark.long), pytest.param("rebase", marks=pytest.mark.long)],
 )
 def test_a_pull_request_merged_by_hand_is_recognised_here_and_in_another_clone(
     repo: Repo, hub: FakeGitHub, method: str
@@ -218,7 +218,7 @@ def test_closed_reopened_and_retargeted_pull_requests_wait_for_a_person(repo: Re
     assert len(hub.pulls) == 1
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "pending"
@@ -231,7 +231,7 @@ def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo,
     assert [(pull.state, pull.merged) for pull in hub.pulls] == [("closed", False), ("closed", True)]
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo 'x==1' > requirements.txt"))
     repo.doit("milestone:m1").check(4)
@@ -242,7 +242,7 @@ def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo:
     assert hub.pulls[0].merged
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a >> a"))
     repo.doit("milestone:m1").check()
@@ -252,7 +252,7 @@ def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo
     assert repo.landed(BRANCH) == ["a@1", "a@2"]
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_result_that_another_clone_pushed_is_used_here(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "date +%N > a"))
     hub.new_checks["ci"] = "pending"
@@ -296,7 +296,7 @@ def test_no_child_sees_the_token(repo: Repo, hub: FakeGitHub) -> None:
     assert hub.pulls[0].merged
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_forge_that_is_away_ends_the_run_early_and_nothing_is_lost(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", f"echo x >> {repo.path.parent}/ran; echo a > a") + issue("b", "echo b > b"))
     hub.faults.append(Fault("^POST .*/pulls$", status=503, times=100))

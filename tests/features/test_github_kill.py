@@ -74,7 +74,7 @@ def test_a_run_killed_at_a_request_ends_the_same_when_run_again(
     assert_ended_right(repo, hub, ran)
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, REQUESTS))
 def test_a_run_killed_at_any_request_ends_the_same(repo: Repo, hub: FakeGitHub, number: int, moment: str) -> None:
@@ -85,7 +85,7 @@ def test_a_run_killed_at_any_request_ends_the_same(repo: Repo, hub: FakeGitHub, 
     assert_ended_right(repo, hub, ran)
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["pre-receive", "post-receive"])
 @pytest.mark.parametrize("number", range(1, PUSHES))
 def test_a_run_killed_at_any_push_ends_the_same(repo: Repo, hub: FakeGitHub, number: int, moment: str) -> None:

@@ -61,9 +61,7 @@ def assert_ended_right(repo: Repo, expected: dict[str, str]) -> None:
     assert repo.git("rev-parse", BRANCH) == tip
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(8, 30))]
-)
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 30))])
 def test_a_killed_replay_run_again_ends_in_the_same_trees(
     repo: Repo, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +139,7 @@ def kill_git(repo: Repo, chance: random.Random) -> int:
     return 0
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(2, 8))])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 8))])
 def test_git_killed_in_the_middle_again_and_again_loses_nothing(repo: Repo, seed: int) -> None:
     expected = replay(repo)
     repo.commit("declare")

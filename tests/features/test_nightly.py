@@ -259,7 +259,7 @@ def test_the_morning_has_a_digest_told_once(repo: Repo) -> None:
     assert repo.doit("digest", "--since", "2001-01-01T00:00").check().out.count("- m1/a Issue a - ") == 1
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 def test_a_real_cron_daemon_fires_the_installed_entry(repo: Repo, real_cron: None) -> None:
     _ = real_cron
     ran = repo.path.parent / "ran"

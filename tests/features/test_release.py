@@ -225,7 +225,7 @@ def killing_git(folder: Path, place: int, when: str, calls: str = _WRITING) -> d
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.campaign), "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 def test_killed_at_every_git_call_that_writes_it_ends_the_same_and_does_nothing_twice(
     repo: Repo, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,7 +174,7 @@ def test_a_release_killed_at_a_request_ends_the_same_when_asked_for_again(
         assert release_killed_at(repo, up, hub, number, moment)
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("number", range(1, 25))
 def test_a_release_killed_at_any_request_ends_the_same(

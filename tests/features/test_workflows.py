@@ -175,7 +175,7 @@ def test_a_run_killed_in_any_step_goes_on_there_and_does_no_good_step_twice(work
     killed_in(work, ["design.remove", "execute.tests"], without_cache=without_cache)
 
 
-@pytest.mark.campaign
+@pytest.mark.long
 @pytest.mark.parametrize("step", KIRO_STEPS)
 def test_a_run_killed_in_each_step_of_kiro_goes_on_there(work: Work, step: str) -> None:
     killed_in(work, [step], without_cache=KIRO_STEPS.index(step) % 2 == 0)

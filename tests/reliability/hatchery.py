@@ -10,6 +10,7 @@ As a script it is the process that forks: JSON requests on stdin, JSON answers o
 
 from __future__ import annotations
 
+import _posixsubprocess
 import ctypes
 import fcntl
 import json
@@ -34,10 +35,12 @@ __all__ = ["Cut", "Hatched", "Hatchery", "Point"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2  # FS_IOC_SHUTDOWN of linux/fs.h
-EFFECTS = {
-    "posix": {"write", "fsync", "ftruncate", "rename", "replace", "unlink", "mkdir", "rmdir", "link", "symlink"},
-    "_posixsubprocess": {"fork_exec"},
-}
+EFFECTS = frozenset(
+    {
+        *(os.write, os.fsync, os.ftruncate, os.rename, os.replace, os.unlink, os.mkdir, os.rmdir, os.link, os.symlink),
+        _posixsubprocess.fork_exec,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -271,9 +274,7 @@ def _watch(log: str, places: set[int], number: int, *, after: bool) -> None:
 
     def hook(frame: FrameType, event: str, arg: Any) -> None:
         nonlocal count
-        if event not in {"c_call", "c_return"} or arg.__name__ not in EFFECTS.get(arg.__module__ or "", ()):
-            return
-        if event != end or sys._getframe(0) is frame:
+        if event != end or arg not in EFFECTS:
             return
         with lock:
             count += 1

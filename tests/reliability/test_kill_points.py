@@ -120,7 +120,7 @@ def chained(trials: Trials, chance: random.Random, count: int) -> None:
     """Milestones of one or two issues, each killed two to five times, before or after an effect."""
     for _ in range(count):
         names = chance.choice(("a", "a", "c", "d", "cd"))
-        kills = chance.choice((2, 2, 2, 3, 5))
+        kills = chance.choice((2, 2, 2, 2, 3, 5))
         points = [Point(chance.randrange(1, 90 * len(names)), chance.random() < 0.5) for _ in range(kills)]
         trials.killed_at(names, *points, torn=chance)
     assert trials.kills >= count

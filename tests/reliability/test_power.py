@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.reliability.hatchery import Hatched, Hatchery
 
-ISSUES = "ad"
+ISSUES = "d"
 MEGABYTES = 48
 RUN = ("milestone:m1", "-n", "1")
 SHARES = 8
@@ -197,6 +197,6 @@ def test_with_the_default_of_git_a_power_cut_does_take_something_back(lazy: Tria
 def test_power_cuts_at_effects_everywhere_take_nothing_back(trials: Trials, share: int) -> None:
     most = trials.effects()
     chance = random.Random(share)  # noqa: S311  (no secret)
-    for nth in range(1 + 2 * share, most + 1, 2 * SHARES):
-        trials.cut_at(nth, *(chance.randrange(1, most) for _ in range(nth % 3 == 0)))
-    assert trials.cuts >= most // (2 * SHARES) - 3
+    for nth in range(1 + share, most + 1, SHARES):
+        trials.cut_at(nth, *(chance.randrange(1, most) for _ in range(chance.random() < 0.3)))
+    assert trials.cuts >= most // SHARES
