@@ -140,6 +140,8 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         keep_interrupted(run, issue, attempt, "", _cost(run, ref, attempt))
         return
     _ = run.supervisor  # it starts only when every process of the dead run is gone
+    if attempt.boot != run.journal.boot and attempt.base:
+        workspace.mend(run.session.store, f"{attempt.base}^{{tree}}")
     tree = taken(run, workspace, run.issue(ref))
     scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
     kept = "" if isinstance(tree, Failure) else tree

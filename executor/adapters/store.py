@@ -235,6 +235,11 @@ class Store:
         """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
         self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
 
+    def index_anew(self, tree: str, index: Path) -> None:
+        """Make the index of a tree from nothing; of no file in it anything is known."""
+        _forget(index)
+        self._git.run("read-tree", tree, extra={"GIT_INDEX_FILE": str(index)})
+
     def clean(self, index: Path, folder: Path, keep: Iterable[str] = ()) -> None:
         """Remove everything that is not tracked, ignored or not, repositories inside it too, but what `keep` names."""
         kept = [f"--exclude={rule}" for rule in keep]

@@ -76,6 +76,10 @@ class Workspace:
         self.folder.mkdir(parents=True)
         store.checkout(tree, self.index, self.folder)
 
+    def mend(self, store: Store, tree: str) -> None:
+        """After a power cut the index may be torn: make that of the prepared tree anew; the files stay as they are."""
+        store.index_anew(tree, self.index)
+
     def discard(self) -> None:
         """Remove it altogether."""
         remove(self.folder)

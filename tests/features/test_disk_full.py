@@ -95,7 +95,7 @@ def test_a_first_run_without_room_says_so(small: Repo) -> None:
 
 
 @pytest.mark.parametrize(
-    "leave", [60_000, *(pytest.param(n * 24_000, marks=pytest.mark.campaign) for n in range(1, 42))]
+    "leave", [60_000, *(pytest.param(n * 36_000, marks=pytest.mark.campaign) for n in range(1, 29))]
 )
 def test_wherever_the_room_on_an_ext4_ends_nothing_is_lost(small_ext4: Repo, leave: int) -> None:
     repo = small_ext4

@@ -300,6 +300,9 @@ class MemoryWorkspace(Workspace):
         store.world.effect()
         store.world.places[str(self.folder)] = dict(store.world.trees[tree])
 
+    def mend(self, store: Store, tree: str) -> None:
+        """There is no index."""
+
     def give_repository(self, repository: Repository, commit: str) -> None:
         """Agents of this world do not look at history."""
 

@@ -42,7 +42,7 @@ Declared = dict[str, list[Compiled]]
 SEED = 20_261_121
 """First seed of the campaign; the trial with number n has this plus n."""
 FAST, SHARES = 150, 20
-CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "6000"))
+CAMPAIGN = int(os.environ.get("EXECUTOR_HISTORIES", "3000"))
 LAST_RUNS = 3
 SHAPES = ("a", "ab", "ac", "abc")
 """Milestones that histories are of, by their issues."""

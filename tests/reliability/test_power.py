@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.adapters import segments
-from tests.reliability.hatchery import Cut
-from tests.reliability.world import BRANCH, World, assert_done, template
+from tests.reliability.hatchery import Cut, Point
+from tests.reliability.world import BRANCH, World, assert_done, copied, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.reliability.conftest import Templates
     from tests.reliability.hatchery import Hatched, Hatchery
 
 ISSUES = "d"
@@ -190,6 +191,24 @@ def test_with_the_default_of_git_a_power_cut_does_take_something_back(lazy: Tria
     chance = random.Random(3)  # noqa: S311  (no secret)
     points = [chance.randrange(most // 2, most) for _ in range(4)]
     assert any(lazy.lost_at(nth) for nth in points)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another boot id cannot be shown here")
+def test_after_a_restart_a_torn_index_keeps_nobody_from_going_on(
+    hatchery: Hatchery, templates: Templates, in_memory: Path
+) -> None:
+    repo = copied(templates("a"), in_memory / "repo")
+    boots = [in_memory / name for name in ("before", "after")]
+    for number, boot in enumerate(boots):
+        boot.write_text(f"{number:08x}-0000-4000-8000-000000000000\n")
+    env = {"LC_RAN": str(in_memory / "ran")}
+    effects = hatchery.run(copied(repo, in_memory / "other").path, *RUN, watch=True, env=env).check().effects
+    nth = next(place for place, name in enumerate(effects, 1) if "git ls-files" in name)
+    hatchery.run(repo.path, *RUN, kill=Point(nth), env=env, boot=boots[0]).check(-9)
+    index = repo.path / ".cache" / "m1" / "workspaces" / "0" / "tree.index"
+    index.write_bytes(index.read_bytes()[:10])
+    hatchery.run(repo.path, *RUN, env=env, boot=boots[1]).check()
+    assert_done(repo, restarted=True)
 
 
 @pytest.mark.campaign
