@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from executor.adapters.processes import Command
 from executor.adapters.told import read_told
 from executor.core.classify import IN_PLACE, Diagnosis, Ending, classify
 from executor.errors import InterruptedRunError
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from executor.adapters.processes import Command, Ended
+    from executor.adapters.processes import Ended
     from executor.core.agent_output import Told
     from executor.core.profile import Agent
     from executor.milestone_run import MilestoneRun
 
-__all__ = ["LOG", "Called", "call", "call_values", "cost_of"]
+__all__ = ["LOG", "Called", "agent_command", "call", "call_values", "cost_of"]
 
 LOG = "agent.log"
 _MOST_ARGUMENT = 100_000
@@ -77,6 +78,46 @@ def call(
         if run.session.stopping.wait(min(limits.backoff_s * 2**turn, limits.backoff_most_s)):
             raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
     return Called(ended, told, _dated(run, finding))
+
+
+def agent_command(
+    run: MilestoneRun,
+    agent: Agent,
+    argv: tuple[str, ...],
+    *,
+    tree: Path,
+    env: dict[str, str],
+    brief: Path,
+    log: Path,
+    result_file: Path | None = None,
+) -> Command:
+    """The command of an agent that works in a tree, within the limits of its profile and of the policy.
+
+    Args:
+        run: the milestone's run.
+        agent: its profile.
+        argv: what is run, in the sandbox if it belongs there.
+        tree: where, and what is watched for signs of life.
+        env: its whole environment.
+        brief: what it is told, if that comes by standard input.
+        log: its output.
+        result_file: how it ended, kept durably.
+    """
+    limits = run.session.policy.limits
+    return Command(
+        argv=argv,
+        cwd=tree,
+        env=env,
+        log=log,
+        stdin=brief if agent.brief == "stdin" else None,
+        timeout=float(agent.timeout or limits.timeout_s),
+        idle=float(agent.idle or limits.idle_s),
+        silent=limits.silent_s or None,
+        watch=tree,
+        output_cap=limits.output_cap_bytes,
+        secrets=run.session.secrets,
+        result_file=result_file,
+    )
 
 
 def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from executor.adapters.agents import child_environment
 from executor.adapters.left import scrub
-from executor.adapters.processes import Command
-from executor.calling import call_values, cost_of
+from executor.calling import agent_command, call_values, cost_of
 from executor.errors import InterruptedRunError, UsageError
 from executor.isolation import agent_in_sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.adapters.processes import Ended
+    from executor.adapters.processes import Command, Ended
     from executor.core.profile import Agent
     from executor.milestone_run import MilestoneRun
 
@@ -89,7 +88,6 @@ def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
 
 def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, slot: int) -> Command:
     """The command by which an agent reviews; what it may use is what the route `review` says."""
-    limits = run.session.policy.limits
     route = run.session.policy.routes.get(REVIEW)
     values = call_values(run, agent, question.brief, question.out)
     try:
@@ -120,16 +118,4 @@ def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, sl
         readable=[question.brief, *([question.given] if question.given else [])],
         env=env,
     )
-    return Command(
-        argv=boxed,
-        cwd=tree,
-        env=env,
-        log=question.log,
-        stdin=question.brief if agent.brief == "stdin" else None,
-        timeout=float(agent.timeout or limits.timeout_s),
-        idle=float(agent.idle or limits.idle_s),
-        silent=limits.silent_s,
-        watch=tree,
-        output_cap=limits.output_cap_bytes,
-        secrets=run.session.secrets,
-    )
+    return agent_command(run, agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from executor.adapters.agents import child_environment, missing_program
 from executor.adapters.left import left_file, scrub
-from executor.adapters.processes import Command
 from executor.adapters.workspaces import ImportRefusedError, leads_out
-from executor.calling import LOG, call, call_values, cost_of
+from executor.calling import LOG, agent_command, call, call_values, cost_of
 from executor.checking import tail
 from executor.core.report import deviations_in
 from executor.errors import UsageError
@@ -22,6 +21,7 @@ from executor.readiness import Unready, make_ready
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from executor.adapters.processes import Command
     from executor.adapters.workspaces import Slot, Workspace
     from executor.core.change import Change
     from executor.core.declaration import Issue
@@ -208,30 +208,19 @@ def _command(work: Work, slot: Slot) -> Command:
     except KeyError as error:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
     env = {**child_environment(agent.env, given, tree), **agent.variables}
-    return Command(
-        argv=agent_in_sandbox(
-            work.run,
-            agent,
-            argv,
-            issue=issue.id,
-            attempt=work.number,
-            tree=tree,
-            writable=[work.out],
-            readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
-            env=env,
-        ),
-        cwd=tree,
+    boxed = agent_in_sandbox(
+        work.run,
+        agent,
+        argv,
+        issue=issue.id,
+        attempt=work.number,
+        tree=tree,
+        writable=[work.out],
+        readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
         env=env,
-        log=work.log,
-        stdin=work.brief if agent.brief == "stdin" else None,
-        timeout=float(agent.timeout or limits.timeout_s),
-        idle=float(agent.idle or limits.idle_s),
-        silent=limits.silent_s or None,
-        watch=tree,
-        output_cap=limits.output_cap_bytes,
-        secrets=work.run.session.secrets,
-        result_file=work.logs / RESULT,
     )
+    result = work.logs / RESULT
+    return agent_command(work.run, agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
 
 
 def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
