@@ -15,6 +15,7 @@ from executor.core.state import IssueState
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.core.decide import Decision
     from executor.core.event import Event
     from executor.core.progress import Activity
     from executor.observe import Observer
@@ -133,19 +134,7 @@ def picture_of(
     plan = observer.compiled.plan
     refs = [ref for ref in plan.order if plan.nodes[ref].milestone == name]
     decisions = {ref: observer.decision(ref) for ref in refs}
-    busy = activities(events, alive) if alive else {}
-    working = {
-        f"{name}/{issue}": _working(observer, f"{name}/{issue}", item, at)
-        for issue, item in busy.items()
-        if f"{name}/{issue}" in decisions and decisions[f"{name}/{issue}"].status not in _AT_REST
-    }
-    for issue, since in (taken_up or {}).items():
-        ref = f"{name}/{issue}"
-        if ref not in working and ref in decisions:
-            title = plan.nodes[ref].issue.title
-            working[ref] = Working(ref, title, "checks", 0, at - since, 0.0, stalled=False)
-    if taken_up is not None:
-        working = {ref: item for ref, item in working.items() if ref.partition("/")[2] in taken_up}
+    working = _in_hand(observer, decisions, activities(events, alive) if alive else {}, at, taken_up)
     rows = [
         Row(
             ref,
@@ -193,6 +182,27 @@ def picture_of(
         cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),
         last=tuple(events[-_LAST:]),
     )
+
+
+def _in_hand(
+    observer: Observer,
+    decisions: Mapping[str, Decision],
+    busy: Mapping[str, Activity],
+    at: float,
+    taken_up: Mapping[str, float] | None,
+) -> dict[str, Working]:
+    """What is being worked on, by issue: what the journal says is busy, and what the run itself has in hand."""
+    found = {}
+    for ref, decision in decisions.items():
+        issue = ref.partition("/")[2]
+        if taken_up is not None and issue not in taken_up:
+            continue
+        if issue in busy and decision.status not in _AT_REST:
+            found[ref] = _working(observer, ref, busy[issue], at)
+        elif taken_up is not None:
+            title = observer.compiled.plan.nodes[ref].issue.title
+            found[ref] = Working(ref, title, "checks", 0, at - taken_up[issue], 0.0, stalled=False)
+    return found
 
 
 def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working:

@@ -22,6 +22,7 @@ from executor.board import board_of
 from executor.commands.base import Command, safe
 from executor.commands.cron import ENV_FILE
 from executor.commands.digest import digest_since
+from executor.commands.run_options import UNTIL
 from executor.core.deadline import clock_time, told
 from executor.core.nights import Schedule, due_before, night_deadline
 from executor.core.notices import NOTIFIED, Notice, of_digest
@@ -48,14 +49,6 @@ _AT = {
     "default": "",
     "help": "when the entry is due; a late run keeps the deadline of its night",
 }
-_UNTIL = {
-    "name": "until",
-    "short": "",
-    "long": "until",
-    "type": str,
-    "default": "",
-    "help": "begin nothing that is not expected to end by then, for example 06:00",
-}
 _CATCH_UP = {
     "name": "catch-up",
     "short": "",
@@ -77,7 +70,7 @@ class Nightly(Command):
     name = "nightly"
     doc_purpose = "run milestones as the nightly entry does: quietly, with log, deadline and digest"
     doc_usage = "[MILESTONE ...]"
-    cmd_options = (_AT, _UNTIL, _CATCH_UP, ENV_FILE)
+    cmd_options = (_AT, UNTIL, _CATCH_UP, ENV_FILE)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """One night; 75 if another is still at work, or it is too late for this one."""

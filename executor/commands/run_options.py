@@ -9,7 +9,7 @@ from executor.errors import UsageError
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["OPTIONS", "budget_of", "deadline_named", "workers_of"]
+__all__ = ["OPTIONS", "UNTIL", "budget_of", "deadline_named", "workers_of"]
 
 _PLAIN = {
     "name": "plain",
@@ -27,7 +27,7 @@ _FROM = {
     "default": "",
     "help": "issue to start at; incomplete ones before it in the file are passed over and not in the way",
 }
-_UNTIL = {
+UNTIL = {
     "name": "until",
     "short": "",
     "long": "until",
@@ -43,7 +43,7 @@ _BUDGET = {
     "default": "",
     "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
 }
-OPTIONS = (_FROM, _PLAIN, _UNTIL, _BUDGET)
+OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET)
 
 
 def budget_of(params: dict[str, Any]) -> float | None:
