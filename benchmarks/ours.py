@@ -10,10 +10,10 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-from executor.core.change import Change, parse_diff
-from executor.core.message import Trailers, landing_message
-from executor.observe import Observer, observe
-from executor.project import compile_project, open_project
+from executor.config.project import compile_project, open_project
+from executor.git.diff import Change, parse_diff
+from executor.git.trailers import Trailers, landing_message
+from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def land_everything(folder: Path) -> None:
     """Give the milestone branch one landing for every issue."""
     project = open_project(folder)
     compiled = compile_project(project)
-    from executor.adapters.refs import Refs
+    from executor.git.refs import Refs
 
     observer = observe(compiled, Refs(project.repository))
     stream = bytearray()

@@ -99,7 +99,7 @@ def load_everything() -> None:
         importlib.import_module(module.name)
     for name in OTHERS:
         importlib.import_module(name)
-    from executor.adapters.rules import load_policy
+    from executor.config.load_rules import load_policy
 
     load_policy(Path(os.devnull))  # the packaged rules
     gc.freeze()
@@ -160,4 +160,5 @@ def _become(cwd: str, args: list[str], environment: dict[str, str], out: str, er
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(CHECKOUT)  # not this folder, whose packages have names such as `git`
     _serve()

@@ -1,1 +1,1 @@
-"""The commands of doit that a user types; thin: parse, ask, print."""
+"""The command line."""

@@ -1,23 +1,40 @@
-"""What the commands share: options anywhere on the line, errors as one clear message, tables and JSON."""
+"""What the commands share: options anywhere on the line, errors as one clear message, tables and JSON.
+
+The exit code of a run, from where its issues came to rest. Pure.
+
+doit's own database, as what it is here: a cache. A damaged file is an empty one, a new one replaces it whole.
+"""
 
 from __future__ import annotations
 
 import errno
 import getopt
 import json
+import os
 import sys
 import traceback
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
 from doit.cmd_base import Command as DoitCommand
+from doit.dependency import DatabaseException, JsonDB
 
 from executor.errors import ExecutorError, StateFullError, UsageError
+from executor.process.files import write_atomic
+from executor.state.decide import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from executor.state.decide import Decision
 
 __all__ = [
     "JSON_OPTION",
     "REASON_OPTION",
     "Command",
+    "TolerantJson",
+    "exit_code",
     "guarded",
     "helped",
     "none_but_options",
@@ -25,7 +42,9 @@ __all__ = [
     "print_json",
     "safe",
     "table",
+    "worse",
 ]
+
 
 JSON_OPTION = {
     "name": "json",
@@ -166,3 +185,68 @@ def _cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in {"W", "F"} else 1 for char in text)
+
+
+def exit_code(
+    asked: Iterable[str], decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]], *, erred: bool
+) -> int:
+    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 75 time alone lets go on; 4 a person does.
+
+    Args:
+        asked: the issues that were asked for, in plan order.
+        decisions: where these are, and everything that they wait for.
+        missing: what each of those needs that has not landed.
+        erred: whether the executor itself did.
+    """
+    if erred:
+        return 2
+    asked = list(asked)
+    statuses = {decisions[ref].status for ref in asked}
+    if statuses & {Status.FAILED, Status.SKIPPED}:
+        return 1
+    if statuses <= {Status.LANDED}:
+        return 0
+    return 75 if all(_time_helps(ref, decisions, missing) for ref in asked) else 4
+
+
+def _time_helps(ref: str, decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]]) -> bool:
+    """Whether time alone lets an issue go on, and everything that it waits for."""
+    waiting, seen = [ref], {ref}
+    while waiting:
+        current = waiting.pop()
+        decision = decisions[current]
+        if decision.status is Status.LANDED or (decision.wait is not None and decision.wait.by_time):
+            continue
+        needs = missing[current] if decision.status is Status.BLOCKED else ()
+        if not needs and (decision.status is not Status.OPEN or decision.wait is not None):
+            return False  # open is what a forge has to check or to merge
+        waiting.extend(need for need in needs if need not in seen)
+        seen.update(needs)
+    return True
+
+
+def worse(*codes: int) -> int:
+    """The exit code that weighs most: the executor erred, something failed, a person is needed, time is, all well."""
+    return max(codes, key=(0, 75, 4, 1, 2).index)
+
+
+class TolerantJson(JsonDB):
+    """doit's JSON backend without its fragility."""
+
+    desc = "JSON file that may be lost or damaged at any time"
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            found = super()._load()
+        except (DatabaseException, OSError, UnicodeDecodeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def dump(self) -> None:
+        """Replace the file; failing to is not an error, the next run only checks a little more."""
+        path = Path(os.path.abspath(self.name))  # noqa: PTH100  (doit's name may be relative to its working directory)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, self.codec.encode(self._db).encode(), durable=False)
+        except (OSError, ExecutorError):
+            return

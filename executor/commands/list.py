@@ -8,10 +8,10 @@ from typing import Any
 
 from doit.cmd_list import List as DoitList
 
-from executor.board import Board, board_of
 from executor.commands.base import JSON_OPTION, guarded, helped, permuted, print_json, safe, table
+from executor.config.project import has_milestones, open_project
 from executor.errors import UsageError
-from executor.project import has_milestones, open_project
+from executor.status.summary_cache import Board, board_of
 
 __all__ = ["List"]
 

@@ -1,20 +1,330 @@
-"""The live view of a run on a terminal: plain lines as ever, and below them how far it is and who is at work."""
+"""What a run says while it works: whole lines with the time, one for each thing that happened, from whatever thread.
+
+Pictures of milestones as lines for a terminal, as wide and as high as it is. The one place that knows rich.
+
+Lines at the foot of a terminal that are drawn again and again, below lines that stay. Not safe for threads.
+
+The live view of a run on a terminal: plain lines as ever, and below them how far it is and who is at work.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import deque
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.drawing import Drawing
-from executor.commands.region import Region, terminal_size
-from executor.commands.reporter import Reporter
-from executor.picture import picture_of, standing_of
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from executor.commands.base import safe
+from executor.commands.plain import ago, ending, event_line, headline, money, run_note
+from executor.engine.stops import hold_of
+from executor.report.snapshot import picture_of, standing_of
+from executor.state.decide import Act
+from executor.tasks.actions import IssueAction, Waiting
 
 if TYPE_CHECKING:
-    from executor.session import Session
+    from collections.abc import Sequence
 
-__all__ = ["LiveReporter"]
+    from executor.engine.session import Session
+    from executor.report.snapshot import Picture, Row, Working
+
+__all__ = ["Drawing", "LiveReporter", "Region", "Reporter", "on_a_terminal", "reporter_for", "terminal_size"]
+
+
+_WIDEST = 40
+
+
+def on_a_terminal(stream: Any) -> bool:
+    """Whether something that is drawn again and again can be seen where a stream leads."""
+    return bool(stream.isatty()) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def reporter_for(stream: Any, session: Session, workers: int, *, plain: bool) -> Reporter:
+    """The live view on a terminal, plain lines elsewhere or where they are asked for."""
+    if plain or not on_a_terminal(stream):
+        return Reporter(stream, session)
+
+    return LiveReporter(stream, session, workers)
+
+
+class Reporter:
+    """A doit reporter that writes plain lines."""
+
+    stamp = "%Y-%m-%d %H:%M:%S"
+
+    def __init__(self, stream: Any, session: Session) -> None:
+        self._stream = stream
+        self._session = session
+        own = {run.name for run in session.runs()}
+        refs = (ref for ref in session.compiled.plan.order if ref.partition("/")[0] in own)
+        self._width = min(_WIDEST, max(map(len, refs), default=0))
+        self._lock = threading.Lock()
+
+    def say(self, word: str, ref: str, text: str) -> None:
+        """One line."""
+        at = datetime.now().astimezone()
+        with self._lock:
+            self._put(f"{at:{self.stamp}} {word:<9} {ref:<{self._width}} {safe(text)}")
+
+    def _put(self, line: str) -> None:
+        """Write a line; the lock is held."""
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def initialize(self, _tasks: Any, _selected: Any) -> None:
+        """Nothing to prepare."""
+
+    def get_status(self, _task: Any) -> None:
+        """Nothing to say."""
+
+    def execute_task(self, task: Any) -> None:
+        """An issue is being worked on."""
+        action = _action(task)
+        if action is not None and not any(name.startswith("step:") for name in task.task_dep):
+            run = self._session.run_of(action.ref.partition("/")[0])
+            decision = self._session.observer.decision(action.ref)
+            if decision.act is not Act.REST and hold_of(run, action.ref, decision, begun=False) is None:
+                self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
+
+    def add_success(self, task: Any) -> None:
+        """An issue has landed, or was found landed."""
+        action = _action(task)
+        if action is not None and action.decision is not None:
+            self.say(str(action.decision.status), action.ref, action.decision.reason)
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """An issue is at rest without having landed, or the executor erred."""
+        action = _action(task)
+        if action is None:
+            return
+        if isinstance(fail, Waiting):
+            self.say(str(fail.decision.status), action.ref, fail.decision.reason)
+        elif self._session.stopping.is_set():
+            self.say("stopped", action.ref, "will be resumed by the next run")
+        else:
+            self.say("error", action.ref, fail.get_msg().strip().splitlines()[0])
+
+    def skip_uptodate(self, task: Any) -> None:
+        """Nothing to do for it."""
+        action = _action(task)
+        if action is not None:
+            self.say("landed", action.ref, "up to date")
+
+    def skip_ignore(self, task: Any) -> None:
+        """Something it needs has not landed."""
+        action = _action(task)
+        if action is not None:
+            decision = self._session.decision(action.ref)
+            self.say(str(decision.status), action.ref, decision.reason)
+
+    def teardown_task(self, _task: Any) -> None:
+        """Nothing is torn down."""
+
+    def cleanup_error(self, exception: Any) -> None:
+        """An error of doit's own clean-up."""
+        self.say("error", "", str(exception.get_msg()))
+
+    def runtime_error(self, message: str) -> None:
+        """An error of doit's own."""
+        self.say("error", "", message)
+
+    def complete_run(self) -> None:
+        """The summary is printed by the command."""
+
+
+def _action(task: Any) -> IssueAction | None:
+    return next((action for action in task.actions if isinstance(action, IssueAction)), None)
+
+
+_STYLES = {
+    "landed": "green",
+    "running": "cyan",
+    "open": "cyan",
+    "failed": "red",
+    "skipped": "yellow",
+    "review": "yellow",
+    "stale": "magenta",
+    "blocked": "dim",
+}
+_WIDE = 110
+"""Columns from which on there is room for more than the necessary."""
+_MOST = 120
+"""Columns beyond which what belongs together would stand too far apart."""
+
+
+class Drawing:
+    """Draws for one terminal; colours as it has them, none with NO_COLOR."""
+
+    def __init__(self, stream: Any) -> None:
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+    def region(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
+        """What stands below the lines of a run: how far it is and what is being worked on; active rows only."""
+        parts: list[RenderableType] = []
+        narrow = min(width, _MOST)
+        room = max(1, (height - 3 * len(pictures)) // max(1, len(pictures)))
+        for picture in pictures:
+            parts += [_head(picture), _bar(picture, narrow), _working(picture.working, room, narrow)]
+        return self._lines(Group(*parts), narrow)[:height]
+
+    def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
+        """A whole screen: the same, every issue as far as there is room, and the latest events."""
+        lines: list[str] = []
+        share = height // max(1, len(pictures))
+        for picture in pictures:
+            lines += self._screen(picture, width, share)
+        return lines[:height]
+
+    def _screen(self, picture: Picture, width: int, height: int) -> list[str]:
+        note = run_note(picture)
+        top: list[RenderableType] = [_head(picture), _bar(picture, min(width, _MOST))]
+        if note:
+            style = "red" if picture.run is not None and picture.run.cut_off else ""
+            top.append(Text(safe(note), style))
+        events = [_one_line(event_line(event), "dim") for event in picture.last]
+        narrow = min(width, _MOST)
+        head, tail = self._lines(Group(*top), narrow), self._lines(Group(*events), width) if events else []
+        active = self._lines(_working(picture.working, max(1, height // 4), narrow), narrow) if picture.working else []
+        room = height - len(head) - len(active) - len(tail) - 2
+        shown, above, below = _window(picture.rows, max(1, room))
+        parts = [_one_line(f"  ... {above} more above", "dim")] if above else []
+        parts_below = [_one_line(f"  ... {below} more below", "dim")] if below else []
+        table = self._lines(Group(*parts, _tasks(shown, width), *parts_below), width)
+        lines = [*head, *active, "", *table, "", *tail]
+        return lines[:height]
+
+    def _lines(self, drawn: RenderableType, width: int) -> list[str]:
+        self._console.width = width
+        with self._console.capture() as capture:
+            self._console.print(drawn)
+        return capture.get().rstrip("\n").split("\n")
+
+
+def _one_line(text: str, style: str = "") -> Text:
+    return Text(safe(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _head(picture: Picture) -> Table:
+    grid = _grid()
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
+    title = Text.assemble((safe(picture.milestone), "bold"), " ", safe(picture.title))
+    grid.add_row(title, Text(headline(picture)))
+    return grid
+
+
+def _bar(picture: Picture, width: int) -> Table:
+    grid = _grid()
+    grid.add_column(ratio=1)
+    facts = [f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]
+    bar = ProgressBar(total=100, completed=picture.percent, width=max(8, min(60, width // 3)))
+    for _ in facts:
+        grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(bar, *(Text(fact) for fact in facts))
+    return grid
+
+
+def _working(working: Sequence[Working], room: int, width: int) -> RenderableType:
+    grid = _grid()
+    grid.add_column(no_wrap=True, max_width=max(12, width // 4), overflow="ellipsis", style="cyan")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(no_wrap=True, max_width=max(14, width // 4), overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    shown = working if len(working) <= room else working[: max(1, room - 1)]
+    for item in shown:
+        tried = f"{item.what}, attempt {item.attempt}" if item.attempt > 1 or width >= _WIDE else item.what
+        quiet = Text(f"{'stalled' if item.stalled else 'quiet'} {ago(item.quiet)}", "red" if item.stalled else "dim")
+        grid.add_row(Text(safe(item.ref)), Text(safe(item.title)), Text(safe(tried)), Text(ago(item.elapsed)), quiet)
+    if len(shown) == len(working):
+        return grid
+    return Group(grid, _one_line(f"  ... and {len(working) - len(shown)} more", "dim"))
+
+
+def _tasks(rows: Sequence[Row], width: int) -> Table:
+    grid = _grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, max_width=max(12, width // 4), overflow="ellipsis")
+    grid.add_column(no_wrap=True, max_width=max(20, width // 3), overflow="ellipsis")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        status = Text(row.status, _STYLES.get(row.status, ""))
+        grid.add_row(status, Text(safe(row.ref)), Text(safe(row.title)), Text(safe(row.reason), "dim"))
+    return grid
+
+
+def _window(rows: Sequence[Row], room: int) -> tuple[Sequence[Row], int, int]:
+    """As many rows as there is room for, around the first that is active, and how many are above and below them."""
+    if len(rows) <= room:
+        return rows, 0, 0
+    active = next((place for place, row in enumerate(rows) if row.status == "running"), None)
+    if active is None:
+        active = next((place for place, row in enumerate(rows) if row.status != "landed"), 0)
+    room = max(1, room - 2)
+    first = max(0, min(active - room // 4, len(rows) - room))
+    return rows[first : first + room], first, len(rows) - first - room
+
+
+def _grid() -> Table:
+    return Table.grid(padding=(0, 2, 0, 0), expand=True)
+
+
+_UP, _WIPE, _HOME = "\x1b[{}A", "\x1b[J", "\x1b[H\x1b[2J"
+
+
+def terminal_size(stream: Any) -> tuple[int, int]:
+    """Columns and lines of the terminal that a stream leads to."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return 80, 24
+    return (size.columns or 80), (size.lines or 24)
+
+
+class Region:
+    """The foot of one terminal.
+
+    After a change of size nobody knows where the old lines are: the screen is cleared, and the latest lines that stay
+    are written again; `said` are those that were written before there was a foot.
+    """
+
+    def __init__(self, stream: Any, said: Sequence[str] = ()) -> None:
+        self._stream = stream
+        self._shown: list[str] = []
+        self._said: deque[str] = deque(said, maxlen=200)
+        self._size = terminal_size(stream)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._said.append(line)
+        self._put(f"{self._wiped()}{line}\n", self._shown)
+
+    def show(self, lines: Sequence[str]) -> None:
+        """What stands at the foot from now on."""
+        size = terminal_size(self._stream)
+        if size != self._size:
+            self._size = size
+            kept = list(self._said)[-max(0, size[1] - len(lines) - 1) :]
+            self._shown = []
+            self._put(_HOME + "".join(f"{line}\n" for line in kept), list(lines))
+        elif list(lines) != self._shown:
+            self._put(self._wiped(), list(lines))
+
+    def _wiped(self) -> str:
+        """Takes the lines at the foot off the screen."""
+        return f"\r{_UP.format(len(self._shown))}{_WIPE}" if self._shown else ""
+
+    def _put(self, before: str, lines: list[str]) -> None:
+        self._stream.write(before + "".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._shown = lines
+
 
 _EVERY = 0.5
 _SHARE = 20

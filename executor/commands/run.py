@@ -1,4 +1,7 @@
-"""`doit milestone:m4`, `doit issue:m4/4.1`, `doit release:m4`: doit's run with our outcomes, signals and codes."""
+"""The options of a run besides doit's own, and what they mean.
+
+`doit milestone:m4`, `doit issue:m4/4.1`, `doit release:m4`: doit's run with our outcomes, signals and codes.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,95 @@ from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
 
-from executor.board import board_of
 from executor.commands.base import guarded, helped, permuted, safe
-from executor.commands.run_options import OPTIONS, budget_of, deadline_named, workers_of
+from executor.config.project import Project, compile_project, has_milestones, open_project, prepare_cache
 from executor.errors import PersonNeededError, UsageError
-from executor.project import Project, compile_project, has_milestones, open_project, prepare_cache
+from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
-    from executor.project import Compiled
-    from executor.session import Session
+    from datetime import datetime
 
-__all__ = ["Run"]
+    from executor.config.project import Compiled
+    from executor.engine.session import Session
+
+__all__ = ["OPTIONS", "UNTIL", "Run", "budget_of", "deadline_named", "workers_of"]
+
+
+_PLAIN = {
+    "name": "plain",
+    "short": "",
+    "long": "plain",
+    "type": bool,
+    "default": False,
+    "help": "plain lines also on a terminal",
+}
+_FROM = {
+    "name": "from_",
+    "short": "",
+    "long": "from",
+    "type": str,
+    "default": "",
+    "help": "issue to start at; incomplete ones before it in the file are passed over and not in the way",
+}
+UNTIL = {
+    "name": "until",
+    "short": "",
+    "long": "until",
+    "type": str,
+    "default": "",
+    "help": "begin nothing that is not expected to end by then: 06:00, or 2030-01-31T06:00",
+}
+_BUDGET = {
+    "name": "budget",
+    "short": "",
+    "long": "budget",
+    "type": str,
+    "default": "",
+    "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
+}
+OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET)
+
+
+def budget_of(params: dict[str, Any]) -> float | None:
+    """The money that was named on the command line.
+
+    Raises:
+        UsageError: it is not a sum of money.
+    """
+    text = str(params.get("budget") or "")
+    if not text:
+        return None
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f'--budget: expected US dollars, for example 20 or 2.50, found "{text}"')
+    return value
+
+
+def workers_of(params: dict[str, Any]) -> int:
+    """How many issues at a time were named on the command line; 0 if that was left to the rules.
+
+    Raises:
+        UsageError: it is less than none.
+    """
+    count = int(params.get("num_process") or 0)
+    if count < 0:
+        raise UsageError(f'-n: expected how many issues at a time, for example 4, found "{count}"')
+    return count
+
+
+def deadline_named(asked: str, declared: str) -> datetime | None:
+    """The moment by which everything has to have ended: what the command line says, else the rules."""
+    from executor.model.deadline import deadline_of
+    from executor.process.files import LOCAL, utcnow
+
+    try:
+        return deadline_of(asked or declared, utcnow(), LOCAL) if asked or declared else None
+    except ValueError as error:
+        raise UsageError(f"--until: {error}") from error
+
 
 _KINDS = ("milestone:", "issue:", "release:")
 _OURS = (*_KINDS, "step:")
@@ -73,16 +154,15 @@ class Run(DoitRun):
         return int(super().execute(params, args) or 0)
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
-        from executor.account import begin, cut_off, resumed
-        from executor.actions import current
-        from executor.commands.ending import notes
-        from executor.commands.opening import opening, passed_over, start_of
-        from executor.phases import phases_told
-        from executor.reconciling import take_over
-        from executor.recovery import mending, recover
-        from executor.session import Session
-        from executor.tasks import selected
-        from executor.telling import require_channels
+        from executor.commands.summary import notes, opening, passed_over, start_of
+        from executor.engine.milestone_run import begin, cut_off, resumed
+        from executor.engine.recover import mending, recover
+        from executor.engine.session import Session
+        from executor.forge.reconcile import take_over
+        from executor.notify.phase_hook import phases_told
+        from executor.notify.queue import require_channels
+        from executor.tasks.actions import current
+        from executor.tasks.compile import selected
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
@@ -123,16 +203,14 @@ class Run(DoitRun):
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""
-        from executor.actions import current
+        from executor.tasks.actions import current
 
         session = current.session
         assert session is not None  # noqa: S101  (`execute` has entered one)
-        from executor.commands.ending import finish
-        from executor.commands.runner import run_tasks
-        from executor.commands.signals import signals_heeded
-        from executor.commands.waiting import Patience
-        from executor.telling import told
-        from executor.watching import watched
+        from executor.commands.scheduler import Patience, run_tasks, signals_heeded
+        from executor.commands.summary import finish
+        from executor.engine.watchdog import watched
+        from executor.notify.queue import told
 
         with signals_heeded(session) as received, told(session), watched(session):
             patience = Patience(session)
@@ -153,7 +231,7 @@ class Run(DoitRun):
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""
-        from executor.adapters.doit_db import TolerantJson
+        from executor.commands.base import TolerantJson
 
         backends = super().get_backends()
         backends["json"] = TolerantJson
@@ -227,7 +305,7 @@ def _receipts_for(session: Session, refs: list[str]) -> None:
         if milestone in runs:
             runs[milestone].ensure_receipts(issues)
         else:
-            from executor.receipts import write_receipt
+            from executor.engine.receipts import write_receipt
 
             for issue in issues:
                 if issue in view.landings:

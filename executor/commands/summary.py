@@ -1,23 +1,219 @@
-"""The end of a run: one table and the exact next commands."""
+"""The end of a run: its exit code, on record and said.
+
+The first and the last words of a run: where it resumes and what it passes over; what a complete milestone has.
+
+The end of a run: one table and the exact next commands.
+
+What a release came to, and whom a completed milestone lets go on.
+"""
 
 from __future__ import annotations
 
+import re
+import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from executor.checks.spec import CommandProof
 from executor.commands.base import safe, table
-from executor.commands.words import ago, money
-from executor.core.decide import Status
-from executor.core.effort import moment
-from executor.core.progress import counts
+from executor.commands.plain import ago, money
+from executor.commands.scheduler import CODES
+from executor.errors import UsageError
+from executor.git.refs import HANDOFFS
+from executor.release.release import told_dependents
+from executor.state.decide import Act, Status
+from executor.status.estimate import moment
+from executor.status.progress import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from executor.core.decide import Decision
-    from executor.session import Session
+    from executor.commands.scheduler import Outcomes
+    from executor.config.project import Compiled
+    from executor.engine.session import Session
+    from executor.model.milestone import Milestone
+    from executor.release.criteria import Outcome
+    from executor.state.decide import Decision
+    from executor.status.reader import Observer
 
-__all__ = ["summary"]
+__all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "start_of", "summary", "unblocked"]
+
+
+def finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
+    """Record how the run ended and say what came of it; the exit code."""
+    from executor.commands.base import exit_code, worse
+    from executor.engine.milestone_run import end
+    from executor.state.runs import How
+
+    asked = outcomes.asked(session, wanted)
+    decisions = {ref: session.decision(ref) for ref in asked}
+    missing = _missing(session, asked)
+    known = {ref: session.decision(ref) for ref in missing}
+    code = exit_code(asked, known, missing, erred=bool(outcomes.errors))
+    code = worse(code, *(item.code for item in session.releases.values()))
+    if session.halted is not None:
+        code = session.halted.exit_code
+    if received:
+        code = CODES[signal.Signals(received[0])]
+    how, why = How.DONE, ""
+    if session.halted is not None:
+        how, why = How.HALTED, str(session.halted)[:500]
+    elif received:
+        how, why = How.INTERRUPTED, signal.Signals(received[0]).name
+    for run in session.runs():
+        end(run, code, how, why)
+    if decisions or outcomes.errors or received:
+        sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
+    sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
+    sys.stdout.write(unblocked(session, wanted))
+    if session.halted is not None:
+        sys.stderr.write(f"{safe(str(session.halted))}\n")
+    return code
+
+
+def notes(session: Session, problems: list[str]) -> list[str]:
+    """What went wrong beside the work, once each."""
+    from executor.report.tracking import keep_tracking
+
+    return [*problems, *keep_tracking(session)] + [message for run in session.runs() for message in run.messages]
+
+
+def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:
+    """These issues and everything that they wait for, with what of their needs has not landed."""
+    from executor.state.decide import Status
+
+    found: dict[str, list[str]] = {}
+    waiting = list(refs)
+    while waiting:
+        ref = waiting.pop()
+        if ref not in found:
+            needs = session.compiled.plan.nodes[ref].needs
+            found[ref] = [need for need in needs if session.decision(need).status is not Status.LANDED]
+            waiting += found[ref]
+    return found
+
+
+_MOST = 20
+
+
+def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
+    """The qualified id of the issue that `--from` names; empty when it was not given.
+
+    Raises:
+        UsageError: there is no such issue, or it is not clear of which milestone.
+    """
+    if not given:
+        return ""
+    milestones = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
+    if len(milestones) != 1 or len(wanted) != 1:
+        raise UsageError("--from says where one milestone starts, for example `doit milestone:m4 --from 4.4`")
+    ref = compiled.ref(given if "/" in given else f"{milestones[0]}/{given}")
+    if ref.partition("/")[0] != milestones[0]:
+        raise UsageError(f"--from {given}: {ref} is not an issue of milestone {milestones[0]}")
+    return ref
+
+
+def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
+    """Issues that stand before the start in their file and have not landed: they are not done, nor in the way."""
+    name, _, first = start.partition("/")
+    found = []
+    for issue in observer.compiled.milestone(name).issues:
+        if issue.id == first:
+            break
+        ref = f"{name}/{issue.id}"
+        if observer.decision(ref).status is not Status.LANDED:
+            found.append(ref)
+    return tuple(found)
+
+
+def opening(observer: Observer, wanted: Sequence[str], start: str, passed: Sequence[str]) -> list[str]:
+    """For each milestone that is asked for, what is complete of it and where the run resumes."""
+    return [line for name in _milestones(wanted) for line in _opening(observer, name, start, passed)]
+
+
+def closing(observer: Observer, wanted: Sequence[str]) -> list[str]:
+    """What each milestone that is asked for has, if it is complete."""
+    return [line for name in _milestones(wanted) for line in _closing(observer, name)]
+
+
+def _milestones(wanted: Sequence[str]) -> list[str]:
+    return [what for kind, _, what in (name.partition(":") for name in wanted) if kind == "milestone"]
+
+
+def _opening(observer: Observer, name: str, start: str, passed: Sequence[str]) -> list[str]:
+    milestone = observer.compiled.milestone(name)
+    order = [ref for ref in observer.compiled.plan.order if ref.partition("/")[0] == name and ref not in passed]
+    decisions = {ref: observer.decision(ref) for ref in order}
+    landed = [
+        issue.id
+        for issue in milestone.issues
+        if (ref := f"{name}/{issue.id}") in decisions and decisions[ref].status is Status.LANDED
+    ]
+    rest = [ref for ref in order if decisions[ref].status is not Status.LANDED]
+    if not rest:
+        return []
+    ready = [ref for ref in rest if decisions[ref].act is not Act.REST]
+    first = start if start in rest else (ready or rest)[0]
+    word = "resuming from" if landed or observer.views[name].states else "starting from"
+    if not ready:
+        word = "waiting at"
+    lines = [f"{_titled(milestone)}, completed {_listed(landed) or 'none'}, {word} {first.partition('/')[2]}"]
+    if start and start not in rest:
+        lines.append(f"{start} has landed and stays as it is")
+    if passed:
+        names = _listed([ref.partition("/")[2] for ref in passed])
+        lines.append(f"passed over because of --from, and not in the way: {names}")
+    return lines
+
+
+def _closing(observer: Observer, name: str) -> list[str]:
+    milestone = observer.compiled.milestone(name)
+    view = observer.views[name]
+    refs = [f"{name}/{issue.id}" for issue in milestone.issues]
+    if not refs or any(observer.decision(ref).status is not Status.LANDED for ref in refs):
+        return []
+    opened = sum(item.word == "open" for state in view.states.values() for item in state.steps.values())
+    checks = dict.fromkeys(item.name for ref in refs for item in observer.proofs(ref).items if _is_named(item))
+    claims = sum(len(issue.accept) for issue in milestone.issues)
+    proved = [issue.id for issue in milestone.issues if issue.type.lower() == "validation"]
+    told = [f"checks passed: {_listed(list(checks))}"] if checks else []
+    told += [f"{claims} acceptance criteria"] if claims else []
+    told += [f"end to end by {_listed(proved)}"] if proved else []
+    latest = max(
+        (view.landings[issue] for issue in view.handoffs if issue in view.landings),
+        key=lambda landing: landing.position,
+        default=None,
+    )
+    handoff = "none asked for"
+    if latest is not None:
+        handoff = f"{len(view.handoffs)}, the last one: git show {HANDOFFS}/{name}/{latest.trailers.issue}:handoff.md"
+    base = view.base.removeprefix("refs/heads/")
+    return [
+        f"{_titled(milestone)} is complete",
+        f"  tasks completed  {_listed([issue.id for issue in milestone.issues])}",
+        f"  gates            {f'{opened} opened, none held' if opened else 'none declared'}",
+        f"  validation       {', '.join(told) or 'none declared'}",
+        f"  handoff          {handoff}",
+        f"  ready for PR     {milestone.branch} -> {base}: doit release:{name}",
+    ]
+
+
+def _titled(milestone: Milestone) -> str:
+    name = milestone.id.upper() if re.fullmatch(r"m[0-9.]+", milestone.id) else milestone.id
+    count = len(milestone.issues)
+    return f"{name} - {milestone.title} ({count} task{'' if count == 1 else 's'})"
+
+
+def _is_named(item: object) -> bool:
+    return isinstance(item, CommandProof) and item.named
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST
+    return " ".join(names[:_MOST]) + (f" and {more} more" if more > 0 else "")
+
 
 _MOST_LANDED = 20
 _WIDEST = 36
@@ -119,3 +315,28 @@ def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
 
 def _short(title: str) -> str:
     return title if len(title) <= _WIDEST else f"{title[: _WIDEST - 3]}..."
+
+
+def released(session: Session, outcome: Outcome) -> str:
+    """The criteria of a release as a table, and what was done or what is lacking."""
+    rows = [[str(item.met), item.kind, item.name, item.reason] for item in outcome.criteria]
+    shown = f"{table(rows)}\n\n" if rows else ""
+    name = outcome.milestone
+    if outcome.code:
+        lacking = sum(item.holds_back for item in outcome.criteria)
+        return f"{shown}{name} is not released: {lacking} of {len(rows)} criteria are not met\n"
+    base = session.observer.views[name].base.removeprefix("refs/heads/")
+    done = "".join(f"{name}: {safe(line)}\n" for line in outcome.done)
+    return f"{shown}{done}{name} is released to {base}\n"
+
+
+def unblocked(session: Session, wanted: tuple[str, ...]) -> str:
+    """The milestones that can start now because one of this run is complete."""
+    refused = {name for name, outcome in session.releases.items() if outcome.code}
+    names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in wanted)
+    lines = []
+    for name in [name for name in names if name not in refused]:
+        for other in told_dependents(session.observer, name):
+            title = session.compiled.milestone(other).title
+            lines.append(f"{name} is complete: {other} ({safe(title)}) can go on: doit milestone:{other}\n")
+    return "".join(dict.fromkeys(lines))

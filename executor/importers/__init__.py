@@ -1,1 +1,1 @@
-"""Other plan formats, read into drafts of milestones."""
+"""Plans of other tools as milestones."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from executor.core.hints import Known, quoted
 from executor.errors import UsageError
 from executor.importers.autopilot import read_autopilot
 from executor.importers.markdown import sections
 from executor.importers.records import read_csv, read_github, read_json, seems_github
 from executor.importers.task_loop import TASK, read_task_loop
+from executor.model.hints import Known, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

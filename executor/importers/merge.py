@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from executor.core.fingerprint import digest, normal_text
+from executor.model.fingerprint import digest, normal_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

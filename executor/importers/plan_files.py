@@ -8,21 +8,20 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.adapters.declarations import MOST_BYTES, TomlError, load, read_toml
-from executor.adapters.files import read_json, write_atomic
-from executor.adapters.rules import load_policy
-from executor.adapters.toml_edit import edited_plan
-from executor.core.milestone_file import read_milestone
-from executor.core.policy_faults import policy_faults
+from executor.config.edit_toml import edited_plan
+from executor.config.load_milestones import MOST_BYTES, TomlError, load, read_toml
+from executor.config.load_rules import load_policy, policy_faults
+from executor.config.milestone_file import read_milestone
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.importers.draft import Source, draft_faults, slug
 from executor.importers.formats import read
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
+from executor.process.files import read_json, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from executor.project import Project
+    from executor.config.project import Project
 
 __all__ = ["Planned", "source_of"]
 

@@ -8,12 +8,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from executor.core.declaration import default_branch
-from executor.core.hints import found, quoted
-from executor.core.tracking import OWN_FORMAT, cell_text
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.markdown import fields_of, ids_in, plain, sections
+from executor.model.hints import found, quoted
+from executor.model.milestone import default_branch
+from executor.report.tracking import OWN_FORMAT, cell_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.health import KINDS
+from executor.doctor.health import KINDS
 from tests.support import Repo, doit_after, issue, small_disk
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters import segments
-from executor.core.event import Event, encode
+from executor.state import segments
+from executor.state.events import Event, encode
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters.packaged import packaged_rules
-from executor.adapters.rules import load_policy
-from executor.adapters.secrets import find_secrets
-from executor.core.change import parse_diff
-from executor.core.stops import stops_of
+from executor.config.load_rules import load_policy, packaged_rules
+from executor.git.diff import parse_diff
+from executor.stop_rules.evaluate import stops_of
+from executor.stop_rules.secrets import find_secrets
 from tests.replay import RELEASES, STOPS, Mirror, declare, fetch
 
 if TYPE_CHECKING:

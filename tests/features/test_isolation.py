@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.adapters.sandbox import find_sandbox, sandbox_problem
+from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
 from tests.support import Result, issue
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.adapters.sandbox import find_sandbox, sandbox_problem
+from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
 from tests.model_server import PRICE, ModelServer
 from tests.support import Repo, issue
 

@@ -297,7 +297,7 @@ def _name(frame: FrameType | None, call: str) -> str:
         if "/executor/" in file:
             if code.co_name == "_append" and file.endswith("journal.py"):
                 return f"record {seen['kind']} {seen['key']}: {call}"
-            if call == "fork_exec" and code.co_name == "call" and file.endswith("git.py"):
+            if call == "fork_exec" and code.co_name == "call" and file.endswith("git/command.py"):
                 call = f"git {seen['arguments'][0]}"
             where = where or f"{Path(file).stem}.{code.co_name}"
             if code.co_name in _PARTS:

@@ -16,26 +16,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from executor.adapters.checkouts import Checkouts
-from executor.adapters.disk import Disk
-from executor.adapters.journal import Journal
-from executor.adapters.processes import Command, Ended, Supervisor
-from executor.adapters.refs import Kept, Move, Refs
-from executor.adapters.store import Identity, Merge, Store
-from executor.adapters.workspaces import Pool, Slot, Workspace
-from executor.core.message import Landing, parse_trailers
+from executor.engine.ports import Outside
 from executor.errors import StateFullError
-from executor.outside import Outside
+from executor.git.checkout import Checkouts
+from executor.git.objects import Identity, Merge, Store
+from executor.git.refs import Kept, Move, Refs
+from executor.git.trailers import Landing, parse_trailers
+from executor.git.worktrees import Pool, Slot, Workspace
+from executor.process.runner import Command, Ended, Supervisor
+from executor.state.journal import Disk, Journal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from executor.adapters.repository import Repository
-    from executor.adapters.workspaces import ImportLimits
-    from executor.core.message import Trailers
-    from executor.core.milestone_state import Released
+    from executor.git.repository import Repository
+    from executor.git.trailers import Released, Trailers
+    from executor.git.worktrees import ImportLimits
 
 __all__ = ["BASE", "Crash", "Memory", "World"]
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters.declarations import TomlError, read_toml
-from executor.core.agent_output import read_output
-from executor.core.change import parse_diff
-from executor.core.event import base_of, scan
-from executor.core.evidence import ReportError, read_junit
-from executor.core.profile import Agent
-from executor.core.pull import harmless, read_mark
-from executor.core.redact import Redactor
+from executor.agents.output import read_output
+from executor.checks.junit import ReportError, read_junit
+from executor.config.load_milestones import TomlError, read_toml
+from executor.forge.pull_request import harmless, read_mark
+from executor.git.diff import parse_diff
+from executor.model.agent_profile import Agent
+from executor.process.redact import Redactor
+from executor.state.events import base_of, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.account import begin, end
-from executor.adapters.repository import Repository
-from executor.core.decide import Status
-from executor.core.fold import fold
-from executor.core.sessions import How
-from executor.core.state import AttemptState
+from executor.config.project import Compiled, Project, compile_project
+from executor.engine.issue_run import bring_to_rest
+from executor.engine.milestone_run import begin, end
+from executor.engine.recover import recover
+from executor.engine.session import Session
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
-from executor.issue import bring_to_rest
-from executor.project import Compiled, Project, compile_project
-from executor.recovery import recover
-from executor.session import Session
+from executor.git.repository import Repository
+from executor.state.decide import Status
+from executor.state.fold import fold
+from executor.state.model import AttemptState
+from executor.state.runs import How
 from tests.reliability.memory import BASE, Crash, Memory, World
 from tests.support import issue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.milestone_run import MilestoneRun
+    from executor.engine.milestone_run import MilestoneRun
 
 BRANCH = "refs/heads/milestone/m1-test"
 Declared = dict[str, list[Compiled]]
@@ -149,7 +149,7 @@ class History:
         world = self.world
         events = []
         with suppress(ExecutorError):
-            from executor.adapters.segments import read
+            from executor.state.segments import read
 
             events = read(self.root / ".cache" / "m1")
         said = self._said()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.core.event import Damage, Event, scan
-from tests.adapters import test_journal as journal_tests
-from tests.adapters.test_journal import FaultyDisk
-from tests.core.test_event import events, lines_of
+from executor.state.events import Damage, Event, scan
+from tests.state import test_journal as journal_tests
+from tests.state.test_events import events, lines_of
+from tests.state.test_journal import FaultyDisk
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters import segments
+from executor.state import segments
 from tests.reliability.hatchery import Cut, Point
 from tests.reliability.world import BRANCH, World, assert_done, copied, template
 

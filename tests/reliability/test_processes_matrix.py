@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters.processes import Command, Supervisor
+from executor.process.runner import Command, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ PATIENCE = 2.0
 RUN = """
 import json, sys, threading, time
 from pathlib import Path
-from executor.adapters.processes import Command, Supervisor
+from executor.process.runner import Command, Supervisor
 here = Path(sys.argv[1])
 agents = json.loads(sys.argv[2])
 with Supervisor(here / "lock") as supervisor:

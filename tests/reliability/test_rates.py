@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.adapters.journal import Journal, Limits
-from executor.core.event import Event, encode
+from executor.state.events import Event, encode
+from executor.state.journal import Journal, Limits
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:

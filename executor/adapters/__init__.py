@@ -1,1 +1,0 @@
-"""The outside world, one module for each part of it; foreign exceptions are translated here."""

@@ -1,0 +1,1 @@
+"""Calling an agent, and understanding how the call ended."""

@@ -1,0 +1,126 @@
+"""What may be used now: accounts that are not at their limit, and money that the caps leave. Folded from attempts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from executor.model.rules import Caps
+from executor.state.budget import Choice, Ledger, Suspension, Wait, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.model.agent_profile import Agent
+    from executor.model.milestone import Issue
+    from executor.model.policy import Policy
+    from executor.state.model import Attempt, IssueState
+
+__all__ = ["Allowance", "told_time"]
+
+
+_SUSPENDS = frozenset({"limit", "authentication", "missing"})
+"""Failures for which an account rests: a limit until it is lifted, the others for the rest of the run."""
+
+
+class Allowance:
+    """Suspended accounts and sums of money over all milestones; kept up to date attempt by attempt."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.run_id = ""
+        """The run that asks, if one does."""
+        self.budget: float | None = None
+        """Money that this run may spend, if that was said on the command line."""
+        self.spending = threading.Lock()
+        """Held from looking at what may be spent until it is set aside."""
+        self._policy = policy
+        self._ledger = Ledger()
+        self._limits: dict[tuple[str, str, int], Attempt] = {}
+        self._dearest: dict[str, float] = {}
+
+    def take(self, milestone: str, issue: str, state: IssueState) -> None:
+        """Everything that is known of an issue's attempts."""
+        for attempt in state.attempts.values():
+            self.take_one(milestone, issue, attempt, state.forgiven)
+
+    def take_one(self, milestone: str, issue: str, attempt: Attempt, forgiven: int) -> bool:
+        """One attempt as it is now; whether that can alter what other issues may do."""
+        place = (milestone, issue, attempt.number)
+        kept = attempt.kind in _SUSPENDS and attempt.number > forgiven
+        if kept:
+            self._limits[place] = attempt
+        changed = kept or self._limits.pop(place, None) is not None
+        if attempt.cost_usd or attempt.reserved_usd or attempt.tokens:
+            began = datetime.fromisoformat(attempt.started_at).astimezone() if attempt.started_at else None
+            self._ledger.take(milestone, issue, attempt, f"{began:%F}" if began else "")
+            self._dearest[attempt.agent] = max(self._dearest.get(attempt.agent, 0.0), attempt.cost_usd)
+            changed = True
+        return changed
+
+    def choice(self, ref: str, issue: Issue, tried: Sequence[Attempt]) -> Choice:
+        """Who would work on an issue next, or why nobody does now.
+
+        Args:
+            ref: qualified id of the issue.
+            issue: its declaration.
+            tried: attempts at its present spec since the last retry, oldest first.
+        """
+        agents = self._policy.agents_for(issue)
+        now = time.time()
+        suspended = self._suspended(now)
+        found = choose(agents, tried, suspended, {name: told_time(item.until, now) for name, item in suspended.items()})
+        if found.agent and self._policy.agents[found.agent].costs:
+            wait = self._held(ref, now)
+            return Choice(wait=wait) if wait is not None else found
+        return found
+
+    def reserve(self, ref: str, agent: Agent) -> float:
+        """Money to set aside for an attempt: its cap, or the most that one of this agent has cost, if that is left."""
+        if not agent.costs:
+            return 0.0
+        cap = self._policy.limits.attempt_usd
+        wanted = cap if cap is not None else self._dearest.get(agent.name, 0.0)
+        left = self.left(ref)
+        return round(wanted if left is None else min(wanted, left), 6)
+
+    def left(self, ref: str) -> float | None:
+        """Money that the tightest cap leaves for an issue; None without caps."""
+        return self._ledger.left(self._caps(), self._names(ref, time.time()))
+
+    def _held(self, ref: str, now: float) -> Wait | None:
+        tomorrow = (datetime.fromtimestamp(now).astimezone() + timedelta(days=1)).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        return self._ledger.hold(self._caps(), self._names(ref, now), tomorrow.timestamp())
+
+    def _caps(self) -> Caps:
+        caps = self._policy.limits.caps
+        return caps if self.budget is None else Caps({**caps.usd, "run": self.budget}, caps.tokens)
+
+    def _names(self, ref: str, now: float) -> Mapping[str, str]:
+        names = {"issue": ref, "day": f"{datetime.fromtimestamp(now).astimezone():%F}"}
+        names["milestone"] = ref.partition("/")[0]
+        return {**names, "run": self.run_id} if self.run_id else names
+
+    def _suspended(self, now: float) -> dict[str, Suspension]:
+        found: dict[str, Suspension] = {}
+        for attempt in self._limits.values():
+            account = attempt.account or attempt.agent
+            if attempt.kind == "limit" and attempt.until > now:
+                known = found.get(account)
+                if known is None or (known.until is not None and known.until < attempt.until):
+                    found[account] = Suspension(attempt.until, attempt.reason)
+            elif attempt.kind != "limit" and self.run_id and attempt.run == self.run_id:
+                found[account] = Suspension(None, attempt.reason)
+        return found
+
+
+def told_time(until: float | None, now: float) -> str:
+    """A moment as people read it: ``06:00`` today or within a day, else with its date."""
+    if until is None:
+        return ""
+    moment = datetime.fromtimestamp(until).astimezone()
+    near = until - now < 86_400  # noqa: PLR2004  (seconds of a day)
+    return f"{moment:%H:%M}" if near else f"{moment:%a %F %H:%M}"

@@ -1,0 +1,179 @@
+"""A call of an agent: run it, read what it says, tell its failures apart, call it again where its service failed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
+from executor.agents.output import read_told
+from executor.errors import InterruptedRunError
+from executor.process.runner import Command
+from executor.sandbox.policy import is_boxed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from executor.agents.output import Told
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.process.runner import Ended
+
+__all__ = ["LOG", "Called", "agent_command", "call", "call_values", "cost_of"]
+
+LOG = "agent.log"
+_MOST_ARGUMENT = 100_000
+_TOO_LONG = "Your task is in the file {path}; read all of it first, then do what it says."
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How a call ended.
+
+    Attributes:
+        ended: as the system saw it.
+        told: what its output says.
+        finding: its class of failure; None when its result is to be looked at.
+    """
+
+    ended: Ended
+    told: Told
+    finding: Diagnosis | None
+
+
+def call(
+    run: MilestoneRun, ref: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
+) -> Called:
+    """Run an agent until it ends, again at once where its service failed, as often as `limits.transient` says.
+
+    Args:
+        run: the milestone's run.
+        ref: the issue.
+        agent: its profile.
+        command: what is run; its log is in a folder of its own for this call.
+        changed: whether the tree differs from what the agent was given.
+        told_file: where its structured output is, if it is not printed.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+    """
+    limits = run.session.policy.limits
+    for turn in range(limits.transient + 1):
+        if told_file is not None:
+            told_file.unlink(missing_ok=True)
+        ended = run.supervisor.run(command, lambda seconds: _silent(run, ref, agent, seconds))
+        if ended.reason in {"stopped", "lost"}:
+            raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
+        told = read_told(agent, command.log, told_file)
+        how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
+        finding = classify(agent, how, told, datetime.now().astimezone())
+        if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
+            break
+        run.session.tell("again", ref, finding.reason)
+        _put_aside(command.log, told_file, turn + 1)
+        if run.session.stopping.wait(min(limits.backoff_s * 2**turn, limits.backoff_most_s)):
+            raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
+    return Called(ended, told, _dated(run, finding))
+
+
+def agent_command(
+    run: MilestoneRun,
+    agent: Agent,
+    argv: tuple[str, ...],
+    *,
+    tree: Path,
+    env: dict[str, str],
+    brief: Path,
+    log: Path,
+    result_file: Path | None = None,
+) -> Command:
+    """The command of an agent that works in a tree, within the limits of its profile and of the policy.
+
+    Args:
+        run: the milestone's run.
+        agent: its profile.
+        argv: what is run, in the sandbox if it belongs there.
+        tree: where, and what is watched for signs of life.
+        env: its whole environment.
+        brief: what it is told, if that comes by standard input.
+        log: its output.
+        result_file: how it ended, kept durably.
+    """
+    limits = run.session.policy.limits
+    return Command(
+        argv=argv,
+        cwd=tree,
+        env=env,
+        log=log,
+        stdin=brief if agent.brief == "stdin" else None,
+        timeout=float(agent.timeout or limits.timeout_s),
+        idle=float(agent.idle or limits.idle_s),
+        silent=limits.silent_s or None,
+        watch=tree,
+        output_cap=limits.output_cap_bytes,
+        secrets=run.session.secrets,
+        result_file=result_file,
+    )
+
+
+def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
+    """What a command line of the profile can name besides the options of an issue."""
+    values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
+    values["sandbox"] = "bwrap" if is_boxed(run, agent) else ""
+    if agent.brief == "argument":
+        text = brief.read_text(encoding="utf-8", errors="surrogateescape")
+        fits = len(text.encode("utf-8", "surrogateescape")) <= _MOST_ARGUMENT and "\0" not in text
+        values["brief"] = text if fits else _TOO_LONG.format(path=brief)
+    return values
+
+
+def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Mapping[str, Any]:
+    """Money and tokens of all calls with this log, as the fields of an event; empty where nothing is known."""
+    tokens: dict[str, int] = {}
+    cost: float | None = None
+    for number in range(1_000):
+        part = _aside(log, number) if number else log
+        if not part.exists():
+            if number:
+                break
+            continue
+        told = read_told(agent, part, _aside(told_file, number) if told_file else None)
+        cost = cost if told.cost_usd is None else (cost or 0.0) + told.cost_usd
+        for name, count in told.tokens.items():
+            tokens[name] = tokens.get(name, 0) + count
+    fields: dict[str, Any] = {} if cost is None else {"cost_usd": round(cost, 8)}
+    return {**fields, "tokens": tokens} if tokens else fields
+
+
+def _known(changed: Callable[[], bool], ended: Ended) -> bool:
+    """Whether it changed something; asked only where it matters."""
+    return ended.reason == "exited" and changed()
+
+
+def _dated(run: MilestoneRun, finding: Diagnosis | None) -> Diagnosis | None:
+    """A limit with the moment at which it is lifted, the declared time from now where nothing else is known."""
+    if finding is None or finding.kind != "limit" or finding.until is not None:
+        return finding
+    return replace(finding, until=time.time() + run.session.policy.limits.suspend_s)
+
+
+def _silent(run: MilestoneRun, ref: str, agent: Agent, seconds: float) -> None:
+    told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
+    run.session.tell("silent", ref, told)
+    run.record("agent-silent", run.issue(ref).id, agent=agent.name, silent_s=seconds)
+
+
+def _put_aside(log: Path, told_file: Path | None, number: int) -> None:
+    """Keep what a call left under another name, for the next one not to lose it."""
+    for path in (log, told_file):
+        if path is not None:
+            with suppress(FileNotFoundError):
+                path.rename(_aside(path, number))
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path

@@ -1,0 +1,50 @@
+"""From an agent's profile and an issue to the command that is run: argument list, environment, files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from executor.process.runner import sane_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from executor.model.agent_profile import Agent
+
+__all__ = ["child_environment", "missing_program", "ordinary_environment", "secrets_of"]
+
+_ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
+
+
+def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
+    """The variables that every child gets, and those that its profile allows by name; nothing else of ours."""
+    environment = {
+        key: value for key, value in os.environ.items() if key in _ALLOWED or key in names or key.startswith("LC_")
+    }
+    environment["PATH"] = sane_path(os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"))
+    return environment
+
+
+def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Values of the variables that profiles pass on by name, the ordinary ones left out."""
+    special = sorted({name for name in names if name not in _ALLOWED and not name.startswith("LC_") and name != "PATH"})
+    return tuple(dict.fromkeys(value for name in special if (value := os.environ.get(name))))
+
+
+def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:
+    """Environment of a child that works in `tree`; git does not look for a repository above that folder."""
+    return {**ordinary_environment(names), "GIT_CEILING_DIRECTORIES": str(tree.parent), **given}
+
+
+def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
+    """Why the program of an agent cannot be started with this environment; empty when it can, as far as is known."""
+    name = agent.command[0]
+    if "{" in name or ("/" in name and not name.startswith("/")):
+        return ""  # known later, or a file of the tree
+    if shutil.which(name, path=environment.get("PATH", "")) is not None:
+        return ""
+    where = "cannot be executed" if name.startswith("/") else "is not on PATH"
+    return f"agent {agent.name}: {name} {where}"

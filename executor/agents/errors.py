@@ -1,0 +1,419 @@
+"""What the words of agents and of their services mean, as far as that is common to all; a profile has its own too.
+
+When a limit is lifted, as agents say it: in seconds, as a duration, an epoch or a time of the clock. Pure.
+
+The class of a failed call of an agent: by structured event first, by its words second, by its exit code last. Pure.
+
+What an agent prints can come from anywhere, so it decides only how the executor goes on after a call that brought
+nothing: of a call that ended well and left a change only the profile's own signs are asked, and then the checks decide.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from executor.git.trailers import one_line
+from executor.state.model import FALLS_BACK, PERMANENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.agents.output import AgentError, Told
+    from executor.model.agent_profile import Agent
+
+__all__ = [
+    "COMMON",
+    "FALLS_BACK",
+    "GAVE_UP",
+    "IN_PLACE",
+    "PERMANENT",
+    "QUESTION",
+    "REFUSAL",
+    "Diagnosis",
+    "Ending",
+    "classify",
+    "reset_time",
+]
+
+
+COMMON: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "authentication",
+        (
+            r"\b401\b.{0,20}unauthori[sz]ed|unauthori[sz]ed.{0,20}\b401\b",
+            r"status(?: code)?:? 40[13]\b|\bAuthenticationError\b|\bPermissionDeniedError\b",
+            r"(?:invalid|incorrect|missing|no) (?:x-)?api[- ]?key",
+            r"api key (?:not|is not|is missing|is invalid|was not)",
+            r"please (?:run /login|log ?in|sign ?in|authenticate)|not (?:logged|signed) in",
+            r"OAuth token (?:has )?(?:expired|revoked)|authentication[_ ](?:error|failed)|set an auth method",
+            r"could not (?:load|find) (?:the )?(?:default )?credentials",
+        ),
+    ),
+    (
+        "limit",
+        (
+            r"(?:usage|session|weekly|hour|hourly|daily|rate|quota|spend)[ -]limits? (?:was |is |has been )?reached",
+            r"(?:usage|session|weekly|hour|hourly|daily|rate|quota|spend)[ -]limits? (?:was |is |has been )?exceeded",
+            r"(?:hit|reached|exceeded) (?:your|the|a) (?:[\w-]+ ){0,3}(?:limit|quota)",
+            r"\blimit (?:reached|exceeded|hit)\b|too many requests|status:? 429\b",
+            r"\bRateLimitError\b|rate[_ ]limit[_ ](?:error|exceeded)|RESOURCE_EXHAUSTED",
+            r"insufficient[_ ]quota|quota (?:exceeded|exhausted)|exceeded your current quota",
+            r"credit balance is too low|out of (?:extra )?(?:usage|credits)",
+        ),
+    ),
+    (
+        "transient",
+        (
+            r"overloaded|internal server error|bad gateway|service unavailable|gateway time-?out",
+            r"currently experiencing high demand|status:? 5\d\d\b",
+            r"\b(?:InternalServerError|ServiceUnavailableError|APIConnectionError|BadGatewayError)\b",
+            r"\bECONN(?:RESET|REFUSED|ABORTED)\b|\bETIMEDOUT\b|\bENOTFOUND\b|\bEAI_AGAIN\b",
+            r"connection (?:reset|refused|error|closed)|socket hang ?up|network error|fetch failed",
+            r"stream (?:disconnected|error|closed)|request timed out|unable to connect",
+        ),
+    ),
+    (
+        "resource",
+        (
+            r"no space left on device|\bENOSPC\b|cannot allocate memory|\bENOMEM\b|out of memory|heap limit",
+            r"too many open files|\bEMFILE\b|resource temporarily unavailable",
+        ),
+    ),
+    (
+        "input",
+        (
+            r"input is not a (?:terminal|tty)|not a tty|stdin is not a|EOFError|EOF when reading a line",
+            r"prompt(?:ing)? is not (?:available|supported)|requires (?:approval|confirmation|interactive)",
+        ),
+    ),
+)
+"""Class and the expressions that show it; the first that fits a line decides."""
+
+REFUSAL = (
+    r"\b(?:I|we) (?:cannot|can't|can not|won't|will not) (?:help|assist|comply|do (?:that|this)|provide|continue)",
+    r"\b(?:I am|I'm|we are) (?:unable|not able) to (?:help|assist|comply|do (?:that|this)|provide|continue)",
+    r"(?:violates?|against) (?:our|the|my) (?:usage |content |safety )?(?:polic(?:y|ies)|guidelines)",
+    r"content[_ ]filter",
+)
+"""What a model says that will not do it."""
+
+GAVE_UP = (
+    r"\b(?:I|we) (?:give|am giving|gave) up",
+    r"\b(?:I|we) (?:was|were|am|are) (?:not able|unable) to (?:finish|solve|make|find|fix|implement)",
+    r"\bI (?:could not|couldn't) (?:finish|solve|complete|implement|make)",
+    r"cannot be (?:done|completed|solved|implemented)",
+)
+"""What a model says that tried and did not get there."""
+
+QUESTION = (
+    r"(?:\[[yY]/[nN]\]|\([yY](?:es)?/[nN]o?\)|\(Y\)es/\(N\)o.*|press (?:enter|any key).*"
+    r"|(?:password|token|continue|proceed|name|choice|select\w*|confirm\w*|allow\w*)[^\n]{0,60}[?:>])\s*[:>]?\s*$"
+)
+"""A last line behind which an answer is waited for."""
+
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_FARTHEST = 32 * 86_400
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![A-Za-z])"
+_DURATION = re.compile(
+    r"(?:retry|try again|wait|resets?|available|lifted|again)(?:\s+\w+){0,2}?\s*(?:in|after|for|:|=)?\s*"
+    rf"({_PART}(?:[\s,]*(?:and\s+)?{_PART})*)",
+    re.IGNORECASE,
+)
+_SECONDS = re.compile(r"retry[-_ ]after[\"']?\s*[:=]?\s*[\"']?(\d+(?:\.\d+)?)(?![\d:])", re.IGNORECASE)
+_EPOCH = re.compile(r"(?:\||reset\w*[\"']?\s*(?:at\s*)?[:=]?\s*)(1[5-9]\d{8}|2\d{9})(\d{3})?\b", re.IGNORECASE)
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)")
+_CLOCK = re.compile(
+    r"(?:resets?|try again|available|until|lifted|after)\s+(?:again\s+)?(?:at\s+|on\s+)?"
+    r"(?:(?P<month>[A-Z][a-z]{2,8})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?:(?P<year>\d{4})\s*,?\s+)?(?:at\s+)?)?"
+    r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?\s*(?P<half>[ap])?\.?m?\.?(?![\w:])\s*(?:\((?P<zone>[A-Za-z_+\-/0-9]+)\)|(?P<utc>UTC|GMT))?",
+    re.IGNORECASE,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def reset_time(text: str, now: datetime) -> float | None:
+    """The moment after `now` that a text names, as epoch seconds; None if it names none within a month.
+
+    Args:
+        text: for example ``resets 6am (UTC)``, ``Please try again in 1h 20m``, ``limit reached|1763704800``.
+        now: the present moment, with the time zone in which times of the clock are meant.
+    """
+    for read in (_epoch, _iso, _seconds, _duration, _clock):
+        found = read(text, now)
+        if found is not None and 0 <= found - now.timestamp() <= _FARTHEST:
+            return found
+    return None
+
+
+def _epoch(text: str, _now: datetime) -> float | None:
+    match = _EPOCH.search(text)
+    return float(match[1]) if match else None
+
+
+def _iso(text: str, now: datetime) -> float | None:
+    match = _ISO.search(text)
+    if match is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(match[1])
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo or UTC)).timestamp()
+
+
+def _seconds(text: str, now: datetime) -> float | None:
+    match = _SECONDS.search(text)
+    if match is None or _DURATION.match(text, match.start()):
+        return None
+    return now.timestamp() + float(match[1])
+
+
+def _duration(text: str, now: datetime) -> float | None:
+    match = _DURATION.search(text)
+    if match is None:
+        return None
+    return now.timestamp() + sum(
+        float(number) * _UNITS["ms" if unit.lower().startswith(("ms", "milli")) else unit[0].lower()]
+        for number, unit in re.findall(_PART, match[1], re.IGNORECASE)
+    )
+
+
+def _clock(text: str, now: datetime) -> float | None:
+    for match in _CLOCK.finditer(text):
+        if match["half"] is None and match["minute"] is None:
+            continue
+        hour, minute = int(match["hour"]), int(match["minute"] or 0)
+        if match["half"]:
+            hour = hour % 12 + (12 if match["half"].lower() == "p" else 0)
+        local = now.astimezone(_zone(match["zone"] or match["utc"], now.tzinfo))
+        try:
+            moment = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            if match["month"]:
+                month = _MONTHS.index(match["month"][:3].lower()) + 1
+                moment = moment.replace(year=int(match["year"] or local.year), month=month, day=int(match["day"]))
+        except ValueError:
+            continue
+        if not match["month"] and moment <= local:
+            moment += timedelta(days=1)
+        return moment.timestamp()
+    return None
+
+
+def _zone(name: str | None, own: tzinfo | None) -> tzinfo | None:
+    if name is None:
+        return own
+    try:
+        return UTC if name.upper() in {"UTC", "GMT"} else ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        return own
+
+
+IN_PLACE = frozenset({"transient"})
+"""Classes after which the agent is called again at once, in the tree as it left it."""
+
+_STATUSES = {
+    401: "authentication",
+    402: "limit",
+    403: "authentication",
+    408: "transient",
+    429: "limit",
+    529: "transient",
+}
+_SAYS = {
+    "refusal": " refused",
+    "input": " waited for an answer that nobody gives",
+    "transient": ": its service failed",
+    "resource": ": the machine ran out of something",
+    "gave-up": " gave up",
+}
+_SERVER = range(500, 600)
+_SIGKILL, _KILLED = 9, 137
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call of an agent ended, as the system saw it.
+
+    Attributes:
+        reason: ``exited``, or why it was ended: ``timeout``, ``idle``, ``output-limit``, ``not-started``.
+        code: exit code, None if a signal ended it.
+        signal: number of that signal.
+        told: one phrase for people.
+        changed: whether the tree differs from what it was given.
+    """
+
+    reason: str
+    code: int | None
+    signal: int | None
+    told: str
+    changed: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with exit code 0."""
+        return self.reason == "exited" and self.code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A failed call, understood.
+
+    Attributes:
+        kind: its class.
+        reason: one sentence.
+        until: epoch seconds at which a limit is lifted, if that is known.
+    """
+
+    kind: str
+    reason: str
+    until: float | None = None
+
+
+def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
+    """The class of a failed call; None when it ended well and there is a result to look at, even an empty one.
+
+    Args:
+        agent: its profile.
+        ending: how it ended.
+        told: what its output says.
+        now: the present moment with the local time zone.
+    """
+    if ending.ok and ending.changed and not _fatal(told):
+        kind, line = ("", "") if told.events else _told_by(_own(agent), told.noise)
+        return _worded(agent, kind, line, told, now) if kind else None
+    found = None
+    if not agent.deterministic:
+        found = _by_event(agent, told, now) if told.errors else None
+        if found is None and ending.reason in {"exited", "idle"}:
+            found = _by_words(agent, ending, told, now)
+    return found or (None if ending.ok else _by_exit(agent, ending, told))
+
+
+def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
+    """What is left: that it did not end well."""
+    kind = "resource" if ending.signal == _SIGKILL or ending.code == _KILLED else "agent"
+    last = f": {one_line(told.errors[-1].message)[:300]}" if told.errors and told.errors[-1].message else ""
+    return Diagnosis(kind, f"agent {agent.name}: {ending.told}{last}")
+
+
+def _fatal(told: Told) -> bool:
+    """Whether the last thing that happened was an error: nothing was said or done after it that would end the work."""
+    return bool(told.errors) and told.errors[-1].kind not in {"", "transient"}
+
+
+def _by_event(agent: Agent, told: Told, now: datetime) -> Diagnosis | None:
+    """What the last telling error says; one that the agent got over (exit 0 and a change) is none."""
+    for error in reversed(told.errors):
+        kind = error.kind or _kind_of_status(error.status) or _kind_of_words(agent, error.message)
+        if kind:
+            return _finding(agent, kind, error, now)
+    return None
+
+
+def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Diagnosis:
+    until = None
+    if kind == "limit":
+        until = error.reset
+        if until is None and error.retry_after is not None:
+            until = now.timestamp() + error.retry_after
+        if until is None:
+            until = reset_time(error.message, now)
+    words = one_line(error.message)[:300] or (f"status {error.status}" if error.status else "no words were given")
+    return Diagnosis(kind, _sentence(agent, kind, words), until)
+
+
+def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
+    """What plain output says. What the model itself said is asked for a refusal only, and only when nothing changed."""
+    kind, line = _told_by(_all(agent), told.noise)
+    if ending.ok and (told.events or kind == "input"):
+        kind = ""  # warnings of a call that ended well
+    last = _last_line(told.noise)
+    if ending.reason == "idle" and (kind == "input" or re.search(QUESTION, last, re.IGNORECASE)):
+        return Diagnosis("input", _sentence(agent, "input", one_line(last)[:200]))
+    if ending.reason == "idle":
+        return None
+    if kind:
+        return _worded(agent, kind, line, told, now)
+    if not ending.changed:
+        said = told.text or ("" if told.events else told.noise[-2_000:])
+        for kind, common in (("refusal", REFUSAL), ("gave_up", GAVE_UP)):
+            match = _first_match((*getattr(agent.patterns, kind), *common), said)
+            if match:
+                name = kind.replace("_", "-")
+                return Diagnosis(name, _sentence(agent, name, one_line(_line_of(said, match))[:300]))
+    return None
+
+
+def _worded(agent: Agent, kind: str, line: str, told: Told, now: datetime) -> Diagnosis:
+    until = (reset_time(line, now) or reset_time(told.noise, now)) if kind == "limit" else None
+    return Diagnosis(kind, _sentence(agent, kind, one_line(line)[:300]), until)
+
+
+def _sentence(agent: Agent, kind: str, words: str) -> str:
+    if kind == "authentication":
+        return f"agent {agent.name} cannot log in ({words}); {_login(agent)}"
+    if kind == "limit":
+        return f"{agent.payer} is at its limit: {words}"
+    return f"agent {agent.name}{_SAYS.get(kind, '')}: {words}"
+
+
+def _login(agent: Agent) -> str:
+    ways = [f"set {way[1:]}" if way.startswith("$") else f"log in (it keeps {way})" for way in agent.login]
+    if not ways:
+        ways = [f"set {name}" for name in agent.env]
+    return " or ".join(ways) or f"log in with {agent.command[0] if agent.command else agent.name}"
+
+
+def _kind_of_status(status: int) -> str:
+    return _STATUSES.get(status, "transient" if status in _SERVER else "")
+
+
+def _kind_of_words(agent: Agent, text: str) -> str:
+    for kind, patterns in _all(agent):
+        if _first_match(patterns, text):
+            return kind
+    return "refusal" if _first_match((*agent.patterns.refusal, *REFUSAL), text) else ""
+
+
+def _told_by(table: Iterable[tuple[str, tuple[str, ...]]], text: str) -> tuple[str, str]:
+    """The class that plain output shows, and the line that shows it: the last one that does."""
+    rows = [row for row in table if row[1]]
+    for line in reversed(text.splitlines() if rows else ()):
+        for kind, patterns in rows:
+            if _first_match(patterns, line):
+                return kind, line
+    return "", ""
+
+
+def _own(agent: Agent) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The profile's own patterns: they hold even when the call seems to have ended well."""
+    return tuple((kind, getattr(agent.patterns, kind)) for kind, _ in COMMON)
+
+
+def _all(agent: Agent) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The profile's own patterns first, then what is common to all."""
+    return (*_own(agent), *COMMON)
+
+
+def _first_match(patterns: Iterable[str], text: str) -> re.Match[str] | None:
+    plain = text.replace("\u2019", "'")
+    for pattern in patterns:
+        match = re.search(pattern, plain, re.IGNORECASE)
+        if match:
+            return match
+    return None
+
+
+def _line_of(text: str, match: re.Match[str]) -> str:
+    start = text.rfind("\n", 0, match.start()) + 1
+    end = text.find("\n", match.end())
+    return text[start : end if end >= 0 else len(text)]
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,0 +1,271 @@
+"""What an agent's output says: session, last words, errors, tokens, money. Pure. Nothing in it decides what lands.
+
+Where things are is declared in the agent's profile (`EventRule`, `Patterns.usage`): another agent needs no code.
+
+Reads what an agent printed, or left in a file of its own: never followed, never waited for, bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from executor.model.agent_profile import Agent, EventRule
+
+
+__all__ = ["AgentError", "Told", "read_output", "read_told"]
+
+
+_MOST_EVENT = 4 * 1024 * 1024
+_MOST_ERRORS = 50
+_WORDS = 4_000
+_NOISE = 16_000
+_THOUSANDS = {"k": 1_000, "m": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentError:
+    """An error that an agent reported in a structured event.
+
+    Attributes:
+        message: its words.
+        status: HTTP status; 0 when there is none.
+        retry_after: seconds; None when nothing is said.
+        reset: epoch seconds at which a limit is lifted; None when nothing is said.
+        kind: class of failure that the event stands for; empty when its words have to be asked.
+    """
+
+    message: str
+    status: int = 0
+    retry_after: float | None = None
+    reset: float | None = None
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class Told:
+    """What could be read from the output.
+
+    Attributes:
+        session: the agent's own id for its session.
+        text: the last thing that it said, its beginning.
+        errors: errors in structured events, oldest first.
+        noise: the end of what is not a structured event: plain output, warnings, tracebacks.
+        tokens: `input` (cached ones included), `cached` and `output`; empty when nothing is said.
+        cost_usd: money that it says it spent; None when it says nothing.
+        events: how many structured events there were.
+    """
+
+    session: str = ""
+    text: str = ""
+    errors: list[AgentError] = field(default_factory=list)
+    noise: str = ""
+    tokens: dict[str, int] = field(default_factory=dict)
+    cost_usd: float | None = None
+    events: int = 0
+
+
+def read_output(agent: Agent, lines: Iterable[str]) -> Told:
+    """Everything that the lines of an agent's output say.
+
+    Args:
+        agent: its profile.
+        lines: the output, line by line; any bytes that are not UTF-8 replaced.
+    """
+    told = Told()
+    noise: list[str] = []
+    if agent.output == "json":
+        text = "".join(lines)
+        for document in _documents(text):
+            _take(told, agent, document)
+        noise.append("" if told.events else text)
+    else:
+        for line in lines:
+            event = _event(line) if agent.output == "jsonl" else None
+            if event is not None:
+                _take(told, agent, event)
+            else:
+                noise.append(line)
+                if len(noise) > 2_000:  # noqa: PLR2004  (lines; what counts is at the end)
+                    del noise[:1_000]
+            if agent.patterns.usage:
+                _plain_usage(told, agent.patterns.usage, line)
+    told.noise = "".join(noise)[-_NOISE:]
+    if not told.cost_usd and agent.price is not None and told.tokens:
+        told.cost_usd = agent.price.of(told.tokens)
+    if told.cost_usd is not None:
+        told.cost_usd = round(told.cost_usd, 8)
+    return told
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{") or len(line) > _MOST_EVENT:
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _documents(text: str) -> Iterator[dict[str, Any]]:
+    """The one JSON document in a text that may have words before it."""
+    start = 0 if text.lstrip().startswith("{") else text.find("\n{") + 1
+    if start == 0 and not text.lstrip().startswith("{"):
+        return
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start:].lstrip())
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        yield value
+
+
+def _take(told: Told, agent: Agent, event: dict[str, Any]) -> None:
+    told.events += 1
+    for rule in agent.events:
+        if all(_fits(event, path, wanted) for path, wanted in rule.when.items()):
+            _apply(told, rule, event)
+
+
+def _fits(event: dict[str, Any], path: str, wanted: object) -> bool:
+    values = list(_at(event, path))
+    if wanted is True:
+        return any(bool(value) for value in values)
+    return any(value == wanted and isinstance(value, bool) == isinstance(wanted, bool) for value in values)
+
+
+def _apply(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
+    told.session = _text(event, rule.session) or told.session
+    told.text = _text(event, rule.text)[:_WORDS] or told.text
+    if (rule.error or rule.kind) and len(told.errors) < _MOST_ERRORS:
+        message = _text(event, rule.error)[:_WORDS]
+        if message or rule.kind:
+            status = _number(event, rule.status)
+            retry_after, reset = _number(event, rule.retry_after), _moment(event, rule.reset)
+            told.errors.append(AgentError(message, int(status or 0), retry_after, reset, rule.kind or ""))
+    for name, paths in (("input", rule.input), ("cached", rule.cached), ("output", rule.output)):
+        for path in paths:
+            for value in map(_as_number, _at(event, path)):
+                if value is not None:
+                    told.tokens[name] = told.tokens.get(name, 0) + int(value)
+    if rule.cost:
+        spent = [value for value in map(_as_number, _at(event, rule.cost)) if value is not None]
+        if spent:
+            told.cost_usd = (told.cost_usd or 0.0) + sum(spent)
+
+
+def _at(value: object, path: str) -> Iterator[object]:
+    """Every value at a dotted path; ``*`` stands for each item of a list."""
+    if not path:
+        return
+    found = [value]
+    for part in path.split("."):
+        deeper: list[object] = []
+        for item in found:
+            if part == "*" and isinstance(item, list):
+                deeper += item
+            elif isinstance(item, dict) and part in item:
+                deeper.append(item[part])
+        found = deeper
+    yield from found
+
+
+def _text(event: dict[str, Any], path: str) -> str:
+    texts = [value for value in _at(event, path) if isinstance(value, str) and value]
+    return "\n".join(texts)
+
+
+def _number(event: dict[str, Any], path: str) -> float | None:
+    return next((value for value in map(_as_number, _at(event, path)) if value is not None), None)
+
+
+def _as_number(value: object) -> float | None:
+    """A number that can be counted with: finite, not negative, not absurd."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e15 else None  # noqa: PLR2004  (NaN and infinities are not)
+
+
+def _moment(event: dict[str, Any], path: str) -> float | None:
+    for value in _at(event, path):
+        number = _as_number(value)
+        if number is not None:
+            return number / 1_000 if number > 1e11 else number  # noqa: PLR2004  (milliseconds)
+        if isinstance(value, str):
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                continue
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return None
+
+
+def _plain_usage(told: Told, pattern: str, line: str) -> None:
+    for match in re.finditer(pattern, line[:10_000]):
+        groups: Mapping[str, str | None] = match.groupdict()
+        for name in ("input", "cached", "output"):
+            count = _count(groups.get(name))
+            if count is not None:
+                told.tokens[name] = told.tokens.get(name, 0) + count
+        cost = _as_number(groups.get("cost"))
+        if cost is not None:
+            told.cost_usd = (told.cost_usd or 0.0) + cost
+
+
+def _count(text: str | None) -> int | None:
+    """A count as people write it: ``512``, ``1,024``, ``2.4k``."""
+    if not text:
+        return None
+    plain = text.replace(",", "").strip().lower()
+    number = _as_number(plain.rstrip("km"))
+    return None if number is None else round(number * _THOUSANDS.get(plain[-1], 1))
+
+
+_MOST_LINE = 8 * 2**20
+_MOST_BYTES = 256 * 2**20
+_TOLD_NOISE = 16_000
+
+
+def read_told(agent: Agent, log: Path, told_file: Path | None) -> Told:
+    """What the output says.
+
+    Args:
+        agent: the profile of who wrote it.
+        log: what it printed.
+        told_file: where its structured output is instead, if it is not printed.
+    """
+    if told_file is None:
+        return read_output(agent, _lines(log))
+    printed = "".join(_lines(log))[-_TOLD_NOISE:]
+    told = read_output(agent, _lines(told_file))
+    return replace(told, noise=printed)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of an ordinary file, those that are too long cut; none if it is something else."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        left = _MOST_BYTES
+        while left > 0 and (line := file.readline(min(_MOST_LINE, left))):
+            left -= len(line)
+            yield line.decode("utf-8", "replace")

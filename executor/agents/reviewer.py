@@ -1,0 +1,121 @@
+"""A reviewer is asked: an agent with a brief and a tree, whose answer is a file that it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.agents.call import agent_command, call_values, cost_of
+from executor.agents.command import child_environment
+from executor.errors import InterruptedRunError, UsageError
+from executor.process.untrusted import scrub
+from executor.sandbox.policy import agent_in_sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.process.runner import Command, Ended
+
+__all__ = ["REVIEW", "Question", "ask_reviewer"]
+
+REVIEW = "review"
+"""The route whose focus and tools reviewers have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a reviewer is asked.
+
+    Attributes:
+        issue: id of the issue.
+        attempt: number of the attempt that is reviewed.
+        tree: what it may look at.
+        text: its brief.
+        home: folder for the brief, the log, and `out`, where it leaves its answer.
+        answer: name of the file in `out` that is its answer.
+        step: the gate that asks; empty for a change.
+        given: a folder with files that it may read besides the tree.
+    """
+
+    issue: str
+    attempt: int
+    tree: str
+    text: str
+    home: Path
+    answer: str
+    step: str = ""
+    given: Path | None = None
+
+    @property
+    def out(self) -> Path:
+        """Where it leaves its answer."""
+        return self.home / "out"
+
+    @property
+    def brief(self) -> Path:
+        """The file with its text."""
+        return self.home / "brief.md"
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self.home / "reviewer.log"
+
+
+def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
+    """Ask an agent for a review and record that it was asked; its answer is then in `out`, without secrets.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+        UsageError: its command line names an option of an issue.
+    """
+    question.out.mkdir(parents=True, exist_ok=True)
+    (question.out / question.answer).unlink(missing_ok=True)
+    question.brief.write_text(question.text, encoding="utf-8", errors="surrogateescape")
+    with run.pool.slot() as slot:
+        slot.work.prepare(run.session.store, question.tree)
+        ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number))
+    scrub(question.out, run.session.redaction.redact)
+    cost = cost_of(agent, question.log, None)
+    run.record("reviewer-called", question.issue, attempt=question.attempt, reviewer=agent.name, **cost)
+    if ended.reason in {"stopped", "lost"}:
+        of = f" of {question.step}" if question.step else ""
+        raise InterruptedRunError(f"{run.name}/{question.issue}: the review{of} was interrupted", 130)
+    return ended
+
+
+def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, slot: int) -> Command:
+    """The command by which an agent reviews; what it may use is what the route `review` says."""
+    route = run.session.policy.routes.get(REVIEW)
+    values = call_values(run, agent, question.brief, question.out)
+    try:
+        argv = agent.argv({**values, "tools": ",".join(route.tools) if route else ""})
+    except KeyError as error:
+        raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
+    variables = {
+        "EXECUTOR_MILESTONE": run.name,
+        "EXECUTOR_ISSUE": question.issue,
+        "EXECUTOR_ATTEMPT": str(question.attempt),
+        "EXECUTOR_SLOT": str(slot),
+        "EXECUTOR_BRIEF": str(question.brief),
+        "EXECUTOR_OUT": str(question.out),
+    }
+    if question.given is not None:
+        variables["EXECUTOR_IN"] = str(question.given)
+    if question.step:
+        variables["EXECUTOR_STEP"] = question.step
+    env = {**child_environment(agent.env, variables, tree), **agent.variables}
+    boxed = agent_in_sandbox(
+        run,
+        agent,
+        argv,
+        issue=question.issue,
+        attempt=question.attempt,
+        tree=tree,
+        writable=[question.out],
+        readable=[question.brief, *([question.given] if question.given else [])],
+        env=env,
+    )
+    return agent_command(run, agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)

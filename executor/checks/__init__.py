@@ -1,0 +1,1 @@
+"""Checks on exact trees, and their verdicts."""

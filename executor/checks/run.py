@@ -1,0 +1,258 @@
+"""One check on one exact tree: services around it, tries, evidence - and the verdict, kept for whoever asks next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from executor.agents.brief import most_useful
+from executor.agents.command import child_environment
+from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
+from executor.checks.setup import Unready, make_ready
+from executor.checks.verdicts import Verdict
+from executor.errors import InterruptedRunError
+from executor.git.trailers import one_line
+from executor.git.worktrees import empty_folder
+from executor.process.runner import Command, Ended
+from executor.process.untrusted import ABSENT, left_file
+from executor.sandbox.policy import in_sandbox, judges_in_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from executor.checks.spec import CommandProof
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.worktrees import Slot
+
+__all__ = ["report_of", "tail", "verdict_on"]
+
+_LOG_TAIL = 64 * 1024
+_SERVICE_PATIENCE = 300.0
+_WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
+"""One command for the service and the check: what the first leaves running lives as long as the second."""
+
+
+def verdict_on(
+    run: MilestoneRun,
+    tree: str,
+    item: CommandProof,
+    *,
+    base: str = "",
+    files: Sequence[str] = (),
+    issue: str = "",
+    log: Path,
+) -> Verdict:
+    """What a check says about a tree: as it is known, or by running it in a clean checkout.
+
+    Args:
+        run: the milestone's run.
+        tree: the tree to be judged.
+        item: the check.
+        base: tree whose tests must not get fewer, and whose failures may be forgiven; empty when there is none.
+        files: changed files that a check with `changed_only` is given.
+        issue: id of the issue on whose behalf it runs; empty for the milestone.
+        log: where its output goes.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+    """
+    key = item.verdict_key(files)
+    known = _known(run, tree, key, item)
+    if known is not None:
+        return known
+    compared = item.named and item.wants_report and bool(base) and not item.changed_only
+    before = _base_report(run, item, base, tree, log) if compared else None
+    with run.session.verdicts.alone(tree, key):
+        known = _known(run, tree, key, item)
+        if known is not None:
+            return known
+        with run.pool.slot() as slot:
+            return _Trial(run, tree, item, slot, tuple(files), issue, log).verdict(before, key)
+
+
+def report_of(run: MilestoneRun, verdict: Verdict) -> Report | None:
+    """The JUnit report that belongs to a verdict, if it is still there."""
+    data = run.session.verdicts.report(verdict.report) if verdict.report else None
+    try:
+        return read_junit(data) if data is not None else None
+    except ReportError:
+        return None
+
+
+def tail(log: Path) -> str:
+    """The most useful part of a log file's end."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _LOG_TAIL))
+            return most_useful(file.read().decode("utf-8", "replace"))
+    except OSError:
+        return ""
+
+
+def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof) -> Verdict | None:
+    """A verdict that may be used again: passes always, failures only within the run that saw them."""
+    session = run.session
+    verdict = session.verdicts.find(tree, key) if item.reusable else None
+    if verdict is None or (verdict.run == session.run_id and (verdict.ok or verdict.boxed == _boxed(run, item))):
+        return verdict
+    return verdict if verdict.ok and not session.force else None
+
+
+def _boxed(run: MilestoneRun, item: CommandProof) -> bool:
+    return item.sandboxed and judges_in_sandbox(run)
+
+
+def _base_report(run: MilestoneRun, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
+    if base == tree:
+        return None
+    return report_of(run, verdict_on(run, base, item, log=log.with_name(f"base-{log.name}")))
+
+
+class _Trial:
+    """One check being tried on one tree."""
+
+    def __init__(
+        self,
+        run: MilestoneRun,
+        tree: str,
+        item: CommandProof,
+        slot: Slot,
+        files: tuple[str, ...],
+        issue: str,
+        log: Path,
+    ) -> None:
+        self._run, self._tree, self._item, self._slot = run, tree, item, slot
+        self._files, self._issue, self._log = files, issue, log
+        self._out = slot.scratch.with_name("report")
+        self._report = self._out / "report.xml"
+        self._boxed = _boxed(run, item)
+
+    def verdict(self, base: Report | None, key: str) -> Verdict:
+        """Run it, again if it says so, and keep what it said."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        verdicts = self._run.session.verdicts
+        failed_before = False
+        for _ in range(self._item.retries + 1):
+            verdict = self._once(base)
+            if verdict.ok:
+                break
+            failed_before = True
+        if failed_before and verdict.ok:
+            verdicts.mark_flaky(key, self._tree)
+        elif self._item.reusable:
+            verdicts.keep(self._tree, key, verdict)
+        self._run.record(
+            "checked",
+            self._issue,
+            check=self._item.name,
+            tree=self._tree,
+            ok=verdict.ok,
+            seconds=round(verdict.seconds, 3),
+        )
+        return verdict
+
+    def _once(self, base: Report | None) -> Verdict:
+        self._slot.check.prepare(self._run.session.store, self._tree)
+        try:
+            make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
+        except Unready as problem:
+            return self._unready(problem)
+        empty_folder(self._out)
+        argv = self._item.command(self._files, str(self._report))
+        up = self._out / "service-is-up"
+        if self._item.before:
+            argv = ("sh", "-c", _WITH_SERVICE, "sh", self._item.before, str(up), *argv)
+        try:
+            ended = self._child(argv, "", self._item.timeout)
+        finally:
+            if self._item.after:
+                self._child(("sh", "-c", self._item.after), "after", _SERVICE_PATIENCE)
+        if self._item.before and not up.exists():
+            return self._failed(f"its service did not start: {ended.describe()}", ended)
+        return self._judged(ended, base)
+
+    def _unready(self, problem: Unready) -> Verdict:
+        reason = f"{one_line(self._item.name)}: {problem}"
+        return Verdict(ok=False, reason=reason, detail=tail(problem.log), seconds=0.0, run=self._id, ended=False)
+
+    def _judged(self, ended: Ended, base: Report | None) -> Verdict:
+        report, problem, kept = self._read_report()
+        if not ended.ok:
+            self._run.session.require_space()  # a check that had no room says nothing about the tree
+        if ended.ok:
+            lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
+            if lacking:
+                return self._failed(f"exit 0, but {lacking}", ended, kept)
+            return self._passed(ended, kept)
+        if self._item.only_new_failures and report is not None and base is not None and ended.reason == "exited":
+            fresh = new_failures(report, base)
+            if not fresh and report.tests >= base.tests and (report.failures or report.errors):
+                return self._passed(ended, kept)
+            if fresh:
+                names = ", ".join(one_line(name) for name in fresh[:5]) + (" and more" if len(fresh) > 5 else "")  # noqa: PLR2004
+                return self._failed(f"{ended.describe()}, new failures: {names}", ended, kept)
+        return self._failed(ended.describe(), ended, kept)
+
+    def _read_report(self) -> tuple[Report | None, str, str]:
+        """The report, what is wrong with it, and the name under which it is kept."""
+        if not self._item.wants_report:
+            return None, "", ""
+        data = left_file(self._report.parent, self._report.name, self._run.session.secrets, LARGEST)
+        if isinstance(data, str):
+            return None, "" if data == ABSENT else f"its report cannot be believed: it {data}", ""
+        try:
+            report = read_junit(data)
+        except ReportError as error:
+            return None, f"its report cannot be believed: {error}", ""
+        return report, "", self._run.session.verdicts.keep_report(data)
+
+    def _passed(self, ended: Ended, report: str) -> Verdict:
+        verdict = Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=report)
+        return replace(verdict, boxed=self._boxed)
+
+    def _failed(self, reason: str, ended: Ended, report: str = "") -> Verdict:
+        return Verdict(
+            ok=False,
+            reason=f"{one_line(self._item.name)}: {reason}",
+            detail=tail(self._log),
+            seconds=ended.seconds,
+            run=self._id,
+            report=report,
+            ended=ended.reason == "exited",
+            boxed=self._boxed,
+        )
+
+    @property
+    def _id(self) -> str:
+        return self._run.session.run_id
+
+    def _child(self, argv: tuple[str, ...], part: str, timeout: float) -> Ended:
+        given = {
+            **self._item.environment(str(self._report)),
+            "EXECUTOR_MILESTONE": self._run.name,
+            "EXECUTOR_ISSUE": self._issue,
+            "EXECUTOR_SLOT": str(self._slot.number),
+        }
+        folder = self._slot.check.folder
+        env = child_environment((), given, folder)
+        if self._boxed:
+            shown, network = self._item.readable, self._item.network
+            argv = in_sandbox(
+                self._run, argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
+            )
+        ended = self._run.supervisor.run(
+            Command(
+                argv=argv,
+                cwd=folder,
+                env=env,
+                log=self._log.with_suffix(f".{part}.log") if part else self._log,
+                timeout=timeout,
+                output_cap=self._run.session.policy.limits.output_cap_bytes,
+                secrets=self._run.session.secrets,
+            )
+        )
+        if ended.reason in {"stopped", "lost"} and part != "after":
+            raise InterruptedRunError(f"the check {self._item.name} was interrupted", 130)
+        return ended

@@ -1,0 +1,131 @@
+"""Makes a tree ready for work: copies declared ignored files into it, runs the set-up commands whose inputs changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from executor.agents.command import child_environment
+from executor.errors import InterruptedRunError
+from executor.git.worktrees import remove
+from executor.process.files import read_json, write_json
+from executor.process.runner import Command
+from executor.sandbox.policy import in_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.worktrees import Slot, Workspace
+    from executor.model.rules import Setup
+
+__all__ = ["Unready", "make_ready"]
+
+
+class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
+    """A set-up command failed; carries one sentence and the log with its output."""
+
+    def __init__(self, reason: str, log: Path) -> None:
+        super().__init__(reason)
+        self.log = log
+
+
+def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> None:
+    """Make a tree ready.
+
+    Args:
+        run: the milestone's run.
+        slot: the slot that the tree belongs to.
+        tree: one of its trees, as it was checked out.
+        logs: folder for the output of the commands.
+        judging: it is a tree for checks: what was kept there is used again only if nothing has touched it since.
+
+    Raises:
+        Unready: a command failed.
+        InterruptedRunError: the run is being stopped.
+    """
+    rules = run.session.policy.setup
+    for source, target in _included(run.session.project.root, tree.folder, rules.include):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+    if not rules.steps:
+        return
+    mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
+    known = read_json(mark)
+    done: dict[str, list[str]] = known if isinstance(known, dict) else {}
+    for name, step in rules.steps.items():
+        key = step.key(_inputs(tree.folder, step))
+        if done.get(name) == [key, _stamp(tree.folder, step) if judging else ""] and _there(tree.folder, step):
+            continue
+        done.pop(name, None)
+        write_json(mark, done, durable=False)
+        for path in step.keep:
+            remove(tree.folder / path)
+        _run(run, slot, tree.folder, name, step, logs / f"setup-{name}.log")
+        done[name] = [key, _stamp(tree.folder, step) if judging else ""]
+        write_json(mark, done, durable=False)
+
+
+def _run(run: MilestoneRun, slot: Slot, folder: Path, name: str, step: Setup, log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    limits = run.session.policy.limits
+    given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_SLOT": str(slot.number)}
+    env = child_environment((), given, folder)
+    ended = run.supervisor.run(
+        Command(
+            argv=in_sandbox(run, step.argv, tree=folder, env=env, network=True),
+            cwd=folder,
+            env=env,
+            log=log,
+            timeout=float(step.timeout or limits.check_timeout_s),
+            output_cap=limits.output_cap_bytes,
+            secrets=run.session.secrets,
+        )
+    )
+    if ended.reason in {"stopped", "lost"}:
+        raise InterruptedRunError(f"the set-up {name} was interrupted", 130)
+    if not ended.ok:
+        run.session.require_space()
+        raise Unready(f"set-up {name}: {ended.describe()}", log)
+
+
+def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
+    """Files of the user's checkout to copy, and where to; what the tree has itself is left alone."""
+    for glob in globs:
+        for source in sorted(root.glob(glob)):
+            target = folder / source.relative_to(root)
+            inside = folder.resolve() in target.parent.resolve().parents or target.parent.resolve() == folder.resolve()
+            if source.is_file() and not source.is_symlink() and inside and not os.path.lexists(target):
+                yield source, target
+
+
+def _inputs(folder: Path, step: Setup) -> dict[str, bytes]:
+    """Contents of the input files; links are not followed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for glob in step.inputs
+        for path in sorted(folder.glob(glob))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def _there(folder: Path, step: Setup) -> bool:
+    """Whether what it makes is still there."""
+    return all(os.path.lexists(folder / path) for path in step.keep)
+
+
+def _stamp(folder: Path, step: Setup) -> str:
+    """Digest of what the file system says of everything kept: a change time cannot be set back by who writes files."""
+    hasher = hashlib.sha256()
+    for kept in step.keep:
+        for place, folders, names in os.walk(folder / kept):
+            folders.sort()
+            for name in sorted((*folders, *names)):
+                facts = os.lstat(os.path.join(place, name))  # noqa: PTH118  (a hundred thousand calls)
+                hasher.update(
+                    f"{name}\0{facts.st_ctime_ns} {facts.st_size} {facts.st_ino}\n".encode("utf-8", "replace")
+                )
+    return hasher.hexdigest()

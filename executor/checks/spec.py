@@ -1,0 +1,278 @@
+"""What proves an issue: its named checks and its acceptance, as one list with one key."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from executor.model.fingerprint import check_key, combined_key, digest
+from executor.model.milestone import FileCheck, RunCheck
+from executor.model.paths import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from executor.model.milestone import Acceptance, Issue, Milestone
+    from executor.model.policy import Policy
+    from executor.model.rules import Check
+
+__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs"]
+
+_REPORT = "{report}"
+_FILES = "{files}"
+_SHELL = ("sh", "-c")
+_PLAIN_PYTEST = re.compile(
+    r"(?:[A-Za-z_]\w*=[^\s;&|<>()$`]*\s+)*(?:(?:[\w./-]*/)?python[\d.]*(?:\s+-[A-Za-z]+)*\s+-m\s+pytest|(?:[\w./-]*/)?(?:pytest|py\.test))"
+    r"(?:\s+[^;&|<>()$`\n]*)?"
+)
+_TEST_RUNNER = re.compile(
+    r"\b(?:py\.?test|unittest|nose2?|tox|nox|jest|vitest|mocha|karma|rspec|phpunit|ctest|gotestsum|nextest|junit)\b"
+    r"|\b(?:npm|pnpm|yarn|bun|cargo|go|make|mvn|gradle|gradlew|dotnet|mix|swift|rake|composer|doit)\s+(?:run\s+)?(?:test|check)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandProof:
+    """A command that has to exit 0 in a clean checkout of the candidate tree.
+
+    Attributes:
+        name: what it is called in messages: a check's name, or the command itself for acceptance.
+        argv: the command.
+        env: environment it is given on top of the ordinary one.
+        timeout: seconds.
+        when: globs; it applies only if a changed file matches one (empty: always).
+        key: its fingerprint.
+        reusable: False for checks that are declared flaky.
+        named: a check of checks.toml, as opposed to acceptance; it has to pass on the base too.
+        fix: command that repairs what it finds; empty when there is none.
+        changed_only: it is given the changed files that `when` matches.
+        before: shell command that brings a service up for it.
+        after: shell command that is run when it has ended, however it did.
+        only_new_failures: tests that fail on the base too do not count.
+        retries: how often it is tried again when it fails.
+        network: whether it has a network in a sandbox.
+        readable: what else it may read there.
+        sandboxed: it runs in a sandbox where its milestone has one.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    timeout: float
+    when: tuple[str, ...]
+    key: str
+    reusable: bool = True
+    named: bool = False
+    fix: tuple[str, ...] = ()
+    changed_only: bool = False
+    before: str = ""
+    after: str = ""
+    only_new_failures: bool = False
+    retries: int = 0
+    network: bool = False
+    readable: tuple[str, ...] = ()
+    sandboxed: bool = True
+
+    @property
+    def slug(self) -> str:
+        """Its name as part of a file name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name)[:40].strip("-.") or "check"
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether it writes a JUnit report, without which an exit code of 0 is not believed."""
+        return any(_REPORT in word for word in self.argv) or self.is_pytest
+
+    @property
+    def is_pytest(self) -> bool:
+        """Whether it is one plain call of pytest, which can be asked for a report through its environment."""
+        if any("--junit" in word or _REPORT in word for word in self.argv):
+            return False
+        text = self.argv[2] if self.argv[:2] == _SHELL else shlex.join(self.argv)
+        return _PLAIN_PYTEST.fullmatch(text.strip()) is not None
+
+    @property
+    def is_test_run(self) -> bool:
+        """Whether it seems to run tests, whatever the language."""
+        return self.wants_report or any(_TEST_RUNNER.search(word) for word in self.argv)
+
+    def environment(self, report: str) -> dict[str, str]:
+        """The variables it is given, for a report written to that path."""
+        given = dict(self.env)
+        if self.is_pytest:
+            options = f"{given.get('PYTEST_ADDOPTS', '')} --junitxml={shlex.quote(report)}"
+            given["PYTEST_ADDOPTS"] = options.strip()
+        return given
+
+    def command(self, files: Sequence[str], report: str) -> tuple[str, ...]:
+        """The argument list for these changed files, with the report written to that path."""
+        words = _with_files(self.argv, files) if self.changed_only else self.argv
+        return tuple(word.replace(_REPORT, report) for word in words)
+
+    def repair(self, files: Sequence[str]) -> tuple[str, ...]:
+        """The argument list of `fix` for these changed files."""
+        return _with_files(self.fix, files) if self.changed_only else self.fix
+
+    def concerned(self, changed: Sequence[str]) -> list[str]:
+        """The changed files that it is about."""
+        if not self.when:
+            return list(changed)
+        return [path for path in changed if matches(path, self.when)]
+
+    def verdict_key(self, files: Sequence[str]) -> str:
+        """What its verdict about a tree is kept under."""
+        return combined_key([self.key, *sorted(files)]) if self.changed_only else self.key
+
+
+@dataclass(frozen=True, slots=True)
+class FileProof:
+    """A file that has to exist in the candidate tree and, if `contains` is given, match that pattern."""
+
+    name: str
+    file: str
+    contains: str | None
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """Everything that proves an issue, in the order in which it is tried; `key` is the issue's check key."""
+
+    items: tuple[CommandProof | FileProof, ...]
+    key: str
+
+    @property
+    def has_tests(self) -> bool:
+        """Whether a test run is among them."""
+        return any(isinstance(item, CommandProof) and item.is_test_run for item in self.items)
+
+
+def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> Proofs:
+    """Checks of the issue's route, or its own, then its acceptance.
+
+    Args:
+        issue: the declared issue.
+        policy: the rules.
+        version: version of a check's tool, asked from the tool itself; empty when the check does not ask.
+    """
+    items: list[CommandProof | FileProof] = [
+        _named(check, policy, version(check)) for check in policy.checks_for(issue)
+    ]
+    items += _accepted(issue.accept, policy)
+    if policy.setup.key:
+        items = [_prepared(item, policy.setup.key) for item in items]
+    return Proofs(tuple(items), combined_key(_key_here(item) for item in items))
+
+
+def release_proofs(
+    milestone: Milestone, policy: Policy, version: Callable[[Check], str]
+) -> list[CommandProof | FileProof]:
+    """What a release of a milestone asks besides the proofs of its issues.
+
+    These are all checks of its issues that look at a whole tree, the milestone's own checks and its acceptance.
+    """
+    routed = [check for issue in milestone.issues for check in policy.checks_for(issue) if not check.changed_only]
+    checks = {check.name: check for check in [*routed, *(policy.checks[name] for name in milestone.checks)]}
+    return [
+        *(_named(check, policy, version(check)) for check in checks.values()),
+        *_accepted(milestone.accept, policy),
+    ]
+
+
+def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str:
+    """Why a file acceptance does not hold; empty when it does."""
+    if not exists:
+        return f"{proof.file} does not exist in the result"
+    if proof.contains is None:
+        return ""
+    text = (content or b"").decode("utf-8", "replace")
+    if re.search(proof.contains, text, re.MULTILINE) is None:
+        return f"{proof.file} does not contain {proof.contains!r}"
+    return ""
+
+
+def _key_here(item: CommandProof | FileProof) -> str:
+    """A check's key and where it applies: a verdict does not depend on that, but what has been proved does."""
+    if isinstance(item, FileProof) or not item.when:
+        return item.key
+    return combined_key([item.key, *item.when])
+
+
+def _prepared(item: CommandProof | FileProof, setup: str) -> CommandProof | FileProof:
+    """A check on a tree that set-up commands have prepared: what they are is part of its key."""
+    return item if isinstance(item, FileProof) else replace(item, key=combined_key([item.key, setup]))
+
+
+def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
+    """An argument list with file names where it says ``{files}``, or at its end."""
+    names = [f"./{name}" if name.startswith("-") else name for name in files]
+    if argv[:2] == _SHELL:
+        told = " ".join(shlex.quote(name) for name in names)
+        text = argv[2]
+        return (*_SHELL, text.replace(_FILES, told) if _FILES in text else f"{text} {told}")
+    if _FILES not in argv:
+        return (*argv, *names)
+    place = argv.index(_FILES)
+    return (*argv[:place], *names, *argv[place + 1 :])
+
+
+def _named(check: Check, policy: Policy, version: str) -> CommandProof:
+    argv = (*check.prefix, *_argv(check.run))
+    timeout = float(check.timeout or policy.limits.check_timeout_s)
+    env = tuple(sorted(check.env.items()))
+    around = {
+        name: str(value)
+        for name, value in (
+            ("before", check.before),
+            ("after", check.after),
+            ("changed_only", check.changed_only),
+            ("only_new_failures", check.only_new_failures),
+            ("network", check.network),
+            ("isolation", check.isolation if check.isolation != "auto" else ""),
+        )
+        if value
+    }
+    key = check_key(argv, env=dict(env), timeout=float(check.timeout or 0), version=version, around=around)
+    return CommandProof(
+        check.name,
+        argv,
+        env,
+        timeout,
+        check.when,
+        key,
+        reusable=not check.flaky,
+        named=True,
+        fix=(*check.prefix, *_argv(check.fix)) if check.fix else (),
+        changed_only=check.changed_only,
+        before=check.before or "",
+        after=check.after or "",
+        only_new_failures=check.only_new_failures,
+        retries=check.retries,
+        network=check.network,
+        readable=check.readable,
+        sandboxed=check.isolation != "none",
+    )
+
+
+def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandProof | FileProof]:
+    """The acceptance criteria that something can be asked about."""
+    for item in accept:
+        if isinstance(item, RunCheck):
+            yield _acceptance(item, policy)
+        elif isinstance(item, FileCheck):
+            key = digest(f"file\0{item.file}\0{item.contains or ''}".encode())
+            yield FileProof(f"file {item.file}", item.file, item.contains, key)
+
+
+def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
+    timeout = float(item.timeout or policy.limits.check_timeout_s)
+    argv = _argv(item.run)
+    around = {"network": "True"} if item.network else None
+    key = check_key(argv, env={}, timeout=float(item.timeout or 0), around=around)
+    return CommandProof(item.name or item.run, argv, (), timeout, (), key, network=item.network)
+
+
+def _argv(run: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (*_SHELL, run) if isinstance(run, str) else tuple(run)

@@ -1,0 +1,184 @@
+"""Verdicts kept by (tree, check key): the same check on the same tree never runs twice. Only a cache.
+
+A check that gave two verdicts on one tree is flaky; its verdicts are not used again.
+
+Versions of the tools that checks use, asked from the tools and remembered by the stat data of their files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import zlib
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import ExecutorError, StateFullError
+from executor.process.files import read_json, write_atomic, write_json
+from executor.process.runner import sane_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.model.rules import Check
+
+__all__ = ["ABSENT", "ToolVersions", "Verdict", "Verdicts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check said about a tree.
+
+    Attributes:
+        ok: whether it passed.
+        reason: one sentence, empty when it passed.
+        detail: the most useful part of its output, empty when it passed.
+        seconds: how long it took.
+        run: id of the run that made it.
+        report: name under which its JUnit report is kept; empty when there is none.
+        ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
+        boxed: it was made in a sandbox; one that failed there might pass outside, and the other way round.
+    """
+
+    ok: bool
+    reason: str
+    detail: str
+    seconds: float
+    run: str
+    report: str = ""
+    ended: bool = True
+    boxed: bool = False
+
+
+class Verdicts:
+    """The store of verdicts, shared by all milestones of a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._guard = threading.Lock()
+        self._busy: dict[tuple[str, str], threading.Lock] = {}
+
+    @contextmanager
+    def alone(self, tree: str, key: str) -> Iterator[None]:
+        """Keep other threads from running the same check on the same tree meanwhile."""
+        with self._guard:
+            lock = self._busy.setdefault((tree, key), threading.Lock())
+        with lock:
+            yield
+
+    def find(self, tree: str, key: str) -> Verdict | None:
+        """The verdict of a check on a tree, if it is known and may be used again."""
+        if self.is_flaky(key):
+            return None
+        return self._read(tree, key)
+
+    def is_flaky(self, key: str) -> bool:
+        """Whether a check was seen to give two verdicts on one tree."""
+        return self._flaky(key).exists()
+
+    def keep(self, tree: str, key: str, verdict: Verdict) -> None:
+        """Remember a verdict; forgetting one costs time, never truth."""
+        before = self._read(tree, key)
+        comparable = before is not None and before.ended and verdict.ended and before.boxed == verdict.boxed
+        if before is not None and comparable and before.ok != verdict.ok:
+            self.mark_flaky(key, tree)
+        path = self._path(tree, key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, asdict(verdict), durable=False)
+        except (OSError, StateFullError):
+            return
+
+    def mark_flaky(self, key: str, tree: str) -> None:
+        """Remember that a check gave two verdicts on that tree."""
+        path = self._flaky(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"tree": tree}, durable=False)
+
+    def keep_report(self, data: bytes) -> str:
+        """Keep a report; returns the name under which `report` finds it. Equal reports are kept once."""
+        import hashlib
+
+        name = hashlib.sha256(data).hexdigest()
+        path = self._folder / "reports" / name[:2] / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, zlib.compress(data), durable=False)
+        return name
+
+    def report(self, name: str) -> bytes | None:
+        """A report that was kept; None if it is gone."""
+        try:
+            return zlib.decompress((self._folder / "reports" / name[:2] / name).read_bytes())
+        except (OSError, zlib.error):
+            return None
+
+    def _read(self, tree: str, key: str) -> Verdict | None:
+        found = read_json(self._path(tree, key))
+        try:
+            return Verdict(**found) if isinstance(found, dict) else None
+        except TypeError:
+            return None
+
+    def _path(self, tree: str, key: str) -> Path:
+        return self._folder / tree[:2] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
+
+    def _flaky(self, key: str) -> Path:
+        return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"
+
+
+ABSENT = "absent"
+"""What stands for the version of a tool that is not installed."""
+_TIMEOUT = 30
+
+
+class ToolVersions:
+    """Answers "which version would run?"; one process per tool and change of its program file."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / "_tools.json"
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] | None = None
+
+    def version(self, check: Check) -> str:
+        """Version text of a check's tool; empty when the check does not say how to ask, `ABSENT` when it is missing."""
+        if not check.version:
+            return ""
+        program = shutil.which(check.version[0], path=sane_path(os.environ.get("PATH", "")))
+        if program is None:
+            return ABSENT
+        facts = os.stat(program)  # noqa: PTH116  (one call, on a hot path)
+        key = " ".join([program, *check.version[1:], str(facts.st_mtime_ns), str(facts.st_size)])
+        with self._lock:
+            if self._known is None:
+                found = read_json(self._path)
+                self._known = found if isinstance(found, dict) else {}
+            if key not in self._known:
+                self._known[key] = self._ask(program, check.version[1:])
+                self._keep()
+            return str(self._known[key])
+
+    def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
+        try:
+            done = subprocess.run(
+                [program, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ABSENT
+        return (done.stdout or done.stderr).strip()[:200]
+
+    def _keep(self) -> None:
+        if self._path.parent.is_dir():
+            try:
+                write_json(self._path, self._known, durable=False)
+            except ExecutorError:
+                return

@@ -1,0 +1,263 @@
+"""Verify: checks and acceptance on one exact tree. Only what they say counts, and only what a person wrote is asked.
+
+The base is verified before an attempt is spent; a candidate is verified as it would land, and once more with the tests
+that the base had, where it changed them without being asked to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.agents.command import child_environment
+from executor.checks.run import verdict_on
+from executor.checks.setup import Unready, make_ready
+from executor.checks.spec import CommandProof, FileProof, file_problem
+from executor.git.diff import Change, parse_diff
+from executor.git.worktrees import ImportRefusedError
+from executor.model.paths import matches
+from executor.process.runner import Command
+from executor.sandbox.policy import in_sandbox
+from executor.stop_rules.new_tests.rules import is_test_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.milestone import Issue
+    from executor.state.decide import Decision
+
+__all__ = ["Candidate", "Judgement", "held_by_base", "judge", "red_on_base", "repaired", "verify_again", "verify_tip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What all checks together say about a tree.
+
+    Attributes:
+        ok: everything passed.
+        reason: the first thing that failed, one sentence; empty when all passed.
+        detail: the most useful part of its output.
+        failed: name of the check that failed; empty when all passed.
+    """
+
+    ok: bool
+    reason: str = ""
+    detail: str = ""
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tree to be judged, and what is known of how it came about.
+
+    Attributes:
+        tree: the tree.
+        base: tree that it was made from; empty when there is none to compare with.
+        change: what it changes.
+        trusted: its tests are taken as they are, because a person has approved of exactly this change.
+    """
+
+    tree: str
+    base: str
+    change: Change
+    trusted: bool = False
+
+    @property
+    def paths(self) -> list[str]:
+        """Changed paths."""
+        return [file.path for file in self.change.files]
+
+
+def judge(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judgement:
+    """Prove a candidate for one issue; stops at the first check that fails.
+
+    Args:
+        run: the milestone's run.
+        ref: qualified id of the issue.
+        candidate: what is to be proved.
+        logs: folder for the output of the checks.
+    """
+    first = _first_failure(run, ref, candidate, logs)
+    if not first.ok or candidate.trusted:
+        return first
+    kept = _tests_of_base(run, ref, candidate)
+    if not kept:
+        return first
+    with run.pool.slot() as slot:
+        tree = run.session.store.with_paths_of(candidate.tree, candidate.base, kept, slot.scratch)
+    if tree == candidate.tree:
+        return first
+    second = _first_failure(
+        run, ref, Candidate(tree, candidate.base, candidate.change), logs / "base-tests", files=False
+    )
+    if second.ok:
+        return first
+    names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
+    reason = f"with the base's version of {names}: {second.reason}; declare in `files` the tests that are to change"
+    return Judgement(ok=False, reason=reason, detail=second.detail, failed=second.failed)
+
+
+def red_on_base(run: MilestoneRun, ref: str, tree: str) -> Judgement:
+    """Whether the named checks of an issue pass before anything was done; `ok` when they do, or when there are none."""
+    items = [item for item in run.session.observer.proofs(ref).items if isinstance(item, CommandProof) and item.named]
+    for item in items:
+        if item.changed_only or item.only_new_failures:
+            continue
+        verdict = verdict_on(run, tree, item, log=run.folder / "logs" / "base" / f"{item.slug}.log")
+        if not verdict.ok and not _has_no_tests(run, verdict.report):
+            return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
+    return Judgement(ok=True)
+
+
+def held_by_base(run: MilestoneRun, ref: str, decision: Decision) -> bool:
+    """Hold an issue back whose checks fail before anything was done for it; costs no attempt, is told once.
+
+    One that is done again because its checks fail is what repairs them, and is not held back.
+    """
+    if decision.cause is not None and decision.cause.input == "verification":
+        return False
+    tip = run.ensure_branch()
+    found = red_on_base(run, ref, run.session.store.tree_of(tip))
+    if found.ok:
+        return False
+    reason = f'the check "{found.failed}" fails on {run.milestone.branch} before anything was done: {found.reason}'
+    observer = run.session.observer
+    run.record("base-red", run.issue(ref).id, tip=tip, check_key=observer.proofs(ref).key, reason=reason)
+    told = f"{reason}; repair it there, no attempt was spent"
+    if told not in run.messages:
+        run.messages.append(told)
+    return True
+
+
+def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> str:
+    """The candidate's tree after the automatic repairs of checks that fail; the same if nothing changed."""
+    tree = candidate.tree
+    for place, item in enumerate(run.session.observer.proofs(ref).items):
+        if not isinstance(item, CommandProof) or not item.fix:
+            continue
+        files = _files_for(run, item, Candidate(tree, candidate.base, candidate.change))
+        if files is None:
+            continue
+        log = logs / f"check-{place + 1}-{item.slug}.log"
+        issue = run.issue(ref)
+        if not verdict_on(run, tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok:
+            tree = _repaired_by(run, tree, item, files, issue, logs / f"fix-{place + 1}-{item.slug}.log")
+    return tree
+
+
+def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[str], issue: Issue, log: Path) -> str:
+    with run.pool.slot() as slot:
+        slot.check.prepare(run.session.store, tree)
+        try:
+            make_ready(run, slot, slot.check, log.parent, judging=True)
+        except Unready:
+            return tree
+        folder = slot.check.folder
+        env = child_environment((), dict(item.env), folder)
+        argv = item.repair(files)
+        if item.sandboxed:
+            argv = in_sandbox(run, argv, tree=folder, env=env, readable=item.readable, network=item.network)
+        run.supervisor.run(
+            Command(
+                argv=argv,
+                cwd=folder,
+                env=env,
+                log=log,
+                timeout=item.timeout,
+                output_cap=run.session.policy.limits.output_cap_bytes,
+                secrets=run.session.secrets,
+            )
+        )
+        try:
+            return slot.check.result(run.session.store, run.excludes, issue.files, run.import_limits)
+        except ImportRefusedError:
+            return tree
+
+
+def verify_again(run: MilestoneRun, ref: str) -> None:
+    """Prove a landed issue on the present tip, and record what came of it."""
+    facts = run.facts(ref)
+    landing = facts.landing
+    if landing is None:
+        return
+    issue = run.issue(ref).id
+    tip = run.view.tip
+    result = verify_tip(run, ref, run.session.store.tree_of(tip))
+    proved = {
+        "check_key": facts.check_key,
+        "needs": {need.ref: need.result_key for need in facts.needs},
+        "revision": landing.trailers.revision,
+        "tip": tip,
+    }
+    if result.ok:
+        run.record("verified", issue, **proved)
+        run.write_receipt(landing)
+    else:
+        run.record("refused", issue, reason=result.reason, detail=result.detail, **proved)
+
+
+def verify_tip(run: MilestoneRun, ref: str, tree: str) -> Judgement:
+    """Prove a landed issue on a tree that contains it."""
+    landing = run.view.landings[run.issue(ref).id]
+    change = parse_diff(run.session.store.diff(f"{landing.commit}^", landing.commit))
+    logs = run.folder / "logs" / run.issue(ref).id / "verify"
+    return _first_failure(run, ref, Candidate(tree, "", change), logs)
+
+
+def _first_failure(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path, *, files: bool = True) -> Judgement:
+    issue = run.issue(ref).id
+    for place, item in enumerate(run.session.observer.proofs(ref).items):
+        if isinstance(item, FileProof):
+            problem = _file_problem(run, candidate.tree, item) if files else ""
+            if problem:
+                return Judgement(ok=False, reason=problem, failed=item.name)
+            continue
+        concerned = _files_for(run, item, candidate)
+        if concerned is None:
+            continue
+        log = logs / f"check-{place + 1}-{item.slug}.log"
+        verdict = verdict_on(run, candidate.tree, item, base=candidate.base, files=concerned, issue=issue, log=log)
+        if not verdict.ok:
+            return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
+    return Judgement(ok=True)
+
+
+def _files_for(run: MilestoneRun, item: CommandProof, candidate: Candidate) -> list[str] | None:
+    """The files that a check is given; None when it does not apply."""
+    concerned = item.concerned(candidate.paths)
+    if item.when and not concerned:
+        return None
+    if not item.changed_only:
+        return []
+    present = [path for path in concerned if run.session.store.has_path(candidate.tree, path)]
+    return present or None
+
+
+def _tests_of_base(run: MilestoneRun, ref: str, candidate: Candidate) -> list[str]:
+    """Test files of the base that the candidate changed or deleted although the issue does not declare them."""
+    declared = run.issue(ref).files
+    if not candidate.base:
+        return []
+    return [
+        file.path
+        for file in candidate.change.files
+        if file.kind != "created" and is_test_file(file.path) and not matches(file.path, declared)
+    ]
+
+
+def _has_no_tests(run: MilestoneRun, report: str) -> bool:
+    """Whether a report says that there was nothing to test, as at the beginning of a project."""
+    from executor.checks.junit import ReportError, read_junit
+
+    data = run.session.verdicts.report(report) if report else None
+    try:
+        return data is not None and read_junit(data).tests == 0
+    except ReportError:
+        return False
+
+
+def _file_problem(run: MilestoneRun, tree: str, item: FileProof) -> str:
+    store = run.session.store
+    exists = store.has_path(tree, item.file)
+    return file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)

@@ -1,0 +1,200 @@
+"""`doit gc`: clean up by the retention rule. Unlanded work is never removed before its time has come."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, table
+from executor.config.project import compile_project, open_project
+from executor.engine.milestone_run import hold
+from executor.errors import BusyError
+from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
+from executor.process.locks import remove_holder
+from executor.state.model import AttemptState
+from executor.status.reader import Observer, observe
+from executor.status.summary_cache import is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from executor.config.project import Project
+    from executor.git.refs import Kept
+    from executor.state.model import Attempt
+
+__all__ = ["Gc"]
+
+_DRY = {
+    "name": "dry_run",
+    "short": "",
+    "long": "dry-run",
+    "type": bool,
+    "default": False,
+    "help": "only show what would be removed",
+}
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One thing to remove: a ref with its commit, or a file or folder, and why it may go."""
+
+    what: str
+    why: str
+    milestone: str = ""
+    commit: str = ""
+    path: Path | None = None
+
+
+class Gc(Command):
+    """Removes what is reachable from a landed tip or older than the retention rule, and says so line by line."""
+
+    name = "gc"
+    doc_purpose = "remove old attempts, logs and workspaces by the retention rule"
+    doc_usage = ""
+    cmd_options = (_DRY, JSON_OPTION)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Show and remove."""
+        none_but_options(self, arguments)
+        project = open_project()
+        compiled = compile_project(project)
+        refs = Refs(project.repository)
+        observer = observe(compiled, refs)
+        rule = _Rule(observer, refs, time.time(), compiled.policy.limits.retention_days)
+        items = [*rule.attempts(), *rule.steps(), *rule.logs(), *rule.workspaces(), *rule.caches()]
+        kept = {} if options["dry_run"] else _remove(project, refs, items)
+        if options["json"]:
+            print_json([{"what": item.what, "why": item.why, "kept": kept.get(item.what, "")} for item in items])
+        elif not items:
+            sys.stdout.write(f"nothing to remove (attempts and logs are kept {rule.days} days)\n")
+        else:
+            rows = [[item.what, f"kept: {kept[item.what]}" if item.what in kept else item.why] for item in items]
+            sys.stdout.write(table(rows) + "\n")
+            told = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
+            sys.stdout.write(f"{told}\n")
+        return BusyError.exit_code if kept else 0
+
+
+class _Rule:
+    """What may go. Milestones that are being run are left alone."""
+
+    def __init__(self, observer: Observer, refs: Refs, now: float, days: int) -> None:
+        self.days = days
+        self._observer, self._refs, self._now = observer, refs, now
+        self._oldest = now - days * _DAY
+        self._project = observer.compiled.project
+        self._held = {name for name in observer.views if is_held(self._project, name)}
+
+    def attempts(self) -> Iterator[_Item]:
+        """Refs of attempts that came to nothing and whose time has come, or that are on the branch anyway."""
+        for kept in self._refs.kept(ATTEMPTS):
+            place = attempt_in(kept.ref)
+            if place is None or (milestone := kept.ref.split("/")[2]) in self._held:
+                continue
+            why = self._why(milestone, *place, kept)
+            if why:
+                yield _Item(kept.ref, why, milestone, commit=kept.commit)
+
+    def steps(self) -> Iterator[_Item]:
+        """Results of steps of issues that are not declared any more."""
+        for kept in self._refs.kept(STEPS):
+            parts = parts_of(kept.ref)
+            if parts is None:
+                continue
+            milestone, issue = parts[:2]
+            declared = f"{milestone}/{issue}" in self._observer.compiled.plan.nodes
+            made = self._refs.time_of(kept.commit)
+            if not declared and milestone not in self._held and made < self._oldest:
+                age = f"{int((self._now - made) // _DAY)} days old"
+                yield _Item(kept.ref, f"step of an issue that is not declared, {age}", milestone, commit=kept.commit)
+
+    def _why(self, milestone: str, issue: str, number: int, kept: Kept) -> str:
+        view = self._observer.views.get(milestone)
+        if view is not None and self._refs.contains(kept.commit, view.tip):
+            return f"it is part of {view.milestone.branch}"
+        made = self._refs.time_of(kept.commit)
+        age = f"{int((self._now - made) // _DAY)} days old"
+        if made >= self._oldest:
+            return ""
+        if view is None:
+            return f"attempt of a milestone that is not declared, {age}"
+        state = view.states.get(issue)
+        attempt = state.attempts.get(number) if state is not None else None
+        if attempt is None or attempt.state is AttemptState.STARTED:
+            return ""
+        if attempt.state is AttemptState.BUILT and not self._outdated(f"{milestone}/{issue}", attempt):
+            return ""  # it may still land, or a person has yet to look at it
+        return f"{attempt.state if attempt.state is not AttemptState.BUILT else 'outdated'} attempt, {age}"
+
+    def _outdated(self, ref: str, attempt: Attempt) -> bool:
+        """Whether a result is of a spec that is not declared any more."""
+        if ref not in self._observer.compiled.plan.nodes:
+            return False
+        return attempt.spec_key != self._observer.spec_key(ref)
+
+    def logs(self) -> Iterator[_Item]:
+        """Logs that are older than the rule, unless their attempt has no end yet."""
+        for milestone, view in self._observer.views.items():
+            if milestone in self._held:
+                continue
+            for folder in sorted((self._project.state(milestone) / "logs").glob("*/*")):
+                state = view.states.get(folder.parent.name)
+                attempt = state.attempts.get(int(folder.name)) if state and folder.name.isdigit() else None
+                open_yet = attempt is not None and attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
+                if folder.is_dir() and not open_yet and folder.stat().st_mtime < self._oldest:
+                    yield self._at(folder, "logs, older than the rule", milestone)
+
+    def workspaces(self) -> Iterator[_Item]:
+        """Trees to work in, unless one of them may hold the only copy of what a cut-off attempt did."""
+        for milestone, view in self._observer.views.items():
+            folder = self._project.state(milestone) / "workspaces"
+            attempts = [attempt for state in view.states.values() for attempt in state.attempts.values()]
+            cut_off = any(attempt.state is AttemptState.STARTED for attempt in attempts)
+            if folder.is_dir() and not cut_off and milestone not in self._held:
+                yield self._at(folder, "workspaces, made again when needed", milestone)
+
+    def caches(self) -> Iterator[_Item]:
+        """Verdicts and reports that nobody has made anew for so long, and damaged objects set aside."""
+        if self._held:
+            return
+        places = (
+            (self._project.cache / "_verdicts", "verdicts"),
+            (self._project.cache / "_damaged", "damaged objects"),
+        )
+        for folder, what in places:
+            old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < self._oldest]
+            yield from (self._at(path, f"{what}, older than the rule", "") for path in old)
+
+    def _at(self, path: Path, why: str, milestone: str) -> _Item:
+        return _Item(str(path.relative_to(self._project.root)), why, milestone, path=path)
+
+
+def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:
+    """Remove them, milestone by milestone under its lock; gives what had to be kept, and why."""
+    kept: dict[str, str] = {}
+    by_milestone: dict[str, list[_Item]] = {}
+    for item in items:
+        by_milestone.setdefault(item.milestone, []).append(item)
+    for milestone, mine in by_milestone.items():
+        try:
+            lock = hold(project, milestone, f"gc-{os.getpid()}") if project.state(milestone or "-").is_dir() else None
+        except BusyError as error:
+            kept |= {item.what: str(error) for item in mine}
+            continue
+        for item in mine:
+            if item.commit and not refs.move([Move(item.what, item.commit, None)], "gc"):
+                kept[item.what] = "somebody has just moved it"
+            elif item.path is not None and item.path.is_dir():
+                shutil.rmtree(item.path, ignore_errors=True)
+            elif item.path is not None:
+                item.path.unlink(missing_ok=True)
+        if lock is not None:
+            remove_holder(project.state(milestone))
+            lock.release()
+    return kept

@@ -1,0 +1,235 @@
+"""`doit nightly`: what the nightly entry runs - every milestone in turn, quietly, with a log, a deadline and a digest.
+
+It prints nothing unless something is wrong with the executor or the declarations, so that cron mails only then.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.command import secrets_of
+from executor.commands.admin.cron import ENV_FILE
+from executor.commands.admin.digest import digest_since
+from executor.commands.base import Command, safe
+from executor.commands.run import UNTIL
+from executor.config.env_file import read_env_file
+from executor.config.project import compile_project, open_project, prepare_cache
+from executor.engine.ports import now as stamp
+from executor.errors import BusyError, ExecutorError, UsageError
+from executor.model.deadline import clock_time, told
+from executor.nightly.night_log import Nights
+from executor.nightly.schedule import Schedule, due_before, night_deadline
+from executor.notify.notices import NOTIFIED, Notice, of_digest
+from executor.notify.queue import Teller, require_channels, sent_before
+from executor.process.files import LOCAL, utcnow, write_atomic
+from executor.process.locks import try_lock
+from executor.state.journal import Journal
+from executor.status.summary_cache import board_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from executor.config.project import Project
+    from executor.process.locks import Held
+
+__all__ = ["Nightly"]
+
+_AT = {
+    "name": "at",
+    "short": "",
+    "long": "at",
+    "type": str,
+    "default": "",
+    "help": "when the entry is due; a late run keeps the deadline of its night",
+}
+_CATCH_UP = {
+    "name": "catch-up",
+    "short": "",
+    "long": "catch-up",
+    "type": bool,
+    "default": False,
+    "help": "run only if a night was missed",
+}
+_BUSY = BusyError.exit_code
+_BROKEN = frozenset({2, 3, 74})
+_INTERRUPTED = frozenset({129, 130, 143})
+_DONE = frozenset({"complete", "released", "paused"})
+_WORST = (2, 74, 3, 1, 4, 75, 0)
+
+
+class Nightly(Command):
+    """Runs what has not landed."""
+
+    name = "nightly"
+    doc_purpose = "run milestones as the nightly entry does: quietly, with log, deadline and digest"
+    doc_usage = "[MILESTONE ...]"
+    cmd_options = (_AT, UNTIL, _CATCH_UP, ENV_FILE)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """One night; 75 if another is still at work, or it is too late for this one."""
+        project = open_project()
+        os.environ.setdefault("LANG", "C.UTF-8")
+        os.environ.update(read_env_file(options["env-file"]) if options["env-file"] else {})
+        prepare_cache(project)
+        nights = Nights(project.cache)
+        nights.prepare()
+        started = utcnow()
+        deadline = _deadline(options, started)
+        names = tuple(name.removeprefix("milestone:") for name in arguments)
+        lock = _lock(nights)
+        if lock is None:
+            nights.note(f"{stamp()} another nightly run came and left: this one is still at work")
+            return _BUSY
+        try:
+            if not _wanted(nights, options, names, started):
+                return 0
+            if deadline is not None and started >= deadline:
+                nights.note(f"{stamp()} too late: this night ended at {told(deadline, LOCAL)}; the next one does it")
+                return _BUSY
+            return _night(project, nights, names, deadline, started)
+        finally:
+            lock.release()
+
+
+def _night(
+    project: Project, nights: Nights, names: tuple[str, ...], deadline: datetime | None, started: datetime
+) -> int:
+    log = nights.log(started)
+    run_id = f"{started:%Y%m%dT%H%M%S}-{os.getpid()}"
+    journal = Journal.open(nights.folder, run=run_id, now=stamp)
+    try:
+        journal.append("night-started", milestones=list(names), until=deadline.isoformat() if deadline else "")
+        results: dict[str, int] = {}
+        with _output_to(log):
+            code = _milestones(project, names, deadline, results, journal)
+            if code not in _INTERRUPTED:
+                _digest(project, nights, journal, started, run_id)
+        journal.append("night-ended", code=code)
+    finally:
+        journal.close()
+    if code in _BROKEN:
+        told_results = ", ".join(f"{name} ended with {result}" for name, result in results.items()) or "nothing ran"
+        sys.stderr.write(f"nightly run of {safe(str(project.root))}: {told_results}; see {safe(str(log))}\n")
+    return code
+
+
+def _milestones(
+    project: Project, names: tuple[str, ...], deadline: datetime | None, results: dict[str, int], journal: Journal
+) -> int:
+    """Run one after the other; the exit code of the worst."""
+    from doit.doit_cmd import DoitMain
+
+    chosen = names or _incomplete(project)
+    if not chosen:
+        sys.stdout.write("everything has landed; nothing to do\n")
+    for name in chosen:
+        sys.stdout.write(f"== milestone {safe(name)}, {stamp()}\n")
+        sys.stdout.flush()
+        words = ["run", f"milestone:{name}"]
+        if deadline is not None:
+            words += ["--until", deadline.isoformat()]
+        code = int(DoitMain().run(words) or 0)
+        sys.stdout.write(f"== exit {code}, {stamp()}\n")
+        sys.stdout.flush()
+        results[name] = code
+        journal.append("night-milestone", milestone=name, code=code)
+        if code in _INTERRUPTED:
+            return code
+    return next((code for code in _WORST if code in results.values()), 0)
+
+
+def _digest(project: Project, nights: Nights, journal: Journal, started: datetime, run_id: str) -> None:
+    """Write the digest, and tell it to whom it may concern; whatever is wrong with it is in the log."""
+    try:
+        policy = compile_project(project).policy
+        digest = digest_since(project, started)
+        require_channels(policy.notify)
+    except ExecutorError as error:
+        sys.stdout.write(f"no digest: {safe(str(error))}\n")
+        return
+    write_atomic(nights.digest, digest.text().encode(), durable=False)
+
+    def record(notice: Notice, channel: str) -> None:
+        journal.append(NOTIFIED, channel=channel, of=notice.event)
+
+    def note(problem: str) -> None:
+        sys.stdout.write(f"note: {safe(problem)}\n")
+
+    teller = Teller(policy.notify, secrets_of(name for agent in policy.agents.values() for name in agent.env), note)
+    title = f"Night of {told(started, LOCAL)}: {digest.title}"
+    teller.say(of_digest(run_id, title, digest.text()), sent_before(journal.events), record)
+    teller.close()
+    sys.stdout.write(digest.text())
+
+
+def _incomplete(project: Project) -> tuple[str, ...]:
+    """Milestones with something to do, those that others need first."""
+    items = {item["id"]: item for item in board_of(project).milestones}
+    ordered: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in items and name not in ordered:
+            for need in items[name]["needs"]:
+                visit(need)
+            ordered.append(name)
+
+    for name in items:
+        visit(name)
+    return tuple(name for name in ordered if items[name]["status"] not in _DONE)
+
+
+def _wanted(nights: Nights, options: dict[str, Any], names: tuple[str, ...], now: datetime) -> bool:
+    """Whether there is a night to run; an entry that nothing is known of here any more is remembered again."""
+    if options["at"] and nights.schedule() is None:
+        nights.keep(Schedule(options["at"], options["until"], names, now))
+    if not options["catch-up"]:
+        return True
+    outlook = nights.outlook(now, LOCAL)
+    return outlook is not None and bool(outlook.missed)
+
+
+def _deadline(options: dict[str, Any], started: datetime) -> datetime | None:
+    try:
+        due = due_before(f"{clock_time(options['at']):%H:%M}", started, LOCAL) if options["at"] else started
+    except ValueError as error:
+        raise UsageError(f"--at: {error}") from error
+    try:
+        return night_deadline(options["until"], due, LOCAL)
+    except ValueError as error:
+        raise UsageError(f"--until: {error}") from error
+
+
+def _lock(nights: Nights) -> Held | None:
+    """The lock of the nights; who only looks whether it is taken holds it for a moment too."""
+    for _ in range(5):
+        lock = try_lock(nights.folder / "lock")
+        if lock is not None:
+            return lock
+        time.sleep(0.1)
+    return None
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Everything that this process and its children print goes to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for descriptor in (log, *kept):
+            os.close(descriptor)

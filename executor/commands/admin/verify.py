@@ -1,0 +1,67 @@
+"""`doit verify m4`: all checks and acceptance of what has landed, on the branch's tip."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.config.project import compile_project, open_project
+from executor.errors import UsageError
+
+if TYPE_CHECKING:
+    from executor.engine.milestone_run import MilestoneRun
+
+__all__ = ["Verify"]
+
+_FORCE = {
+    "name": "force",
+    "short": "",
+    "long": "force",
+    "type": bool,
+    "default": False,
+    "help": "run every check, whatever verdict is known",
+}
+
+
+class Verify(Command):
+    """Proves a milestone's branch as it is."""
+
+    name = "verify"
+    doc_purpose = "run all checks and acceptance of what has landed on the branch's tip"
+    doc_usage = "MILESTONE"
+    cmd_options = (_FORCE, JSON_OPTION)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print what every landed issue's proofs say; exit code 1 if one fails."""
+        from executor.engine.recover import recover
+        from executor.engine.session import Session
+
+        if len(arguments) != 1:
+            raise UsageError("name one milestone, for example `doit verify m4`")
+        compiled = compile_project(open_project())
+        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        with Session(compiled) as session:
+            session.force = options["force"]
+            session.enter([name])
+            recover(session.run_of(name))
+            rows = _rows(session.run_of(name))
+        if options["json"]:
+            print_json(rows)
+        else:
+            shown = [["passed" if row["ok"] else "failed", row["ref"], row["title"], row["reason"]] for row in rows]
+            sys.stdout.write((table(shown) or f"nothing of {name} has landed yet") + "\n")
+        return 0 if all(row["ok"] for row in rows) else 1
+
+
+def _rows(run: MilestoneRun) -> list[dict[str, Any]]:
+    from executor.checks.verify import verify_tip
+
+    tree = run.session.store.tree_of(run.view.tip)
+    rows = []
+    for ref in run.session.compiled.plan.order:
+        node = run.session.compiled.plan.nodes[ref]
+        if node.milestone == run.name and node.issue.id in run.view.landings:
+            result = verify_tip(run, ref, tree)
+            rows.append({"ref": ref, "title": node.issue.title, "ok": result.ok, "reason": result.reason})
+    return rows

@@ -1,0 +1,330 @@
+"""What a person decides, kept in git as a commit under a ref.
+
+`doit accept m4/4.3`: keep landed work under a changed spec. Kept as a ref, so that it outlives `.cache/`.
+
+`doit answer m4/4.3 "..."`: answer a question of an agent's; kept as a ref, and part of what is to be built.
+
+`doit approve m4/4.3 --reason "..."`: clear a stop for exactly this change; kept as a ref.
+
+`doit retry m4/4.3`: clear a skipped or failed issue, so that the next run tries it again.
+
+`doit pause m4`, `doit unpause m4`: nothing of a milestone is started until a person says so. Kept as a ref.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_json, safe
+from executor.config.project import compile_project, open_project, prepare_cache
+from executor.errors import ExecutorError, UsageError
+from executor.git.checkout import identity_of
+from executor.git.objects import Store
+from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, Move, Refs
+from executor.git.trailers import one_line
+from executor.state.decide import Status
+from executor.state.journal import Journal
+from executor.state.model import QUESTION
+from executor.status.kept import PAUSED, Answer, answers_trailer
+from executor.status.reader import observe
+from executor.status.summary_cache import board_of
+
+if TYPE_CHECKING:
+    from executor.config.project import Project
+    from executor.git.objects import Identity
+    from executor.state.model import Stop
+
+__all__ = ["Accept", "AnswerCommand", "Approve", "Pause", "Retry", "Unpause", "keep_mark"]
+
+
+def keep_mark(
+    project: Project, refs: Refs, who: Identity, name: str, *, on: str, message: str, what: str, adding: bool
+) -> None:
+    """Put a commit with this message and the tree of `on` under the ref; `adding` keeps what was there as its parent.
+
+    Args:
+        project: where.
+        refs: those of its repository.
+        who: the person who decides.
+        name: full name of the ref.
+        on: the commit that it is about.
+        message: of the commit.
+        what: the reason of the move, for the ref's log.
+        adding: whether it builds on what the person said before.
+
+    Raises:
+        ExecutorError: somebody else moved the ref meanwhile.
+    """
+    before = refs.tip(name)
+    store = Store(project.repository, project.cache / "_store")
+    parent = before if adding and before else on
+    commit = store.commit(store.tree_of(on), [parent], message, who, int(time.time()))
+    store.close()
+    if not refs.move([Move(name, before, commit)], what):
+        raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+
+
+class Accept(Command):
+    """Records that a person keeps what has landed."""
+
+    name = "accept"
+    doc_purpose = "keep the landed work of an issue although its spec has changed"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (REASON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it."""
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit accept m4/4.3`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        prepare_cache(project)
+        who = identity_of(project.repository)
+        refs = Refs(project.repository, who)
+        facts = observe(compiled, refs).facts(ref)
+        landing = facts.landing
+        if landing is None:
+            raise UsageError(f"{ref} has not landed, there is nothing to keep")
+        if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
+            raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
+        message = (
+            f"accept {ref} under a changed spec\n\n{one_line(options['reason'])}\n\n"
+            f"Milestone: {ref.partition('/')[0]}\nIssue: {ref.partition('/')[2]}\n"
+            f"Landing: {landing.commit}\nSpec-Key: {facts.spec_key}\n"
+        )
+        name = f"{ACCEPTED}/{ref}"
+        keep_mark(project, refs, who, name, on=landing.commit, message=message, what=f"accept {ref}", adding=False)
+        sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the spec that is declared now\n")
+        return 0
+
+
+_MOST = 20_000
+
+
+class AnswerCommand(Command):
+    """Records a person's answer; the next attempt is given it."""
+
+    name = "answer"
+    doc_purpose = "answer the question that an agent has asked about an issue"
+    doc_usage = 'MILESTONE/ISSUE "ANSWER"'
+
+    def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it."""
+        if len(arguments) < 2:  # noqa: PLR2004  (issue and answer)
+            raise UsageError('name the issue and the answer, for example `doit answer m4/4.3 "Use UTC."`')
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        text = " ".join(arguments[1:]).strip()
+        if not text or len(text) > _MOST:
+            raise UsageError(f"expected an answer of 1 to {_MOST} characters, found {len(text)}")
+        who = identity_of(project.repository)
+        refs = Refs(project.repository, who)
+        observer = observe(compiled, refs)
+        decision, facts = observer.decision(ref), observer.facts(ref)
+        stop = facts.state.stop
+        if decision.status is not Status.REVIEW or stop is None or stop.rule != QUESTION:
+            raise UsageError(f"{ref} is {decision.status} and waits for no answer; `doit explain {ref}` says for what")
+        prepare_cache(project)
+        milestone, _, issue = ref.partition("/")
+        view = observer.views[milestone]
+        question = "\n".join(stop.lines) or stop.reason
+        answers = (*view.answers.get(issue, ()), Answer(question, text))
+        message = (
+            f"answer to {ref}\n\nMilestone: {milestone}\nIssue: {issue}\nAttempt: {stop.attempt}\n"
+            f"{answers_trailer(answers)}\n"
+        )
+        name = f"{ANSWERS}/{ref}"
+        keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"answer {ref}", adding=True)
+        sys.stdout.write(f"{ref} is answered; the next attempt is given it: doit issue:{ref}\n")
+        return 0
+
+
+_SHOW = {
+    "name": "show",
+    "short": "",
+    "long": "show",
+    "type": bool,
+    "default": False,
+    "help": "only show what would be approved of",
+}
+
+
+class Approve(Command):
+    """Records that a person approves of a change that a rule stopped."""
+
+    name = "approve"
+    doc_purpose = "clear a stop for exactly this change (--show: look at it first)"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (REASON_OPTION, _SHOW, JSON_OPTION)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it, or show what stopped the issue."""
+        if len(arguments) != 1:
+            raise UsageError('name one issue, for example `doit approve m4/4.3 --reason "..."`')
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        who = identity_of(project.repository)
+        refs = Refs(project.repository, who)
+        observer = observe(compiled, refs)
+        facts, decision = observer.facts(ref), observer.decision(ref)
+        stop = facts.state.stop
+        if decision.status not in {Status.REVIEW, Status.SKIPPED} or stop is None:
+            raise UsageError(f"{ref} is {decision.status}, expected review or skipped; there is nothing to approve of")
+        if not stop.bound:
+            raise UsageError(f"{ref} was stopped by {stop.rule}, which has no change to approve of; `doit retry {ref}`")
+        if options["show"]:
+            _show(ref, stop, as_json=options["json"])
+            return 0
+        if not one_line(options["reason"]):
+            raise UsageError(f'say why: doit approve {ref} --reason "..."; `--show` shows what stopped it')
+        prepare_cache(project)
+        milestone, _, issue = ref.partition("/")
+        approved = sorted({*facts.approved, stop.bound})
+        message = (
+            f"approve {ref}: {stop.rule}\n\n{one_line(options['reason'])}\n\n"
+            f"Milestone: {milestone}\nIssue: {issue}\nRule: {stop.rule}\nApproved: {' '.join(approved)}\n"
+        )
+        view = observer.views[milestone]
+        name = f"{APPROVED}/{ref}"
+        keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"approve {ref}", adding=True)
+        sys.stdout.write(f"{ref} is cleared of {stop.rule} for exactly this change: doit issue:{ref}\n")
+        return 0
+
+
+def _show(ref: str, stop: Stop, *, as_json: bool) -> None:
+    if as_json:
+        value = {
+            "ref": ref,
+            "level": stop.level,
+            "rule": stop.rule,
+            "reason": stop.reason,
+            "needs": stop.needs,
+            "lines": list(stop.lines),
+            "attempt": stop.attempt,
+            "bound": stop.bound,
+        }
+        print_json(value)
+        return
+    lines = [f"{ref} was stopped by {stop.rule}: {stop.reason}", *(f"  {line}" for line in stop.lines)]
+    if stop.needs:
+        lines.append(f"needed: {stop.needs}")
+    if stop.attempt:
+        lines.append(f"the change: git show refs/attempts/{ref}/{stop.attempt}")
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
+
+
+class Retry(Command):
+    """Gives an issue its attempts back."""
+
+    name = "retry"
+    doc_purpose = "clear a skipped or failed issue; the next run tries it again"
+    doc_usage = "MILESTONE/ISSUE ..."
+    cmd_options = (REASON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it."""
+        from executor.engine.milestone_run import hold
+        from executor.engine.ports import now
+
+        if not arguments:
+            raise UsageError("name at least one issue, for example `doit retry m4/4.3`")
+        project = open_project()
+        compiled = compile_project(project)
+        prepare_cache(project)
+        refs = [compiled.ref(name.removeprefix("issue:")) for name in arguments]
+        observer = observe(compiled, Refs(project.repository))
+        for ref in refs:
+            status = observer.decision(ref).status
+            if status not in {Status.FAILED, Status.SKIPPED, Status.REVIEW}:
+                raise UsageError(f"{ref} is {status}, expected failed, skipped or review; there is nothing to retry")
+        for name in dict.fromkeys(ref.partition("/")[0] for ref in refs):
+            lock = hold(project, name, "retry")
+            try:
+                journal = Journal.open(project.state(name), run="retry", now=now)
+                for ref in refs:
+                    if ref.partition("/")[0] == name:
+                        issue = ref.partition("/")[2]
+                        last = observer.views[name].states[issue].last()
+                        journal.append("retried", issue, reason=options["reason"], after=last)
+                journal.close()
+            finally:
+                lock.release()
+        sys.stdout.write("".join(f"{ref} will be tried again: doit issue:{ref}\n" for ref in refs))
+        return 0
+
+
+class Pause(Command):
+    """Pauses milestones; a run in progress ends what it has begun and starts nothing more."""
+
+    name = "pause"
+    doc_purpose = "start nothing more of a milestone until `doit unpause`"
+    doc_usage = "MILESTONE ..."
+    cmd_options = (REASON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Record it."""
+        project = open_project()
+        for item in _named(project, arguments, "pause"):
+            if item["pause"] is not None:
+                sys.stdout.write(f"{item['id']} is paused already, since {safe(item['pause'][0])}\n")
+                continue
+            if item["status"] == "released":
+                raise UsageError(f"{item['id']} is released, there is nothing to pause")
+            held = item["status"] == "in progress" and item["reason"].startswith("is being run")
+            _mark(project, item["id"], item["start"], one_line(options["reason"]))
+            after = "; the run that is at work ends what it has begun" if held else ""
+            sys.stdout.write(f"{item['id']} is paused{after}; go on with: doit unpause {item['id']}\n")
+        return 0
+
+
+class Unpause(Command):
+    """Lets milestones go on."""
+
+    name = "unpause"
+    doc_purpose = "let a paused milestone go on"
+    doc_usage = "MILESTONE ..."
+
+    def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
+        """Remove the mark."""
+        project = open_project()
+        refs = Refs(project.repository, identity_of(project.repository))
+        for item in _named(project, arguments, "unpause"):
+            name = f"{PAUSED}/{item['id']}"
+            tip = refs.tip(name)
+            if tip is None:
+                sys.stdout.write(f"{item['id']} is not paused\n")
+            elif not refs.move([Move(name, tip, None)], f"unpause {item['id']}"):
+                raise ExecutorError(f"{name} was changed by somebody else at the same moment; try again")
+            else:
+                sys.stdout.write(f"{item['id']} goes on: doit milestone:{item['id']}\n")
+        return 0
+
+
+def _named(project: Project, arguments: list[str], command: str) -> list[dict[str, Any]]:
+    if not arguments:
+        raise UsageError(f"name at least one milestone, for example `doit {command} m4`")
+    board = board_of(project)
+    found = []
+    for name in arguments:
+        item = board.milestone(name.removeprefix("milestone:"))
+        if item is None:
+            known = ", ".join(item["id"] for item in board.milestones) or "none"
+            raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
+        found.append(item)
+    return found
+
+
+def _mark(project: Project, milestone: str, commit: str, reason: str) -> None:
+    prepare_cache(project)
+    who = identity_of(project.repository)
+    since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    message = f"pause {milestone}\n\nMilestone: {milestone}\nSince: {since}\nReason: {reason}\n"
+    refs = Refs(project.repository, who)
+    name, what = f"{PAUSED}/{milestone}", f"pause {milestone}"
+    keep_mark(project, refs, who, name, on=commit, message=message, what=what, adding=False)

@@ -1,0 +1,126 @@
+"""`doit explain m4/4.1`: the decision and the named input behind it, old and new, down to the changed line."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.brief import kept_spec
+from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.config.project import compile_project, open_project
+from executor.errors import UsageError
+from executor.git.refs import Refs
+from executor.state.decide import Status
+from executor.status.reader import Observer, observe
+
+if TYPE_CHECKING:
+    from executor.state.decide import Cause, Decision
+    from executor.state.model import Attempt
+
+__all__ = ["Explain"]
+
+
+class Explain(Command):
+    """Says why an issue is as it is."""
+
+    name = "explain"
+    doc_purpose = "say what is decided about an issue and which input caused it"
+    doc_usage = "MILESTONE/ISSUE"
+    cmd_options = (JSON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit explain m4/4.1`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        observer = observe(compiled, Refs(project.repository))
+        decision = observer.decision(ref)
+        difference = _difference(observer, ref, decision.cause)
+        state = observer.facts(ref).state
+        if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
+            difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
+        attempts = [state.attempts[number] for number in sorted(state.attempts)]
+        if options["json"]:
+            print_json(_value(ref, decision, difference, attempts))
+        else:
+            sys.stdout.write(_text(ref, decision, difference, attempts))
+        return 0
+
+
+def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
+    """Lines that tell old from new, for a changed spec; empty otherwise."""
+    if cause is None or cause.input != "spec" or not cause.old:
+        return []
+    new = observer.spec(ref)
+    old = _old_spec(observer, ref, cause.old)
+    if old is None:
+        return [f"the text behind {cause.old} is neither in .cache/ nor in the history of its file"]
+    lines: list[str] = []
+    for field in new:
+        if old.get(field) != new[field]:
+            lines += difflib.unified_diff(
+                _lines(old.get(field)), _lines(new[field]), f"{field} (landed)", f"{field} (declared)", lineterm="", n=2
+            )
+    return lines
+
+
+def _old_spec(observer: Observer, ref: str, key: str) -> dict[str, Any] | None:
+    from executor.git.history import texts_of
+    from executor.model.fingerprint import normal_text, spec_key
+
+    node = observer.compiled.plan.nodes[ref]
+    kept = kept_spec(observer.compiled.project.state(node.milestone), key)
+    if kept is not None or node.issue.spec is None:
+        return kept
+    now = observer.spec(ref)
+    for text in texts_of(observer.compiled.project.repository, observer.compiled.project.milestones / node.issue.spec):
+        candidate = {**now, "text": normal_text(text)}
+        if spec_key(candidate) == key:
+            return candidate
+    return None
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return str(value if value is not None else "").splitlines()
+
+
+def _value(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> dict[str, Any]:
+    cause = decision.cause
+    return {
+        "ref": ref,
+        "status": str(decision.status),
+        "act": str(decision.act),
+        "reason": decision.reason,
+        "hint": decision.hint,
+        "cause": None if cause is None else {"input": cause.input, "old": cause.old, "new": cause.new},
+        "difference": difference,
+        "attempts": [
+            {"number": item.number, "revision": item.revision, "state": str(item.state), "reason": item.reason}
+            for item in attempts
+        ],
+    }
+
+
+def _text(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> str:
+    if decision.status is Status.LANDED:
+        lines = [f"{ref} has {decision.reason}, revision {decision.revision}; nothing it rests on has changed since"]
+    else:
+        lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
+    if decision.hint:
+        lines.append(f"to move it on: {decision.hint}")
+    if decision.cause is not None:
+        lines += [
+            f"because of: {decision.cause.input}",
+            f"  old  {decision.cause.old or '(none)'}",
+            f"  new  {decision.cause.new}",
+        ]
+    lines += (safe(line) for line in difference)
+    for item in attempts:
+        told = f": {safe(item.reason)}" if item.reason else ""
+        lines.append(f"attempt {item.number} (revision {item.revision}) {item.state}{told}")
+    return "\n".join(lines) + "\n"

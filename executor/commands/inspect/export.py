@@ -1,0 +1,67 @@
+"""`doit export m4 --format markdown`: a milestone for other people and other tools; never the source of truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from executor.commands.base import Command
+from executor.config.project import compile_project, open_project
+from executor.errors import UsageError
+from executor.git.refs import Refs
+from executor.model.hints import Known
+from executor.process.files import write_atomic
+from executor.report.tracking import FORMATS, exported, keep_section
+from executor.status.reader import observe
+
+__all__ = ["Export"]
+
+
+class Export(Command):
+    """Prints or writes a milestone in another format."""
+
+    name = "export"
+    doc_purpose = "write a milestone and its status for others (markdown between marks of a file, json, github, csv)"
+    doc_usage = "MILESTONE"
+    cmd_options = (
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "markdown",
+            "help": f"{', '.join(FORMATS)} (default: markdown)",
+        },
+        {
+            "name": "output",
+            "short": "",
+            "long": "output",
+            "type": str,
+            "default": "",
+            "help": "file to write; of a Markdown file only the section between the milestone's marks",
+        },
+    )
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it, or write it."""
+        form = options["format"]
+        if form not in FORMATS:
+            raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
+        if len(arguments) != 1:
+            raise UsageError("name one milestone, for example `doit export m4 --format json`")
+        project = open_project()
+        compiled = compile_project(project)
+        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        observer = observe(compiled, Refs(project.repository))
+        if not options["output"]:
+            sys.stdout.write(exported(observer, name, form))
+        elif form == "markdown":
+            changed = keep_section(Path(options["output"]), observer, name)
+            sys.stdout.write(
+                f"{options['output']}: {'wrote' if changed else 'nothing changed in'} the section of {name}\n"
+            )
+        else:
+            write_atomic(Path(options["output"]), exported(observer, name, form).encode(), durable=False, mode=0o644)
+            sys.stdout.write(f"wrote {options['output']}\n")
+        return 0

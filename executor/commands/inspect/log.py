@@ -1,0 +1,247 @@
+"""`doit log m4/4.1`: the attempts at an issue, and what the last one's agent and checks printed.
+
+The journals as a stream of events, one JSON object a line (docs/events.md); takes no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.config.project import compile_project, open_project
+from executor.engine.receipts import failure_report, success_lines
+from executor.errors import UsageError
+from executor.git.refs import ATTEMPTS, Refs
+from executor.process.files import read_json, segments
+from executor.state.decide import Status
+from executor.state.model import Attempt, AttemptState, IssueState
+from executor.status.follow import Tail
+from executor.status.reader import Observer, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from executor.config.project import Project
+    from executor.state.events import Event
+
+__all__ = ["Log", "event_value", "stream"]
+
+
+_ATTEMPT = {
+    "name": "attempt",
+    "short": "",
+    "long": "attempt",
+    "type": int,
+    "default": 0,
+    "help": "number of the attempt (default: the last one)",
+}
+_BRIEF = {
+    "name": "brief",
+    "short": "",
+    "long": "brief",
+    "type": bool,
+    "default": False,
+    "help": "print the brief that the agent was given",
+}
+_EVENTS = {
+    "name": "events",
+    "short": "",
+    "long": "events",
+    "type": bool,
+    "default": False,
+    "help": "print the journal as events, one JSON object a line, of what is named (default: all)",
+}
+_FOLLOW = {
+    "name": "follow",
+    "short": "f",
+    "long": "follow",
+    "type": bool,
+    "default": False,
+    "help": "with --events: go on with what comes, until interrupted",
+}
+_SHOWN = 200_000
+
+
+class Log(Command):
+    """Shows attempts and their output."""
+
+    name = "log"
+    doc_purpose = "show the attempts at an issue and what the last one printed; --events: everything that happened"
+    doc_usage = "MILESTONE/ISSUE | --events [MILESTONE | MILESTONE/ISSUE ...]"
+    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _EVENTS, _FOLLOW)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        if options["events"]:
+            names = [name.removeprefix("milestone:").removeprefix("issue:") for name in arguments]
+            stream(open_project(), names, follow=options["follow"])
+            return 0
+        if len(arguments) != 1:
+            raise UsageError("name one issue, for example `doit log m4/4.1`")
+        project = open_project()
+        compiled = compile_project(project)
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        milestone, _, issue = ref.partition("/")
+        observer = observe(compiled, Refs(project.repository))
+        state = observer.views[milestone].states.get(issue) or IssueState()
+        attempts = [attempt for _, attempt in sorted(state.attempts.items())]
+        number = options["attempt"] or state.last()
+        if options["attempt"] and number not in state.attempts:
+            raise UsageError(f"{ref} has no attempt {number}; it has {len(attempts)}")
+        folder = project.logs(milestone, issue, number)
+        if options["json"]:
+            print_json({"ref": ref, "attempts": [_value(item, milestone, issue) for item in attempts]})
+        elif options["brief"]:
+            sys.stdout.write(_briefs(folder))
+        else:
+            head = _report(observer, ref, state)
+            shown = state.attempts.get(number)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, shown, folder))
+        return 0
+
+
+def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
+    """What the issue came to: what landed, or what failed and what to do."""
+    facts = observer.facts(ref)
+    project = observer.compiled.project
+    receipt = read_json(project.receipt(*ref.split("/", 1)))
+    decision = observer.decision(ref)
+    lines = [f"{ref} is {decision.status}: {decision.reason}"]
+    if decision.status is Status.LANDED and isinstance(receipt, dict) and isinstance(receipt.get("report"), dict):
+        return [*lines, *success_lines(receipt["report"])]
+    if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
+        lines += [f"  {line}" for line in state.stop.lines]
+        return [*lines, f"needed: {state.stop.needs or decision.hint}"]
+    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
+    return [*lines, *(failure_report(failed, facts.attempts) if failed else ())]
+
+
+def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "revision": attempt.revision,
+        "state": str(attempt.state),
+        "started_at": attempt.started_at,
+        "seconds": attempt.seconds,
+        "agent": attempt.agent,
+        "kind": attempt.kind,
+        "cost_usd": attempt.cost_usd if attempt.cost_known else None,
+        "tokens": dict(attempt.tokens),
+        "reason": attempt.reason,
+        "detail": attempt.detail,
+        "commit": attempt.landing or attempt.commit,
+        "ref": f"{ATTEMPTS}/{milestone}/{issue}/{attempt.number}",
+    }
+
+
+def _text(ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
+    if not attempts:
+        return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
+    rows = [
+        [
+            f"attempt {item.number}",
+            f"revision {item.revision}",
+            f"{item.state} ({item.kind})" if item.kind else str(item.state),
+            item.agent,
+            f"${item.cost_usd:.4f}" if item.cost_known else "",
+            item.started_at,
+            item.reason or item.commit[:10],
+        ]
+        for item in attempts
+    ]
+    parts = [table(rows)]
+    parts += (f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in _logs(folder))
+    parts += (
+        f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
+    )
+    if shown is not None and shown.kind == "checks" and not any(folder.glob("check-*.log")):
+        told = "".join(f"{safe(line)}\n" for line in shown.detail.splitlines()).rstrip()
+        parts.append(f"--- check that failed in attempt {folder.name}, asked of the same tree before\n{told}")
+    if len(parts) == 1:
+        parts.append("its output is no longer in .cache/")
+    return "\n".join(parts) + "\n"
+
+
+def _briefs(folder: Path) -> str:
+    """What the agent of an attempt was told; for one in steps, what the agent of each step was told."""
+    steps = _of_steps(folder, "brief.md")
+    if not steps:
+        return _shown(folder / "brief.md")
+    return "".join(f"--- brief of step {path.parent.name}\n{_shown(path)}" for path in steps)
+
+
+def _logs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.log"))
+
+
+def _of_steps(folder: Path, name: str) -> list[Path]:
+    """Files of an attempt's steps, in the order in which they were written."""
+    return sorted(folder.glob(f"steps/*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def _shown(path: Path) -> str:
+    """Text of a file, safe for a terminal, line by line; its end if it is long."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return "(not in .cache/)\n"
+    text = data[-_SHOWN:].decode("utf-8", "replace") or "(nothing was printed)"
+    return "".join(f"{safe(line.expandtabs())}\n" for line in text.splitlines())
+
+
+_EVERY = 0.3
+
+
+def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
+    """Print the events of these milestones or issues, or of all; then, if asked to, those that come.
+
+    Args:
+        project: whose journals.
+        wanted: ids of milestones, ``m4``, and of issues, ``m4/4.1``; empty for everything.
+        follow: go on until interrupted.
+
+    Raises:
+        UsageError: an unknown milestone.
+        StateBrokenError: a journal is corrupt.
+    """
+    whole = {name for name in wanted if "/" not in name}
+    names = list(dict.fromkeys(name.partition("/")[0] for name in wanted))
+    for name in names:
+        if not (project.milestones / f"{name}.toml").exists() and not segments(project.state(name)):
+            raise UsageError(f'unknown milestone "{name}"; `doit status` shows those that there are')
+    tails: dict[str, Tail] = {}
+    while True:
+        for name in names or _journals(project):
+            tails.setdefault(name, Tail(project.state(name)))
+        found = [(event, name) for name, tail in tails.items() for event in tail.read()]
+        found.sort(key=lambda item: item[0].at)  # stable: one milestone's stay in their order
+        for event, name in found:
+            if name in names and name not in whole and f"{name}/{event.key}" not in wanted:
+                continue
+            sys.stdout.write(json.dumps(event_value(name, event)) + "\n")
+        sys.stdout.flush()
+        if not follow:
+            return
+        time.sleep(_EVERY)
+
+
+def event_value(milestone: str, event: Event) -> dict[str, Any]:
+    """A record as the stream has it."""
+    return {
+        "number": event.number,
+        "at": event.at,
+        "milestone": milestone,
+        "issue": event.key,
+        "event": event.kind,
+        "run": event.run,
+        "boot": event.boot,
+        **event.data,
+    }
+
+
+def _journals(project: Project) -> list[str]:
+    return sorted(path.name for path in project.cache.glob("[!_]*") if segments(path))

@@ -1,0 +1,130 @@
+"""`doit plan m4`: the dry run. What each issue would do, in which order, how long, within which limits.
+
+Touches nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.plain import ago, money
+from executor.config.project import compile_project, open_project
+from executor.errors import UsageError
+from executor.git.refs import Refs
+from executor.state import segments
+from executor.state.decide import Status
+from executor.status.progress import Ahead, expected_end
+from executor.status.reader import Observer, observe
+
+__all__ = ["Plan"]
+
+
+_A = {"issue": "an issue", "run": "a run", "day": "a day", "milestone": "the milestone"}
+
+
+class Plan(Command):
+    """Shows what a run would do."""
+
+    name = "plan"
+    doc_purpose = "show what running a milestone would do, in which order and why; touches nothing"
+    doc_usage = "MILESTONE"
+    cmd_options = (JSON_OPTION,)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        if len(arguments) != 1:
+            raise UsageError("name one milestone, for example `doit plan m4`")
+        project = open_project()
+        compiled = compile_project(project)
+        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        observer = observe(compiled, Refs(project.repository))
+        value = _value(observer, name)
+        if options["json"]:
+            print_json(value)
+        else:
+            sys.stdout.write(_text(value))
+        return 0
+
+
+def _value(observer: Observer, name: str) -> dict[str, Any]:
+    plan = observer.compiled.plan
+    view = observer.views[name]
+    wave_of = {ref: number for number, wave in enumerate(plan.waves(name), 1) for ref in wave}
+    issues = []
+    for ref in plan.order:
+        node = plan.nodes[ref]
+        if node.milestone == name:
+            decision = observer.decision(ref)
+            issues.append(
+                {
+                    "ref": ref,
+                    "title": node.issue.title,
+                    "wave": wave_of[ref],
+                    "priority": node.issue.priority,
+                    "size": node.issue.size,
+                    "needs": list(node.needs),
+                    "status": str(decision.status),
+                    "act": "implement" if decision.status is Status.BLOCKED and node.needs else str(decision.act),
+                    "why": decision.reason,
+                    "agent": observer.compiled.policy.agent_for(node.issue).name,
+                }
+            )
+    return {
+        "milestone": name,
+        "title": view.milestone.title,
+        "branch": view.milestone.branch,
+        "base": view.base.removeprefix("refs/heads/"),
+        "from": view.tip,
+        "critical_path": list(plan.critical_path(name)),
+        "issues": issues,
+        "expected": _expected(observer, issues, name),
+        "limits": _limits(observer, issues),
+    }
+
+
+def _expected(observer: Observer, issues: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """How long the rest will take; None when nothing goes on without a person."""
+    ahead = [Ahead(item["ref"], item["size"], item["status"], tuple(item["needs"]), None) for item in issues]
+    sizes = {item["ref"].partition("/")[2]: item["size"] for item in issues}
+    events = segments.read(observer.compiled.project.state(name))
+    workers = observer.compiled.policy.limits.parallel
+    end = expected_end(ahead, events, sizes, workers)
+    return None if end is None else {"seconds": round(end.seconds), "workers": workers, "guess": not end.known}
+
+
+def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
+    """What bounds the cost: attempts at an issue, seconds of a call of its agent, money by scope."""
+    policy, nodes = observer.compiled.policy, observer.compiled.plan.nodes
+    agents = [agent for item in issues for agent in policy.agents_for(nodes[item["ref"]].issue)]
+    longest = max((agent.timeout or policy.limits.timeout_s for agent in agents), default=0.0)
+    return {"attempts": policy.limits.attempts, "timeout_s": longest, "usd": dict(policy.limits.caps.usd)}
+
+
+def _text(value: dict[str, Any]) -> str:
+    rows = [
+        [
+            f"wave {item['wave']}",
+            item["act"],
+            item["ref"],
+            item["agent"],
+            f"{item['priority']} {item['size']}",
+            item["title"],
+            item["why"],
+        ]
+        for item in value["issues"]
+    ]
+    expected, limits = value["expected"], value["limits"]
+    usd = ", ".join(f"{money(cap)} for {_A[scope]}" for scope, cap in limits["usd"].items())
+    bounds = f"at most {limits['attempts']} attempts at an issue, {ago(limits['timeout_s'])} for a call of an agent"
+    bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
+    if expected is not None:
+        guess = " (a guess)" if expected["guess"] else ""
+        bounds = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time\n{bounds}"
+    path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
+    return (
+        f"{value['milestone']}: {value['title']}\n"
+        f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
+        f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
+    )

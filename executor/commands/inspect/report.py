@@ -1,0 +1,85 @@
+"""`doit report m4`: what happened in a milestone, as a page, Markdown, JSON or JUnit XML."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import Command
+from executor.config.project import compile_project, open_project
+from executor.errors import UsageError
+from executor.git.refs import Refs
+from executor.report.collect import report_of
+from executor.report.text import junit, markdown
+from executor.status.reader import observe
+from executor.status.summary_cache import board_of
+
+if TYPE_CHECKING:
+    from executor.report.collect import MilestoneReport
+
+__all__ = ["Report"]
+
+_FORMAT = {
+    "name": "format",
+    "short": "",
+    "long": "format",
+    "type": str,
+    "default": "md",
+    "help": "html, md, json or junit (default: md)",
+}
+_OUTPUT = {
+    "name": "output",
+    "short": "o",
+    "long": "output",
+    "type": str,
+    "default": "",
+    "help": "file to write it to, instead of standard output",
+}
+
+
+class Report(Command):
+    """Writes the report of a milestone."""
+
+    name = "report"
+    doc_purpose = "write a report of a milestone: html (one file, works offline), md, json or junit"
+    doc_usage = "MILESTONE"
+    cmd_options = (_FORMAT, _OUTPUT)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Write it."""
+        if len(arguments) != 1:
+            raise UsageError("name one milestone, for example `doit report m4 --format html --output report.html`")
+        kind = options["format"]
+        if kind not in _MAKERS:
+            raise UsageError(f'unknown format "{kind}"; expected one of {", ".join(_MAKERS)}')
+        project = open_project()
+        compiled = compile_project(project)
+        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        row = board_of(project).milestone(name) or {}
+        text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
+        if options["output"]:
+            _write(Path(options["output"]), text)
+        else:
+            sys.stdout.write(text)
+        return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_bytes(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}; name another file with --output") from error
+
+
+def _html(report: MilestoneReport) -> str:
+    from executor.report.html import page
+
+    return page(report)
+
+
+def _json(report: MilestoneReport) -> str:
+    return report.model_dump_json(indent=1) + "\n"
+
+
+_MAKERS = {"html": _html, "md": markdown, "json": _json, "junit": junit}

@@ -1,0 +1,128 @@
+"""`doit status`: the computed status of everything."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from executor.commands.admin.cron import night_json, night_lines
+from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.config.project import open_project
+from executor.errors import UsageError
+from executor.nightly.night_log import Nights
+from executor.process.files import LOCAL, utcnow
+from executor.status.summary_cache import board_of
+
+__all__ = ["Status"]
+
+
+_REFRESH = {
+    "name": "refresh",
+    "short": "",
+    "long": "refresh",
+    "type": bool,
+    "default": False,
+    "help": "ask the remote and the forge first what others did there",
+}
+
+
+class Status(Command):
+    """Shows milestones and issues with status, reason and what would move them on."""
+
+    name = "status"
+    doc_purpose = "show the computed status of milestones and their issues"
+    doc_usage = "[MILESTONE ...]"
+    cmd_options = (JSON_OPTION, _REFRESH)
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Print it."""
+        project = open_project()
+        names = [name.removeprefix("milestone:") for name in arguments]
+        if options["refresh"]:
+            _refresh(names)
+        board = board_of(project)
+        for name in names:
+            if board.milestone(name) is None:
+                known = ", ".join(item["id"] for item in board.milestones) or "none"
+                raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
+        rows = board.rows()
+        shown = [item for item in board.milestones if not names or item["id"] in names]
+        outlook = Nights(project.cache).outlook(utcnow(), LOCAL)
+        if options["json"]:
+            print_json(
+                {
+                    "milestones": [_json(item, _own(rows, item["id"])) for item in shown],
+                    "nightly": night_json(outlook),
+                }
+            )
+        else:
+            sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
+            sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
+        return 0
+
+
+def _refresh(names: list[str]) -> None:
+    """Take over what others did on the remote and the forge; milestones that are being run do so by themselves."""
+    from executor.config.project import compile_project
+    from executor.engine.session import Session
+    from executor.errors import BusyError
+    from executor.forge.reconcile import take_over
+
+    compiled = compile_project(open_project())
+    if compiled.policy.forge.pushes_to is None:
+        return
+    with Session(compiled) as session:
+        for name in names or list(compiled.loaded.milestones):
+            try:
+                session.enter([compiled.milestone(name).id])
+            except BusyError as error:
+                sys.stderr.write(f"note: {safe(str(error))}\n")
+        for run in session.runs():
+            take_over(run)
+            for message in run.messages:
+                sys.stderr.write(f"note: {safe(message)}\n")
+
+
+def _own(rows: list[dict[str, Any]], milestone: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["ref"].partition("/")[0] == milestone]
+
+
+def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
+    return {
+        "id": item["id"],
+        "title": item["title"],
+        "status": item["status"],
+        "reason": item["reason"],
+        "hint": item["hint"],
+        "needs": item["needs"],
+        "percent": item["percent"],
+        "branch": item["branch"],
+        "tip": item["tip"],
+        "blockers": item["blockers"],
+        "issues": [{key: row.get(key) for key in keys} for row in rows],
+    }
+
+
+def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    landed = f"{item['landed']} of {item['total']} landed ({item['percent']} %)"
+    head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
+    if item["status"] in {"paused", "blocked", "released"}:
+        head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")
+    for blocker in item["blockers"]:
+        word = "paused by" if blocker["pauses"] else "blocker"
+        head += f"\n{word} {blocker['blocker']}: {safe(blocker['reason'])}; {safe(blocker['resume'])}"
+    lines = [[row["status"], row["id"], row["title"], _where(row)] for row in rows]
+    hints = dict.fromkeys(
+        row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]
+    )
+    after = "".join(f"  {hint}\n" for hint in hints)
+    return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
+
+
+def _where(row: dict[str, Any]) -> str:
+    revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
+    pull = row.get("pr")
+    where = f": {pull['url']}" if pull and pull["url"] and pull["state"] in {"draft", "open"} else ""
+    shown = f" (PR #{pull['number']} {pull['state']}{where})" if pull else ""
+    return f"{row['reason']}{revision}{shown}"

@@ -1,0 +1,264 @@
+"""`doit watch`: a dashboard of any milestone, from another terminal; reads only, never disturbs a run.
+
+Looking on at milestones from outside: pictures made from files and git, again and again. Takes no lock.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.live import on_a_terminal
+from executor.config.project import compile_project, open_project
+from executor.errors import DeclarationError, UsageError
+from executor.git.refs import Refs
+from executor.process.files import journal_stamp, segments, stamp
+from executor.process.locks import Holder, read_holder
+from executor.report.snapshot import Picture, picture_of, standing_of
+from executor.state.runs import How
+from executor.status.follow import Tail
+from executor.status.reader import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from executor.config.project import Compiled, Project
+    from executor.report.snapshot import Picture
+    from executor.state.events import Event
+    from executor.status.reader import Observer
+
+__all__ = ["Looker", "Watch"]
+
+
+_SHARE = 4
+"""At most every so many times as often as a picture takes to make."""
+
+
+def _flag(name: str, told: str) -> dict[str, Any]:
+    return {"name": name, "short": "", "long": name, "type": bool, "default": False, "help": told}
+
+
+_INTERVAL = {
+    "name": "interval",
+    "short": "",
+    "long": "interval",
+    "type": float,
+    "default": 1.0,
+    "help": "seconds between two looks",
+}
+
+
+class Watch(Command):
+    """Shows milestones being run, or how the latest run of them ended."""
+
+    name = "watch"
+    doc_purpose = "watch milestones being run, from another terminal"
+    doc_usage = "[MILESTONE ...]"
+    cmd_options = (
+        _flag("plain", "plain text, one block for each change"),
+        _flag("once", "show it once"),
+        _flag("follow", "stay when no run is under way, until interrupted"),
+        _INTERVAL,
+        JSON_OPTION,
+    )
+
+    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+        """Show it until no run is under way."""
+        if options["interval"] <= 0:
+            raise UsageError("--interval: expected a number of seconds above 0")
+        looker = Looker(open_project(), [name.removeprefix("milestone:") for name in arguments])
+        if not looker.names:
+            raise UsageError("milestones/ declares nothing to watch; `doit init` shows how to begin")
+        plain = options["plain"] or not on_a_terminal(sys.stdout)
+        if options["json"]:
+            from executor.commands.plain import picture_value
+
+            print_json({"milestones": [picture_value(picture) for picture in looker.pictures()]})
+        elif options["once"] and plain:
+            _Blocks().show(looker.pictures(), "")
+        elif options["once"]:
+            _Screen().rest(looker.pictures())
+        else:
+            _watch(looker, _Blocks() if plain else _Screen(), options["interval"], follow=options["follow"])
+        return 0
+
+
+def _watch(looker: Looker, view: _Blocks | _Screen, interval: float, *, follow: bool) -> None:
+    """Show pictures until no run is under way, or for ever; interrupting is the way out."""
+    pictures: list[Picture] = []
+    with view.open():
+        try:
+            while True:
+                began = time.monotonic()
+                pictures = looker.pictures()
+                view.show(pictures, looker.problem)
+                if not follow and not any(item.run and item.run.how is How.RUNNING for item in pictures):
+                    break
+                time.sleep(max(interval, _SHARE * (time.monotonic() - began)))
+        except KeyboardInterrupt:
+            pass
+    view.rest(pictures)
+
+
+class _Blocks:
+    """Plain text: everything once, then what changes."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, Picture] = {}
+        self._problem = ""
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        yield
+
+    def show(self, pictures: Sequence[Picture], problem: str) -> None:
+        from executor.commands.plain import block, change_block
+
+        for picture in pictures:
+            before = self._before.get(picture.milestone)
+            text = block(picture) if before is None else change_block(before, picture)
+            if text:
+                self._before[picture.milestone] = picture
+                sys.stdout.write(text)
+        if problem != self._problem:
+            self._problem = problem
+            sys.stdout.write(f"{safe(problem)}\n" if problem else "the declarations are in order again\n")
+        sys.stdout.flush()
+
+    def rest(self, pictures: Sequence[Picture]) -> None:
+        """Everything has been said."""
+
+
+class _Screen:
+    """The whole terminal, drawn again and again; what stood there before comes back, and the last picture stays."""
+
+    def __init__(self) -> None:
+        from executor.commands.live import Drawing
+
+        self._drawing = Drawing(sys.stdout)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGTERM, _terminated)
+        sys.stdout.write("\x1b[?1049h\x1b[H\x1b[2J")
+        try:
+            yield
+        finally:
+            sys.stdout.write("\x1b[?1049l")
+            sys.stdout.flush()
+            signal.signal(signal.SIGTERM, before)
+
+    def show(self, pictures: Sequence[Picture], problem: str) -> None:
+        lines = self._lines(pictures, 2 if problem else 0)
+        lines += ["", safe(problem)] if problem else []
+        sys.stdout.write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
+        sys.stdout.flush()
+
+    def rest(self, pictures: Sequence[Picture]) -> None:
+        sys.stdout.write("".join(f"{line}\n" for line in self._lines(pictures, 1)))
+
+    def _lines(self, pictures: Sequence[Picture], less: int) -> list[str]:
+        from executor.commands.live import terminal_size
+
+        width, height = terminal_size(sys.stdout)
+        return self._drawing.screen(pictures, max(20, width - 1), max(8, height - less))
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+class Looker:
+    """Makes pictures of some milestones; what has not changed is not read again.
+
+    Attributes:
+        names: the milestones.
+        problem: why the declarations cannot be read now, if so; the pictures are then those of before.
+    """
+
+    def __init__(self, project: Project, names: Sequence[str] = ()) -> None:
+        """Look at these milestones; without a name at those that are being run, else at the latest one that was.
+
+        Raises:
+            DeclarationError: the declarations are wrong.
+            UsageError: an unknown milestone.
+        """
+        self._project = project
+        self._compiled = compile_project(project)
+        self._declared = self._declaration_stamp()
+        known = list(self._compiled.loaded.milestones)
+        self.names = [self._compiled.milestone(name).id for name in names] or self._interesting(known)
+        self.problem = ""
+        self._tails = {name: Tail(project.state(name)) for name in self.names}
+        self._events: dict[str, list[Event]] = {name: [] for name in self.names}
+        self._observer: Observer | None = None
+        self._seen = b""
+
+    def pictures(self) -> list[Picture]:
+        """The milestones as they are now.
+
+        Raises:
+            StateBrokenError: a journal is corrupt.
+        """
+        self._read_declarations()
+        holders = {name: self._holder(name) for name in self.names}
+        for name, tail in self._tails.items():
+            self._events[name] += tail.read()
+        observer = self._observed(self._compiled)
+        return [
+            picture_of(
+                observer,
+                name,
+                self._events[name],
+                at=time.time(),
+                standing=standing_of(observer, name, held=holder is not None),
+                alive=holder.run if holder is not None else "",
+            )
+            for name, holder in holders.items()
+        ]
+
+    def _interesting(self, known: list[str]) -> list[str]:
+        held = [name for name in known if self._holder(name) is not None]
+        if held or not known:
+            return held
+        return [max(known, key=self._written)]
+
+    def _written(self, name: str) -> float:
+        """When a journal was last written to, seconds since 1970; 0 if there is none."""
+        folder = self._project.state(name)
+        return max((folder.joinpath(item).stat().st_mtime for item in segments(folder)), default=0.0)
+
+    def _holder(self, name: str) -> Holder | None:
+        holder = read_holder(self._project.state(name))
+        return holder if holder is not None and holder.alive else None
+
+    def _read_declarations(self) -> None:
+        declared = self._declaration_stamp()
+        if declared == self._declared:
+            return
+        try:
+            self._compiled = compile_project(self._project)
+        except DeclarationError as error:
+            self.problem = str(error).splitlines()[0]
+        else:
+            self._declared, self.problem, self._observer = declared, "", None
+
+    def _observed(self, compiled: Compiled) -> Observer:
+        """Facts and decisions, gathered again when anything that they rest on has changed."""
+        refs = Refs(self._project.repository)
+        heads = [f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()]
+        journals = [journal_stamp(self._project.state(name)) for name in compiled.loaded.milestones]
+        seen = refs.stamp([*heads, "refs/attempts/", "refs/executor/"]) + "\n".join(journals).encode()
+        if self._observer is None or seen != self._seen:
+            self._observer, self._seen = observe(compiled, refs), seen
+        return self._observer
+
+    def _declaration_stamp(self) -> str:
+        paths = [
+            path for folder in (self._project.milestones, self._project.rules) for path in sorted(folder.rglob("*"))
+        ]
+        return "\n".join(f"{path} {stamp(path)}" for path in paths if path.is_file())

@@ -1,0 +1,177 @@
+"""The words in which every view says the same things: counts, times, money, how a run goes, what has happened.
+
+Pictures as plain text: one block for a moment, one for a change; for pipes, screen readers and other programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from executor.commands.base import safe, table
+from executor.report.text import told
+from executor.state.runs import How
+from executor.status.estimate import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.report.snapshot import Picture, Row
+    from executor.state.events import Event
+
+__all__ = [
+    "ago",
+    "block",
+    "change_block",
+    "clock",
+    "ending",
+    "event_line",
+    "headline",
+    "money",
+    "picture_value",
+    "run_note",
+]
+
+
+_HOUR = 3600
+
+
+def ago(seconds: float) -> str:
+    """A length of time: ``0:04``, ``12:31``, ``1:02:03``."""
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, _HOUR)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def clock(at: float, now: float) -> str:
+    """A time of day here, with the day of the week if it is not today's, with the date if that is not this week's."""
+    there, here = (datetime.fromtimestamp(item).astimezone() for item in (at, now))
+    days = abs((there.date() - here.date()).days)
+    if not days:
+        return f"{there:%H:%M}"
+    return f"{there:%a %H:%M}" if days < 7 else f"{there:%Y-%m-%d %H:%M}"  # noqa: PLR2004  (days of a week)
+
+
+def money(dollars: float) -> str:
+    """An amount of money."""
+    return f"${dollars:.2f}"
+
+
+def headline(picture: Picture) -> str:
+    """How many have landed, and how many wait for a person or are being worked on."""
+    others = [
+        f"{count} {status}"
+        for status, count in picture.counts.items()
+        if status in {"failed", "skipped", "review", "running", "stale"}
+    ]
+    return ", ".join([f"{picture.landed} of {len(picture.rows)} landed", *others])
+
+
+def ending(picture: Picture) -> list[str]:
+    """For how long the run has been going on and when it will have ended; nothing if none is under way."""
+    run = picture.run
+    if run is None or run.how is not How.RUNNING:
+        return []
+    found = [ago(picture.at - moment(run.started))]
+    if picture.end is not None:
+        guess = "" if picture.end.known else " (a guess)"
+        found.append(f"ends about {clock(picture.at + picture.end.seconds, picture.at)}{guess}")
+    return found
+
+
+def run_note(picture: Picture) -> str:
+    """Who runs it, or how the latest run ended and what resumes it."""
+    run = picture.run
+    if run is None:
+        return _standing(picture)
+    who = f"by {run.user} on {run.host} (process {run.pid})"
+    started = clock(moment(run.started), picture.at)
+    if run.how is How.RUNNING:
+        return f"{picture.status}; running since {started} {who}"
+    ended = clock(moment(run.ended), picture.at)
+    if run.cut_off:
+        word = "halted" if run.how is How.HALTED else "interrupted"
+        why = run.why or "the run died"
+        flying = ", ".join(f"{picture.milestone}/{issue}" for issue in run.in_flight)
+        at_work = f", at work on {flying}" if flying else ""
+        return f"{word} about {ended} ({why}){at_work}; doit milestone:{picture.milestone} resumes it"
+    return f"{_standing(picture)}; the last run ended at {ended} with exit code {run.code}"
+
+
+def _standing(picture: Picture) -> str:
+    found = picture.standing
+    return f"{found.status}: {found.reason}" + (f"; {found.hint}" if found.hint else "")
+
+
+def event_line(event: Event) -> str:
+    """A record as a line: time of day here, issue, what happened."""
+    at = datetime.fromtimestamp(moment(event.at)).astimezone()
+    return f"{at:%H:%M:%S} {event.key or '-'}  {told(event)}"
+
+
+def block(picture: Picture) -> str:
+    """Everything: how far it is, every issue, the latest events."""
+    lines = [_head(picture), *_notes(picture), *_rows(picture.rows), "latest events:"]
+    return _text([*lines, *(f"  {event_line(event)}" for event in picture.last)] if picture.last else lines[:-1])
+
+
+def change_block(before: Picture, picture: Picture) -> str:
+    """What has changed since an earlier picture; empty if nothing has."""
+    old = {row.ref: (row.status, row.reason) for row in before.rows}
+    changed = [row for row in picture.rows if old.get(row.ref) != (row.status, row.reason)]
+    if not changed and (before.status, _how(before)) == (picture.status, _how(picture)):
+        return ""
+    return _text([_head(picture), *_notes(picture), *_rows(changed)])
+
+
+def picture_value(picture: Picture) -> dict[str, Any]:
+    """As JSON."""
+    run = picture.run
+    ends = picture.at + picture.end.seconds if picture.end is not None else None
+    return {
+        "id": picture.milestone,
+        "title": picture.title,
+        "branch": picture.branch,
+        "status": picture.status,
+        "percent": picture.percent,
+        "counts": picture.counts,
+        "cost_usd": round(picture.cost_usd, 6),
+        "ends_at": None if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(timespec="seconds"),
+        "run": None if run is None else {**asdict(run), "how": str(run.how)},
+        "working": [asdict(item) for item in picture.working],
+        "issues": [asdict(row) for row in picture.rows],
+        "events": [
+            {"at": event.at, "issue": event.key, "event": event.kind, "text": event_line(event)}
+            for event in picture.last
+        ],
+    }
+
+
+def _how(picture: Picture) -> tuple[str, How] | None:
+    return (picture.run.run, picture.run.how) if picture.run is not None else None
+
+
+def _head(picture: Picture) -> str:
+    at = datetime.fromtimestamp(picture.at).astimezone()
+    told = f"{picture.status}, {picture.percent} %, {headline(picture)}"
+    return f"{at:%Y-%m-%d %H:%M:%S} {picture.milestone} {picture.title}: {told}"
+
+
+def _notes(picture: Picture) -> list[str]:
+    found = [run_note(picture)]
+    if ending(picture):
+        elapsed, *ends = ending(picture)
+        found.append(", ".join([f"for {elapsed}", f"cost {money(picture.cost_usd)}", *ends]))
+    quiet = (item for item in picture.working if item.stalled)
+    found += [f"{item.ref} has shown no sign of life for {ago(item.quiet)}" for item in quiet]
+    return [f"  {note}" for note in found if note]
+
+
+def _rows(rows: Iterable[Row]) -> list[str]:
+    cells = [[f"  {row.status}", row.ref, row.title, row.reason] for row in rows]
+    return table(cells).splitlines()
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{safe(line)}\n" for line in lines)

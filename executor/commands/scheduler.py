@@ -1,0 +1,288 @@
+"""Whose turn it is: tasks that could run, most urgent first, with at most so many issues and steps at a time.
+
+An issue is under way from its first step to its end; steps of different issues share their limit.
+
+doit's thread runner with our outcomes: an issue at rest passes its dependents over and lets the others go on.
+
+A run with nothing else to do waits for an account to be usable again, if that is soon enough.
+
+Signals during a run: the first one lets it end, the second one kills what it has begun.
+"""
+
+from __future__ import annotations
+
+import heapq
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from doit.control import TaskControl
+from doit.runner import JobHold, JobTaskPickle, MThreadRunner
+from doit.task import Stream
+
+from executor.agents.budget import told_time
+from executor.commands.live import reporter_for
+from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from executor.commands.live import Reporter
+    from executor.engine.session import Session
+
+
+__all__ = ["CODES", "Outcomes", "Patience", "Turns", "action_of", "run_tasks", "signals_heeded"]
+
+
+def action_of(task: Any) -> IssueAction | StepAction | None:
+    """The action of an issue's or a step's task."""
+    return next((action for action in task.actions if isinstance(action, IssueAction | StepAction)), None)
+
+
+class Turns:
+    """Tasks that are ready, and those that run.
+
+    Args:
+        place: qualified id of an issue -> its place in the plan.
+        issues: how many issues may be under way.
+        steps: how many steps may run.
+    """
+
+    def __init__(self, place: Mapping[str, int], issues: int, steps: int) -> None:
+        self._place = place
+        self._issues, self._steps = issues, steps
+        self._ready: list[tuple[int, int, Any]] = []
+        self._count = 0
+        self._under_way: set[str] = set()
+        self._running = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def push(self, node: Any) -> None:
+        """A task could run."""
+        self._count += 1
+        action = action_of(node.task)
+        place = -1 if action is None else self._place.get(action.ref, -1)
+        heapq.heappush(self._ready, (place, self._count, node))
+
+    def take(self) -> Any:
+        """The most urgent one that the limits allow, which then runs; None when there is none."""
+        passed = []
+        taken = None
+        while self._ready and taken is None:
+            item = heapq.heappop(self._ready)
+            if self._may(action_of(item[2].task)):
+                taken = item[2]
+            else:
+                passed.append(item)
+        for item in passed:
+            heapq.heappush(self._ready, item)
+        if taken is not None:
+            self._begin(action_of(taken.task))
+        return taken
+
+    def ended(self, node: Any) -> None:
+        """A task that ran has ended; an issue whose step came to nothing is no longer under way."""
+        action = action_of(node.task)
+        if isinstance(action, StepAction):
+            self._running -= 1
+            if action.decision is not None or node.run_status != "successful":
+                self._under_way.discard(action.ref)
+        elif action is not None:
+            self._under_way.discard(action.ref)
+
+    def _may(self, action: IssueAction | StepAction | None) -> bool:
+        if action is None:
+            return True
+        if isinstance(action, StepAction) and self._running >= self._steps:
+            return False
+        return action.ref in self._under_way or len(self._under_way) < self._issues
+
+    def _begin(self, action: IssueAction | StepAction | None) -> None:
+        if action is not None:
+            self._under_way.add(action.ref)
+            self._running += isinstance(action, StepAction)
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What the runner saw: errors of the executor itself, by task name."""
+
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def asked(session: Session, wanted: tuple[str, ...]) -> list[str]:
+        """Issues that were asked for, in plan order."""
+        named: set[str] = set()
+        for name in wanted:
+            kind, _, what = name.partition(":")
+            if kind == "issue":
+                named.add(what)
+            elif kind == "milestone":
+                named |= {f"{what}/{issue.id}" for issue in session.compiled.milestone(what).issues}
+        named -= session.observer.passed_over
+        return [ref for ref in session.compiled.plan.order if ref in named]
+
+
+def run_tasks(
+    tasks: list[Any],
+    chosen: list[str],
+    database: Any,
+    session: Session,
+    stream: Any,
+    threads: int,
+    *,
+    always: bool,
+    plain: bool,
+) -> Outcomes:
+    """Run the chosen tasks on a number of threads, most urgent first among those that are ready."""
+    control = TaskControl(tasks)
+    control.process(chosen)
+    dispatcher = control.task_dispatcher()
+    place = {f"issue:{ref}": number for number, ref in enumerate(session.compiled.plan.order)}
+    dispatcher.ready = _Ready(place)
+    outcomes = Outcomes()
+    reporter = reporter_for(stream, session, threads, plain=plain)
+    session.tell = reporter.say
+    _take_back_ignored(tasks, database, reporter)
+    turns = None
+    if any(name.startswith("step:") for name in dispatcher.tasks):
+        at_once = session.policy.limits.parallel_steps
+        turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
+        threads += at_once
+    runner = _IssueRunner(session, outcomes, turns, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
+    try:
+        runner.run_all(dispatcher)
+    finally:
+        reporter.complete_run()
+    return outcomes
+
+
+def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> None:
+    """`doit ignore` marks tasks in doit's own database, which says nothing about issues."""
+    for task in tasks:
+        if database.status_is_ignore(task):
+            database.remove(task.name)
+            reporter.say("note", task.name, "`doit ignore` holds nothing back here and is taken back; see `doit pause`")
+
+
+class _Ready:
+    """The ready tasks as a queue by plan order instead of first come, first served."""
+
+    def __init__(self, place: dict[str, int]) -> None:
+        self._place = place
+        self._heap: list[tuple[int, int, Any]] = []
+        self._count = 0
+
+    def append(self, node: Any) -> None:
+        """A task has become ready."""
+        self._count += 1
+        heapq.heappush(self._heap, (self._place.get(node.task.name, -1), self._count, node))
+
+    def popleft(self) -> Any:
+        """The most urgent one."""
+        return heapq.heappop(self._heap)[2]
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+
+class _IssueRunner(MThreadRunner):
+    """Failures are outcomes of issues, not of the run."""
+
+    def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._session = session
+        self._outcomes = outcomes
+        self._turns = turns
+
+    def get_next_job(self, completed: Any) -> Any:
+        """The next task, or none once the run is being stopped."""
+        if self._session.stopping.is_set():
+            self._stop_running = True
+        if self._turns is None or self._stop_running:
+            return super().get_next_job(completed)
+        return self._next_in_turn(self._turns, completed)
+
+    def _next_in_turn(self, turns: Turns, completed: Any) -> Any:
+        """Ask for everything that could run, and take what the limits on issues and steps allow."""
+        if completed is not None:
+            turns.ended(completed)
+        node, exhausted = completed, False
+        while True:
+            try:
+                node = self.task_dispatcher.generator.send(node)
+            except StopIteration:
+                exhausted = True
+                break
+            if node == "hold on":
+                break
+            if self.select_task(node, self.tasks):
+                turns.push(node)
+                node = None
+        taken = turns.take()
+        if taken is not None:
+            return JobTaskPickle(taken.task)
+        if exhausted and not turns:
+            return None
+        self.free_proc += 1
+        return JobHold()
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        """Called by doit for whatever did not succeed: dependents are passed over, the others go on."""
+        node.run_status = "ignore"
+        self.dep_manager.remove_success(node.task)
+        if not isinstance(base_fail, Waiting | NotReleased) and not self._session.stopping.is_set():
+            self._outcomes.errors[node.task.name] = base_fail.get_msg().strip()
+        self.reporter.add_failure(node.task, base_fail)
+
+
+class Patience:
+    """How much longer a run may wait: `limits.wait_s` in all, and never past its deadline."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._left = session.policy.limits.wait_s
+
+    def waited(self, refs: Iterable[str]) -> bool:
+        """Whether there is something to do now for these issues, after waiting for it."""
+        session, now = self._session, time.time()
+        decisions = {ref: session.observer.decision(ref) for ref in refs}
+        moments = {ref: item.wait.until for ref, item in decisions.items() if item.wait is not None}
+        soon = {ref: until for ref, until in moments.items() if until}
+        if not soon or session.stopping.is_set():
+            return False
+        ref = min(soon, key=lambda ref: soon[ref])
+        seconds = max(0.0, soon[ref] - now)
+        late = session.deadline is not None and soon[ref] >= session.deadline.timestamp()
+        if late or seconds > self._left:
+            return False
+        self._left -= seconds
+        session.tell(
+            "wait", ref, f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
+        )
+        return not session.stopping.wait(seconds + 0.05)
+
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+"""Exit codes of a run that a signal ended."""
+
+
+@contextmanager
+def signals_heeded(session: Session) -> Iterator[list[int]]:
+    """First signal: nothing new is started, children are asked to end. Second: they are killed."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        received.append(number)
+        session.stop(kill=len(received) > 1)
+
+    before = {number: signal.signal(number, handle) for number in CODES}
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,120 @@
+"""Editing TOML files of the user's without losing comments and layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import DeclarationError, Fault
+from executor.process.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["edited_plan", "set_defaults"]
+
+_WIDEST = 100
+
+
+def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
+    """Set keys that are not there yet; returns those that were added.
+
+    Args:
+        path: the file; made if missing.
+        values: dotted key of bare parts -> value.
+
+    Raises:
+        DeclarationError: the file is not TOML, or a key on the way is not a table.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise DeclarationError([Fault(path.name, "", f"not valid TOML ({error}); correct it first")]) from error
+    added = []
+    for name, value in values.items():
+        key = name.split(".")
+        table: Any = document
+        for place, part in enumerate(key[:-1]):
+            if part not in table:
+                table[part] = tomlkit.table(is_super_table=place < len(key) - 2)
+            table = table[part]
+            if not hasattr(table, "keys"):
+                raise DeclarationError(
+                    [Fault(path.name, ".".join(key[: place + 1]), "expected a table, found a value")]
+                )
+        if key[-1] not in table:
+            table[key[-1]] = value
+            added.append(name)
+    if added:
+        write_atomic(path, tomlkit.dumps(document).encode(), durable=False, mode=0o644)
+    return added
+
+
+def edited_plan(
+    text: str,
+    milestone: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    phases: Sequence[Mapping[str, Any]],
+    issues: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """A declaration with keys set, added and removed (None); comments and layout stay.
+
+    Args:
+        text: the TOML file as it is; empty for a new one.
+        milestone: keys of its table.
+        defaults: keys of ``[defaults]``.
+        phases: tables to be added.
+        issues: id -> keys; one that is not there is added at the end.
+    """
+    import tomlkit
+
+    document: Any = tomlkit.parse(text)
+    for name, values in (("milestone", milestone), ("defaults", defaults)):
+        if values:
+            if name not in document:
+                document[name] = tomlkit.table()
+            _set(document[name], values)
+    if phases:
+        _tables_of(document, "phase").extend(_set(tomlkit.table(), values) for values in phases)
+    known = {str(table.get("id")): table for table in document.get("issue", [])}
+    for name, values in issues.items():
+        if name in known:
+            _set(known[name], values)
+        else:
+            _tables_of(document, "issue").append(_set(tomlkit.table(), {"id": name, **values}))
+    return str(tomlkit.dumps(document))
+
+
+def _tables_of(document: Any, name: str) -> Any:
+    import tomlkit
+
+    if name not in document:
+        if len(document):
+            document.add(tomlkit.nl())
+        document[name] = tomlkit.aot()
+    return document[name]
+
+
+def _set(table: Any, values: Mapping[str, Any]) -> Any:
+    import tomlkit
+
+    for key, value in values.items():
+        if value is None:
+            table.pop(key, None)
+            continue
+        item: Any = value
+        if isinstance(value, list | tuple):
+            item = tomlkit.array()
+            item.extend(value)
+            item.multiline(len(str(value)) > _WIDEST or any(isinstance(part, dict) for part in value))
+        elif isinstance(value, dict):
+            item = tomlkit.inline_table()
+            item.update(value)
+        elif isinstance(value, str) and "\n" in value:
+            item = tomlkit.string(value, multiline=True)
+        table[key] = item
+    return table

@@ -1,0 +1,170 @@
+"""Reads `milestones/`: bounded, without surprises from hostile TOML, every fault of every file in one pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.config.milestone_file import read_milestone
+from executor.errors import ExecutorError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.model.milestone import Issue, Milestone
+
+__all__ = ["MOST_BYTES", "Loaded", "TomlError", "load", "read_toml", "spec_text"]
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Longest TOML file: 10,000 issues with bodies of a page each fit."""
+_MOST_SPEC_BYTES = 1024 * 1024
+_MOST_DOTS = 32
+_TEXT_OR_COMMENT = re.compile(
+    rb'"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\Z)?'
+    rb"|'''(?:[^']|'(?!''))*+(?:'''|\Z)?"
+    rb'|"(?:[^"\\\n]|\\.)*+"?'
+    rb"|'[^'\n]*+'?"
+    rb"|#[^\n]*+",
+    re.DOTALL,
+)
+_BETWEEN_KEYS = re.compile(rb"[\n=,{}\[\]]+")
+
+
+class TomlError(ValueError):
+    """A file that is not TOML, or more of it than anybody would write."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What is declared.
+
+    Attributes:
+        folder: `milestones/`.
+        milestones: id -> milestone, in the natural order of their ids; without faulty ones.
+        files: id -> path for messages.
+        partial: id of a milestone -> its faulty issues without their faulty keys, with their places.
+        faulty: milestones, and qualified issues, that are there but could not be read.
+        faults: everything wrong.
+        watched: files outside the declarations on which a status rests, relative to the folder's parent.
+    """
+
+    folder: Path
+    milestones: dict[str, Milestone] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, list[tuple[int, Issue]]] = field(default_factory=dict)
+    faulty: set[str] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)
+    watched: list[str] = field(default_factory=list)
+
+
+def load(folder: Path) -> Loaded:
+    """Read every declaration in a folder; faults are in the value returned."""
+    loaded = Loaded(folder)
+    for path in sorted(folder.glob("*.toml"), key=lambda path: natural(path.stem)):
+        file = f"{folder.name}/{path.name}"
+        try:
+            document = read_toml(path)
+        except TomlError as error:
+            loaded.faults.append(Fault(file, "", str(error)))
+            loaded.faulty.add(path.stem)
+            continue
+        read = read_milestone(document, file, path.stem)
+        loaded.faults += read.faults
+        loaded.faulty |= {f"{path.stem}/{issue}" for issue in read.known}
+        if read.milestone is None:
+            loaded.faulty.add(path.stem)
+            continue
+        loaded.milestones[path.stem] = read.milestone
+        loaded.files[path.stem] = file
+        if read.partial:
+            loaded.partial[path.stem] = read.partial
+        loaded.faults += _missing_files(loaded, read.milestone, file)
+    return loaded
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts m2 before m10."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file with the standard library, after a look at what would bring it down.
+
+    The parser's time grows with the square of the number of parts of a key (cpython gh-149231), so that a file of
+    200 kB could take all memory; no file is read at all that is larger than `MOST_BYTES`.
+
+    Raises:
+        TomlError: with what is wrong, one line.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise TomlError(f"cannot be read: {error.strerror}") from error
+    if len(data) > MOST_BYTES:
+        raise TomlError(f"is larger than {MOST_BYTES // 2**20} MiB; split it into several milestones")
+    _refuse_bombs(data)
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise TomlError(f"is not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise TomlError("is nested too deeply") from error
+    except tomllib.TOMLDecodeError as error:
+        raise TomlError(f"is not TOML: {error}") from error
+    except ValueError as error:
+        raise TomlError(f"has a value that cannot be read: {error}") from error
+
+
+def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
+    """The text of an issue's spec.
+
+    Raises:
+        ExecutorError: its file vanished, or became unreadable, since it was loaded.
+    """
+    if issue.body is not None:
+        return issue.body
+    path = loaded.folder / str(issue.spec)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_SPEC_BYTES + 1)
+    except OSError as error:
+        raise ExecutorError(
+            f"{loaded.folder.name}/{issue.spec}, the spec of {milestone}/{issue.id}, cannot be read: {error.strerror}"
+        ) from error
+    if len(data) > _MOST_SPEC_BYTES:
+        raise ExecutorError(
+            f"{loaded.folder.name}/{issue.spec}, the spec of {milestone}/{issue.id}, is larger than 1 MiB; shorten it"
+        )
+    return data.decode("utf-8", "replace")
+
+
+def _refuse_bombs(data: bytes) -> None:
+    if all(line.count(b".") <= _MOST_DOTS for line in data.splitlines()):
+        return
+    bare = _TEXT_OR_COMMENT.sub(b'""', data)
+    if any(part.count(b".") > _MOST_DOTS for part in _BETWEEN_KEYS.split(bare)):
+        raise TomlError(f"has a key of more than {_MOST_DOTS} dotted parts")
+
+
+def _missing_files(loaded: Loaded, milestone: Milestone, file: str) -> Iterator[Fault]:
+    """Faults for files that are named but not there; those that are there are watched from now on."""
+    root = loaded.folder.parent
+    here = loaded.folder.name
+    named = [
+        (f"{here}/{issue.spec}", f"issue[{place}].spec", issue.id)
+        for place, issue in (*milestone.placed(), *loaded.partial.get(milestone.id, ()))
+        if issue.spec
+    ]
+    named += [(path, "milestone.context", milestone.id) for path in milestone.context]
+    if milestone.epic:
+        named.append((f"{here}/{milestone.epic}", "milestone.epic", milestone.id))
+    base = str(root)
+    for path, key, by in named:
+        if not os.path.isfile(f"{base}/{path}"):  # noqa: PTH113  (ten thousand calls)
+            yield Fault(file, key, f'{path} does not exist, needed by "{by}"; write it, or correct the path')
+        loaded.watched.append(path)

@@ -1,0 +1,274 @@
+"""Where the rules are that come with the executor.
+
+Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`.
+
+Where declarations and rules do not fit together: names that nobody declared, options that nobody knows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from executor.config.load_milestones import TomlError, read_toml
+from executor.errors import DeclarationError, Fault
+from executor.model.hints import Known, found, quoted
+from executor.model.policy import PROMPTS, WORKFLOWS, Policy, read_policy
+from executor.model.validation import declared
+from executor.model.workflow import DIRECT
+from executor.state.model import FINDINGS, UNSANDBOXED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from executor.model.agent_profile import Agent
+    from executor.model.milestone import Issue, Milestone
+    from executor.model.policy import Policy
+
+__all__ = ["declared_names", "load_policy", "name_faults", "packaged_rules", "policy_faults"]
+
+
+@cache
+def packaged_rules() -> Path:
+    """Folder of the packaged rules: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_rules"
+    return installed if installed.is_dir() else package.parent / "rules"
+
+
+_FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "setup", "status", "stops")
+
+
+def load_policy(folder: Path) -> Policy:
+    """The policy for a repository.
+
+    Args:
+        folder: the user's own rules; it need not exist.
+
+    Raises:
+        DeclarationError: with every fault of every file.
+    """
+    faults: list[Fault] = []
+    policy, wrong = read_policy(_merged(folder, faults), folder.name)
+    faults += wrong
+    if faults or policy is None:
+        raise DeclarationError(faults)
+    return policy
+
+
+def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Names of agents, checks, stop rules (``stops``) and workflows that rules declare, however faulty they are.
+
+    Of a kind whose file cannot be read there is no entry.
+    """
+    faults: list[Fault] = []
+    merged = _merged(folder, faults)
+    unread = {fault.file for fault in faults}
+    words = {"agents": "agent", "checks": "check", "stops": "stop"}
+    read = {stem: word for stem, word in words.items() if f"{folder.name}/{stem}.toml" not in unread}
+    names = {stem: tuple(declared(merged, stem, word)) for stem, word in read.items()}
+    return {**names, WORKFLOWS: (DIRECT, *merged[WORKFLOWS])}
+
+
+def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
+    merged: dict[str, dict[str, Any]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
+    if folder.is_dir() and not folder.samefile(packaged_rules()):
+        known = Known(f"{stem}.toml" for stem in _FILES)
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem not in _FILES:
+                problem = f"unknown rules file{known.advice(path.name, 'files')}"
+                faults.append(Fault(f"{folder.name}/{path.name}", "", problem))
+            else:
+                own = _read(path, faults)
+                if path.stem == "stops":
+                    own = _by_id(own, f"{folder.name}/{path.name}", faults)
+                merged[path.stem] = _over(merged[path.stem], own)
+    merged[WORKFLOWS] = _workflows(folder, faults)
+    merged[PROMPTS] = _prompts(folder, faults)
+    return merged
+
+
+def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
+    found = {path.stem: _packaged(path) for path in sorted((packaged_rules() / WORKFLOWS).glob("*.toml"))}
+    own = folder / WORKFLOWS
+    if own.is_dir() and not own.samefile(packaged_rules() / WORKFLOWS):
+        for path in sorted(own.glob("*.toml")):
+            found[path.stem] = _over(found.get(path.stem, {}), _read(path, faults))
+    return found
+
+
+@cache
+def _packaged(path: Path) -> dict[str, Any]:
+    """A packaged document, read once a process; nobody changes it."""
+    return read_toml(path)
+
+
+def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
+    try:
+        return read_toml(path)
+    except TomlError as error:
+        faults.append(Fault(_shown(path), "", str(error)))
+        return {}
+
+
+def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
+    """The conventions that briefs tell, by type of issue; a file of the user's own replaces the packaged one."""
+    found = {}
+    for place in (packaged_rules() / PROMPTS, folder / PROMPTS):
+        for path in sorted(place.glob("*.md")):
+            try:
+                found[path.stem] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {told}"))
+    return found
+
+
+def _shown(path: Path) -> str:
+    """The path as a user would write it."""
+    inside = path.parent.name == WORKFLOWS
+    return "/".join(path.parts[-3 if inside else -2 :])
+
+
+def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, Any]:
+    """Rules written as ``[[stop]]`` with an `id` as the tables ``[stop.ID]`` that they mean."""
+    rules = document.get("stop")
+    if not isinstance(rules, list):
+        return dict(document)
+    tables: dict[str, Any] = {}
+    for place, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            faults.append(Fault(file, f"stop[{place}]", f"expected a table, found {found(rule)}"))
+        elif not isinstance(rule.get("id"), str):
+            wrong = f"expected text, found {found(rule['id'])}" if "id" in rule else "is missing, but required"
+            faults.append(Fault(file, f"stop[{place}].id", wrong))
+        elif rule["id"] in tables:
+            faults.append(Fault(file, f"stop[{place}].id", f"{quoted(rule['id'])} is already the id of another rule"))
+        else:
+            tables[rule["id"]] = {key: value for key, value in rule.items() if key != "id"}
+    return {**document, "stop": tables}
+
+
+def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The packaged tables with the user's keys on top; a list replaces a list."""
+    merged = dict(packaged)
+    for key, value in own.items():
+        before = merged.get(key)
+        merged[key] = _over(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def policy_faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    policy: Policy,
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+) -> list[Fault]:
+    """Where declarations and rules do not fit together: unknown agents, options, checks, stop rules, workflows.
+
+    Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
+    """
+    names = {
+        "agents": tuple(policy.agents),
+        "checks": tuple(policy.checks),
+        "stops": tuple(stop.id for stop in policy.stops),
+        "workflows": tuple(policy.workflows),
+    }
+    return _faults(milestones, files, names, partial or {}, policy)
+
+
+def name_faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    names: Mapping[str, Sequence[str]],
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+) -> list[Fault]:
+    """What of that can be told while the rules are faulty: names that nobody declared.
+
+    Args:
+        milestones: id -> declaration.
+        files: id -> path of its file, for messages.
+        names: ``agents``, ``checks``, ``stops``, ``workflows`` -> what the rules declare, faulty or not; of a kind
+            that is left out nothing is known.
+        partial: as for `policy_faults`.
+    """
+    return _faults(milestones, files, names, partial or {}, None)
+
+
+def _faults(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    names: Mapping[str, Sequence[str]],
+    partial: Mapping[str, Sequence[tuple[int, Issue]]],
+    policy: Policy | None,
+) -> list[Fault]:
+    more = {"stops": (FINDINGS, UNSANDBOXED)}
+    known = {kind: Known((*found, *more.get(kind, ()))) for kind, found in names.items()}
+    return [
+        Fault(files[name], "milestone.checks", f"unknown check {quoted(check)}{advice}")
+        for name, milestone in milestones.items()
+        for check, advice in _unknown(milestone.checks, known, "checks", "checks")
+    ] + [
+        Fault(files[name], f"issue[{place}].{key}", problem)
+        for name, milestone in milestones.items()
+        for issues, whole in ((milestone.placed(), True), (partial.get(name, ()), False))
+        for place, issue in issues
+        for key, problem in _issue_problems(issue, policy, known, whole=whole)
+    ]
+
+
+def _unknown(names: Iterable[str], known: Mapping[str, Known], kind: str, word: str) -> Iterator[tuple[str, str]]:
+    """Those of the names that are not declared, each with the end of its message."""
+    declared = known.get(kind)
+    if declared is None:
+        return
+    for name in names:
+        if name not in declared.names:
+            yield name, declared.advice(name, word)
+
+
+def _issue_problems(
+    issue: Issue, policy: Policy | None, known: Mapping[str, Known], *, whole: bool
+) -> Iterator[tuple[str, str]]:
+    by = f", needed by {quoted(issue.id)}"
+    names = issue.agent if policy is None else policy.agent_names(issue)
+    if not names and whole and policy is not None:
+        fit = " and ".join(policy.fitting(issue))
+        advice = f"; its options fit {fit}, name one" if fit else known["agents"].advice("", "agents")
+        yield "agent", f"no agent is declared{by}, and the route of type {quoted(issue.type)} names none{advice}"
+    unknown = list(_unknown(names, known, "agents", "agents"))
+    for name, advice in unknown:
+        yield "agent", f"unknown agent {quoted(name)}{by}{advice}"
+    if policy is not None and names and not unknown and (whole or issue.agent):
+        yield from _option_problems(issue, policy.agents_for(issue), whole=whole)
+    for check, advice in _unknown(issue.checks or (), known, "checks", "checks"):
+        yield "checks", f"unknown check {quoted(check)}{by}{advice}"
+    for stop, advice in _unknown(issue.allow, known, "stops", "stop rules"):
+        yield "allow", f"unknown stop rule {quoted(stop)}{by}{advice}"
+    for workflow, advice in _unknown(filter(None, (issue.workflow,)), known, "workflows", "workflows"):
+        yield "workflow", f"unknown workflow {quoted(workflow)}{by}{advice}"
+
+
+def _option_problems(issue: Issue, agents: list[Agent], *, whole: bool) -> Iterator[tuple[str, str]]:
+    """Options that one of the agents needs and has not, and options that none of them knows."""
+    by = f", needed by {quoted(issue.id)}"
+    for agent in agents:
+        for option in sorted(agent.needed() - issue.options.keys()) if whole else ():
+            yield (
+                "with",
+                f'agent "{agent.name}" needs the option {quoted(option)}{by}; write with = {{ {option} = "..." }}',
+            )
+    allowed = Known(sorted(frozenset[str]().union(*(agent.allowed() for agent in agents))))
+    names = " or ".join(f'"{agent.name}"' for agent in agents)
+    for option, value in issue.options.items():
+        if option not in allowed.names:
+            yield "with", f"unknown option {quoted(option)} of agent {names}{allowed.advice(option, 'options')}"
+        elif not isinstance(value, str | int | float):
+            yield f"with.{option}", f"expected text, found {found(value)}"
+    if any(agent.builtin == "patch" for agent in agents) and isinstance(issue.options.get("file"), str):
+        parts = str(issue.options["file"]).split("/")
+        if parts[0] == "" or ".." in parts:
+            yield "with.file", f"expected a path inside milestones/, found {quoted(str(issue.options['file']))}"

@@ -1,0 +1,213 @@
+"""A repository as the executor sees it: where things are, what is declared, and in which order it would run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
+from executor.git.repository import Repository, find_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.config.load_milestones import Loaded
+    from executor.git.refs import Refs
+    from executor.model.milestone import Milestone
+    from executor.model.plan import Plan
+    from executor.model.policy import Policy
+
+__all__ = [
+    "Compiled",
+    "Project",
+    "base_branch",
+    "base_names",
+    "compile_project",
+    "has_milestones",
+    "open_project",
+    "prepare_cache",
+]
+
+
+@dataclass(frozen=True)
+class Project:
+    """Places of one repository. `root` holds milestones/, rules/ and .cache/."""
+
+    root: Path
+    repository: Repository
+
+    @cached_property
+    def cache(self) -> Path:
+        """`.cache/`: may be deleted at any time."""
+        return self.root / ".cache"
+
+    @cached_property
+    def milestones(self) -> Path:
+        """`milestones/`."""
+        return self.root / "milestones"
+
+    @cached_property
+    def rules(self) -> Path:
+        """`rules/`: what the user overrides."""
+        return self.root / "rules"
+
+    def state(self, milestone: str) -> Path:
+        """Folder of a milestone's lock, journal, receipts and logs."""
+        return self.cache / milestone
+
+    def receipt(self, milestone: str, issue: str) -> Path:
+        """The file that says that an issue has landed; the doit target, rebuilt from git when missing."""
+        return self.state(milestone) / "receipts" / f"{issue}.json"
+
+    def step(self, milestone: str, issue: str, step: str) -> Path:
+        """Folder of what a step left, with a receipt; doit targets, rebuilt from git when missing."""
+        return self.state(milestone) / "steps" / issue / step
+
+    def logs(self, milestone: str, issue: str, attempt: int) -> Path:
+        """Folder of an attempt's brief and output."""
+        return self.state(milestone) / "logs" / issue / str(attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything that is declared, without a fault: milestones, rules, plan."""
+
+    project: Project
+    loaded: Loaded
+    policy: Policy
+    plan: Plan
+
+    def milestone(self, name: str) -> Milestone:
+        """A declared milestone.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        try:
+            return self.loaded.milestones[name]
+        except KeyError:
+            known = ", ".join(self.loaded.milestones) or "none"
+            raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}') from None
+
+    def ref(self, name: str) -> str:
+        """The qualified id that a user meant.
+
+        Raises:
+            UsageError: there is no such issue.
+        """
+        if name in self.plan.nodes:
+            return name
+        milestone, slash, _ = name.partition("/")
+        if not slash:
+            raise UsageError(f'"{name}" is not an issue; write MILESTONE/ISSUE, for example m4/4.1')
+        own = self.milestone(milestone).id
+        from executor.model.hints import did_you_mean
+
+        meant = did_you_mean(name, [ref for ref, node in self.plan.nodes.items() if node.milestone == own])
+        raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` shows those that there are"}')
+
+
+def open_project(start: Path | None = None) -> Project:
+    """The project in a folder (default: the current one).
+
+    Raises:
+        RepositoryError: not a git repository, or a bare one.
+    """
+    root = (start or Path.cwd()).resolve()
+    return Project(root, find_repository(root))
+
+
+def has_milestones(root: Path) -> bool:
+    """Whether there is anything for the executor in this folder."""
+    folder = root / "milestones"
+    return folder.is_dir() and any(folder.glob("*.toml"))
+
+
+def prepare_cache(project: Project) -> None:
+    """Make `.cache/`, ignored by git through a file of its own.
+
+    Raises:
+        StateBrokenError: it cannot be written.
+    """
+    try:
+        project.cache.mkdir(parents=True, exist_ok=True)
+        ignore = project.cache / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="ascii")
+        probe = project.cache / ".writable"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise StateBrokenError(
+            f"{project.cache} cannot be written ({error.strerror}); make it a writable folder, or remove it: "
+            "it is only a cache"
+        ) from error
+
+
+def compile_project(project: Project) -> Compiled:
+    """Read declarations and rules and compile them.
+
+    Raises:
+        DeclarationError: with every fault of every file.
+    """
+    from executor.config.load_milestones import load, natural
+    from executor.config.load_rules import declared_names, load_policy, name_faults, policy_faults
+    from executor.model.plan import compile_plan
+
+    loaded = load(project.milestones)
+    faults = list(loaded.faults)
+    policy = plan = None
+    try:
+        policy = load_policy(project.rules)
+    except DeclarationError as error:
+        faults += error.faults
+        faults += name_faults(loaded.milestones, loaded.files, declared_names(project.rules), loaded.partial)
+    if policy is not None:
+        faults += policy_faults(loaded.milestones, loaded.files, policy, loaded.partial)
+    try:
+        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty, loaded.partial)
+    except DeclarationError as error:
+        faults += error.faults
+    if faults or policy is None or plan is None:
+        raise DeclarationError(sorted(faults, key=lambda fault: (natural(fault.file), natural(fault.key))))
+    return Compiled(project, loaded, policy, plan)
+
+
+def base_names(milestone: Milestone) -> list[str]:
+    """The branches that a milestone may start from; the first one that exists is the one."""
+    return [milestone.base] if milestone.base else ["main", "master"]
+
+
+def base_branch(milestone: Milestone, refs: Refs, tips: Mapping[str, str]) -> str:
+    """Full name of the branch that a milestone starts from and is released to.
+
+    Args:
+        milestone: what is declared.
+        refs: asked only if there is no such branch.
+        tips: commits by the full names of all branches that may be meant, as far as they exist.
+
+    Raises:
+        RepositoryError: the repository has no commits, or the branch does not exist.
+    """
+    wanted = base_names(milestone)
+    for name in wanted:
+        if f"refs/heads/{name}" in tips:
+            return f"refs/heads/{name}"
+    branches = refs.branches()
+    if not branches and refs.tip("HEAD") is None:
+        raise RepositoryError(
+            f"the repository has no commits, but milestone {milestone.id} starts from branch "
+            f'"{wanted[0]}"; commit something first'
+        )
+    known = ", ".join(branches) or "none"
+    raise DeclarationError(
+        [
+            Fault(
+                f"milestones/{milestone.id}.toml",
+                "milestone.base",
+                f'branch "{wanted[0]}" does not exist; branches here: {known}; create it or declare another base',
+            )
+        ]
+    )

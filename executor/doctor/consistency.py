@@ -1,0 +1,300 @@
+"""Consistency: where journal, git and files of a milestone contradict each other, what that means, and what mends it.
+
+Reading only; a repair is a function in the finding, called by `doit doctor --repair` while no run holds the milestone.
+What has landed is decided by git alone, so nothing here ever moves a branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.doctor.health import Finding
+from executor.engine.receipts import write_receipt
+from executor.errors import DeclarationError, ExecutorError, StateBrokenError
+from executor.git.objects import Store
+from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, Move, Refs, attempt_in
+from executor.git.repair import found_locks, sweep
+from executor.git.worktrees import Pool
+from executor.process.files import read_json
+from executor.process.locks import read_holder, remove_holder
+from executor.state import segments
+from executor.state.fold import fold
+from executor.state.model import AttemptState
+from executor.status.reader import observe
+from executor.status.summary_cache import is_held
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from executor.config.project import Compiled, Project
+    from executor.git.refs import Kept
+    from executor.state.events import Event
+    from executor.state.model import IssueState
+    from executor.status.load import MilestoneView
+
+__all__ = ["inconsistencies"]
+
+_MOST_NAMED = 5
+_USERS_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "shallow.lock")
+
+
+@dataclass(slots=True)
+class _Scene:
+    """One milestone as everything says it is."""
+
+    compiled: Compiled
+    refs: Refs
+    view: MilestoneView
+    events: list[Event]
+    states: dict[str, IssueState]
+    kept: list[Kept]
+
+    @property
+    def project(self) -> Project:
+        return self.compiled.project
+
+    @property
+    def name(self) -> str:
+        return self.view.milestone.id
+
+    @property
+    def folder(self) -> Path:
+        return self.project.state(self.name)
+
+
+def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
+    """Everything that is not as it should be, milestone by milestone, then what belongs to none."""
+    refs = Refs(compiled.project.repository)
+    try:
+        observer = observe(compiled, refs, states=False)
+    except DeclarationError as error:
+        yield from (Finding("declaration", "declaration", str(fault)) for fault in error.faults)
+        return
+    except ExecutorError as error:
+        yield Finding("state", "state", str(error))
+        return
+    kept = refs.kept(ATTEMPTS)
+    for name, view in observer.views.items():
+        events, problem = _journal(compiled.project, name)
+        yield problem or Finding("ok", f"journal of {name}", f"{len(events)} records")
+        if is_held(compiled.project, name):
+            yield Finding("running", f"milestone {name}", "is being run now; its state is looked at when it is not")
+            continue
+        mine = [item for item in kept if item.ref.startswith(f"{ATTEMPTS}/{name}/")]
+        scene = _Scene(compiled, refs, view, events, fold(events), mine)
+        for examine in (_branch, _receipts, _attempts, _slots, _locks, _undeclared):
+            yield from examine(scene)
+    yield from _strays(kept, set(observer.views))
+    yield from _users_git(compiled.project)
+
+
+def _journal(project: Project, name: str) -> tuple[list[Event], Finding | None]:
+    try:
+        trouble = segments.inspect(project.state(name))
+        if trouble is None:
+            return segments.read(project.state(name)), None
+    except StateBrokenError as error:
+        return [], Finding("journal-broken", f"journal of {name}", str(error), f"doit repair {name} shows more")
+    text = f"{trouble.path} {trouble.why}; runs of {name} are refused"
+    todo = "use the newer version" if trouble.newer else f"doit repair {name} shows what can be kept of it"
+    return [], Finding("journal-broken", f"journal of {name}", text, todo)
+
+
+def _branch(scene: _Scene) -> Iterator[Finding]:
+    """Landings that the journal has and the branch has not."""
+    view, branch = scene.view, scene.view.milestone.branch
+    last = {event.key: event for event in scene.events if event.kind == "landed"}
+    lost = [event for issue, event in last.items() if _revision(view, issue) < int(event.data["revision"])]
+    if lost:
+        yield _lost(scene, lost)
+    rewritten = [
+        event
+        for issue, event in last.items()
+        if (landing := view.landings.get(issue)) is not None
+        and landing.trailers.revision == int(event.data["revision"])
+        and landing.commit != event.data["commit"]
+        and not scene.refs.contains(str(event.data["commit"]), view.tip)
+    ]
+    if rewritten:
+        text = f"{branch} was rewritten by hand: {_named(scene, rewritten)} landed as other commits; git decides"
+        yield Finding("branch-rewritten", f"milestone {scene.name}", f"{text}, nothing is done again")
+    twice = [issue for issue, known in view.history.items() if len(known) > _revision(view, issue)]
+    if twice:
+        names = ", ".join(twice[:_MOST_NAMED])
+        text = f"{branch} has more landings of {names} than revisions; somebody else commits there"
+        yield Finding("landed-twice", f"milestone {scene.name}", text, f"git log --first-parent {branch}, revert one")
+
+
+def _lost(scene: _Scene, lost: list[Event]) -> Finding:
+    view, branch = scene.view, scene.view.milestone.branch
+    newest = str(max(lost, key=lambda event: event.number).data["commit"])
+    what = f"{branch} was deleted" if not view.exists else f"{branch} was moved by hand"
+    text = f"{what}: {_named(scene, lost)} landed by the journal and {'are' if len(lost) > 1 else 'is'} not on it"
+    subject, kind = f"milestone {scene.name}", "branch-lost" if view.exists else "branch-deleted"
+    again = "leave it and the next run implements them again"
+    if scene.refs.tip(newest) is None:
+        return Finding(kind, subject, f"{text}, and the commits are gone; git decides", again)
+    if not view.exists:
+        return Finding(kind, subject, f"{text}; git decides", f"git branch {branch} {newest}, or {again}")
+    if scene.refs.contains(view.tip, newest):
+        return Finding(kind, subject, f"{text}; git decides", f"git branch -f {branch} {newest}, or {again}")
+    todo = f"it has commits of its own: git merge {newest} (git log {view.tip[:10]}..{newest[:10]}), or {again}"
+    return Finding(kind, subject, f"{text}; git decides", todo)
+
+
+def _receipts(scene: _Scene) -> Iterator[Finding]:
+    project, name, view = scene.project, scene.name, scene.view
+    declared = {issue.id for issue in view.milestone.issues}
+    paths = {path.name.removesuffix(".json"): path for path in (scene.folder / "receipts").glob("*.json")}
+    for issue, path in sorted(paths.items()):
+        if issue not in view.landings:
+
+            def forget(path: Path = path) -> str:
+                path.unlink(missing_ok=True)
+                return "receipt removed"
+
+            text = "it has a receipt, but no commit of it is on the branch; what needs it would believe the receipt"
+            yield Finding("receipt-stray", f"{name}/{issue}", text, mend=forget, milestone=name)
+    if not scene.events and not paths:
+        return  # without `.cache/` there are none, and the next run writes them
+    for issue, landing in sorted(view.landings.items()):
+        told = read_json(paths[issue]) if issue in paths else None
+        if issue not in declared or (isinstance(told, dict) and told.get("commit") == landing.commit):
+            continue
+
+        def write(issue: str = issue) -> str:
+            store = Store(project.repository, project.cache / "_store")
+            try:
+                write_receipt(project, store, view.landings[issue])
+            finally:
+                store.close()
+            return "receipt written from its commit"
+
+        kind = "receipt-wrong" if issue in paths else "receipt-missing"
+        what = "its receipt is of another commit" if issue in paths else "it has landed, but has no receipt"
+        text = f"{what} ({landing.commit[:10]}); the next run writes it too"
+        yield Finding(kind, f"{name}/{issue}", text, mend=write, milestone=name)
+
+
+def _attempts(scene: _Scene) -> Iterator[Finding]:
+    refs = {item.ref: item.commit for item in scene.kept}
+    known = {issue: set(state.attempts) for issue, state in scene.states.items()}
+    for item in scene.kept:
+        place = attempt_in(item.ref)
+        if scene.events and place is not None and place[1] not in known.get(place[0], ()):
+            text = f"attempt {place[1]} is under {item.ref}, but the journal does not have it; it counts all the same"
+            yield Finding("attempt-from-git", f"{scene.name}/{place[0]}", text)
+    for issue, state in scene.states.items():
+        for attempt in state.attempts.values():
+            ref = f"{ATTEMPTS}/{scene.name}/{issue}/{attempt.number}"
+            subject = f"{scene.name}/{issue}"
+            if attempt.state is AttemptState.STARTED and ref not in refs:
+                text = (
+                    f"attempt {attempt.number} was cut off; the next run keeps what there is of it and starts a new one"
+                )
+                yield Finding("attempt-cut-off", subject, text)
+            if attempt.state is AttemptState.BUILT and ref not in refs and attempt.landing not in _landed(scene):
+                yield _without_ref(scene, subject, ref, attempt.commit)
+
+
+def _without_ref(scene: _Scene, subject: str, ref: str, commit: str) -> Finding:
+    if scene.refs.tip(commit) is None:
+        text = f"its result {commit[:10]} was kept under {ref}; ref and commit are gone, the next run makes it anew"
+        return Finding(
+            "result-lost", subject, text, "find out who removed it: `git gc` does not, unless the ref was deleted"
+        )
+
+    def restore() -> str:
+        done = scene.refs.move([Move(ref, None, commit)], "doctor: restore")
+        return f"{ref} is {commit[:10]} again" if done else f"{ref} is there already"
+
+    text = f"its result {commit[:10]} is not under {ref} any more: git may remove it"
+    return Finding("result-ref-missing", subject, text, mend=restore, milestone=scene.name)
+
+
+def _slots(scene: _Scene) -> Iterator[Finding]:
+    pool = Pool(scene.project.cache / "_slots", scene.folder / "workspaces")
+    for number, why in pool.broken():
+
+        def discard(number: int = number) -> str:
+            pool.discard(number)
+            return "removed; it is made again when needed"
+
+        subject = f"slot {number} of {scene.name}"
+        yield Finding("slot-broken", subject, f"{why}; it is not used as it is", mend=discard, milestone=scene.name)
+
+
+def _locks(scene: _Scene) -> Iterator[Finding]:
+    told = read_holder(scene.folder)
+    if told is not None:
+
+        def forget() -> str:
+            remove_holder(scene.folder)
+            return "forgotten"
+
+        who = f"process {told.pid} on {told.host}"
+        text = f"{who} held it since {told.since} and did not give it back; nobody holds the lock"
+        yield Finding("holder-stale", f"milestone {scene.name}", text, mend=forget, milestone=scene.name)
+    repository, names = scene.project.repository, _own_refs(scene)
+    locks = found_locks(repository, names)
+    if locks:
+
+        def remove() -> str:
+            removed = sweep(repository, names)
+            return f"removed {', '.join(removed)}" if removed else "left alone, git is at work in this repository"
+
+        text = f"{', '.join(locks[:_MOST_NAMED])}: a git that was killed left {'them' if len(locks) > 1 else 'it'}"
+        yield Finding("git-lock", f"milestone {scene.name}", text, mend=remove, milestone=scene.name)
+
+
+def _own_refs(scene: _Scene) -> tuple[str, ...]:
+    return (scene.view.branch, *(f"{place}/{scene.name}/" for place in (ATTEMPTS, ACCEPTED, APPROVED)))
+
+
+def _undeclared(scene: _Scene) -> Iterator[Finding]:
+    declared = {issue.id for issue in scene.view.milestone.issues}
+    for issue in sorted(set(scene.view.landings) - declared):
+        text = "it has landed but is no longer declared; its work stays on the branch"
+        yield Finding("undeclared", f"{scene.name}/{issue}", text)
+
+
+def _strays(kept: list[Kept], milestones: set[str]) -> Iterator[Finding]:
+    wrong = [item.ref for item in kept if attempt_in(item.ref) is None]
+    for ref in wrong[:_MOST_NAMED]:
+        text = f"{ref} is no attempt of anything and is not looked at"
+        yield Finding("attempt-misnamed", "attempts", text, f"git update-ref -d {ref}, or give it another name")
+    stray = [item.ref for item in kept if item.ref not in wrong and item.ref.split("/")[2] not in milestones]
+    if stray:
+        text = f"{len(stray)} refs are of milestones that are not declared, for example {stray[0]}; they are kept"
+        yield Finding("attempt-stray", "attempts", text)
+
+
+def _users_git(project: Project) -> Iterator[Finding]:
+    """Locks and worktrees of the user's own that are in the way, and not ours to remove."""
+    for name in _USERS_LOCKS:
+        path = project.repository.git_dir / name
+        if path.exists():
+            text = f"{path} is there: a git is at work, or was killed"
+            yield Finding("git-lock-users", "git", text, f"when no git runs any more: rm {path}")
+    for pointer in sorted((project.repository.common_dir / "worktrees").glob("*/gitdir")):
+        place = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).parent
+        if not place.exists():
+            text = f"{place} is gone, but git still takes its branch for checked out"
+            yield Finding("worktree-gone", "worktree", text, "git worktree prune")
+
+
+def _landed(scene: _Scene) -> frozenset[str]:
+    return frozenset(landing.commit for landing in scene.view.landings.values())
+
+
+def _revision(view: MilestoneView, issue: str) -> int:
+    landing = view.landings.get(issue)
+    return landing.trailers.revision if landing is not None else 0
+
+
+def _named(scene: _Scene, events: list[Event]) -> str:
+    names = [f"{scene.name}/{event.key}" for event in events]
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

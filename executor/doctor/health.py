@@ -1,0 +1,281 @@
+"""Health: what a run rests on - machine, configuration, state - looked at one thing after the other. Spends nothing.
+
+`KINDS` is the table of everything that can be found; docs/doctor.md shows it to users.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from executor.agents.probe import probe_agent
+from executor.checks.verdicts import ABSENT, ToolVersions
+from executor.config.project import Compiled, compile_project, open_project, prepare_cache
+from executor.errors import DeclarationError, ExecutorError, GitError, RepositoryError, StateBrokenError
+from executor.git.command import OLDEST, Git, git_version
+from executor.sandbox.layout import file_system_of
+from executor.sandbox.policy import INSTALL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from executor.config.project import Project
+    from executor.model.agent_profile import Agent
+
+__all__ = ["KINDS", "Finding", "configuration", "machine"]
+
+PERSON, MENDABLE = 4, 1
+KINDS: dict[str, int] = {
+    "ok": 0,
+    "git-missing": PERSON,
+    "git-broken": PERSON,
+    "git-old": PERSON,
+    "repository": RepositoryError.exit_code,
+    "declaration": DeclarationError.exit_code,
+    "cache-broken": StateBrokenError.exit_code,
+    "cache-not-ignored": MENDABLE,
+    "cache-tracked": PERSON,
+    "cache-remote": PERSON,
+    "disk-low": 75,
+    "clock-back": PERSON,
+    "agent-missing": PERSON,
+    "agent-broken": PERSON,
+    "agent-login": PERSON,
+    "sandbox-missing": PERSON,
+    "sandbox-broken": PERSON,
+    "tool-missing": PERSON,
+    "journal-broken": StateBrokenError.exit_code,
+    "running": 0,
+    "holder-stale": MENDABLE,
+    "git-lock": MENDABLE,
+    "git-lock-users": PERSON,
+    "branch-deleted": PERSON,
+    "branch-lost": PERSON,
+    "branch-rewritten": 0,
+    "landed-twice": PERSON,
+    "receipt-missing": 0,
+    "receipt-wrong": MENDABLE,
+    "receipt-stray": MENDABLE,
+    "attempt-cut-off": 0,
+    "attempt-from-git": 0,
+    "attempt-stray": 0,
+    "attempt-misnamed": PERSON,
+    "result-ref-missing": MENDABLE,
+    "result-lost": PERSON,
+    "slot-broken": MENDABLE,
+    "worktree-gone": 0,
+    "undeclared": 0,
+    "state": PERSON,
+}
+"""What can be found -> the exit code that it amounts to; 0 is a note."""
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
+_IGNORE = b"*\n"
+_AHEAD = 120
+"""Seconds that records may be ahead of the clock: it is set now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        kind: what it is, a key of `KINDS`.
+        subject: what it is about.
+        text: what is the case, and what that means.
+        todo: what a person does about it.
+        mend: what `doit doctor --repair` does about it; says what it did.
+        milestone: the milestone that must not be running meanwhile; empty when it does not matter.
+    """
+
+    kind: str
+    subject: str
+    text: str
+    todo: str = ""
+    mend: Callable[[], str] | None = None
+    milestone: str = ""
+
+    @property
+    def code(self) -> int:
+        """Exit code that it amounts to."""
+        return KINDS[self.kind]
+
+    @property
+    def level(self) -> str:
+        """``ok``, ``note`` or ``problem``."""
+        return "ok" if self.kind == "ok" else "problem" if self.code else "note"
+
+
+def machine() -> Generator[Finding, None, bool]:
+    """Git itself; whether there is one, without which nothing else can be looked at."""
+    try:
+        version = git_version()
+    except RepositoryError:
+        yield Finding("git-missing", "git", "git is not on PATH", "install git 2.38 or newer")
+        return False
+    except GitError as error:
+        yield Finding("git-broken", "git", str(error), "see why it does not; install git 2.38 or newer")
+        return False
+    told = ".".join(map(str, version))
+    if version[:2] < OLDEST:
+        text = f"version {told} is too old, expected 2.38 or newer (merge-tree --write-tree)"
+        yield Finding("git-old", "git", text, "install a newer git")
+    else:
+        yield Finding("ok", "git", told)
+    return True
+
+
+def configuration() -> Iterator[Finding | Compiled]:
+    """Repository, disk and declarations; the last thing given is what is declared, if that is in order."""
+    try:
+        project = open_project()
+    except ExecutorError as error:
+        yield Finding("repository", "repository", str(error))
+        return
+    yield Finding("ok", "repository", str(project.repository.top))
+    broken = False
+    for finding in _cache(project):
+        broken = broken or finding.kind == "cache-broken"
+        yield finding
+    if broken:
+        return
+    try:
+        compiled = compile_project(project)
+    except DeclarationError as error:
+        yield from (Finding("declaration", "declaration", str(fault)) for fault in error.faults)
+        return
+    told = f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
+    yield Finding("ok", "declaration", told)
+    yield _disk(compiled)
+    yield from _clock(compiled)
+    yield from _agents(compiled)
+    yield from _sandbox(compiled)
+    yield from _tools(compiled)
+    yield compiled
+
+
+def _cache(project: Project) -> Iterator[Finding]:
+    own = project.cache / ".gitignore"
+    altered = project.cache.is_dir() and (not own.is_file() or own.read_bytes() != _IGNORE)
+    if altered and not _ignored(project):
+
+        def mend() -> str:
+            own.unlink(missing_ok=True)
+            own.write_bytes(_IGNORE)
+            return f"{own.relative_to(project.root)} written anew"
+
+        text = "git does not ignore it, so a careless `git add` would commit logs and state"
+        yield Finding("cache-not-ignored", ".cache", text, mend=mend)
+    try:
+        if not altered:
+            prepare_cache(project)
+    except StateBrokenError as error:
+        yield Finding("cache-broken", ".cache", str(error))
+        return
+    tracked = _git(project).run("ls-files", "-z", "--", _name(project), extra=_index(project)).split(b"\0")[:-1]
+    if tracked:
+        text = f"{len(tracked)} files of it are tracked by git, for example {tracked[0].decode('utf-8', 'replace')}"
+        yield Finding("cache-tracked", ".cache", text, f"git rm -r -q --cached {_name(project)}, then commit")
+    kind = file_system_of(project.cache)
+    if kind in _REMOTE:
+        text = f"it is on a file system ({kind}) where locks may not keep two machines apart"
+        yield Finding("cache-remote", ".cache", text, "keep the repository on a local disk, or run on one machine only")
+
+
+def _ignored(project: Project) -> bool:
+    place = f"{_name(project)}/journal"
+    where = {"GIT_WORK_TREE": str(project.repository.top), **_index(project)}
+    code, _, _ = _git(project).call("check-ignore", "-q", "--", place, extra=where, cwd=project.repository.top)
+    return code == 0
+
+
+def _name(project: Project) -> str:
+    return str(project.cache.relative_to(project.repository.top))
+
+
+def _git(project: Project) -> Git:
+    return Git(project.repository.common_dir, project.repository.common_dir)
+
+
+def _index(project: Project) -> dict[str, str]:
+    return {"GIT_INDEX_FILE": str(project.repository.git_dir / "index")}
+
+
+def _disk(compiled: Compiled) -> Finding:
+    usage = shutil.disk_usage(compiled.project.cache)
+    floor = min(compiled.policy.limits.disk_floor_bytes, usage.total // 20)
+    text = f"{usage.free // 2**20} MiB free"
+    if usage.free >= floor:
+        return Finding("ok", "disk", text)
+    text = f"{text}, at least {floor // 2**20} are needed to work; nothing is started until there is room"
+    return Finding(
+        "disk-low", "disk", text, "free some space (doit gc), or lower disk_floor_bytes in rules/limits.toml"
+    )
+
+
+def _clock(compiled: Compiled) -> Iterator[Finding]:
+    """Whether the newest thing that a milestone's lock or journal says lies in the future."""
+    now = datetime.now(UTC).timestamp()
+    for name in compiled.loaded.milestones:
+        folder = compiled.project.state(name)
+        newest = max((path.stat().st_mtime for path in folder.glob("journal.*.jsonl")), default=0.0)
+        if newest > now + _AHEAD:
+            when = datetime.fromtimestamp(newest, UTC)
+            text = f"it is {datetime.now(UTC):%F %H:%M} UTC, but the journal of {name} was written at {when:%F %H:%M}"
+            yield Finding("clock-back", "clock", text, "set the clock; deadlines and retention go by it")
+
+
+def _used(compiled: Compiled) -> dict[str, str]:
+    """Agents that issues are routed to, each with the first issue that needs it."""
+    used: dict[str, str] = {}
+    for ref, node in compiled.plan.nodes.items():
+        for agent in compiled.policy.agents_for(node.issue):
+            used.setdefault(agent.name, ref)
+    return used
+
+
+def _agents(compiled: Compiled) -> Iterator[Finding]:
+    for name, ref in sorted(_used(compiled).items()):
+        for kind, text, todo in probe_agent(compiled.policy.agents[name]):
+            yield Finding(kind, f"agent {name}", text if kind == "ok" else f"{text}, needed by {ref}", todo)
+
+
+def _sandbox(compiled: Compiled) -> Iterator[Finding]:
+    used = [compiled.policy.agents[name] for name in sorted(_used(compiled))]
+    wanting = [agent for agent in used if agent.isolation != "none"]
+    if not wanting:
+        return
+    from executor.sandbox.bubblewrap import find_sandbox, probe, sandbox_problem
+
+    sandbox = find_sandbox()
+    if sandbox is None:
+        text = f"{sandbox_problem()}, needed by agent {', '.join(agent.name for agent in wanting)}; {_then(wanting)}"
+        yield Finding("sandbox-missing", "sandbox", text, INSTALL)
+        return
+    broken = probe(sandbox, compiled.project.cache, compiled.project.repository.git_dir)
+    todo = "update bubblewrap and the kernel; docs/sandbox.md says what it rests on"
+    yield from (Finding("sandbox-broken", "sandbox", sentence, todo) for sentence in broken)
+    if not broken:
+        yield Finding("ok", "sandbox", f"{sandbox.program}, nothing gets out of it")
+
+
+def _then(wanting: list[Agent]) -> str:
+    if all(agent.isolation == "auto" for agent in wanting):
+        return "what they make waits for a person instead of landing"
+    return 'those with isolation = "bwrap" are not started'
+
+
+def _tools(compiled: Compiled) -> Iterator[Finding]:
+    versions = ToolVersions(compiled.project.cache)
+    used: dict[str, str] = {}
+    for ref, node in compiled.plan.nodes.items():
+        for check in compiled.policy.checks_for(node.issue):
+            used.setdefault(check.name, ref)
+    for name, ref in sorted(used.items()):
+        version = versions.version(compiled.policy.checks[name])
+        if version == ABSENT:
+            text = f"its tool is not on PATH, needed by {ref}; it cannot pass"
+            yield Finding("tool-missing", f"check {name}", text, "install it, or declare another check")
+        else:
+            yield Finding("ok", f"check {name}", version.splitlines()[0] if version else "no version asked")

@@ -1,0 +1,241 @@
+"""One agent at work in one slot: what it is given, how it is run, what it leaves. Nothing that it says is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.call import LOG, agent_command, call, call_values, cost_of
+from executor.agents.command import child_environment, missing_program
+from executor.checks.run import tail
+from executor.checks.setup import Unready, make_ready
+from executor.engine.receipts import deviations_in
+from executor.errors import UsageError
+from executor.git.worktrees import ImportRefusedError, leads_out
+from executor.process.untrusted import left_file, scrub
+from executor.sandbox.policy import agent_in_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.diff import Change
+    from executor.git.worktrees import Slot, Workspace
+    from executor.model.agent_profile import Agent
+    from executor.model.milestone import Issue
+    from executor.process.runner import Command
+
+__all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
+
+RESULT = "agent.result.json"
+"""How the agent ended, kept durably, so that a run that died meanwhile need not have it done again."""
+_REPORT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt came to nothing.
+
+    Attributes:
+        kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``, or of core/classify.py.
+        reason: one sentence.
+        detail: the most useful part of the output.
+        tree: tree that was produced, for telling whether the same thing happened again.
+        step: the step of a workflow at which it happened; empty for everything else.
+        until: epoch seconds at which a limit is lifted.
+    """
+
+    kind: str
+    reason: str
+    detail: str = ""
+    tree: str = ""
+    step: str = ""
+    until: float | None = None
+
+    def print(self) -> str:
+        """Fingerprint: the same failure on the same tree has the same one."""
+        told = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
+        return hashlib.sha256(told).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One attempt under way.
+
+    Attributes:
+        run: the milestone's run.
+        ref: qualified id of the issue.
+        number: of the attempt.
+        revision: that it would become.
+        base: commit that it starts from.
+        base_tree: tree of that commit.
+        agent: profile of who works.
+        logs: folder of its brief and output.
+        brief: what the agent is told.
+        out: where the agent may leave its protocol files.
+        step: the step of a workflow that it is about; empty for a whole attempt.
+        inputs: folder with the files that the step is given; None when there are none.
+        own_options: options of the step's own agent; None: the issue's.
+    """
+
+    run: MilestoneRun
+    ref: str
+    number: int
+    revision: int
+    base: str
+    base_tree: str
+    agent: Agent
+    logs: Path
+    brief: Path
+    out: Path
+    step: str = ""
+    inputs: Path | None = None
+    own_options: Mapping[str, Any] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the agent: the step's own, or the issue's."""
+        return self.run.issue(self.ref).options if self.own_options is None else self.own_options
+
+    @property
+    def log(self) -> Path:
+        """What the agent prints."""
+        return self.logs / LOG
+
+    @property
+    def told_file(self) -> Path | None:
+        """Where its structured output is, if it is not printed."""
+        name = self.agent.output_file
+        return Path(name.format(out=self.out)) if name else None
+
+    def cost(self) -> Mapping[str, Any]:
+        """Money and tokens, as the fields of an event."""
+        return cost_of(self.agent, self.log, self.told_file)
+
+
+def produce(work: Work) -> str | Failure:
+    """The tree that the agent made, or why there is none."""
+    if work.agent.builtin == "patch":
+        with work.run.pool.slot() as slot:
+            return _apply_patch(work, slot)
+    with work.run.pool.slot() as slot:
+        return _run_agent(work, slot)
+
+
+def _apply_patch(work: Work, slot: Slot) -> str | Failure:
+    """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
+    name = str(work.options["file"])
+    path = work.run.session.project.milestones / name
+    try:
+        patch = path.read_bytes()
+    except OSError as error:
+        return Failure("patch", f"the patch file milestones/{name} cannot be read: {error.strerror}")
+    tree, problem = work.run.session.store.apply(work.base_tree, patch, slot.scratch)
+    if problem:
+        return Failure("patch", f"the patch milestones/{name} does not apply: {problem.splitlines()[0]}", problem)
+    return tree
+
+
+def _run_agent(work: Work, slot: Slot) -> str | Failure:
+    run = work.run
+    issue = run.issue(work.ref)
+    store = run.session.store
+    slot.work.prepare(store, work.base_tree)
+    slot.work.give_repository(run.session.project.repository, work.base)
+    slot.mark(issue.id, work.number, work.step)
+    try:
+        make_ready(run, slot, slot.work, work.logs, judging=False)
+    except Unready as problem:
+        return Failure("setup", str(problem), tail(problem.log))
+    command = _command(work, slot)
+    if lacking := missing_program(work.agent, command.env):
+        return Failure("missing", lacking)
+    called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
+    scrub(work.out, run.session.redaction.redact)
+    if called.finding is not None:
+        run.session.require_space()
+        left = taken(run, slot.work, issue)
+        tree = left if isinstance(left, str) else ""
+        return Failure(called.finding.kind, called.finding.reason, tail(work.log), tree, until=called.finding.until)
+    return taken(run, slot.work, issue)
+
+
+def _changed(work: Work, slot: Slot) -> bool:
+    """Whether the tree differs from the base; one that cannot be taken does."""
+    left = taken(work.run, slot.work, work.run.issue(work.ref))
+    return isinstance(left, Failure) or left != work.base_tree
+
+
+def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failure:
+    """The tree that an agent left in its workspace, or why it cannot be taken."""
+    try:
+        return workspace.result(run.session.store, run.excludes, issue.files, run.import_limits)
+    except ImportRefusedError as error:
+        return Failure("import", str(error))
+
+
+def _command(work: Work, slot: Slot) -> Command:
+    issue = work.run.issue(work.ref)
+    tree = slot.work.folder
+    given = {
+        "EXECUTOR_MILESTONE": work.run.name,
+        "EXECUTOR_ISSUE": issue.id,
+        "EXECUTOR_ATTEMPT": str(work.number),
+        "EXECUTOR_SLOT": str(slot.number),
+        "EXECUTOR_BRIEF": str(work.brief),
+        "EXECUTOR_OUT": str(work.out),
+    }
+    agent = work.agent
+    limits = work.run.session.policy.limits
+    if work.step:
+        given["EXECUTOR_STEP"] = work.step
+    if work.inputs is not None:
+        given["EXECUTOR_IN"] = str(work.inputs)
+    route = work.run.session.policy.route_of(issue)
+    left = work.run.session.observer.allowance.left(work.ref)
+    caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
+    values = {
+        **work.options,
+        **call_values(work.run, agent, work.brief, work.out),
+        "tools": ",".join(route.tools),
+        "budget": f"{min(caps):.2f}" if caps else "",
+    }
+    try:
+        argv = agent.argv(values)
+    except KeyError as error:
+        raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
+    env = {**child_environment(agent.env, given, tree), **agent.variables}
+    boxed = agent_in_sandbox(
+        work.run,
+        agent,
+        argv,
+        issue=issue.id,
+        attempt=work.number,
+        tree=tree,
+        writable=[work.out],
+        readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
+        env=env,
+    )
+    result = work.logs / RESULT
+    return agent_command(work.run, agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
+
+
+def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
+    """Why an entry of a result cannot land although git takes it; empty when all can."""
+    for file in change.files:
+        if file.new_mode == "160000":
+            return f"{file.path} is a repository of its own (submodule); only files can land"
+        if file.new_mode == "120000":
+            target = run.session.store.blob(tree, file.path) or b""
+            if leads_out(os.fsencode(file.path), target):
+                return f"{file.path} is a link that leads out of the tree"
+    return ""
+
+
+def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
+    """What the agent left in report.json, if it is a file of a sane size."""
+    data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
+    return deviations_in(data) if isinstance(data, bytes) else ()

@@ -1,0 +1,67 @@
+"""The whole life of one issue: observe, decide, act, and again, until it has landed or is at rest."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from executor.checks.verify import held_by_base, verify_again
+from executor.engine.attempt import implement
+from executor.engine.land import land
+from executor.engine.stops import held_back, stopped_by_spec
+from executor.errors import ExecutorError, InterruptedRunError
+from executor.state.decide import Act, Decision, Status
+from executor.workflow.flow import implement_in_steps
+from executor.workflow.outputs import forget_steps
+from executor.workflow.step_run import flow_of
+
+if TYPE_CHECKING:
+    from executor.engine.milestone_run import MilestoneRun
+
+__all__ = ["bring_to_rest"]
+
+_MOST_STEPS = 100
+
+
+def bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
+    """Take an issue as far as it goes in this run; the decision returned says where that is.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+        ExecutorError: something that has to work did not; the issue is as the journal says.
+    """
+    run.session.working[ref] = time.monotonic()
+    try:
+        decision = _bring_to_rest(run, ref)
+    finally:
+        run.session.working.pop(ref, None)
+    run.session.rested(ref, decision)
+    return decision
+
+
+def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
+    for step in range(_MOST_STEPS):
+        if run.session.stopping.is_set():
+            raise InterruptedRunError(f"{ref}: the run was stopped", 130)
+        run.look_for_pause()
+        decision = held_back(run, ref, run.decision(ref), begun=step > 0)
+        if decision.act is Act.REST:
+            run.ensure_receipts([run.issue(ref).id])
+            if decision.status is Status.LANDED:
+                forget_steps(run, ref)
+            return decision
+        _act(run, ref, decision)
+    raise ExecutorError(f"{ref} did not come to rest in {_MOST_STEPS} steps; its journal shows what it repeats")
+
+
+def _act(run: MilestoneRun, ref: str, decision: Decision) -> None:
+    match decision.act:
+        case Act.IMPLEMENT if flow_of(run.session.observer, ref).steps:
+            implement_in_steps(run, ref)
+        case Act.IMPLEMENT:
+            if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
+                implement(run, ref, decision)
+        case Act.JUDGE:
+            land(run, ref, decision)
+        case Act.VERIFY:
+            verify_again(run, ref)

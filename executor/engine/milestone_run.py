@@ -1,0 +1,352 @@
+"""The lock of a milestone: one process at a time runs or mends it, and says who it is.
+
+One milestone being run: its lock, journal, branch, workspaces and children. Nothing in it decides.
+
+A run's account of itself: who began it on what, what was cut off before it, how it ended and what comes next.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.brief import keep_spec
+from executor.engine.ports import now
+from executor.engine.receipts import write_receipt
+from executor.engine.recover import look_after_restart
+from executor.errors import BusyError, ExecutorError
+from executor.git.refs import Move
+from executor.git.trailers import UNPROVED
+from executor.git.worktrees import ImportLimits
+from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
+from executor.state.decide import Act
+from executor.state.runs import How, RunRecord, run_records
+from executor.status.kept import pause_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from executor.config.project import Project
+    from executor.engine.session import Session
+    from executor.git.trailers import Landing
+    from executor.model.milestone import Issue, Milestone
+    from executor.process.runner import Supervisor
+    from executor.state.decide import Decision, Facts
+    from executor.state.events import Event
+    from executor.status.load import MilestoneView
+
+__all__ = ["MilestoneRun", "begin", "cut_off", "end", "hold", "resumed"]
+
+
+_LOOKS = 3
+
+
+def hold(project: Project, milestone: str, run_id: str) -> Held:
+    """Take the lock of a milestone, at once or not at all.
+
+    Raises:
+        BusyError: somebody has it; says who, since when.
+    """
+    folder = project.state(milestone)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / "lock")
+    if lock is None:
+        raise BusyError(f"milestone {milestone} is already being run{_who(folder)}; nothing was done here")
+    write_holder(folder, run_id, now())
+    return lock
+
+
+def _lock(path: Path) -> Held | None:
+    """The lock, unless a run has it; who only looks whether one does holds it for a moment."""
+    for _ in range(_LOOKS):
+        lock = try_lock(path)
+        if lock is not None:
+            return lock
+        time.sleep(0.005)
+    return None
+
+
+def _who(folder: Path) -> str:
+    for _ in range(5):
+        told = read_holder(folder)
+        if told is not None:
+            return f" by process {told.pid} on {told.host} since {told.since}"
+        time.sleep(0.02)
+    return ""
+
+
+class MilestoneRun:
+    """One milestone being run by this process; the only writer of its journal, branch and receipts."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.folder: Path = session.project.state(name)
+        self._lock = hold(session.project, name, session.run_id)
+        self.journal = session.outside.journal(self.folder, session.run_id)
+        self.landing_lock = threading.Lock()
+        self.resources = Resources()
+        self._issue_locks: dict[str, threading.RLock] = {}
+        self._branch_lock = threading.Lock()
+        self._pull_lock = threading.Lock()
+        self._last_pull = 0
+        self._supervisor: Supervisor | None = None
+        self._supervisor_lock = threading.Lock()
+        kept = session.policy.setup.kept
+        self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces", kept)
+        self.messages: list[str] = list(self.journal.warnings)
+        look_after_restart(self)
+        self.excludes = self._excludes()
+
+    @property
+    def milestone(self) -> Milestone:
+        """Its declaration."""
+        return self.session.compiled.loaded.milestones[self.name]
+
+    @property
+    def view(self) -> MilestoneView:
+        """What is known of it."""
+        return self.session.observer.views[self.name]
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The parent of every child process; started with the first one, after those of a dead run are gone."""
+        with self._supervisor_lock:
+            if self._supervisor is None:
+                self._supervisor = self.session.outside.supervisor(self.folder / "children.lock")
+                self._supervisor.__enter__()
+            return self._supervisor
+
+    @property
+    def import_limits(self) -> ImportLimits:
+        """How much one result may be."""
+        limits = self.session.policy.limits
+        return ImportLimits(limits.import_files, limits.import_file_bytes, limits.import_bytes)
+
+    def warn(self, message: str) -> None:
+        """Say something once at the end of the run."""
+        if message not in self.messages:
+            self.messages.append(message)
+
+    def issue_lock(self, ref: str) -> threading.RLock:
+        """The lock of one issue, for what its steps do side by side."""
+        return self._issue_locks.setdefault(ref, threading.RLock())
+
+    def issue(self, ref: str) -> Issue:
+        """An issue's declaration."""
+        return self.session.compiled.plan.nodes[ref].issue
+
+    def facts(self, ref: str) -> Facts:
+        """Facts of an issue now."""
+        return self.session.observer.facts(ref)
+
+    def decision(self, ref: str) -> Decision:
+        """Decision on an issue now."""
+        return self.session.observer.decision(ref)
+
+    def record(self, kind: str, issue: str = "", **data: Any) -> Event:
+        """Append to the journal, durably, then take it into the fold."""
+        event = self.journal.append(kind, issue, **self.session.redaction.redact_value(data))
+        self.session.observer.apply(self.name, event)
+        for listener in self.session.listeners:
+            listener(self, event)
+        return event
+
+    def look_for_pause(self) -> None:
+        """Whether a person has paused the milestone meanwhile, or lets it go on."""
+        self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
+
+    def ensure_branch(self) -> str:
+        """The tip of the milestone branch, which is created from the base when it is missing."""
+        with self._branch_lock:
+            view = self.view
+            if not view.exists:
+                self._warn_of_unreleased()
+                self.record("branch-intended", branch=view.branch, base=view.tip)
+                if not self.session.refs.move([Move(view.branch, None, view.tip)], f"milestone {self.name}: start"):
+                    raise ExecutorError(
+                        f"branch {self.milestone.branch} appeared while this run was starting; run again to use it"
+                    )
+                view.exists = True
+                self.record("branch-created", branch=view.branch, base=view.tip)
+            return view.tip
+
+    def _warn_of_unreleased(self) -> None:
+        """Milestones that this one needs are complete, but their work need not be in the base that it starts from."""
+        views = self.session.observer.views
+        base = self.view.base.removeprefix("refs/heads/")
+        for need in self.milestone.needs:
+            if views[need].landings and not views[need].release_current:
+                self.warn(
+                    f"{self.name} starts from {base}, where {need} is not released yet; release it first, or declare "
+                    f'base = "{views[need].milestone.branch}", if {self.name} builds on what {need} landed'
+                )
+
+    def refresh_tip(self) -> str:
+        """Look where the branch is now, for when somebody else has moved it; landings found on the way count."""
+        view = self.view
+        tip = self.session.refs.tip(view.branch)
+        if tip is None:
+            raise ExecutorError(
+                f"branch {self.milestone.branch} was deleted during the run; nothing more is landed on it"
+            )
+        if tip != view.tip:
+            fresh = self.session.refs.landings(tip, self.name, since=view.tip)
+            self.record("branch-moved", old=view.tip, new=tip)
+            view.tip = tip
+            for landing in fresh:
+                self.take(replace(landing, position=view.count))
+        return tip
+
+    def take(self, landing: Landing) -> None:
+        """A new landing on the branch: from now on it is what has landed."""
+        self.view.add(landing)
+        self.session.observer.changed(f"{self.name}/{landing.trailers.issue}")
+
+    def write_receipt(self, landing: Landing) -> None:
+        """The doit target of a landed issue."""
+        state = self.view.states.get(landing.trailers.issue)
+        made = [item for item in state.attempts.values() if item.revision == landing.trailers.revision] if state else []
+        write_receipt(self.session.project, self.session.store, landing, made[-1].deviations if made else ())
+
+    def keep_spec(self, ref: str) -> None:
+        """Keep the text that is being built, so that a later change can be shown line by line."""
+        observer = self.session.observer
+        keep_spec(self.folder, observer.spec_key(ref), observer.spec(ref))
+
+    def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
+        """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""
+        issue = landing.trailers.issue
+        facts = self.facts(f"{self.name}/{issue}")
+        self.record(
+            "landed",
+            issue,
+            attempt=attempt,
+            commit=landing.commit,
+            revision=landing.trailers.revision,
+            result_key=landing.trailers.result_key,
+            check_key=landing.trailers.check_key if proved else UNPROVED,
+            needs={need.ref: need.result_key for need in facts.needs},
+        )
+
+    def pull_number(self, issue: str, revision: int) -> int:
+        """Number of the local pull request of an issue's revision: the one it has, or the next; 0 on other forges."""
+        if self.session.policy.forge.kind != "local":
+            return 0
+        with self._pull_lock:
+            states = self.view.states
+            attempts = states[issue].attempts.values() if issue in states else ()
+            known = [item.pull for item in attempts if item.pull and item.revision == revision]
+            if known:
+                return known[-1]
+            taken = [item.pull for state in list(states.values()) for item in list(state.attempts.values())]
+            taken += [landing.trailers.pull for landing in list(self.view.landings.values())]
+            self._last_pull = max([self._last_pull, *taken]) + 1
+            return self._last_pull
+
+    def ensure_receipts(self, issues: list[str]) -> None:
+        """Write the receipts of these issues, as far as they have landed."""
+        for issue in issues:
+            landing = self.view.landings.get(issue)
+            if landing is not None and not self.session.project.receipt(self.name, issue).exists():
+                self.write_receipt(landing)
+
+    def stop(self, *, kill: bool) -> None:
+        """End the children."""
+        if self._supervisor is not None:
+            if kill:
+                self._supervisor.kill()
+            else:
+                self._supervisor.stop()
+
+    def close(self) -> None:
+        """Give lock, journal, slots and children back."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        self.pool.close()
+        self.journal.close()
+        remove_holder(self.folder)
+        self._lock.release()
+
+    def _excludes(self) -> Path:
+        """Ignore rules of the executor and of the user's own exclude file, as one file."""
+        path = self.folder / "excludes"
+        own = self.session.project.repository.common_dir / "info" / "exclude"
+        text = own.read_bytes() if own.is_file() else b""
+        policy = self.session.policy
+        rules = (*policy.limits.ignore, *policy.setup.kept, *(f"/{glob}" for glob in policy.setup.include))
+        path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in rules).encode())
+        return path
+
+
+_NEXT = 5
+
+
+def begin(run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
+    """Record that a run begins, with the state of the user's checkout."""
+    session = run.session
+    run.record(
+        "run-started",
+        host=platform.node(),
+        user=_user(),
+        pid=os.getpid(),
+        git=session.checkouts.state(session.project.repository.top),
+        asked=list(asked),
+        workers=workers,
+    )
+
+
+def end(run: MilestoneRun, code: int, how: How, why: str = "") -> None:
+    """Record that a run ends; on a full disk with the space that was set aside for saying so."""
+    data: dict[str, Any] = {"code": code, "how": str(how), "why": why, "next": _following(run)}
+    try:
+        run.record("run-ended", **data)
+    except ExecutorError:
+        with suppress(ExecutorError):
+            run.journal.append_last("run-ended", **data)
+
+
+def cut_off(run: MilestoneRun) -> RunRecord | None:
+    """The latest run of this milestone before this one, if it was ended before it had done what it could."""
+    earlier = [record for record in run_records(run.journal.events) if record.run != run.session.run_id]
+    return earlier[-1] if earlier and earlier[-1].cut_off else None
+
+
+def resumed(record: RunRecord, milestone: str) -> str:
+    """What is said at the start of the run after one that was cut off."""
+    why = f" ({record.why})" if record.why else ""
+    flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
+    at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
+    return (
+        f"the run of {record.started[:16].replace('T', ' ')} UTC by {record.user} on {record.host} "
+        f"(process {record.pid}) {_ENDED[record.how]}{why}{at_work}"
+    )
+
+
+_ENDED = {How.DIED: "died", How.INTERRUPTED: "was interrupted", How.HALTED: "was halted"}
+
+
+def _following(run: MilestoneRun) -> list[str]:
+    """The first issues that the next run would go on with."""
+    found: list[str] = []
+    plan = run.session.compiled.plan
+    for ref in plan.order:
+        if len(found) == _NEXT:
+            break
+        if plan.nodes[ref].milestone == run.name and run.decision(ref).act is not Act.REST:
+            found.append(ref)
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

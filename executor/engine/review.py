@@ -1,0 +1,132 @@
+"""Review: an optional agent reads the change and may raise the bar. It can stop a landing, never bring one about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.brief import most_useful, review_brief
+from executor.agents.reviewer import REVIEW, Question, ask_reviewer
+from executor.checks.verdicts import Verdict
+from executor.engine.stops import record_stop
+from executor.git.trailers import one_line
+from executor.model.fingerprint import combined_key, digest
+from executor.process.untrusted import left_file
+from executor.state.model import FINDINGS
+from executor.stop_rules.evaluate import Hit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.state.model import Attempt
+
+__all__ = ["ReviewFinding", "read_findings", "stopped_by_review"]
+
+_MOST_BYTES = 1024 * 1024
+_MOST_FINDINGS = 200
+_DIFF = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFinding:
+    """One thing a reviewer found; `score` is 0 to 100."""
+
+    description: str
+    score: int
+    file: str
+    line: int
+
+
+def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, logs: Path) -> bool:
+    """Have the route's reviewer read the change; stop the issue when a finding reaches the threshold."""
+    issue = run.issue(ref)
+    route = run.session.policy.route_of(issue)
+    facts = run.facts(ref)
+    if route.reviewer is None or FINDINGS in issue.allow or attempt.result_key in facts.approved:
+        return False
+    findings, problem = _findings(run, ref, run.session.policy.agents[route.reviewer], attempt, tree, logs)
+    grave = [item for item in findings if item.score >= route.threshold]
+    if not grave and not problem:
+        return False
+    lines = tuple(f"{item.file}:{item.line}: {item.description} (score {item.score})" for item in grave)
+    count = (
+        f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}" if grave else ""
+    )
+    hit = Hit(FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
+    record_stop(run, ref, [hit], attempt=attempt.number, bound=attempt.result_key)
+    return True
+
+
+def read_findings(data: bytes) -> list[ReviewFinding]:
+    """The findings in a reviewer's findings.json: ``[{"description", "score", "file", "line"}]``.
+
+    Raises:
+        ValueError: it is something else; one sentence says what.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("findings.json is not JSON") from error
+    if not isinstance(value, list) or len(value) > _MOST_FINDINGS:
+        raise ValueError(f"findings.json is not a list of at most {_MOST_FINDINGS} findings")
+    return [_finding(item, place) for place, item in enumerate(value)]
+
+
+def _finding(item: Any, place: int) -> ReviewFinding:
+    if not isinstance(item, dict) or not isinstance(item.get("description"), str):
+        raise ValueError(f"findings.json[{place}] has no description")  # noqa: TRY004  (bad data, not a bad call)
+    score, line = item.get("score"), item.get("line", 0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:  # noqa: PLR2004
+        raise ValueError(f"findings.json[{place}] has no score from 0 to 100")
+    place_in_file = line if isinstance(line, int) and not isinstance(line, bool) else 0
+    return ReviewFinding(
+        one_line(item["description"])[:500], int(score), one_line(str(item.get("file", "")))[:300], place_in_file
+    )
+
+
+def _findings(
+    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
+) -> tuple[list[ReviewFinding], str]:
+    """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
+    key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
+    known = run.session.verdicts.find(tree, key)
+    if known is not None and known.ok:
+        return read_findings(known.detail.encode()), ""
+    data, problem, seconds = _asked(run, ref, agent, attempt, tree, logs)
+    if problem:
+        return [], problem
+    try:
+        findings = read_findings(data)
+    except ValueError as error:
+        return [], f"reviewer {agent.name}: {error}"
+    verdict = Verdict(ok=True, reason="", detail=data.decode(), seconds=seconds, run=run.session.run_id)
+    run.session.verdicts.keep(tree, key, verdict)
+    told = [{"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]]
+    run.record("reviewed", run.issue(ref).id, attempt=attempt.number, reviewer=agent.name, findings=told)
+    return findings, ""
+
+
+def _asked(
+    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
+) -> tuple[bytes, str, float]:
+    issue, store = run.issue(ref), run.session.store
+    diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
+    route = run.session.policy.routes.get(REVIEW)
+    spec = run.session.observer.spec(ref)["text"]
+    text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
+    question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
+    ended = ask_reviewer(run, agent, question)
+    if not ended.ok:
+        return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
+    data, problem = _answer(question.out / question.answer, agent.name)
+    return run.session.redaction.redact(data), problem, ended.seconds
+
+
+def _answer(path: Path, name: str) -> tuple[bytes, str]:
+    data = left_file(path.parent, path.name)
+    if isinstance(data, bytes):
+        return data, ""
+    return b"", f"findings.json of reviewer {name} {data}; an empty list says that nothing was found"

@@ -1,0 +1,211 @@
+"""A session: what the milestones that this process runs have in common.
+
+One session per process; it is opened before the first task runs and closed after the last. Nothing in it decides.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from executor.agents.command import secrets_of
+from executor.checks.verdicts import Verdicts
+from executor.config.project import prepare_cache
+from executor.engine.milestone_run import MilestoneRun
+from executor.engine.ports import Outside
+from executor.errors import StateFullError
+from executor.process.event_redaction import Redaction
+from executor.status.reader import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.config.project import Compiled, Project
+    from executor.errors import ExecutorError
+    from executor.forge.base import Forge
+    from executor.git.remote import Remote
+    from executor.model.policy import Policy
+    from executor.release.criteria import Outcome
+    from executor.state.decide import Decision
+    from executor.state.events import Event
+    from executor.status.reader import Observer
+
+__all__ = ["Session"]
+
+
+class Session:
+    """What is shared by the milestones that one process runs. Use as a context manager."""
+
+    def __init__(self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None) -> None:
+        self.compiled = compiled
+        self.project: Project = compiled.project
+        self.policy: Policy = compiled.policy
+        prepare_cache(self.project)
+        self.run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+        self.outside = outside or Outside(self.project)
+        self.identity = self.outside.identity
+        self.refs = self.outside.refs
+        self.verdicts = Verdicts(self.project.cache / "_verdicts")
+        self.checkouts = self.outside.checkouts
+        self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
+        """Values that nothing of ours may keep: logs, journal, reports, commits."""
+        self.force = False
+        """Whether verdicts of earlier runs are not used."""
+        self._forge: Forge | None = None
+        self._token = ""
+        if self.policy.forge.kind == "github":
+            from executor.forge.github_api import find_token
+
+            self._token = find_token(self.policy.forge.base_url)
+            self.secrets = (*self.secrets, self._token)
+        self.redaction = Redaction(self.secrets)
+        self.store = self.outside.store(self.redaction.redact)
+        self._remote: Remote | None = None
+        self._forge_lock = threading.Lock()
+        self.deadline: datetime | None = None
+        """Nothing is begun that is not expected to end before this moment."""
+        self.held: dict[str, Decision] = {}
+        """Issues that this run did not begin although it could have, with what is said of them."""
+        self.paused: dict[str, str] = {}
+        """Milestones for which nothing more is begun in this run, and why."""
+        self.working: dict[str, float] = {}
+        """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
+        self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
+        """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
+        self.resting: list[Callable[[str, Decision], None]] = []
+        """Told of every issue that comes to rest."""
+        self.halted: ExecutorError | None = None
+        """Why nothing more is started, if the state store cannot take it."""
+        self.git_killed = False
+        """Whether a git of ours was killed, which may have left locks behind."""
+        self.releases: dict[str, Outcome] = {}
+        """What the releases of this run came to, by milestone."""
+        self.said: list[str] = []
+        """What was printed of this run before its tasks began."""
+        self.stopping = threading.Event()
+        self.tell: Callable[[str, str, str], None] = _silent
+        self._runs: dict[str, MilestoneRun] = {}
+        self._observer: Observer | None = None
+
+    @property
+    def observer(self) -> Observer:
+        """Facts and decisions; gathered at first use, after the locks are held."""
+        if self._observer is None:
+            self._observer = observe(self.compiled, self.refs)
+            self._observer.run_id = self.run_id
+        return self._observer
+
+    def decision(self, ref: str) -> Decision:
+        """Where an issue is, as far as this run goes with it."""
+        return self.held.get(ref) or self.observer.decision(ref)
+
+    def rested(self, ref: str, decision: Decision) -> None:
+        """An issue has come to rest; says so to everybody who listens."""
+        for told in self.resting:
+            told(ref, decision)
+
+    @property
+    def remote(self) -> Remote | None:
+        """Where branches are pushed to, if anywhere."""
+        name = self.policy.forge.pushes_to
+        if name is None:
+            return None
+        with self._forge_lock:
+            if self._remote is None:
+                from executor.git.remote import Remote
+
+                self._remote = Remote(self.project.repository, name, self._token)
+            return self._remote
+
+    @property
+    def merges_by_pull(self) -> bool:
+        """Whether a forge merges pull requests; the local one has none for issues."""
+        return self.policy.forge.kind != "local"
+
+    @property
+    def forge(self) -> Forge:
+        """Where pull requests live.
+
+        Raises:
+            UsageError: what the forge needs is not installed or not declared.
+            ForgeRefusedError: there is no token for it.
+        """
+        remote = self.remote
+        with self._forge_lock:
+            if self._forge is None:
+                self._forge = self._github(remote) if self.policy.forge.kind == "github" else self._local(remote)
+            return self._forge
+
+    def _local(self, remote: Remote | None) -> Forge:
+        from executor.forge.local import LocalForge
+
+        return LocalForge(self.refs, self.store, self.identity, remote)
+
+    def _github(self, remote: Remote | None) -> Forge:
+        from executor.forge.github import connect
+
+        address = remote.url if remote is not None else ""
+        return connect(self.policy.forge, address, self._token, self.project.cache / "_forge")
+
+    def enter(self, milestones: list[str]) -> None:
+        """Take the locks of these milestones.
+
+        Raises:
+            BusyError: another run holds one of them; says who, since when.
+            StateBrokenError: a journal cannot be used.
+        """
+        for name in milestones:
+            self._runs[name] = MilestoneRun(self, name)
+
+    def run_of(self, milestone: str) -> MilestoneRun:
+        """The run of a milestone entered before."""
+        return self._runs[milestone]
+
+    def runs(self) -> list[MilestoneRun]:
+        """Every run entered."""
+        return list(self._runs.values())
+
+    def stop(self, *, kill: bool = False) -> None:
+        """Start nothing more and end the children, softly or at once; safe to call from a signal handler."""
+        self.stopping.set()
+        for run in self._runs.values():
+            run.stop(kill=kill)
+
+    def halt(self, error: ExecutorError) -> None:
+        """Start nothing more, because the state store is full or broken; what runs may end."""
+        self.halted = self.halted or error
+        self.stopping.set()
+
+    def require_space(self) -> None:
+        """Make sure that there is room to work: the declared floor, or a twentieth of a small disk.
+
+        Raises:
+            StateFullError: there is less.
+        """
+        usage = shutil.disk_usage(self.project.cache)
+        floor = min(self.policy.limits.disk_floor_bytes, usage.total // 20)
+        if usage.free < floor:
+            raise StateFullError(
+                f"{usage.free // 2**20} MiB are free on the disk of {self.project.cache}, at least {floor // 2**20} "
+                "are needed to work; nothing is lost, free some space and run again"
+            )
+
+    def close(self) -> None:
+        """Give everything back."""
+        for run in self._runs.values():
+            run.close()
+        self._runs.clear()
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _silent(_word: str, _ref: str, _text: str) -> None:
+    """Nobody listens."""

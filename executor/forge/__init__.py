@@ -1,0 +1,1 @@
+"""Pull requests, local and on a forge."""

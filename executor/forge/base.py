@@ -1,0 +1,148 @@
+"""What the executor asks of a forge: the smallest interface that covers a local one, GitHub and others.
+
+Every method may be called again after a lost answer: each looks first whether what is asked for is there already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.forge.pull_request import PullRequest
+
+__all__ = ["CheckState", "Checks", "Forge", "ForgeIssue", "MergeAnswer", "NewPull"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPull:
+    """A pull request to be opened: short names of the branches, and its texts."""
+
+    head: str
+    base: str
+    title: str
+    body: str
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """What the forge says of one check of a commit: ``success``, ``failure`` or ``pending``."""
+
+    name: str
+    state: str
+    detail: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What the forge says of all checks of a commit."""
+
+    items: tuple[CheckState, ...] = ()
+
+    def of(self, state: str) -> list[CheckState]:
+        """Those in one state."""
+        return [item for item in self.items if item.state == state]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeAnswer:
+    """What came of asking for a merge.
+
+    Attributes:
+        state: ``merged``; ``scheduled``: the forge merges it when its checks are green; ``pending``: its checks are
+            not done and the forge does not merge it by itself; ``moved``: head or base are not what they were;
+            ``refused``.
+        reason: one sentence, for all but ``merged``.
+        commit: what it became, once merged.
+    """
+
+    state: Literal["merged", "scheduled", "pending", "moved", "refused"]
+    reason: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeIssue:
+    """An issue as it is tracked on the forge; its texts are somebody else's words.
+
+    Attributes:
+        number: on the forge.
+        title: its title.
+        body: its text.
+        state: ``open`` or ``closed``.
+        labels: names of its labels.
+        needs: numbers of the issues that block it.
+        url: where a person looks at it.
+    """
+
+    number: int
+    title: str
+    body: str
+    state: str
+    labels: tuple[str, ...] = ()
+    needs: tuple[int, ...] = ()
+    url: str = ""
+
+
+class Forge(Protocol):
+    """A place where pull requests live.
+
+    Raises (every method):
+        ForgeUnavailableError: it cannot be reached now, or asks us to wait longer than a run does.
+        ForgeRefusedError: it says no, and would again: no right, no such repository.
+    """
+
+    kind: str
+
+    def find(self, head: str) -> list[PullRequest]:
+        """Every pull request of a branch, in any state, oldest first."""
+
+    def pulls(self, base: str) -> list[PullRequest]:
+        """Every pull request into a branch, in any state, oldest first."""
+
+    def open(self, new: NewPull) -> PullRequest:
+        """The open pull request of that branch into that base: opened, or found."""
+
+    def update(
+        self,
+        pull: PullRequest,
+        *,
+        title: str | None = None,
+        body: str | None = None,
+        draft: bool | None = None,
+        labels: Sequence[str] = (),
+    ) -> PullRequest:
+        """The same with these values; only what differs is changed, labels are only added."""
+
+    def checks(self, sha: str) -> Checks:
+        """What other checks than ours say of a commit."""
+
+    def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
+        """Have it merged if its branch is still at that commit.
+
+        Args:
+            pull: the pull request.
+            sha: commit that was proved.
+            title: first line of the commit that it becomes.
+            message: the rest of it.
+            method: ``squash``, ``merge`` or ``rebase``.
+        """
+
+    def close(self, pull: PullRequest) -> None:
+        """Close it without merging."""
+
+    def issues(self, milestone: str) -> list[ForgeIssue]:
+        """Issues of a forge milestone, given by title or number."""
+
+    def close_issue(self, number: int) -> bool:
+        """Close an issue; whether it was open."""
+
+    def close_milestone(self, title: str) -> bool:
+        """Close a forge milestone, given by title or number; whether it was open."""
+
+    def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
+        """Tell the verdict of one check of ours; whether the forge takes it."""

@@ -1,0 +1,383 @@
+"""Requests to GitHub: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
+
+Reading is tried again after every passing fault. Writing is tried again only if the forge says that it did nothing
+(a limit); a lost answer is told to the caller, who looks before doing it again.
+
+The forge's token: from the environment, or from where the forge's own command line tool keeps its login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.forge.github_answers import Needed, checked
+from executor.model.outward_rules import TOKENS
+from executor.process.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
+    """Sends verb, path, parameters, headers and body; gives status, headers and text."""
+
+__all__ = ["Answer", "Api", "find_token", "repository_of"]
+
+
+_TRIES = 6
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 300.0
+_TIMEOUT = 30
+_MINUTE = 60.0
+_PAGE = 100
+_MOST_PAGES = 1000
+_GRAPHQL = "/graphql"
+_HALF = "\\ud"
+"""What the JSON of half a character begins with."""
+_NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
+_OK = range(200, 300)
+_NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE, _TOO_MANY = 304, 401, 403, 404, 410, 429
+_SERVER = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        status: of HTTP; 0 when no answer came.
+        data: the JSON value; None when there is none.
+        message: the forge's words, when it refused.
+    """
+
+    status: int
+    data: Any = None
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was done."""
+        return self.status in _OK
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is unknown if it was done."""
+        return self.status == 0 or self.status >= _SERVER
+
+
+class Api:
+    """One forge, one token. Safe to call from several threads; requests go out one after the other.
+
+    Args:
+        base_url: of the REST interface.
+        token: of the user.
+        writes_per_minute: most requests that change something.
+        cache: folder for answers that are asked for again with their tag; None keeps none.
+        pause: waits for a number of seconds.
+        send: how a request goes out and what comes back; over HTTP if nothing else is given.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        writes_per_minute: int,
+        cache: Path | None = None,
+        pause: Callable[[float], None] = time.sleep,
+        send: Send | None = None,
+    ) -> None:
+        self._send = send or _over_http(base_url, token)
+        self._cache = cache
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._writes: deque[float] = deque()
+        self._most_writes = writes_per_minute
+
+    def get(self, path: str, shape: Any) -> Any:
+        """The JSON value at a path, of a shape as in `executor.forge.github_answers`; None when there is nothing."""
+        data = self._read(path, None)[0]
+        return None if data is None else checked(data, shape, f"GET {path}")
+
+    def pages(self, path: str, parameters: Mapping[str, Any], shape: Any, inside: str = "") -> Iterator[dict[str, Any]]:
+        """Every item of a list that comes in pages, each of a shape; `inside` names the list that the answer wraps."""
+        page: int | None = 1
+        for _ in range(_MOST_PAGES):
+            data, link = self._read(path, {**parameters, "per_page": _PAGE, "page": page})
+            if data is None:
+                return
+            whole = {inside: Needed([shape])} if inside else [shape]
+            items = checked(data, whole, f"GET {path}")
+            yield from items[inside] if inside else items
+            page = _following(link)
+            if page is None:
+                return
+        raise ForgeUnavailableError(f"the forge's answer to GET {path} has no end; nothing is lost, run again later")
+
+    def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """One request that changes something; whether it was done may be unknown afterwards."""
+        status, _, data = self._limited(verb, path, body=dict(body or {}))
+        if status == _UNAUTHORISED:
+            raise _refused(verb, path, status, data)
+        return Answer(status, data, _words(data))
+
+    def graphql(self, query: str, variables: Mapping[str, Any]) -> Answer:
+        """One mutation or query; a refusal is an answer of status 422 with the forge's words."""
+        body = {"query": query, "variables": dict(variables)}
+        status, _, data = self._limited("POST", _GRAPHQL, body=body)
+        if status == _UNAUTHORISED:
+            raise _refused("POST", _GRAPHQL, status, data)
+        if status in _OK and isinstance(data, dict) and data.get("errors"):
+            return Answer(422, None, _words(data))
+        return Answer(status, data.get("data") if isinstance(data, dict) else None, _words(data))
+
+    def wait(self, tries: int) -> None:
+        """Wait before doing something for the n-th time, longer every time, never quite the same."""
+        longest = _FIRST_PAUSE * 2**tries
+        self._pause(random.uniform(longest / 2, longest))  # noqa: S311  (no secret)
+
+    def _read(self, path: str, parameters: Mapping[str, Any] | None) -> tuple[Any, str]:
+        """The value and the header that names further pages."""
+        key = hashlib.sha256(f"{path}?{urlencode(sorted((parameters or {}).items()))}".encode()).hexdigest()
+        known = self._kept(key)
+        tag = str(known["tag"]) if known is not None else None
+        told = ""
+        for tries in range(_TRIES):
+            status, headers, data = self._limited("GET", path, parameters=parameters, tag=tag)
+            if status == _NOT_MODIFIED and known is not None:
+                return known["data"], str(known["link"])
+            if status in _OK and data is not None:
+                self._keep(key, headers, data)
+                return data, headers.get("link", "")
+            if status in {_NOT_FOUND, _GONE}:
+                return None, ""
+            unread = "its answer is no JSON" if status in _OK else f"status {status}" if status else "no answer"
+            told = _words(data) or unread
+            if status and status not in _OK and status < _SERVER:
+                raise _refused("GET", path, status, data)
+            self.wait(tries)
+        raise ForgeUnavailableError(f"the forge cannot be reached: {told}; nothing is lost, run again later")
+
+    def _limited(
+        self,
+        verb: str,
+        path: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        body: Any = None,
+        tag: str | None = None,
+    ) -> tuple[int, dict[str, str], Any]:
+        """One request; where the forge says that it did nothing because of a limit, it is sent again later."""
+        for tries in range(_TRIES):
+            status, headers, data = self._sent(verb, path, parameters, body, tag)
+            delay = _delay(status, headers, data)
+            if delay is None:
+                return status, headers, data
+            if delay > _LONGEST_PAUSE:
+                break
+            if delay > 0:
+                self._pause(delay + random.uniform(0, 0.5))  # noqa: S311  (no secret)
+            else:
+                self.wait(tries)
+        raise ForgeUnavailableError("the forge's limit of requests is reached; nothing is lost, run again later")
+
+    def _sent(
+        self, verb: str, path: str, parameters: Mapping[str, Any] | None, body: Any, tag: str | None
+    ) -> tuple[int, dict[str, str], Any]:
+        with self._lock:
+            if verb != "GET":
+                self._pace()
+            headers = {"If-None-Match": tag} if tag else {}
+            try:
+                status, told, text = self._send(verb, path, dict(parameters) if parameters else None, headers, body)
+            except OSError:
+                return 0, {}, None
+            except RuntimeError as error:
+                raise ForgeRefusedError(f"{error}; see base_url in rules/forge.toml") from error
+        return status, {str(key).lower(): str(value) for key, value in told.items()}, _value(text)
+
+    def _pace(self) -> None:
+        """Wait while as much was written within a minute as may be."""
+        now = time.monotonic()
+        while self._writes and now - self._writes[0] >= _MINUTE:
+            self._writes.popleft()
+        if len(self._writes) >= self._most_writes:
+            self._pause(max(0.0, _MINUTE - (now - self._writes.popleft())))
+        self._writes.append(time.monotonic())
+
+    def _kept(self, key: str) -> dict[str, Any] | None:
+        known = read_json(self._cache / f"{key}.json") if self._cache is not None else None
+        return known if isinstance(known, dict) and {"tag", "data", "link"} <= known.keys() else None
+
+    def _keep(self, key: str, headers: Mapping[str, str], data: Any) -> None:
+        tag = headers.get("etag")
+        if self._cache is None or not tag:
+            return
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            value = {"tag": tag, "data": data, "link": headers.get("link", "")}
+            write_json(self._cache / f"{key}.json", value, durable=False)
+        except (OSError, ExecutorError):
+            return
+
+
+def _over_http(base_url: str, token: str) -> Send:
+    """Requests by PyGithub, which knows about tokens, redirects and proxies.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+    try:
+        from github import Auth
+        from github.Requester import Requester
+    except ImportError as error:
+        raise UsageError(
+            "kind = \"github\" in rules/forge.toml needs the extra `github`: pip install 'make-for-milestones[github]'"
+        ) from error
+    requester = Requester(
+        Auth.Token(token), base_url, _TIMEOUT, "make-for-milestones", _PAGE, verify=True, retry=None, pool_size=None
+    )
+
+    def send(
+        verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
+    ) -> tuple[int, Mapping[str, Any], str]:
+        place = requester.graphql_url if path == _GRAPHQL else path
+        return requester.requestJson(verb, place, parameters, headers, body)
+
+    return send
+
+
+def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
+    """Seconds to wait before the same request is sent again because of a limit; None when there was no limit."""
+    limited = status == _TOO_MANY
+    if status == _FORBIDDEN:
+        limited = (
+            headers.get("x-ratelimit-remaining") == "0"
+            or "retry-after" in headers
+            or "rate limit" in _words(data).lower()
+        )
+    if not limited:
+        return None
+    after = headers.get("retry-after", "")
+    if after.isdecimal():
+        return float(after)
+    reset = headers.get("x-ratelimit-reset", "")
+    if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        return max(0.0, float(reset) - time.time())
+    return 0.0
+
+
+def _following(link: str) -> int | None:
+    """Number of the next page, from a Link header."""
+    found = _NEXT.search(link)
+    return int(found[1]) if found is not None else None
+
+
+def _value(text: Any) -> Any:
+    """JSON, every text of which can be written down; None when it is none."""
+    try:
+        value = json.loads(text) if text else None
+        return _whole(value) if text and _HALF in text.lower() else value
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _whole(value: Any) -> Any:
+    """The same without halves of characters (lone surrogates)."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
+
+
+def _words(data: Any) -> str:
+    """The forge's own words about why not."""
+    if not isinstance(data, dict):
+        return ""
+    told = [str(data.get("message", ""))]
+    errors = data.get("errors")
+    told += (
+        str(error.get("message", "") if isinstance(error, dict) else error)
+        for error in (errors if isinstance(errors, list) else [])
+    )
+    return ": ".join(dict.fromkeys(word for word in told if word))[:500]
+
+
+def _refused(verb: str, path: str, status: int, data: Any) -> ForgeRefusedError:
+    why = _words(data) or "no reason given"
+    hint = "; is the token right, and may it do this?" if status in {_UNAUTHORISED, _FORBIDDEN} else ""
+    return ForgeRefusedError(f"the forge refuses {verb} {path}: {status} {why}{hint}")
+
+
+_OWN = "api.github.com"
+_MOST = 64 * 1024
+_REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.git)?/?$")
+
+
+def find_token(base_url: str) -> str:
+    """The token for the forge at that address.
+
+    Raises:
+        ForgeRefusedError: there is none.
+    """
+    for name in TOKENS:
+        if os.environ.get(name, "").strip():
+            return os.environ[name].strip()
+    host = urlsplit(base_url).hostname or ""
+    host = "github.com" if host == _OWN else host
+    for line_host, token in _logins(_config_folder() / "hosts.yml"):
+        if line_host == host:
+            return token
+    raise ForgeRefusedError(
+        f"there is no token for {host}: set {TOKENS[0]} or log in with `gh auth login`; "
+        'kind = "local" in rules/forge.toml needs none'
+    )
+
+
+def repository_of(address: str) -> str:
+    """``owner/name`` as the end of a remote's address says; empty when it does not."""
+    found = _REPOSITORY.search(address)
+    return found[1] if found else ""
+
+
+def _config_folder() -> Path:
+    if os.environ.get("GH_CONFIG_DIR"):
+        return Path(os.environ["GH_CONFIG_DIR"])
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(home) if home else Path.home() / ".config") / "gh"
+
+
+def _logins(path: Path) -> list[tuple[str, str]]:
+    """Hosts and tokens of a login file: a host at the margin, its ``oauth_token`` indented below it."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MOST else ""
+    except (OSError, UnicodeDecodeError):
+        return []
+    found: list[tuple[str, str]] = []
+    host = ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            host = line.rstrip(": ").strip("\"'")
+        elif line.strip().startswith("oauth_token:"):
+            token = line.split(":", 1)[1].strip().strip("\"'")
+            if token:
+                found.append((host, token))
+    return found

@@ -1,0 +1,221 @@
+"""The local forge: a pull request is a ref and a record in this repository; no account, no network without a remote.
+
+The record is a commit below `refs/executor/pulls/`: its message has title, body and, as trailers, what else there is to
+say; its parent is the head, so that nothing it is about can be lost. Pull requests of issues need none: their ref is
+that of the attempt, their record the candidate's message.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from executor.errors import ForgeRefusedError, GitError, UsageError
+from executor.forge.base import Checks, ForgeIssue, MergeAnswer, NewPull
+from executor.forge.pull_request import PullRequest
+from executor.git.refs import Move, Refs
+from executor.git.trailers import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.git.objects import Identity, Store
+    from executor.git.refs import Kept
+    from executor.git.remote import Remote
+
+__all__ = ["PULLS", "LocalForge"]
+
+PULLS = "refs/executor/pulls"
+"""Records of pull requests: `<number>` below this."""
+_HEADS = "refs/heads/"
+_TRIES = 5
+
+
+class LocalForge:
+    """Pull requests between branches of this repository.
+
+    Args:
+        refs: the repository's refs.
+        store: its objects.
+        identity: who writes records and merges.
+        remote: where branches are pushed to, if anywhere.
+    """
+
+    kind = "local"
+
+    def __init__(self, refs: Refs, store: Store, identity: Identity, remote: Remote | None = None) -> None:
+        self._refs = refs
+        self._store = store
+        self._identity = identity
+        self._remote = remote
+
+    def find(self, head: str) -> list[PullRequest]:
+        """Every pull request of a branch."""
+        return [pull for pull in self._all() if pull.head == head]
+
+    def pulls(self, base: str) -> list[PullRequest]:
+        """Every pull request into a branch."""
+        return [pull for pull in self._all() if pull.base == base]
+
+    def open(self, new: NewPull) -> PullRequest:
+        """The open pull request of that branch into that base."""
+        for _ in range(_TRIES):
+            known = self._all()
+            for pull in known:
+                if (pull.head, pull.base, pull.state) == (new.head, new.base, "open"):
+                    return pull
+            sha = self._tip(new.head)
+            number = max((pull.number for pull in known), default=0) + 1
+            made = PullRequest(number, "open", new.draft, new.head, sha, new.base, new.title, new.body)
+            if self._keep(made, None):
+                return made
+        raise GitError(f"no number below {PULLS} could be taken for {new.head}; try again")
+
+    def update(
+        self,
+        pull: PullRequest,
+        *,
+        title: str | None = None,
+        body: str | None = None,
+        draft: bool | None = None,
+        labels: Sequence[str] = (),
+    ) -> PullRequest:
+        """The same with these values."""
+        changed = replace(
+            pull,
+            title=pull.title if title is None else title,
+            body=pull.body if body is None else body,
+            draft=pull.draft if draft is None else draft,
+            labels=tuple(dict.fromkeys([*pull.labels, *labels])),
+            sha=self._tip(pull.head) if pull.state == "open" else pull.sha,
+        )
+        return self._kept(changed, pull)
+
+    def checks(self, sha: str) -> Checks:
+        """There are no other checks than ours."""
+        _ = sha
+        return Checks()
+
+    def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
+        """Merge it now: in memory, then by compare-and-swap, on the remote first if there is one."""
+        if pull.state == "merged":
+            return MergeAnswer("merged", commit=pull.merge_commit)
+        if pull.state == "closed" or pull.draft:
+            return MergeAnswer("refused", f"pull request {pull.number} is {'closed' if not pull.draft else 'a draft'}")
+        if self._tip(pull.head) != sha:
+            return MergeAnswer("moved", f"{pull.head} is no longer at {sha[:10]}")
+        return self._merged(pull, sha, f"{title}\n\n{message}", method)
+
+    def close(self, pull: PullRequest) -> None:
+        """Close it without merging."""
+        if pull.state == "open":
+            self._kept(replace(pull, state="closed"), pull)
+
+    def issues(self, milestone: str) -> list[ForgeIssue]:
+        """There are none."""
+        raise UsageError(f'the local forge has no issues to read "{milestone}" from; declare kind = "github"')
+
+    def close_issue(self, number: int) -> bool:
+        """There is none to close."""
+        _ = number
+        return False
+
+    def close_milestone(self, title: str) -> bool:
+        """There is none to close."""
+        _ = title
+        return False
+
+    def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
+        """Nobody reads it."""
+        _ = sha, name, state, description
+        return False
+
+    def _merged(self, pull: PullRequest, sha: str, message: str, method: str) -> MergeAnswer:
+        base = _HEADS + pull.base
+        there, tip = self._caught_up(base), self._tip(pull.base)
+        merged = self._store.merge(tip, sha)
+        problem = f"conflict in {', '.join(merged.conflicts[:5])}" if merged.conflicts else ""
+        if there is not None and there != tip:
+            problem = f"{pull.base} has commits here that the remote's has not, and the reverse"
+        if problem:
+            return MergeAnswer("refused", problem)
+        commit = tip
+        if merged.tree != self._store.tree_of(tip):
+            parents = [tip, sha] if method == "merge" else [tip]
+            commit = self._store.commit(merged.tree, parents, message, self._identity, int(time.time()))
+            if self._remote is not None:
+                pushed = self._remote.push([Move(base, there, commit)])
+                if not pushed.ok:
+                    return MergeAnswer("moved" if pushed.moved else "refused", pushed.reason)
+            if not self._refs.move([Move(base, tip, commit)], f"merge pull request {pull.number}"):
+                return MergeAnswer("moved", f"{pull.base} is no longer at {tip[:10]}")
+        self._kept(replace(pull, state="merged", merge_commit=commit), pull)
+        return MergeAnswer("merged", commit=commit)
+
+    def _caught_up(self, base: str) -> str | None:
+        """Where the remote's branch is, after ours was brought up to it if it was only behind; None without one."""
+        if self._remote is None:
+            return None
+        there, here = self._remote.tips(base).get(base), self._refs.tip(base)
+        if there is not None and here is not None and there != here:
+            self._remote.fetch(base)
+            if self._refs.contains(here, there):
+                self._refs.move([Move(base, here, there)], "catch up with the remote")
+        return there
+
+    def _tip(self, branch: str) -> str:
+        tip = self._refs.tip(_HEADS + branch)
+        if tip is None:
+            raise ForgeRefusedError(f"the branch {branch} does not exist")
+        return tip
+
+    def _all(self) -> list[PullRequest]:
+        found = [self._read(kept) for kept in self._refs.kept(f"{PULLS}/")]
+        return sorted(found, key=lambda pull: pull.number)
+
+    def _read(self, kept: Kept) -> PullRequest:
+        told = kept.trailers
+        title, _, rest = self._refs.message(kept.commit).partition("\n\n")
+        body = rest.rpartition("\n\nPull-Request: ")[0]
+        return PullRequest(
+            number=int(kept.ref.rsplit("/", 1)[1]),
+            state=told.get("State", "open"),
+            draft=told.get("Draft") == "yes",
+            head=told.get("Head", ""),
+            sha=told.get("Commit", ""),
+            base=told.get("Base", ""),
+            title=title,
+            body=body + "\n" if body else "",
+            merge_commit=told.get("Merge", ""),
+            labels=tuple(filter(None, told.get("Labels", "").split(", "))),
+            node=kept.commit,
+        )
+
+    def _kept(self, pull: PullRequest, before: PullRequest) -> PullRequest:
+        """The record as it is now.
+
+        Raises:
+            GitError: somebody else has changed it meanwhile.
+        """
+        if replace(pull, node="") == replace(before, node=""):
+            return before
+        old = self._refs.tip(f"{PULLS}/{pull.number}")
+        if not self._keep(pull, old):
+            raise GitError(f"{PULLS}/{pull.number} was changed by somebody else at the same moment; try again")
+        return pull
+
+    def _keep(self, pull: PullRequest, old: str | None) -> bool:
+        lines = [
+            f"Pull-Request: {pull.number}",
+            f"State: {pull.state}",
+            f"Draft: {'yes' if pull.draft else 'no'}",
+            f"Head: {pull.head}",
+            f"Base: {pull.base}",
+            f"Commit: {pull.sha}",
+            *([f"Merge: {pull.merge_commit}"] if pull.merge_commit else []),
+            *([f"Labels: {', '.join(pull.labels)}"] if pull.labels else []),
+        ]
+        text = f"{one_line(pull.title)}\n\n{pull.body.strip()}\n\n" + "\n".join(lines) + "\n"
+        commit = self._store.commit(self._store.tree_of(pull.sha), [pull.sha], text, self._identity, int(time.time()))
+        return self._refs.move([Move(f"{PULLS}/{pull.number}", old, commit)], f"pull request {pull.number}")

@@ -1,0 +1,310 @@
+"""Reconcile: what the forge's pull requests mean for the issues of a milestone. One pure function, one table.
+
+At the start of a run, and on request: what others did on the forge and the remote meanwhile is taken over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from executor.forge.merge import recognise, tidy
+from executor.forge.publish import is_ours, record_pull, show_stopped, tip_to_build_on, wait_for_person
+from executor.forge.pull_request import PullRequest, feature_branch, feature_prefix, read_mark, title_digest
+from executor.git.diff import parse_diff
+from executor.git.refs import Move, attempt_ref
+from executor.git.trailers import parse_trailers
+from executor.state.fold import with_git_attempts
+from executor.state.model import Attempt, AttemptState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from executor.engine.milestone_run import MilestoneRun
+
+__all__ = ["Finding", "Known", "Meaning", "reconcile", "take_over"]
+
+
+class Meaning(StrEnum):
+    """What there is to do about what was found."""
+
+    NOTHING = "nothing"
+    """No pull request, or one that was dealt with."""
+    OPEN = "open"
+    """Its pull request is open and as we left it."""
+    MERGED = "merged"
+    """It was merged, and the branch does not say so: by hand, or in a form without our trailers."""
+    TIDY = "tidy"
+    """It has landed; what is left is to close its issue and delete its branch."""
+    WAIT = "wait"
+    """A person has done something about it that only a person can resolve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What we know of an issue without asking the forge.
+
+    Attributes:
+        ref: its qualified id.
+        revision: the revision that is worked on, or has landed.
+        attempt: number of the attempt that counts, the next one where none does; 0 when there was none.
+        head: short name of the branch that it has, or would have.
+        base: short name of the milestone branch.
+        number: of its pull request as last seen, 0 when none was.
+        commit: what we pushed last; empty when nothing was.
+        landed: whether that revision has landed.
+        settled: whether nothing is left to be done after its landing.
+        built: whether there is a result that waits to land.
+    """
+
+    ref: str
+    revision: int
+    attempt: int
+    head: str
+    base: str
+    number: int = 0
+    commit: str = ""
+    landed: bool = False
+    settled: bool = False
+    built: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the forge's pull requests mean for one issue.
+
+    Attributes:
+        ref: its qualified id.
+        meaning: what there is to do.
+        pull: the pull request that counts; None when there is none.
+        reason: what is the matter with the pull request, for `WAIT`.
+        notes: what else is worth saying.
+    """
+
+    ref: str
+    meaning: Meaning
+    pull: PullRequest | None = None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def reconcile(
+    known: Iterable[Known], pulls: Iterable[PullRequest], branches: frozenset[str], is_ours: Callable[[str, str], bool]
+) -> list[Finding]:
+    """What there is to do about every issue.
+
+    Args:
+        known: the issues.
+        pulls: pull requests of the forge, in any state, of any branch.
+        branches: short names of the branches that are on the remote.
+        is_ours: whether the commit of an issue's branch (ref, commit) is one that nobody else has changed.
+    """
+    by_head: dict[str, list[PullRequest]] = {}
+    for pull in sorted(pulls, key=lambda item: item.number):
+        by_head.setdefault(pull.head, []).append(pull)
+    return [_finding(item, _about(item, by_head.get(item.head, [])), branches, is_ours) for item in known]
+
+
+def _about(known: Known, pulls: list[PullRequest]) -> list[PullRequest]:
+    """The pull requests that are about this try at the issue; one that was closed before a retry is history."""
+    found = []
+    for pull in pulls:
+        told = read_mark(pull.body)
+        if told.get("key", known.ref) != known.ref:
+            continue
+        attempt = told.get("attempt", "")
+        older = attempt.isdecimal() and known.attempt > int(attempt)
+        if not (pull.state == "closed" and older):
+            found.append(pull)
+    return found
+
+
+def _finding(
+    known: Known, pulls: list[PullRequest], branches: frozenset[str], is_ours: Callable[[str, str], bool]
+) -> Finding:
+    opened = [pull for pull in pulls if pull.state == "open"]
+    merged = [pull for pull in pulls if pull.state == "merged" and pull.base == known.base]
+    closed = [pull for pull in pulls if pull.state == "closed"]
+    notes = _doubled(opened, merged)
+    if known.landed:
+        left = not known.settled and (known.number or known.head in branches)
+        return Finding(
+            known.ref, Meaning.TIDY if left else Meaning.NOTHING, merged[-1] if merged else None, notes=notes
+        )
+    if merged:
+        return Finding(known.ref, Meaning.MERGED, merged[-1], notes=notes)
+    if opened:
+        return _of_open(known, opened[0], notes, is_ours)
+    if closed and (known.built or known.number):
+        pull = closed[-1]
+        gone = "" if known.head in branches else " and its branch was deleted"
+        reason = f"it was closed without being merged{gone}; reopen it, or `doit retry {known.ref}`"
+        return Finding(known.ref, Meaning.WAIT, pull, reason)
+    return Finding(known.ref, Meaning.NOTHING)
+
+
+def _of_open(known: Known, pull: PullRequest, notes: tuple[str, ...], is_ours: Callable[[str, str], bool]) -> Finding:
+    if pull.base != known.base:
+        reason = f"it goes to {pull.base}, expected {known.base}; set its base back"
+        return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
+    if pull.sha and pull.sha != known.commit and not is_ours(known.ref, pull.sha):
+        reason = (
+            f"somebody else has committed to {known.head} ({pull.sha[:10]}), it is left alone; merge it, or delete "
+            "the branch"
+        )
+        return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
+    title = read_mark(pull.body).get("title")
+    if title is None and known.number == pull.number:
+        notes = (*notes, f"pull request #{pull.number}: its text was rewritten, ours is put in front of it")
+    elif title is not None and title != title_digest(pull.title):
+        notes = (*notes, f"pull request #{pull.number}: its title was changed by a person and stays")
+    return Finding(known.ref, Meaning.OPEN, pull, notes=notes)
+
+
+def _doubled(opened: list[PullRequest], merged: list[PullRequest]) -> tuple[str, ...]:
+    """What to say where there are several pull requests for one issue."""
+    used = merged[-1] if merged else opened[0] if opened else None
+    others = [pull for pull in opened if pull is not used]
+    if used is None or not others:
+        return ()
+    names = ", ".join(f"#{pull.number}" for pull in others)
+    return (f"pull request #{used.number} counts; {names} of the same branch should be closed",)
+
+
+_HEADS = "refs/heads/"
+
+
+def take_over(run: MilestoneRun) -> None:
+    """Bring what is known of a milestone up to what remote and forge say."""
+    remote = run.session.remote
+    if remote is None or _nothing_begins(run):
+        return
+    tip_to_build_on(run)
+    heads = remote.tips(f"{_HEADS}{feature_prefix(run.name)}*")
+    branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
+    for issue in run.milestone.issues:
+        _adopt(run, f"{run.name}/{issue.id}", branches)
+    if run.session.forge.kind != "local":
+        _reconcile(run, branches)
+    for issue in run.milestone.issues:
+        _show_again(run, f"{run.name}/{issue.id}")
+
+
+def _nothing_begins(run: MilestoneRun) -> bool:
+    """Whether the milestone is released, or waits for another one: then no branch is made for it."""
+    view = run.view
+    released = view.release is not None and view.release_current
+    return released or any(run.facts(f"{run.name}/{issue.id}").held_by for issue in run.milestone.issues[:1])
+
+
+def _adopt(run: MilestoneRun, ref: str, branches: dict[str, str]) -> None:
+    """A result that is on the remote and not here, from another clone: it need not be made again."""
+    facts = run.facts(ref)
+    issue = run.issue(ref)
+    revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
+    commit = branches.get(feature_branch(run.name, issue, revision))
+    landed = facts.landing is not None and facts.landing.trailers.spec_key == facts.spec_key
+    if commit is None or facts.state.attempts or landed:
+        return
+    remote = run.session.remote
+    if remote is None:
+        return
+    remote.fetch(_HEADS + feature_branch(run.name, issue, revision))
+    if not is_ours(run, ref, commit):
+        return
+    trailers = parse_trailers(run.session.refs.trailers(commit))
+    if trailers is None or trailers.spec_key != facts.spec_key or trailers.revision != revision:
+        return
+    number = facts.state.last() + 1
+    attempt = Attempt(
+        number,
+        revision,
+        trailers.spec_key,
+        state=AttemptState.BUILT,
+        commit=commit,
+        result_key=trailers.result_key,
+        pull=trailers.pull,
+    )
+    run.session.refs.move([Move(attempt_ref(run.name, issue.id, number), None, commit)], f"adopt {ref} from the remote")
+    with_git_attempts(run.view.states, [(issue.id, attempt)])
+    run.session.observer.changed(ref)
+    run.warn(f"{ref}: the result that is on {remote.name} is used")
+
+
+def _reconcile(run: MilestoneRun, branches: dict[str, str]) -> None:
+    known = [_known(run, f"{run.name}/{issue.id}") for issue in run.milestone.issues]
+    forge = run.session.forge
+    pulls = {pull.number: pull for pull in forge.pulls(run.milestone.branch)}
+    for item in known:
+        if item.number and item.number not in pulls and not item.landed:
+            pulls |= {pull.number: pull for pull in forge.find(item.head)}
+
+    def ours(ref: str, commit: str) -> bool:
+        remote = run.session.remote
+        head = next(item.head for item in known if item.ref == ref)
+        if remote is not None and branches.get(head) == commit:
+            remote.fetch(_HEADS + head)
+        return is_ours(run, ref, commit)
+
+    by_ref = {item.ref: item for item in known}
+    for finding in reconcile(known, pulls.values(), frozenset(branches), ours):
+        for note in finding.notes:
+            run.warn(f"{finding.ref}: {note}")
+        _act(run, by_ref[finding.ref], finding)
+
+
+def _act(run: MilestoneRun, known: Known, finding: Finding) -> None:
+    ref, pull = finding.ref, finding.pull
+    if finding.meaning is Meaning.TIDY:
+        tidy(run, ref, pull, known.revision)
+    elif finding.meaning is Meaning.WAIT:
+        wait_for_person(run, ref, pull, finding.reason)
+    elif finding.meaning is Meaning.OPEN and pull is not None:
+        if known.built or known.number:
+            record_pull(run, ref, pull, known.commit or pull.sha)
+    elif finding.meaning is Meaning.MERGED and pull is not None:
+        spec_key = read_mark(pull.body).get("spec") or run.facts(ref).spec_key
+        if recognise(run, ref, pull, spec_key, known.revision):
+            tidy(run, ref, pull, known.revision)
+        else:
+            why = f"it was merged as {pull.merge_commit[:10]}, which is not on {run.milestone.branch}"
+            wait_for_person(run, ref, pull, why)
+
+
+def _known(run: MilestoneRun, ref: str) -> Known:
+    facts = run.facts(ref)
+    issue = run.issue(ref)
+    landing = facts.landing
+    landed = landing is not None and (landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted)
+    before = landing.trailers.revision if landing is not None else 0
+    revision = before if landed else before + 1
+    head = feature_branch(run.name, issue, revision)
+    pull = facts.state.pull if facts.state.pull is not None and facts.state.pull.head == head else None
+    counted = facts.state.counted(facts.spec_key)
+    return Known(
+        ref=ref,
+        revision=revision,
+        attempt=facts.state.last() + (facts.state.last() > 0 and not counted),
+        head=head,
+        base=run.milestone.branch,
+        number=pull.number if pull else 0,
+        commit=pull.commit if pull else "",
+        landed=landed,
+        settled=pull is not None and pull.state == "merged",
+        built=any(item.state is AttemptState.BUILT and item.revision == revision for item in counted),
+    )
+
+
+def _show_again(run: MilestoneRun, ref: str) -> None:
+    """A result that waits for a person and that nobody can see yet, because the run that stopped it died."""
+    facts = run.facts(ref)
+    stop = facts.state.stop
+    attempt = facts.state.attempts.get(stop.attempt) if stop is not None else None
+    if attempt is None or attempt.state is not AttemptState.BUILT or not attempt.commit:
+        return
+    seen = facts.state.pull
+    missing = seen is None or seen.commit != attempt.commit or (run.session.forge.kind != "local" and not seen.number)
+    if missing and not (seen is not None and seen.waits):
+        store = run.session.store
+        show_stopped(run, ref, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))

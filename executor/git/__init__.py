@@ -1,0 +1,1 @@
+"""Git, through explicit directories and a clean environment."""

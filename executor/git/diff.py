@@ -1,0 +1,189 @@
+"""What a commit changes, read from the text of `git diff-tree -p --full-index --no-renames`.
+
+The result key is the stable identity of a change: the paths, modes and lines it touches, without line numbers, so that
+rebase, squash or an unrelated commit does not alter it. Binary files count by the ids of both contents.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from executor.model.fingerprint import digest
+
+__all__ = ["Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
+
+Finding = tuple[str, int, str]
+"""Something at a place: path, number of the line or 0 for the file as a whole, text."""
+_LONGEST_LINE = 20_000
+
+_AT = re.compile(rb"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
+_HUNK = re.compile(rb"(?m)^@@ -\S+ \+\S+ @@.*$")
+_INDEX = re.compile(rb"(?m)^index ([0-9a-f]+)\.\.([0-9a-f]+).*\n")
+_MODE = re.compile(rb"(?m)^(old mode|new mode|new file mode|deleted file mode) (\d{6})$")
+_SAME_MODE = re.compile(rb"(?m)^index [0-9a-f]+\.\.[0-9a-f]+ (\d{6})$")
+_ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-3][0-7]{2})')
+_ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line added or removed.
+
+    Attributes:
+        number: of the line in the new file if it was added, in the old one if it was removed. Two lines are equal
+            whatever their numbers: the same change lower in a file is the same change.
+        text: without its line end; bytes that are not UTF-8 are kept by surrogate escapes; a very long line is cut.
+        added: it was added; otherwise it was removed.
+    """
+
+    number: int = field(compare=False)
+    text: str
+    added: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a change.
+
+    Attributes:
+        path: as git has it; bytes that are not UTF-8 are kept by surrogate escapes.
+        kind: ``created``, ``modified``, ``deleted`` or ``mode`` (only the mode or type changed).
+        added: lines added; 0 for binary files.
+        removed: lines removed; 0 for binary files.
+        binary: git treats the content as binary.
+        old_mode: of the file before, as git has it (``100644``); empty when there was none or it is not told.
+        new_mode: of the file afterwards; empty when there is none or it is not told.
+        lines: those added and removed, in the order of the diff; none for binary files.
+    """
+
+    path: str
+    kind: str
+    added: int
+    removed: int
+    binary: bool
+    old_mode: str = ""
+    new_mode: str = ""
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """All files of a change, in git's order, and the change's stable result key."""
+
+    files: tuple[FileChange, ...]
+    key: str
+
+    @property
+    def added(self) -> int:
+        """Lines added in text files."""
+        return sum(file.added for file in self.files)
+
+    @property
+    def removed(self) -> int:
+        """Lines removed in text files."""
+        return sum(file.removed for file in self.files)
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Paths of the files of one kind, in git's order."""
+        return [file.path for file in self.files if file.kind == kind]
+
+    def summary(self) -> str:
+        """One line: ``3 files changed, 120 lines added, 4 removed``."""
+        files, added = len(self.files), self.added
+        changed = f"{files} file{'' if files == 1 else 's'} changed"
+        return f"{changed}, {added} line{'' if added == 1 else 's'} added, {self.removed} removed"
+
+
+def parse_diff(text: bytes) -> Change:
+    """Read the text of one diff; an empty text is the empty change."""
+    sections = [part for part in re.split(rb"(?m)^(?=diff --git )", text) if part.startswith(b"diff --git ")]
+    normal = [_normal(section) for section in sections]
+    return Change(tuple(_file(section) for section in sections), digest(b"".join(normal)))
+
+
+def unquote(name: bytes) -> str:
+    r"""A path as git prints it, ``"a\\303\\244"`` in quotes when it has unusual bytes, as the path itself.
+
+    Any bytes are taken; an escape that git does not print stays as it is.
+    """
+    if not name.startswith(b'"'):
+        return name.decode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(_escaped, name[1:-1]).decode("utf-8", "surrogateescape")
+
+
+def _escaped(escape: re.Match[bytes]) -> bytes:
+    sign = escape[1].decode()
+    return bytes([_ESCAPES[sign] if sign in _ESCAPES else int(sign, 8)])
+
+
+def _file(section: bytes) -> FileChange:
+    head, body = _split(section)
+    modes = dict(_MODE.findall(head))
+    binary = _is_binary(head)
+    if b"new file mode" in modes:
+        kind = "created"
+    elif b"deleted file mode" in modes:
+        kind = "deleted"
+    else:
+        kind = "modified" if body or binary else "mode"
+    old, new = _modes(modes, head)
+    added, removed = body.count(b"\n+"), body.count(b"\n-")
+    return FileChange(_path(head), kind, added, removed, binary, old, new, _lines(body))
+
+
+def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
+    """Modes before and afterwards."""
+    if b"new file mode" in told:
+        return "", told[b"new file mode"].decode()
+    if b"deleted file mode" in told:
+        return told[b"deleted file mode"].decode(), ""
+    same = _SAME_MODE.search(head)
+    both = same[1] if same else b""
+    return told.get(b"old mode", both).decode(), told.get(b"new mode", both).decode()
+
+
+def _split(section: bytes) -> tuple[bytes, bytes]:
+    """Header and hunks of one file's section; the hunks keep the newline before them."""
+    at = section.find(b"\n@@ ")
+    return (section, b"") if at < 0 else (section[: at + 1], section[at:])
+
+
+def _is_binary(head: bytes) -> bool:
+    return b"\nBinary files " in head or b"\nGIT binary patch\n" in head
+
+
+def _lines(body: bytes) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    old = new = 0
+    for raw in body.split(b"\n"):
+        sign = raw[:1]
+        if sign == b"+":
+            lines.append(Line(new, _text(raw), added=True))
+            new += 1
+        elif sign == b"-":
+            lines.append(Line(old, _text(raw), added=False))
+            old += 1
+        elif sign == b" ":
+            old, new = old + 1, new + 1
+        elif sign == b"@" and (at := _AT.match(raw)):
+            old, new = int(at[1]), int(at[2])
+    return tuple(lines)
+
+
+def _text(raw: bytes) -> str:
+    line = raw[1 : 4 * _LONGEST_LINE].removesuffix(b"\r")
+    return line.decode("utf-8", "surrogateescape")[:_LONGEST_LINE]
+
+
+def _path(head: bytes) -> str:
+    """The path from ``diff --git a/P b/P``: both are equal because renames are not asked for."""
+    names = head[len(b"diff --git ") :].split(b"\n", 1)[0]
+    return unquote(names[: (len(names) - 1) // 2])[2:]
+
+
+def _normal(section: bytes) -> bytes:
+    head, body = _split(section)
+    if not _is_binary(head):
+        head = _INDEX.sub(b"", head)
+    return head + _HUNK.sub(b"@@", body)

@@ -1,0 +1,422 @@
+"""Reading many objects through one `git cat-file --batch` process instead of one process each.
+
+Trees, blobs and commits in the user's object store, through a neutral git directory of the executor's own.
+
+The neutral directory (`.cache/_store`) has no configuration of the user's and attributes that switch every conversion
+off, so that what an agent wrote is what lands, byte for byte, and nothing an agent wrote is obeyed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, cast
+
+from executor.errors import GitError
+from executor.git.command import Git, git_failed, git_program
+from executor.process.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from executor.git.repository import Repository
+
+__all__ = ["BlobReader", "GitObject", "Identity", "Merge", "Store", "Touched"]
+
+
+_HEADER_PARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GitObject:
+    """One object: full id, kind (blob, tree, commit, tag), content."""
+
+    id: str
+    kind: str
+    data: bytes
+
+
+class BlobReader:
+    """Reads objects by any name that git understands; safe to use from several threads."""
+
+    def __init__(self, git: Git, cwd: Path) -> None:
+        self._git = git
+        self._cwd = cwd
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, name: str) -> GitObject | None:
+        """The object of that name, or None when there is none.
+
+        Raises:
+            GitError: the helper process ended in the middle of an answer.
+        """
+        with self._lock:
+            process = self._running()
+            asked = cast("IO[bytes]", process.stdin)
+            answers = cast("IO[bytes]", process.stdout)
+            try:
+                asked.write(name.encode("utf-8", "surrogateescape") + b"\n")
+                asked.flush()
+            except BrokenPipeError:
+                header = []
+            else:
+                header = answers.readline().split()
+            if len(header) == _HEADER_PARTS and header[2].isdigit():
+                data = answers.read(int(header[2]))
+                answers.read(1)
+                return GitObject(header[0].decode(), header[1].decode(), data)
+            if not header:
+                self._process = None
+                raise GitError(f"git cat-file ended while reading {name}")
+            return None
+
+    def close(self) -> None:
+        """End the helper process, if one was started."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            cast("IO[bytes]", process.stdin).close()
+            cast("IO[bytes]", process.stdout).close()
+            process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [git_program(), "cat-file", "--batch"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=self._git.environment(),
+                cwd=self._cwd,
+            )
+        return self._process
+
+
+_ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
+
+
+_KEPT_DIFFS = 32
+_KEPT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who commits: name and mail address as in the user's own git configuration."""
+
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A merge made in memory: its tree, or the paths in conflict."""
+
+    tree: str
+    conflicts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What differs between a working tree and its index: paths as bytes, and repositories found inside it."""
+
+    paths: tuple[bytes, ...]
+    embedded: tuple[bytes, ...]
+
+
+class Store:
+    """Objects of the trusted repository; every method is safe to call from several threads."""
+
+    def __init__(self, repository: Repository, folder: Path, redact: Callable[[bytes], bytes] = bytes) -> None:
+        self._folder = folder
+        self.redact = redact
+        self._make(repository)
+        self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
+        self._blobs = BlobReader(self._git, folder)
+        self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._recent_lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the helper process."""
+        self._blobs.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def tree_of(self, commit: str) -> str:
+        """Tree id of a commit; of a tree its own.
+
+        Raises:
+            GitError: there is no such commit.
+        """
+        found = self._blobs.read(f"{commit}^{{tree}}")
+        if found is None:
+            raise GitError(f"commit {commit} is not in the object store")
+        return found.id
+
+    def parent_of(self, commit: str) -> str:
+        """First parent of a commit.
+
+        Raises:
+            GitError: there is no such commit, or it has no parent.
+        """
+        found = self._blobs.read(f"{commit}^")
+        if found is None:
+            raise GitError(f"commit {commit} has no parent in the object store")
+        return found.id
+
+    def blob(self, tree: str, path: str) -> bytes | None:
+        """Content of a file of a tree; None when there is no such file (a folder has no content either)."""
+        found = self._blobs.read(f"{tree}:{path}") if "\n" not in path else None
+        return found.data if found is not None and found.kind == "blob" else None
+
+    def has_path(self, tree: str, path: str) -> bool:
+        """Whether a file or folder of that name is in the tree."""
+        return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
+
+    def diff(self, old: str, new: str) -> bytes:
+        """Text of the difference of two trees or commits, for `executor.git.diff.parse_diff`.
+
+        The last ones are kept: a landing looks at the same difference three times.
+        """
+        pair = (self.tree_of(old), self.tree_of(new))
+        with self._recent_lock:
+            known = self._recent.get(pair)
+        if known is not None:
+            return known
+        text = self._git.run(
+            "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", *pair
+        )
+        if len(text) <= _KEPT_BYTES:
+            with self._recent_lock:
+                self._recent[pair] = text
+                while len(self._recent) > _KEPT_DIFFS:
+                    self._recent.popitem(last=False)
+        return text
+
+    def whole(self, new: str, base: str) -> bool:
+        """Whether every object that a commit or tree has and its base has not is there."""
+        code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")
+        if code != 0:
+            return False
+        names = b"".join(line.split()[0] + b"\n" for line in listing.splitlines())
+        code, facts, _ = self._git.call("cat-file", "--batch-check=%(objectname) %(objectsize)", given=names)
+        return code == 0 and all(line.split()[-1].isdigit() for line in facts.splitlines())
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:
+        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch.
+
+        The last paragraph of the message is its trailers.
+        """
+        date = f"{when} +0000"
+        arguments = [word for parent in parents for word in ("-p", parent)]
+        extra = {
+            "GIT_AUTHOR_NAME": who.name,
+            "GIT_AUTHOR_EMAIL": who.email,
+            "GIT_AUTHOR_DATE": date,
+            "GIT_COMMITTER_NAME": who.name,
+            "GIT_COMMITTER_EMAIL": who.email,
+            "GIT_COMMITTER_DATE": date,
+        }
+        return (
+            self._git.run("commit-tree", tree, *arguments, given=self._without_secrets(message), extra=extra)
+            .decode()
+            .strip()
+        )
+
+    def _without_secrets(self, message: str) -> bytes:
+        """The message with everything but its trailers redacted: those are what is read back, and ours alone."""
+        body, gap, trailers = message.rpartition("\n\n")
+        return self.redact(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
+
+    def files_tree(self, files: Mapping[str, bytes]) -> str:
+        """Tree of these files; a name may have folders in it."""
+        inside: dict[str, dict[str, bytes]] = {}
+        lines: list[bytes] = []
+        for name, data in files.items():
+            folder, slash, rest = name.partition("/")
+            if slash:
+                inside.setdefault(folder, {})[rest] = data
+            else:
+                lines.append(f"100644 blob {self.write('blob', data)}\t{name}".encode())
+        lines += [f"040000 tree {self.files_tree(own)}\t{name}".encode() for name, own in inside.items()]
+        return self._made_tree(lines)
+
+    def folders_tree(self, folders: Mapping[str, str]) -> str:
+        """Tree that has these trees as its folders."""
+        return self._made_tree([f"040000 tree {tree}\t{name}".encode() for name, tree in folders.items()])
+
+    def _made_tree(self, lines: Iterable[bytes]) -> str:
+        given = b"".join(line + b"\0" for line in lines)
+        return self._git.run("mktree", "-z", given=given).decode().strip()
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Write an object of a kind, for example a ``tag``, whose form git looks at; the same has the same id."""
+        return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
+
+    def merge(self, ours: str, theirs: str) -> Merge:
+        """Merge two commits in memory; touches no checkout."""
+        code, output, words = self._git.call(
+            "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs
+        )
+        parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
+        if code not in {0, 1} or not parts:
+            raise git_failed("merge-tree", words.decode("utf-8", "replace").strip())
+        return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
+
+    def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
+        """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not)."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        _forget(index)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            code, _, words = self._git.call("apply", "--cached", "--whitespace=nowarn", "-", given=patch, extra=where)
+            if code != 0:
+                return "", words.decode("utf-8", "replace").strip()
+            return self._git.run("write-tree", extra=where).decode().strip(), ""
+        finally:
+            index.unlink(missing_ok=True)
+
+    def with_paths_of(self, tree: str, base: str, paths: Iterable[str], index: Path) -> str:
+        """The tree with these paths as they are in `base`: restored, or removed where the base has none."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        _forget(index)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            names = [os.fsencode(path) for path in paths]
+            listing = self._git.run("ls-tree", "-r", "-z", "--full-tree", base, "--", *map(os.fsdecode, names))
+            gone = b"".join(b"0 " + b"0" * len(tree) + b"\t" + name + b"\0" for name in names)
+            kept = b"".join(
+                b"%s %s\t%s\0" % (*facts.split()[0::2], path)
+                for facts, _, path in (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
+            )
+            self._git.run("update-index", "-z", "--index-info", given=gone + kept, extra=where)
+            return self._git.run("write-tree", extra=where).decode().strip()
+        finally:
+            index.unlink(missing_ok=True)
+
+    # -- working trees ------------------------------------------------------------------------------------------------
+
+    def checkout(self, tree: str, index: Path, folder: Path) -> None:
+        """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
+        self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
+
+    def index_anew(self, tree: str, index: Path) -> None:
+        """Make the index of a tree from nothing; of no file in it anything is known."""
+        _forget(index)
+        self._git.run("read-tree", tree, extra={"GIT_INDEX_FILE": str(index)})
+
+    def clean(self, index: Path, folder: Path, keep: Iterable[str] = ()) -> None:
+        """Remove everything that is not tracked, ignored or not, repositories inside it too, but what `keep` names."""
+        kept = [f"--exclude={rule}" for rule in keep]
+        self._git.run("clean", "-ffdxq", *kept, extra=_where(index, folder), cwd=folder)
+
+    def touched(self, index: Path, folder: Path, excludes: Path, *, own_rules: bool) -> Touched:
+        """Files of `folder` that were changed, deleted or added since the checkout.
+
+        Args:
+            index: the index file of the checkout.
+            folder: the working tree.
+            excludes: a file of ignore rules.
+            own_rules: also obey the `.gitignore` files found in the tree.
+        """
+        rules = [f"--exclude-from={excludes}"]
+        if own_rules:
+            rules.append("--exclude-per-directory=.gitignore")
+        output = self._git.run(
+            "ls-files", "-z", "--others", "--modified", "--deleted", *rules, extra=_where(index, folder), cwd=folder
+        )
+        paths = dict.fromkeys(part for part in output.split(b"\0") if part)
+        return Touched(
+            tuple(path for path in paths if not path.endswith(b"/")),
+            tuple(path for path in paths if path.endswith(b"/")),
+        )
+
+    def ignore_files(self, index: Path) -> list[tuple[str, bytes]]:
+        """Folder and content of every `.gitignore` that the index has, shallow ones first."""
+        found: list[tuple[str, bytes]] = []
+        listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)})
+        for line in listing.split(b"\0"):
+            facts, _, path = line.partition(b"\t")
+            if path == b".gitignore" or path.endswith(b"/.gitignore"):
+                blob = self._blobs.read(facts.split()[1].decode())
+                if blob is not None:
+                    found.append((os.fsdecode(path[: -len(b".gitignore")]), blob.data))
+        return sorted(found, key=lambda item: item[0].count("/"))
+
+    def write_tree(self, index: Path, folder: Path, paths: Iterable[bytes]) -> str:
+        """The tree of the index with the present content of these paths of `folder`; the index stays as it is.
+
+        An index that took over the times of an agent's files would later believe that a file is unchanged which has the
+        same size and a time that was set: git compares whole seconds and inode numbers are used again.
+        """
+        became_folders, others = _sorted_out(folder, paths)
+        copy = index.with_name(f"{index.name}.result")
+        _forget(copy)
+        shutil.copy2(index, copy)  # with its time, by which git tells what it has to look into
+        try:
+            return self._taken(became_folders, others, _where(copy, folder), folder)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _taken(self, became_folders: bytes, others: bytes, where: dict[str, str], folder: Path) -> str:
+        if became_folders:
+            self._git.run(
+                "update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder
+            )
+        if others:
+            self._git.run(
+                "update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder
+            )
+        return self._git.run("write-tree", extra=where).decode().strip()
+
+    def _make(self, repository: Repository) -> None:
+        """Make the neutral git directory, or mend it: a power cut may have left empty files."""
+        (self._folder / "refs").mkdir(parents=True, exist_ok=True)
+        (self._folder / "info").mkdir(exist_ok=True)
+        files = {
+            "HEAD": "ref: refs/heads/none\n",
+            "config": neutral_config(repository),
+            "info/attributes": _ATTRIBUTES,
+        }
+        for name, text in files.items():
+            path, data = self._folder / name, text.encode("ascii")
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data, durable=False)
+
+
+def _forget(index: Path) -> None:
+    """Remove an index file, and the lock on it that a killed git may have left."""
+    index.unlink(missing_ok=True)
+    index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
+
+
+def neutral_config(repository: Repository) -> str:
+    """A git configuration that says only how objects are named in this repository."""
+    config = repository.common_dir / "config"
+    text = config.read_text(encoding="utf-8", errors="replace").lower() if config.exists() else ""
+    if "objectformat" in text and "sha256" in text:
+        return "[core]\n\trepositoryformatversion = 1\n\tbare = false\n[extensions]\n\tobjectFormat = sha256\n"
+    return "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
+
+
+def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Files of the index that are folders now, and all other paths, as git reads them with -z."""
+    root = os.fsencode(folder)
+    became_folders, others = bytearray(), bytearray()
+    for path in paths:
+        full = root + b"/" + path
+        is_folder = os.path.isdir(full) and not os.path.islink(full)  # noqa: PTH112, PTH114  (bytes, many calls)
+        target = became_folders if is_folder else others
+        target += path + b"\0"
+    return bytes(became_folders), bytes(others)
+
+
+def _where(index: Path, folder: Path) -> dict[str, str]:
+    return {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(folder)}

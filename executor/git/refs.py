@@ -1,0 +1,313 @@
+"""Branches and other refs of the user's repository: read, and moved only by compare-and-swap.
+
+Names of the refs in which git keeps what must outlive `.cache/`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.git.command import Git, git_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.git.objects import Identity
+    from executor.git.repository import Repository
+    from executor.git.trailers import Landing, Released, Trailers
+
+__all__ = [
+    "ACCEPTED",
+    "ANSWERS",
+    "APPROVED",
+    "ATTEMPTS",
+    "DELIVERED",
+    "HANDOFFS",
+    "MERGED",
+    "REMOTE",
+    "STEPS",
+    "Kept",
+    "Move",
+    "Refs",
+    "attempt_in",
+    "attempt_ref",
+    "parts_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of a ref: from `old` (None: must not exist) to `new` (None: delete it)."""
+
+    ref: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A ref with its commit's trailers: an attempt, or a person's decision."""
+
+    ref: str
+    commit: str
+    trailers: dict[str, str]
+
+
+class Refs:
+    """The refs of the trusted repository."""
+
+    def __init__(self, repository: Repository, who: Identity | None = None) -> None:
+        extra = {} if who is None else {"GIT_COMMITTER_NAME": who.name, "GIT_COMMITTER_EMAIL": who.email}
+        self._git = Git(repository.common_dir, repository.common_dir, extra)
+
+    def tip(self, ref: str) -> str | None:
+        """Commit that a full ref name points to, or None."""
+        code, output, _ = self._git.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        return output.decode().strip() if code == 0 else None
+
+    def tips(self, refs: Sequence[str]) -> dict[str, str]:
+        """Commit of each of these full ref names; those that do not exist are left out."""
+        if not refs:
+            return {}
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode().splitlines()
+        found = dict(line.rsplit(" ", 1) for line in lines)
+        return {ref: found[ref] for ref in refs if ref in found}
+
+    def stamp(self, names: Sequence[str]) -> bytes:
+        """Bytes that change when any ref of these names or below these prefixes changes."""
+        return self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
+
+    def branches(self) -> list[str]:
+        """Short names of the local branches."""
+        output = self._git.run("for-each-ref", "--format=%(refname)", "--", "refs/heads/").decode()
+        return [line.removeprefix("refs/heads/") for line in output.splitlines()]
+
+    def move(self, moves: Sequence[Move], reason: str) -> bool:
+        """Make all these changes or none; False when a ref was not where it was expected.
+
+        Raises:
+            GitError: git refused for another reason.
+        """
+        lines = ["start\n"]
+        zero = "0" * len(next((move.new or move.old or "" for move in moves), ""))
+        for move in moves:
+            old = zero if move.old is None else move.old
+            lines.append(f"delete {move.ref} {old}\n" if move.new is None else f"update {move.ref} {move.new} {old}\n")
+        lines += ["prepare\n", "commit\n"]
+        code, _, words = self._git.call("update-ref", "-m", reason, "--stdin", given="".join(lines).encode())
+        if code == 0:
+            return True
+        told = words.decode("utf-8", "replace")
+        if "but expected" in told or "reference already exists" in told or "unable to resolve reference" in told:
+            return False
+        raise git_failed("update-ref", told.strip())
+
+    def landings(
+        self,
+        ref: str,
+        milestone: str,
+        *,
+        since: str | None = None,
+        recognised: Mapping[str, Trailers] | None = None,
+    ) -> list[Landing]:
+        """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.
+
+        Where that history has a release of the milestone, the landings before it are those of what was released: so it
+        is when the milestone branch is gone, or was begun anew from its base.
+
+        Args:
+            ref: full ref name or commit id.
+            milestone: milestone id.
+            since: leave out what is reachable from this commit, and what a release brought.
+            recognised: commits that are landings although their messages do not say so.
+        """
+        from executor.git import trailers as message
+
+        known = recognised or {}
+
+        limit = [f"^{since}"] if since else []
+        form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
+        output = self._git.run(
+            "log", "--first-parent", "--reverse", f"--format={form}", "--end-of-options", ref, *limit, "--"
+        )
+        found: list[Landing] = []
+        for record in output.decode("utf-8", "replace").split("\x1e"):
+            if record.partition("\0")[0] not in known and not any(
+                f"{before}{key}: " in record for before in "\n\0" for key in ("Milestone", "Milestone-Released")
+            ):
+                continue
+            commit, tree, time, text = record.split("\0")
+            pairs = _pairs(text)
+            if since is None and pairs.get("Milestone-Released") == milestone and "Released-Tip" in pairs:
+                found = self.landings(pairs["Released-Tip"], milestone, recognised=recognised)
+                continue
+            trailers = message.parse_trailers(pairs) or known.get(commit)
+            if trailers is not None and trailers.milestone == milestone:
+                found.append(message.Landing(commit, tree, len(found), int(time), trailers))
+        return found
+
+    def releases(self, ref: str, *, since: str | None = None) -> dict[str, Released]:
+        """The latest release of each milestone on the first-parent history of a ref.
+
+        Args:
+            ref: full ref name or commit id.
+            since: leave out what is reachable from this commit.
+        """
+        from executor.git.trailers import Released
+
+        limit = [f"^{since}"] if since else []
+        output = self._git.run(
+            "log",
+            "--first-parent",
+            "--reverse",
+            "--grep=^Milestone-Released: ",
+            "--format=%x1e%H%x00%(trailers:only,unfold)",
+            "--end-of-options",
+            ref,
+            *limit,
+            "--",
+        )
+        found: dict[str, Released] = {}
+        for record in output.decode("utf-8", "replace").split("\x1e"):
+            commit, _, text = record.partition("\0")
+            pairs = _pairs(text)
+            if "Milestone-Released" in pairs and "Released-Tip" in pairs:
+                found[pairs["Milestone-Released"]] = Released(commit, pairs["Released-Tip"])
+        return found
+
+    def reachable(self, base: str, names: Sequence[str]) -> set[str]:
+        """Those of these full ref names whose commit is reachable from a commit."""
+        if not names:
+            return set()
+        output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
+        return set(output.decode().splitlines())
+
+    def kept(self, *prefixes: str) -> list[Kept]:
+        """Every ref below these prefixes, with the trailers of its commit."""
+        form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
+        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
+        if code != 0:
+            if any(map(self.unreadable, prefixes)):
+                return [item for prefix in prefixes for ref in self._readable(prefix) for item in self.kept(ref)]
+            raise git_failed("for-each-ref", words.decode("utf-8", "replace").strip())
+        output = told.decode("utf-8", "replace")
+        found = []
+        for record in output.split("\x1e"):
+            name, _, rest = record.strip("\n").partition("\0")
+            commit, _, text = rest.partition("\0")
+            if name:
+                found.append(Kept(name, commit, _pairs(text)))
+        return found
+
+    def unreadable(self, prefix: str) -> list[tuple[str, str]]:
+        """Refs below a prefix whose object is not there, as after a power cut, with its name."""
+        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).decode().splitlines()
+        named = [line.rsplit(" ", 1) for line in lines]
+        return [(ref, name) for ref, name in named if self._git.call("cat-file", "-e", f"{name}^{{tree}}")[0] != 0]
+
+    def _readable(self, prefix: str) -> list[str]:
+        broken = {ref for ref, _ in self.unreadable(prefix)}
+        names = self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
+        return [name for name in names if name not in broken]
+
+    def merged_at(self, commit: str, branch: str) -> str:
+        """The first commit on the first-parent history of `branch` that has `commit`; empty if there is none."""
+        if self.on_first_parents(commit, branch):
+            return commit
+        limits = ("--first-parent", "--ancestry-path", "--reverse")
+        output = self._git.run("rev-list", *limits, branch, f"^{commit}", "--")
+        return (output.decode().split() or [""])[0]
+
+    def committer_of(self, commit: str) -> str:
+        """Committer line of a commit: name, address in angle brackets, seconds since the epoch, zone."""
+        form = "--format=%cn <%ce> %cd"
+        return self._git.run("log", "-1", form, "--date=raw", "--end-of-options", commit, "--").decode().strip()
+
+    def time_of(self, commit: str) -> int:
+        """Committer time of a commit, in seconds since the epoch."""
+        return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
+
+    def message(self, commit: str) -> str:
+        """Message of a commit."""
+        return self._git.run("log", "-1", "--format=%B", "--end-of-options", commit, "--").decode("utf-8", "replace")
+
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return bool(commit) and self._git.call("cat-file", "-e", f"{commit}^{{commit}}")[0] == 0
+
+    def trailers(self, commit: str) -> dict[str, str]:
+        """Trailers of a commit's message."""
+        form = "%(trailers:only,unfold)"
+        return _pairs(
+            self._git.run("log", "-1", f"--format={form}", "--end-of-options", commit, "--").decode("utf-8", "replace")
+        )
+
+    def author_of(self, commit: str) -> str:
+        """Name of a commit's author."""
+        return (
+            self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
+            .decode("utf-8", "replace")
+            .strip()
+        )
+
+    def contains(self, older: str, newer: str) -> bool:
+        """Whether `older` is reachable from `newer`."""
+        return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0
+
+    def on_first_parents(self, older: str, newer: str) -> bool:
+        """Whether `older` is on the first-parent history of `newer`."""
+        code, output, _ = self._git.call("rev-list", "--first-parent", newer, "--not", f"{older}^@", "--")
+        return code == 0 and output.decode().split()[-1:] == [older]
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    return {key: value.strip() for key, value in pairs}
+
+
+ATTEMPTS = "refs/attempts"
+"""Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
+ACCEPTED = "refs/executor/accepted"
+"""Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
+APPROVED = "refs/executor/approved"
+"""What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+STEPS = "refs/executor/steps"
+"""Results of the steps of a workflow: `<milestone>/<issue>/<phase>.<step>` below this, until the issue has landed."""
+HANDOFFS = "refs/executor/handoffs"
+"""What an issue's agent leaves for the next ones: `<milestone>/<issue>` below this."""
+ANSWERS = "refs/executor/answers"
+"""What a person answered to an agent's questions: `<milestone>/<issue>` below this."""
+MERGED = "refs/executor/merged"
+"""Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
+REMOTE = "refs/executor/remote"
+"""Where the remote's milestone branch was last seen: `<milestone>` below this."""
+DELIVERED = "refs/executor/released"
+"""The release of which the remote has everything: `<milestone>` below this."""
+_PARTS = {ATTEMPTS: 3, ACCEPTED: 2, APPROVED: 2, STEPS: 3, HANDOFFS: 2, ANSWERS: 2, MERGED: 3}
+"""How many parts a name below each of these has."""
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def parts_of(ref: str) -> tuple[str, ...] | None:
+    """Milestone, issue and, where there is one, attempt, step or revision that a ref is of; None if it is none of ours.
+
+    Anybody can make a ref below the places that are ours: one with another name is not looked at.
+    """
+    for place, count in _PARTS.items():
+        if ref.startswith(f"{place}/"):
+            parts = tuple(ref[len(place) + 1 :].split("/"))
+            return parts if len(parts) == count and all(parts) else None
+    return None
+
+
+def attempt_in(ref: str) -> tuple[str, int] | None:
+    """Issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if it is not named like one."""
+    parts = parts_of(ref) if ref.startswith(f"{ATTEMPTS}/") else None
+    return (parts[1], int(parts[2])) if parts is not None and _NUMBER.fullmatch(parts[2]) else None
+
+
+def attempt_ref(milestone: str, issue: str, number: int) -> str:
+    """Full name of the ref that keeps an attempt."""
+    return f"{ATTEMPTS}/{milestone}/{issue}/{number}"

@@ -1,0 +1,137 @@
+"""Loose objects that a power cut left torn or empty: as long as they are there, git does not write them again.
+
+What a git process left behind when it was killed.
+
+Lock files would be in the way of every later ref change; halves of objects only take space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from executor.git.repository import Repository
+
+__all__ = ["found_locks", "set_aside", "sweep"]
+
+
+_CHUNK = 1 << 20
+_SHA1 = 40
+
+
+def set_aside(objects: Path, since: float, folder: Path) -> list[str]:
+    """Move damaged loose objects that were written after a time (seconds since the epoch) into a folder.
+
+    Nothing is lost by that: git cannot read them.
+
+    Returns:
+        Their names.
+    """
+    damaged = []
+    for path in _loose(objects):
+        try:
+            if path.stat().st_mtime < since or _is_whole(path):
+                continue
+        except OSError:
+            continue  # it went away meanwhile
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{path.parent.name}{path.name}"
+        with suppress(OSError):
+            path.replace(folder / name)
+            damaged.append(name)
+    return damaged
+
+
+def _loose(objects: Path) -> Iterator[Path]:
+    for place in sorted(objects.glob("[0-9a-f][0-9a-f]")):
+        with os.scandir(place) as entries:
+            yield from (place / entry.name for entry in entries if not entry.name.startswith("tmp_"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the content of a loose object is what its name says."""
+    name = f"{path.parent.name}{path.name}"
+    found = hashlib.sha1(usedforsecurity=False) if len(name) == _SHA1 else hashlib.sha256()
+    unpacked = zlib.decompressobj()
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                found.update(unpacked.decompress(data))
+        found.update(unpacked.flush())
+    except zlib.error:
+        return False
+    return found.hexdigest() == name
+
+
+_PATIENCE = 5.0
+
+
+def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False) -> list[str]:
+    """Remove the locks on these refs, and on the packed refs, once no git process works on the repository any more.
+
+    Args:
+        repository: the trusted one.
+        refs: full names, or prefixes that end with a slash.
+        objects: also remove halves of objects.
+
+    Returns:
+        Locks that were removed, relative to the git directory; none while a git process is still alive.
+    """
+    found = list(_locks(repository.common_dir, refs))
+    halves = [*repository.objects.glob("??/tmp_obj_*"), *repository.objects.glob("pack/tmp_*")] if objects else []
+    if not found and not halves:
+        return []
+    end = time.monotonic() + _PATIENCE
+    while _git_is_at_work(repository):
+        if time.monotonic() > end:
+            return []
+        time.sleep(0.1)
+    removed = []
+    for path in found:
+        with suppress(OSError):
+            path.unlink()
+            removed.append(str(path.relative_to(repository.common_dir)))
+    for path in halves:
+        with suppress(OSError):
+            path.unlink()
+    return removed
+
+
+def found_locks(repository: Repository, refs: Iterable[str]) -> list[str]:
+    """The locks that `sweep` would remove, relative to the git directory; a git at work holds some as well."""
+    return [str(path.relative_to(repository.common_dir)) for path in _locks(repository.common_dir, refs)]
+
+
+def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
+    packed = common_dir / "packed-refs.lock"
+    if packed.exists():
+        yield packed
+    for name in refs:
+        if name.endswith("/"):
+            yield from (common_dir / name).rglob("*.lock")
+        elif (lock := common_dir / f"{name}.lock").exists():
+            yield lock
+
+
+def _git_is_at_work(repository: Repository) -> bool:
+    """Whether a git process is alive that was told of this repository, or stands in it."""
+    told = f"GIT_DIR={repository.common_dir}".encode()
+    places = (str(repository.top), str(repository.common_dir))
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
+                continue
+            here = os.readlink(entry / "cwd")  # noqa: PTH115  (of another process, as text)
+            if told in (entry / "environ").read_bytes() or here.startswith(places):
+                return True
+    return False

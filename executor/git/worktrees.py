@@ -1,0 +1,288 @@
+"""The trees that agents and checks work in: a pool of reused folders that the user's checkout never notices.
+
+Each slot has two trees, one for the agent and one, always clean, for the checks. A tree's index file lies outside it,
+and the tree has a throw-away repository of its own; its result is imported by reading its files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import ExecutorError, GitError
+from executor.git.objects import neutral_config
+from executor.model.paths import flatten_ignores
+from executor.process.files import read_json, write_json
+from executor.process.locks import Held, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from executor.git.objects import Store
+    from executor.git.repository import Repository
+
+__all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "empty_folder", "leads_out", "remove"]
+
+_MOST_SLOTS = 4096
+_OWNER = "attempt.json"
+
+
+class ImportRefusedError(ExecutorError):
+    """What an agent left behind cannot be imported; the message says which path and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLimits:
+    """How much one result may be: changed files, bytes of one of them, bytes of all of them."""
+
+    files: int
+    file_bytes: int
+    bytes: int
+
+
+def empty_folder(folder: Path) -> None:
+    """Make it an empty folder, whatever is there."""
+    remove(folder)
+    folder.mkdir(parents=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One reused tree: `folder` is what the child process sees, `index` is ours, `keep` (ignore rules) stays in it."""
+
+    folder: Path
+    index: Path
+    keep: tuple[str, ...] = ()
+
+    def prepare(self, store: Store, tree: str) -> None:
+        """Make it exactly that tree, whatever it was before."""
+        self.index.with_name(self.index.name + ".lock").unlink(missing_ok=True)
+        if self.index.exists() and self.folder.is_dir():
+            try:
+                remove(self.folder / ".git")
+                store.clean(self.index, self.folder, self.keep)
+                store.checkout(tree, self.index, self.folder)
+            except GitError:
+                pass
+            else:
+                return
+        self.discard()
+        self.folder.mkdir(parents=True)
+        store.checkout(tree, self.index, self.folder)
+
+    def mend(self, store: Store, tree: str) -> None:
+        """After a power cut the index may be torn: make that of the prepared tree anew; the files stay as they are."""
+        store.index_anew(tree, self.index)
+
+    def discard(self) -> None:
+        """Remove it altogether."""
+        remove(self.folder)
+        self.index.unlink(missing_ok=True)
+
+    def give_repository(self, repository: Repository, commit: str) -> None:
+        """Put a throw-away repository into the tree: history can be read, commits stay inside it."""
+        git_dir = self.folder / ".git"
+        (git_dir / "objects" / "info").mkdir(parents=True)
+        (git_dir / "refs" / "heads").mkdir(parents=True)
+        (git_dir / "objects" / "info" / "alternates").write_text(f"{repository.objects}\n", encoding="utf-8")
+        (git_dir / "HEAD").write_text("ref: refs/heads/work\n", encoding="ascii")
+        (git_dir / "refs" / "heads" / "work").write_text(f"{commit}\n", encoding="ascii")
+        user = "[user]\n\tname = agent\n\temail = agent@localhost\n[gc]\n\tauto = 0\n"
+        (git_dir / "config").write_text(neutral_config(repository) + user, encoding="ascii")
+        shutil.copy2(self.index, git_dir / "index")
+
+    def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
+        """Tree id of what is in the folder now.
+
+        Ignored files are left out, by the rules of the base tree and of `excludes`: rules that the agent wrote are not
+        obeyed. Files that the issue declares (`declared`, globs) are taken although ignored.
+
+        Raises:
+            ImportRefusedError: something in the tree cannot land: a repository, a device, a link out, too much.
+        """
+        touched = store.touched(self.index, self.folder, excludes, own_rules=True)
+        if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in touched.paths):
+            base = self.index.with_name(self.index.name + ".ignore")
+            base.write_bytes(excludes.read_bytes() + flatten_ignores(store.ignore_files(self.index)))
+            touched = store.touched(self.index, self.folder, base, own_rules=False)
+        if touched.embedded:
+            name = os.fsdecode(touched.embedded[0])
+            raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
+        paths = dict.fromkeys((*touched.paths, *self._declared(declared)))
+        _refuse_what_cannot_land(self.folder, paths, limits)
+        try:
+            return store.write_tree(self.index, self.folder, paths)
+        except GitError as error:
+            raise ImportRefusedError(f"git does not take the result: {error}") from error
+
+    def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
+        for glob in globs:
+            for path in self.folder.glob(glob):
+                if path.is_file() or path.is_symlink():
+                    inside = path.relative_to(self.folder)
+                    if inside.parts[0] != ".git":
+                        yield os.fsencode(inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A numbered place to work; no other running attempt on this machine's repository has the number."""
+
+    number: int
+    work: Workspace
+    check: Workspace
+    scratch: Path
+
+    def mark(self, issue: str, attempt: int, step: str = "") -> None:
+        """Write down whose work is in it, for a later run to find."""
+        write_json(self.scratch.with_name(_OWNER), _owner(issue, attempt, step), durable=False)
+
+
+class Pool:
+    """Hands out slots. Numbers are exclusive in the repository, folders belong to one milestone.
+
+    Args:
+        numbers: folder of the number locks, shared by all milestones.
+        folder: folder of this milestone's trees.
+        keep: ignore rules of what stays in a tree between uses.
+    """
+
+    def __init__(self, numbers: Path, folder: Path, keep: tuple[str, ...] = ()) -> None:
+        self._keep = keep
+        self._numbers = numbers
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._free: list[tuple[int, Held]] = []
+        self._held: list[Held] = []
+
+    @contextmanager
+    def slot(self) -> Iterator[Slot]:
+        """A slot for the length of the block; the lowest free number is reused first.
+
+        One in which something went wrong that ends the block is not used again in this run: it may hold a result that
+        was paid for, and the next run takes it from there.
+        """
+        with self._lock:
+            number, lock = self._free.pop(0) if self._free else self._take()
+        home = self._folder / str(number)
+        home.mkdir(parents=True, exist_ok=True)
+        yield Slot(
+            number,
+            Workspace(home / "tree", home / "tree.index", self._keep),
+            Workspace(home / "check", home / "check.index", self._keep),
+            home / "scratch.index",
+        )
+        with self._lock:
+            self._free.append((number, lock))
+            self._free.sort(key=lambda item: item[0])
+
+    def left_by(self, issue: str, attempt: int, step: str = "") -> Workspace | None:
+        """The tree in which a dead run's attempt, or step, worked, if nobody has worked in it since."""
+        for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
+            if read_json(mark) == _owner(issue, attempt, step):
+                return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
+        return None
+
+    def broken(self) -> list[tuple[int, str]]:
+        """Slots that are half made - a tree without its index, an index without its tree - and why; nobody may work."""
+        found = []
+        for home in sorted(self._folder.glob("*")):
+            if not home.name.isdigit():
+                continue
+            for name in ("tree", "check"):
+                tree, index = (home / name).is_dir(), (home / f"{name}.index").is_file()
+                if tree != index:
+                    what = f"its {name} folder has no index" if tree else f"its {name} folder is gone"
+                    found.append((int(home.name), what))
+                    break
+        return found
+
+    def discard(self, number: int) -> None:
+        """Remove a slot's folder altogether; nobody may work in it."""
+        remove(self._folder / str(number))
+
+    def close(self) -> None:
+        """Give all numbers back."""
+        with self._lock:
+            for lock in self._held:
+                lock.release()
+            self._held.clear()
+            self._free.clear()
+
+    def _take(self) -> tuple[int, Held]:
+        self._numbers.mkdir(parents=True, exist_ok=True)
+        for number in range(_MOST_SLOTS):
+            lock = try_lock(self._numbers / f"{number}.lock")
+            if lock is None:
+                continue
+            self._held.append(lock)
+            return number, lock
+        raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
+
+
+def _owner(issue: str, attempt: int, step: str) -> dict[str, Any]:
+    owner = {"issue": issue, "attempt": attempt}
+    return {**owner, "step": step} if step else owner
+
+
+def _refuse_what_cannot_land(folder: Path, paths: Iterable[bytes], limits: ImportLimits) -> None:
+    """Look at every changed path without following links; all processes of the agent are gone by now."""
+    root = os.fsencode(folder)
+    total = 0
+    for count, path in enumerate(paths, 1):
+        name = os.fsdecode(path)
+        if count > limits.files:
+            raise ImportRefusedError(f"more than {limits.files} files changed")
+        try:
+            facts = os.lstat(root + b"/" + path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISLNK(facts.st_mode):
+            if leads_out(path, os.readlink(root + b"/" + path)):  # noqa: PTH115  (bytes)
+                raise ImportRefusedError(f"{name} is a link that leads out of the tree")
+        elif stat.S_ISREG(facts.st_mode):
+            total += facts.st_size
+            if facts.st_size > limits.file_bytes or total > limits.bytes:
+                raise ImportRefusedError(f"{name} is too large, or all changes together are ({total // 2**20} MiB)")
+        elif not stat.S_ISDIR(facts.st_mode):
+            raise ImportRefusedError(f"{name} is neither a file nor a link")
+
+
+def leads_out(path: bytes, target: bytes) -> bool:
+    """Whether a link at `path` names something outside the tree, or the tree's own repository."""
+    if target.startswith(b"/"):
+        return True
+    depth: list[bytes] = path.split(b"/")[:-1]
+    for part in target.split(b"/"):
+        if part == b"..":
+            if not depth:
+                return True
+            depth.pop()
+        elif part not in {b"", b"."}:
+            depth.append(part)
+    return bool(depth) and depth[0].lower() == b".git"
+
+
+def remove(path: Path) -> None:
+    """Remove a file, link or folder of any content, without following links."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: object, path: str, _info: object) -> None:
+    folder = os.path.dirname(path)  # noqa: PTH120  (rmtree's callback speaks in strings)
+    os.chmod(folder, 0o700)  # noqa: PTH101
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+        os.chmod(path, 0o700)  # noqa: PTH101
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)  # noqa: PTH108
+    _ = function

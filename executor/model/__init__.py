@@ -1,0 +1,1 @@
+"""What is declared: milestones, issues, plans, policy. Pure."""

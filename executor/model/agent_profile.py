@@ -1,0 +1,254 @@
+"""An agent's profile: how an agent is called, what it is allowed, and how what it prints is understood. Pure."""
+
+from __future__ import annotations
+
+import re
+import string
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+
+from executor.model.hints import quoted
+from executor.model.milestone import Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["FLAGS", "Agent", "EventRule", "Kind", "Patterns", "Price", "Rule", "agent_problems", "regex"]
+
+FLAGS = "{flags}"
+"""The word of a command in whose place the words of `flags` come."""
+_GIVEN = frozenset({"brief", "brief_file", "out", "flags", "model"})
+_FLAG_NAMES = ("model", "tools", "budget", "sandbox")
+
+Kind = Literal["limit", "refusal", "authentication", "transient", "resource", "input", "gave-up", "agent"]
+"""Classes of failure that can be read from what an agent prints; see core/classify.py for what follows from each."""
+
+
+class Rule(BaseModel):
+    """A table of rules/: frozen, unknown keys are faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def regex(text: str) -> str:
+    """The text itself, if it is a regular expression.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"expected a regular expression, found {quoted(text)}: {error}") from error
+    return text
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+_Regexes = tuple[Annotated[str, AfterValidator(regex)], ...]
+_Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class EventRule(Rule):
+    """Where things are in one kind of structured event. A path is dotted; ``*`` stands for every item of a list.
+
+    Attributes:
+        when: path -> value that an event has to have there; a name alone (true) has to be there and not be empty.
+        session: path of the session's id.
+        text: path of what the agent says; the last one counts.
+        error: path of an error's message.
+        status: path of the HTTP status that belongs to it.
+        retry_after: path of the seconds after which it may be tried again.
+        reset: path of the moment (epoch seconds, or ISO-8601) at which a limit is lifted.
+        kind: the class of failure that such an event means, when its text need not be asked.
+        input, cached, output: paths of tokens read (the cached ones among them), read from a cache, and written; those
+            of one event and of all events are added up.
+        cost: path of money spent in US dollars, added up likewise.
+    """
+
+    when: dict[str, str | bool | int] = Field(default_factory=dict)
+    session: str = ""
+    text: str = ""
+    error: str = ""
+    status: str = ""
+    retry_after: str = ""
+    reset: str = ""
+    kind: Kind | None = None
+    input: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
+    cost: str = ""
+
+
+class Patterns(Rule):
+    """Regular expressions, tried without regard to case, that tell a class of failure from an agent's words.
+
+    Attributes:
+        limit, refusal, authentication, transient, resource, input, gave_up: classes of failure.
+        usage: tokens and money in plain output, as groups named `input`, `cached`, `output` and `cost`; all matches are
+            added up.
+    """
+
+    limit: _Regexes = ()
+    refusal: _Regexes = ()
+    authentication: _Regexes = ()
+    transient: _Regexes = ()
+    resource: _Regexes = ()
+    input: _Regexes = ()
+    gave_up: _Regexes = ()
+    usage: Annotated[str, AfterValidator(regex)] = ""
+
+
+class Price(Rule):
+    """US dollars for a million tokens, for agents that do not say what they cost; `cached` is `input` by default."""
+
+    input: _Money
+    output: _Money
+    cached: _Money | None = None
+
+    def of(self, tokens: Mapping[str, int]) -> float:
+        """What this many tokens cost; `input` includes the cached ones."""
+        cached = min(tokens.get("cached", 0), tokens.get("input", 0))
+        fresh = tokens.get("input", 0) - cached
+        cheap = self.input if self.cached is None else self.cached
+        return (fresh * self.input + cached * cheap + tokens.get("output", 0) * self.output) / 1_000_000
+
+
+class Agent(Rule):
+    """A profile: how an agent is called and what it is allowed.
+
+    Attributes:
+        name: what issues call it.
+        command: argument list; ``{brief_file}``, ``{brief}``, ``{out}``, ``{model}`` and the options of the issue's
+            `with` are filled in. The word ``{flags}`` is replaced by the words of `flags` that apply.
+        flags: words for what is known of a call: `model`, `tools` (the route's, joined with commas), `budget` (US
+            dollars) and `sandbox` (it works in the executor's), for example ``{ model = ["--model", "{model}"] }``.
+        builtin: done by the executor itself instead of by a command.
+        brief: how the brief is passed: on standard input, as a file named by ``{brief_file}``, or as the argument
+            ``{brief}``. Standard input is empty in the other two cases, so that nothing can be waited for there.
+        model: the model, unless the issue's `with` names another.
+        options: options that an issue may give besides those that the command names.
+        env: names of environment variables that it is given besides the ordinary ones.
+        variables: environment variables with their values.
+        timeout: seconds until it is ended.
+        idle: seconds without output, work or a changed file until it is ended.
+        deterministic: the same input gives the same result, so that "nothing to change" can be believed.
+        isolation: ``none`` runs it as this user, a choice by name; ``bwrap`` in a sandbox or not at all; ``auto`` in
+            one if there is one, and else its work waits for a person (`Limits.unsandboxed_landing`).
+        network: whether it has a network inside the sandbox.
+        readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
+        writable: further paths that it may write there too, for example a folder with its sessions.
+        account: who pays; profiles with the same account are suspended together. Default: the profile's name.
+        output: what it prints: text, one JSON document, or one JSON object a line.
+        output_file: where that is instead of being printed, for example ``{out}/trajectory.json``.
+        events: where things are in JSON output.
+        patterns: what its words mean; tried before what is common to all agents.
+        price: what tokens cost, if it does not say so itself.
+        login: what shows that it can log in: ``$NAME`` for a variable, else a file. One of them is enough.
+        version: argument list that prints its version and spends nothing.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    flags: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    builtin: Literal["patch"] | None = None
+    brief: Literal["stdin", "file", "argument"] = "stdin"
+    model: str = ""
+    options: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    variables: dict[str, str] = Field(default_factory=dict)
+    timeout: Seconds | None = None
+    idle: Seconds | None = None
+    deterministic: bool = False
+    isolation: Literal["none", "auto", "bwrap"] = "auto"
+    network: StrictBool = True
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    account: str = ""
+    output: Literal["plain", "json", "jsonl"] = "plain"
+    output_file: str = ""
+    events: tuple[EventRule, ...] = ()
+    patterns: Patterns = Patterns()
+    price: Price | None = None
+    login: tuple[str, ...] = ()
+    version: tuple[str, ...] = ()
+
+    @property
+    def payer(self) -> str:
+        """The account that it works on."""
+        return self.account or self.name
+
+    @property
+    def costs(self) -> bool:
+        """Whether calling it can cost money, as far as the profile tells."""
+        return self.price is not None or bool(self.patterns.usage) or any(rule.cost for rule in self.events)
+
+    def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The argument list with every placeholder filled in.
+
+        Args:
+            values: what is known; those of `_FLAG_NAMES` that are missing or empty leave out their flags.
+
+        Raises:
+            KeyError: a placeholder has no value.
+        """
+        known = {"model": self.model, **{key: value for key, value in values.items() if value != ""}}
+        texts = {key: str(value) for key, value in known.items() if key != "model" or value != ""}
+        words: list[str] = []
+        for word in self.command:
+            if word == FLAGS:
+                words += (part for name in _FLAG_NAMES if texts.get(name) for part in self.flags.get(name, ()))
+            else:
+                words.append(word)
+        return tuple(word.format_map(texts) for word in words)
+
+    def needed(self) -> frozenset[str]:
+        """Options that an issue has to give."""
+        if self.builtin == "patch":
+            return frozenset({"file"})
+        named = _named_options(self.command)
+        given = _GIVEN - {"model"} if "{model}" in " ".join(self.command) and not self.model else _GIVEN
+        return named - given
+
+    def allowed(self) -> frozenset[str]:
+        """Options that an issue may give."""
+        model = {"model"} if "model" in self.flags or "model" in _named_options(self.command) else set()
+        return self.needed() | set(self.options) | model
+
+
+@cache
+def _named_options(command: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name for word in command for name in _placeholders(word))
+
+
+def _placeholders(word: str) -> Iterator[str]:
+    return (name for _, name, _, _ in string.Formatter().parse(word) if name is not None)
+
+
+def agent_problems(agent: Agent) -> Iterator[str]:
+    """What does not go together in a profile, one sentence each."""
+    if bool(agent.command) == bool(agent.builtin):
+        yield "expected a command"
+    wrong = False
+    for word in (*agent.command, *(part for words in agent.flags.values() for part in words), agent.output_file):
+        try:
+            names = list(_placeholders(word))
+        except ValueError:
+            names = [""]
+        if not all(name.isidentifier() for name in names):
+            wrong = True
+            yield f"expected placeholders such as {{brief_file}} and doubled braces for others, found {quoted(word)}"
+    if wrong:
+        return
+    unknown = sorted(set(agent.flags) - set(_FLAG_NAMES))
+    if unknown:
+        yield f"expected flags for {', '.join(_FLAG_NAMES)}, found {quoted(unknown[0])}"
+    named = _named_options(agent.command)
+    if agent.brief == "argument" and "brief" not in named:
+        yield 'expected the word "{brief}" in the command, because brief = "argument"'
+    if agent.brief == "file" and "brief_file" not in named:
+        yield 'expected {brief_file} in the command, because brief = "file"'

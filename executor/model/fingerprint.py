@@ -1,0 +1,85 @@
+"""Keys by content: what is to be built, what proves it, what came out.
+
+A key is ``sha256:`` and 64 hex digits over canonical JSON, so that the order of keys, comments and white space at line
+ends cannot alter it. The rules are those of the table "what changed, what happens" in ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from executor.model.milestone import Issue
+
+__all__ = ["canonical_spec", "check_key", "combined_key", "digest", "normal_text", "spec_key"]
+
+
+def digest(data: bytes) -> str:
+    """The key of some bytes: ``sha256:`` and 64 hex digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def normal_text(text: str) -> str:
+    """Text without what does not count: white space at line ends, line-end style, blank lines at both ends."""
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict[str, Any]:
+    """What is to be built, as a JSON value: type, title, spec text, acceptance, declared files, answers given.
+
+    Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not alter what is wanted.
+    """
+    return {
+        "type": issue.type,
+        "title": normal_text(issue.title),
+        "text": normal_text(text),
+        "accept": [
+            item.model_dump(mode="json", exclude_none=True, exclude={"timeout", "name", "network"})
+            for item in issue.accept
+        ],
+        "files": sorted(set(issue.files)),
+        "answers": [normal_text(answer) for answer in answers],
+    }
+
+
+def spec_key(canonical: Mapping[str, Any]) -> str:
+    """The key of what is to be built; see `canonical_spec`."""
+    return digest(_canonical(canonical))
+
+
+def check_key(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    timeout: float,
+    prefix: Sequence[str] = (),
+    version: str = "",
+    around: Mapping[str, str] | None = None,
+) -> str:
+    """The key of one check.
+
+    Args:
+        argv: its command.
+        env: the environment it is given.
+        timeout: its time limit in seconds, 0 for the default one.
+        prefix: words put before the command.
+        version: version of its tool.
+        around: whatever else decides what it says, by name.
+    """
+    value = {"argv": list(argv), "env": dict(env), "timeout": timeout, "prefix": list(prefix), "version": version}
+    if around:
+        value["around"] = dict(around)
+    return digest(_canonical(value))
+
+
+def combined_key(keys: Iterable[str]) -> str:
+    """One key for several, in their order; used for all checks of an issue together."""
+    return digest(_canonical(list(keys)))
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()

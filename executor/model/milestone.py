@@ -1,0 +1,238 @@
+"""What a user declares: milestones and their issues as frozen values, and what each of their fields may say. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+    model_validator,
+)
+
+from executor.model.hints import found, quoted
+
+__all__ = [
+    "PLAIN_ID",
+    "Acceptance",
+    "Claim",
+    "FileCheck",
+    "Issue",
+    "Milestone",
+    "Phase",
+    "RunCheck",
+    "branch_problem",
+    "default_branch",
+]
+
+PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an id looks like; not all that look like one are."""
+_NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^(@|HEAD)$")
+_LONGEST_SLUG = 100
+_LONGEST_BRANCH = 200
+_RESERVED = frozenset({"doit.json"})
+
+
+def _id(value: str) -> str:
+    if not PLAIN_ID.fullmatch(value):
+        raise ValueError(f"expected letters, digits, dots, dashes and underscores, at most 64, found {quoted(value)}")
+    if ".." in value or value.endswith((".", ".lock")) or value in _RESERVED:
+        raise ValueError(f"{quoted(value)} cannot be part of a git ref or a file name here; choose another id")
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.strip():
+        raise ValueError("expected text, found an empty one")
+    if "\n" in value or "\r" in value:
+        raise ValueError("expected one line, found several")
+    if "\0" in value:
+        raise ValueError(f"expected text without NUL characters, found {quoted(value)}")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """One name, or a list of different ones."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else None
+    wrong = [value] if names is None else [name for name in names if not isinstance(name, str)]
+    if names is None or wrong:
+        raise ValueError(f"expected text or a list of texts, found {found(wrong[0])}")
+    if len(set(names)) < len(names):
+        raise ValueError("expected different names, found one twice")
+    return tuple(map(_line, names))
+
+
+def _inside(value: str) -> str:
+    """A path that stays in the folder it is relative to."""
+    if not value or value.startswith("/") or ".." in value.split("/") or "\0" in value:
+        raise ValueError(f"expected a relative path without .., found {quoted(value)}")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression, found {quoted(value)}: {error}") from error
+    return value
+
+
+def _branch(value: str) -> str:
+    problem = branch_problem(value)
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
+Id = Annotated[str, AfterValidator(_id)]
+Line = Annotated[str, AfterValidator(_line)]
+Inside = Annotated[str, AfterValidator(_inside)]
+Branch = Annotated[str, AfterValidator(_branch)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""One name or an ordered list of them."""
+Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Claim(_Declared):
+    """An acceptance criterion in words; shown to the agent and in the pull request."""
+
+    text: Line
+
+
+class RunCheck(_Declared):
+    """An acceptance criterion that a command proves: exit 0 in a clean checkout of the candidate tree."""
+
+    run: Line
+    timeout: Seconds | None = None
+    name: Line | None = None
+    network: StrictBool = False
+
+
+class FileCheck(_Declared):
+    """An acceptance criterion that a file proves: it exists and, if asked for, matches a pattern."""
+
+    file: Inside
+    contains: Annotated[str, AfterValidator(_pattern)] | None = None
+
+
+def _kind_of_acceptance(value: object) -> str | None:
+    if isinstance(value, Claim):
+        return "text"
+    if isinstance(value, Mapping):
+        return next((kind for kind in ("run", "file", "text") if kind in value), "run")
+    return None if not isinstance(value, BaseModel) else "run" if isinstance(value, RunCheck) else "file"
+
+
+Acceptance = Annotated[
+    Annotated[Claim, Tag("text")] | Annotated[RunCheck, Tag("run")] | Annotated[FileCheck, Tag("file")],
+    Discriminator(
+        _kind_of_acceptance,
+        custom_error_type="acceptance",
+        custom_error_message='expected text, { run = "..." } or { file = "..." }',
+    ),
+]
+
+
+def _claims(value: object) -> object:
+    """Texts in a list of acceptance criteria are claims."""
+    if isinstance(value, Mapping) and isinstance(value.get("accept"), list):
+        return {**value, "accept": [{"text": item} if isinstance(item, str) else item for item in value["accept"]]}
+    return value
+
+
+class Issue(_Declared):
+    """One issue of a milestone; `options` is the TOML key `with`."""
+
+    id: Id
+    title: Line
+    type: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")] = "feature"
+    priority: Literal["P0", "P1", "P2", "P3"] = "P1"
+    needs: tuple[str, ...] = ()
+    spec: Inside | None = None
+    body: str | None = None
+    files: tuple[Inside, ...] = ()
+    accept: tuple[Acceptance, ...] = ()
+    agent: Names = ()
+    options: dict[str, Any] = Field(default_factory=dict, alias="with")
+    workflow: Line | None = None
+    checks: tuple[str, ...] | None = None
+    size: Literal["S", "M", "L"] = "M"
+    number: Annotated[StrictInt, Field(gt=0)] | None = None
+    resources: tuple[Line, ...] = ()
+    allow: tuple[Line, ...] = ()
+    phase: Line | None = None
+
+    _texts = model_validator(mode="before")(_claims)
+
+
+class Phase(_Declared):
+    """A named group of issues, for reports."""
+
+    name: Line
+    goal: str | None = None
+
+
+class Milestone(_Declared):
+    """A declared milestone with its issues, in the order of the file.
+
+    `checks` are asked on release besides those of its issues; `accept` is proved on release.
+    """
+
+    id: Id
+    title: Line
+    goal: str | None = None
+    base: Branch | None = None
+    branch: Branch = ""
+    needs: tuple[str, ...] = ()
+    context: tuple[Inside, ...] = ()
+    epic: Inside | None = None
+    tag: Branch | None = None
+    forge_milestone: Line | None = None
+    accept: tuple[Acceptance, ...] = ()
+    checks: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    issues: tuple[Issue, ...] = ()
+    _places: tuple[int, ...] = ()
+
+    _texts = model_validator(mode="before")(_claims)
+
+    @property
+    def claims(self) -> list[str]:
+        """Its acceptance criteria in words."""
+        return [item.text for item in self.accept if isinstance(item, Claim)]
+
+    def placed(self) -> Iterator[tuple[int, Issue]]:
+        """The issues with their places in the file, where faulty ones that were left out count too."""
+        return zip(self._places or range(len(self.issues)), self.issues, strict=True)
+
+    def place(self, places: Sequence[int]) -> None:
+        """Remember the places of the issues, if some were left out."""
+        self._places = () if list(places) == list(range(len(places))) else tuple(places)
+
+
+def branch_problem(name: str) -> str:
+    """Why git would not take a branch of that name; empty if it would. The rules are those of git-check-ref-format."""
+    if not name or len(name.encode()) > _LONGEST_BRANCH or _NOT_IN_A_REF.search(name):
+        return f"expected a name that git accepts for a branch, found {quoted(name)}"
+    return ""
+
+
+def default_branch(milestone: str, title: str) -> str:
+    """``milestone/<id>-<slug of title>``."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    slug = re.sub("[^a-z0-9]+", "-", plain.lower())[:_LONGEST_SLUG].strip("-")
+    return f"milestone/{milestone}-{slug}" if slug else f"milestone/{milestone}"

@@ -1,0 +1,218 @@
+"""The rules of the forge: where pull requests live, and how they are merged. Pure.
+
+`rules/notify.toml`: who is told of what, and how. Pure.
+
+The rules of telling: a command that is told of each phase, and a file that is kept current. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+
+from executor.model.hints import quoted
+from executor.model.milestone import Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "TOKENS",
+    "VARIABLE",
+    "Channel",
+    "Forge",
+    "NoticeKind",
+    "StatusRules",
+    "channel_problems",
+    "remote_problem",
+    "token_problems",
+]
+
+
+TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
+"""Environment variables that may hold the forge's token, most specific first; no child ever gets them."""
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_SCHEMES = frozenset({"https", "ssh", "file"})
+_SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]")
+
+
+def remote_problem(remote: str) -> str:
+    """Why a remote is not used; empty if it is: a name of the user's git configuration, a path or an address."""
+    wanted = "expected the name of a remote, an https or ssh address or an absolute path"
+    if not remote or remote.startswith("-") or not remote.isprintable():
+        return f"{wanted}, found {quoted(remote)}"
+    if "://" in remote:
+        scheme, host = urlsplit(remote).scheme, urlsplit(remote).hostname or ""
+        if scheme not in _SCHEMES and not (scheme == "http" and host in _LOOPBACK):
+            return f"{wanted}, found {quoted(remote)}"
+    elif "::" in remote or (":" in remote and not _SCP.match(remote)):
+        return f"{wanted}, found {quoted(remote)}"
+    return ""
+
+
+def _remote(value: str) -> str:
+    problem = remote_problem(value)
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    host = parts.hostname or ""
+    safe = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+    if not host or not safe or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"expected an https address such as https://api.github.com, found {quoted(value)}")
+    return value.rstrip("/")
+
+
+def _repository(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", value) or value.endswith(("/.", "/..")):
+        raise ValueError(f'expected "owner/name", found {quoted(value)}')
+    return value
+
+
+def _label(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > 50:  # noqa: PLR2004  (the forge's own limit)
+        raise ValueError(f"expected a label of at most 50 characters, found {quoted(value)}")
+    return value
+
+
+class Forge(BaseModel):
+    """Where pull requests live.
+
+    Attributes:
+        kind: ``local``: in this repository, no account, no network unless a remote is declared; ``github``.
+        remote: where branches are pushed to: a remote of the git configuration, an address or a path. Without one
+            the kind `local` pushes nothing; the kind `github` takes ``origin``.
+        repository: ``owner/name`` on the forge; without it, what the remote's address says.
+        base_url: the forge's interface; another one for a GitHub of one's own.
+        auto_merge: a pull request whose checks are pending is given to the forge to be merged when they are green.
+        merge: how a pull request becomes one commit of the milestone branch.
+        wait: seconds that a run waits for a pull request's checks before the issue comes to rest as ``open``.
+        labels: labels that every pull request gets.
+        statuses: the checks' verdicts are told to the forge.
+        writes_per_minute: most requests that create or change something.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["local", "github"]
+    remote: Annotated[str, AfterValidator(_remote)] | None = None
+    repository: Annotated[str, AfterValidator(_repository)] | None = None
+    base_url: Annotated[str, AfterValidator(_address)] = "https://api.github.com"
+    auto_merge: StrictBool = True
+    merge: Literal["squash", "merge", "rebase"] = "squash"
+    wait: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 1800.0
+    labels: tuple[Annotated[str, AfterValidator(_label)], ...] = ()
+    statuses: StrictBool = True
+    writes_per_minute: Annotated[StrictInt, Field(ge=1, le=10_000)] = 60
+
+    @property
+    def pushes_to(self) -> str | None:
+        """The remote that branches are pushed to, if there is one."""
+        return self.remote or ("origin" if self.kind == "github" else None)
+
+
+def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:
+    """What is wrong with the variables that an agent or a check is given: the forge's token is none of them."""
+    for variable in env:
+        if variable in TOKENS:
+            yield f"{quoted(name)} may not be given {variable}: no child process sees the forge's token"
+
+
+NoticeKind = Literal["review", "failed", "skipped", "question", "blocker", "complete", "released", "digest"]
+_USUAL: tuple[NoticeKind, ...] = ("review", "failed", "question", "blocker", "complete", "released", "digest")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A variable of the environment in a url."""
+_PASSWORD = re.compile(r"://[^/@:?]*:[^/@?]+@")
+_PLACES = frozenset({"kind", "milestone", "issue", "title", "body", "event"})
+_WORD = re.compile(r"\{([^{}]*)\}")
+
+
+class Channel(BaseModel):
+    """One way to somebody.
+
+    Attributes:
+        name: what it is called.
+        url: where to, as Apprise writes it; ``${NAME}`` stands for a variable of the environment.
+        command: argument list that is given the text on standard input; ``{title}``, ``{body}``, ``{kind}``,
+            ``{milestone}``, ``{issue}`` and ``{event}`` are filled in.
+        events: what is told.
+        env: names of variables that the command is given besides the ordinary ones.
+        timeout: seconds that one message may take.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    url: str = ""
+    command: tuple[str, ...] = ()
+    events: tuple[NoticeKind, ...] = _USUAL
+    env: tuple[str, ...] = ()
+    timeout: Seconds = 20.0
+
+
+def channel_problems(channel: Channel) -> list[tuple[str, str]]:
+    """What is wrong with a channel: (key, problem)."""
+    found: list[tuple[str, str]] = []
+    if bool(channel.url) == bool(channel.command):
+        found.append(("", "expected either a url or a command"))
+    if _PASSWORD.search(VARIABLE.sub("", channel.url)):
+        found.append(
+            ("url", "expected no password in the file; write ${NAME} and put it into the environment variable NAME")
+        )
+    for word in channel.command:
+        unknown = [name for name in _WORD.findall(word) if name not in _PLACES]
+        if unknown:
+            known = ", ".join(f"{{{name}}}" for name in sorted(_PLACES))
+            found.append(("command", f"unknown placeholder in {quoted(word)}; known are {known}"))
+    return found
+
+
+_PLACEHOLDERS = frozenset({"id", "milestone", "issue", "status", "phase"})
+
+
+def _words(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        try:
+            names = {name for _, name, _, _ in string.Formatter().parse(word) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"expected braces in pairs: {error}") from error
+        if names - _PLACEHOLDERS:
+            known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
+            raise ValueError(f"unknown placeholder {{{min(names - _PLACEHOLDERS)}}}; known: {known}")
+    return value
+
+
+def _inside(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("expected a relative path without ..")
+    return value
+
+
+class StatusRules(BaseModel):
+    """Who is told how far things are.
+
+    Attributes:
+        command: argument list; ``{id}``, ``{milestone}``, ``{issue}``, ``{status}`` and ``{phase}`` are filled in;
+            empty when nobody is told.
+        env: names of environment variables that it is given besides the ordinary ones.
+        timeout_s: seconds until it is ended.
+        tracking: Markdown file in the repository whose sections are kept current at the end of each run; empty: none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: Annotated[tuple[str, ...], AfterValidator(_words)] = ()
+    env: tuple[str, ...] = ()
+    timeout_s: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = 10.0
+    tracking: Annotated[str, AfterValidator(_inside)] = ""
+
+    def argv(self, values: dict[str, str]) -> tuple[str, ...]:
+        """The argument list with every placeholder filled in."""
+        return tuple(word.format_map(values) for word in self.command)

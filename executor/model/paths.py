@@ -1,0 +1,165 @@
+"""What a path says about its file: test, documentation, language. Pure.
+
+Globs over paths as users write them: `**`, and a pattern without a slash for a name in any folder. Pure.
+
+Ignore rules of a base tree, flattened into one file, so that rules an agent wrote are not obeyed.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["CLIKE", "flatten_ignores", "is_documentation", "is_test", "matches", "name_of", "suffix_of", "words_of"]
+
+
+CLIKE = frozenset(
+    [
+        ".js",
+        ".jsx",
+        ".ts",
+        ".tsx",
+        ".mjs",
+        ".cjs",
+        ".mts",
+        ".cts",
+        ".go",
+        ".java",
+        ".kt",
+        ".kts",
+        ".cs",
+        ".php",
+        ".rs",
+        ".scala",
+        ".swift",
+        ".vue",
+    ]
+)
+"""Languages whose comments are written ``//`` and ``/* */``."""
+_DOCUMENTS = frozenset(
+    [
+        ".md",
+        ".markdown",
+        ".mdx",
+        ".rst",
+        ".txt",
+        ".adoc",
+        ".asciidoc",
+        ".html",
+        ".htm",
+        ".tex",
+        ".org",
+        ".pod",
+        ".textile",
+    ]
+)
+_DOCUMENT_NAMES = re.compile(r"(?i)(change(s|log)|news|history|readme|authors|contributing|todo|security)(\..*)?")
+_TEST_FOLDERS = frozenset(
+    ["test", "tests", "testing", "spec", "specs", "__tests__", "__mocks__", "testdata", "fixtures", "e2e"]
+)
+_TEST_NAME = re.compile(
+    r"test_.*\.py|.*_tests?\.py|tests?\.py|conftest\.py|.*[.\-_](test|spec|cy)\.[cm]?[jt]sx?|.*_test\.(go|exs|rb|dart|cc|cpp|rs)"
+    r"|test_.*\.rb|.*_spec\.rb|.*(Tests?|IT|Spec)\.(java|kt|scala|groovy|cs|php|swift)|Test[A-Z].*\.(java|kt|php)"
+)
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+
+
+def name_of(path: str) -> str:
+    """The last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def suffix_of(path: str) -> str:
+    """``.py``, in lower case; empty when the name has none."""
+    stem, dot, suffix = name_of(path).rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def is_test(path: str) -> bool:
+    """Whether a file is a test or belongs to tests."""
+    folders = path.split("/")[:-1]
+    return any(folder.lower() in _TEST_FOLDERS for folder in folders) or bool(_TEST_NAME.fullmatch(name_of(path)))
+
+
+def is_documentation(path: str) -> bool:
+    """Whether a file is text for people."""
+    return suffix_of(path) in _DOCUMENTS or bool(_DOCUMENT_NAMES.fullmatch(name_of(path)))
+
+
+def words_of(name: str) -> list[str]:
+    """The words of an identifier, in lower case: ``rateLimit_v2`` is rate, limit, v, 2."""
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+_PIECE = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\[(?:!?\]?[^\]]*)\]|[^*?\[]+|\[")
+
+
+def matches(path: str, globs: Iterable[str]) -> bool:
+    """Whether a path matches one of the globs.
+
+    ``*`` and ``?`` stay within a folder, ``**`` does not. A pattern without a slash is tried on the file name in every
+    folder, one with a slash at its end means everything in that folder.
+    """
+    return any(_compiled(glob).fullmatch(path) for glob in globs)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(glob: str) -> re.Pattern[str]:
+    pattern = glob.removeprefix("/") + ("**" if glob.endswith("/") else "")
+    anywhere = "/" not in glob
+    body = "".join(_piece(piece) for piece in _PIECE.findall(pattern))
+    try:
+        return re.compile(("(?:.*/)?" if anywhere else "") + body, re.DOTALL)
+    except re.error:  # a strange set such as [z-a]: the text itself
+        return re.compile(re.escape(glob))
+
+
+def _piece(piece: str) -> str:
+    fixed = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    if piece in fixed:
+        return fixed[piece]
+    if piece.startswith("[") and piece.endswith("]") and len(piece) > 2:  # noqa: PLR2004  (brackets with something)
+        inner = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[")
+        return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    return re.escape(piece)
+
+
+def flatten_ignores(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """One set of rules at the root for `.gitignore` files in folders.
+
+    Args:
+        files: (folder, content), the folder with a slash at its end and empty for the root, shallow folders first, so
+            that deeper rules come later and win, as git has it.
+    """
+    lines: list[bytes] = []
+    for folder, content in files:
+        place = _escaped(folder)
+        for raw in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+            rule = _moved(raw, place)
+            if rule is not None:
+                lines.append(rule)
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _moved(raw: bytes, place: bytes) -> bytes | None:
+    line = raw.removesuffix(b"\r")
+    negated = line.startswith(b"!")
+    pattern = line[1:] if negated else line
+    if line.startswith(b"#") or not pattern.strip(b"/ "):  # git matches nothing with an empty pattern
+        return None
+    anchored = b"/" in pattern.rstrip(b" ").removesuffix(b"/")
+    moved = b"/" + place + (pattern.removeprefix(b"/") if anchored else b"**/" + pattern)
+    return b"!" + moved if negated else moved
+
+
+def _escaped(folder: str) -> bytes:
+    """The folder as a pattern; a line end, which no rule can contain, is matched as any character."""
+    special = b"\\*?[ !#"
+    return b"".join(
+        b"\\" + bytes([byte]) if byte in special else bytes([byte])
+        for byte in folder.encode("utf-8", "surrogateescape")
+    ).replace(b"\n", b"?")

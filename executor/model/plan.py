@@ -1,0 +1,337 @@
+"""The plan: ids resolved across milestones, cycles named in full, and the order in which issues would run. Pure.
+
+Order: priority, then longest remaining path, then place in the file; nothing before what it needs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from executor.errors import DeclarationError, Fault
+from executor.model.hints import Known, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from executor.model.milestone import Issue, Milestone
+
+    _Placed = Mapping[str, Sequence[tuple[int, Issue]]]
+    """Milestone -> its issues with their places in the file."""
+
+__all__ = ["WEIGHTS", "Node", "Plan", "compile_plan"]
+
+WEIGHTS = {"S": 1, "M": 2, "L": 4}
+"""First estimate of an issue's duration by its declared size, in units of the smallest."""
+
+_Graph = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One issue in the plan.
+
+    Attributes:
+        ref: qualified id, ``m4/4.1``.
+        milestone: id of its milestone.
+        issue: its declaration.
+        needs: qualified ids of what it needs.
+        position: place in the file, from 0.
+        remaining: weight of the longest path from here to the end, itself included.
+    """
+
+    ref: str
+    milestone: str
+    issue: Issue
+    needs: tuple[str, ...]
+    position: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every declared issue, in the order in which they would run one after the other.
+
+    Attributes:
+        nodes: qualified id -> node.
+        order: qualified ids; nothing stands before what it needs.
+        dependents: qualified id -> those that need it directly.
+    """
+
+    nodes: Mapping[str, Node]
+    order: tuple[str, ...]
+    dependents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def waves(self, milestone: str) -> list[list[str]]:
+        """Issues of a milestone that could run side by side: each wave needs only those before it."""
+        depth: dict[str, int] = {}
+        waves: list[list[str]] = []
+        for ref in self._own(milestone):
+            depth[ref] = max((depth[need] + 1 for need in self.nodes[ref].needs if need in depth), default=0)
+            if depth[ref] == len(waves):
+                waves.append([])
+            waves[depth[ref]].append(ref)
+        return waves
+
+    def critical_path(self, milestone: str) -> tuple[str, ...]:
+        """The chain of issues of a milestone with the greatest weight; the milestone cannot end sooner."""
+        best: dict[str, tuple[int, str]] = {}
+        own = list(self._own(milestone))
+        for ref in reversed(own):
+            following = [(best[item][0], item) for item in self.dependents.get(ref, ()) if item in best]
+            weight, after = max(following, key=lambda item: item[0], default=(0, ""))
+            best[ref] = (weight + WEIGHTS[self.nodes[ref].issue.size], after)
+        path: list[str] = []
+        ref = max(own, key=lambda item: best[item][0], default="")
+        while ref:
+            path.append(ref)
+            ref = best[ref][1]
+        return tuple(path)
+
+    def _own(self, milestone: str) -> Iterator[str]:
+        return (ref for ref in self.order if self.nodes[ref].milestone == milestone)
+
+
+def compile_plan(
+    milestones: Mapping[str, Milestone],
+    files: Mapping[str, str],
+    faulty: Iterable[str] = (),
+    partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+) -> Plan:
+    """The plan of all milestones together.
+
+    Args:
+        milestones: id -> declaration, in the order of the files.
+        files: id -> path of its file, for messages.
+        faulty: qualified ids, and ids of milestones, that are declared but could not be read; nobody is told that they
+            are unknown.
+        partial: milestone -> faulty issues with their places, as far as they could be read; cycles through them are
+            told, but they are no part of the plan.
+
+    Raises:
+        DeclarationError: with every unknown id, every cycle and every clash of branches.
+    """
+    faults: list[Fault] = []
+    unread = frozenset(faulty)
+    every = {name: [*item.placed(), *(partial or {}).get(name, ())] for name, item in milestones.items()}
+    needs = _issue_needs(every, files, unread, faults)
+    held = _milestone_needs(milestones, files, unread, faults)
+    faults += _branch_faults(milestones, files)
+    graph = _graph(every, needs, held)
+    dependents = _reversed(graph)
+    sorted_refs = _topological(graph, dependents)
+    if len(sorted_refs) < len(graph):
+        faults += _cycles(graph, frozenset(sorted_refs), every, files)
+    if faults:
+        raise DeclarationError(faults)
+    if partial:
+        return compile_plan(milestones, files, unread)
+    return _plan(milestones, needs, graph, dependents, sorted_refs)
+
+
+def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]) -> _Graph:
+    """What each issue needs; of two issues with one id, what either of them needs."""
+    ids = {name: {issue.id for _, issue in issues} for name, issues in every.items()}
+    known: dict[str, Known] = {}
+    resolved: _Graph = {}
+    for name, issues in every.items():
+        for place, issue in issues:
+            found = [*resolved.get(f"{name}/{issue.id}", ())]
+            for need in issue.needs:
+                owner, slash, wanted = need.partition("/") if "/" in need else (name, "", need)
+                ref = f"{owner}/{wanted}"
+                if owner in ids and wanted in ids[owner]:
+                    found.append(ref)
+                elif ref not in unread and owner not in unread:
+                    problem = _unknown(need, issue.id, owner, slash, ids, known)
+                    faults.append(Fault(files[name], f"issue[{place}].needs", problem))
+            resolved[f"{name}/{issue.id}"] = tuple(dict.fromkeys(found))
+    return resolved
+
+
+def _unknown(need: str, by: str, owner: str, slash: str, ids: Mapping[str, set[str]], known: dict[str, Known]) -> str:
+    if owner not in ids:
+        if not known.get(""):
+            known[""] = Known(ids)
+        return f"unknown milestone {quoted(owner)} in {quoted(need)}, needed by {quoted(by)}{known[''].hint(owner)}"
+    if owner not in known:
+        known[owner] = Known(sorted(ids[owner]))
+    near = known[owner].nearest(need.partition("/")[2] if slash else need)
+    hint = "" if near is None else f"; did you mean {quoted(f'{owner}/{near}' if slash else near)}?"
+    return f"unknown issue {quoted(need)}, needed by {quoted(by)}{hint}"
+
+
+def _milestone_needs(
+    milestones: Mapping[str, Milestone], files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]
+) -> _Graph:
+    known = Known(milestones)
+    resolved: _Graph = {}
+    for name, milestone in milestones.items():
+        for need in milestone.needs:
+            if need not in milestones and need not in unread:
+                problem = f"unknown milestone {quoted(need)}, needed by {quoted(name)}{known.hint(need)}"
+                faults.append(Fault(files[name], "milestone.needs", problem))
+        resolved[name] = tuple(dict.fromkeys(need for need in milestone.needs if need in milestones))
+    return resolved
+
+
+def _branch_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str]) -> Iterator[Fault]:
+    owner: dict[str, str] = {}
+    bases = {milestone.base or "main" for milestone in milestones.values()}
+    for name, milestone in milestones.items():
+        branch = milestone.branch
+        if branch in bases:
+            problem = f"{quoted(branch)} is a base branch; work never goes directly to one, choose another name"
+            yield Fault(files[name], "milestone.branch", problem)
+        elif branch in owner:
+            problem = (
+                f"{quoted(branch)} is already the branch of milestone {quoted(owner[branch])}; choose another name"
+            )
+            yield Fault(files[name], "milestone.branch", problem)
+        owner.setdefault(branch, name)
+    for branch, name in owner.items():
+        parts = branch.split("/")
+        for end in range(1, len(parts)):
+            above = "/".join(parts[:end])
+            if above in owner:
+                problem = (
+                    f"git cannot have {quoted(branch)} beside {quoted(above)}, the branch of {quoted(owner[above])}"
+                )
+                yield Fault(files[name], "milestone.branch", problem)
+
+
+def _graph(every: _Placed, needs: _Graph, held: _Graph) -> _Graph:
+    """Who waits for whom: issues by qualified id, and milestones as a whole by ``milestone <id>``."""
+    whole = {name: f"milestone {name}" for name in every}
+    gates = {name: tuple(whole[need] for need in held[name]) for name in every}
+    needed = {need for names in held.values() for need in names}
+    graph: _Graph = {}
+    for name, issues in every.items():
+        own = [f"{name}/{issue.id}" for _, issue in issues]
+        graph[whole[name]] = (*gates[name], *own) if name in needed else ()
+        for ref in own:
+            graph[ref] = (*gates[name], *needs[ref]) if gates[name] else needs[ref]
+    return graph
+
+
+def _reversed(graph: _Graph) -> dict[str, list[str]]:
+    dependents: dict[str, list[str]] = {ref: [] for ref in graph}
+    for ref, needs in graph.items():
+        for need in needs:
+            dependents[need].append(ref)
+    return dependents
+
+
+def _topological(graph: _Graph, dependents: Mapping[str, Sequence[str]]) -> list[str]:
+    """Everything that is not on or behind a cycle, needs first."""
+    left = {ref: len(needs) for ref, needs in graph.items()}
+    ready = deque(ref for ref, count in left.items() if not count)
+    done = []
+    while ready:
+        ref = ready.popleft()
+        done.append(ref)
+        for dependent in dependents[ref]:
+            left[dependent] -= 1
+            if not left[dependent]:
+                ready.append(dependent)
+    return done
+
+
+def _cycles(graph: _Graph, free: frozenset[str], every: _Placed, files: Mapping[str, str]) -> Iterator[Fault]:
+    """One shortest cycle for every knot that cannot be untied, beginning where a reader would."""
+    place = {f"{name}/{issue.id}": number for name, issues in every.items() for number, issue in reversed(issues)}
+    stuck = {ref: tuple(need for need in graph[ref] if need not in free) for ref in graph if ref not in free}
+    behind = frozenset(_topological(_turned(stuck), stuck))
+    left = dict.fromkeys(ref for ref in stuck if ref not in behind)
+    while left:
+        for start in list(left):
+            path = _way_back(graph, start, left)
+            if path:
+                break
+            del left[start]
+        else:
+            return
+        kind, space, name = start.partition(" ")
+        milestone = name if space else start.partition("/")[0]
+        key = "milestone.needs" if space and kind == "milestone" else f"issue[{place[start]}].needs"
+        yield Fault(files[milestone], key, f"cycle: {' -> '.join(path)}; each of them needs the next")
+        for ref in _knot(graph, start, left):
+            left.pop(ref, None)
+
+
+def _turned(graph: _Graph) -> _Graph:
+    return {ref: tuple(items) for ref, items in _reversed(graph).items()}
+
+
+def _way_back(graph: _Graph, start: str, within: Mapping[str, object]) -> list[str]:
+    """The shortest path from `start` to itself; empty if there is none."""
+    came: dict[str, str] = {}
+    queue = deque([start])
+    while queue:
+        ref = queue.popleft()
+        for need in graph[ref]:
+            if need == start:
+                path = [ref]
+                while path[-1] != start:
+                    path.append(came[path[-1]])
+                return [*reversed(path), start]
+            if need in within and need not in came:
+                came[need] = ref
+                queue.append(need)
+    return []
+
+
+def _knot(graph: _Graph, start: str, within: Mapping[str, object]) -> set[str]:
+    """Everything that leads to `start` and is led to by it."""
+    return _reach(graph, start, within) & _reach(_reversed(graph), start, within)
+
+
+def _reach(edges: Mapping[str, Sequence[str]], start: str, within: Mapping[str, object]) -> set[str]:
+    found, waiting = {start}, [start]
+    while waiting:
+        for item in edges.get(waiting.pop(), ()):
+            if item in within and item not in found:
+                found.add(item)
+                waiting.append(item)
+    return found
+
+
+def _plan(
+    milestones: Mapping[str, Milestone],
+    needs: _Graph,
+    graph: _Graph,
+    dependents: Mapping[str, Sequence[str]],
+    sorted_refs: Sequence[str],
+) -> Plan:
+    sizes = {f"{name}/{issue.id}": WEIGHTS[issue.size] for name, item in milestones.items() for issue in item.issues}
+    remaining: dict[str, int] = {}
+    for ref in reversed(sorted_refs):
+        remaining[ref] = sizes.get(ref, 0) + max((remaining[item] for item in dependents[ref]), default=0)
+    nodes: dict[str, Node] = {}
+    keys: dict[str, tuple[str, int, int]] = {}
+    for number, (name, milestone) in enumerate(milestones.items()):
+        for position, issue in enumerate(milestone.issues):
+            ref = f"{name}/{issue.id}"
+            nodes[ref] = Node(ref, name, issue, needs[ref], position, remaining[ref])
+            keys[ref] = (issue.priority, -remaining[ref], len(nodes))
+        keys[f"milestone {name}"] = ("", 0, number)
+    order = [ref for ref in _by_key(graph, dependents, keys) if ref in nodes]
+    own = {ref: tuple(item for item in dependents[ref] if item in nodes) for ref in nodes}
+    return Plan(nodes, tuple(order), own)
+
+
+def _by_key(
+    graph: _Graph, dependents: Mapping[str, Sequence[str]], keys: Mapping[str, tuple[str, int, int]]
+) -> Iterator[str]:
+    left = {ref: len(items) for ref, items in graph.items()}
+    ready = [(keys[ref], ref) for ref, count in left.items() if not count]
+    heapq.heapify(ready)
+    while ready:
+        _, ref = heapq.heappop(ready)
+        yield ref
+        for dependent in dependents[ref]:
+            left[dependent] -= 1
+            if not left[dependent]:
+                heapq.heappush(ready, (keys[dependent], dependent))

@@ -1,0 +1,192 @@
+"""The policy: all rules together as frozen values, gathered from already merged TOML. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from executor.errors import Fault
+from executor.model.agent_profile import Agent, Rule, agent_problems
+from executor.model.hints import Known, dotted, quoted
+from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
+from executor.model.rules import Check, Limits, Route, SetupRules, StopRule, stop_problems
+from executor.model.validation import declared, named, single
+from executor.model.workflow import DIRECT, Workflow, read_workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from executor.model.milestone import Issue
+
+__all__ = ["PROMPTS", "WORKFLOWS", "Policy", "read_policy"]
+
+DEFAULT_ROUTE = "default"
+DEFAULT_PROMPT = "code"
+PROMPTS = "prompts"
+"""Folder of the conventions that briefs tell, one Markdown file for a type of issue."""
+WORKFLOWS = "workflows"
+"""Folder of the workflows among the rules, and their place among the merged ones."""
+_PROTECTED = "protected-files"
+
+
+class Policy(Rule):
+    """All rules together; `protected` are the globs of files that are taken from the base for judging."""
+
+    agents: dict[str, Agent]
+    checks: dict[str, Check]
+    routes: dict[str, Route]
+    limits: Limits
+    forge: Forge
+    status: StatusRules = StatusRules()
+    workflows: dict[str, Workflow] = Field(default_factory=dict)
+    prompts: dict[str, str] = Field(default_factory=dict)
+    stops: tuple[StopRule, ...] = ()
+    notify: dict[str, Channel] = Field(default_factory=dict)
+    protected: tuple[str, ...] = ()
+    setup: SetupRules = SetupRules()
+
+    def route_of(self, issue: Issue) -> Route:
+        """The route of the issue's type; what it leaves out is as in the default one."""
+        default = self.routes[DEFAULT_ROUTE]
+        own = self.routes.get(issue.type) or self.routes.get(issue.type.lower())
+        if own is None:
+            return default
+        return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
+
+    def agent_names(self, issue: Issue) -> tuple[str, ...]:
+        """Names of the issue's agents: declared, routed, or the one that its options can only be meant for."""
+        names = issue.agent or self.route_of(issue).agent
+        if names:
+            return names
+        fitting = self.fitting(issue)
+        return fitting if len(fitting) == 1 else ()
+
+    def fitting(self, issue: Issue) -> tuple[str, ...]:
+        """Names of the agents whose options the issue has, no more and no less."""
+        return tuple(agent.name for agent in self.agents.values() if _fits(agent, issue))
+
+    def agents_for(self, issue: Issue) -> list[Agent]:
+        """The issue's agents in the order in which they are asked; there is one, or `policy_faults` would say so."""
+        return [self.agents[name] for name in self.agent_names(issue)]
+
+    def workflow_of(self, issue: Issue) -> Workflow:
+        """How the issue is worked on: as declared, or as its route says."""
+        return self.workflows[issue.workflow or self.route_of(issue).workflow]
+
+    def prompt_for(self, issue: Issue) -> str:
+        """How work of the issue's type is done: the conventions of its type, or those for code."""
+        return self.prompts.get(issue.type.lower()) or self.prompts.get(DEFAULT_PROMPT, "")
+
+    def agent_for(self, issue: Issue) -> Agent:
+        """The issue's agent, the first of them if there are several."""
+        return self.agents_for(issue)[0]
+
+    def checks_for(self, issue: Issue) -> list[Check]:
+        """The named checks of the issue: its own list, or that of its route."""
+        names = issue.checks if issue.checks is not None else self.route_of(issue).checks
+        return [self.checks[name] for name in names]
+
+
+def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Policy | None, list[Fault]]:
+    """The policy from the merged rules.
+
+    Args:
+        value: file stem -> its parsed and merged document.
+        place: folder of the rules, for messages.
+    """
+    faults: list[Fault] = []
+    agents = named(value, "agents", "agent", Agent, place, faults)
+    checks = named(value, "checks", "check", Check, place, faults)
+    routes = named(value, "routes", "route", Route, place, faults)
+    limits = single(value, "limits", Limits, place, faults)
+    forge = single(value, "forge", Forge, place, faults)
+    setup = single(value, "setup", SetupRules, place, faults)
+    status = single(value, "status", StatusRules, place, faults)
+    stops = named(value, "stops", "stop", StopRule, place, faults)
+    notify = named(value, "notify", "notify", Channel, place, faults)
+    for name, channel in notify.items():
+        wrong = [(f"notify.{name}{f'.{key}' if key else ''}", problem) for key, problem in channel_problems(channel)]
+        faults += (Fault(f"{place}/notify.toml", key, problem) for key, problem in wrong)
+    faults += (
+        Fault(f"{place}/stops.toml", dotted(["stop", name]), problem)
+        for name, stop in stops.items()
+        for problem in stop_problems(stop)
+    )
+    for name, agent in agents.items():
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in agent_problems(agent))
+        faults += (Fault(f"{place}/agents.toml", f"agent.{name}.env", told) for told in token_problems(name, agent.env))
+    for name, check in checks.items():
+        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
+    known_agents = declared(value, "agents", "agent")
+    documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
+    workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", faults)
+    if not any(fault.file == f"{place}/routes.toml" for fault in faults):
+        known = known_agents, declared(value, "checks", "check"), documents
+        faults += _route_faults(routes, *known, f"{place}/routes.toml")
+    if faults or limits is None or forge is None or setup is None or status is None:
+        return None, faults
+    protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
+    rules = tuple(stops.values())
+    policy = Policy(
+        agents=agents,
+        checks=checks,
+        routes=routes,
+        limits=limits,
+        forge=forge,
+        workflows=workflows,
+        prompts={name: str(text) for name, text in value.get(PROMPTS, {}).items()},
+        status=status,
+        stops=rules,
+        notify=notify,
+        protected=protected,
+        setup=setup,
+    )
+    return policy, []
+
+
+def _fits(agent: Agent, issue: Issue) -> bool:
+    needed = agent.needed()
+    return bool(needed) and needed == issue.options.keys()
+
+
+def _route_faults(
+    routes: Mapping[str, Route],
+    agents: Mapping[str, object],
+    checks: Mapping[str, object],
+    workflows: Mapping[str, object],
+    file: str,
+) -> Iterator[Fault]:
+    known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(workflows)
+    for name, route in routes.items():
+        asked = [("agent", agent) for agent in route.agent]
+        asked += [("reviewer", route.reviewer)] if route.reviewer is not None else []
+        for key, agent in asked:
+            if agent not in agents:
+                hint = known_agents.advice(agent, "agents")
+                yield Fault(file, f"route.{name}.{key}", f"unknown agent {quoted(agent)}{hint}")
+        if route.workflow not in workflows:
+            hint = known_workflows.advice(route.workflow, "workflows")
+            yield Fault(file, f"route.{name}.workflow", f"unknown workflow {quoted(route.workflow)}{hint}")
+        for check in route.checks:
+            if check not in checks:
+                hint = known_checks.advice(check, "checks")
+                yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _workflows(
+    documents: Mapping[str, Mapping[str, Any]], agents: Mapping[str, object], place: str, faults: list[Fault]
+) -> dict[str, Workflow]:
+    """The workflows by name; agents that they name have to be there."""
+    read: dict[str, Workflow] = {}
+    known = Known(agents)
+    for name, document in documents.items():
+        file = f"{place}/{name}.toml"
+        workflow, wrong = read_workflow(name, document, file)
+        faults += wrong
+        if workflow is not None:
+            read[name] = workflow
+            for where, agent in workflow.agents():
+                if agent not in agents:
+                    faults.append(Fault(file, where, f"unknown agent {quoted(agent)}{known.advice(agent, 'agents')}"))
+    return read

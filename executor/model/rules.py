@@ -1,0 +1,304 @@
+"""The rules on checks: `[check.NAME]` of `rules/checks.toml`.
+
+The rules on routes: `[route.TYPE]` of `rules/routes.toml`.
+
+The bounds of a run: `rules/limits.toml`.
+
+What a tree needs before work begins in it: files copied into it and commands run in it. Pure.
+
+The rules that stop a change: `[stop.ID]` of `rules/stops.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
+
+from executor.model.agent_profile import Rule, regex
+from executor.model.deadline import clock_time
+from executor.model.fingerprint import digest
+from executor.model.milestone import Inside, Line, Names, Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SCOPES", "Caps", "Check", "Limits", "Route", "Setup", "SetupRules", "StopRule", "stop_problems"]
+
+
+class Check(Rule):
+    """A named check.
+
+    Attributes:
+        name: what routes and issues call it.
+        run: argument list, or a shell command; ``{report}`` is the file that it writes its JUnit report to.
+        fix: argument list, or a shell command, that repairs what the check finds; its result is part of the candidate.
+        when: globs; it applies only when a changed file matches one of them.
+        changed_only: it is given the changed files that match `when`, after its own arguments or for ``{files}``.
+        before, after: shell commands around it, for a service that it needs; `after` is always run.
+        only_new_failures: failures that the base has too do not count; needs ``{report}``.
+        retries: how often it is tried again when it fails; a check that then passes is marked flaky.
+        timeout: seconds until it is ended and has failed.
+        env: environment variables that it is given.
+        prefix: words put before an argument list, for example to run it inside a container.
+        version: argument list that prints the version of its tool; part of its fingerprint.
+        flaky: its verdicts are never used again.
+        network: whether it has a network where it runs in a sandbox.
+        readable: further paths that it may read there, for example a toolchain in ``~``.
+        isolation: ``auto`` runs it in a sandbox wherever an agent of the milestone wants one; ``none`` never does.
+    """
+
+    name: str
+    run: str | tuple[str, ...]
+    fix: str | tuple[str, ...] | None = None
+    when: tuple[str, ...] = ()
+    changed_only: bool = False
+    before: str | None = None
+    after: str | None = None
+    only_new_failures: bool = False
+    retries: Annotated[StrictInt, Field(ge=0, le=10)] = 0
+    timeout: Seconds | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    version: tuple[str, ...] = ()
+    flaky: bool = False
+    network: StrictBool = False
+    readable: tuple[str, ...] = ()
+    isolation: Literal["none", "auto"] = "auto"
+
+
+class Route(Rule):
+    """What an issue of a type gets when it does not say so itself.
+
+    Attributes:
+        agent: a profile, or an ordered list of them: the next one works where one is at its limit or refuses.
+        workflow: how it is worked on.
+        checks: names of checks, tried in this order.
+        reviewer: profile of who reads the change before it lands.
+        threshold: score from which a reviewer's finding stops the issue.
+        examine_tests: whether new tests are read for what makes them worthless.
+        focus: what an agent in this role looks to; stands in its brief.
+        tools: tools that it may use, as its command line names them; for agents whose profile has a flag for them.
+    """
+
+    agent: Names = ()
+    workflow: str = "direct"
+    checks: tuple[str, ...] = ()
+    reviewer: str | None = None
+    threshold: Annotated[StrictInt, Field(ge=0, le=100)] = 80
+    examine_tests: bool = False
+    focus: str = ""
+    tools: tuple[Line, ...] = ()
+
+
+_Amount = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+_Count = Annotated[StrictInt, Field(ge=0)]
+
+
+def _clock(text: str) -> str:
+    """The text itself, if it is a time of day or empty."""
+    if text:
+        clock_time(text)
+    return text
+
+
+SCOPES = ("issue", "run", "day", "milestone")
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Most that may be spent, by scope (`issue`, `run`, `day`, `milestone`); without an entry there is no cap.
+
+    Attributes:
+        usd: US dollars.
+        tokens: tokens, read and written together.
+    """
+
+    usd: Mapping[str, float]
+    tokens: Mapping[str, int]
+
+
+class Limits(Rule):
+    """Bounds of a run; times in seconds, sizes in bytes, money in US dollars. A cap that is not there does not hold.
+
+    `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
+    it wait for a person, ``allow`` lands it.
+
+    Attributes:
+        transient: how often an agent is called again at once, in its tree, when its service failed.
+        backoff_s: after the n-th failed attempt, this times 2 to the power of n passes before the next one ...
+        backoff_most_s: ... but no more than this.
+        wait_s: how long a run waits, when there is nothing else to do, for an account to be usable again.
+        suspend_s: how long an account is not used when it does not say when its limit is lifted.
+        silent_s: seconds without output, work or a changed file after which a run tells of an agent.
+    """
+
+    attempts: Annotated[StrictInt, Field(ge=1, le=100)]
+    timeout_s: Seconds
+    idle_s: Seconds
+    check_timeout_s: Seconds
+    output_cap_bytes: Annotated[StrictInt, Field(ge=1024)]
+    parallel: Annotated[StrictInt, Field(ge=1, le=1024)]
+    retention_days: Annotated[StrictInt, Field(ge=0)]
+    disk_floor_bytes: Annotated[StrictInt, Field(ge=0)]
+    import_files: Annotated[StrictInt, Field(ge=1)]
+    import_file_bytes: Annotated[StrictInt, Field(ge=1)]
+    import_bytes: Annotated[StrictInt, Field(ge=1)]
+    ignore: tuple[str, ...] = ()
+    unsandboxed_landing: Literal["review", "allow"] = "review"
+    parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
+    handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
+    deadline: Annotated[str, AfterValidator(_clock)] = ""
+    silent_s: Seconds = 300.0
+    long_s: Seconds = 3600.0
+    pause_on: tuple[Literal["silence", "long", "conflict", "red-base", "declaration"], ...] = ("long",)
+    catch_up: Literal["next-night", "at-boot"] = "next-night"
+    transient: Annotated[StrictInt, Field(ge=0, le=100)] = 3
+    backoff_s: _Amount = 1.0
+    backoff_most_s: _Amount = 300.0
+    wait_s: _Amount = 0.0
+    suspend_s: Seconds = 1800.0
+    attempt_usd: _Amount | None = None
+    issue_usd: _Amount | None = None
+    run_usd: _Amount | None = None
+    day_usd: _Amount | None = None
+    milestone_usd: _Amount | None = None
+    issue_tokens: _Count | None = None
+    run_tokens: _Count | None = None
+    day_tokens: _Count | None = None
+    milestone_tokens: _Count | None = None
+
+    @property
+    def caps(self) -> Caps:
+        """Most that may be spent, by scope."""
+        usd = {scope: getattr(self, f"{scope}_usd") for scope in SCOPES}
+        tokens = {scope: getattr(self, f"{scope}_tokens") for scope in SCOPES}
+        return Caps(
+            {scope: cap for scope, cap in usd.items() if cap is not None},
+            {scope: cap for scope, cap in tokens.items() if cap is not None},
+        )
+
+
+class Setup(Rule):
+    """A command that makes something in a tree.
+
+    Attributes:
+        run: argument list, or a shell command.
+        inputs: globs of the files that decide what it makes.
+        keep: what it makes; stays in the tree as long as the inputs are the same.
+        timeout: seconds until it is ended and has failed.
+    """
+
+    run: str | tuple[str, ...]
+    inputs: tuple[Inside, ...] = ()
+    keep: tuple[Inside, ...] = ()
+    timeout: Seconds | None = None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The argument list."""
+        return ("sh", "-c", self.run) if isinstance(self.run, str) else self.run
+
+    def key(self, files: Mapping[str, bytes]) -> str:
+        """What it makes is known by this: the command and the contents of its input files, by path."""
+        told = repr((self.argv, self.keep, sorted(files.items())))
+        return digest(told.encode("utf-8", "surrogateescape"))
+
+
+class SetupRules(Rule):
+    """The file setup.toml: `include` are globs of ignored files to copy, `steps` the commands in their order."""
+
+    include: tuple[Inside, ...] = ()
+    steps: Annotated[dict[str, Setup], Field(alias="setup")] = Field(default_factory=dict)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Everything that stays in a tree and never lands, in the form of .gitignore."""
+        return tuple(f"/{pattern}" for step in self.steps.values() for pattern in step.keep)
+
+    @property
+    def key(self) -> str:
+        """Part of what proves an issue: trees prepared otherwise may be judged otherwise. Empty without a command."""
+        if not self.steps:
+            return ""
+        return digest(repr([(name, step.argv) for name, step in self.steps.items()]).encode("utf-8", "surrogateescape"))
+
+
+def _some(text: str) -> str:
+    if not text:
+        raise ValueError("expected text, found nothing in the quotes")
+    return text
+
+
+_Glob = Annotated[str, AfterValidator(_some)]
+_Regex = Annotated[str, AfterValidator(_some), AfterValidator(regex)]
+_Most = Annotated[StrictInt, Field(ge=0)]
+
+
+class StopRule(Rule):
+    """A rule over a change; the change stops when any of the rule's conditions holds.
+
+    Attributes:
+        id: what it is called, in messages and in an issue's `allow`.
+        level: ``hard`` waits for a person, ``soft`` skips the issue and goes on.
+        reason: one sentence: why it stops.
+        needs: what a person has to do.
+        paths: globs; where `content` and the limits look. Alone: no file that matches may change. Beside a builtin:
+            no such file may change either.
+        except_paths: globs of files that the rule does not look at.
+        content: regular expressions tried on every added line.
+        max_files: most files that may change.
+        max_lines: most lines that may be added and removed together.
+        uncounted: globs of files that the limits do not count, such as generated ones.
+        builtin: what is built in.
+        run: command that has to exit 0, an argument list or a shell command.
+        where_tests_judge: it only holds for issues that a test run is a proof of.
+        enabled: false switches the rule off.
+    """
+
+    id: str
+    level: Literal["hard", "soft"] = "hard"
+    reason: str = ""
+    needs: str = ""
+    paths: tuple[_Glob, ...] = ()
+    except_paths: tuple[_Glob, ...] = ()
+    content: tuple[_Regex, ...] = ()
+    max_files: _Most | None = None
+    max_lines: _Most | None = None
+    uncounted: tuple[_Glob, ...] = ()
+    builtin: (
+        Literal[
+            "database-migration",
+            "sensitive-code",
+            "dependency-change",
+            "licence-change",
+            "protected-files",
+            "secrets",
+            "tests-weakened",
+            "spec-problem",
+            "new-tests",
+        ]
+        | None
+    ) = None
+    run: str | tuple[str, ...] = ()
+    where_tests_judge: StrictBool = False
+    enabled: StrictBool = True
+
+    @property
+    def limited(self) -> bool:
+        """Whether it limits the size of a change."""
+        return self.max_files is not None or self.max_lines is not None
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is anything at which it could stop."""
+        return bool(self.paths or self.content or self.builtin or self.run) or self.limited
+
+
+def stop_problems(rule: StopRule) -> list[str]:
+    """What is wrong with the rule as a whole."""
+    if rule.conditional:
+        return []
+    return ["expected a condition: paths, content, max_files, max_lines, builtin or run"]

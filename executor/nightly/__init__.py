@@ -1,0 +1,1 @@
+"""Nightly runs and their digest."""

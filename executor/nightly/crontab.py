@@ -1,0 +1,177 @@
+"""The nightly entry as text: one marked line per repository in a crontab, or a systemd service and timer. Pure.
+
+The user's crontab: read, checked and replaced as a whole; what is not ours stays as it is, byte for byte.
+
+The library would write other people's lines in its own words, so it only says whether ours are right.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crontab import CronTab
+
+from executor.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["MOST", "cron_line", "daemon_runs", "marker", "ours", "read", "replace", "spliced", "systemd_units", "valid"]
+
+
+MOST = 900
+"""Longest line; some cron daemons refuse commands of a thousand characters."""
+_NAME = "make-for-milestones"
+
+
+def marker(folder: str) -> str:
+    """The end of every line of ours for a repository, by which it is found again."""
+    return f"# {_NAME}: {folder}".replace("%", r"\%")
+
+
+def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
+    """One line of a crontab that runs a command in a folder.
+
+    Args:
+        when: five fields, or ``@reboot``.
+        folder: absolute path.
+        environment: variables that cron does not give.
+        argv: absolute program and its arguments.
+
+    Raises:
+        ValueError: it cannot be one line, or is too long for one; the message is for people.
+    """
+    given = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+    command = f"cd {shlex.quote(folder)} && {given} {shlex.join(argv)}".replace("%", r"\%")
+    line = f"{when} {command} {marker(folder)}"
+    if not line.isprintable():
+        raise ValueError(f"a crontab has no room for control characters, found some in {line!a}")
+    if len(line) > MOST:
+        raise ValueError(
+            f"the entry has {len(line)} characters, at most {MOST} are safe in a crontab; install it with a shorter "
+            "PATH, for example `PATH=/usr/local/bin:/usr/bin:/bin doit cron install`"
+        )
+    return line
+
+
+def ours(text: str, folder: str) -> list[str]:
+    """The lines of a crontab that are ours for a folder."""
+    end = f" {marker(folder)}"
+    return [line for line in text.split("\n") if line.endswith(end) and not line.startswith("#")]
+
+
+def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
+    """A crontab with our lines for a folder replaced by others; every other byte is as before."""
+    mine = set(ours(text, folder))
+    kept = [line for line in text.split("\n") if line not in mine]
+    if not lines:
+        return "\n".join(kept)
+    if kept and kept[-1] == "":
+        kept.pop()
+    return "\n".join([*kept, *lines, ""])
+
+
+def systemd_units(at: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
+    """A service and a timer for `~/.config/systemd/user/` that do the same."""
+    given = "".join(f"Environment={_unit_quoted(f'{name}={value}')}\n" for name, value in environment.items())
+    return (
+        f"# ~/.config/systemd/user/{_NAME}.service\n"
+        "[Unit]\n"
+        f"Description=Nightly run of the milestones of {_unit_text(folder)}\n"
+        "\n"
+        "[Service]\n"
+        "Type=oneshot\n"
+        f"WorkingDirectory={_unit_text(folder)}\n"
+        f"{given}"
+        f"ExecStart={' '.join(map(_unit_quoted, argv))}\n"
+        "SuccessExitStatus=75\n"
+        "\n"
+        f"# ~/.config/systemd/user/{_NAME}.timer\n"
+        "[Unit]\n"
+        f"Description=Every night at {at}\n"
+        "\n"
+        "[Timer]\n"
+        f"OnCalendar=*-*-* {at}:00\n"
+        "Persistent=true\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=timers.target\n"
+    )
+
+
+def _unit_text(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _unit_quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{_unit_text(escaped)}"'
+
+
+_NAMES = frozenset({"cron", "crond", "fcron", "dcron", "bcron-sched"})
+_PATIENCE = 30.0
+
+
+def read() -> str:
+    """The user's crontab; empty if there is none.
+
+    Raises:
+        ExecutorError: there is no `crontab` command, or it refuses.
+    """
+    done = _crontab("-l")
+    if done.returncode == 0:
+        return done.stdout
+    if "no crontab for" in done.stderr:
+        return ""
+    raise ExecutorError(f"`crontab -l` failed: {done.stderr.strip()}")
+
+
+def replace(text: str) -> None:
+    """Make this the user's crontab.
+
+    Raises:
+        ExecutorError: `crontab` refuses it; the old one stays.
+    """
+    done = _crontab("-", text)
+    if done.returncode != 0:
+        raise ExecutorError(f"`crontab` refused the new entry: {done.stderr.strip()}; nothing was changed")
+
+
+def valid(line: str) -> bool:
+    """Whether a line is an entry that cron understands."""
+    jobs = list(CronTab(tab=f"{line}\n"))
+    return len(jobs) == 1 and jobs[0].is_valid() and jobs[0].is_enabled()
+
+
+def daemon_runs() -> bool:
+    """Whether there is a cron daemon to take notice of the entry."""
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if comm.read_text(encoding="utf-8", errors="replace").strip() in _NAMES:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["crontab", argument],  # noqa: S607  (where the user's system has it)
+            input=given,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ExecutorError(
+            "there is no `crontab` command here; install cron, or use the timer of `doit cron show --systemd`"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ExecutorError(f"`crontab {argument}` did not answer within {_PATIENCE:.0f} s") from None

@@ -1,0 +1,140 @@
+"""Tells the user's status command of each phase: in order, one at a time, beside the work, within bounds."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from executor.agents.command import child_environment
+from executor.errors import ExecutorError
+from executor.process.runner import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.session import Session
+    from executor.model.outward_rules import StatusRules
+    from executor.state.events import Event
+
+__all__ = ["PhaseTeller", "phases_told"]
+
+_PATIENCE = 3
+"""So many of its timeouts the end of a run waits for what is still to be told."""
+
+
+@contextmanager
+def phases_told(session: Session) -> Iterator[PhaseTeller]:
+    """Tell of the phases of a session's milestones for the length of the block."""
+    teller = PhaseTeller(session.policy.status)
+    session.listeners.append(teller.hear)
+    try:
+        yield teller
+    finally:
+        session.listeners.remove(teller.hear)
+        teller.finish()
+
+
+class PhaseTeller:
+    """One thread that runs the status command for what it hears; what fails is a note and nothing else."""
+
+    def __init__(self, rules: StatusRules) -> None:
+        self._rules = rules
+        self._heard: queue.SimpleQueue[tuple[MilestoneRun, dict[str, str]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._failed: dict[str, int] = {}
+
+    def hear(self, run: MilestoneRun, event: Event) -> None:
+        """A fact was recorded; those that begin a phase are told."""
+        phase = phase_of(event)
+        if not phase or not self._rules.command or self._over.is_set():
+            return
+        ref = f"{run.name}/{event.key}" if event.key else run.name
+        known = not event.key or ref in run.session.compiled.plan.nodes
+        if not known:
+            return
+        status = str(run.decision(ref).status) if event.key else phase
+        if event.kind == "attempt-started":
+            status = "running"
+        values = {"id": ref, "milestone": run.name, "issue": event.key, "status": status, "phase": phase}
+        self._heard.put((run, values))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._tell, name="status command", daemon=True)
+            self._thread.start()
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong, one sentence each."""
+        return [
+            f"the status command {self._rules.command[0]}: {why}" + (f" ({count} times)" if count > 1 else "")
+            for why, count in self._failed.items()
+        ]
+
+    def finish(self) -> None:
+        """Wait for what is still to be told, not for long."""
+        if self._thread is None:
+            return
+        self._heard.put(None)
+        end = time.monotonic() + _PATIENCE * self._rules.timeout_s
+        self._thread.join(max(0.0, end - time.monotonic()))
+        self._over.set()
+        if self._thread.is_alive():
+            self._failed["it was not told of everything before the run ended"] = 1
+        self._thread = None
+
+    def _tell(self) -> None:
+        while not self._over.is_set():
+            item = self._heard.get()
+            if item is None:
+                return
+            run, values = item
+            try:
+                problem = self._run(run, values)
+            except (ExecutorError, OSError) as error:
+                problem = str(error)
+            if problem:
+                self._failed[problem] = self._failed.get(problem, 0) + 1
+
+    def _run(self, run: MilestoneRun, values: dict[str, str]) -> str:
+        root = run.session.project.root
+        given = {f"EXECUTOR_{key.upper()}": value for key, value in values.items()}
+        ended = run.supervisor.run(
+            Command(
+                argv=self._rules.argv(values),
+                cwd=root,
+                env=child_environment(self._rules.env, given, root),
+                log=run.folder / "status-command.log",
+                timeout=self._rules.timeout_s,
+                output_cap=2**20,
+                secrets=run.session.secrets,
+            )
+        )
+        return "" if ended.ok else f"{ended.describe()}; see .cache/{run.name}/status-command.log"
+
+
+_PHASES = {
+    "run-started": "started",
+    "attempt-started": "implement",
+    "attempt-built": "verify",
+    "attempt-failed": "failed",
+    "attempt-interrupted": "interrupted",
+    "stopped": "stopped",
+    "base-red": "blocked",
+    "landed": "landed",
+    "verified": "verified",
+    "refused": "refused",
+    "release-intended": "release",
+    "release-refused": "refused",
+    "released": "released",
+    "run-ended": "ended",
+}
+"""Kind of a fact -> the phase that begins with it."""
+
+
+def phase_of(event: Event) -> str:
+    """The phase that begins with a fact; empty for facts that nobody is told of."""
+    return _PHASES.get(event.kind, "")

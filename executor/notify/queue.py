@@ -1,0 +1,199 @@
+"""Telling: sends notices in a thread of its own, each once over each channel, and records durably that it was sent.
+
+A notice is recorded as sent after it was sent: a run that dies in between sends it again (at least once). One that
+could not be sent is sent by a later run, because it is looked for again whenever an issue is found at rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from executor.errors import ExecutorError, UsageError
+from executor.notify.notices import DECIDING, NOTIFIED, Notice, event_id, of_completion, of_event, of_rest
+from executor.notify.send import APPRISE_MISSING, apprise_there, send
+from executor.process.redact import MARK
+from executor.state.decide import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.session import Session
+    from executor.model.outward_rules import Channel
+    from executor.state.decide import Decision
+    from executor.state.events import Event
+
+__all__ = ["Teller", "require_channels", "sent_before", "told"]
+
+PATIENCE, IN_A_HURRY = 30.0, 3.0
+"""Seconds that the end of a run, and of one that was interrupted, waits for what is still to be sent."""
+_FAILURES = 2
+"""After so many in a row a channel is left alone for the rest of the run."""
+_NEWS = timedelta(days=1)
+"""A blocker that is older is not told any more."""
+
+
+class Teller:
+    """Sends notices over the channels that want them."""
+
+    def __init__(self, channels: Mapping[str, Channel], secrets: Iterable[str], warn: Callable[[str], None]) -> None:
+        self._channels = channels
+        self._secrets = tuple(secrets)
+        self._warn = warn
+        self._queue: SimpleQueue[tuple[Notice, str, Callable[[Notice, str], None]] | None] = SimpleQueue()
+        self._asked: set[tuple[str, str]] = set()
+        self._failures: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._work, name="teller", daemon=True)
+        self._thread.start()
+
+    def say(self, notice: Notice, sent: set[tuple[str, str]], record: Callable[[Notice, str], None]) -> None:
+        """Send a notice over every channel that wants it and did not have it; returns at once.
+
+        Args:
+            notice: the message.
+            sent: (channel, event) that were sent before.
+            record: called with the notice and the channel once it was sent.
+        """
+        for name, channel in self._channels.items():
+            place = (name, notice.event)
+            if notice.kind in channel.events and place not in sent and place not in self._asked:
+                self._asked.add(place)
+                self._queue.put((notice, name, record))
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Send what is waiting, within so many seconds."""
+        self._queue.put(None)
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            self._warn(f"not every notification could be sent within {patience:.0f} s; the next run sends the rest")
+            with suppress(Empty):
+                while True:
+                    self._queue.get_nowait()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            notice, name, record = item
+            if self._failures.get(name, 0) >= _FAILURES:
+                continue
+            problem = send(self._channels[name], self._redacted(notice))
+            if problem:
+                self._failures[name] = self._failures.get(name, 0) + 1
+                self._warn(f"notification {name}: {problem}; the next run tries again")
+                continue
+            self._failures.pop(name, None)
+            with suppress(ExecutorError):  # then it is sent once more, which is better than never
+                record(notice, name)
+
+    def _redacted(self, notice: Notice) -> Notice:
+        title, body = notice.title, notice.body
+        for secret in self._secrets:
+            title, body = title.replace(secret, MARK.decode()), body.replace(secret, MARK.decode())
+        return Notice(notice.kind, notice.milestone, notice.issue, notice.event, title, body)
+
+
+def require_channels(channels: Mapping[str, Channel]) -> None:
+    """Make sure that every channel could be used.
+
+    Raises:
+        UsageError: a url is declared and Apprise is not installed.
+    """
+    wanting = [name for name, channel in channels.items() if channel.url]
+    if wanting and not apprise_there():
+        raise UsageError(f"rules/notify.toml: notify.{wanting[0]}: {APPRISE_MISSING}")
+
+
+def sent_before(events: Iterable[Event]) -> set[tuple[str, str]]:
+    """(channel, event) of every notice that a journal says was sent."""
+    return {(event.data["channel"], event.data["of"]) for event in events if event.kind == NOTIFIED}
+
+
+@contextmanager
+def told(session: Session) -> Iterator[None]:
+    """Tell of what happens to the runs of a session while the block lasts.
+
+    Raises:
+        UsageError: a channel cannot be used.
+    """
+    channels = session.policy.notify
+    if not channels:
+        yield
+        return
+    require_channels(channels)
+    listener = _Listener(session, Teller(channels, session.secrets, lambda text: _warn(session, text)))
+    session.listeners.append(listener.heard)
+    session.resting.append(listener.rested)
+    try:
+        yield
+        listener.completed()
+    finally:
+        session.listeners.remove(listener.heard)
+        session.resting.remove(listener.rested)
+        listener.teller.close(IN_A_HURRY if session.stopping.is_set() else PATIENCE)
+
+
+def _warn(session: Session, text: str) -> None:
+    for run in session.runs()[:1]:
+        run.warn(text)
+
+
+class _Listener:
+    """From what happens in a session to notices."""
+
+    def __init__(self, session: Session, teller: Teller) -> None:
+        self.teller = teller
+        self._session = session
+        self._deciding: dict[str, str] = {}
+        self._sent: dict[str, set[tuple[str, str]]] = {}
+        recent = (datetime.now(UTC) - _NEWS).isoformat()
+        for run in session.runs():
+            self._sent[run.name] = sent_before(run.journal.events)
+            for event in run.journal.events:
+                if event.kind in DECIDING:
+                    self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
+                elif event.at >= recent:
+                    self._about(run, event)
+
+    def heard(self, run: MilestoneRun, event: Event) -> None:
+        """An event was recorded."""
+        if event.kind in DECIDING:
+            self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
+        else:
+            self._about(run, event)
+
+    def rested(self, ref: str, decision: Decision) -> None:
+        """An issue came to rest."""
+        run = self._session.run_of(ref.partition("/")[0])
+        state = run.facts(ref).state
+        rules = state.stop.rules if state.stop is not None else frozenset()
+        event = self._deciding.get(ref) or f"{ref}:{decision.status}:{decision.attempt}"
+        notice = of_rest(ref, run.issue(ref).title, decision, rules, event)
+        if notice is not None:
+            self._say(run, notice)
+
+    def completed(self) -> None:
+        """The run is over; say so of the milestones of which everything has landed."""
+        for run in self._session.runs():
+            refs = [f"{run.name}/{issue.id}" for issue in run.milestone.issues]
+            if refs and all(run.decision(ref).status is Status.LANDED for ref in refs):
+                milestone = run.milestone
+                self._say(run, of_completion(run.name, milestone.title, len(refs), str(milestone.branch), run.view.tip))
+
+    def _about(self, run: MilestoneRun, event: Event) -> None:
+        notice = of_event(run.name, event)
+        if notice is not None:
+            self._say(run, notice)
+
+    def _say(self, run: MilestoneRun, notice: Notice) -> None:
+        self.teller.say(
+            notice,
+            self._sent[run.name],
+            lambda sent, channel: _record(run, sent, channel),
+        )
+
+
+def _record(run: MilestoneRun, notice: Notice, channel: str) -> None:
+    run.record(NOTIFIED, notice.issue, channel=channel, of=notice.event)

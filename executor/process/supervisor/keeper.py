@@ -1,0 +1,196 @@
+"""Looks after one command, in a process of its own, from its start to the end of everything that it started."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+from executor.process.supervisor.launching import Log, become_command, forget, open_input, store
+from executor.process.supervisor.processes import (
+    CHUNK,
+    KILL,
+    REQUESTS,
+    Pulse,
+    chase_children,
+    descendants,
+    reap_children,
+    send_line,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from executor.process.redact import Redactor
+
+KILL_PATIENCE = 30.0  # seconds after which processes that do not die are reported
+SETTLE = 0.05  # seconds in which what a finished command left behind may end by itself
+
+
+class Keeper:
+    """Looks after one command from its start until nothing of it is left."""
+
+    def __init__(self, request: dict[str, Any], orders: int, coordinator: int, redactor: Redactor) -> None:
+        self.request = request
+        self.redactor = redactor  # of the secrets that this command may know
+        self.orders = orders
+        self.lifelines = (REQUESTS, coordinator)
+        self.started = time.monotonic()
+        self.pid = self.output = self.exited = -1
+        self.status: int | None = None  # of the command itself
+        self.reason = ""  # why the command is being ended; empty while it may go on
+        self.at_once = False  # no grace
+        self.alive = True  # whether any process of the command is left
+        self.killing = False
+        self.killed: set[int] = set()
+        self.poll = select.poll()
+        self.pulse = Pulse(request["idle"], request["silent"], request["watch"])
+
+    def run(self) -> None:
+        """Start the command, wait for its end or bring it about, and tell the result."""
+        try:
+            if self.request["result_file"]:
+                forget(self.request["result_file"])
+            self.log = Log(self.request["log"], self.request["output_cap"], self.redactor)
+            self.launch()
+        except OSError as error:
+            problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            self.report({"reason": "not-started", "problem": problem})
+            return
+        self.attend()
+        self.end()
+        while self.drain():
+            pass
+        self.log.finish()
+        self.report(self.outcome())
+
+    def launch(self) -> None:
+        """Start the command; OSError, with the problem in words, if it could not be executed."""
+        stdin = open_input(self.request["stdin"] or os.devnull)
+        self.output, output = os.pipe()
+        fault, faults = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_command(self.request, stdin, output, faults)
+        for fd in (stdin, output, faults):
+            os.close(fd)
+        problem = os.read(fault, CHUNK).decode("utf-8", "surrogateescape")
+        os.close(fault)
+        if problem:
+            os.waitpid(self.pid, 0)
+            raise OSError(problem)
+
+    def attend(self) -> None:
+        """Wait until the command has ended or has to be ended."""
+        os.set_blocking(self.output, False)
+        self.exited = os.pidfd_open(self.pid)
+        for fd in (self.output, self.exited, self.orders, self.lifelines[1]):
+            self.poll.register(fd, select.POLLIN)
+        self.poll.register(self.lifelines[0], 0)  # the server reads it; only its hang-up is of interest here
+        deadline = self.started + self.request["timeout"]
+        while self.status is None and not self.reason:
+            now = time.monotonic()
+            if now >= deadline:
+                self.reason = "timeout"
+            elif now >= self.pulse.due and self.pulse.stopped(now):
+                self.reason = "idle"
+            elif silence := self.pulse.silence(now):
+                send_line({"id": self.request["id"], "silent": round(silence, 1)})
+            else:
+                self.listen(min(deadline, self.pulse.due) - now)
+
+    def listen(self, seconds: float) -> None:
+        """Handle what happens until something has or the time is over."""
+        for fd, _ in self.poll.poll(max(0, int(min(seconds, 5.0) * 1000) + 1)):
+            if fd == self.output:
+                self.drain()
+            elif fd == self.orders and (order := os.read(fd, 16)):
+                self.at_once = self.at_once or KILL in order
+                if self.status is None and not self.reason:
+                    self.reason = "stopped"
+            elif fd in {self.orders, *self.lifelines}:
+                self.abandon()
+        ended, self.alive = reap_children()
+        if self.killing:
+            self.killed.update(pid for pid, status in ended.items() if status == signal.SIGKILL and pid != self.pid)
+        if self.pid in ended:
+            self.status = ended[self.pid]
+            self.poll.unregister(self.exited)
+
+    def abandon(self) -> None:
+        """The coordinator or the supervisor is gone: nobody waits for the command any more."""
+        if self.status is None:
+            self.reason = "lost"
+        self.at_once = True
+        for fd in (self.orders, *self.lifelines):
+            self.poll.unregister(fd)
+        self.orders, self.lifelines = -1, (-1, -1)
+
+    def drain(self) -> bool:
+        """Take what is in the output pipe; False if that is nothing."""
+        if self.output < 0:
+            return False
+        try:
+            data = os.read(self.output, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.poll.unregister(self.output)
+            self.output = -1
+            return False
+        self.log.add(data)
+        self.pulse.alive = time.monotonic()
+        limit = self.request["output_limit"]
+        if limit is not None and self.log.total > limit and not self.reason:
+            self.reason, self.at_once = "output-limit", True
+        return True
+
+    def end(self) -> None:
+        """Ask what is left to end, if there is time for that, then kill until nothing is left."""
+        asked = self.status is None and not self.at_once
+        if asked:
+            for pid, process in descendants().items():
+                process.send(pid, signal.SIGTERM)
+        until = time.monotonic() + (self.request["grace"] if asked else SETTLE)
+        while self.alive and not self.at_once and time.monotonic() < until:
+            self.listen(0.01)
+        self.killing, patience, pause = True, time.monotonic() + KILL_PATIENCE, 0.001
+        while self.alive:
+            left = descendants()
+            for pid, process in left.items():
+                if process.send(pid, signal.SIGKILL) and pid != self.pid:
+                    self.killed.add(pid)
+            if time.monotonic() > patience:
+                patience = float("inf")  # say so once, keep the lock, keep trying
+                self.report({"reason": "lost", "problem": f"these processes cannot be killed: {sorted(left)}"})
+            chase_children()
+            self.listen(pause)
+            pause = min(2 * pause, 0.05)
+
+    def outcome(self) -> dict[str, Any]:
+        """How the command ended, in the words of `processes.Ended`."""
+        code = os.waitstatus_to_exitcode(self.status) if self.status is not None else None
+        return {
+            "code": code if code is not None and code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else None,
+            "reason": self.reason or "exited",
+            "problem": self.log.problem,
+        }
+
+    def report(self, result: dict[str, Any]) -> None:
+        """Tell the result: first durably in the result file, then to the client. A lost command gets no file."""
+        result["seconds"] = round(time.monotonic() - self.started, 6)
+        result["output_bytes"] = self.log.total if hasattr(self, "log") else 0
+        result["leftovers"] = len(self.killed)
+        problem = result.get("problem", "").encode("utf-8", "surrogateescape")  # may quote a path or an argument
+        result["problem"] = self.redactor.redact(problem).decode("utf-8", "surrogateescape")
+        path = self.request["result_file"]
+        if path and result["reason"] != "lost":
+            try:
+                store(path, json.dumps(result).encode() + b"\n")
+            except OSError as error:
+                result.update(reason="lost", problem=f"its result could not be stored: {path}: {error.strerror}")
+        send_line({"id": self.request["id"], **result})

@@ -1,0 +1,173 @@
+"""What passes between the supervisor and its client: descriptors, orders, result lines.
+
+The processes below this one: what the table in /proc says of them, signals that reach no other, and their end.
+
+Whether a process tree is alive, and since when it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
+
+REQUESTS, RESULTS = 0, 1  # file descriptors
+STOP, KILL = b"s", b"k"  # orders from the client to the supervisor, and from there to the keepers
+CHUNK = 65536
+
+
+def send_line(value: dict[str, Any]) -> None:
+    """Write one result line; shorter than PIPE_BUF, so that lines of several keepers do not mix."""
+    value["problem"] = value.get("problem", "")[:300]
+    try:
+        os.write(RESULTS, json.dumps(value).encode() + b"\n")
+    except BrokenPipeError:
+        pass  # the coordinator is gone; what matters is in the result file
+
+
+class Process:
+    """One line of the process table."""
+
+    __slots__ = ("ended", "parent", "started", "ticks")
+
+    def __init__(self, line: bytes) -> None:
+        fields = line[line.rindex(b")") + 2 :].split()  # proc_pid_stat(5), from the third field on
+        self.ended = fields[0] in b"ZX"
+        self.parent = int(fields[1])
+        self.ticks = sum(map(int, fields[11:15]))  # of itself and of the children it has waited for
+        self.started = fields[19]
+
+    def send(self, pid: int, number: int) -> bool:
+        """Send a signal unless the process has ended or its number belongs to another one by now."""
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        try:
+            now = read_process(pid)
+            if now is None or now.ended or now.started != self.started:
+                return False
+            signal.pidfd_send_signal(fd, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+
+def read_process(pid: int) -> Process | None:
+    """What the process table says about it; None if there is no such process."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        try:
+            return Process(os.read(fd, 4096))
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def descendants(spared: Collection[int] = ()) -> dict[int, Process]:
+    """Everything below this process, by process id, without the subtrees of the spared children."""
+    table: dict[int, Process] = {}
+    children: dict[int, list[int]] = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if process := read_process(pid):
+            table[pid] = process
+            children.setdefault(process.parent, []).append(pid)
+    found: dict[int, Process] = {}
+    todo = [os.getpid()]
+    while todo:
+        for pid in children.get(todo.pop(), ()):
+            if pid not in spared:
+                found[pid] = table[pid]
+                todo.append(pid)
+    return found
+
+
+def reap_children() -> tuple[dict[int, int], bool]:
+    """The wait status of every child that has ended, and whether children are left (if not: nor descendants)."""
+    ended: dict[int, int] = {}
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return ended, True
+            ended[pid] = status
+    except ChildProcessError:
+        return ended, False
+
+
+def chase_children() -> None:
+    """Kill children as fast as they appear: one that forks and exits all the time is gone before a scan has ended."""
+    for _ in range(100):
+        try:
+            fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        except FileNotFoundError:  # a kernel without this file: the scans have to do
+            return
+        children = os.read(fd, CHUNK).split()
+        os.close(fd)
+        for pid in map(int, children):
+            os.kill(pid, signal.SIGKILL)  # surely ours: a child keeps its number until it has been waited for
+
+
+CPU_ALIVE = 0.002  # share of one core below which a tree counts as still; an event loop that waits uses less
+HZ = os.sysconf("SC_CLK_TCK")
+
+
+class Pulse:
+    """Whether the tree of this keeper is alive: output, processor time or, in a watched folder, changed files."""
+
+    def __init__(self, limit: float | None, silent: float | None, folder: str | None) -> None:
+        self.limit = limit or float("inf")  # seconds
+        self.silent = silent or float("inf")  # seconds
+        self.folder = folder
+        self.alive = self.cpu_since = time.monotonic()
+        self.told = False  # of the present silence
+        self.cpu = 0  # clock ticks
+        first = min(self.limit, self.silent)
+        self.due = self.alive + min(first / 10, 5.0) if first < float("inf") else first  # time of the next look
+
+    def stopped(self, now: float) -> bool:
+        """Whether nothing has moved for `limit` seconds."""
+        cpu = round(sum(os.times()[2:4]) * HZ) + sum(process.ticks for process in descendants().values())
+        if abs(cpu - self.cpu) >= max(1, CPU_ALIVE * HZ * (now - self.cpu_since)):
+            self.alive, self.cpu_since, self.cpu = now, now, cpu
+        enough = self.limit if self.told else min(self.limit, self.silent)
+        if now - self.alive >= enough and self.folder:
+            self.alive = max(self.alive, now - age(self.folder, enough))
+        self.told = self.told and now - self.alive >= self.silent
+        self.due = now + max(0.02, min(enough / 10, 5.0, self.alive + enough - now))
+        return now - self.alive >= self.limit
+
+    def silence(self, now: float) -> float:
+        """Seconds since anything moved, when that has just become too many; else 0."""
+        if self.told or now - self.alive < self.silent:
+            return 0.0
+        self.told = True
+        return now - self.alive
+
+
+def age(folder: str, enough: float) -> float:
+    """Seconds since the last change below the folder; the search ends at one younger than `enough`."""
+    now, youngest, todo = time.time(), float("inf"), [folder]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    youngest = min(youngest, max(0.0, now - entry.stat(follow_symlinks=False).st_ctime))
+                    if youngest < enough:
+                        return youngest
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+        except OSError:
+            continue  # it went away or may not be read: no sign of life
+    return youngest

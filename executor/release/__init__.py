@@ -1,0 +1,1 @@
+"""The completion gate and the release of a milestone."""

@@ -1,0 +1,218 @@
+"""What a release asks for and what it says: criteria, the boxes of an epic, the final message, the tag. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from executor.forge.pull_request import harmless
+from executor.git.trailers import inert, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from executor.model.milestone import Milestone
+
+__all__ = [
+    "Box",
+    "Criterion",
+    "Met",
+    "Outcome",
+    "ReleaseText",
+    "box_criteria",
+    "boxes",
+    "refusal_code",
+    "release_body",
+    "release_message",
+    "tag_object",
+]
+
+_BOX = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+\[( |x|X)\]\s+(.*\S)")
+_FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
+_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.*\S)")
+
+
+class Met(StrEnum):
+    """Whether a criterion is met."""
+
+    YES = "met"
+    LACKING = "lacking"
+    """A person, or more work, is needed."""
+    FAILED = "failed"
+    """Something was asked and said no."""
+    WAITS = "waits"
+    """Time alone decides: a forge's checks, or its merge."""
+    WORDS = "words"
+    """Declared in words; nothing can be asked, whoever reads the pull request judges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One thing that a release asks for.
+
+    Attributes:
+        kind: ``issues``, ``check``, ``accept``, ``epic``, ``tag`` or ``merge``.
+        name: what it is called.
+        met: whether it is met.
+        reason: why not, or what shows it; one sentence.
+    """
+
+    kind: str
+    name: str
+    met: Met
+    reason: str = ""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether there is no release while it is as it is."""
+        return self.met in {Met.LACKING, Met.FAILED, Met.WAITS}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a release came to.
+
+    Attributes:
+        milestone: its id.
+        code: exit code: 0 released, 1 something failed, 4 a person is needed, 75 time is.
+        criteria: everything that was asked; empty when it had been released before.
+        done: what was done, one sentence each.
+    """
+
+    milestone: str
+    code: int = 0
+    criteria: list[Criterion] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An acceptance box of an epic: its text, whether it is ticked, the heading above it and its line from 1."""
+
+    text: str
+    ticked: bool
+    heading: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseText:
+    """What the final message needs to know besides the criteria.
+
+    Attributes:
+        milestone: its declaration.
+        tip: commit that is released.
+        closes: forge numbers of its issues.
+    """
+
+    milestone: Milestone
+    tip: str
+    closes: tuple[int, ...]
+
+
+def boxes(text: str) -> list[Box]:
+    """Every box of a Markdown text that is not inside a code block."""
+    found: list[Box] = []
+    fence, heading = "", ""
+    for number, line in enumerate(text.splitlines(), 1):
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not line.strip().strip(fence[0]):
+            fence = ""
+        elif fence:
+            continue
+        elif title := _HEADING.match(line):
+            heading = title[1].rstrip("# ")
+        elif box := _BOX.match(line):
+            found.append(Box(box[2], box[1] != " ", heading, number))
+    return found
+
+
+def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -> list[Criterion]:
+    """A criterion for each box: met if a person ticked it or if an acceptance of the same name holds.
+
+    Args:
+        found: the boxes.
+        proved: the criteria of the milestone's acceptance.
+        file: path of the epic, for messages.
+    """
+    by_name = {_folded(item.name): item for item in proved}
+    criteria = []
+    for box in found:
+        proof = by_name.get(_folded(box.text))
+        name = one_line(box.text)
+        if proof is not None:
+            reason = "proved by the acceptance of that name" if proof.met is Met.YES else proof.reason
+            criteria.append(Criterion("epic", name, proof.met, reason))
+        elif box.ticked:
+            criteria.append(Criterion("epic", name, Met.YES, "ticked"))
+        else:
+            reason = f"{file}:{box.line}: tick it, or declare an acceptance of that name"
+            criteria.append(Criterion("epic", name, Met.LACKING, reason))
+    return criteria
+
+
+def refusal_code(criteria: Iterable[Criterion]) -> int:
+    """Exit code of a release with these criteria: 0 it goes on, 1 failed, 4 a person is needed, 75 time is."""
+    states = {item.met for item in criteria if item.holds_back}
+    if Met.FAILED in states:
+        return 1
+    if Met.LACKING in states:
+        return 4
+    return 75 if states else 0
+
+
+def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
+    """The whole message of the commit that brings a milestone to its base."""
+    subject = inert(f"release({text.milestone.id}): {text.milestone.title}")
+    trailers = f"Milestone-Released: {text.milestone.id}\nReleased-Tip: {text.tip}"
+    return f"{subject}\n\n{release_body(text, criteria)}\n\n{trailers}\n"
+
+
+def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
+    """Body of the final pull request: summary, verification table, acceptance as boxes, issues."""
+    milestone = text.milestone
+    parts = [f"Completes milestone {milestone.id}: {harmless(milestone.title)}."]
+    if milestone.goal:
+        parts.append(harmless(milestone.goal))
+    table = ["| criterion | result | shown by |", "| --- | --- | --- |"]
+    table += [
+        f"| {_cell(f'{item.kind}: {harmless(item.name)}')} | {item.met} | {_cell(harmless(item.reason))} |"
+        for item in criteria
+        if item.kind != "epic"
+    ]
+    parts.append("Verification:\n\n" + "\n".join(table))
+    epic = [item for item in criteria if item.kind == "epic"]
+    if epic:
+        ticks = [f"- [{'x' if item.met is Met.YES else ' '}] {harmless(item.name)}" for item in epic]
+        parts.append("Acceptance of the epic:\n\n" + "\n".join(ticks))
+    issues = [f"- {issue.id} {harmless(issue.title)}" for issue in milestone.issues]
+    parts.append("Issues:\n\n" + "\n".join(issues))
+    if text.closes:
+        parts.append("\n".join(f"Closes #{number}" for number in text.closes))
+    return "\n\n".join(parts)
+
+
+def tag_object(name: str, commit: str, tagger: str, milestone: Milestone) -> bytes:
+    """The annotated tag as git stores it; the same arguments always give the same object.
+
+    Args:
+        name: name of the tag.
+        commit: full id of the release commit.
+        tagger: committer line of that commit: name, address in angle brackets, seconds, zone.
+        milestone: what is released.
+    """
+    text = one_line(f"{milestone.id}: {milestone.title}")
+    head = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n"
+    return f"{head}\n{text}\n\nMilestone-Released: {milestone.id}\n".encode()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.strip(" .`*_").casefold().split())
+
+
+def _cell(text: str) -> str:
+    return one_line(text).replace("|", "\\|")

@@ -1,0 +1,313 @@
+"""Release: completion gate, final merge of the milestone into its base, tag; each step is looked for before it is done.
+
+A release that died is simply asked for again: what it had done is found in git, the rest follows.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from executor.checks.run import verdict_on
+from executor.checks.spec import CommandProof, file_problem, release_proofs
+from executor.checks.verify import verify_tip
+from executor.errors import ExecutorError, ForgeUnavailableError
+from executor.git.refs import DELIVERED, Move
+from executor.git.repair import sweep
+from executor.git.trailers import Released
+from executor.release.criteria import (
+    Criterion,
+    Met,
+    Outcome,
+    ReleaseText,
+    box_criteria,
+    boxes,
+    refusal_code,
+    release_message,
+    tag_object,
+)
+from executor.release.delivery import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
+from executor.state.decide import Status
+from executor.status.milestone_status import unblocked_by
+
+if TYPE_CHECKING:
+    from executor.checks.spec import FileProof
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.status.reader import Observer
+
+__all__ = ["release", "told_dependents"]
+
+_MOST_RACES = 20
+
+
+def release(run: MilestoneRun) -> Outcome:
+    """Release a milestone to its base, as far as that has not been done.
+
+    Raises:
+        ExecutorError: something that has to work did not; ask again.
+        InterruptedRunError: the run is being stopped.
+    """
+    outcome = Outcome(run.name)
+    _sweep(run)
+    for _ in range(_MOST_RACES):
+        there = base_brought_up(run)
+        base_tip = _look_again(run)
+        commit = _released(run)
+        if commit:
+            return _finished(run, outcome, commit)
+        tip = run.view.tip
+        merged = run.session.store.merge(base_tip, tip)
+        tree = merged.tree or run.session.store.tree_of(tip)
+        outcome.criteria = [*_gate(run, tree), _merge_criterion(run, merged.conflicts)]
+        if not merged.conflicts:
+            outcome.criteria += _checkout_criteria(run, base_tip, tree)
+        outcome.code = refusal_code(outcome.criteria)
+        if outcome.code:
+            run.record("release-refused", criteria=[item.name for item in outcome.criteria if item.holds_back][:50])
+            return outcome
+        if run.session.merges_by_pull:
+            waits = _merged_by_pull(run, base_tip, tree, outcome)
+            if waits is not None:
+                outcome.criteria.append(waits)
+                outcome.code = refusal_code(outcome.criteria)
+                return outcome
+        elif _merged(run, base_tip, there, tree, outcome):
+            return _finished(run, outcome, _released(run))
+    raise ExecutorError(f"{_base(run)} moves faster than {run.name} can be proved on it; try again later")
+
+
+def told_dependents(observer: Observer, name: str) -> list[str]:
+    """Milestones that a completed one held back and that can start now."""
+    views = observer.views
+    complete = frozenset(
+        other
+        for other, view in views.items()
+        if all(observer.decision(f"{other}/{issue.id}").status is Status.LANDED for issue in view.milestone.issues)
+    )
+    if name not in complete:
+        return []
+    return unblocked_by(name, {other: view.milestone.needs for other, view in views.items()}, complete)
+
+
+def _released(run: MilestoneRun) -> str:
+    """The commit of the base that has everything that has landed; empty while there is none."""
+    view = run.view
+    if not all(run.decision(f"{run.name}/{issue.id}").status is Status.LANDED for issue in view.milestone.issues):
+        return ""
+    found = view.released
+    if found is not None and (not view.exists or found.tip == view.tip):
+        return found.commit
+    if view.merged and view.landings:
+        return run.session.refs.merged_at(view.tip, _base_tip(run))
+    return ""
+
+
+def _gate(run: MilestoneRun, tree: str) -> list[Criterion]:
+    """Everything that has to hold before the final merge, cheap things first, all of them told."""
+    observer = run.session.observer
+    milestone = run.milestone
+    waiting = {
+        issue.id: observer.decision(f"{run.name}/{issue.id}")
+        for issue in milestone.issues
+        if observer.decision(f"{run.name}/{issue.id}").status is not Status.LANDED
+    }
+    criteria = [
+        Criterion("issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, told)
+        for issue, item in waiting.items()
+        for told in [f"{item.status}: {item.reason}"]
+    ]
+    if not milestone.issues:
+        criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
+    elif not waiting:
+        total = len(milestone.issues)
+        criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
+    proofs = release_proofs(milestone, run.session.policy, observer.tools.version)
+    accept: list[Criterion] = []
+    for place, item in enumerate(proofs):
+        found = _proved(run, tree, item, place) if not waiting else _not_asked(item)
+        criteria.append(found)
+        if found.kind == "accept":
+            accept.append(found)
+    if not waiting:
+        criteria += _issues_again(run, tree)
+    criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
+    return [*criteria, *_epic(run, accept), *_tag_criterion(run)]
+
+
+def _proved(run: MilestoneRun, tree: str, item: CommandProof | FileProof, place: int) -> Criterion:
+    kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
+    if isinstance(item, CommandProof):
+        log = run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
+        verdict = verdict_on(run, tree, item, log=log)
+        reason = "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(run.session.project.root)}"
+        return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
+    store = run.session.store
+    exists = store.has_path(tree, item.file)
+    problem = file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
+    return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
+
+
+def _not_asked(item: CommandProof | FileProof) -> Criterion:
+    kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
+    return Criterion(kind, item.name, Met.LACKING, "not asked before every issue has landed")
+
+
+def _issues_again(run: MilestoneRun, tree: str) -> list[Criterion]:
+    """Checks and acceptance of every issue on the tree that is to be the base's."""
+    criteria = []
+    for issue in run.milestone.issues:
+        result = verify_tip(run, f"{run.name}/{issue.id}", tree)
+        if not result.ok:
+            criteria.append(Criterion("issues", issue.id, Met.FAILED, result.reason))
+    if not criteria:
+        criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
+    return criteria
+
+
+def _epic(run: MilestoneRun, accept: list[Criterion]) -> list[Criterion]:
+    epic = run.milestone.epic
+    if epic is None:
+        return []
+    path = run.session.project.milestones / epic
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
+    return box_criteria(boxes(text), accept, f"milestones/{epic}")
+
+
+def _tag_criterion(run: MilestoneRun) -> list[Criterion]:
+    tag = run.milestone.tag
+    if tag is None:
+        return []
+    there = run.session.refs.tip(f"refs/tags/{tag}")
+    if there is None:
+        return [Criterion("tag", tag, Met.YES, "is free")]
+    reason = f"is already the tag of {there[:10]}; declare another one"
+    return [Criterion("tag", tag, Met.LACKING, reason)]
+
+
+def _merge_criterion(run: MilestoneRun, conflicts: tuple[str, ...]) -> Criterion:
+    base = _base(run)
+    if not conflicts:
+        return Criterion(
+            "merge", base, Met.YES, "merges without conflict; what was asked was asked of exactly that tree"
+        )
+    names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
+    return Criterion(
+        "merge", base, Met.LACKING, f"conflict in {names}; merge {base} into {run.milestone.branch} by hand, then again"
+    )
+
+
+def _checkout_criteria(run: MilestoneRun, base_tip: str, tree: str) -> list[Criterion]:
+    """Checkouts of the base whose local changes are in the way of what the release brings."""
+    found = run.session.checkouts
+    lacking = [(checkout, found.in_the_way(checkout, base_tip, tree)) for checkout in found.of(run.view.base)]
+    return [
+        Criterion("checkout", str(checkout.top), Met.LACKING, f"{told}; commit or stash your changes to it")
+        for checkout, told in lacking
+        if told
+    ]
+
+
+def _message(run: MilestoneRun, outcome: Outcome) -> str:
+    numbers = tuple(issue.number for issue in run.milestone.issues if issue.number is not None)
+    return release_message(ReleaseText(run.milestone, run.view.tip, numbers), outcome.criteria)
+
+
+def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
+    """Have the forge merge the final pull request; None when it has, else what it waits for."""
+    run.record("release-intended", onto=base_tip, tip=run.view.tip)
+    waits = merged_by_forge(run, run.view.tip, _message(run, outcome))
+    if waits is not None:
+        return waits
+    base_brought_up(run)
+    commit = run.session.refs.merged_at(run.view.tip, _look_again(run))
+    if not commit:
+        raise ForgeUnavailableError(
+            f"{run.name}: the forge says that its pull request is merged, but {_base(run)} does not have it yet; "
+            "release again later"
+        )
+    if run.session.store.tree_of(commit) != tree:
+        run.warn(f"{_base(run)} moved while {run.name} was merged: {commit[:10]} is not the tree that was proved")
+    outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]} by its pull request")
+    return None
+
+
+def _look_again(run: MilestoneRun) -> str:
+    """The base's tip, after taking in what it says of releases."""
+    view, refs = run.view, run.session.refs
+    view.base_tip = _base_tip(run)
+    view.released = refs.releases(view.base_tip).get(run.name)
+    view.merged = view.branch in refs.reachable(view.base_tip, [view.branch])
+    return view.base_tip
+
+
+def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
+    """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
+    session, view = run.session, run.view
+    message = _message(run, outcome)
+    commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
+    run.record("release-intended", commit=commit, onto=base_tip, tip=view.tip)
+    checkouts = session.checkouts.of(view.base)
+    if not push_base(run, there, commit):
+        return False
+    if not session.refs.move([Move(view.base, base_tip, commit)], f"release {run.name}"):
+        return False
+    view.released, view.base_tip = Released(commit, view.tip), commit
+    for checkout in checkouts:
+        told = session.checkouts.follow(checkout, base_tip, commit, carry=True)
+        if told:
+            run.warn(told)
+    outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]}")
+    return True
+
+
+def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
+    """What follows the merge."""
+    run.session.checkouts.catch_up(run.view.base, _base_tip(run), carry=True)
+    if close_milestone(run):
+        outcome.done.append(f'closed the milestone "{run.milestone.forge_milestone}" of the forge')
+    if run.milestone.tag is not None:
+        _tagged(run, outcome, commit, run.milestone.tag)
+    if not outcome.code and run.session.remote is not None:
+        mark = f"{DELIVERED}/{run.name}"
+        run.session.refs.move([Move(mark, run.session.refs.tip(mark), commit)], f"release {run.name}")
+    if outcome.done:
+        run.record("released", commit=commit, tag=run.milestone.tag or "")
+    return outcome
+
+
+def _tagged(run: MilestoneRun, outcome: Outcome, commit: str, tag: str) -> None:
+    """Make the annotated tag of the release, on the remote first, or find that it is there."""
+    refs, name = run.session.refs, f"refs/tags/{tag}"
+    made = refs.tips([name]).get(name) or run.session.store.write(
+        "tag", tag_object(tag, commit, refs.committer_of(commit), run.milestone)
+    )
+    there = push_tag(run, name, made) if refs.tip(name) in {None, commit} else ""
+    if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {run.name}"):
+        outcome.done.append(f"tagged it {tag}")
+    run.view.tag = tag
+    if there or refs.tip(name) != commit:
+        elsewhere = there or refs.tip(name) or ""
+        reason = f"is at {elsewhere[:10]}, not at the release {commit[:10]}; delete it or declare another one"
+        outcome.criteria.append(Criterion("tag", tag, Met.LACKING, reason))
+        outcome.code = refusal_code(outcome.criteria)
+
+
+def _sweep(run: MilestoneRun) -> None:
+    """Remove what a killed git left in the way of the refs that a release moves."""
+    names = [run.view.base] + ([f"refs/tags/{run.milestone.tag}"] if run.milestone.tag else [])
+    for name in sweep(run.session.project.repository, names):
+        run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+
+def _base_tip(run: MilestoneRun) -> str:
+    tip = run.session.refs.tip(run.view.base)
+    if tip is None:
+        raise ExecutorError(f"branch {_base(run)} was deleted during the run; nothing was released")
+    return tip
+
+
+def _base(run: MilestoneRun) -> str:
+    return run.view.base.removeprefix("refs/heads/")

@@ -1,0 +1,1 @@
+"""Snapshots and reports of a milestone."""

@@ -1,0 +1,314 @@
+"""What `doit report` says of a milestone, as one frozen value; docs/report.schema.json documents its JSON form.
+
+Gathers what `doit report` says of a milestone: from the observer, the journal, git and the logs. Reading only.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from executor.checks.spec import CommandProof, FileProof
+from executor.checks.verdicts import Verdicts
+from executor.git.history import Stat, stats_of
+from executor.state import segments
+from executor.state.decide import Status
+from executor.state.model import AttemptState, IssueState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from executor.git.trailers import Landing
+    from executor.state.events import Event
+    from executor.state.model import Attempt
+    from executor.status.load import MilestoneView
+    from executor.status.reader import Observer
+
+__all__ = ["AttemptReport", "CheckReport", "FindingReport", "IssueReport", "MilestoneReport", "report_of", "schema"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttemptReport(_Value):
+    """One attempt."""
+
+    number: int = Field(description="counts up over the life of the issue, from 1")
+    revision: int = Field(description="revision that it would become")
+    agent: str = Field(description="profile that worked; empty when it is no longer known")
+    state: str = Field(description="started, built, failed, interrupted or landed")
+    kind: str = Field(description="class of its failure; empty otherwise")
+    reason: str = Field(description="why it failed, one sentence")
+    started_at: str = Field(description="ISO-8601 UTC; empty when it is no longer known")
+    seconds: float = Field(description="how long the agent worked")
+    cost_usd: float = Field(description="money spent, US dollars")
+
+
+class CheckReport(_Value):
+    """What a check said about the tree that landed."""
+
+    name: str
+    ok: bool
+    seconds: float
+    reason: str = Field(description="why it failed; empty when it passed")
+
+
+class FindingReport(_Value):
+    """Something a reviewer found."""
+
+    description: str
+    score: int = Field(description="0 to 100")
+    file: str
+    line: int = Field(description="0 when none was named")
+
+
+class IssueReport(_Value):
+    """One issue."""
+
+    ref: str = Field(description="qualified id, m4/4.1")
+    id: str
+    title: str
+    type: str
+    phase: str
+    priority: str
+    size: str
+    status: str = Field(description="one of the status words")
+    reason: str
+    hint: str = Field(description="command that would move it on; empty when nothing is needed")
+    needs: tuple[str, ...] = Field(description="qualified ids")
+    critical: bool = Field(description="on the critical path")
+    revision: int
+    commit: str = Field(description="the landing; empty before there is one")
+    landed_at: str = Field(description="ISO-8601 UTC; empty before it has landed")
+    seconds: float = Field(description="work of agents, all attempts")
+    cost_usd: float
+    files: int = Field(description="files changed by the landing")
+    added: int = Field(description="lines added by the landing")
+    removed: int = Field(description="lines removed by the landing")
+    paths: tuple[str, ...] = Field(description="the files, at most 20")
+    attempts: tuple[AttemptReport, ...]
+    checks: tuple[CheckReport, ...]
+    findings: tuple[FindingReport, ...]
+    stop: str = Field(description="rules that stopped it; empty when none did")
+    stop_lines: tuple[str, ...] = Field(description="what those rules were triggered by")
+    log: str = Field(description="end of the last attempt's output, neutralised; empty when it is gone")
+
+
+class MilestoneReport(_Value):
+    """One milestone."""
+
+    format: Literal["make-for-milestones/report"] = "make-for-milestones/report"
+    version: Literal[1] = 1
+    generated_at: str = Field(description="ISO-8601 UTC")
+    id: str
+    title: str
+    goal: str
+    status: str
+    percent: int
+    branch: str
+    base: str
+    tip: str = Field(description="commit; empty while there is no branch")
+    counts: dict[str, int] = Field(description="issues by status word")
+    seconds: float = Field(description="work of agents, all issues")
+    cost_usd: float
+    began_at: str = Field(description="first attempt, ISO-8601 UTC; empty when it is not known")
+    ended_at: str = Field(description="last landing or attempt, ISO-8601 UTC; empty when it is not known")
+    critical_path: tuple[str, ...] = Field(description="qualified ids")
+    issues: tuple[IssueReport, ...] = Field(description="in the order in which they would run")
+
+    def waiting(self) -> list[IssueReport]:
+        """Issues that a person has to do something about."""
+        return [issue for issue in self.issues if issue.status in {"review", "failed", "skipped"}]
+
+
+def schema() -> str:
+    """The JSON schema of a report."""
+    import json
+
+    return json.dumps(MilestoneReport.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+_PATHS = 20
+_LOG_BYTES = 4000
+_LANDED_LOG_BYTES = 600
+_ALL_LOG_BYTES = 300_000
+"""All ends of logs together, as HTML: a page about a thousand issues has to fit into a mail."""
+_LONGEST_ESCAPE = 6
+_ENDED = {"attempt-built", "attempt-failed", "attempt-interrupted", "landed", "stopped", "refused", "verified"}
+
+
+def report_of(observer: Observer, name: str, board: dict[str, Any], percent: int) -> MilestoneReport:
+    """The report of a milestone.
+
+    Args:
+        observer: facts and decisions.
+        name: the milestone's id.
+        board: its row of the board, for the status word.
+        percent: how much of it is done.
+    """
+    gathered = _Gatherer(observer, name)
+    issues = tuple(gathered.issue(ref) for ref in observer.compiled.plan.order if ref.startswith(f"{name}/"))
+    view = gathered.view
+    counts = Counter(issue.status for issue in issues)
+    began = [attempt.started_at for issue in issues for attempt in issue.attempts if attempt.started_at]
+    return MilestoneReport(
+        generated_at=_iso(datetime.now(UTC).timestamp()),
+        id=name,
+        title=view.milestone.title,
+        goal=view.milestone.goal or "",
+        status=str(board["status"]),
+        percent=percent,
+        branch=view.milestone.branch,
+        base=view.base.removeprefix("refs/heads/"),
+        tip=view.tip if view.exists else "",
+        counts={status: counts[status] for status in sorted(counts, key=lambda word: (word != "landed", word))},
+        seconds=round(sum(issue.seconds for issue in issues), 3),
+        cost_usd=round(sum(issue.cost_usd for issue in issues), 6),
+        began_at=min(began, default=""),
+        ended_at=max([gathered.ended, *(issue.landed_at for issue in issues)]),
+        critical_path=gathered.critical,
+        issues=issues,
+    )
+
+
+class _Gatherer:
+    """What all issues of a milestone are looked up in."""
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer = observer
+        self._project = observer.compiled.project
+        self._name = name
+        self.view: MilestoneView = observer.views[name]
+        self.critical = observer.compiled.plan.critical_path(name)
+        self._critical = frozenset(self.critical)
+        self._agents: dict[tuple[str, int], str] = {}
+        self._findings: dict[str, list[FindingReport]] = {}
+        self.ended = ""
+        for event in segments.read(self._project.state(name)):
+            self._take(event)
+        self._stats = stats_of(self._project.repository, self.view.tip) if self.view.landings else {}
+        self._verdicts = Verdicts(self._project.cache / "_verdicts")
+        self._log_bytes = _ALL_LOG_BYTES
+
+    def issue(self, ref: str) -> IssueReport:
+        """One issue."""
+        node = self._observer.compiled.plan.nodes[ref]
+        declared = node.issue
+        decision = self._observer.decision(ref)
+        state = self.view.states.get(declared.id) or IssueState()
+        landing = self.view.landings.get(declared.id)
+        stat = self._stats.get(landing.commit, Stat()) if landing is not None else Stat()
+        attempts = [attempt for _, attempt in sorted(state.attempts.items())]
+        waits = decision.status in {Status.REVIEW, Status.SKIPPED}
+        return IssueReport(
+            ref=ref,
+            id=declared.id,
+            title=declared.title,
+            type=declared.type,
+            phase=declared.phase or "",
+            priority=declared.priority,
+            size=declared.size,
+            status=str(decision.status),
+            reason=decision.reason,
+            hint=decision.hint,
+            needs=node.needs,
+            critical=ref in self._critical,
+            revision=landing.trailers.revision if landing is not None else 0,
+            commit=landing.commit if landing is not None else "",
+            landed_at=_iso(landing.time) if landing is not None else "",
+            seconds=round(state.seconds, 3),
+            cost_usd=state.cost_usd,
+            files=len(stat.paths),
+            added=stat.added,
+            removed=stat.removed,
+            paths=stat.paths[:_PATHS],
+            attempts=tuple(self._attempt(declared.id, attempt) for attempt in attempts),
+            checks=self._checks(ref, landing, stat) if landing is not None else (),
+            findings=tuple(self._findings.get(declared.id, ())),
+            stop=state.stop.rule if state.stop is not None and waits else "",
+            stop_lines=state.stop.lines[:_PATHS] if state.stop is not None and waits else (),
+            log=self._log(declared.id, attempts, landed=decision.status is Status.LANDED),
+        )
+
+    def _take(self, event: Event) -> None:
+        if event.kind == "attempt-started":
+            self._agents[event.key, int(event.data["attempt"])] = str(event.data.get("agent", ""))
+        elif event.kind == "reviewed":
+            self._findings[event.key] = [
+                FindingReport(
+                    description=str(item.get("description", "")),
+                    score=int(item.get("score", 0)),
+                    file=str(item.get("file", "")),
+                    line=int(item.get("line", 0)),
+                )
+                for item in event.data.get("findings", ())
+            ]
+        if event.kind in _ENDED:
+            self.ended = event.at
+
+    def _attempt(self, issue: str, attempt: Attempt) -> AttemptReport:
+        return AttemptReport(
+            number=attempt.number,
+            revision=attempt.revision,
+            agent=self._agents.get((issue, attempt.number), ""),
+            state=str(attempt.state),
+            kind=attempt.kind,
+            reason=attempt.reason,
+            started_at=attempt.started_at,
+            seconds=attempt.seconds,
+            cost_usd=attempt.cost_usd,
+        )
+
+    def _checks(self, ref: str, landing: Landing, stat: Stat) -> tuple[CheckReport, ...]:
+        found = []
+        for item in self._observer.proofs(ref).items:
+            if isinstance(item, FileProof):
+                continue
+            verdict = self._verdicts.find(landing.tree, _key(item, stat))
+            if verdict is not None:
+                found.append(CheckReport(name=item.name, ok=verdict.ok, seconds=verdict.seconds, reason=verdict.reason))
+        return tuple(found)
+
+    def _log(self, issue: str, attempts: list[Attempt], *, landed: bool) -> str:
+        """The end of what the last attempt printed, or of what failed."""
+        if not attempts:
+            return ""
+        last = attempts[-1]
+        most = min(_LANDED_LOG_BYTES if landed else _LOG_BYTES, self._log_bytes // _LONGEST_ESCAPE)
+        text = last.detail if last.state is AttemptState.FAILED and last.detail else ""
+        text = text or _end_of(self._project.logs(self._name, issue, last.number) / "agent.log", most)
+        shown = _plain(text[-most:]) if most else ""
+        self._log_bytes -= len(html.escape(shown).encode("utf-8", "replace"))
+        return shown
+
+
+def _key(item: CommandProof, stat: Stat) -> str:
+    return item.verdict_key(item.concerned(stat.paths))
+
+
+def _end_of(path: Path, most: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - most, 0))
+            return file.read(most).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _plain(text: str) -> str:
+    """Lines without control, format and bidirectional characters."""
+    lines = (line.expandtabs() for line in text.splitlines())
+    return "\n".join(
+        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line) for line in lines
+    )
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")

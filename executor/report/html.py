@@ -1,0 +1,236 @@
+"""Where the issues of a milestone stand in a drawing of what needs what: columns from left to right. Pure.
+
+Spans of time in as few lanes as possible, for a drawing in which none covers another. Pure.
+
+A report as one self-contained page: no network, no outside file; everything in it that others wrote is inert.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from executor.report.text import duration, money
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.report.collect import AttemptReport, IssueReport, MilestoneReport
+
+__all__ = ["Drawing", "Place", "in_lanes", "layout", "page"]
+
+
+_SWEEPS = 4
+_TALLEST = 40
+"""Most issues below one another; a wave of more takes several columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Column and row of an issue, both counted from 0."""
+
+    column: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Places by id, edges as (what is needed, what needs it), and the extent."""
+
+    places: Mapping[str, Place]
+    edges: tuple[tuple[str, str], ...]
+    columns: int
+    rows: int
+
+
+def layout(needs: Mapping[str, Sequence[str]]) -> Drawing:
+    """The drawing of a graph without cycles; needs outside the mapping are left out.
+
+    Every issue stands right of all that it needs; rows are ordered so that edges are short (barycentre sweeps).
+    """
+    inside = {ref: [need for need in wanted if need in needs] for ref, wanted in needs.items()}
+    waves = _waves(inside)
+    position = {ref: float(row) for wave in waves for row, ref in enumerate(wave)}
+    dependents: dict[str, list[str]] = {ref: [] for ref in inside}
+    for ref, wanted in inside.items():
+        for need in wanted:
+            dependents[need].append(ref)
+    for sweep in range(_SWEEPS):
+        forward = sweep % 2 == 0
+        near = inside if forward else dependents
+        for wave in waves if forward else reversed(waves):
+            wave.sort(key=lambda ref: _middle(near[ref], position, position[ref]))
+            position |= {ref: float(row) for row, ref in enumerate(wave)}
+    places: dict[str, Place] = {}
+    column = 0
+    for wave in waves:
+        for number, ref in enumerate(wave):
+            places[ref] = Place(column + number // _TALLEST, number % _TALLEST)
+        column += -(-len(wave) // _TALLEST)
+    edges = tuple((need, ref) for ref, wanted in inside.items() for need in wanted)
+    return Drawing(places, edges, column, min(_TALLEST, max(map(len, waves), default=0)))
+
+
+def _waves(needs: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    depth: dict[str, int] = {}
+    for start in needs:
+        waiting = [start]
+        while waiting:
+            ref = waiting[-1]
+            missing = [need for need in needs[ref] if need not in depth]
+            if missing:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            depth[ref] = max((depth[need] + 1 for need in needs[ref]), default=0)
+    waves: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    for ref in needs:
+        waves[depth[ref]].append(ref)
+    return waves
+
+
+def _middle(near: Sequence[str], position: Mapping[str, float], own: float) -> float:
+    return sum(position[ref] for ref in near) / len(near) if near else own
+
+
+def in_lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
+    """The lane of each span (begin, end), counted from 0; spans that overlap have different ones."""
+    lanes = [0] * len(spans)
+    busy: list[tuple[float, int]] = []
+    free: list[int] = []
+    used = 0
+    for place in sorted(range(len(spans)), key=lambda item: spans[item]):
+        begin, end = spans[place]
+        while busy and busy[0][0] <= begin:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        if free:
+            lane = heapq.heappop(free)
+        else:
+            lane, used = used, used + 1
+        lanes[place] = lane
+        heapq.heappush(busy, (end, lane))
+    return lanes
+
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_CELL = (118, 30)
+_BOX = (92, 20)
+_LANE = 14
+_WIDTH = 1000
+_ROWS = 60
+"""Most lanes that are drawn; with more agents at once than that the drawing would be too tall to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    issue: IssueReport
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    issue: IssueReport
+    attempt: AttemptReport
+    x: float
+    y: int
+    width: float
+
+
+def page(report: MilestoneReport) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "money": money}
+    style, script = (_text(name) for name in ("report.css", "report.js"))
+    numbers = {issue.ref: number for number, issue in enumerate(report.issues)}
+    nodes, edges, size = _graph(report)
+    bars, lanes, span = _timeline(report)
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        numbers=numbers,
+        nodes=nodes,
+        edges=edges,
+        graph=size,
+        bars=bars,
+        lane=_LANE,
+        lanes=lanes,
+        width=_WIDTH,
+        span=span,
+        style=style,
+        script=script,
+        hashes=(_digest(style), _digest(script)),
+    )
+
+
+def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]], tuple[int, int]]:
+    """Boxes, lines (path, whether critical) and the size of the drawing."""
+    drawing = layout({issue.ref: issue.needs for issue in report.issues})
+    (wide, high), (box_wide, box_high) = _CELL, _BOX
+    nodes = [
+        _Node(issue, drawing.places[issue.ref].column * wide + 4, drawing.places[issue.ref].row * high + 4)
+        for issue in report.issues
+    ]
+    at = {node.issue.ref: node for node in nodes}
+    critical = set(zip(report.critical_path, report.critical_path[1:], strict=False))
+    edges = []
+    for need, ref in sorted(drawing.edges, key=lambda edge: edge in critical):
+        begin, end = at[need], at[ref]
+        x1, y1, x2, y2 = begin.x + box_wide, begin.y + box_high // 2, end.x, end.y + box_high // 2
+        middle = (x1 + x2) // 2
+        edges.append((f"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}", (need, ref) in critical))
+    return nodes, edges, (drawing.columns * wide, drawing.rows * high)
+
+
+def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]]:
+    """Bars of all attempts whose times are known, the number of lanes, and first and last moment."""
+    known = [
+        (issue, attempt, _seconds(attempt.started_at))
+        for issue in report.issues
+        for attempt in issue.attempts
+        if attempt.started_at
+    ]
+    if not known:
+        return [], 0, ("", "")
+    spans = [(begin, begin + max(attempt.seconds, 0.02)) for _, attempt, begin in known]
+    first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
+    scale = _WIDTH / max(last - first, 1.0)
+    bars = [
+        _Bar(
+            issue,
+            attempt,
+            round((begin - first) * scale, 1),
+            lane * (_LANE + 2),
+            max(round((end - begin) * scale, 1), 2.0),
+        )
+        for (issue, attempt, _), (begin, end), lane in zip(known, spans, in_lanes(spans), strict=True)
+        if lane < _ROWS
+    ]
+    lanes = 1 + max(bar.y // (_LANE + 2) for bar in bars)
+    begins = [attempt.started_at for _, attempt, _ in known]
+    return bars, lanes, (min(begins)[:19], datetime.fromtimestamp(last, UTC).isoformat()[:19])
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names an inline style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

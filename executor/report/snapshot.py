@@ -1,0 +1,267 @@
+"""A picture of one milestone at one moment: what every view of a run shows. Reading only, takes no lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.process.locks import last_sign
+from executor.state.decide import Status
+from executor.state.model import IssueState
+from executor.state.runs import RunRecord, run_records
+from executor.status.milestone_status import MilestoneFacts, Standing, standing
+from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.state.decide import Decision
+    from executor.state.events import Event
+    from executor.status.progress import Activity
+    from executor.status.reader import Observer
+
+__all__ = ["Picture", "Row", "Working", "picture_of", "standing_of"]
+
+_AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
+_LAST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One issue: status, and what a person needs to know of it."""
+
+    ref: str
+    title: str
+    status: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An issue that is being worked on.
+
+    Attributes:
+        ref: its qualified id.
+        title: its title.
+        what: who or what is at work: ``agent claude``, ``check tests``.
+        attempt: number of the attempt, 0 if it is not known.
+        elapsed: seconds since the run began with it.
+        quiet: seconds since the last sign of life.
+        stalled: whether that is too long.
+    """
+
+    ref: str
+    title: str
+    what: str
+    attempt: int
+    elapsed: float
+    quiet: float
+    stalled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that a view shows of a milestone.
+
+    Attributes:
+        at: the moment, seconds since 1970.
+        milestone: its id.
+        title: its title.
+        branch: the branch it lands on.
+        standing: its state, why, and what would move it on.
+        percent: how far it is.
+        rows: every issue, in the order in which they would run.
+        working: what is being worked on, longest first.
+        run: the run that is under way, else the latest one; None before the first.
+        end: when the rest will have landed, while a run is under way.
+        cost_usd: money spent by that run.
+        last: the latest records, oldest first.
+    """
+
+    at: float
+    milestone: str
+    title: str
+    branch: str
+    standing: Standing
+    percent: int
+    rows: tuple[Row, ...]
+    working: tuple[Working, ...]
+    run: RunRecord | None
+    end: End | None
+    cost_usd: float
+    last: tuple[Event, ...]
+
+    @property
+    def status(self) -> str:
+        """Its status word."""
+        return str(self.standing.status)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many issues there are of each status, landed first."""
+        return counts(row.status for row in self.rows)
+
+    @property
+    def landed(self) -> int:
+        """How many have landed."""
+        return self.counts.get(Status.LANDED, 0)
+
+
+def picture_of(
+    observer: Observer,
+    name: str,
+    events: Sequence[Event],
+    *,
+    at: float,
+    standing: Standing,
+    alive: str = "",
+    workers: int = 0,
+    taken_up: Mapping[str, float] | None = None,
+) -> Picture:
+    """The picture of a milestone.
+
+    Args:
+        observer: facts and decisions.
+        name: the milestone.
+        events: its journal.
+        at: the present moment, seconds since 1970.
+        standing: its state.
+        alive: id of the run that a living process carries on, if one does.
+        workers: how many issues that run works on at a time; what it said of itself by default.
+        taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
+    """
+    plan = observer.compiled.plan
+    refs = [ref for ref in plan.order if plan.nodes[ref].milestone == name]
+    decisions = {ref: observer.decision(ref) for ref in refs}
+    working = _in_hand(observer, decisions, activities(events, alive) if alive else {}, at, taken_up)
+    rows = [
+        Row(
+            ref,
+            plan.nodes[ref].issue.title,
+            str(Status.RUNNING) if ref in working else str(item.status),
+            working[ref].what if ref in working else item.reason,
+            item.hint,
+        )
+        for ref, item in decisions.items()
+    ]
+    view = observer.views[name]
+    parts = [
+        Part(
+            plan.nodes[row.ref].issue.size,
+            row.status,
+            (view.states.get(row.ref.partition("/")[2]) or IssueState()).built,
+            observer.steps_percent(row.ref),
+        )
+        for row in rows
+    ]
+    runs = run_records(events, alive)
+    run = next((item for item in runs if item.run == alive), runs[-1] if runs else None)
+    ahead = [
+        Ahead(
+            row.ref,
+            plan.nodes[row.ref].issue.size,
+            str(decisions[row.ref].status),
+            plan.nodes[row.ref].needs,
+            working[row.ref].elapsed if row.ref in working else None,
+        )
+        for row in rows
+    ]
+    sizes = {plan.nodes[ref].issue.id: plan.nodes[ref].issue.size for ref in refs}
+    return Picture(
+        at=at,
+        milestone=name,
+        title=view.milestone.title,
+        branch=view.milestone.branch,
+        standing=standing,
+        percent=percent(parts),
+        rows=tuple(rows),
+        working=tuple(sorted(working.values(), key=lambda item: -item.elapsed)),
+        run=run,
+        end=expected_end(ahead, events, sizes, workers or _workers(events, alive)) if alive else None,
+        cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),
+        last=tuple(events[-_LAST:]),
+    )
+
+
+def _in_hand(
+    observer: Observer,
+    decisions: Mapping[str, Decision],
+    busy: Mapping[str, Activity],
+    at: float,
+    taken_up: Mapping[str, float] | None,
+) -> dict[str, Working]:
+    """What is being worked on, by issue: what the journal says is busy, and what the run itself has in hand."""
+    found = {}
+    for ref, decision in decisions.items():
+        issue = ref.partition("/")[2]
+        if taken_up is not None and issue not in taken_up:
+            continue
+        if issue in busy and decision.status not in _AT_REST:
+            found[ref] = _working(observer, ref, busy[issue], at)
+        elif taken_up is not None:
+            title = observer.compiled.plan.nodes[ref].issue.title
+            found[ref] = Working(ref, title, "checks", 0, at - taken_up[issue], 0.0, stalled=False)
+    return found
+
+
+def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working:
+    """An activity with the signs of life that its logs give."""
+    project = observer.compiled.project
+    milestone = ref.partition("/")[0]
+    written, log = last_sign(project.logs(milestone, item.issue, item.attempt))
+    quiet = max(0.0, at - max(written, item.last))
+    state = observer.views[milestone].states.get(item.issue) or IssueState()
+    steps = [name for name, step in state.steps.items() if step.word == "started" and step.attempt == item.attempt]
+    if item.built or not item.agent:
+        what = f"check {log}" if log not in {"", "agent"} else "checks"
+    else:
+        what = f"step {steps[0]}" if steps else f"agent {item.agent}"
+    return Working(
+        ref,
+        observer.compiled.plan.nodes[ref].issue.title,
+        what,
+        item.attempt,
+        max(0.0, at - item.since),
+        quiet,
+        stalled(quiet),
+    )
+
+
+def _workers(events: Sequence[Event], run: str) -> int:
+    found = (event for event in events if event.run == run and event.kind == "run-started")
+    return next((int(event.data["workers"]) for event in found), 1)
+
+
+def _cost(event: Event) -> float:
+    return float(event.data.get("cost_usd") or 0.0)
+
+
+def standing_of(observer: Observer, name: str, *, held: bool) -> Standing:
+    """The state of a milestone and what would move it on."""
+    view = observer.views[name]
+    statuses = {need: _statuses(observer, need) for need in (name, *view.milestone.needs)}
+    own = statuses[name]
+    return standing(
+        MilestoneFacts(
+            name,
+            len(own),
+            _landed(own),
+            waiting={issue: status for issue, status in own.items() if status != Status.LANDED},
+            started=bool(view.landings or view.states),
+            held=held,
+            pause=view.pause,
+            needs={need: (_landed(statuses[need]), len(statuses[need])) for need in view.milestone.needs},
+            release=view.release,
+            current=view.release_current,
+        )
+    )
+
+
+def _statuses(observer: Observer, name: str) -> dict[str, str]:
+    issues = observer.views[name].milestone.issues
+    return {issue.id: str(observer.decision(f"{name}/{issue.id}").status) for issue in issues}
+
+
+def _landed(statuses: Mapping[str, str]) -> int:
+    return sum(status == Status.LANDED for status in statuses.values())

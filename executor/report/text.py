@@ -1,0 +1,225 @@
+"""A report as Markdown for people and as JUnit XML for dashboards. Pure.
+
+A record of the journal as one sentence that a person reads. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+from executor.git.trailers import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from executor.report.collect import IssueReport, MilestoneReport
+    from executor.state.events import Event
+
+__all__ = ["duration", "junit", "markdown", "money", "told"]
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_WAITS = ("review", "open", "blocked", "pending", "running", "stale", "skipped")
+
+
+def markdown(report: MilestoneReport) -> str:
+    """The report as Markdown; every text of others is escaped, so that it can neither format nor mention."""
+    parts = [
+        f"# {_words(report.id)}: {_words(report.title)}",
+        _facts(report),
+        *_section("Needs a person", _waiting(report)),
+        *_section("Landed", _landed(report)),
+        *_section("Not landed yet", _rest(report)),
+        *_section("Failed attempts", _failures(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def junit(report: MilestoneReport) -> str:
+    """The report as JUnit XML: a case for each issue; failed ones are failures, waiting ones are skipped."""
+    failed = [issue for issue in report.issues if issue.status == "failed"]
+    waiting = [issue for issue in report.issues if issue.status in _WAITS]
+    suite = ET.Element(
+        "testsuite",
+        name=_xml(f"{report.id}: {report.title}"),
+        tests=str(len(report.issues)),
+        failures=str(len(failed)),
+        errors="0",
+        skipped=str(len(waiting)),
+        time=f"{report.seconds:.3f}",
+        timestamp=report.generated_at,
+    )
+    for issue in report.issues:
+        phase = f".{issue.phase}" if issue.phase else ""
+        case = ET.SubElement(
+            suite,
+            "testcase",
+            classname=_xml(f"{report.id}{phase}"),
+            name=_xml(f"{issue.id} {issue.title}"),
+            time=f"{issue.seconds:.3f}",
+        )
+        if issue.status == "failed":
+            failure = ET.SubElement(case, "failure", type="failed", message=_xml(issue.reason))
+            failure.text = _xml(issue.log)
+        elif issue.status in _WAITS:
+            ET.SubElement(case, "skipped", type=issue.status, message=_xml(f"{issue.status}: {issue.reason}"))
+    root = ET.Element("testsuites", name="make for milestones")
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004  (seconds in a minute)
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004  (seconds in an hour)
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def money(dollars: float) -> str:
+    """An amount in US dollars; a dash for nothing."""
+    return f"${dollars:.2f}" if dollars else "-"
+
+
+def _facts(report: MilestoneReport) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in report.counts.items())
+    lines = [
+        f"- Status: **{report.status}**, {report.percent} %",
+        f"- Issues: {counts or 'none'}",
+        f"- Branch: {_words(report.branch)}" + (f" at {report.tip[:10]}" if report.tip else ", not begun"),
+        f"- Work of agents: {duration(report.seconds)}" + (f", {money(report.cost_usd)}" if report.cost_usd else ""),
+        f"- Made: {report.generated_at}",
+    ]
+    if report.critical_path:
+        path = " → ".join(_words(ref.partition("/")[2]) for ref in report.critical_path[:30])
+        lines.insert(4, f"- Critical path: {path}" + (" → …" if len(report.critical_path) > 30 else ""))  # noqa: PLR2004
+    return "\n".join(lines)
+
+
+def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if len(rows) > 1:
+        head = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0])]
+        yield f"## {title}"
+        yield "\n".join(f"| {line} |" for line in [*head, *(" | ".join(row) for row in rows[1:])])
+
+
+def _waiting(report: MilestoneReport) -> list[list[str]]:
+    rows = [["Issue", "Status", "Why", "Next"]]
+    rows += ([_name(item), item.status, _words(item.reason), _code(item.hint)] for item in report.waiting())
+    return rows
+
+
+def _landed(report: MilestoneReport) -> list[list[str]]:
+    rows = [["Issue", "Commit", "Change", "Attempts", "Work", "Cost"]]
+    for item in report.issues:
+        if item.status == "landed":
+            revision = f" (revision {item.revision})" if item.revision > 1 else ""
+            change = f"{item.files} file{'' if item.files == 1 else 's'}, +{item.added} -{item.removed}"
+            work = [str(len(item.attempts)), duration(item.seconds), money(item.cost_usd)]
+            rows.append([_name(item) + revision, item.commit[:10], change, *work])
+    return rows
+
+
+def _rest(report: MilestoneReport) -> list[list[str]]:
+    waiting = {item.ref for item in report.waiting()}
+    rows = [["Issue", "Status", "Why"]]
+    rows += (
+        [_name(item), item.status, _words(item.reason)]
+        for item in report.issues
+        if item.status != "landed" and item.ref not in waiting
+    )
+    return rows
+
+
+def _failures(report: MilestoneReport) -> list[list[str]]:
+    rows = [["Issue", "Attempt", "Agent", "Class", "Why"]]
+    rows += (
+        [_name(item), str(attempt.number), _words(attempt.agent), _words(attempt.kind), _words(attempt.reason)]
+        for item in report.issues
+        for attempt in item.attempts
+        if attempt.state == "failed"
+    )
+    return rows
+
+
+def _name(issue: IssueReport) -> str:
+    return f"{_words(issue.id)} {_words(issue.title)}"
+
+
+def _words(text: str) -> str:
+    """Text of others in Markdown: one line, nothing in it formats, links, mentions or ends a table cell."""
+    return _SPECIAL.sub(r"\\\1", one_line(text)).replace("&", "&amp;")
+
+
+def _code(text: str) -> str:
+    plain = one_line(text).replace("|", "\\|")
+    fence = "`" * (max(map(len, _runs(plain)), default=0) + 1)
+    return f"{fence}{plain}{fence}" if plain else ""
+
+
+def _runs(text: str) -> Iterable[str]:
+    return re.findall("`+", text)
+
+
+def _xml(text: str) -> str:
+    """Text with only those characters that XML 1.0 allows."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def told(event: Event) -> str:
+    """What a record says; of a kind that has no sentence of its own, the kind and the reason."""
+    say = _SENTENCES.get(event.kind)
+    if say is not None:
+        return say(event.data)
+    reason = event.data.get("reason")
+    return event.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
+
+
+def _built(data: Mapping[str, Any]) -> str:
+    count = len(data.get("files", ()))
+    size = f"+{data.get('added', 0)} -{data.get('removed', 0)} in {count} file{'' if count == 1 else 's'}"
+    return f"attempt {data['attempt']} has a result: {size}"
+
+
+def _checked(data: Mapping[str, Any]) -> str:
+    return f"{data['check']} {'passed' if data['ok'] else 'failed'} in {data['seconds']:.1f} s"
+
+
+def _ended(data: Mapping[str, Any]) -> str:
+    how = f"run {data.get('how', 'done')}"
+    why = f" ({data['why']})" if data.get("why") else ""
+    return f"{how}{why}, exit code {data['code']}"
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "run-started": lambda data: f"run of {' '.join(data['asked'])} by {data['user']} on {data['host']}",
+    "run-ended": _ended,
+    "attempt-started": lambda data: f"attempt {data['attempt']} by {data.get('agent', 'an agent')}",
+    "attempt-built": _built,
+    "attempt-failed": lambda data: f"attempt {data['attempt']} failed: {data['reason']}",
+    "attempt-interrupted": lambda data: f"attempt {data['attempt']} was interrupted",
+    "checked": _checked,
+    "reviewed": lambda data: f"{data['reviewer']} had {len(data['findings'])} findings",
+    "step-started": lambda data: f"step {data['step']} begins",
+    "step-done": lambda data: f"step {data['step']} is done",
+    "step-failed": lambda data: f"step {data['step']} failed: {data['reason']}",
+    "gate-opened": lambda data: f"gate {data['step']} opened with {data['percent']} %",
+    "gate-held": lambda data: f"gate {data['reason']}",
+    "pull": lambda data: f"pull request {data['number']} is {data['state']}",
+    "blocker": lambda data: f"{data['blocker']}: {data['reason']}",
+    "notified": lambda data: f"told by {data['channel']}",
+    "released": lambda data: f"released as {data['commit'][:10]}",
+    "landing": lambda data: f"lands as {data['commit'][:10]}",
+    "landed": lambda data: f"landed as {data['commit'][:10]}",
+    "verified": lambda _: "verified again",
+    "refused": lambda data: f"verification failed: {data['reason']}",
+    "stopped": lambda data: f"stopped by {data['rule']}: {data['reason']}",
+    "branch-moved": lambda data: f"the branch was moved to {data['new'][:10]}",
+    "branch-created": lambda data: f"branch {data['branch'].removeprefix('refs/heads/')} created",
+}

@@ -1,0 +1,1 @@
+"""The sandbox that agents and checks run in."""

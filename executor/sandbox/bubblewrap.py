@@ -1,0 +1,219 @@
+"""Wraps a command so that it sees the system read-only, its own tree, and nothing else of the machine.
+
+The client of bubblewrap. Which commands are wrapped, and what happens where it cannot be had, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import resource
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.process.runner import sane_path
+from executor.sandbox.layout import (
+    KEYS,
+    absolute,
+    homes,
+    layout,
+    object_folders,
+    private_folders,
+    program_folders,
+    refuse_links_out,
+    system_folders,
+    top_links,
+    without_secrets,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Sandbox", "find_sandbox", "object_folders", "probe", "sandbox_problem"]
+
+_PROBES = Path(__file__).with_name("probes.py")
+_NO_BWRAP = "bubblewrap (bwrap) is not installed"
+_PROCESSES = 4096  # RLIMIT_NPROC; the kernel does not apply it to root
+_NAMESPACES = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A bubblewrap that works here.
+
+    Attributes:
+        program: absolute path of bwrap.
+        env: absolute path of GNU env.
+        prlimit: absolute path of util-linux' prlimit, for the limits that bwrap cannot set; none are set without it.
+    """
+
+    program: Path
+    env: Path = Path("/usr/bin/env")
+    prlimit: Path | None = None
+
+    def argv(
+        self,
+        command: Sequence[str],
+        *,
+        tree: Path,
+        writable: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
+        hidden: Sequence[Path] = (),
+        network: bool,
+        env: Mapping[str, str],
+        inherit_env: bool = False,
+    ) -> tuple[str, ...]:
+        """The command, wrapped. Every path is the same inside as outside; of two nested ones the deeper decides.
+
+        Args:
+            command: the program and its arguments; a name without a slash is looked for in the PATH of `env`.
+            tree: the working folder, read-write.
+            writable: further files and folders, read-write.
+            readable: further ones, read-only: the trusted git objects (`object_folders`), the brief.
+            hidden: what must not be seen even if a folder around it is; it need not exist.
+            network: share all of the machine's; without it there is a loopback of its own.
+            env: the whole environment (bwrap adds PWD). HOME and TMPDIR are empty unless in a given folder.
+            inherit_env: leave the environment out of the command line, which other users of the machine can read;
+                what is returned must then be started with exactly `env` as its environment.
+
+        Raises:
+            ExecutorError: a given path inside a writable one is a symbolic link out of it.
+        """
+        tree = absolute(tree)
+        write = [tree, *map(absolute, writable)]
+        view = _view(command, write, [*map(absolute, readable)], [*map(absolute, hidden)], env)
+        given = ({} if inherit_env else {**env}) | private_folders(env, [*write, *map(absolute, readable)])[1]
+        return (
+            *(str(self.env), *(() if inherit_env else ("-i",)), *(("--ignore-signal=TERM",) if self.prlimit else ())),
+            *(str(self.program), *_NAMESPACES, *(("--share-net",) if network else ())),
+            *(*view, "--remount-ro", "/", "--chdir", str(tree)),
+            *(() if inherit_env else ("--clearenv",)),
+            *(part for key, value in given.items() for part in ("--setenv", key, value)),
+            *("--", *self._limits(), *command),
+        )
+
+    def _limits(self) -> tuple[str, ...]:
+        if self.prlimit is None:
+            return ()
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        processes = _PROCESSES if hard == resource.RLIM_INFINITY else min(hard, _PROCESSES)
+        reset = (str(self.env), "--default-signal=TERM")
+        return (*reset, str(self.prlimit), "--core=0", f"--nproc={processes}", "--")
+
+
+def _view(
+    command: Sequence[str], write: list[Path], read: list[Path], hidden: list[Path], env: Mapping[str, str]
+) -> list[str]:
+    """The options that say what is visible; the first of `write` is the tree."""
+    refuse_links_out([*write[1:], *read], write)
+    private, _ = private_folders(env, [*write, *read])
+    found = without_secrets(program_folders(command, env, write), homes(env), [*write, *read], hidden)
+    binds = dict.fromkeys([*system_folders(), *found, *read], False) | dict.fromkeys(write, True)
+    return [*top_links(), *layout(binds, private, [*KEYS, *hidden], write[0])]
+
+
+@cache
+def find_sandbox() -> Sandbox | None:
+    """The sandbox of this machine, proved to start; None where there is none, for which see `sandbox_problem`."""
+    return _find()[0]
+
+
+def sandbox_problem() -> str:
+    """Why there is no sandbox, in a sentence; empty if there is one."""
+    return _find()[1]
+
+
+@cache
+def _find() -> tuple[Sandbox | None, str]:
+    path = sane_path("/usr/bin:/bin:/usr/local/bin:" + os.environ.get("PATH", ""))
+    program, env, true, prlimit = (shutil.which(name, path=path) for name in ("bwrap", "env", "true", "prlimit"))
+    if program is None or env is None or true is None:
+        return None, _NO_BWRAP
+    sandbox = Sandbox(Path(program), Path(env), Path(prlimit) if prlimit else None)
+    with tempfile.TemporaryDirectory() as tree:
+        argv = sandbox.argv((true,), tree=Path(tree), network=False, env={})
+        try:
+            ended = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return None, f"{program} does not run: {error}"
+    if ended.returncode:
+        said = ended.stderr.decode(errors="replace").strip() or f"exit {ended.returncode}"
+        return None, f"{program} does not start a sandbox here: {said}"
+    return sandbox, ""
+
+
+def probe(sandbox: Sandbox, state: Path, repository: Path) -> list[str]:
+    """Try from inside what must not be possible; a sentence for each attempt that succeeded. Empty is good.
+
+    Args:
+        sandbox: what `find_sandbox` found.
+        state: the state folder; a temporary folder is made in it.
+        repository: git directory of the trusted repository.
+    """
+    token, state, repository = secrets.token_hex(16), absolute(state), absolute(repository)
+    with (
+        tempfile.TemporaryDirectory(prefix="probe-", dir=state) as folder,
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local,
+    ):
+        local.bind(f"\0{token}")
+        local.listen()
+        tree = Path(folder, "tree")
+        for made in (tree, Path(folder, ".git")):
+            made.mkdir()
+        facts = _facts(state, repository) | {"port": tcp.getsockname()[1], "token": token}
+        python = os.path.realpath(sys.executable)
+        argv = sandbox.argv(
+            (python, "-I", "-S", "-c", _PROBES.read_text(encoding="utf-8"), json.dumps(facts)),
+            tree=tree,
+            hidden=(state, repository),
+            network=False,
+            env={"PATH": "/usr/bin:/bin"},
+        )
+        return _tried(argv, {"EXECUTOR_PROBE": token})
+
+
+def _facts(state: Path, repository: Path) -> dict[str, object]:
+    """What the probes compare with what they find."""
+    return {
+        "state": str(state),
+        "repository": str(repository),
+        "seen": {str(path): _identity(path) for path in (state, repository, *homes({}), Path("/root"))},
+        "namespace": str(Path("/proc/self/ns/pid").readlink()),
+        "coordinator": os.getpid(),
+    }
+
+
+def _tried(argv: tuple[str, ...], env: dict[str, str]) -> list[str]:
+    """Run the probes on a terminal of their own, which is theirs to take over if nothing prevents it."""
+    ours, theirs = pty.openpty()
+    setsid = shutil.which("setsid", path="/usr/bin:/bin")
+    start = (setsid, "--ctty", "--wait") if setsid else ()
+    try:
+        ended = subprocess.run((*start, *argv), stdin=theirs, capture_output=True, env=env, timeout=10, check=False)
+        return list(json.loads(ended.stdout)["succeeded"])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [f"the probes do not run: {error}"]
+    except (ValueError, KeyError, TypeError):
+        said = ended.stderr.decode(errors="replace").strip()[-300:] or f"exit {ended.returncode}"
+        return [f"the probes do not run: {said}"]
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _identity(path: str | Path) -> list[int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116  (text and path alike)
+    except OSError:
+        return None
+    return [status.st_dev, status.st_ino]

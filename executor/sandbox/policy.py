@@ -1,0 +1,209 @@
+"""Isolation: which children of a milestone run in a sandbox, and what it means that there is none.
+
+An agent asks for one in its profile. What runs on trees - checks, repairs, rules - is in one as soon as any agent of
+the milestone asks for it: such a tree holds what that agent wrote, also when it has landed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.errors import UsageError
+from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
+from executor.state.model import UNSANDBOXED
+from executor.stop_rules.evaluate import Hit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.config.project import Project
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.sandbox.bubblewrap import Sandbox
+    from executor.state.model import Attempt
+
+__all__ = ["INSTALL", "agent_in_sandbox", "in_sandbox", "is_boxed", "judges_in_sandbox", "unsandboxed"]
+
+INSTALL = "install bubblewrap (docs/sandbox.md says how)"
+_BY_NAME = 'declare isolation = "none" for it in rules/agents.toml'
+
+
+def agent_in_sandbox(
+    run: MilestoneRun,
+    agent: Agent,
+    argv: tuple[str, ...],
+    *,
+    issue: str,
+    attempt: int,
+    tree: Path,
+    writable: Sequence[Path],
+    readable: Sequence[Path],
+    env: Mapping[str, str],
+) -> tuple[str, ...]:
+    """An agent's command as its profile wants it; that it runs without the sandbox it wants is recorded first.
+
+    Raises:
+        UsageError: the profile demands a sandbox and there is none.
+    """
+    if agent.isolation == "none":
+        return argv
+    sandbox, problem = _sandbox(run.session.project)
+    if sandbox is None:
+        if agent.isolation == "bwrap":
+            told = f"agent {agent.name} is to run in a sandbox, but {problem}"
+            raise UsageError(f"{run.name}/{issue}: {told}; {INSTALL}, or {_BY_NAME}")
+        _warn(run, problem)
+        run.record("unsandboxed", issue, attempt=attempt, agent=agent.name, why=problem)
+        return argv
+    objects = object_folders(run.session.project.repository.objects)
+    read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]
+    return _wrapped(run, sandbox, argv, tree, write, read, env, network=agent.network)
+
+
+def is_boxed(run: MilestoneRun, agent: Agent) -> bool:
+    """Whether an agent works in the sandbox here."""
+    return agent.isolation != "none" and _sandbox(run.session.project)[0] is not None
+
+
+def judges_in_sandbox(run: MilestoneRun) -> bool:
+    """Whether what runs on this milestone's trees runs in a sandbox.
+
+    Raises:
+        UsageError: an agent of the milestone demands a sandbox and there is none.
+    """
+    wanting = _wanting(run)
+    if not wanting:
+        return False
+    sandbox, problem = _sandbox(run.session.project)
+    if sandbox is not None:
+        return True
+    strict = next((agent.name for agent in wanting if agent.isolation == "bwrap"), None)
+    if strict is not None:
+        told = f"what agent {strict} makes is to be checked in a sandbox, but {problem}"
+        raise UsageError(f"{run.name}: {told}; {INSTALL}, or {_BY_NAME}")
+    return False
+
+
+def in_sandbox(
+    run: MilestoneRun,
+    argv: tuple[str, ...],
+    *,
+    tree: Path,
+    env: Mapping[str, str],
+    writable: Sequence[Path] = (),
+    readable: Sequence[str] = (),
+    network: bool = False,
+) -> tuple[str, ...]:
+    """A command of the user's that works on a tree, as this milestone runs them: in a sandbox or as it is.
+
+    Args:
+        run: the milestone's run.
+        argv: the command.
+        tree: the clean checkout that it works in.
+        env: its whole environment.
+        writable: where else it may write.
+        readable: what else it may read; ``~`` is the user's home.
+        network: whether it has one inside the sandbox.
+    """
+    if not judges_in_sandbox(run):
+        return argv
+    sandbox, _ = _sandbox(run.session.project)
+    assert sandbox is not None  # noqa: S101 - asked a line above
+    return _wrapped(run, sandbox, argv, tree, writable, _expanded(readable), env, network=network)
+
+
+def unsandboxed(run: MilestoneRun, ref: str, attempt: Attempt) -> list[Hit]:
+    """The stop of a change that was made, or would now be checked, without the sandbox that its agent wants."""
+    issue = run.issue(ref)
+    policy = run.session.policy
+    agent = policy.agents.get(attempt.agent) or policy.agent_for(issue)
+    if policy.limits.unsandboxed_landing == "allow" or UNSANDBOXED in issue.allow:
+        return []
+    name = attempt.unsandboxed
+    if not name:
+        if agent.isolation == "none" or _sandbox(run.session.project)[0] is not None:
+            return []
+        name = agent.name
+        _warn(run, _sandbox(run.session.project)[1])
+    return [
+        Hit(
+            UNSANDBOXED,
+            "hard",
+            f"agent {name} was to work in a sandbox and had none, so it could reach everything that you can",
+            f"Read the change as one of a stranger's and approve of it; or {INSTALL} and retry. By name: isolation = "
+            f'"none" for agent {name} in rules/agents.toml, or unsandboxed_landing = "allow" in rules/limits.toml.',
+            (),
+        )
+    ]
+
+
+def _wrapped(
+    run: MilestoneRun,
+    sandbox: Sandbox,
+    argv: tuple[str, ...],
+    tree: Path,
+    writable: Sequence[Path],
+    readable: Sequence[Path],
+    env: Mapping[str, str],
+    *,
+    network: bool,
+) -> tuple[str, ...]:
+    project = run.session.project
+    repository = project.repository
+    return sandbox.argv(
+        argv,
+        tree=tree,
+        writable=writable,
+        readable=readable,
+        hidden=(project.cache, repository.top, repository.git_dir, repository.common_dir),
+        network=network,
+        env=env,
+        inherit_env=True,
+    )
+
+
+def _expanded(paths: Sequence[str]) -> list[Path]:
+    """Those that are there: an agent that was never set up here has its home in memory."""
+    return [path for path in (Path(name).expanduser() for name in paths) if path.exists()]
+
+
+def _sandbox(project: Project) -> tuple[Sandbox | None, str]:
+    """The sandbox of this machine, or why there is none that holds."""
+    return _probed(project.cache, project.repository.common_dir)
+
+
+@cache
+def _probed(state: Path, repository: Path) -> tuple[Sandbox | None, str]:
+    """Looked for, and tried from inside, once in a process."""
+    sandbox = find_sandbox()
+    if sandbox is None:
+        return None, sandbox_problem()
+    broken = probe(sandbox, state, repository)
+    return (sandbox, "") if not broken else (None, f"the sandbox of {sandbox.program} does not hold: {broken[0]}")
+
+
+def _wanting(run: MilestoneRun) -> list[Agent]:
+    """Agents of the milestone's issues that want a sandbox, each once."""
+    policy = run.session.policy
+    agents = {agent.name: agent for issue in run.milestone.issues for agent in policy.agents_for(issue)}
+    return [agents[name] for name in sorted(agents) if agents[name].isolation != "none"]
+
+
+def _warn(run: MilestoneRun, problem: str) -> None:
+    """Say once in a run who works without a sandbox."""
+    names = sorted({agent.name for each in run.session.runs() for agent in _wanting(each) if agent.isolation == "auto"})
+    who = f"agent{'s' if len(names) > 1 else ''} {', '.join(names)}"
+    lands = run.session.policy.limits.unsandboxed_landing == "allow"
+    then = (
+        "unsandboxed_landing in rules/limits.toml lets their work land all the same"
+        if lands
+        else "their work waits for a person instead of landing"
+    )
+    message = (
+        f"NO SANDBOX for {who}: {problem}. What they run can reach everything that you can; {then}. Better: {INSTALL}"
+    )
+    if not any(message in each.messages for each in run.session.runs()):
+        run.warn(message)
+        run.session.tell("warning", run.name, message)

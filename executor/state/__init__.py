@@ -1,0 +1,1 @@
+"""Events, the journal, and the pure fold and decisions over them."""

@@ -1,0 +1,349 @@
+"""Decide: one pure function from the facts about an issue to its status and its next step.
+
+The same function answers `doit list`, `doit explain` and the run itself, so that what is shown is what is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from executor.git.trailers import UNPROVED
+from executor.state.model import (
+    PERMANENT,
+    QUESTION,
+    UNSPENT,
+    Attempt,
+    AttemptState,
+    IssueState,
+    Proof,
+    Pull,
+    Refusal,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.git.trailers import Landing
+    from executor.state.budget import Wait
+
+__all__ = ["Act", "Cause", "Decision", "Facts", "Need", "Status", "decide"]
+
+
+class Status(StrEnum):
+    """The only status words of an issue."""
+
+    PENDING = "pending"
+    BLOCKED = "blocked"
+    RUNNING = "running"
+    OPEN = "open"
+    REVIEW = "review"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    LANDED = "landed"
+    STALE = "stale"
+
+
+class Act(StrEnum):
+    """What the executor would do next with an issue."""
+
+    REST = "rest"
+    IMPLEMENT = "implement"
+    JUDGE = "judge"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The named input that decided, old and new; an empty old value means that there was none."""
+
+    input: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One issue that another needs.
+
+    Attributes:
+        ref: qualified id, ``m4/4.1``.
+        status: its present status.
+        result_key: what its latest landing changed; empty when it has not landed.
+    """
+
+    ref: str
+    status: Status
+    result_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that `decide` looks at.
+
+    Attributes:
+        ref: qualified id of the issue.
+        spec_key: what is declared now.
+        check_key: what would prove it now.
+        needs: the issues it needs, in declared order.
+        held_by: a sentence when the whole milestone has to wait (for another milestone), else empty.
+        landing: its latest landing, if any.
+        accepted: spec keys under which a person keeps that landing.
+        proof: the latest successful proof of the landing, if known.
+        state: what the journal says.
+        attempts: how many failed attempts are allowed.
+        approved: result keys, and spec keys, that a person has approved of although a rule stopped them.
+        allowed: ids of stop rules that the declaration clears in advance.
+        red: why nothing can be started: a check that fails before anything was done; empty otherwise.
+        paused: why nothing is started: a person paused the milestone; empty otherwise.
+        pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
+        wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
+        nobody: why none of its agents can do it; empty otherwise.
+    """
+
+    ref: str
+    spec_key: str
+    check_key: str
+    needs: tuple[Need, ...]
+    held_by: str
+    landing: Landing | None
+    accepted: frozenset[str]
+    proof: Proof | None
+    state: IssueState
+    attempts: int
+    approved: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
+    red: str = ""
+    paused: str = ""
+    pull: Pull | None = None
+    wait: Wait | None = None
+    nobody: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Status, next step and why.
+
+    Attributes:
+        status: one of the status words.
+        act: what the executor does next with it.
+        reason: one sentence a person reads.
+        hint: what would move it on: a command, or empty when nothing is needed.
+        cause: the input that decided, when there is one.
+        revision: the revision that a landing would have.
+        attempt: number of the attempt concerned (to judge, or to start).
+        wait: what it waits for, if it is ready and only that keeps it.
+    """
+
+    status: Status
+    act: Act
+    reason: str
+    hint: str = ""
+    cause: Cause | None = None
+    revision: int = 1
+    attempt: int = 0
+    wait: Wait | None = None
+
+
+def decide(facts: Facts) -> Decision:
+    """Status and next step of one issue."""
+    landing = facts.landing
+    if landing is not None and (landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted):
+        return _landed(facts, landing)
+    return _unlanded(facts, _cause_of_work(facts), facts.landing is not None)
+
+
+def _landed(facts: Facts, landing: Landing) -> Decision:
+    cause = _stale_cause(facts, landing)
+    revision = landing.trailers.revision
+    if cause is None:
+        return Decision(Status.LANDED, Act.REST, f"landed as {landing.commit[:10]}", revision=revision)
+    refusal = facts.state.refusal
+    if refusal is not None and _refuses_now(refusal, facts, revision):
+        return _unlanded(facts, Cause("verification", "passed", refusal.reason), stale=True)
+    waiting = [need for need in facts.needs if need.status is not Status.LANDED]
+    if waiting:
+        return Decision(
+            Status.STALE, Act.REST, f"to be verified again after {waiting[0].ref}", cause=cause, revision=revision
+        )
+    if facts.paused:
+        return _paused(facts, Status.STALE, cause, revision)
+    return Decision(
+        Status.STALE, Act.VERIFY, f"to be verified again: {_told(cause)}", f"doit issue:{facts.ref}", cause, revision
+    )
+
+
+def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
+    """Why the landing has to be proved again, if it has to."""
+    proof = facts.proof
+    if proof is None:
+        return None
+    for need in facts.needs:
+        old = proof.needs.get(need.ref)
+        if need.result_key and old is not None and old != need.result_key:
+            return Cause(f"result of {need.ref}", old, need.result_key)
+    old_check = proof.check_key or landing.trailers.check_key
+    if old_check == UNPROVED:
+        return Cause("tree", UNPROVED, facts.check_key)
+    if old_check and old_check != facts.check_key:
+        return Cause("checks", old_check, facts.check_key)
+    return None
+
+
+def _refuses_now(refusal: Refusal, facts: Facts, revision: int) -> bool:
+    return (
+        refusal.revision == revision
+        and refusal.check_key == facts.check_key
+        and dict(refusal.needs) == _result_keys(facts.needs)
+    )
+
+
+def _cause_of_work(facts: Facts) -> Cause:
+    old = facts.landing.trailers.spec_key if facts.landing is not None else ""
+    return Cause("spec", old, facts.spec_key)
+
+
+def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT001  (read as a word at both calls)
+    revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
+    rest = _waits(facts) or _at_rest(facts, revision)
+    if rest is not None:
+        status, reason, hint = rest
+        stop = facts.state.stop
+        if stop is not None and status in {Status.REVIEW, Status.SKIPPED}:
+            cause = Cause(f"stop {stop.rule}", "", stop.bound or stop.spec_key)
+        elif not stale:
+            cause = _cause_of_rest(facts) or cause
+        return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
+    counted = facts.state.counted(facts.spec_key)
+    built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
+    if built and facts.pull is not None:
+        status = Status(facts.pull.waits)
+        hint = f"doit issue:{facts.ref}"
+        return Decision(status, Act.REST, facts.pull.reason, hint, cause, revision, built[-1].number)
+    if built:
+        return Decision(
+            Status.OPEN,
+            Act.JUDGE,
+            f"attempt {built[-1].number} has a result to be verified and landed",
+            f"doit issue:{facts.ref}",
+            cause,
+            revision,
+            built[-1].number,
+        )
+    if facts.paused:
+        return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
+    if facts.red:
+        return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
+    return _ready(facts, Status.STALE if stale else Status.PENDING, cause, revision)
+
+
+def _ready(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
+    """Nothing is in the way but, perhaps, an account at its limit or money that is spent."""
+    if facts.wait is not None:
+        wait = facts.wait
+        return Decision(status, Act.REST, wait.reason, wait.hint, cause, revision, facts.state.last(), wait)
+    return Decision(
+        status,
+        Act.IMPLEMENT,
+        _why_implement(facts, cause, revision),
+        f"doit issue:{facts.ref}",
+        cause,
+        revision,
+        facts.state.last() + 1,
+    )
+
+
+def _paused(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
+    """Nothing is started; what has a result may still land."""
+    hint = f"doit unpause {facts.ref.partition('/')[0]}"
+    return Decision(status, Act.REST, facts.paused, hint, cause, revision, facts.state.last())
+
+
+def _waits(facts: Facts) -> tuple[Status, str, str] | None:
+    if facts.held_by:
+        return Status.BLOCKED, facts.held_by, ""
+    waiting = [need for need in facts.needs if need.status is not Status.LANDED]
+    if waiting:
+        names = ", ".join(f"{need.ref} ({need.status})" for need in waiting)
+        return Status.BLOCKED, f"needs {names}", f"doit issue:{waiting[0].ref}"
+    return None
+
+
+def _cause_of_rest(facts: Facts) -> Cause | None:
+    """What keeps an issue that never landed: something it needs, or how its last attempt ended."""
+    waiting = next((need for need in facts.needs if need.status is not Status.LANDED), None)
+    if facts.held_by or waiting is not None:
+        return None if waiting is None else Cause(f"status of {waiting.ref}", "", str(waiting.status))
+    last = facts.state.attempts.get(facts.state.last())
+    return Cause(f"attempt {last.number}", "", f"failed ({last.kind})") if last is not None and last.kind else None
+
+
+def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
+    """Stopped or out of attempts."""
+    stop = facts.state.stop
+    if stop is not None and _holds(stop, facts):
+        again = f"doit retry {facts.ref}"
+        if stop.rule == QUESTION:
+            again = f'doit answer {facts.ref} "..."'
+        elif stop.bound:
+            again = f'doit approve {facts.ref} --reason "..." or {again}'
+        return Status.REVIEW if stop.level == "hard" else Status.SKIPPED, f"{stop.rule}: {stop.reason}", again
+    failed = [
+        attempt
+        for attempt in facts.state.counted(facts.spec_key)
+        if attempt.state is AttemptState.FAILED and attempt.revision == revision and attempt.kind not in UNSPENT
+    ]
+    again = f"doit retry {facts.ref}"
+    permanent = facts.nobody or (failed[-1].reason if failed and failed[-1].kind in PERMANENT else "")
+    if permanent:
+        return Status.FAILED, permanent, again
+    if not failed:
+        return None
+    if _repeats(failed):
+        return Status.FAILED, f"failed the same way twice: {failed[-1].reason}", again
+    if len(failed) >= facts.attempts:
+        rule = "checks-failing: " if failed[-1].kind == "checks" else ""
+        return Status.FAILED, f"{rule}{len(failed)} of {facts.attempts} attempts failed: {failed[-1].reason}", again
+    return None
+
+
+def _holds(stop: Stop, facts: Facts) -> bool:
+    """Whether a stop still stands: neither the spec changed, nor was it approved of, nor allowed in the declaration."""
+    if stop.spec_key != facts.spec_key or (stop.bound and stop.bound in facts.approved):
+        return False
+    return not stop.rules <= facts.allowed
+
+
+def _repeats(failed: list[Attempt]) -> bool:
+    """Whether the last two failed alike; what a rule found is told to the agent, who may answer with the same."""
+    if len(failed) < 2 or failed[-1].kind == "new-tests":  # noqa: PLR2004  (two, as the name says)
+        return False
+    return bool(failed[-1].print) and failed[-1].print == failed[-2].print
+
+
+def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
+    failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
+    if failed and failed[-1].revision == revision:
+        again = "another agent goes on" if failed[-1].kind in PERMANENT else "trying again"
+        return f"attempt {failed[-1].number} failed ({failed[-1].reason}); {again}"
+    if facts.landing is None:
+        return "not implemented yet"
+    return f"revision {revision}: {_told(cause)}"
+
+
+def _told(cause: Cause) -> str:
+    if cause.input == "spec":
+        return "its spec changed"
+    if cause.input == "tree":
+        return "it landed as another tree than the one its checks passed on"
+    if cause.input == "checks":
+        return "its checks changed"
+    if cause.input == "verification":
+        return f"verification failed ({cause.new})"
+    return f"the {cause.input} changed"
+
+
+def _result_keys(needs: tuple[Need, ...]) -> Mapping[str, str]:
+    return {need.ref: need.result_key for need in needs}

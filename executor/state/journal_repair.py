@@ -1,0 +1,104 @@
+"""Cuts a corrupt journal off after its last good record, and keeps what is cut."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from executor.errors import StateBrokenError, StateFullError, UsageError
+from executor.process.files import NO_SPACE
+from executor.state.events import scan
+from executor.state.journal import Disk, publish
+from executor.state.segments import ARCHIVE, Chain, look, refuse, restore, segment_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["cut"]
+
+
+def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str]:
+    """Keep the first records of a journal that is refused, and put everything after them into files beside it.
+
+    Whoever calls it holds the milestone's lock. A crash in between leaves a journal that is as corrupt as before, or
+    one that is repaired.
+
+    Args:
+        folder: where the journal lives.
+        to: number of the last record to keep; 0 to begin anew.
+        at: names the files, for example the present time.
+        disk: the calls to the operating system.
+
+    Returns:
+        Names of the files into which the rest went.
+
+    Raises:
+        UsageError: the journal is whole, or it cannot be kept up to that record.
+        StateFullError: there is no space for the rest; nothing was changed.
+        StateBrokenError: a newer version wrote it, or the disk fails.
+    """
+    chain = look(folder)
+    trouble = chain.trouble
+    if trouble is None:
+        raise UsageError(f"the journal of {folder.name} is whole; there is nothing to repair")
+    if trouble.newer:
+        refuse(folder, chain)
+    if to and not trouble.first <= to <= trouble.good:
+        ways = f"{trouble.first} to {trouble.good}, or 0 to begin anew" if trouble.good else "0 only: to begin anew"
+        raise UsageError(f"--to {to}: the journal of {folder.name} can be kept up to record {ways}")
+    try:
+        return _cut(folder, chain, to, folder / f"journal.corrupt.{at}", disk or Disk())
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise StateFullError(f"{folder}: {error.strerror}; free some space and repair again") from error
+        raise StateBrokenError(f"{folder} cannot be repaired: {error.strerror or error}") from error
+
+
+def _cut(folder: Path, chain: Chain, to: int, aside: Path, disk: Disk) -> list[str]:
+    place, size = _end_of(chain, to)
+    names, number = os.listdir(folder), 0  # noqa: PTH208
+    first = aside.name
+    while any(name.startswith(aside.name) for name in names):
+        number += 1
+        aside = aside.with_name(f"{first}-{number}")
+    kept, later = chain.segments[: place + 1], chain.segments[place + 1 :]
+    restore(folder, replace(chain, segments=kept), disk)
+    rest = kept[-1].data[size:] if kept else b""
+    made = []
+    if rest:
+        publish(disk, aside, rest)
+        made.append(aside.name)
+    moves = [(segment.path, f"{segment.number:06d}") for segment in reversed(later) if segment.path is not None]
+    own = kept[0].base.snapshot if kept and kept[0].base is not None else ""
+    moves += [(path, path.name) for path in sorted(folder.glob("snapshot.*.jsonl")) if path.name != own]
+    if not kept and (folder / ARCHIVE).is_dir():
+        moves.append((folder / ARCHIVE, ARCHIVE))
+    for path, name in moves:
+        made.append(f"{aside.name}.{name}")
+        disk.rename(path, folder / made[-1])
+    disk.fsync_dir(folder)
+    if rest:
+        descriptor = disk.open(folder / segment_name(kept[-1].number), os.O_RDWR)
+        try:
+            disk.truncate(descriptor, size)
+            disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return made
+
+
+def _end_of(chain: Chain, to: int) -> tuple[int, int]:
+    """Place of the segment with that record, and the byte at which the record ends; -1 if no segment is to be kept."""
+    first = chain.segments[0]
+    if not to:
+        return (0, 0) if first.number == 1 and first.path is not None else (-1, 0)
+    number, check = (first.base.number, first.base.check) if first.base is not None else (0, 0)
+    place, end = 0, 0
+    found = scan(first.data, number + 1, check)
+    while number + len(found.events) < to:
+        place, number, check = place + 1, number + len(found.events), found.check
+        found = scan(chain.segments[place].data, number + 1, check)
+    for _ in range(to - number):
+        end = chain.segments[place].data.index(b"\n", end) + 1
+    return place, end

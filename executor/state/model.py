@@ -1,0 +1,267 @@
+"""What is known of an issue: its attempts, stop, pull request and proofs, as values.
+
+They are folded from events (`state/fold.py`); status is never stored, it is computed from these and git.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.state.steps import StepState
+
+__all__ = [
+    "FALLS_BACK",
+    "FINDINGS",
+    "PERMANENT",
+    "QUESTION",
+    "UNSANDBOXED",
+    "UNSPENT",
+    "Attempt",
+    "AttemptState",
+    "IssueState",
+    "Proof",
+    "Pull",
+    "Red",
+    "Refusal",
+    "Stop",
+]
+
+UNSANDBOXED = "unsandboxed"
+"""Id of the stop for a change of an agent that was to work in a sandbox and did without."""
+
+FINDINGS = "review-findings"
+"""Id of the stop for a change in which a reviewer found something."""
+
+QUESTION = "question"
+"""Rule, and outcome of an attempt, of an agent that asks a person."""
+UNSPENT = frozenset({"limit", "refusal", "authentication", "missing"})
+"""Classes of failure that do not count as an attempt: the issue is not what they are about."""
+PERMANENT = frozenset({"refusal", "authentication", "missing", "setup"})
+"""Classes for which trying the same again is pointless."""
+FALLS_BACK = UNSPENT
+"""Classes after which the next agent of an ordered list is asked."""
+
+
+class AttemptState(StrEnum):
+    """How far an attempt has come."""
+
+    STARTED = "started"
+    BUILT = "built"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    LANDED = "landed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at an issue.
+
+    Attributes:
+        number: counts up over the life of the issue, from 1.
+        revision: the revision that it would become.
+        spec_key: what it was asked to build.
+        base: commit it started from.
+        state: how far it has come.
+        commit: the candidate commit with its result, empty before there is one.
+        landing: the commit that was about to become the branch's tip, empty before that.
+        result_key: stable identity of its change, empty before there is one.
+        kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``limit``, ...), empty otherwise.
+        reason: one sentence.
+        detail: the most useful part of the failing output, bounded.
+        print: fingerprint of the failure; the same one twice means that trying again is pointless.
+        seconds: how long the agent worked.
+        started_at: ISO-8601 time, empty when it is only known from git.
+        cost_usd: money spent, as far as it is known.
+        cost_known: whether the agent said what it cost.
+        reserved_usd: money that was set aside for it when it was begun.
+        tokens: `input` (with the cached ones), `cached` and `output`.
+        agent: name of the profile that worked.
+        account: who pays for that.
+        run: id of the run that began it.
+        until: epoch seconds at which the limit is lifted that it ran into; 0 otherwise.
+        deviations: what the agent says about deviations from the plan.
+        boot: boot id of the machine when it was started.
+        tree: the tree that its agent left, once that is safe in git; empty before.
+        when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
+        unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
+        step: the step of a workflow at which it failed, empty for everything else.
+        pull: number of its local pull request, 0 when it has none.
+    """
+
+    number: int
+    revision: int
+    spec_key: str
+    base: str = ""
+    state: AttemptState = AttemptState.STARTED
+    commit: str = ""
+    landing: str = ""
+    result_key: str = ""
+    kind: str = ""
+    reason: str = ""
+    detail: str = ""
+    print: str = ""
+    seconds: float = 0.0
+    started_at: str = ""
+    cost_usd: float = 0.0
+    cost_known: bool = False
+    reserved_usd: float = 0.0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    agent: str = ""
+    account: str = ""
+    run: str = ""
+    until: float = 0.0
+    deviations: tuple[str, ...] = ()
+    boot: str = ""
+    tree: str = ""
+    when: int = 0
+    unsandboxed: str = ""
+    step: str = ""
+    pull: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody knows how it ended."""
+        return self.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What was last seen of an issue's pull request.
+
+    Attributes:
+        number: on the forge; 0 while only its branch is there.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
+        url: where a person looks at it.
+        head: short name of its branch.
+        commit: what the executor pushed there last.
+        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
+            that, ``review`` when a person has to; empty when nothing keeps it.
+        reason: why, one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str = ""
+    reason: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A rule that stopped the issue until a person clears it, the declaration changes or it is retried.
+
+    Attributes:
+        level: ``soft`` (skipped) or ``hard`` (waits for a person).
+        rule: ids of the rules, for example ``merge-conflict``, separated by commas.
+        reason: one sentence.
+        spec_key: the spec under which it was stopped.
+        attempt: number of the attempt that was stopped, 0 before the first.
+        bound: what an approval would be bound to: the result key of the change, or the spec key before there is one.
+        needs: what a person has to do.
+        lines: what triggered it, for example ``src/auth.py:12: def login():``.
+    """
+
+    level: str
+    rule: str
+    reason: str
+    spec_key: str
+    attempt: int
+    bound: str = ""
+    needs: str = ""
+    lines: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> frozenset[str]:
+        """The ids of the rules."""
+        return frozenset(self.rule.split(", "))
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The checks of a landed issue passed on a tip.
+
+    Attributes:
+        check_key: what proved it.
+        needs: result key of each needed issue at that time, by qualified id.
+        revision: the landed revision that was proved.
+    """
+
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The checks of a landed issue failed on a tip, so that it has to be implemented again."""
+
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Red:
+    """A check of the issue fails before anything was done for it.
+
+    Attributes:
+        tip: commit on which it fails.
+        check_key: the issue's check key.
+        reason: one sentence.
+        run: id of the run that saw it; the next one looks again.
+    """
+
+    tip: str
+    check_key: str
+    reason: str
+    run: str
+
+
+@dataclass(slots=True)
+class IssueState:
+    """Everything the journal knows of one issue."""
+
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    forgiven: int = 0
+    """Attempts up to this number no longer count: a person asked for a retry after them."""
+    stop: Stop | None = None
+    red: Red | None = None
+    proof: Proof | None = None
+    refusal: Refusal | None = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    pull: Pull | None = None
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+    def last(self) -> int:
+        """Number of the latest attempt, 0 before the first."""
+        return max(self.attempts, default=0)
+
+    @property
+    def built(self) -> bool:
+        """Whether the latest attempt has a result that has not landed."""
+        last = self.attempts.get(self.last())
+        return last is not None and last.state is AttemptState.BUILT
+
+    def spent(self) -> int:
+        """How many attempts there were that count; those that a limit or a failed login ended at once do not."""
+        return sum(attempt.kind not in UNSPENT for attempt in self.attempts.values())
+
+    def counted(self, spec_key: str) -> list[Attempt]:
+        """Attempts at this spec since the last retry, oldest first."""
+        return [
+            attempt
+            for number, attempt in sorted(self.attempts.items())
+            if number > self.forgiven and attempt.spec_key == spec_key
+        ]

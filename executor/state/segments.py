@@ -1,0 +1,385 @@
+"""Reads a journal: its segments in order, the snapshot before them, and what is wrong with them. Takes no lock.
+
+Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
+
+A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
+refusal, pull request and retry, an attempt's fields. What adds up (seconds, money) is always needed, and so are the
+runs themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.errors import StateBrokenError
+from executor.process.files import JOURNAL, segments
+from executor.state.events import MOST_BYTES, Base, Damage, Event, base_of, encode, scan
+from executor.state.fold import fold
+from executor.state.runs import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from executor.state.events import Event
+    from executor.state.journal import Disk
+
+__all__ = [
+    "ARCHIVE",
+    "Chain",
+    "Segment",
+    "Trouble",
+    "inspect",
+    "lines_of",
+    "live",
+    "load",
+    "look",
+    "read",
+    "refuse",
+    "restore",
+    "segment_name",
+]
+
+
+_TRIES = 20
+ARCHIVE = "archive"
+"""Where the segments before the last compaction are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a journal is refused.
+
+    Attributes:
+        path: the file that is wrong.
+        record: number of the first record that is not what it should be.
+        offset: where it begins in the file.
+        good: number of the last good record before it, 0 if there is none.
+        first: the smallest number of a record up to which the journal can be kept, other than 0.
+        cut: everything from there on: files with how many bytes of each.
+        newer: whether it is a newer version that wrote it.
+        why: what is wrong, as the end of a sentence that begins with the path.
+    """
+
+    path: Path
+    record: int
+    offset: int
+    good: int
+    first: int
+    cut: tuple[tuple[str, int], ...]
+    newer: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as it was read; one that is missing has no path."""
+
+    number: int
+    path: Path | None
+    data: bytes
+    base: Base | None = None
+
+
+@dataclass(slots=True)
+class Chain:
+    """What was read: records, the state of the chain after them, and what is wrong with what follows."""
+
+    segments: list[Segment]
+    events: list[Event]
+    number: int = 0
+    check: int = 0
+    good: int = 0
+    """Bytes of the last segment that was read which are good."""
+    torn: bytes = b""
+    trouble: Trouble | None = None
+
+
+def read(folder: Path) -> list[Event]:
+    """Every record of a milestone's journal; takes no lock, a record that is being written is left out.
+
+    Raises:
+        StateBrokenError: it is corrupt, or of a newer version.
+    """
+    chain = look(folder)
+    refuse(folder, chain)
+    return chain.events
+
+
+def inspect(folder: Path) -> Trouble | None:
+    """Why the journal in a folder is refused; None if it is not.
+
+    Raises:
+        StateBrokenError: it cannot be read at all.
+    """
+    return look(folder).trouble
+
+
+def look(folder: Path) -> Chain:
+    """The journal as it is, while somebody else may be writing it."""
+    for _ in range(_TRIES):
+        before = segments(folder)
+        try:
+            chain = load(folder)
+        except FileNotFoundError:
+            continue  # it was compacted in between
+        except OSError as error:
+            raise StateBrokenError(f"{folder / JOURNAL} cannot be read: {error.strerror or error}") from error
+        if chain.trouble is None or segments(folder) == before:
+            return chain
+    raise StateBrokenError(f"{folder / JOURNAL} cannot be read: its segments come and go")
+
+
+def load(folder: Path) -> Chain:
+    """Read what there is, up to the first thing that is wrong."""
+    chain = Chain(_segments(folder), [])
+    first = chain.segments[0] if chain.segments else None
+    with _without_collector():
+        if first is not None and first.base is not None:
+            _take_snapshot(folder, chain, first.base)
+        for place, segment in enumerate(chain.segments):
+            if chain.trouble is None:
+                _take(folder, chain, place, segment)
+    return chain
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Make many small objects that all stay, without looking again and again whether some of them are garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _segments(folder: Path) -> list[Segment]:
+    """The segments that count, oldest first: from the newest one that rests on a whole snapshot, otherwise all.
+
+    One that is not in its place is taken from the archive; one that is missing has no path.
+    """
+    archived, present = segments(folder / ARCHIVE), segments(folder)
+    known = {int(name[8:14]): folder / ARCHIVE / name for name in archived}
+    known.update((int(name[8:14]), folder / name) for name in present)
+    if not known:
+        return []
+    found: list[Segment] = []
+    number, least = int(present[-1][8:14]) if present else max(known) + 1, min(known)
+    while True:
+        path = known.get(number)
+        data = path.read_bytes() if path is not None else b""
+        base = base_of(data)
+        found.append(Segment(number, path, data, base))
+        if (
+            number <= 1
+            or number < least
+            or (base is not None and (number == least or _snapshot(folder, base) is not None))
+        ):
+            return found[::-1]
+        number -= 1
+
+
+def _snapshot(folder: Path, base: Base) -> bytes | None:
+    """The snapshot on which a segment rests; None if it is not there or not what it was."""
+    for place in (folder, folder / ARCHIVE):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            data = (place / base.snapshot).read_bytes()
+            if hashlib.sha256(data).hexdigest() == base.sha256:
+                return data
+    return None
+
+
+def _take_snapshot(folder: Path, chain: Chain, base: Base) -> None:
+    data = _snapshot(folder, base)
+    found = scan(data or b"")
+    if data is None or found.damage is not Damage.NONE:
+        why = f"it is not what was written when {segment_name(chain.segments[0].number)} was begun"
+        chain.trouble = Trouble(
+            folder / base.snapshot,
+            *(len(found.events) + 1, found.good, 0, 0),
+            tuple((segment_name(segment.number), len(segment.data)) for segment in chain.segments),
+            found.damage is Damage.NEWER,
+            why,
+        )
+    chain.events, chain.number, chain.check = found.events, base.number, base.check
+
+
+def _take(folder: Path, chain: Chain, place: int, segment: Segment) -> None:
+    found = scan(segment.data, chain.number + 1, chain.check)
+    chain.events += found.events
+    chain.number += len(found.events)
+    chain.check, chain.good = found.check, found.good
+    later = chain.segments[place + 1 :]
+    if segment.path is not None and found.damage is Damage.NONE:
+        return
+    if segment.path is not None and found.damage is Damage.TORN and not later:
+        chain.torn = segment.data[found.good :]
+        return
+    record = chain.number + 1
+    why = f"record {record} at byte {found.good} is not what was written, and others follow it"
+    if segment.path is None:
+        why = "it is missing" + (f", and {segment_name(later[0].number)} goes on from it" if later else "")
+    base = chain.segments[0].base
+    cut_off = [(item, len(item.data) - (found.good if item is segment else 0)) for item in (segment, *later)]
+    chain.trouble = Trouble(
+        segment.path or folder / segment_name(segment.number),
+        *(record, found.good, chain.number, base.number + 1 if base is not None else 1),
+        tuple((segment_name(item.number), size) for item, size in cut_off if size),
+        found.damage is Damage.NEWER,
+        why,
+    )
+
+
+def refuse(folder: Path, chain: Chain) -> None:
+    """Raise the situation that a chain in trouble is; nothing for one in order."""
+    trouble = chain.trouble
+    if trouble is None:
+        return
+    if trouble.newer:
+        raise StateBrokenError(
+            f"{trouble.path} was written by a newer version of the executor; use that one, or move the file"
+        )
+    command = f"doit repair {folder.name}"
+    raise StateBrokenError(
+        f"{trouble.path}: {trouble.why}; nothing was changed. Restore the file, or keep the {trouble.good} good "
+        f"records before it with `{command} --to {trouble.good}` (`{command}` shows first what that would put aside): "
+        "what has landed is in git, only figures of time and cost are lost"
+    )
+
+
+def lines_of(events: list[Event]) -> bytes:
+    """Records as a chain of their own."""
+    lines, check = [], 0
+    for event in events:
+        lines.append(encode(event, check, 2 * MOST_BYTES))  # the first also says of what version it is
+        check = int(lines[-1][-11:-3], 16)
+    return b"".join(lines)
+
+
+def segment_name(number: int) -> str:
+    """File name of a segment."""
+    return f"journal.{number:06d}.jsonl"
+
+
+def restore(folder: Path, chain: Chain, disk: Disk) -> bool:
+    """Take back from the archive what is needed after all, because what stood for it is not there; whether any was."""
+    archived = [item.path for item in chain.segments if item.path is not None and item.path.parent != folder]
+    base = chain.segments[0].base if chain.segments else None
+    if base is not None and not (folder / base.snapshot).exists():
+        archived.append(folder / ARCHIVE / base.snapshot)
+    for path in archived:
+        disk.rename(path, folder / path.name)
+    if archived:
+        disk.fsync_dir(folder)
+        disk.fsync_dir(folder / ARCHIVE)
+    return bool(archived)
+
+
+_ISSUE: dict[str, frozenset[str]] = {
+    "attempt-started": frozenset({"stop", "red"}),
+    "landed": frozenset({"proof", "refusal", "stop"}),
+    "verified": frozenset({"proof", "refusal"}),
+    "refused": frozenset({"refusal"}),
+    "stopped": frozenset({"stop"}),
+    "base-red": frozenset({"red"}),
+    "pull": frozenset({"pull"}),
+    "retried": frozenset({"forgiven", "stop"}),
+}
+"""What a record says of its issue."""
+_VALUE = {
+    "landed": "proof",
+    "verified": "proof",
+    "refused": "refusal",
+    "stopped": "stop",
+    "base-red": "red",
+    "pull": "pull",
+    "retried": "forgiven",
+}
+"""The one of them to which it gives a value; the others it only clears, which needs no record when nothing is set."""
+_ATTEMPT: dict[str, frozenset[str]] = {
+    "attempt-interrupted": frozenset({"state", "commit", "cost", "tokens"}),
+    "landing": frozenset({"landing"}),
+    "landed": frozenset({"state", "commit"}),
+}
+"""What a record says of its attempt."""
+_ADDS = {
+    "attempt-built": frozenset({"state", "commit", "result_key", "pull", "seconds", "deviations", "cost", "tokens"}),
+    "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print", "until", "cost", "tokens"}),
+}
+"""The same for records that also add to the issue's sums."""
+_ALL = frozenset().union(*_ATTEMPT.values(), *_ADDS.values())
+_FACTS = frozenset({"notified"})
+"""What is kept although no state rests on it: that a person was told must not be forgotten."""
+_KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
+
+
+def live(events: Sequence[Event]) -> list[Event]:
+    """The records without which `fold` would not come to the same states, in their order.
+
+    A kind that the fold knows and this function does not is kept whole.
+    """
+    folded: dict[str, bool] = {}
+    issues: defaultdict[str, _Issue] = defaultdict(_Issue)
+    kept: set[int] = set()
+    latest: dict[str, int] = {}
+    for place in range(len(events) - 1, -1, -1):
+        event = events[place]
+        if event.kind not in folded:
+            folded[event.kind] = bool(fold((event,)))
+        if event.kind in KINDS:
+            kept.add(place)
+        elif folded[event.kind]:
+            latest.setdefault(event.key, place)
+            kept.update(issues[event.key].needed(place, event))
+    seen = {events[place].key for place in kept if events[place].kind not in KINDS}
+    kept.update(place for key, place in latest.items() if key not in seen)
+    kept.update(place for place, event in enumerate(events) if event.kind in _FACTS)
+    return [events[place] for place in sorted(kept)]
+
+
+class _Issue:
+    """What later records have said of an issue, while its records are gone through from the last to the first."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._attempts: defaultdict[int, set[str]] = defaultdict(set)
+        self._waiting: defaultdict[int, list[int]] = defaultdict(list)
+        self._started: set[int] = set()
+
+    def needed(self, place: int, event: Event) -> list[int]:
+        """Places of the records of which it is clear now that they are needed."""
+        kind = event.kind
+        says = _VALUE.get(kind)
+        last = says is not None and says not in self._said
+        adds = kind in _ADDS or "cost_usd" in event.data
+        found = [place] if last or adds or kind not in _KNOWN else []
+        self._said |= _ISSUE.get(kind, frozenset())
+        if kind == "retried" and last:
+            self._started.clear()  # what a retry forgives depends on the attempts that were started before it
+        elif kind == "attempt-started":
+            found += self._start(place, int(event.data["attempt"]))
+        elif (kind in _ATTEMPT or kind in _ADDS) and event.data.get("attempt"):
+            self._change(place, int(event.data["attempt"]), _ATTEMPT.get(kind) or _ADDS[kind])
+        return found
+
+    def _start(self, place: int, number: int) -> list[int]:
+        """The beginning of an attempt: what was said of it since is needed, what was said of the number before not."""
+        found = self._waiting.pop(number, [])
+        if number not in self._started:
+            found.append(place)
+        self._started.add(number)
+        self._attempts[number] |= _ALL
+        return found
+
+    def _change(self, place: int, number: int, fields: frozenset[str]) -> None:
+        """Something said of an attempt; needed if it is the last to say it and the attempt was started before."""
+        if fields - self._attempts[number]:
+            self._waiting[number].append(place)
+        self._attempts[number] |= fields

@@ -1,0 +1,352 @@
+"""The steps of one issue: a workflow compiled for its task type, and which of them are done. Pure.
+
+A step is done when a result is kept whose key is the one that its inputs have now. Agent, model and the wording of a
+prompt have no part in the key; what the step is given and what it has to leave have.
+
+What the journal says of the steps of an issue; part of the fold in `executor.state.fold`. Pure.
+
+Results of steps are kept in git; here is only what is being done, what failed, and what a gate sent back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from executor.model.fingerprint import combined_key, digest
+from executor.model.workflow import GATE, TREE
+from executor.state.model import AttemptState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from executor.model.workflow import Gate, Step, Workflow
+    from executor.state.events import Event
+    from executor.state.model import IssueState
+
+__all__ = [
+    "STEP_EVENTS",
+    "Flow",
+    "FlowStep",
+    "StepFacts",
+    "StepRecord",
+    "StepState",
+    "compiled_flow",
+    "done_steps",
+    "forget_rounds",
+    "pinned_base",
+    "refused_at",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStep:
+    """A step, or a phase's gate, as it concerns one issue.
+
+    Attributes:
+        id: ``phase.step``; a gate's is ``phase.gate``.
+        phase: its phase.
+        step: what is declared; None for a gate.
+        gate: what is declared; None for a step.
+        needs: steps whose results it is given or waits for within its phase.
+        after: everything that has to be done before it: its needs, and the phase before.
+        inputs: files that it is given, without those of steps that do not concern the issue.
+        tree_from: step whose tree it starts from; empty: the issue's base.
+    """
+
+    id: str
+    phase: str
+    step: Step | None
+    gate: Gate | None
+    needs: tuple[str, ...]
+    after: tuple[str, ...]
+    inputs: tuple[str, ...]
+    tree_from: str
+
+    @property
+    def keeps_tree(self) -> bool:
+        """Whether what it changes in the tree is kept."""
+        return self.step is not None and self.step.tree
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The steps of one issue in an order in which they can be done; without any, its workflow is the direct one."""
+
+    workflow: Workflow
+    steps: tuple[FlowStep, ...] = ()
+
+    def __getitem__(self, name: str) -> FlowStep:
+        return next(step for step in self.steps if step.id == name)
+
+    @property
+    def last_tree(self) -> str:
+        """The step whose tree is the issue's result; empty when none keeps its tree."""
+        return next((step.id for step in reversed(self.steps) if step.keeps_tree), "")
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """The kept result of a step, or of a gate that opened.
+
+    Attributes:
+        step: ``phase.step``.
+        commit: what keeps it: a commit with the folders `out` and, for a step that keeps its tree, `tree`.
+        key: of what it was made from.
+        spec_key: spec that it was made for.
+        revision: of the issue.
+        attempt: in which it was made.
+        base: commit that the issue's work started from.
+        tree: tree that it left; empty for steps that keep none.
+        files: name -> digest of each output file.
+        seconds: how long its agent worked.
+    """
+
+    step: str
+    commit: str
+    key: str
+    spec_key: str
+    revision: int
+    attempt: int
+    base: str
+    tree: str
+    files: Mapping[str, str]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What decides which steps of an issue are done.
+
+    Attributes:
+        spec_key: what is declared now.
+        revision: that the issue would become.
+        refused: number of the last attempt whose result was refused, 0 for none; after it the tree is made again.
+        base_tree: tree that the issue's work starts from.
+        records: results that are kept.
+        wanted: steps that a gate sends back.
+        criteria: digest of the acceptance criteria, which gates look at.
+        content: digest of a file of a tree; empty when there is none.
+    """
+
+    spec_key: str
+    revision: int
+    refused: int
+    base_tree: str
+    records: Mapping[str, StepRecord]
+    wanted: frozenset[str] = frozenset()
+    criteria: str = ""
+    content: Callable[[str, str], str] = field(default=lambda _tree, _path: "")
+
+
+def compiled_flow(workflow: Workflow, issue_type: str) -> Flow:
+    """The workflow as it concerns issues of a type."""
+    kind = workflow.task_type(issue_type).lower()
+    steps: list[FlowStep] = []
+    before: tuple[str, ...] = ()
+    tree = ""
+    for phase, rule in workflow.phases.items():
+        own = {
+            f"{phase}.{name}": step
+            for name, step in rule.steps.items()
+            if not step.types or kind in {item.lower() for item in step.types}
+        }
+        if not own:
+            continue
+        made: list[FlowStep] = []
+        known = {item.id for item in steps} | own.keys()
+        start = tree
+        waiting = dict(own)
+        while waiting:
+            name = next(name for name, step in waiting.items() if not _needs(step, phase, own.keys()) & waiting.keys())
+            step = waiting.pop(name)
+            needs = _needs(step, phase, own.keys())
+            if step.tree and tree != start:
+                needs = needs | {tree}
+            ordered = tuple(item.id for item in made if item.id in needs)
+            earlier = _with_theirs(ordered, made)
+            tree_from = next((item.id for item in reversed(made) if item.keeps_tree and item.id in earlier), start)
+            inputs = tuple(file for file in step.inputs if file.startswith(TREE) or file.partition("/")[0] in known)
+            made.append(FlowStep(name, phase, step, None, ordered, (*before, *ordered), inputs, tree_from))
+            tree = name if step.tree else tree
+        names = tuple(item.id for item in made)
+        steps += made
+        before = names
+        if rule.gate is not None:
+            files = tuple(dict.fromkeys(item.file for item in rule.gate.criteria.values()))
+            inputs = tuple(file for file in files if file.startswith(TREE) or file.partition("/")[0] in known)
+            gate = FlowStep(f"{phase}.{GATE}", phase, None, rule.gate, names, names, inputs, tree)
+            steps.append(gate)
+            before = (gate.id,)
+    return Flow(workflow, tuple(steps))
+
+
+def done_steps(flow: Flow, facts: StepFacts) -> dict[str, StepRecord]:
+    """The steps that are done, with their results; what rests on one that is not is not done either."""
+    done: dict[str, StepRecord] = {}
+    for step in flow.steps:
+        record = facts.records.get(step.id)
+        if record is not None and step.id not in facts.wanted and record.key == step_key(step, facts, done):
+            done[step.id] = record
+    return done
+
+
+def step_key(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:
+    """The key of what a step is made from; empty while something before it is not done."""
+    if any(name not in done for name in step.after):
+        return ""
+    tree = tree_before(step, facts, done)
+    value: dict[str, Any] = {
+        "spec": facts.spec_key,
+        "revision": facts.revision,
+        "step": step.id,
+        "inputs": {name: _content(name, tree, facts, done) for name in step.inputs},
+        "needs": {name: [sorted(done[name].files.items()), done[name].tree] for name in step.needs},
+    }
+    if step.keeps_tree:
+        value |= {"tree": tree, "refused": facts.refused}
+    elif step.tree_from:
+        value["tree"] = tree
+    if step.step is not None:
+        value |= {"outputs": sorted(step.step.outputs), "handoff": step.step.handoff, "shows": step.step.shows}
+    if step.gate is not None:
+        rule = step.gate.model_dump(mode="json", exclude={"rounds"})
+        value |= {"gate": rule, "criteria": facts.criteria}
+    return digest(json.dumps(value, sort_keys=True).encode())
+
+
+def tree_before(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:
+    """The tree that a step starts from."""
+    return done[step.tree_from].tree if step.tree_from else facts.base_tree
+
+
+def refused_at(state: IssueState, spec_key: str, revision: int) -> int:
+    """Number of the last attempt whose result was made and refused, at this spec and revision; 0 for none."""
+    return max(
+        (
+            number
+            for number, item in state.attempts.items()
+            if item.spec_key == spec_key
+            and item.revision == revision
+            and not item.step
+            and (item.state is AttemptState.FAILED or (item.state is AttemptState.BUILT and number <= state.forgiven))
+        ),
+        default=0,
+    )
+
+
+def pinned_base(records: Mapping[str, StepRecord], state: IssueState, spec_key: str, revision: int) -> str:
+    """Commit that the work at this spec has started from; empty when it has not, or may not go on from there.
+
+    Work that was in conflict with what had landed meanwhile starts anew from the present tip.
+    """
+    conflicts = {item.base for item in state.attempts.values() if item.kind == "merge-conflict"}
+    own = [item for item in records.values() if item.spec_key == spec_key and item.revision == revision]
+    latest = max(own, key=lambda item: item.attempt, default=None)
+    return latest.base if latest is not None and latest.base not in conflicts else ""
+
+
+def acceptance_key(texts: tuple[str, ...]) -> str:
+    """Digest of the acceptance criteria that gates look at."""
+    return combined_key(texts)
+
+
+def _content(name: str, tree: str, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:
+    if name.startswith(TREE):
+        return facts.content(tree, name.removeprefix(TREE))
+    step, _, file = name.partition("/")
+    return done[step].files.get(file, "") if step in done else ""
+
+
+def _needs(step: Step, phase: str, own: object) -> set[str]:
+    named = {f"{phase}.{need}" for need in step.needs}
+    named |= {file.partition("/")[0] for file in step.inputs if not file.startswith(TREE)}
+    return {name for name in named if name in own}  # type: ignore[operator]  # a view of keys
+
+
+def _with_theirs(needs: tuple[str, ...], made: list[FlowStep]) -> set[str]:
+    """Steps and all that they need within the phase."""
+    found = set(needs)
+    for item in reversed(made):
+        if item.id in found:
+            found |= set(item.needs)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """A step, or a phase's gate.
+
+    Attributes:
+        word: ``started``, ``done`` or ``failed``; of a gate ``open`` or ``held``.
+        attempt: in which that was.
+        reason: why it failed or is held.
+        missing: what a gate sends it back for, until it is done again.
+        rounds: how often a gate was held, at one spec and since the last retry.
+        percent: score of a gate.
+        spec_key: spec to which `rounds` belongs.
+        started_at: ISO-8601 time of its last start.
+    """
+
+    word: str = ""
+    attempt: int = 0
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    rounds: int = 0
+    percent: int = 0
+    spec_key: str = ""
+    started_at: str = ""
+
+
+def forget_rounds(state: IssueState) -> None:
+    """A person asked for a retry: the gates begin anew."""
+    for name, item in state.steps.items():
+        state.steps[name] = replace(item, rounds=0)
+
+
+def _started(state: IssueState, event: Event) -> None:
+    _change(state, event, word="started", attempt=int(event.data["attempt"]), reason="", started_at=event.at)
+
+
+def _done(state: IssueState, event: Event) -> None:
+    _change(state, event, word="done", attempt=int(event.data["attempt"]), reason="", missing=())
+
+
+def _failed(state: IssueState, event: Event) -> None:
+    _change(state, event, word="failed", attempt=int(event.data["attempt"]), reason=event.data["reason"])
+
+
+def _opened(state: IssueState, event: Event) -> None:
+    _change(state, event, word="open", percent=int(event.data["percent"]), reason="", rounds=0)
+
+
+def _held(state: IssueState, event: Event) -> None:
+    data = event.data
+    before = state.steps.get(data["step"], StepState())
+    rounds = before.rounds if before.spec_key == data["spec_key"] else 0
+    _change(
+        state,
+        event,
+        word="held",
+        percent=int(data["percent"]),
+        reason=data["reason"],
+        rounds=rounds + 1,
+        spec_key=data["spec_key"],
+    )
+    for name, texts in data["missing"].items():
+        state.steps[name] = replace(state.steps.get(name, StepState()), missing=tuple(texts))
+
+
+def _change(state: IssueState, event: Event, /, **changes: object) -> None:
+    name = event.data["step"]
+    state.steps[name] = replace(state.steps.get(name, StepState()), **changes)  # type: ignore[arg-type]  # named above
+
+
+STEP_EVENTS = {
+    "step-started": _started,
+    "step-done": _done,
+    "step-failed": _failed,
+    "gate-opened": _opened,
+    "gate-held": _held,
+}

@@ -1,0 +1,1 @@
+"""The read model: facts about every issue, and what follows from them."""

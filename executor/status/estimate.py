@@ -1,0 +1,202 @@
+"""How long an issue will take, and when a milestone will have landed. Pure: past durations and the plan, then seconds.
+
+Durations of work are lognormal to a good approximation: many are short and a few are very long. So factors are averaged
+and not seconds, and the mean is higher than the middle. A size with no past of its own takes part in what all the
+others show.
+
+How long each landed issue took, from the journal: time between records of the runs that worked on it. Pure.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from executor.model.plan import WEIGHTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from executor.state.events import Event
+
+__all__ = ["Durations", "Effort", "Todo", "durations", "expected_seconds", "moment", "schedule", "took"]
+
+
+_UNIT = 300.0
+"""Seconds of the smallest size as long as nothing is known."""
+_SPREAD = 0.7
+_LEAST_SPREAD, _MOST_SPREAD = 0.1, 1.2
+_DOUBT = 0.1
+"""How many past durations the first guess is worth: it is forgotten with the first real ones."""
+_DOUBT_OF_SIZE = 2.0
+"""How many durations of one size the other sizes are worth."""
+_DOUBT_OF_SPREAD = 4.0
+_SHORTEST = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """What past durations say of those to come.
+
+    Attributes:
+        middles: size -> seconds that half of the issues of that size take.
+        spread: standard deviation of the logarithms.
+        known: how many past durations this rests on; 0 for a mere guess.
+    """
+
+    middles: Mapping[str, float]
+    spread: float
+    known: int
+
+    def expected(self, size: str = "M") -> float:
+        """Seconds that an issue of a size takes on average, from its start until it has landed."""
+        return self.middles[size] * math.exp(self.spread**2 / 2)
+
+    def left(self, size: str, elapsed: float) -> float:
+        """Seconds that an issue takes on average from now, if it has taken `elapsed` already and has not landed."""
+        if elapsed <= 0:
+            return self.expected(size)
+        far = (math.log(elapsed) - math.log(self.middles[size])) / self.spread
+        still = math.erfc(far / math.sqrt(2))
+        if still < 1e-12:  # noqa: PLR2004  (beyond what the formula can tell; the tail's own rule of thumb)
+            return elapsed * self.spread / far
+        return max(0.0, self.expected(size) * math.erfc((far - self.spread) / math.sqrt(2)) / still - elapsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """An issue that has not landed and will be worked on.
+
+    Attributes:
+        ref: its name.
+        seconds: what it will take from now, or from its start.
+        needs: names of others; those that are not to be done count as landed.
+        running: whether it is being worked on now.
+    """
+
+    ref: str
+    seconds: float
+    needs: tuple[str, ...] = ()
+    running: bool = False
+
+
+def durations(past: Iterable[tuple[str, float]]) -> Durations:
+    """What (size, seconds) of landed issues say; without any, a guess by size."""
+    factors: defaultdict[str, list[float]] = defaultdict(list)
+    for size, seconds in past:
+        factors[size].append(math.log(max(seconds, _SHORTEST) / (_UNIT * WEIGHTS[size])))
+    every = [factor for own in factors.values() for factor in own]
+    common = sum(every) / (len(every) + _DOUBT)
+    own_factor = {
+        size: (sum(factors[size]) + _DOUBT_OF_SIZE * common) / (len(factors[size]) + _DOUBT_OF_SIZE) for size in WEIGHTS
+    }
+    squares = sum((factor - own_factor[size]) ** 2 for size, own in factors.items() for factor in own)
+    spread = math.sqrt((squares + _DOUBT_OF_SPREAD * _SPREAD**2) / (len(every) + _DOUBT_OF_SPREAD))
+    return Durations(
+        {size: _UNIT * weight * math.exp(own_factor[size]) for size, weight in WEIGHTS.items()},
+        min(_MOST_SPREAD, max(_LEAST_SPREAD, spread)),
+        len(every),
+    )
+
+
+def expected_seconds(size: str, past: Iterable[tuple[str, float]]) -> float:
+    """Seconds that an issue of a size (S, M or L) takes on average, going by (size, seconds) of landed ones."""
+    return durations(past).expected(size)
+
+
+def schedule(todo: Sequence[Todo], workers: int) -> dict[str, float]:
+    """When each issue ends, in seconds from now, if a free worker always takes the first one that is ready.
+
+    Args:
+        todo: in the order of the plan; what is running keeps its worker.
+        workers: how many issues are worked on at a time, at least 1.
+    """
+    names = {item.ref for item in todo}
+    left = {item.ref: sum(need in names for need in item.needs) for item in todo}
+    dependents: defaultdict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(todo):
+        for need in item.needs:
+            dependents[need].append(place)
+    busy = [(item.seconds, place) for place, item in enumerate(todo) if item.running]
+    ready = [place for place, item in enumerate(todo) if not item.running and not left[item.ref]]
+    heapq.heapify(busy)
+    ends: dict[str, float] = {}
+    now = 0.0
+    while busy or ready:
+        while ready and len(busy) < max(1, workers):
+            place = heapq.heappop(ready)
+            heapq.heappush(busy, (now + todo[place].seconds, place))
+        now, place = heapq.heappop(busy)
+        ends[todo[place].ref] = now
+        for dependent in dependents[todo[place].ref]:
+            item = todo[dependent]
+            left[item.ref] -= 1
+            if not left[item.ref] and not item.running:
+                heapq.heappush(ready, dependent)
+    return ends
+
+
+_ENDS = frozenset({"landed", "attempt-failed", "attempt-interrupted", "stopped"})
+
+
+def moment(at: str) -> float:
+    """Seconds since 1970 of a record's time; 0 if it is none."""
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except ValueError:
+        return 0.0
+
+
+@dataclass(slots=True)
+class Effort:
+    """Work on one issue that has not landed yet.
+
+    Attributes:
+        run: the run that works on it, empty while none does.
+        since: when that run began with it, seconds since 1970.
+        last: when it last said something of it.
+        before: seconds of earlier attempts and runs.
+    """
+
+    run: str = ""
+    since: float = 0.0
+    last: float = 0.0
+    before: float = 0.0
+
+    def take(self, event: Event) -> float | None:
+        """Take a record of the issue in; the seconds that it took altogether if this one says that it landed."""
+        at = moment(event.at)
+        if self.run and self.run != event.run:
+            self._rest()
+        if self.run:
+            self.last = max(self.last, at)
+        elif event.kind == "attempt-started":
+            self.run, self.since, self.last = event.run, at, at
+        elif event.kind == "checked" and self.before:
+            self.run, self.since, self.last = event.run, at - float(event.data["seconds"]), at
+        if event.kind in _ENDS:
+            self._rest()
+        if event.kind != "landed":
+            return None
+        seconds, self.before = self.before, 0.0
+        return seconds or None
+
+    def _rest(self) -> None:
+        self.before += max(0.0, self.last - self.since)
+        self.run = ""
+
+
+def took(events: Iterable[Event]) -> list[tuple[str, float]]:
+    """Issue and seconds of every landing that the records tell the beginning of, oldest first."""
+    efforts: dict[str, Effort] = {}
+    found: list[tuple[str, float]] = []
+    for event in events:
+        if event.key:
+            seconds = efforts.setdefault(event.key, Effort()).take(event)
+            if seconds is not None:
+                found.append((event.key, seconds))
+    return found

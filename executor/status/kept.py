@@ -1,0 +1,150 @@
+"""What git keeps of work besides attempts, read from refs and the trailers of their commits: steps and answers.
+
+What git says of milestones as a whole: who was paused, and what was released, without `.cache/`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import ExecutorError
+from executor.git.trailers import Released
+from executor.process.files import read_json, write_json
+from executor.state.steps import StepRecord
+from executor.status.milestone_status import Pause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from executor.git.refs import Kept, Refs
+
+__all__ = [
+    "PAUSED",
+    "Answer",
+    "answers_in",
+    "answers_trailer",
+    "pause_in",
+    "pause_of",
+    "read_releases",
+    "step_in",
+    "step_trailers",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question of an agent's and what a person answered."""
+
+    question: str
+    answer: str
+
+
+def answers_in(kept: Kept) -> tuple[Answer, ...]:
+    """The answers that a ref keeps, oldest first."""
+    found = _json(kept.trailers.get("Answers", ""))
+    items = found if isinstance(found, list) else []
+    return tuple(Answer(str(item["question"]), str(item["answer"])) for item in items if _is_answer(item))
+
+
+def answers_trailer(answers: Iterable[Answer]) -> str:
+    """The same as one line of a commit's message."""
+    value = [{"question": item.question, "answer": item.answer} for item in answers]
+    return f"Answers: {json.dumps(value, ensure_ascii=True)}"
+
+
+def step_in(kept: Kept) -> StepRecord | None:
+    """The result of a step that a ref keeps; None when its commit says something else."""
+    told = kept.trailers
+    files = _json(told.get("Files", "{}"))
+    try:
+        return StepRecord(
+            step=told["Step"],
+            commit=kept.commit,
+            key=told["Step-Key"],
+            spec_key=told["Spec-Key"],
+            revision=int(told["Revision"]),
+            attempt=int(told["Attempt"]),
+            base=told["Base"],
+            tree=told.get("Tree", ""),
+            files={str(name): str(key) for name, key in files.items()},
+            seconds=float(told.get("Seconds", "0")),
+        )
+    except (KeyError, ValueError, AttributeError):
+        return None
+
+
+def step_trailers(record: StepRecord) -> str:
+    """The same as lines of a commit's message."""
+    lines = [
+        f"Step: {record.step}",
+        f"Step-Key: {record.key}",
+        f"Spec-Key: {record.spec_key}",
+        f"Revision: {record.revision}",
+        f"Attempt: {record.attempt}",
+        f"Base: {record.base}",
+        f"Files: {json.dumps(dict(record.files), ensure_ascii=True, sort_keys=True)}",
+        f"Seconds: {record.seconds}",
+    ]
+    return "\n".join([*lines, f"Tree: {record.tree}"] if record.tree else lines)
+
+
+def _is_answer(item: Any) -> bool:
+    return isinstance(item, dict) and {"question", "answer"} <= item.keys()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+PAUSED = "refs/executor/paused"
+"""A milestone that a person paused: `<milestone>` below this."""
+_VERSION = 1
+
+
+def pause_of(refs: Refs, milestone: str) -> Pause | None:
+    """The pause of one milestone, if it is paused."""
+    return next(map(pause_in, refs.kept(f"{PAUSED}/{milestone}")), None)
+
+
+def pause_in(kept: Kept) -> Pause:
+    """The pause that a ref below `PAUSED` is."""
+    return Pause(kept.trailers.get("Since", ""), kept.trailers.get("Reason", ""))
+
+
+def read_releases(path: Path, refs: Refs, tip: str) -> dict[str, Released]:
+    """The latest release of each milestone on the first-parent history of a base branch.
+
+    Args:
+        path: a cache file by base; used only if its tip is on that history, and not needed for anything.
+        refs: the refs of the repository.
+        tip: commit of the base.
+    """
+    cached = _cached(read_json(path))
+    if cached is not None and cached[0] == tip:
+        return cached[1]
+    if cached is not None and refs.on_first_parents(cached[0], tip):
+        found = cached[1] | refs.releases(tip, since=cached[0])
+    else:
+        found = refs.releases(tip)
+    if path.parent.is_dir():
+        rows = {name: [release.commit, release.tip] for name, release in found.items()}
+        try:
+            write_json(path, {"version": _VERSION, "tip": tip, "releases": rows}, durable=False)
+        except ExecutorError:
+            return found
+    return found
+
+
+def _cached(value: object) -> tuple[str, dict[str, Released]] | None:
+    try:
+        if not isinstance(value, dict) or value["version"] != _VERSION:
+            return None
+        return str(value["tip"]), {name: Released(*row) for name, row in value["releases"].items()}
+    except (KeyError, TypeError):
+        return None

@@ -1,0 +1,254 @@
+"""What is known of one milestone outside its declaration.
+
+Gather what journals, history and refs say of every milestone. Reading only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from executor.config.project import base_branch, base_names
+from executor.git.history import read_landings
+from executor.git.refs import (
+    ACCEPTED,
+    ANSWERS,
+    APPROVED,
+    ATTEMPTS,
+    DELIVERED,
+    HANDOFFS,
+    MERGED,
+    REMOTE,
+    STEPS,
+    attempt_in,
+    parts_of,
+)
+from executor.git.trailers import Released, parse_trailers
+from executor.state import segments
+from executor.state.blockers import blockers_of
+from executor.state.fold import fold, with_git_attempts
+from executor.state.model import QUESTION, Attempt, AttemptState
+from executor.status.kept import PAUSED, answers_in, pause_in, read_releases, step_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from executor.config.project import Compiled
+    from executor.git.refs import Kept, Refs
+    from executor.git.trailers import Landing, Trailers
+    from executor.model.milestone import Milestone
+    from executor.state.blockers import Blocker
+    from executor.state.model import IssueState
+    from executor.state.steps import StepRecord
+    from executor.status.kept import Answer
+    from executor.status.milestone_status import Pause
+
+__all__ = ["MilestoneView", "gather"]
+
+
+@dataclass(slots=True)
+class MilestoneView:
+    """What is known of one milestone outside its declaration.
+
+    Attributes:
+        milestone: its declaration.
+        branch: full name of its branch.
+        base: full name of the branch it starts from.
+        tip: commit that work starts from: the branch's tip, or the base's while there is no branch.
+        exists: whether the branch exists.
+        landings: latest landing of each issue.
+        history: positions and result keys of each issue's landings, oldest first.
+        states: the fold of its journal.
+        blockers: what stood in the way when its journal was read.
+        count: landings on the history, of all issues together.
+        accepted: issue -> (landing commit, spec keys) that a person accepted.
+        approved: issue -> result keys and spec keys that a person approved of.
+        base_tip: commit of the base branch.
+        pause: set while a person has paused the milestone.
+        released: its latest release.
+        merged: everything on the branch is reachable from the base.
+        steps: issue -> results of its steps that are kept, by ``phase.step``.
+        handoffs: issue -> commit that keeps its handoff.
+        answers: issue -> questions of its agents with a person's answers, oldest first.
+        remote_tip: where the remote's branch was last seen; empty when it never was.
+        tag: its declared tag, if there is one of that name.
+        delivered: the release of which the remote has everything.
+    """
+
+    milestone: Milestone
+    branch: str
+    base: str
+    tip: str
+    exists: bool
+    landings: dict[str, Landing] = field(default_factory=dict)
+    history: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    states: dict[str, IssueState] = field(default_factory=dict)
+    blockers: list[Blocker] = field(default_factory=list)
+    count: int = 0
+    accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    steps: dict[str, dict[str, StepRecord]] = field(default_factory=dict)
+    handoffs: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
+    remote_tip: str = ""
+    base_tip: str = ""
+    pause: Pause | None = None
+    released: Released | None = None
+    merged: bool = False
+    tag: str = ""
+    delivered: str = ""
+
+    @property
+    def release(self) -> Released | None:
+        """Its latest release, or what somebody else merged into the base amounts to."""
+        if self.released is None and self.merged:
+            return Released(self.base_tip, self.tip)
+        return self.released
+
+    @property
+    def release_current(self) -> bool:
+        """Whether everything that has landed is released, with the declared tag."""
+        if self.milestone.tag and not self.tag:
+            return False
+        return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
+
+    def add(self, landing: Landing) -> None:
+        """Take a new landing in."""
+        issue = landing.trailers.issue
+        self.count += 1
+        self.landings[issue] = landing
+        self.history.setdefault(issue, []).append((landing.position, landing.trailers.result_key))
+
+    def result_before(self, issue: str, position: int) -> str:
+        """Result key that an issue had before a position of the history; empty when it had not landed."""
+        known = self.history.get(issue, [])
+        place = bisect_left(known, (position, ""))
+        return known[place - 1][1] if place else ""
+
+
+_KINDS = (ACCEPTED, APPROVED, ATTEMPTS, MERGED, PAUSED, STEPS, HANDOFFS, ANSWERS)
+_DIGITS = 9
+_OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
+
+
+def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, MilestoneView]:
+    """The view of every declared milestone; with `states`, its journal is read, too. Takes no lock.
+
+    Raises:
+        DeclarationError: a base branch does not exist.
+        RepositoryError: the repository has no commits.
+        StateBrokenError: a journal is corrupt.
+    """
+    project = compiled.project
+    tips = refs.tips(_named(compiled))
+    kept = _by_kind(refs.kept(*_KINDS))
+    views: dict[str, MilestoneView] = {}
+    for name, milestone in compiled.loaded.milestones.items():
+        branch, base = f"refs/heads/{milestone.branch}", base_branch(milestone, refs, tips)
+        view = MilestoneView(milestone, branch, base, tips.get(branch, tips[base]), branch in tips, base_tip=tips[base])
+        view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
+        view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
+        view.delivered = tips.get(f"{DELIVERED}/{name}", "")
+        by_hand = _recognised(kept.get((MERGED, name), ()))
+        for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
+            view.add(landing)
+        if states:
+            events = segments.read(project.state(name))
+            view.states = fold(events)
+            view.blockers = blockers_of(events)
+        with_git_attempts(view.states, map(_attempt, kept.get((ATTEMPTS, name), ())))
+        for item in kept.get((ACCEPTED, name), ()):
+            keys = frozenset(item.trailers.get("Spec-Key", "").split())
+            view.accepted[item.ref.rsplit("/", 1)[-1]] = (item.trailers.get("Landing", ""), keys)
+        for item in kept.get((APPROVED, name), ()):
+            view.approved[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Approved", "").split())
+        for kind in (STEPS, HANDOFFS, ANSWERS):
+            for item in kept.get((kind, name), ()):
+                _take(view, item)
+        views[name] = view
+    _add_releases(compiled, refs, views, tips)
+    return views
+
+
+def _named(compiled: Compiled) -> list[str]:
+    """Full names of the single refs that milestones are about."""
+    names = []
+    for name, milestone in compiled.loaded.milestones.items():
+        names += [f"refs/heads/{milestone.branch}", f"{REMOTE}/{name}", f"{DELIVERED}/{name}"]
+        names += [f"refs/tags/{milestone.tag}"] if milestone.tag else []
+        names += [f"refs/heads/{base}" for base in base_names(milestone)]
+    return list(dict.fromkeys(names))
+
+
+def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView], tips: Mapping[str, str]) -> None:
+    """What the bases say of releases; asked only where something has landed."""
+    for base in dict.fromkeys(view.base for view in views.values()):
+        own = {name: view for name, view in views.items() if view.base == base and view.landings}
+        if own:
+            tip = next(iter(own.values())).base_tip
+            known = read_releases(compiled.project.cache / f"_releases.{base.replace('/', '%')}.json", refs, tip)
+            merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
+            for name, view in own.items():
+                view.released = known.get(name)
+                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tips else ""
+                view.merged = view.branch in merged or (not view.exists and view.released is None)
+
+
+def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
+    """Refs by their kind and milestone; what is not named as ours is left out."""
+    found: dict[tuple[str, str], list[Kept]] = {}
+    for item in kept:
+        kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
+        parts = (item.ref[len(kind) + 1 :],) if kind == PAUSED else parts_of(item.ref)
+        if parts is not None and (kind != ATTEMPTS or attempt_in(item.ref) is not None):
+            found.setdefault((kind, parts[0]), []).append(item)
+    return found
+
+
+def _take(view: MilestoneView, kept: Kept) -> None:
+    """Take in what git keeps of an issue's steps, handoff and answers."""
+    _, _, kind, _, issue, *rest = kept.ref.split("/")
+    match kind:
+        case "steps":
+            record = step_in(kept)
+            if record is not None:
+                view.steps.setdefault(issue, {})[rest[0]] = record
+        case "handoffs":
+            view.handoffs[issue] = kept.commit
+        case "answers":
+            view.answers[issue] = answers_in(kept)
+
+
+def _attempt(kept: Kept) -> tuple[str, Attempt]:
+    """An attempt as far as its ref and its commit's trailers tell."""
+    _, _, _, issue, number = kept.ref.split("/")
+    trailers = kept.trailers
+    outcome = trailers.get("Outcome", "")
+    return issue, Attempt(
+        number=int(number),
+        revision=_number(trailers.get("Revision", "")) or 1,
+        spec_key=trailers.get("Spec-Key", ""),
+        state=_OUTCOMES.get(outcome, AttemptState.FAILED),
+        commit=kept.commit,
+        result_key=trailers.get("Result-Key", ""),
+        kind=outcome,
+        reason=trailers.get("Reason", ""),
+        print=trailers.get("Failure", ""),
+        step=trailers.get("Step", ""),
+        pull=_number(trailers.get("Pull-Request", "")),
+    )
+
+
+def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+    """Commit -> what it landed, for merges whose messages do not say so."""
+    found = {}
+    for kept in records:
+        trailers = parse_trailers(kept.trailers)
+        if trailers is not None and "Landing" in kept.trailers:
+            found[kept.trailers["Landing"]] = trailers
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _DIGITS else 0

@@ -1,0 +1,183 @@
+"""How far a milestone is, who is at work on it and when it will have landed: values that every view draws. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from executor.model.plan import WEIGHTS
+from executor.state.decide import Status
+from executor.status.estimate import Todo, durations, moment, schedule, took
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from executor.state.events import Event
+
+__all__ = [
+    "STALLED",
+    "Activity",
+    "Ahead",
+    "End",
+    "Part",
+    "activities",
+    "counts",
+    "expected_end",
+    "percent",
+    "stalled",
+]
+
+STALLED = 300.0
+"""Seconds without a sign of life after which work counts as stalled."""
+_BUILT = 0.6
+"""How much of an issue is done when there is a result that has not been proved and landed."""
+_WAITING_FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One issue's part in the progress of its milestone.
+
+    Attributes:
+        size: S, M or L.
+        status: its status.
+        built: whether an attempt has a result that has not landed.
+        steps: per cent of its workflow's steps that are done, by the weight of their phases; 0 without steps.
+    """
+
+    size: str
+    status: str
+    built: bool = False
+    steps: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, from 0 to 1."""
+        if self.status == Status.LANDED:
+            return 1.0
+        if self.built or self.status == Status.OPEN:
+            return _BUILT
+        return _BUILT * self.steps / 100
+
+
+def percent(parts: Sequence[Part]) -> int:
+    """How far they are together, by size, in whole per cent; 100 only when everything has landed, also of nothing."""
+    whole = sum(WEIGHTS[part.size] for part in parts)
+    done = sum(WEIGHTS[part.size] * part.share for part in parts)
+    return int(done * 100 / whole + 1e-9) if whole else 100
+
+
+def counts(statuses: Iterable[str]) -> dict[str, int]:
+    """How many there are of each status, landed first, then by the word."""
+    found = Counter(str(status) for status in statuses)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != Status.LANDED, item[0])))
+
+
+def stalled(quiet: float) -> bool:
+    """Whether work that was quiet for so many seconds counts as stalled."""
+    return quiet >= STALLED
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """An issue that a run is working on, as far as the journal tells.
+
+    Attributes:
+        issue: its id.
+        attempt: number of the attempt.
+        agent: who works on it; empty when only checks run.
+        since: when the run began with it, seconds since 1970.
+        last: when the journal last said something of it.
+        built: whether the agent has ended and its result is being proved.
+    """
+
+    issue: str
+    attempt: int
+    agent: str
+    since: float
+    last: float
+    built: bool = False
+
+
+def activities(events: Iterable[Event], run: str) -> dict[str, Activity]:
+    """Issue -> what a run is doing with it now, in the order in which it began."""
+    found: dict[str, Activity] = {}
+    for event in events:
+        if event.run != run or not event.key:
+            continue
+        at, known = moment(event.at), found.get(event.key)
+        match event.kind:
+            case "attempt-started":
+                since = known.since if known else at
+                agent = str(event.data.get("agent", ""))
+                found[event.key] = Activity(event.key, int(event.data["attempt"]), agent, since, at)
+            case "landed" | "stopped" | "attempt-interrupted" | "base-red" | "verified":
+                found.pop(event.key, None)
+            case "attempt-built" if known:
+                found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, built=True)
+            case "checked" if known is None:
+                began = at - float(event.data["seconds"])
+                found[event.key] = Activity(event.key, 0, "", began, at, built=True)
+            case _ if known:
+                found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, known.built)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """An issue as the estimate of the end sees it, in the order of the plan.
+
+    Attributes:
+        ref: its qualified id.
+        size: S, M or L.
+        status: its status.
+        needs: qualified ids of what it needs.
+        elapsed: seconds for which it has been worked on; None while it is not.
+    """
+
+    ref: str
+    size: str
+    status: str
+    needs: tuple[str, ...] = ()
+    elapsed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When everything that can land without a person will have landed.
+
+    Attributes:
+        seconds: from now.
+        known: how many past durations that rests on; 0 for a mere guess.
+        issues: how many issues that are.
+    """
+
+    seconds: float
+    known: int
+    issues: int
+
+
+def expected_end(ahead: Sequence[Ahead], events: Iterable[Event], sizes: Mapping[str, str], workers: int) -> End | None:
+    """When the rest will have landed; None when nothing more will without a person.
+
+    Args:
+        ahead: issues of the milestone.
+        events: its journal, for how long issues took.
+        sizes: issue id -> size.
+        workers: how many issues are worked on at a time.
+    """
+    stuck = {item.ref for item in ahead if item.status in _WAITING_FOR_PERSONS and item.elapsed is None}
+    known = durations((sizes[issue], seconds) for issue, seconds in took(events) if issue in sizes)
+    own = {item.ref: item for item in ahead}
+    todo: list[Todo] = []
+    for item in ahead:
+        if item.status == Status.LANDED or item.ref in stuck:
+            continue
+        if any(need in stuck for need in item.needs):
+            stuck.add(item.ref)
+            continue
+        seconds = known.left(item.size, item.elapsed or 0.0)
+        todo.append(Todo(item.ref, seconds, tuple(filter(own.__contains__, item.needs)), item.elapsed is not None))
+    ends = schedule(todo, workers)
+    return End(max(ends.values()), known.known, len(ends)) if ends else None

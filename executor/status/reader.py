@@ -1,0 +1,287 @@
+"""Observe: the facts about every issue, and the decisions they lead to.
+
+Reading only. The same observer serves `doit list`, `doit explain` and a run, which tells it what has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from executor.agents.budget import Allowance
+from executor.checks.spec import Proofs, proofs_of
+from executor.checks.verdicts import ToolVersions
+from executor.config.load_milestones import spec_text
+from executor.model.fingerprint import canonical_spec, spec_key
+from executor.model.workflow import progress
+from executor.state.budget import Choice
+from executor.state.decide import Act, Decision, Facts, Need, Status, decide
+from executor.state.fold import fold
+from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
+from executor.state.steps import compiled_flow
+from executor.status.load import gather
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from executor.config.project import Compiled
+    from executor.git.refs import Refs
+    from executor.git.trailers import Landing
+    from executor.model.milestone import Milestone
+    from executor.model.plan import Node
+    from executor.state.events import Event
+    from executor.status.load import MilestoneView
+    from executor.status.milestone_status import Pause
+
+__all__ = ["Observer", "observe"]
+
+
+class Observer:
+    """Facts and decisions of every declared issue; decisions are kept until something they rest on changes."""
+
+    def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
+        self.compiled = compiled
+        self.views = views
+        self.allowance = Allowance(compiled.policy)
+        for name, view in views.items():
+            for issue, state in view.states.items():
+                self.allowance.take(name, issue, state)
+        self.passed_over: frozenset[str] = frozenset()
+        """Issues that a run leaves alone although they have not landed, and that keep nothing back."""
+        self.tools = ToolVersions(compiled.project.cache)
+        self._decisions: dict[str, Decision] = {}
+        self._specs: dict[str, str] = {}
+        self._texts: dict[str, dict[str, Any]] = {}
+        self._proofs: dict[str, Proofs] = {}
+        self._held: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def run_id(self) -> str:
+        """The run that asks, if one does: it looks again at what an earlier one found in its way."""
+        return self.allowance.run_id
+
+    @run_id.setter
+    def run_id(self, run_id: str) -> None:
+        self.allowance.run_id = run_id
+
+    def decision(self, ref: str) -> Decision:
+        """Status and next step of an issue."""
+        with self._lock:
+            known = self._decisions.get(ref)
+            if known is not None and known.wait is not None and (known.wait.until or 0.0) <= time.time():
+                del self._decisions[ref]  # what it waited for may be over
+            self._held_by(self._node(ref).milestone)
+            waiting = [ref]
+            while waiting:
+                current = waiting[-1]
+                missing = [need for need in self._node(current).needs if need not in self._decisions]
+                if missing and current not in self._decisions:
+                    waiting.extend(missing)
+                    continue
+                waiting.pop()
+                if current not in self._decisions:
+                    self._decisions[current] = decide(self.facts(current))
+            return self._decisions[ref]
+
+    def pass_over(self, refs: Iterable[str]) -> None:
+        """Leave these issues alone for the length of the run: nothing waits for them."""
+        with self._lock:
+            self.passed_over = frozenset(refs)
+            if self.passed_over:
+                self._decisions.clear()
+
+    def changed(self, ref: str) -> None:
+        """Something about this issue changed; decisions that rest on it are made anew when asked for."""
+        with self._lock:
+            changed = self._node(ref).milestone
+            waiting = [ref]
+            for name, view in self.views.items():
+                if changed in view.milestone.needs and self._held.pop(name, ""):
+                    waiting += [f"{name}/{issue.id}" for issue in view.milestone.issues]
+            while waiting:
+                current = waiting.pop()
+                if self._decisions.pop(current, None) is not None or current == ref:
+                    waiting.extend(self.compiled.plan.dependents.get(current, ()))
+
+    def delivered(self, milestone: str) -> bool:
+        """Whether nothing of its latest release is left to be told to a remote."""
+        view = self.views[milestone]
+        release = view.release
+        return self.compiled.policy.forge.pushes_to is None or (
+            release is not None and view.delivered != "" and (view.merged or view.delivered == release.commit)
+        )
+
+    def paused(self, milestone: str, pause: Pause | None) -> None:
+        """A person paused the milestone, or no longer does; what rests on it is decided anew."""
+        with self._lock:
+            view = self.views[milestone]
+            if view.pause != pause:
+                view.pause = pause
+                for issue in view.milestone.issues:
+                    self.changed(f"{milestone}/{issue.id}")
+
+    def apply(self, milestone: str, event: Event) -> None:
+        """Take an event into the fold."""
+        with self._lock:
+            states = self.views[milestone].states
+            fold([event], states)
+            if event.key:
+                self.changed(f"{milestone}/{event.key}")
+                self._spent(milestone, event, states.get(event.key))
+
+    def spec(self, ref: str) -> dict[str, Any]:
+        """The canonical spec that is declared now; a run stays with what it has read."""
+        found = self._texts.get(ref)
+        if found is None:
+            node = self._node(ref)
+            given = self.views[node.milestone].answers.get(node.issue.id, ())
+            text = spec_text(self.compiled.loaded, node.milestone, node.issue)
+            found = canonical_spec(node.issue, text, [item.answer for item in given])
+            if self.run_id:
+                self._texts[ref] = found
+        return found
+
+    def spec_key(self, ref: str) -> str:
+        """Key of the canonical spec."""
+        key = self._specs.get(ref)
+        if key is None:
+            key = self._specs[ref] = spec_key(self.spec(ref))
+        return key
+
+    def proofs(self, ref: str) -> Proofs:
+        """What proves the issue."""
+        proofs = self._proofs.get(ref)
+        if proofs is None:
+            proofs = proofs_of(self._node(ref).issue, self.compiled.policy, self.tools.version)
+            self._proofs[ref] = proofs
+        return proofs
+
+    def facts(self, ref: str) -> Facts:
+        """Everything `decide` looks at; decisions of what it needs are made first."""
+        node = self._node(ref)
+        view = self.views[node.milestone]
+        state = view.states.get(node.issue.id) or IssueState()
+        landing = view.landings.get(node.issue.id)
+        commit, keys = view.accepted.get(node.issue.id, ("", frozenset()))
+        accepted = keys if landing is not None and landing.commit == commit else frozenset()
+        spec_key = self.spec_key(ref)
+        settled = landing is not None and landing.trailers.spec_key == spec_key and state.refusal is None
+        choice = Choice() if settled else self.allowance.choice(ref, node.issue, state.counted(spec_key))
+        return Facts(
+            ref=ref,
+            spec_key=spec_key,
+            check_key=self.proofs(ref).key,
+            needs=tuple(self._need(need) for need in node.needs if need not in self.passed_over),
+            held_by=self._held_by(node.milestone),
+            paused=view.pause.told(node.milestone) if view.pause is not None else "",
+            landing=landing,
+            accepted=accepted,
+            proof=self._proof(node, view, state, landing),
+            state=state,
+            attempts=self.compiled.policy.limits.attempts,
+            approved=view.approved.get(node.issue.id, frozenset()),
+            allowed=frozenset(node.issue.allow) | self._allowed(),
+            red=self._red(ref, view, state),
+            wait=choice.wait,
+            nobody=choice.failed,
+            pull=self._pull(state),
+        )
+
+    def running(self, ref: str) -> Attempt | None:
+        """The attempt that was started and has not ended, if any."""
+        node = self._node(ref)
+        state = self.views[node.milestone].states.get(node.issue.id)
+        last = state.attempts.get(state.last()) if state else None
+        return last if last is not None and last.state is AttemptState.STARTED else None
+
+    def _spent(self, milestone: str, event: Event, state: IssueState | None) -> None:
+        """Take in what an event says of accounts and money; others may have to wait for it, or no longer have to."""
+        if state is None or not ("attempt" in event.data or event.kind == "retried"):
+            return
+        number = event.data.get("attempt")
+        concerned = [state.attempts[number]] if number in state.attempts else list(state.attempts.values())
+        changed = [self.allowance.take_one(milestone, event.key, item, state.forgiven) for item in concerned]
+        if any(changed):
+            self._decisions = {
+                ref: known for ref, known in self._decisions.items() if known.act is Act.REST and not known.wait
+            }
+
+    def steps_percent(self, ref: str) -> int:
+        """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
+        node = self._node(ref)
+        kept = self.views[node.milestone].steps.get(node.issue.id, {})
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        if not kept or not workflow.phases:
+            return 0
+        key = self.spec_key(ref)
+        flow = compiled_flow(workflow, node.issue.type)
+        return progress(workflow, {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps})
+
+    def _node(self, ref: str) -> Node:
+        return self.compiled.plan.nodes[ref]
+
+    def _allowed(self) -> frozenset[str]:
+        """Stops that the policy clears for every issue."""
+        return frozenset({UNSANDBOXED} if self.compiled.policy.limits.unsandboxed_landing == "allow" else ())
+
+    def _need(self, ref: str) -> Need:
+        node = self._node(ref)
+        landing = self.views[node.milestone].landings.get(node.issue.id)
+        decided = self._decisions.get(ref)
+        status = decided.status if decided is not None else self.decision(ref).status
+        return Need(ref, status, landing.trailers.result_key if landing else "")
+
+    def _red(self, ref: str, view: MilestoneView, state: IssueState) -> str:
+        """Why the base keeps the issue back; a run looks again, unless it has just seen it on the present tip."""
+        red = state.red
+        if red is None or red.check_key != self.proofs(ref).key:
+            return ""
+        return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
+
+    def _pull(self, state: IssueState) -> Pull | None:
+        """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""
+        pull = state.pull
+        if pull is None or not pull.waits:
+            return None
+        return pull if not self.run_id or pull.run == self.run_id else None
+
+    def _held_by(self, milestone: str) -> str:
+        held = self._held.get(milestone)
+        if held is None:
+            held = self._held[milestone] = self._incomplete(self.views[milestone].milestone)
+        return held
+
+    def _incomplete(self, milestone: Milestone) -> str:
+        for name in milestone.needs:
+            issues = self.views[name].milestone.issues
+            landed = sum(self.decision(f"{name}/{issue.id}").status is Status.LANDED for issue in issues)
+            if landed < len(issues):
+                return f"milestone {name} is not complete ({landed} of {len(issues)} landed); doit milestone:{name}"
+        return ""
+
+    def _proof(self, node: Node, view: MilestoneView, state: IssueState, landing: Landing | None) -> Proof | None:
+        """The latest proof: the journal's, or the one that the order of landings in git amounts to."""
+        if landing is None:
+            return None
+        known = state.proof
+        if known is not None and known.revision == landing.trailers.revision:
+            return known
+        needs = {
+            need: view.result_before(self._node(need).issue.id, landing.position)
+            for need in node.needs
+            if self._node(need).milestone == node.milestone
+        }
+        return Proof(landing.trailers.check_key, needs, landing.trailers.revision)
+
+
+def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
+    """Gather everything from disk and git; takes no lock.
+
+    Raises:
+        DeclarationError: a base branch does not exist.
+        RepositoryError: the repository has no commits.
+        StateBrokenError: a journal is corrupt.
+    """
+    return Observer(compiled, gather(compiled, refs, states=states))

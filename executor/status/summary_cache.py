@@ -1,0 +1,309 @@
+"""The board: every issue's status as a table, kept as a summary so that nothing is parsed when nothing changed.
+
+The summary is keyed by everything a status rests on: bytes of declarations and rules, stat data of the files they name,
+refs, journals, tools. It imports neither pydantic nor GitPython nor tomlkit when the summary is valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.config.project import compile_project, prepare_cache
+from executor.git.refs import Refs
+from executor.git.trailers import Released
+from executor.process.files import is_locked
+from executor.status.milestone_status import MilestoneFacts, Pause, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from executor.config.project import Project
+    from executor.status.load import MilestoneView
+    from executor.status.reader import Observer
+
+__all__ = ["Board", "board_of", "is_held", "pull_of"]
+
+_VERSION = 4
+_NEVER = 2.0**60
+"""Epoch seconds at which a summary expires that does not rest on the time."""
+_PACKAGE = __file__
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Rows of every issue that is not landed, in the order in which they would run, and counts for the rest.
+
+    Attributes:
+        milestones: for each: id, title, branch, tip, total, landed, needs, status, reason, hint, release and more.
+        pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
+            started.
+        rows: function that gives the rows of all issues; reads a second file only when asked.
+    """
+
+    milestones: list[dict[str, Any]]
+    pending: list[dict[str, Any]]
+    project: Project
+    key: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of all issues, in the order in which they would run."""
+        found = _read(self.project.cache / "_board" / "all.json")
+        if found is None or found.get("key") != self.key:
+            return _build(self.project)[1]
+        return _running(self.project, list(found["rows"]))
+
+    def milestone(self, name: str) -> dict[str, Any] | None:
+        """One milestone's counts."""
+        return next((item for item in self.milestones if item["id"] == name), None)
+
+
+def board_of(project: Project) -> Board:
+    """The board as it is now, from the summary if that still holds.
+
+    Raises:
+        DeclarationError: declarations or rules are wrong.
+        RepositoryError: the repository has no commits, or a base branch is missing.
+        StateBrokenError: a journal is corrupt.
+    """
+    found = _read(project.cache / "_board" / "pending.json")
+    if found is not None and found.get("version") == _VERSION:
+        key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
+        if key == found.get("key") and time.time() < found["expires"]:
+            return Board(_overlaid(project, found["milestones"]), _running(project, found["pending"]), project, key)
+    board, _ = _build(project)
+    return board
+
+
+def is_held(project: Project, milestone: str) -> bool:
+    """Whether a live process runs this milestone now."""
+    return is_locked(project.state(milestone) / "lock")
+
+
+def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
+    from executor.status.reader import observe
+
+    compiled = compile_project(project)
+    refs = Refs(project.repository)
+    watch, ids = compiled.loaded.watched, list(compiled.loaded.milestones)
+    tools = sorted({check.version[0] for check in compiled.policy.checks.values() if check.version})
+    heads = sorted({f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()} | _bases(compiled))
+    tags = sorted(f"refs/tags/{item.tag}" for item in compiled.loaded.milestones.values() if item.tag)
+    names = [*heads, *tags, "refs/attempts/", "refs/executor/"]
+    key = _inputs_key(project, watch, tools, ids, names)
+    observer = observe(compiled, refs)
+    rows = [_row(observer, ref) for ref in compiled.plan.order]
+    milestones = [_milestone(observer, name, rows) for name in ids]
+    pending = [row for row in rows if row["status"] != "landed"]
+    _keep(
+        project,
+        {
+            "version": _VERSION,
+            "key": key,
+            "watch": watch,
+            "tools": tools,
+            "ids": ids,
+            "refs": names,
+            "milestones": milestones,
+            "pending": pending,
+            "expires": min((row["until"] for row in pending if row["until"]), default=_NEVER),
+        },
+        {"key": key, "rows": rows},
+    )
+    return Board(_overlaid(project, milestones), _running(project, pending), project, key), _running(project, rows)
+
+
+def _bases(compiled: Any) -> set[str]:
+    return {
+        f"refs/heads/{item.base or name}" for item in compiled.loaded.milestones.values() for name in ("main", "master")
+    }
+
+
+def _row(observer: Observer, ref: str) -> dict[str, Any]:
+    node = observer.compiled.plan.nodes[ref]
+    decision = observer.decision(ref)
+    view = observer.views[node.milestone]
+    state = view.states.get(node.issue.id)
+    landing = view.landings.get(node.issue.id)
+    return {
+        "ref": ref,
+        "id": node.issue.id,
+        "title": node.issue.title,
+        "status": str(decision.status),
+        "act": str(decision.act),
+        "reason": decision.reason,
+        "hint": decision.hint,
+        "revision": landing.trailers.revision if landing else 0,
+        "commit": landing.commit if landing else None,
+        "attempts": state.spent() if state else 0,
+        "last": state.last() if state else 0,
+        "seconds": round(state.seconds, 3) if state else 0.0,
+        "cost_usd": state.cost_usd if state else 0.0,
+        "started": observer.running(ref) is not None,
+        "size": node.issue.size,
+        "built": state.built if state else False,
+        "until": decision.wait.until if decision.wait is not None else None,
+        "steps": observer.steps_percent(ref),
+        "pr": pull_of(state, landing),
+    }
+
+
+def pull_of(state: Any, landing: Any) -> dict[str, Any] | None:
+    """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
+    seen = state.pull if state else None
+    if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):
+        word = "merged" if landing is not None and landing.trailers.pull == seen.number else seen.state
+        return {"number": seen.number, "state": word, "url": seen.url or None, "head": seen.head}
+    last = state.attempts[state.last()] if state and state.attempts else None
+    if last is not None and last.pull and (landing is None or last.pull != landing.trailers.pull):
+        stopped = state.stop is not None and state.stop.attempt == last.number
+        word = "draft" if stopped else {"built": "open"}.get(str(last.state), "closed")
+        return {"number": last.pull, "state": word, "url": None, "head": None}
+    if landing is not None and landing.trailers.pull:
+        return {"number": landing.trailers.pull, "state": "merged", "url": None, "head": None}
+    return None
+
+
+def _is_tidy(view: MilestoneView) -> bool:
+    """Whether nothing is left to be done on the forge about what has landed, as far as the journal knows."""
+    pulls = [state.pull for issue, state in view.states.items() if issue in view.landings]
+    return not any(pull is not None and pull.number and pull.state in {"draft", "open"} for pull in pulls)
+
+
+def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    from executor.status.progress import Part, percent
+
+    view = observer.views[name]
+    own = [row for row in rows if row["ref"].partition("/")[0] == name]
+    landed = sum(row["status"] == "landed" for row in own)
+    release = view.release
+    return {
+        "id": name,
+        "title": view.milestone.title,
+        "branch": view.milestone.branch,
+        "tip": view.tip if view.exists else None,
+        "start": view.tip,
+        "percent": percent([Part(row["size"], row["status"], row["built"], row["steps"]) for row in own]),
+        "total": len(own),
+        "landed": landed,
+        "started": bool(view.landings or view.states),
+        "needs": list(view.milestone.needs),
+        "words": {row["id"]: row["status"] for row in own if row["status"] != "landed"},
+        "base": view.base.removeprefix("refs/heads/"),
+        "tag": view.milestone.tag,
+        "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,
+        "release": [release.commit, release.tip] if release is not None else None,
+        "current": view.release_current,
+        "delivered": observer.delivered(name),
+        "pushed": not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view)),
+        "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
+    }
+
+
+def _overlaid(project: Project, milestones: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Milestones with their status, which rests on who holds the lock now."""
+    counts = {item["id"]: (item["landed"], item["total"]) for item in milestones}
+    out = []
+    for item in milestones:
+        found = standing(
+            MilestoneFacts(
+                item["id"],
+                item["total"],
+                item["landed"],
+                waiting=item["words"],
+                started=item["started"],
+                held=is_held(project, item["id"]),
+                pause=Pause(*item["pause"]) if item["pause"] else None,
+                needs={need: counts[need] for need in item["needs"]},
+                release=Released(*item["release"]) if item["release"] else None,
+                current=item["current"],
+            )
+        )
+        out.append({**item, "status": str(found.status), "reason": found.reason, "hint": found.hint})
+    return out
+
+
+def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with `running` where an attempt was started and its run is alive."""
+    held: dict[str, bool] = {}
+    out = rows
+    for place, row in enumerate(rows):
+        if row["started"]:
+            name = row["ref"].partition("/")[0]
+            if name not in held:
+                held[name] = is_held(project, name)
+            if held[name]:
+                out = list(rows) if out is rows else out
+                out[place] = {**row, "status": "running", "reason": f"attempt {row['last']} is at work"}
+    return out
+
+
+def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[str], refs: list[str]) -> str:
+    """Digest of everything that a status rests on."""
+    from executor.process.files import journal_stamp
+
+    hasher = hashlib.sha256()
+    for folder in (project.milestones, project.rules, project.rules / "workflows"):
+        for path in sorted(folder.glob("*.toml")):
+            hasher.update(f"{path.name}\0".encode())
+            hasher.update(path.read_bytes())
+    for fact in _stats(str(project.root), watch):
+        hasher.update(fact)
+    for name in ids:
+        hasher.update(journal_stamp(project.state(name)).encode())
+    hasher.update("\0".join(f"{tool}={_tool_stat(tool)}" for tool in tools).encode())
+    hasher.update(_package_stamp().encode())
+    hasher.update(Refs(project.repository).stamp(refs))
+    return hasher.hexdigest()
+
+
+def _stats(root: str, watch: list[str]) -> Iterable[bytes]:
+    for path in watch:
+        try:
+            facts = os.stat(f"{root}/{path}")  # noqa: PTH116  (ten thousand calls)
+        except OSError:
+            yield b"-"
+        else:
+            yield b"%d %d %d;" % (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+def _tool_stat(tool: str) -> str:
+    import shutil
+
+    program = shutil.which(tool)
+    return "absent" if program is None else f"{program} {os.stat(program).st_mtime_ns}"  # noqa: PTH116
+
+
+def _package_stamp() -> str:
+    """Changes when another version of the executor, or another set of packaged rules, is installed."""
+    from executor.config.load_rules import packaged_rules
+
+    times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
+    return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _keep(project: Project, pending: dict[str, Any], rows: dict[str, Any]) -> None:
+    from executor.errors import ExecutorError
+    from executor.process.files import write_atomic
+
+    try:
+        prepare_cache(project)
+        folder = project.cache / "_board"
+        folder.mkdir(exist_ok=True)
+        write_atomic(folder / "all.json", json.dumps(rows).encode(), durable=False)
+        write_atomic(folder / "pending.json", json.dumps(pending).encode(), durable=False)
+    except (OSError, ExecutorError):
+        return

@@ -1,0 +1,1 @@
+"""Rules that stop a change until a person has seen it."""

@@ -1,0 +1,256 @@
+"""What is wrong with the text of an issue before anybody works on it. Pure.
+
+Stop rules: which of them a change hits, and by which lines. Pure: the same change always gives the same hits.
+
+Nothing that the change says about itself is believed: paths, lines and contents count, not titles or comments. A text
+file that is declared binary is looked into all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from executor.git.diff import Line
+from executor.model.paths import matches
+from executor.stop_rules.dependencies import dependency_changes, licence_changes, tool_changes
+from executor.stop_rules.sensitive import migrations, sensitive_code
+from executor.stop_rules.weakened_tests import weakened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from executor.git.diff import Change, FileChange, Finding
+    from executor.model.rules import StopRule
+
+__all__ = ["Hit", "spec_problems", "stops_of"]
+
+
+_FEWEST_WORDS = 3
+_FENCE = re.compile(r"(?ms)^[ \t]*(```+|~~~+).*?(^[ \t]*\1[ \t]*$|\Z)|^(?: {4}|\t)[^\n]*$")
+_CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
+_COMMENT = re.compile(r"(?s)<!--.*?-->")
+_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])?\s*(?:\[[ xX]\]\s*)?")
+_OPEN = r"(?:TODO|TBD|TBC|FIXME|XXX|T\.B\.D\.)"
+_LEFT = re.compile(
+    rf"(?i)^(?:[*_#>\s]|\b[\w /-]{{1,40}}:)*\(?{_OPEN}\)?[*_\s]*(?:[.!?:…-]*\s*$|:\s*(?:describe|fill|write|add"
+    rf"|explain|specify)\b.*)"
+)
+_VALUE = re.compile(
+    r"(?:\b(?:is|are|be|=|:)\s+|\()(?:TBD|TBC|T\.B\.D\.)(?:\)|\b)|\bto be (?:determined|defined|decided"
+    r"|specified)\b|\bfill (?:this |me )?in\b",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"<(?:describe|insert|your|add|fill|enter|write|explain|todo|tbd|placeholder|title|description|summary|what"
+    r"|why|how|issue|name of)\b[^<>\n/=\"]*>",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"<(?:title|summary|description|issue|add|what)>", re.IGNORECASE)
+_MUSTACHE = re.compile(r"\{\{[^{}\n]*\}\}")
+_BRACKET = re.compile(
+    r"\[(?:placeholder|insert|describe|your|fill|enter|tbd|todo|title|description|explain|add)\b[^\]\n]*\](?![(\[:])",
+    re.IGNORECASE,
+)
+_LOREM = re.compile(r"\blorem ipsum\b", re.IGNORECASE)
+_QUESTION = re.compile(r"\?{3,}|^\s*\?+\s*$")
+_NEEDS = (
+    re.compile(
+        r"\b(?:depends? (?:up)?on|blocked by|requires?|needs?|after|waits? for)\s*:?\s*(?:\?{2,}|\bTBD\b|\bTBC\b"
+        r"|\bTODO\b|\bunknown\b(?=[\s.,]*$))",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"\b(?:after|depends? (?:up)?on|blocked by|once|needs|requires|waits? for|builds? on)\s+(?:the |an?|some "
+        r"|that )?"
+        r"(?:other|another|previous|some(?: other)?)\s+(?:task|issue|ticket|pr|pull request|story|work|change|one)s?\b",
+        re.IGNORECASE,
+    ),
+    re.compile(r"\bdependenc(?:y|ies)\s*(?::|are|is)\s*(?:\?+|unclear|unknown|tbd|to be determined)", re.IGNORECASE),
+)
+
+
+def spec_problems(text: str, title: str, accept_count: int) -> list[str]:
+    """What a person has to make clear first; nothing for a spec that can be worked on.
+
+    Args:
+        text: the body of the issue.
+        title: its title.
+        accept_count: how many acceptance criteria it has; with some, a title that says something is enough.
+    """
+    prose = _prose(text)
+    words = re.findall(r"\w+", _COMMENT.sub(" ", text))
+    if not words and not (accept_count and len(re.findall(r"\w+", title)) >= _FEWEST_WORDS):
+        return ["the spec is empty: describe what has to be done"]
+    problems: list[str] = []
+    for line in [title, *prose.splitlines()]:
+        if any(pattern.search(line) for pattern in _NEEDS):
+            problems.append(f"unclear what it depends on: {_shown(line)}")
+        elif _is_placeholder(line):
+            problems.append(f"left over from a template: {_shown(line)}")
+    return list(dict.fromkeys(problems))
+
+
+def _is_placeholder(line: str) -> bool:
+    content = _ITEM.sub("", line, count=1)
+    if _LEFT.match(content) or _VALUE.search(content) or _LOREM.search(content) or _QUESTION.search(content):
+        return True
+    return any(not _TAG.fullmatch(match[0]) for match in _PLACEHOLDER.finditer(content)) or bool(
+        _MUSTACHE.search(content) or _BRACKET.search(content)
+    )
+
+
+def _prose(text: str) -> str:
+    """The text without code and comments."""
+    plain = _COMMENT.sub(" ", _FENCE.sub("\n", text.replace("\r\n", "\n")))
+    return _CODE.sub("code", plain)
+
+
+def _shown(line: str) -> str:
+    short = " ".join(line.split())[:120]
+    return "".join(char if char.isprintable() else "?" for char in short)
+
+
+_MOST_LINES = 10
+_LONGEST = 200
+_LARGEST_HIDDEN = 1_000_000
+_BUILTIN: dict[str, Callable[[Sequence[FileChange], Callable[[str, bool], bytes | None]], Iterable[Finding]]] = {
+    "database-migration": lambda files, _: migrations(files),
+    "sensitive-code": lambda files, _: sensitive_code(files),
+    "dependency-change": dependency_changes,
+    "licence-change": licence_changes,
+    "protected-files": tool_changes,
+    "tests-weakened": weakened,
+}
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A rule that stops a change.
+
+    Attributes:
+        rule: its id.
+        level: ``hard`` or ``soft``.
+        reason: why it stops.
+        needs: what a person has to do.
+        lines: what triggered it, as ``path:12: text``; a few, shortened and printable.
+    """
+
+    rule: str
+    level: str
+    reason: str
+    needs: str
+    lines: tuple[str, ...]
+
+
+def stops_of(
+    change: Change,
+    rules: Sequence[StopRule],
+    allowed: Collection[str],
+    content: Callable[[str, bool], bytes | None],
+    secrets: Callable[[Sequence[Finding]], list[Finding]],
+) -> list[Hit]:
+    """Every rule that stops a change, hard before soft, in the order of the rules; commands are not run here.
+
+    Args:
+        change: with the lines of its files.
+        rules: those of the base.
+        allowed: ids of rules that do not hold for this change.
+        content: a file's whole content before (False) or after (True) the change; None when there is none.
+        secrets: gives those of the added lines (path, number, text) in which a secret is, with what it is.
+    """
+    known = cache(content)
+    files = [_uncovered(file, known) for file in change.files]
+    hits = []
+    for rule in rules:
+        if rule.enabled and rule.id not in allowed:
+            looked = [file for file in files if not matches(file.path, rule.except_paths)]
+            found = list(dict.fromkeys(_found(rule, looked, known, secrets)))
+            if found:
+                hits.append(Hit(rule.id, rule.level, rule.reason, rule.needs, _stops_shown(found, secrets)))
+    return sorted(hits, key=lambda hit: hit.level != "hard")
+
+
+def _found(
+    rule: StopRule,
+    files: Sequence[FileChange],
+    content: Callable[[str, bool], bytes | None],
+    secrets: Callable[[Sequence[Finding]], list[Finding]],
+) -> Iterator[Finding]:
+    inside = [file for file in files if not rule.paths or matches(file.path, rule.paths)]
+    if rule.paths and not rule.content and not rule.limited and not rule.run:
+        yield from ((file.path, 0, file.kind) for file in inside)
+    patterns = [re.compile(pattern) for pattern in rule.content]
+    for file in inside if patterns else ():
+        yield from (place for place in _added(file) if any(pattern.search(place[2]) for pattern in patterns))
+    if rule.limited:
+        yield from _over(rule, [file for file in inside if not matches(file.path, rule.uncounted)])
+    if rule.builtin == "secrets":
+        yield from secrets([place for file in files for place in _added(file)])
+    elif rule.builtin in _BUILTIN:  # others do not look at the change and are asked elsewhere
+        yield from _BUILTIN[rule.builtin](files, content)
+
+
+def _added(file: FileChange) -> Iterator[Finding]:
+    return ((file.path, line.number, line.text) for line in file.lines if line.added)
+
+
+def _over(rule: StopRule, files: Sequence[FileChange]) -> Iterator[Finding]:
+    """What is over the limits, and the largest files."""
+    lines = sum(file.added + file.removed for file in files)
+    over = False
+    if rule.max_files is not None and len(files) > rule.max_files:
+        over = True
+        yield "", 0, f"{len(files)} files changed, at most {rule.max_files} may"
+    if rule.max_lines is not None and lines > rule.max_lines:
+        over = True
+        yield "", 0, f"{lines} lines added and removed, at most {rule.max_lines} may be"
+    if over:
+        for file in sorted(files, key=lambda file: -file.added - file.removed):
+            yield file.path, 0, f"{file.added} added, {file.removed} removed"
+
+
+def _uncovered(file: FileChange, content: Callable[[str, bool], bytes | None]) -> FileChange:
+    """A text file whose lines the diff does not show, because something declares it binary, with its lines."""
+    if not file.binary:
+        return file
+    old, new = (_hidden_text(content(file.path, new)) for new in (False, True))
+    if old is None or new is None:
+        return file
+    before, after = Counter(text for _, text in old), Counter(text for _, text in new)
+    added = [Line(number, text, added=True) for number, text in new if before[text] < after[text]]
+    removed = [Line(number, text, added=False) for number, text in old if after[text] < before[text]]
+    return replace(file, added=len(added), removed=len(removed), lines=(*removed, *added))
+
+
+def _hidden_text(data: bytes | None) -> list[tuple[int, str]] | None:
+    if data is None:
+        return []
+    if len(data) > _LARGEST_HIDDEN:
+        return None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return list(enumerate(data.decode("utf-16", "replace").splitlines(), 1))
+    if b"\0" in data:
+        return None
+    return list(enumerate(data.removeprefix(_MARK).decode("utf-8", "surrogateescape").splitlines(), 1))
+
+
+def _stops_shown(found: Sequence[Finding], secrets: Callable[[Sequence[Finding]], list[Finding]]) -> tuple[str, ...]:
+    """The first places as text; what looks like a secret is not repeated."""
+    first = found[:_MOST_LINES]
+    hidden = {place[:2]: place[2] for place in secrets([place for place in first if place[1]])}
+    shown = [_line(path, number, hidden.get((path, number), text)) for path, number, text in first]
+    return tuple(_printable(line)[:_LONGEST] for line in shown)
+
+
+def _line(path: str, number: int, text: str) -> str:
+    where = f"{path}:{number}: " if number else f"{path}: " if path else ""
+    return where + text.strip()[:_LONGEST]
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

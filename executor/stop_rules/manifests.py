@@ -1,0 +1,334 @@
+"""What manifests say about dependencies, licences and tools, so that two versions of one can be compared. Pure.
+
+Nothing is executed: `setup.py` is read as a syntax tree, Maven's and Gradle's files by patterns.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from executor.model.paths import name_of
+from executor.stop_rules.setup_file import setup_arguments
+
+__all__ = ["UNREADABLE", "Part", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
+
+Part = Mapping[str, str]
+"""Key -> canonical text of its value; equal parts mean the same."""
+UNREADABLE = (ValueError, SyntaxError, configparser.Error, RecursionError, MemoryError)
+"""What the functions here raise for a manifest that cannot be read."""
+
+_LOCKED = re.compile(
+    r"(?i)package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?|deno\.lock"
+    r"|pipfile(\.lock)?|(uv|poetry|pdm|pixi)\.lock|pylock(\..+)?\.toml|cargo\.lock|go\.(mod|sum|work)|go\.work\.sum"
+    r"|gradle\.lockfile|.*\.lockfile|libs\.versions\.toml|gemfile(\.lock)?|gems\.(rb|locked)|.*\.gemspec|composer\.lock"
+    r"|.*\.(cs|fs|vb)proj|packages\.config|packages\.lock\.json|directory\.packages\.props|conda-lock\.ya?ml"
+    r"|mix\.(exs|lock)|podfile(\.lock)?|package\.(swift|resolved)|pubspec\.(yaml|lock)|\.gitmodules"
+)
+_REQUIREMENTS = re.compile(
+    r"(?i)((.*[-_.])?(requirements|constraints)([-_.].*)?\.(txt|in|pip)|pip-requires|test-requires)"
+)
+_IN_REQUIREMENTS = re.compile(r"(?i)(^|/)(requirements|constraints)/[^/]+\.(txt|in|pip)$")
+_CONDA = re.compile(r"(?i)environment([-_.].*)?\.ya?ml")
+_NPM = (
+    "dependencies",
+    "devDependencies",
+    "peerDependencies",
+    "optionalDependencies",
+    "bundledDependencies",
+    "bundleDependencies",
+    "peerDependenciesMeta",
+    "overrides",
+    "resolutions",
+    "packageManager",
+    "pnpm",
+    "workspaces",
+    "catalog",
+    "catalogs",
+)
+_COMPOSER = (
+    "require",
+    "require-dev",
+    "conflict",
+    "replace",
+    "provide",
+    "repositories",
+    "minimum-stability",
+    "prefer-stable",
+)
+_SETUP = ("install_requires", "setup_requires", "tests_require", "extras_require", "requires", "dependency_links")
+_TABLES = re.compile(
+    r"(.+-)?(dependencies|requires|requires-extra|requires-dist|dependency-groups|dependency-overrides)|patch|replace|build-system"
+)
+_PYTHON_TOOLS = re.compile(
+    r"pytest.*|coverage|mypy|ruff|pyright|basedpyright|pylint|tox|nox|flake8|cibuildwheel|mutmut"
+)
+_CFG_TOOLS = re.compile(r"(tool:)?pytest|coverage(:.*)?|mypy(-.*)?|flake8|tox(:.*)?|pylint.*")
+_NPM_TOOLS = ("jest", "vitest", "mocha", "nyc", "c8", "ava", "husky", "lint-staged", "eslintConfig")
+_NPM_SCRIPTS = re.compile(r"(pre|post)?(test|lint|typecheck|check|coverage|ci|prepare|install)(:.*)?")
+
+
+def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
+    """Whether a file is about dependencies only, so that any change of it is one of them."""
+    name = name_of(path)
+    if _CONDA.fullmatch(name):
+        both = (content(path, new) or b"" for new in (False, True))
+        return any(re.search(rb"(?m)^\s*dependencies\s*:", data) for data in both)
+    return bool(_LOCKED.fullmatch(name))
+
+
+def is_manifest(path: str) -> bool:
+    """Whether a file declares dependencies beside other things."""
+    return _reader(path) is not None
+
+
+def dependencies(path: str, content: bytes) -> Part:
+    """What a manifest says about dependencies.
+
+    Raises:
+        one of `UNREADABLE`: it cannot be read.
+    """
+    reader = _reader(path)
+    return _canonical(reader(_text(content))) if reader else {}
+
+
+def licences(path: str, content: bytes) -> Part:
+    """What a manifest says about its licence; raises as `dependencies`."""
+    text = _text(content)
+    match name_of(path).lower():
+        case "pyproject.toml":
+            document = tomllib.loads(text)
+            project, poetry = _at(document, "project"), _at(document, "tool", "poetry")
+            found = {
+                key: _at(table, key)
+                for table in (project, poetry)
+                for key in ("license", "license-files")
+                if key in table
+            }
+            found["classifiers"] = _licence_classifiers(project.get("classifiers") or poetry.get("classifiers"))
+        case "setup.py":
+            known = setup_arguments(
+                text, ("license", "license_file", "license_files", "license_expression", "classifiers")
+            )
+            found = {**known, "classifiers": _licence_classifiers(known.get("classifiers"))}
+        case "setup.cfg":
+            metadata = _cfg(text).get("metadata", {})
+            found = {key: value for key, value in metadata.items() if key.startswith("license")}
+            found["classifiers"] = _licence_classifiers(
+                metadata.get("classifiers", metadata.get("classifier", "")).splitlines()
+            )
+        case "package.json" | "composer.json":
+            found = _picked(json.loads(text), ("license", "licenses"))
+        case "cargo.toml":
+            document = tomllib.loads(text)
+            found = {
+                ".".join(place): _picked(_at(document, *place), ("license", "license-file"))
+                for place in (("package",), ("workspace", "package"))
+            }
+        case "pom.xml":
+            found = {"licenses": re.findall(r"(?s)<licenses>.*?</licenses>", text)}
+        case _:
+            found = {
+                "lines": [" ".join(line.split()) for line in text.splitlines() if re.search(r"(?i)licen[sc]e", line)]
+            }
+    return _canonical(found)
+
+
+def tools(path: str, content: bytes) -> Part:
+    """What a manifest says about tools that judge the code; raises as `dependencies`."""
+    text = _text(content)
+    match name_of(path).lower():
+        case "pyproject.toml":
+            found: dict[str, Any] = {
+                name: table for name, table in _at(tomllib.loads(text), "tool").items() if _PYTHON_TOOLS.fullmatch(name)
+            }
+        case "setup.cfg":
+            found = {name: dict(table) for name, table in _cfg(text).items() if _CFG_TOOLS.fullmatch(name)}
+        case "package.json":
+            document = json.loads(text)
+            scripts = _at(document, "scripts")
+            found = {
+                **_picked(document, _NPM_TOOLS),
+                **{f"scripts.{key}": value for key, value in scripts.items() if _NPM_SCRIPTS.fullmatch(key)},
+            }
+        case _:
+            found = {}
+    return {f"tool {key}": _flat(value, sort=False) for key, value in found.items() if value not in ({}, [], None)}
+
+
+def _reader(path: str) -> Callable[[str], Mapping[str, Any]] | None:
+    name = name_of(path).lower()
+    if _REQUIREMENTS.fullmatch(name) or _IN_REQUIREMENTS.search(path):
+        return _requirements
+    return _READERS.get(name)
+
+
+def _requirements(text: str) -> dict[str, Any]:
+    joined = re.sub(r"\\\n", " ", text.replace("\r\n", "\n"))
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
+    return {"requirements": [line for line in lines if line]}
+
+
+def _tables(text: str) -> dict[str, Any]:
+    """Tables and lists of a TOML file that are called like dependencies, wherever they are."""
+    document = tomllib.loads(text)
+    found: dict[str, Any] = {}
+
+    def walk(table: Mapping[str, Any], place: str) -> None:
+        for key, value in table.items():
+            here = f"{place}.{key}" if place else key
+            if _TABLES.fullmatch(key) or here in {
+                "tool.uv",
+                "tool.poetry.extras",
+                "tool.poetry.source",
+                "tool.pdm.source",
+                "tool.pdm.resolution",
+            }:
+                found[here] = value
+            elif isinstance(value, Mapping):
+                walk(value, here)
+        if place == "project" and "dependencies" in table.get("dynamic", ()):
+            found["project.dynamic"] = "dependencies"
+
+    walk(document, "")
+    if dynamic := _at(document, "tool", "setuptools", "dynamic"):
+        found["tool.setuptools.dynamic"] = _picked(dynamic, ("dependencies", "optional-dependencies"))
+    return found
+
+
+def _cfg(text: str) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read_string(text)
+    return {name: {key.replace("-", "_"): value for key, value in parser.items(name)} for name in parser.sections()}
+
+
+def _setup_cfg(text: str) -> dict[str, Any]:
+    sections = _cfg(text)
+    found: dict[str, Any] = {}
+    for place, keys in (("options", _SETUP), ("metadata", ("requires", "requires_dist", "setup_requires_dist"))):
+        for key in keys:
+            if value := _listed(sections.get(place, {}).get(key, "")):
+                found[key] = value
+    if extras := sections.get("options.extras_require"):
+        found["extras_require"] = {name: _listed(value) for name, value in extras.items()}
+    return found
+
+
+def _listed(value: str) -> list[str]:
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in value.splitlines())
+    return [line for line in lines if line]
+
+
+def _package_json(text: str) -> dict[str, Any]:
+    return _picked(json.loads(text), _NPM)
+
+
+def _composer_json(text: str) -> dict[str, Any]:
+    return _picked(json.loads(text), _COMPOSER)
+
+
+def _setup_py(text: str) -> dict[str, Any]:
+    return setup_arguments(text, _SETUP)
+
+
+def _pom(text: str) -> dict[str, Any]:
+    if "<project" not in text:
+        raise ValueError("no project")
+    plain = re.sub(r"(?s)<!--.*?-->", "", text)
+    places = "dependencies dependencyManagement parent plugins pluginManagement repositories pluginRepositories"
+    found: dict[str, Any] = {
+        place: [re.sub(r"\s+", "", part) for part in re.findall(rf"(?s)<{place}\b[^>]*>.*?</{place}\s*>", plain)]
+        for place in [*places.split(), "extensions", "profiles"]
+    }
+    used = set(re.findall(r"\$\{([^}]+)\}", " ".join(part for parts in found.values() for part in parts)))
+    for block in re.findall(r"(?s)<properties>(.*?)</properties>", plain):
+        for name, value in re.findall(r"(?s)<([\w.-]+)>(.*?)</\1>", block):
+            if name in used:
+                found[f"properties.{name}"] = value.strip()
+    return found
+
+
+def _gradle(text: str) -> dict[str, Any]:
+    plain = re.sub(r"(?s)/\*.*?\*/|(?<!:)//[^\n]*", "", text)
+    opened = re.compile(r"\b(dependencies|plugins|buildscript|repositories|dependencyManagement|pluginManagement)\s*\{")
+    blocks = [
+        re.sub(r"\s+", " ", plain[at.start() : _closed(plain, at.end())]).strip() for at in opened.finditer(plain)
+    ]
+    used = set(re.findall(r"\$\{?(?:\w+\.)*(\w+)", " ".join(blocks))) | set(
+        re.findall(r"\b([A-Za-z]\w*[Vv]ersions?)\b", " ".join(blocks))
+    )
+    lines = [
+        " ".join(line.split())
+        for line in plain.splitlines()
+        if re.match(r"\s*apply\b", line) or ((at := re.search(r"\b(\w++)[\"'\]]*\s*(?:=|:)", line)) and at[1] in used)
+    ]
+    return {"blocks": blocks, "lines": lines}
+
+
+def _closed(text: str, at: int) -> int:
+    depth = 1
+    for brace in re.finditer(r"[{}]", text[at:]):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return at + brace.end()
+    raise ValueError("a brace is never closed")
+
+
+_READERS: dict[str, Callable[[str], Mapping[str, Any]]] = {
+    "pyproject.toml": _tables,
+    "cargo.toml": _tables,
+    "setup.cfg": _setup_cfg,
+    "setup.py": _setup_py,
+    "package.json": _package_json,
+    "composer.json": _composer_json,
+    "pom.xml": _pom,
+    "build.gradle": _gradle,
+    "build.gradle.kts": _gradle,
+}
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8-sig")
+
+
+def _at(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key, {}) if isinstance(value, Mapping) else {}
+    return value
+
+
+def _picked(value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a table")  # noqa: TRY004  (one kind of exception for all that cannot be read)
+    return {key: value[key] for key in keys if key in value}
+
+
+def _licence_classifiers(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return []
+    return [item.strip() for item in value if isinstance(item, str) and item.strip().startswith("License")]
+
+
+def _canonical(found: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _flat(value) for key, value in found.items() if value not in ({}, [], (), None, "")}
+
+
+def _flat(value: Any, *, sort: bool = True) -> str:
+    """A value as text; order of tables and, if asked for, of lists does not count, nor does white space."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{_flat(key)}: {_flat(item, sort=sort)}" for key, item in value.items())) + "}"
+    if isinstance(value, list | tuple | set):
+        items = [_flat(item, sort=sort) for item in value]
+        return "[" + ", ".join(sorted(items) if sort else items) + "]"
+    if isinstance(value, ast.AST):
+        return ast.dump(value)
+    if isinstance(value, str) and sort:
+        return re.sub(r"\s+", "", value.replace("'", '"'))
+    return str(value)

@@ -1,0 +1,1 @@
+"""Examination of the tests that a change adds."""

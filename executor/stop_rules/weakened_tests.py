@@ -1,0 +1,226 @@
+"""Tests that prove less than before: gone, skipped, emptied, with fewer assertions or a lower threshold. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from executor.model.paths import is_documentation, is_test, suffix_of
+from executor.stop_rules.test_inventory import Case, Cases, cases_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from executor.git.diff import FileChange, Finding
+
+__all__ = ["weakened"]
+
+_LARGEST = 2_000_000
+_ABOUT = re.compile(r"(?i)fail[_-]under|coverage|threshold")
+_THRESHOLDS = re.compile(
+    r"(?i)(fail[_-]under|cov-fail-under|minimum_coverage(?:_by_file)?|min[_-]coverage"
+    r"|coverage[_-]threshold)[\"']?\s*[=: (]\s*[\"']?(\d+(?:\.\d+)?)"
+)
+_BLOCK = re.compile(r"(?:coverageThreshold|thresholds?)[\"']?\s*:\s*\{")
+_ONLY = re.compile(r"\bonly\b|\b(fit|fdescribe|fcontext)\b")
+_INNER = re.compile(r"[\"']?(branches|functions|lines|statements)[\"']?\s*:\s*(-?\d+(?:\.\d+)?)")
+_NYC = re.compile(r"[\"'](branches|functions|lines|statements)[\"']\s*:\s*(\d+(?:\.\d+)?)")
+_SETTINGS = frozenset(
+    [
+        ".toml",
+        ".cfg",
+        ".ini",
+        ".json",
+        ".js",
+        ".cjs",
+        ".mjs",
+        ".ts",
+        ".mts",
+        ".yml",
+        ".yaml",
+        ".rb",
+        ".sh",
+        ".py",
+        ".xml",
+        ".gradle",
+        ".kts",
+        ".simplecov",
+        ".coveragerc",
+        ".nycrc",
+        ".mk",
+        ".just",
+        ".bat",
+        ".ps1",
+    ]
+)
+
+
+def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
+    """Every way in which the tests of a change prove less than those before.
+
+    Args:
+        files: those of the change.
+        content: a file's whole content before (False) or after (True).
+    """
+    found: list[Finding] = []
+    lost: list[tuple[str, str, Case]] = []
+    gained: list[tuple[str, Case]] = []
+    for file in files:
+        if not is_test(file.path) or is_documentation(file.path):
+            continue
+        old, new = (cases_of(file.path, _data(content, file.path, new)) for new in (False, True))
+        found += _compared(file, old, new)
+        lost += ((file.path, name, case) for name, case in old.cases.items() if name not in new.cases)
+        if suffix_of(file.path) != ".py" or _names_tests(file.path):  # others are not collected
+            gained += ((name, case) for name, case in new.cases.items() if name not in old.cases)
+    found += _unreplaced(lost, gained)
+    found += _whole(files, {path for path, _, _ in lost}, content)
+    return found + _lowered(files, content)
+
+
+def _data(content: Callable[[str, bool], bytes | None], path: str, new: bool) -> bytes | None:  # noqa: FBT001  (as `content` has it)
+    data = content(path, new)
+    return data if data is None or len(data) <= _LARGEST else data[:_LARGEST]
+
+
+def _compared(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
+    """What became of the tests that are still there, and marks that skip tests."""
+    found: list[Finding] = []
+    if new.unreadable and old.cases:
+        return [(file.path, 0, "tests can no longer be read")]
+    for name, before in old.cases.items():
+        after = new.cases.get(name)
+        if after is None:
+            continue
+        if after.checks < before.checks:
+            what = (
+                "is empty now"
+                if not after.checks
+                else f"has fewer assertions: {after.checks} instead of {before.checks}"
+            )
+            found.append((file.path, after.line, f"{name} {what}"))
+        if after.rows < before.rows:
+            found.append((file.path, after.line, f"{name} has fewer cases: {after.rows} instead of {before.rows}"))
+        if after.skipped and not before.skipped:
+            found.append((file.path, after.line, f"{name} is skipped now"))
+    return found + _marks(file, old, new)
+
+
+def _marks(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
+    """Lines that skip tests or leave others out, more than there were; a new file may skip its own."""
+    places = [(file.path, line, text) for line, text in new.skips.items()]
+    if file.kind == "created":
+        return [place for place in places if _ONLY.search(place[2])]
+    seen = Counter(old.skips.values())
+    found = []
+    for place in places if len(new.skips) > len(old.skips) else ():
+        if seen[place[2]]:
+            seen[place[2]] -= 1
+        else:
+            found.append(place)
+    return found
+
+
+def _unreplaced(lost: list[tuple[str, str, Case]], gained: list[tuple[str, Case]]) -> list[Finding]:
+    """Tests that went without another that proves as much: one of that name elsewhere, or a new one."""
+    found: list[Finding] = []
+    live = [(name, case) for name, case in gained if not case.skipped]
+    rest: list[tuple[str, str, Case]] = []
+    for path, name, case in lost:
+        same = next((item for item in live if _short(item[0]) == _short(name) and _covers(item[1], case)), None)
+        if same is not None:
+            live.remove(same)
+        else:
+            rest.append((path, name, case))
+    for path, name, case in sorted(rest, key=lambda item: -item[2].checks):
+        other = next((item for item in live if item[1].checks and _covers(item[1], case)), None)
+        if other is not None:
+            live.remove(other)
+        else:
+            found.append((path, 0, f"test removed: {name}"))
+    return found
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _covers(new: Case, old: Case) -> bool:
+    return new.checks >= old.checks and new.rows >= old.rows
+
+
+def _whole(files: Sequence[FileChange], known: set[str], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
+    """Test files that were deleted and whose tests could not be listed one by one."""
+    after = True
+    created = {content(file.path, after) for file in files if file.kind == "created"}
+    return [
+        (file.path, 0, "test file deleted")
+        for file in files
+        if file.kind == "deleted"
+        and file.path not in known
+        and _names_tests(file.path)
+        and content(file.path, not after) not in created
+    ]
+
+
+def _names_tests(path: str) -> bool:
+    return is_test(path.rpartition("/")[2]) and not path.endswith("conftest.py")
+
+
+def _lowered(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
+    """Coverage that may be lower than before, over all files, since thresholds move from one to another."""
+    before: defaultdict[str, list[float]] = defaultdict(list)
+    after: defaultdict[str, list[float]] = defaultdict(list)
+    places: dict[str, str] = {}
+    for file in files:
+        suffix = suffix_of(file.path)
+        if is_documentation(file.path) or (suffix and suffix not in _SETTINGS):
+            continue
+        if suffix == ".py" and not any(_ABOUT.search(line.text) for line in file.lines):
+            continue
+        for new, numbers in ((False, before), (True, after)):
+            for key, number in _thresholds(content(file.path, new) or b""):
+                numbers[key].append(number)
+                places.setdefault(key, file.path)
+    return [
+        (places[key], 0, f"{key} lowered from {_shown(old)} to {_shown(after[key])}")
+        for key, old in before.items()
+        if _lower(old, after[key])
+    ]
+
+
+def _thresholds(data: bytes) -> list[tuple[str, float]]:
+    if len(data) > _LARGEST or not re.search(rb"(?i)fail[_-]under|coverage|threshold", data):
+        return []
+    text = re.sub(r"(?m)^\s*(#|//).*$", "", data.decode("utf-8", "replace"))
+    found = [
+        (match[1].lower().replace("-", "_").removeprefix("cov_"), float(match[2]))
+        for match in _THRESHOLDS.finditer(text)
+    ]
+    for block in _BLOCK.finditer(text):
+        inner = text[block.end() : block.end() + 1000]
+        found += ((match[1], float(match[2])) for match in _INNER.finditer(inner[: _end(inner)]))
+    if re.search(r"[\"']check-coverage[\"']\s*:\s*true", text):
+        found += ((match[1], float(match[2])) for match in _NYC.finditer(text))
+    return found
+
+
+def _end(text: str) -> int:
+    depth = 1
+    for brace in re.finditer(r"[{}]", text):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return brace.end()
+    return len(text)
+
+
+def _lower(old: list[float], new: list[float]) -> bool:
+    highest = sorted(new, reverse=True)[: len(old)]
+    return len(highest) < len(old) or any(
+        now < was for now, was in zip(highest, sorted(old, reverse=True), strict=True)
+    )
+
+
+def _shown(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers) or "nothing"

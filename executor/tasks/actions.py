@@ -1,0 +1,160 @@
+"""What doit's tasks do: take an issue or a step as far as it goes, release a milestone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from doit.action import BaseAction
+from doit.exceptions import TaskError, TaskFailed
+
+from executor.errors import ExecutorError, ForgeUnavailableError, GitKilledError, StateBrokenError, StateFullError
+
+if TYPE_CHECKING:
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.session import Session
+    from executor.state.decide import Decision
+
+__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting", "current"]
+
+_UNUSUAL = (
+    "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "
+    "lacks the executor's run"
+)
+
+
+class _Current:
+    """The session of this process, set by `doit run` before tasks are loaded."""
+
+    session: Session | None = None
+    wanted: tuple[str, ...] = ()
+
+
+current = _Current()
+
+
+class Waiting(TaskFailed):
+    """The issue is at rest without having landed; those that need it are passed over, others go on."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason, report=False)
+        self.decision = decision
+
+
+class _Action(BaseAction):
+    """Something done for a milestone. Prints nothing and leaves the process's output streams alone."""
+
+    def __init__(self, milestone: str, name: str) -> None:
+        self.milestone = milestone
+        self.name = name
+        """How it is named in what is told of an error."""
+        self.task: Any = None
+        self.out = self.err = None
+        self.result: Any = None
+        self.values: dict[str, Any] = {}
+
+    def execute(self, out: object = None, err: object = None) -> object:
+        """Run by doit in one of its threads; None means that there is nothing left to do."""
+        _ = out, err
+        session = current.session
+        if session is None:
+            return TaskError(_UNUSUAL)
+        try:
+            return self.act(session.run_of(self.milestone))
+        except Exception as error:  # noqa: BLE001  (a thread must answer)
+            return _failed(session, self.name, error)
+
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Do it; why something is left to do, if anything is."""
+        raise NotImplementedError
+
+
+class _IssueAction(_Action):
+    """Takes something of one issue as far as it goes."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(ref.partition("/")[0], ref)
+        self.ref = ref
+        self.decision: Decision | None = None
+
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Bring it to rest."""
+        self.decision = self.bring(run)
+        return None if self.decision is None or self.is_landed() else Waiting(self.decision)
+
+    def bring(self, run: MilestoneRun) -> Decision | None:
+        """Do it; the decision says where the issue has come to rest."""
+        raise NotImplementedError
+
+    def is_landed(self) -> bool:
+        """Whether the decision says that the issue has landed."""
+        return self.decision is not None and str(self.decision.status) == "landed"
+
+
+class IssueAction(_IssueAction):
+    """Takes one issue as far as it goes."""
+
+    def bring(self, run: MilestoneRun) -> Decision | None:
+        """Until it has landed or is at rest."""
+        from executor.engine.issue_run import bring_to_rest
+
+        return bring_to_rest(run, self.ref)
+
+    def __str__(self) -> str:
+        return f"implement, verify and land {self.ref}"
+
+
+class StepAction(_IssueAction):
+    """Takes one step of an issue's workflow, or a gate, as far as it goes."""
+
+    def __init__(self, ref: str, step: str) -> None:
+        super().__init__(ref)
+        self.step = step
+
+    def bring(self, run: MilestoneRun) -> Decision | None:
+        """Until it is done or the issue is at rest."""
+        from executor.workflow.flow import bring_step
+
+        return bring_step(run, self.ref, self.step)
+
+    def __str__(self) -> str:
+        return f"{self.step} of {self.ref}"
+
+
+class NotReleased(TaskFailed):
+    """A criterion of the release is not met; nothing was released."""
+
+    def __init__(self, milestone: str) -> None:
+        super().__init__(f"{milestone} is not released", report=False)
+
+
+class ReleaseAction(_Action):
+    """Releases one milestone; what came of it is kept in the session."""
+
+    def __init__(self, milestone: str) -> None:
+        super().__init__(milestone, f"release:{milestone}")
+
+    def act(self, run: MilestoneRun) -> TaskFailed | None:
+        """Until it is released, or a criterion is not met."""
+        from executor.release.release import release
+
+        outcome = release(run)
+        run.session.releases[self.milestone] = outcome
+        return None if outcome.code == 0 else NotReleased(self.milestone)
+
+    def __str__(self) -> str:
+        return f"release {self.milestone}"
+
+
+def _failed(session: Session, name: str, error: Exception) -> TaskError:
+    """What doit is told of an error; a state store that is full or broken ends the run."""
+    from executor.process.files import NO_SPACE
+
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        error = StateFullError(f"{name}: {error}; nothing is lost, free some space and run again")
+    if isinstance(error, StateFullError | StateBrokenError | ForgeUnavailableError):
+        session.halt(error)
+    if isinstance(error, GitKilledError):
+        session.git_killed = True
+    if isinstance(error, ExecutorError):
+        return TaskError(f"{name}: {error}")
+    return TaskError(f"{name}: unexpected {type(error).__name__}: {error}", error)

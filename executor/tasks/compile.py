@@ -1,0 +1,149 @@
+"""The compiled plan as doit tasks: `issue:m4/4.1` with file dependencies and a target, `milestone:m4` as their group.
+
+Landed, unchanged issues do not become tasks unless they are asked for by name. A dodo.py needs one line:
+`from executor.tasks import DOIT_CONFIG, task_milestones`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from executor.tasks.actions import IssueAction, ReleaseAction, current
+from executor.tasks.step_tasks import step_task, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from executor.status.reader import Observer
+
+__all__ = ["DOIT_CONFIG", "selected", "task_milestones"]
+
+DOIT_CONFIG = {
+    "backend": "json",
+    "dep_file": ".cache/doit.json",
+    "continue": True,
+    "par_type": "thread",
+    "verbosity": 0,
+}
+"""Defaults for doit in a repository with milestones; doit's own database is a cache and may be deleted."""
+
+
+def task_milestones() -> Iterator[dict[str, Any]]:
+    """Tasks of every milestone; doit calls this."""
+    if current.session is not None:
+        yield from _tasks(current.session.observer, current.wanted)
+        return
+    root = Path.cwd()
+    from executor.config.project import compile_project, has_milestones, open_project, prepare_cache
+
+    if not has_milestones(root):
+        return
+    from executor.git.refs import Refs
+    from executor.status.reader import observe
+
+    project = open_project(root)
+    prepare_cache(project)  # doit's own commands write their database there
+    observer = observe(compile_project(project), Refs(project.repository))
+    yield from _tasks(observer, tuple(f"milestone:{name}" for name in observer.compiled.loaded.milestones))
+
+
+def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
+    """Issues to become tasks, in plan order.
+
+    They are what is asked for and has not landed, what that needs, and whatever a new landing could invalidate.
+    """
+    from executor.state.decide import Status
+
+    plan = observer.compiled.plan
+    named: set[str] = set()
+    for name in wanted:
+        kind, _, what = name.partition(":")
+        if kind == "issue":
+            named |= _closure(observer, what)
+        elif kind == "milestone":
+            named |= {f"{what}/{issue.id}" for issue in observer.compiled.milestone(what).issues}
+    asked = {name.partition(":")[2] for name in wanted if name.startswith("issue:")}
+    named -= observer.passed_over
+    active = {ref for ref in named if ref in asked or observer.decision(ref).status is not Status.LANDED}
+    waiting = list(active)
+    while waiting:
+        for dependent in plan.dependents.get(waiting.pop(), ()):
+            if dependent in named and dependent not in active:
+                active.add(dependent)
+                waiting.append(dependent)
+    return [ref for ref in plan.order if ref in active]
+
+
+def _closure(observer: Observer, ref: str) -> set[str]:
+    """An issue and everything it needs within its milestone."""
+    found, waiting = {ref}, [ref]
+    while waiting:
+        current_ref = waiting.pop()
+        node = observer.compiled.plan.nodes[current_ref]
+        for need in node.needs:
+            if observer.compiled.plan.nodes[need].milestone == node.milestone and need not in found:
+                found.add(need)
+                waiting.append(need)
+    return found
+
+
+def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]]:
+    refs = selected(observer, wanted)
+    chosen = set(refs)
+    if refs:
+        yield {"basename": "issue", "name": None, "doc": "one issue of a milestone and what it needs"}
+    names = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
+    by_steps = {ref: steps for ref in refs if (steps := steps_of(observer, ref))}
+    if by_steps:
+        yield {"basename": "step", "name": None, "doc": "one step of an issue's workflow"}
+    for ref in refs:
+        task = _issue_task(observer, ref, chosen)
+        before = _milestones_before(observer, ref, names)
+        steps = by_steps.get(ref, [])
+        yield {**task, "task_dep": [*before, *(f"step:{ref}/{step.id}" for step in steps)]}
+        for step in steps:
+            yield {**step_task(observer, ref, step, task["file_dep"]), "task_dep": before}
+    if names:
+        yield {"basename": "milestone", "name": None, "doc": "every issue of a milestone"}
+    for name in names:
+        title = observer.compiled.milestone(name).title
+        own = [f"issue:{ref}" for ref in refs if ref.partition("/")[0] == name and ref in chosen]
+        yield {"basename": "milestone", "name": name, "doc": title, "actions": None, "task_dep": own}
+    releases = [name.partition(":")[2] for name in wanted if name.startswith("release:")]
+    if releases:
+        yield {"basename": "release", "name": None, "doc": "a milestone, brought to its base"}
+    for name in releases:
+        yield {
+            "basename": "release",
+            "name": name,
+            "doc": f"release {observer.compiled.milestone(name).title}",
+            "actions": [ReleaseAction(name)],
+            "task_dep": [f"milestone:{name}"] if name in names else [],
+        }
+
+
+def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[str]:
+    """Tasks of milestones of this run that have to be complete first."""
+    milestone = observer.compiled.milestone(observer.compiled.plan.nodes[ref].milestone)
+    return [f"milestone:{need}" for need in milestone.needs if need in names]
+
+
+def _issue_task(observer: Observer, ref: str, chosen: set[str]) -> dict[str, Any]:
+    from executor.state.decide import Status
+
+    plan = observer.compiled.plan
+    project = observer.compiled.project
+    node = plan.nodes[ref]
+    spec = project.milestones / (node.issue.spec or f"{node.milestone}.toml")
+    made = [need for need in node.needs if need in chosen or observer.decision(need).status is Status.LANDED]
+    receipts = [project.receipt(plan.nodes[need].milestone, plan.nodes[need].issue.id) for need in made]
+    return {
+        "basename": "issue",
+        "name": ref,
+        "doc": node.issue.title,
+        "actions": [IssueAction(ref)],
+        "file_dep": [str(path.relative_to(project.root)) for path in (spec, *receipts)],
+        "targets": [str(project.receipt(node.milestone, node.issue.id).relative_to(project.root))],
+        "uptodate": [lambda: observer.decision(ref).status is Status.LANDED],
+    }

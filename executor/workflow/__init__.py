@@ -1,0 +1,1 @@
+"""Issues that are worked on in several steps, with gates."""

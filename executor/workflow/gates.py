@@ -1,0 +1,175 @@
+"""A phase's gate: what its steps left is scored; below the threshold they go round again, then a person is asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from executor.agents.brief import score_brief
+from executor.agents.reviewer import Question, ask_reviewer
+from executor.engine.stops import record_stop
+from executor.process.untrusted import left_file
+from executor.state.model import AttemptState, IssueState
+from executor.state.steps import StepRecord, StepState, done_steps, step_key, tree_before
+from executor.stop_rules.evaluate import Hit
+from executor.workflow.criteria import Score, criteria_texts, score
+from executor.workflow.step_run import flow_of, input_files, keep, perform, restore, step_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.state.model import Attempt
+    from executor.state.steps import Flow, FlowStep
+
+__all__ = ["close_gate"]
+
+RULE = "gate"
+
+
+def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) -> bool:
+    """Score a phase until its gate opens; whether it did. If not, an attempt has failed or a person is asked."""
+    issue = run.issue(ref)
+    flow = flow_of(run.session.observer, ref)
+    rule = gate.gate
+    assert rule is not None  # noqa: S101  (only gates are closed)
+    while True:
+        if run.view.states[issue.id].attempts[attempt.number].state is not AttemptState.STARTED:
+            return False
+        if not _again(run, ref, flow, gate, attempt):
+            return False
+        facts = step_facts(run, ref)
+        done = done_steps(flow, facts)
+        key = step_key(gate, facts, done)
+        if not key:
+            return False
+        files = input_files(run, gate, done, tree_before(gate, facts, done))
+        result = score(rule, files, criteria_texts(issue))
+        if rule.reviewer is not None:
+            result = _reviewed(run, ref, gate, attempt, result, files)
+        approved = key in run.facts(ref).approved
+        if approved or result.opens(rule):
+            record = StepRecord(
+                gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", {}, 0.0
+            )
+            record = keep(run, ref, record, {})
+            run.record("gate-opened", issue.id, attempt=attempt.number, step=gate.id, percent=result.percent)
+            run.session.tell("gate", ref, f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
+            restore(run, ref, record)
+            return True
+        if not _held(run, ref, gate, attempt, result, key):
+            return False
+
+
+def _held(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
+    """Record that a gate is held; whether there is a further round, otherwise a person is asked."""
+    assert gate.gate is not None  # noqa: S101  (only gates are held)
+    issue = run.issue(ref).id
+    before = _state(run, ref).steps.get(gate.id, StepState())
+    rounds = before.rounds if before.spec_key == attempt.spec_key else 0
+    reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.told()}"
+    further = rounds < gate.gate.rounds
+    missing = _by_step(gate, result) if further else {}
+    run.record(
+        "gate-held",
+        issue,
+        attempt=attempt.number,
+        step=gate.id,
+        percent=result.percent,
+        reason=reason[:2000],
+        missing=missing,
+        spec_key=attempt.spec_key,
+    )
+    run.session.tell("gate", ref, reason)
+    if further:
+        return True
+    needs = "look at what the steps left, and approve of it as it is, or change the spec or the gate and retry"
+    texts = tuple(text for own in result.missing.values() for text in own)
+    run.record("attempt-interrupted", issue, attempt=attempt.number, commit="")
+    record_stop(run, ref, [Hit(RULE, "hard", reason, needs, texts)], attempt=attempt.number, bound=key)
+    return False
+
+
+def _again(run: MilestoneRun, ref: str, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
+    """Do the steps of the phase that are not done, or were sent back, once more; whether all are good."""
+    for step in flow.steps:
+        if step.id == gate.id:
+            return True
+        if step.phase == gate.phase and step.id not in done_steps(flow, step_facts(run, ref)):
+            run.session.tell("step", ref, f"{step.id}: another round")
+            if not perform(run, ref, step, attempt):
+                return False
+    return True
+
+
+def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
+    """What is missing, by the steps of the phase that are sent back; what belongs to none goes to all of them."""
+    own = {name: [text[:300] for text in texts[:20]] for name, texts in result.missing.items() if name in gate.needs}
+    rest = [text[:300] for name, texts in result.missing.items() if name not in gate.needs for text in texts[:20]]
+    if rest or not own:
+        for name in gate.needs:
+            own[name] = [*own.get(name, []), *(rest or ["the reviewer's score is too low"])]
+    return own
+
+
+def _reviewed(
+    run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]
+) -> Score:
+    """The lower one of the score by code and the reviewer's; a reviewer who gives none gives nothing."""
+    assert gate.gate is not None  # noqa: S101  (as above)
+    agent = run.session.policy.agents[gate.gate.reviewer or ""]
+    data = _asked(run, ref, gate, attempt, agent, files)
+    if isinstance(data, str):
+        return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name}: {data}",)})
+    given, missing = _read(data)
+    if given is None:
+        return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name} left no score from 0 to 100",)})
+    texts = (*result.missing.get("", ()), *missing)
+    share = min(result.share, Fraction(given, 100))
+    return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
+
+
+def _asked(
+    run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]
+) -> bytes | str:
+    """What the reviewer left in score.json, or why there is nothing.
+
+    Raises:
+        UsageError: its profile needs an option that only an issue could give.
+    """
+    issue = run.issue(ref)
+    home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / gate.id
+    given = home / "in"
+    shown = []
+    for name, data in files.items():
+        path = given / name.replace(":", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        shown.append((name, f"$EXECUTOR_IN/{name.replace(':', '/')}"))
+    text = score_brief(issue, run.session.observer.spec(ref)["text"], gate.id, shown)
+    facts = step_facts(run, ref)
+    tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
+    question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
+    ended = ask_reviewer(run, agent, question)
+    return left_file(question.out, question.answer, run.session.secrets) if ended.ok else ended.describe()
+
+
+def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:
+    """Score and what is missing in a score.json; None when there is no score in it."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None, ()
+    given = value.get("score") if isinstance(value, dict) else None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 100:  # noqa: PLR2004
+        return None, ()
+    missing = value.get("missing", [])
+    texts = [str(item)[:300] for item in missing[:20]] if isinstance(missing, list) else []
+    return int(given), tuple(texts)
+
+
+def _state(run: MilestoneRun, ref: str) -> IssueState:
+    return run.view.states[run.issue(ref).id]

@@ -1,0 +1,147 @@
+"""What a step left, looked at: its outputs, its handoff, tests that fail. Code decides, nothing an agent says does.
+
+What outlives the steps of an issue: its handoff. The refs of the steps themselves go when the issue has landed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from executor.checks.run import verdict_on
+from executor.checks.spec import CommandProof
+from executor.engine.agent_work import Failure
+from executor.git.diff import parse_diff
+from executor.git.refs import HANDOFFS, STEPS, Move
+from executor.model.workflow import TREE
+from executor.process.untrusted import HANDOFF, left_file
+from executor.stop_rules.new_tests.rules import is_test_file
+from executor.workflow.criteria import has_section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.engine.agent_work import Work
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.workflow import Step
+    from executor.state.steps import Flow, FlowStep, StepRecord
+
+__all__ = ["forget_steps", "keep_handoff", "left_by"]
+
+
+OUTPUTS = "outputs"
+"""Class of failure of a step that did not leave what it had to."""
+_REPORT = "report.json"
+
+
+def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Failure:
+    """The files that a step left, or what it should have left, or shown, and did not.
+
+    Args:
+        work: the step's run.
+        flow_step: what is declared of it.
+        tree: tree that it made.
+    """
+    step = flow_step.step
+    assert step is not None  # noqa: S101  (a gate leaves nothing)
+    files: dict[str, bytes] = {}
+    for name in step.outputs:
+        problem = _output(work, name, tree, files)
+        if problem:
+            return Failure(OUTPUTS, problem)
+    problem = _handoff(work, step, files)
+    if problem:
+        return Failure(OUTPUTS, problem)
+    report = left_file(work.out, _REPORT, work.run.session.secrets)
+    if isinstance(report, bytes):
+        files.setdefault(_REPORT, report)
+    unproved = _unproved(work, step, tree)
+    return Failure(OUTPUTS, unproved, tree=tree) if unproved else files
+
+
+def _output(work: Work, name: str, tree: str, files: dict[str, bytes]) -> str:
+    """Take one declared output; what is wrong with it, or empty."""
+    if name.startswith(TREE):
+        path = name.removeprefix(TREE)
+        return "" if work.run.session.store.has_path(tree, path) else f"{path} is not in the tree"
+    data = left_file(work.out, name, work.run.session.secrets)
+    if isinstance(data, str):
+        return f"its output {name} {data}"
+    if not data.strip():
+        return f"its output {name} is empty"
+    if name.endswith(".json") and not _is_json(data):
+        return f"its output {name} is not JSON"
+    files[name] = data
+    return ""
+
+
+def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
+    """Take the handoff, if there is one; what is wrong with it where it has to be there."""
+    data = left_file(work.out, HANDOFF, work.run.session.secrets)
+    if isinstance(data, bytes) and data.strip():
+        files[HANDOFF] = data
+    if step.handoff is None:
+        return ""
+    if isinstance(data, str):
+        return f"{HANDOFF} {data}; without a handoff it is not complete"
+    heading = step.handoff.replace("{issue}", work.run.issue(work.ref).id)
+    if not has_section(data.decode("utf-8", "replace"), heading):
+        return f'{HANDOFF} has no section "{heading}" with text; without it it is not complete'
+    return ""
+
+
+def _unproved(work: Work, step: Step, tree: str) -> str:
+    """Why a step that has to show failing tests has not; empty when it has, or need not."""
+    if step.shows is None:
+        return ""
+    run = work.run
+    change = parse_diff(run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else None
+    if change is None or not any(is_test_file(file.path) for file in change.files):
+        return "it left no test; tests come before the code"
+    proofs = [item for item in run.session.observer.proofs(work.ref).items if isinstance(item, CommandProof)]
+    tests = [item for item in proofs if item.is_test_run] or [item for item in proofs if not item.named]
+    paths = [file.path for file in change.files]
+    for item in tests:
+        concerned = item.concerned(paths)
+        if item.changed_only and not concerned:
+            continue
+        given = concerned if item.changed_only else ()
+        if not verdict_on(run, tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
+            return ""
+    return "its tests pass although the code is not written; they have to fail first" if tests else ""
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def keep_handoff(run: MilestoneRun, ref: str, flow: Flow, done: Mapping[str, StepRecord]) -> None:
+    """Keep the last handoff of an issue's steps for the briefs of those that come after it."""
+    latest = next((done[step.id] for step in reversed(flow.steps) if HANDOFF in done[step.id].files), None)
+    if latest is None:
+        return
+    store = run.session.store
+    issue = run.issue(ref).id
+    data = store.blob(latest.commit, f"out/{HANDOFF}") or b""
+    text = f"handoff of {ref}\n\nMilestone: {run.name}\nIssue: {issue}\nSpec-Key: {latest.spec_key}\n"
+    tree = store.files_tree({HANDOFF: data})
+    before = run.view.handoffs.get(issue)
+    if before is not None and store.tree_of(before) == tree:
+        return
+    parents = [before] if before is not None else []
+    commit = store.commit(tree, parents, text, run.session.identity, int(time.time()))
+    run.session.refs.move([Move(f"{HANDOFFS}/{ref}", before, commit)], f"handoff of {ref}")
+    run.view.handoffs[issue] = commit
+
+
+def forget_steps(run: MilestoneRun, ref: str) -> None:
+    """Remove the refs of an issue's steps: it has landed, and what they were for is in its commit."""
+    records = run.view.steps.pop(run.issue(ref).id, {})
+    moves = [Move(f"{STEPS}/{ref}/{name}", record.commit, None) for name, record in records.items()]
+    if moves:
+        run.session.refs.move(moves, f"steps of {ref} landed")

@@ -1,0 +1,291 @@
+"""One step of a workflow: it is given its inputs, run in a slot, looked at, and its result kept in git.
+
+A step that comes to nothing is a failed attempt at its issue; what is kept of the others is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from executor.agents import brief as briefs
+from executor.agents.brief import brief_facts
+from executor.engine.agent_work import Failure, Work, produce
+from executor.engine.attempt import ask, fail
+from executor.errors import ExecutorError
+from executor.git.refs import STEPS, Move
+from executor.model.fingerprint import combined_key, digest
+from executor.model.workflow import TREE
+from executor.process.files import write_atomic, write_json
+from executor.process.untrusted import question_in
+from executor.state.model import AttemptState, IssueState
+from executor.state.steps import (
+    Flow,
+    FlowStep,
+    StepFacts,
+    StepRecord,
+    compiled_flow,
+    done_steps,
+    pinned_base,
+    refused_at,
+    step_key,
+    tree_before,
+)
+from executor.status.kept import step_trailers
+from executor.workflow.criteria import criteria_texts
+from executor.workflow.outputs import left_by
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.agent_profile import Agent
+    from executor.state.model import Attempt
+    from executor.status.reader import Observer
+
+__all__ = [
+    "attempt_agent",
+    "done_of",
+    "flow_of",
+    "input_files",
+    "keep",
+    "keep_result",
+    "perform",
+    "restore",
+    "step_facts",
+    "step_work",
+]
+
+RECEIPT = "step.json"
+_OUT = "out"
+_TREE = "tree"
+
+
+def flow_of(observer: Observer, ref: str) -> Flow:
+    """The steps of an issue; none for the direct workflow."""
+    issue = observer.compiled.plan.nodes[ref].issue
+    return compiled_flow(observer.compiled.policy.workflow_of(issue), issue.type)
+
+
+def step_facts(run: MilestoneRun, ref: str) -> StepFacts:
+    """What decides now which steps of an issue are done."""
+    facts = run.facts(ref)
+    state = facts.state
+    records = run.view.steps.get(run.issue(ref).id, {})
+    revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
+    last = state.attempts.get(state.last())
+    base = last.base if last is not None and last.state is AttemptState.STARTED else ""
+    base = base or pinned_base(records, state, facts.spec_key, revision) or run.view.tip
+    return StepFacts(
+        spec_key=facts.spec_key,
+        revision=revision,
+        refused=refused_at(state, facts.spec_key, revision),
+        base_tree=run.session.store.tree_of(base),
+        records=dict(records),
+        wanted=frozenset(name for name, item in state.steps.items() if item.missing),
+        criteria=combined_key(criteria_texts(run.issue(ref))),
+        content=lambda tree, path: _digest(run.session.store.blob(tree, path)),
+    )
+
+
+def done_of(run: MilestoneRun, ref: str) -> dict[str, StepRecord]:
+    """The steps of an issue that are done."""
+    return done_steps(flow_of(run.session.observer, ref), step_facts(run, ref))
+
+
+def perform(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt) -> bool:
+    """Run a step once, within an attempt; whether its result is good.
+
+    Raises:
+        InterruptedRunError: the run is being stopped; the attempt is the caller's to settle.
+    """
+    issue = run.issue(ref)
+    work = step_work(run, ref, step, attempt)
+    run.session.tell("step", ref, f"{step.id}: {work.agent.name}")
+    run.record("step-started", issue.id, attempt=attempt.number, step=step.id)
+    began = time.monotonic()
+    run.resources.acquire(issue.resources)
+    try:
+        made = produce(work)
+    finally:
+        run.resources.release(issue.resources)
+    return keep_result(work, step, made, round(time.monotonic() - began, 3))
+
+
+def step_work(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
+    """What a step is run with; `fresh` makes its folders and its brief anew."""
+    assert step.step is not None  # noqa: S101  (a gate is not run)
+    issue = run.issue(ref)
+    facts = step_facts(run, ref)
+    done = done_steps(flow_of(run.session.observer, ref), facts)
+    home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / step.id
+    policy = run.session.policy
+    work = Work(
+        run=run,
+        ref=ref,
+        number=attempt.number,
+        revision=attempt.revision,
+        base=attempt.base,
+        base_tree=tree_before(step, facts, done),
+        agent=policy.agents[step.step.agent] if step.step.agent is not None else attempt_agent(run, ref, attempt),
+        logs=home,
+        brief=home / "brief.md",
+        out=home / _OUT,
+        step=step.id,
+        inputs=home / "in",
+        own_options=step.step.options if step.step.agent is not None or step.step.options else None,
+    )
+    if fresh:
+        shutil.rmtree(home, ignore_errors=True)
+        work.out.mkdir(parents=True)
+        given = input_files(run, step, done, work.base_tree)
+        where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
+        told = _told(run, ref, step, tuple(where), tuple(done))
+        text = briefs.brief(replace(brief_facts(run, ref, attempt.number, attempt.revision), step=told))
+        work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
+    return work
+
+
+def attempt_agent(run: MilestoneRun, ref: str, attempt: Attempt) -> Agent:
+    """Who was chosen for an attempt."""
+    policy = run.session.policy
+    return policy.agents.get(attempt.agent) or policy.agent_for(run.issue(ref))
+
+
+def input_files(run: MilestoneRun, step: FlowStep, done: Mapping[str, StepRecord], tree: str) -> dict[str, bytes]:
+    """Content of a step's, or a gate's, input files by their names; those that are not there are left out."""
+    store = run.session.store
+    found: dict[str, bytes] = {}
+    for name in step.inputs:
+        owner, _, file = name.partition("/")
+        if name.startswith(TREE):
+            data = store.blob(tree, name.removeprefix(TREE))
+        else:
+            data = store.blob(done[owner].commit, f"{_OUT}/{file}") if owner in done else None
+        if data is not None:
+            found[name] = data
+    return found
+
+
+def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float) -> bool:
+    """Look at what a step left, and keep it or fail the attempt; whether it is good."""
+    run = work.run
+    question = question_in(work.out, run.session.secrets)
+    if question:
+        ask(run, work.ref, work.number, question, "" if isinstance(made, Failure) else made, work.cost())
+        return False
+    if isinstance(made, Failure):
+        return _failed(work, made, seconds)
+    cost = work.cost()
+    files = left_by(work, step, made)
+    if isinstance(files, Failure):
+        return _failed(work, files, seconds)
+    facts = step_facts(run, work.ref)
+    done = done_steps(flow_of(run.session.observer, work.ref), facts)
+    key = step_key(step, facts, done)
+    if not key:
+        return False
+    record = StepRecord(
+        step=step.id,
+        commit="",
+        key=key,
+        spec_key=facts.spec_key,
+        revision=facts.revision,
+        attempt=work.number,
+        base=work.base,
+        tree=made if step.keeps_tree else "",
+        files={name: _digest(data) for name, data in sorted(files.items())},
+        seconds=seconds,
+    )
+    record = keep(run, work.ref, record, files)
+    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, took=seconds, **cost)
+    restore(run, work.ref, record)
+    run.session.tell("done", work.ref, step.id)
+    return True
+
+
+def keep(run: MilestoneRun, ref: str, record: StepRecord, files: Mapping[str, bytes]) -> StepRecord:
+    """Keep a result under its ref; from now on the step is done."""
+    store = run.session.store
+    folders = {_OUT: store.files_tree(files)} if files else {}
+    if record.tree:
+        folders[_TREE] = record.tree
+    issue = run.issue(ref).id
+    text = f"{record.step} of {ref}\n\nMilestone: {run.name}\nIssue: {issue}\n{step_trailers(record)}\n"
+    tree = store.folders_tree(folders)
+    commit = store.commit(tree, [record.base], text, run.session.identity, int(time.time()))
+    with run.issue_lock(ref):
+        known = run.view.steps.setdefault(issue, {})
+        name = f"{STEPS}/{ref}/{record.step}"
+        before = known[record.step].commit if record.step in known else None
+        if not run.session.refs.move([Move(name, before, commit)], f"{record.step} done"):
+            raise ExecutorError(f"{name} was changed by somebody else; run again")
+        known[record.step] = replace(record, commit=commit)
+        return known[record.step]
+
+
+def restore(run: MilestoneRun, ref: str, record: StepRecord) -> None:
+    """Write what a step left to its folder in `.cache/`, where it is missing: doit's targets."""
+    folder = run.session.project.step(run.name, run.issue(ref).id, record.step)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, key in record.files.items():
+        path = folder / name
+        if not path.is_file() or _digest(path.read_bytes()) != key:
+            data = run.session.store.blob(record.commit, f"{_OUT}/{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data or b"", durable=False)
+    told = {"step": record.step, "key": record.key, "commit": record.commit, "tree": record.tree}
+    if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != told:
+        write_json(folder / RECEIPT, told, durable=False)
+
+
+def _failed(work: Work, failure: Failure, seconds: float) -> bool:
+    """Record that a step came to nothing; the attempt that it was part of has failed, if nothing has ended it yet."""
+    run = work.run
+    reason = f"{work.step}: {failure.reason}"
+    issue = run.issue(work.ref).id
+    told = {"attempt": work.number, "step": work.step, "reason": reason[:2000], "took": seconds}
+    run.record("step-failed", issue, **told, **work.cost())
+    with run.issue_lock(work.ref):
+        if run.view.states[issue].attempts[work.number].state is AttemptState.STARTED:
+            whole = replace(failure, reason=reason, step=work.step, tree=failure.tree or work.base_tree)
+            fail(run, work.ref, work.number, whole, seconds=seconds)
+    return False
+
+
+def _told(
+    run: MilestoneRun, ref: str, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]
+) -> briefs.StepFacts:
+    assert step.step is not None  # noqa: S101  (a gate has no brief)
+    issue = run.issue(ref)
+    state = run.view.states.get(issue.id) or IssueState()
+    known = state.steps.get(step.id)
+    return briefs.StepFacts(
+        id=step.id,
+        does=step.step.does,
+        inputs=given,
+        outputs=step.step.outputs,
+        handoff=(step.step.handoff or "").replace("{issue}", issue.id),
+        tree=step.step.tree,
+        tests=step.step.shows is not None,
+        missing=known.missing if known is not None else (),
+        done=done,
+    )
+
+
+def _given(folder: Path, name: str, data: bytes) -> str:
+    """Write an input file; where the agent finds it."""
+    if name.startswith(TREE):
+        return name.removeprefix(TREE)
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return f"$EXECUTOR_IN/{name}"
+
+
+def _digest(data: bytes | None) -> str:
+    return digest(data) if data is not None else ""

@@ -1,0 +1,320 @@
+"""Shapes are those that each runner writes; refused inputs are what an agent, or a broken runner, leaves instead."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
+
+PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="1"
+failures="1" skipped="1" tests="5" time="0.031" timestamp="2026-11-21T07:50:48+00:00" hostname="h">
+<testcase classname="tests.test_a.TestA" name="test_ok" time="0.001" />
+<testcase classname="tests.test_a" name="test_p[1-a b]" time="0.001" />
+<testcase classname="tests.test_a" name="test_bad" time="0.001"><failure message="assert 1 == 2">def test_bad():
+&gt; assert 1 == 2</failure></testcase>
+<testcase classname="tests.test_a" name="test_skip" time="0.0"><skipped type="pytest.skip"
+ message="no">x</skipped></testcase>
+<testcase classname="" name="tests.test_b" time="0.0"><error
+ message="collection failure">ImportError</error></testcase>
+</testsuite></testsuites>"""
+XMLRUNNER = b"""<?xml version="1.0" ?>
+<testsuites>
+<testsuite name="tests.test_x.XTest-20261121075048" tests="3" file="tests/test_x.py" time="0.001" failures="0"
+ errors="1"
+ skipped="1">
+ <properties><property name="a" value="b"/></properties>
+ <testcase classname="tests.test_x.XTest" name="test_a" time="0.0" timestamp="2026" file="tests/test_x.py" line="3"/>
+ <testcase classname="tests.test_x.XTest" name="test_b" time="0.0"><error type="KeyError"
+ message="'k'"><![CDATA[<!DOCTYPE html>]]></error></testcase>
+ <testcase classname="tests.test_x.XTest" name="test_c" time="0"><skipped type="skip" message="later"/></testcase>
+ <system-out><![CDATA[<html><!DOCTYPE x></html>]]></system-out>
+</testsuite></testsuites>"""
+JEST = b"""<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="jest tests" tests="3" failures="1" errors="0" time="1.2">
+<testsuite name="math" errors="0" failures="1" skipped="0" timestamp="2026" time="0.5" tests="2">
+<testcase classname="math adds" name="math adds" time="0.003"></testcase>
+<testcase classname="math fails" name="math fails" time="0.003"><failure>Error: expect(received)</failure></testcase>
+</testsuite>
+<testsuite name="util" errors="0" failures="0" skipped="1" timestamp="2026" time="0.5" tests="1">
+<testcase classname="util todo" name="util todo" time="0"><skipped/></testcase>
+</testsuite></testsuites>"""
+SUREFIRE = b"""<?xml version="1.0" encoding="UTF-8"?>
+<testsuite xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:noNamespaceSchemaLocation="https://x/s.xsd"
+ version="3.0" name="com.acme.ATest" time="0.1" tests="4" errors="0" skipped="1" failures="0">
+ <properties><property name="java.version" value="21"/></properties>
+ <testcase name="adds" classname="com.acme.ATest" time="0.01"/>
+ <testcase name="sums" classname="com.acme.ATest" time="0.01"/>
+ <testcase name="sums" classname="com.acme.ATest" time="0.01"><flakyFailure type="x">once</flakyFailure></testcase>
+ <testcase name="later" classname="com.acme.ATest" time="0"><skipped message="no"/></testcase>
+</testsuite>"""
+GOTESTSUM = b"""<?xml version="1.0" encoding="UTF-8"?>
+<testsuites tests="2" failures="1" errors="0" time="0.3">
+<testsuite tests="2" failures="1" time="0.1" name="github.com/acme/x" timestamp="2026">
+<properties><property name="go.version" value="go1.25"></property></properties>
+<testcase classname="github.com/acme/x" name="TestA" time="0.0"></testcase>
+<testcase classname="github.com/acme/x" name="TestA/sub_1" time="0.0"><failure message="Failed"
+ type="">x_test.go:3</failure></testcase>
+</testsuite>
+<testsuite tests="0" failures="0" time="0.1" name="github.com/acme/y" timestamp="2026">
+<testcase classname="github.com/acme/y" name="TestMain" time="0.0"><failure message="Failed"
+ type=""></failure></testcase>
+</testsuite></testsuites>"""
+CARGO = b"""<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite id="0" name="acme"
+ package="testsuite/acme" tests="2"
+ errors="0" failures="0" hostname="localhost" timestamp="2026" time="0"><testcase name="parses"
+ classname="parse::tests" />
+<testcase name="it_works" /></testsuite></testsuites>"""
+NESTED = b"""<testsuites tests="2"><testsuite name="all" tests="2"><testsuite name="inner" tests="1">
+<testcase name="a"/></testsuite><testcase name="b"/></testsuite></testsuites>"""
+TEARDOWN = b"""<testsuites><testsuite name="pytest" errors="1" failures="0" skipped="0" tests="2"><testcase
+ classname="t"
+ name="test_a"><error message="failed on teardown">x</error></testcase></testsuite></testsuites>"""
+DOUBLE = b"""<testsuites><testsuite name="pytest" errors="1" failures="1" skipped="0" tests="1"><testcase
+ classname="t"
+ name="test_a"><failure message="x"/></testcase><testcase classname="t" name="test_a"><error message="y"/></testcase>
+</testsuite></testsuites>"""
+WHOLE = b'<testsuite name="s" tests="0" errors="1"><error message="did not load"/></testsuite>'
+
+
+def report(names: str, failures: str = "", errors: str = "", skipped: str = "") -> Report:
+    """Names are given with spaces between them."""
+    found = tuple(names.split())
+    return Report(len(found), tuple(failures.split()), tuple(errors.split()), tuple(skipped.split()), found)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            PYTEST,
+            Report(
+                5,
+                ("tests.test_a::test_bad",),
+                ("pytest::tests.test_b",),
+                ("tests.test_a::test_skip",),
+                (
+                    "tests.test_a.TestA::test_ok",
+                    "tests.test_a::test_p[1-a b]",
+                    "tests.test_a::test_bad",
+                    "tests.test_a::test_skip",
+                    "pytest::tests.test_b",
+                ),
+            ),
+        ),
+        (
+            XMLRUNNER,
+            report(
+                "tests.test_x.XTest::test_a tests.test_x.XTest::test_b tests.test_x.XTest::test_c",
+                errors="tests.test_x.XTest::test_b",
+                skipped="tests.test_x.XTest::test_c",
+            ),
+        ),
+        (
+            JEST,
+            Report(
+                3,
+                ("math fails::math fails",),
+                (),
+                ("util todo::util todo",),
+                ("math adds::math adds", "math fails::math fails", "util todo::util todo"),
+            ),
+        ),
+        (
+            SUREFIRE,
+            report(
+                "com.acme.ATest::adds com.acme.ATest::sums com.acme.ATest::sums com.acme.ATest::later",
+                skipped="com.acme.ATest::later",
+            ),
+        ),
+        (
+            GOTESTSUM,
+            report(
+                "github.com/acme/x::TestA github.com/acme/x::TestA/sub_1 github.com/acme/y::TestMain",
+                failures="github.com/acme/x::TestA/sub_1 github.com/acme/y::TestMain",
+            ),
+        ),
+        (CARGO, report("parse::tests::parses acme::it_works")),
+        (NESTED, report("inner::a all::b")),
+        (TEARDOWN, report("t::test_a", errors="t::test_a")),
+        (DOUBLE, report("t::test_a t::test_a", failures="t::test_a", errors="t::test_a")),
+        (WHOLE, report("", errors="s")),
+        (b'\xef\xbb\xbf<!-- by hand --><testsuite><testcase name="a"/></testsuite>\n', report("a")),
+        (b'<j:testsuite xmlns:j="urn:j"><j:testcase name="a\n b"/></j:testsuite>', Report(1, (), (), (), ("a b",))),
+        (b'<?xml version="1.0" encoding="iso-8859-1"?><testsuite><testcase name="\xe4"/></testsuite>', report("ä")),
+    ],
+)
+def test_the_shapes_of_real_runners_are_read(data: bytes, expected: Report) -> None:
+    assert read_junit(data) == expected
+
+
+LAUGHS = b'<!DOCTYPE l [<!ENTITY a "ha">' + b"".join(
+    b'<!ENTITY %c "&%c;&%c;">' % (98 + n, 97 + n, 97 + n) for n in range(20)
+)
+NO_TYPE = "the report has a document type declaration"
+UNREADABLE = "the report is not XML in a readable encoding"
+BROKEN = "the report is not well-formed XML: "
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the report is empty"),
+        (b" \n\t", "the report is empty"),
+        (b'<?xml version="1.0"?>\n', "the report is empty"),
+        (LAUGHS + b"]><testsuite><testcase name='&t;'/></testsuite>", NO_TYPE),
+        (b'<?xml version="1.0"?><!-- x --><!DOCTYPE t [<!ENTITY x SYSTEM "file:///etc/passwd">]><testsuite/>', NO_TYPE),
+        (b'<!DOCTYPE testsuite SYSTEM "http://evil/x.dtd"><testsuite/>', NO_TYPE),
+        (b"<!DOCTYPE html><html></html>", NO_TYPE),
+        (b"<html><body>502 Bad Gateway</body></html>", "the report is not JUnit's: its root is <html>"),
+        (b'{"numTotalTests": 3}', UNREADABLE),
+        (b"ok 1 - adds\nok 2 - sums\n", UNREADABLE),
+        ('<?xml version="1.0" encoding="utf-16"?><testsuite/>'.encode("utf-16"), UNREADABLE),
+        (b'<?xml version="1.0" encoding="nonsense"?><testsuite/>', BROKEN + "unknown encoding: nonsense"),
+        (PYTEST[:-40], BROKEN + "unclosed token: line 10, column 41"),
+        (b"<testsuite><testcase name='a'></testsuite>", BROKEN + "mismatched tag: line 1, column 32"),
+        (b"<testsuite><testcase name='&x;'/></testsuite>", BROKEN + "undefined entity: line 1, column 11"),
+        (b"<testsuite>\x00</testsuite>", BROKEN + "not well-formed (invalid token): line 1, column 11"),
+        (b"<testsuite><testcase name='\xff'/></testsuite>",
+         BROKEN + "not well-formed (invalid token): line 1, column 27"),
+        (b"<testsuite/><testsuite/>", BROKEN + "junk after document element: line 1, column 12"),
+        (b"<testsuite>" + b"<a>" * 50, "the report is nested deeper than 50 levels"),
+        (b"<testsuite>" * 100_000, "the report is nested deeper than 50 levels"),
+        (b"<testsuites/>", "the report has no testsuite"),
+        (b'<testsuites><testcase name="a"/></testsuites>', "the report has no testsuite"),
+        (b"<testsuite><testcase/></testsuite>", "the report has a testcase without a name"),
+        (b'<testsuite tests="many"/>', "the report says tests='many', which is no count"),
+        (b'<testsuite tests="-1"/>', "the report says tests='-1', which is no count"),
+        (b'<testsuite tests="3"/>', "the report contradicts itself: it says tests=3 and lists 0"),
+        (b'<testsuites tests="0"><testsuite><testcase name="a"/></testsuite></testsuites>',
+         "the report contradicts itself: it says tests=0 and lists 1"),
+        (b'<testsuite failures="0"><testcase name="a"><failure/></testcase></testsuite>',
+         "the report contradicts itself: it says failures=0 and lists 1"),
+        (b'<testsuite failures="2" tests="1"><testcase name="a"/></testsuite>',
+         "the report contradicts itself: it says failures=2 and lists 0"),
+        (b'<testsuite errors="1"><testcase name="a"/></testsuite>',
+         "the report contradicts itself: it says errors=1 and lists 0"),
+        (b'<testsuite skipped="1"><testcase name="a"/></testsuite>',
+         "the report contradicts itself: it says skipped=1 and lists 0"),
+        (b"<testsuite>" + b" " * LARGEST + b"</testsuite>", "the report is larger than 32 MiB"),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_in_one_line(data: bytes, message: str) -> None:
+    with pytest.raises(ReportError) as caught:
+        read_junit(data)
+    assert str(caught.value) == message
+
+
+def test_a_report_at_the_limits_is_read() -> None:
+    inner = b"<properties>" * 49 + b"</properties>" * 49
+    text = b'<testsuite><testcase name="a"/>' + inner + b"</testsuite>"
+    assert read_junit(text + b" " * (LARGEST - len(text))) == report("a")
+
+
+@pytest.mark.parametrize(
+    ("now", "base", "message"),
+    [
+        (None, None, "it exited 0 but wrote no test report"),
+        (None, report("a"), "it exited 0 but wrote no test report"),
+        (report(""), None, "it exited 0 but its report has no test"),
+        (report(""), report(""), "it exited 0 but its report has no test"),
+        (report("a b", failures="a"), None, "it exited 0 but its report has 1 failure: a"),
+        (report("a b", "a", "b"), report("a"), "it exited 0 but its report has 2 failures: a, b"),
+        (report("a b", skipped="a b"), None, "it exited 0 but skipped every test: a, b"),
+        (report("a"), report("a b c"), "it exited 0 but has 1 test where the base has 3; gone: b, c"),
+        (report("x y"), report("a b c"), "it exited 0 but has 2 tests where the base has 3; gone: a, b, c"),
+        (report("p"), report("p p"), "it exited 0 but has 1 test where the base has 2; gone: p"),
+        (
+            report("x"),
+            report("a b c d e f g h"),
+            "it exited 0 but has 1 test where the base has 8; gone: a, b, c, d, e and 3 more",
+        ),
+        (report("a x"), report("a b"), "it exited 0 but no longer runs 1 test that ran on the base: b"),
+        (report("a x y z"), report("a b c"), "it exited 0 but no longer runs 2 tests that ran on the base: b, c"),
+        (report("a b", skipped="b"), report("a b"), "it exited 0 but now skips 1 test that ran on the base: b"),
+        (
+            report("a b c d", skipped="b c"),
+            report("a b c", skipped="a"),
+            "it exited 0 but now skips 2 tests that ran on the base: b, c",
+        ),
+        (report("a"), None, ""),
+        (report("a"), report(""), ""),
+        (report("a"), report("a"), ""),
+        (report("b a"), report("a b"), ""),
+        (report("a b c"), report("a b", failures="a", errors="b"), ""),
+        (report("a b", skipped="b"), report("a b", skipped="b"), ""),
+        (report("a c", skipped="c"), report("a b", skipped="b"), ""),
+        (report("a b c", skipped="c"), report("a b"), ""),
+    ],
+)
+def test_why_an_exit_of_0_is_not_believed(now: Report | None, base: Report | None, message: str) -> None:
+    assert missing_evidence(now, base) == message
+
+
+def test_long_names_are_cut() -> None:
+    assert missing_evidence(report("a" * 999, failures="a" * 999), None).endswith(": " + "a" * 200 + "...")
+
+
+@pytest.mark.parametrize(
+    ("now", "base", "expected"),
+    [
+        (report("a"), report("a"), ""),
+        (report("a b", failures="a"), report("a b"), "a"),
+        (report("a b", failures="a"), report("a b", failures="a"), ""),
+        (report("a b", failures="a"), report("a b", errors="a"), ""),
+        (report("a b", "b", "a"), report("a b", "a"), "b"),
+        (report("a n", failures="n"), report("a"), "n"),
+        (report("a", failures="a"), report("a", skipped="a"), "a"),
+        (report("a"), report("a", failures="a"), ""),
+        (report("p p", failures="p p"), report("p p", failures="p"), "p"),
+        (report("p p", failures="p"), report("p p", failures="p"), ""),
+        (report("t t", "t", "t"), report("t", "t"), ""),
+        (report("c b a", "c a", "b"), report(""), "c a b"),
+        (read_junit(GOTESTSUM), read_junit(CARGO), "github.com/acme/x::TestA/sub_1 github.com/acme/y::TestMain"),
+    ],
+)
+def test_only_what_did_not_fail_on_the_base_is_a_new_failure(now: Report, base: Report, expected: str) -> None:
+    assert new_failures(now, base) == tuple(expected.split())
+
+
+PIECES = (
+    *(
+        b"<testsuite",
+        b"<testsuites>",
+        b"<testcase name='a'",
+        b">",
+        b"/>",
+        b"<failure/>",
+        b"</testcase>",
+        b"</testsuite>",
+    ),
+    *(b" tests='1'", b"<!DOCTYPE", b"<![CDATA[", b"]]>", b"<?xml version='1.0' encoding='utf-7'?>", b"&a;", b"\x00"),
+)
+
+
+def read(data: bytes) -> Report | str:
+    try:
+        return read_junit(data)
+    except ReportError as error:
+        return str(error)
+
+
+@pytest.mark.parser
+@given(st.binary() | st.lists(st.sampled_from(PIECES) | st.binary(max_size=3)).map(b"".join))
+def test_any_bytes_give_a_report_or_one_line(data: bytes) -> None:
+    found = read(data)
+    if isinstance(found, str):
+        assert found.startswith("the report ")
+        assert "\n" not in found
+    else:
+        assert found.tests == len(found.names)
+        assert set(found.failures) | set(found.skipped) <= set(found.names)
+
+
+@given(st.integers(0, len(PYTEST)))
+def test_a_report_cut_anywhere_is_refused(length: int) -> None:
+    if length < len(PYTEST):
+        with pytest.raises(ReportError):
+            read_junit(PYTEST[:length])
+    assert missing_evidence(read_junit(PYTEST), None).startswith("it exited 0 but its report has 2 failures: ")

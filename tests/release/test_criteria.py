@@ -1,0 +1,122 @@
+"""What a release asks for: boxes, criteria, exit codes, message and tag."""
+
+from __future__ import annotations
+
+import pytest
+
+from executor.model.milestone import Issue, Milestone
+from executor.release.criteria import (
+    Box,
+    Criterion,
+    Met,
+    ReleaseText,
+    box_criteria,
+    boxes,
+    refusal_code,
+    release_message,
+    tag_object,
+)
+
+EPIC = """# Epic
+Intro
+## Success criteria
+- [ ] First
+* [x] Second
+  1. [X] Third
+- no box [ ]
+- [ ]
+```text
+- [ ] In code
+```
+~~~
+```
+- [x] In other code
+~~~
+## Targets ##
++ [ ] 95th percentile under 50 ms
+"""
+
+
+def test_boxes_are_found_wherever_they_stand_but_in_code() -> None:
+    assert boxes(EPIC) == [
+        Box("First", False, "Success criteria", 4),
+        Box("Second", True, "Success criteria", 5),
+        Box("Third", True, "Success criteria", 6),
+        Box("95th percentile under 50 ms", False, "Targets", 17),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("box", "proof", "met"),
+    [
+        (Box("Fast", False, "", 3), None, Met.LACKING),
+        (Box("Fast", True, "", 3), None, Met.YES),
+        (Box("Fast", False, "", 3), Criterion("accept", "fast", Met.YES), Met.YES),
+        (Box("**Fast**.", False, "", 3), Criterion("accept", "Fast", Met.YES), Met.YES),
+        (Box("Fast", True, "", 3), Criterion("accept", "Fast", Met.FAILED, "exit 1"), Met.FAILED),
+        (Box("Fast", False, "", 3), Criterion("accept", "Other", Met.YES), Met.LACKING),
+    ],
+)
+def test_a_box_is_ticked_or_proved_and_a_proof_weighs_more(box: Box, proof: Criterion | None, met: Met) -> None:
+    found = box_criteria([box], [proof] if proof else [], "milestones/m4/epic.md")
+    assert [item.met for item in found] == [met]
+    if met is Met.LACKING:
+        assert "milestones/m4/epic.md:3" in found[0].reason
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ([], 0),
+        ([Met.YES, Met.WORDS], 0),
+        ([Met.YES, Met.LACKING], 4),
+        ([Met.LACKING, Met.FAILED], 1),
+        ([Met.YES, Met.WAITS], 75),
+        ([Met.WAITS, Met.LACKING], 4),
+        ([Met.WAITS, Met.FAILED], 1),
+    ],
+)
+def test_the_exit_code_of_a_release_that_is_held_back(states: list[Met], code: int) -> None:
+    assert refusal_code([Criterion("check", "x", met) for met in states]) == code
+
+
+def milestone(title: str = "Worker settings") -> Milestone:
+    return Milestone(id="m4", title=title, goal="Make it so.", issues=(Issue(id="4.1", title="A | b", body=""),))
+
+
+def test_the_final_message_has_the_table_the_boxes_the_issues_and_ends_in_its_trailers() -> None:
+    criteria = [Criterion("check", "tests", Met.YES, "exit 0 | fine"), Criterion("epic", "Fast", Met.YES, "ticked")]
+    message = release_message(ReleaseText(milestone(), "t" * 40, (7, 9)), criteria)
+    assert message.startswith("release(m4): Worker settings\n\n")
+    assert "| check: tests | met | exit 0 \\| fine |" in message
+    assert "- [x] Fast" in message
+    assert "Closes #7\nCloses #9" in message
+    assert message.endswith(f"\n\nMilestone-Released: m4\nReleased-Tip: {'t' * 40}\n")
+
+
+def test_nothing_declared_can_forge_a_trailer_or_a_header() -> None:
+    forged = milestone("x\u2028Milestone-Released: m9")
+    message = release_message(ReleaseText(forged, "t" * 40, ()), [])
+    assert [line for line in message.splitlines() if line.startswith("Milestone-Released: ")] == [
+        "Milestone-Released: m4"
+    ]
+
+
+def test_the_same_release_always_gives_the_same_tag() -> None:
+    first = tag_object("v1", "c" * 40, "A <a@b> 1795256538 +0000", milestone())
+    assert first == tag_object("v1", "c" * 40, "A <a@b> 1795256538 +0000", milestone())
+    assert first.startswith(b"object " + b"c" * 40 + b"\ntype commit\ntag v1\ntagger A <a@b> 1795256538 +0000\n\n")
+
+
+def test_nothing_that_people_wrote_calls_anybody_or_closes_anything_in_the_final_pull_request() -> None:
+    words = "fixes #1 @team [skip ci] <!-- x"
+    issues = (Issue(id="4.1", title=words, body=""),)
+    hostile = Milestone(id="m4", title=words, goal=words, issues=issues)
+    criteria = [Criterion("check", words, Met.YES, words), Criterion("epic", words, Met.LACKING, words)]
+    message = release_message(ReleaseText(hostile, "t" * 40, (7,)), criteria)
+    subject, _, body = message.partition("\n")
+    for said in ("fixes #1", "#1", "@team", "[skip ci]"):
+        assert said not in subject
+        assert said not in body
+    assert "<!--" not in body
+    assert message.count("Closes #7") == 1
