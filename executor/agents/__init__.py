@@ -1,1 +1,1 @@
-"""Calling an agent, and understanding how the call ended."""
+"""Agents: how one is called, what its output means, who works next, what it may spend."""

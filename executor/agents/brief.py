@@ -48,6 +48,10 @@ __all__ = [
 
 
 _DETAIL = 8_000
+_SELF_CHECK = (
+    "Run `sh $EXECUTOR_CHECK` before you end: it reads what you left as the gate does, and prints everything that is "
+    "missing."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class StepFacts:
         tests: whether it has to leave tests that fail.
         missing: what a gate sent it back for.
         done: steps that are done, in their order.
+        contract: what has to be in the files that it leaves, as Markdown; empty where they only have to be there.
     """
 
     id: str
@@ -84,6 +89,7 @@ class StepFacts:
     tests: bool = False
     missing: tuple[str, ...] = ()
     done: tuple[str, ...] = ()
+    contract: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +221,8 @@ def _step(step: StepFacts | None) -> str:
     if step.handoff:
         lines.append(f"- to be left by you: `$EXECUTOR_OUT/handoff.md` with the heading `## {one_line(step.handoff)}`")
     text = _section(f"Your step: {step.id}", "\n".join(lines).strip())
+    if step.contract:
+        text += "\n\n" + _section("What the files that you leave have to hold", f"{step.contract}\n\n{_SELF_CHECK}")
     if step.missing:
         told = "\n".join(f"- {one_line(item)}" for item in step.missing)
         text += "\n\n" + _section("What was missing the last time", told)

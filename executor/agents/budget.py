@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from executor.model.rules import Caps
-from executor.state.budget import Choice, Ledger, Suspension, Wait, choose
+from executor.state.budget import Choice, Ledger, Suspension, Wait, choose, outage_rest
+from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Allowance", "told_time"]
 
 
-_SUSPENDS = frozenset({"limit", "authentication", "missing"})
-"""Failures for which an account rests: a limit until it is lifted, the others for the rest of the run."""
+_SUSPENDS = frozenset({"limit", "authentication", "missing", "transient"})
+"""Failures for which an account rests: see `Allowance._suspended`."""
+_DATED = frozenset({"limit", "transient"})
+_WORKED = frozenset({AttemptState.BUILT, AttemptState.LANDED})
 
 
 class Allowance:
@@ -39,6 +42,7 @@ class Allowance:
         self._ledger = Ledger()
         self._limits: dict[tuple[str, str, int], Attempt] = {}
         self._dearest: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
 
     def take(self, milestone: str, issue: str, state: IssueState) -> None:
         """Everything that is known of an issue's attempts."""
@@ -52,6 +56,9 @@ class Allowance:
         if kept:
             self._limits[place] = attempt
         changed = kept or self._limits.pop(place, None) is not None
+        if attempt.state in _WORKED:
+            account = attempt.account or attempt.agent
+            self._worked[account] = max(self._worked.get(account, 0.0), attempt.when)
         if attempt.cost_usd or attempt.reserved_usd or attempt.tokens:
             began = datetime.fromisoformat(attempt.started_at).astimezone() if attempt.started_at else None
             self._ledger.take(milestone, issue, attempt, f"{began:%F}" if began else "")
@@ -85,6 +92,19 @@ class Allowance:
         left = self.left(ref)
         return round(wanted if left is None else min(wanted, left), 6)
 
+    def outage(self, agent: Agent) -> tuple[float, float]:
+        """Until when the account of an agent rests whose service has just failed, and for how many seconds that is."""
+        worked = self._worked.get(agent.payer, 0.0)
+        before = [
+            (item.until, item.rest_s)
+            for item in self._limits.values()
+            if item.kind == "transient"
+            and (item.account or item.agent) == agent.payer
+            and item.until - item.rest_s >= worked
+        ]
+        limits = self._policy.limits
+        return outage_rest(before, time.time(), limits.outage_s, limits.outage_most_s)
+
     def left(self, ref: str) -> float | None:
         """Money that the tightest cap leaves for an issue; None without caps."""
         return self._ledger.left(self._caps(), self._names(ref, time.time()))
@@ -108,11 +128,12 @@ class Allowance:
         found: dict[str, Suspension] = {}
         for attempt in self._limits.values():
             account = attempt.account or attempt.agent
-            if attempt.kind == "limit" and attempt.until > now:
+            if attempt.kind in _DATED and attempt.until > now:
                 known = found.get(account)
                 if known is None or (known.until is not None and known.until < attempt.until):
-                    found[account] = Suspension(attempt.until, attempt.reason)
-            elif attempt.kind != "limit" and self.run_id and attempt.run == self.run_id:
+                    outage = attempt.kind == "transient"
+                    found[account] = Suspension(attempt.until, attempt.reason, outage=outage)
+            elif attempt.kind not in _DATED and self.run_id and attempt.run == self.run_id:
                 found[account] = Suspension(None, attempt.reason)
         return found
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
 from executor.agents.output import read_told
 from executor.errors import InterruptedRunError
+from executor.process.files import clock_after
 from executor.process.runner import Command
 from executor.sandbox.policy import is_boxed
 
@@ -73,11 +74,13 @@ def call(
         finding = classify(agent, how, told, datetime.now().astimezone())
         if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
             break
-        run.session.tell("again", ref, finding.reason)
+        seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
+        again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
+        run.session.tell("again", ref, f"{finding.reason}; {again}")
         _put_aside(command.log, told_file, turn + 1)
-        if run.session.stopping.wait(min(limits.backoff_s * 2**turn, limits.backoff_most_s)):
+        if run.session.stopping.wait(seconds):
             raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
-    return Called(ended, told, _dated(run, finding))
+    return Called(ended, told, _dated(run, agent, finding))
 
 
 def agent_command(
@@ -115,6 +118,7 @@ def agent_command(
         silent=limits.silent_s or None,
         watch=tree,
         output_cap=limits.output_cap_bytes,
+        linger=limits.background_s,
         secrets=run.session.secrets,
         result_file=result_file,
     )
@@ -154,8 +158,11 @@ def _known(changed: Callable[[], bool], ended: Ended) -> bool:
     return ended.reason == "exited" and changed()
 
 
-def _dated(run: MilestoneRun, finding: Diagnosis | None) -> Diagnosis | None:
-    """A limit with the moment at which it is lifted, the declared time from now where nothing else is known."""
+def _dated(run: MilestoneRun, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
+    """A limit or an outage with the moment at which the account is used again."""
+    if finding is not None and finding.kind == "transient":
+        until, rest_s = run.session.observer.allowance.outage(agent)
+        return replace(finding, until=until, rest_s=rest_s)
     if finding is None or finding.kind != "limit" or finding.until is not None:
         return finding
     return replace(finding, until=time.time() + run.session.policy.limits.suspend_s)

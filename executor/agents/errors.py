@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMON",
+    "DEPENDENCY",
     "FALLS_BACK",
     "GAVE_UP",
     "IN_PLACE",
+    "NO_MEMORY",
     "PERMANENT",
     "QUESTION",
     "REFUSAL",
@@ -80,6 +82,7 @@ COMMON: tuple[tuple[str, tuple[str, ...]], ...] = (
         "resource",
         (
             r"no space left on device|\bENOSPC\b|cannot allocate memory|\bENOMEM\b|out of memory|heap limit",
+            r"^MemoryError\b|std::bad_alloc",
             r"too many open files|\bEMFILE\b|resource temporarily unavailable",
         ),
     ),
@@ -108,6 +111,22 @@ GAVE_UP = (
     r"cannot be (?:done|completed|solved|implemented)",
 )
 """What a model says that tried and did not get there."""
+
+NO_MEMORY = (
+    r"^MemoryError\b|\bstd::bad_alloc\b|cannot allocate memory|\bENOMEM\b|out of memory|\bOutOfMemoryError\b",
+    r"no space left on device|\bENOSPC\b",
+)
+"""What a command says at its end that had too little memory or disk."""
+
+DEPENDENCY = (
+    r"^(?:ModuleNotFoundError|ImportError): No module named ",
+    r"^(?:Error: |\[?)?Cannot find (?:module|package) ",
+    r"error while loading shared libraries: ",
+    r"^(?:\S+: )?(?:line \d+: |\d+: )?\S+: (?:command )?not found$",
+    r"^(?:/usr/bin/)?env: .*: No such file or directory$",
+    r"^(?:\S+: )?(?:executable file|command) not found",
+)
+"""What a command says at its end that lacks a module or another command."""
 
 QUESTION = (
     r"(?:\[[yY]/[nN]\]|\([yY](?:es)?/[nN]o?\)|\(Y\)es/\(N\)o.*|press (?:enter|any key).*"
@@ -233,6 +252,9 @@ _SAYS = {
 }
 _SERVER = range(500, 600)
 _SIGKILL, _KILLED = 9, 137
+_NOT_FOUND = frozenset({126, 127})
+"""Exit codes with which a shell says that it could not run a command."""
+_LAST_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +288,14 @@ class Diagnosis:
     Attributes:
         kind: its class.
         reason: one sentence.
-        until: epoch seconds at which a limit is lifted, if that is known.
+        until: epoch seconds at which a limit is lifted, or a failing service is asked again, if that is known.
+        rest_s: seconds that the account of a failing service rests.
     """
 
     kind: str
     reason: str
     until: float | None = None
+    rest_s: float = 0.0
 
 
 def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
@@ -295,8 +319,20 @@ def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnos
 
 
 def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
-    """What is left: that it did not end well."""
-    kind = "resource" if ending.signal == _SIGKILL or ending.code == _KILLED else "agent"
+    """What is left: that it did not end well.
+
+    A command that lacks a module or a program fails in the same way whenever it is run, and one without memory may not;
+    only its last lines are asked, and only when it changed nothing or is a command of the user's own.
+    """
+    lines = [line for line in told.noise.splitlines() if line.strip()][-_LAST_LINES:]
+    asked = ending.reason == "exited" and not told.events and (agent.deterministic or not ending.changed)
+    lacking = next((line for line in reversed(lines) if _first_match(DEPENDENCY, line)), "") if asked else ""
+    if ending.code in _NOT_FOUND or lacking:
+        why = one_line(lacking or (lines[-1] if lines else ending.told))[:300]
+        return Diagnosis("dependency", f"agent {agent.name} lacks a module or a command: {why}")
+    starved = asked and bool(lines) and _first_match(NO_MEMORY, lines[-1]) is not None
+    killed = ending.signal == _SIGKILL or ending.code == _KILLED
+    kind = "resource" if killed or starved else "agent"
     last = f": {one_line(told.errors[-1].message)[:300]}" if told.errors and told.errors[-1].message else ""
     return Diagnosis(kind, f"agent {agent.name}: {ending.told}{last}")
 

@@ -241,11 +241,15 @@ class _IssueRunner(MThreadRunner):
 
 
 class Patience:
-    """How much longer a run may wait: `limits.wait_s` in all, and never past its deadline."""
+    """How much longer a run may wait: `limits.wait_s` in all, for failing services `limits.outage_wait_s`.
+
+    It never waits past its deadline.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._left = session.policy.limits.wait_s
+        limits = session.policy.limits
+        self._left = {"outage": limits.outage_wait_s, "": limits.wait_s}
 
     def waited(self, refs: Iterable[str]) -> bool:
         """Whether there is something to do now for these issues, after waiting for it."""
@@ -257,10 +261,12 @@ class Patience:
             return False
         ref = min(soon, key=lambda ref: soon[ref])
         seconds = max(0.0, soon[ref] - now)
+        wait = decisions[ref].wait
+        purse = "outage" if wait is not None and wait.kind == "outage" else ""
         late = session.deadline is not None and soon[ref] >= session.deadline.timestamp()
-        if late or seconds > self._left:
+        if late or seconds > self._left[purse]:
             return False
-        self._left -= seconds
+        self._left[purse] -= seconds
         session.tell(
             "wait", ref, f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
         )

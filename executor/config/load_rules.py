@@ -7,6 +7,7 @@ Where declarations and rules do not fit together: names that nobody declared, op
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
-from executor.model.policy import PROMPTS, WORKFLOWS, Policy, read_policy
+from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
 from executor.model.validation import declared
 from executor.model.workflow import DIRECT
 from executor.state.model import FINDINGS, UNSANDBOXED
@@ -87,6 +88,7 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
                 merged[path.stem] = _over(merged[path.stem], own)
     merged[WORKFLOWS] = _workflows(folder, faults)
     merged[PROMPTS] = _prompts(folder, faults)
+    merged[SCHEMAS] = _schemas(folder, faults)
     return merged
 
 
@@ -124,6 +126,29 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
             except (OSError, UnicodeDecodeError) as error:
                 told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {told}"))
+    return found
+
+
+def _schemas(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """The JSON Schemas by name; a file of the user's own replaces the packaged one."""
+    packaged = packaged_rules() / SCHEMAS
+    found = {path.stem: json.loads(path.read_bytes()) for path in sorted(packaged.glob("*.json"))}
+    own = folder / SCHEMAS
+    if not own.is_dir() or own.samefile(packaged):
+        return found
+    from executor.model.handed_in import schema_fault
+
+    for path in sorted(own.glob("*.json")):
+        try:
+            schema = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"is not JSON: {error}"
+        else:
+            problem = schema_fault(schema)
+            found[path.stem] = schema if isinstance(schema, dict) else {}
+        if problem:
+            faults.append(Fault(f"{folder.name}/{SCHEMAS}/{path.name}", "", problem))
+            found.setdefault(path.stem, {})
     return found
 
 

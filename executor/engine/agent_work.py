@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.agents.background import waiting_for_background
 from executor.agents.call import LOG, agent_command, call, call_values, cost_of
 from executor.agents.command import child_environment, missing_program
 from executor.checks.run import tail
@@ -16,7 +17,7 @@ from executor.engine.receipts import deviations_in
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.untrusted import left_file, scrub
-from executor.sandbox.policy import agent_in_sandbox
+from executor.sandbox.policy import agent_in_sandbox, is_boxed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,8 @@ class Failure:
         detail: the most useful part of the output.
         tree: tree that was produced, for telling whether the same thing happened again.
         step: the step of a workflow at which it happened; empty for everything else.
-        until: epoch seconds at which a limit is lifted.
+        until: epoch seconds until which the account rests, after a limit or a failing service.
+        rest_s: seconds that the account of a failing service rests.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Failure:
     tree: str = ""
     step: str = ""
     until: float | None = None
+    rest_s: float = 0.0
 
     def print(self) -> str:
         """Fingerprint: the same failure on the same tree has the same one."""
@@ -79,6 +82,7 @@ class Work:
         step: the step of a workflow that it is about; empty for a whole attempt.
         inputs: folder with the files that the step is given; None when there are none.
         own_options: options of the step's own agent; None: the issue's.
+        readable: further paths that its agent may read in a sandbox.
     """
 
     run: MilestoneRun
@@ -94,6 +98,7 @@ class Work:
     step: str = ""
     inputs: Path | None = None
     own_options: Mapping[str, Any] | None = None
+    readable: tuple[Path, ...] = ()
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -159,7 +164,8 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
         run.session.require_space()
         left = taken(run, slot.work, issue)
         tree = left if isinstance(left, str) else ""
-        return Failure(called.finding.kind, called.finding.reason, tail(work.log), tree, until=called.finding.until)
+        found = called.finding
+        return Failure(found.kind, found.reason, tail(work.log), tree, until=found.until, rest_s=found.rest_s)
     return taken(run, slot.work, issue)
 
 
@@ -194,6 +200,7 @@ def _command(work: Work, slot: Slot) -> Command:
         given["EXECUTOR_STEP"] = work.step
     if work.inputs is not None:
         given["EXECUTOR_IN"] = str(work.inputs)
+        given["EXECUTOR_CHECK"] = str(work.inputs / "check")
     route = work.run.session.policy.route_of(issue)
     left = work.run.session.observer.allowance.left(work.ref)
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
@@ -207,6 +214,8 @@ def _command(work: Work, slot: Slot) -> Command:
         argv = agent.argv(values)
     except KeyError as error:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
+    if is_boxed(work.run, agent):
+        argv = waiting_for_background(argv, limits.background_s)
     env = {**child_environment(agent.env, given, tree), **agent.variables}
     boxed = agent_in_sandbox(
         work.run,
@@ -216,7 +225,7 @@ def _command(work: Work, slot: Slot) -> Command:
         attempt=work.number,
         tree=tree,
         writable=[work.out],
-        readable=[work.brief, *(() if work.inputs is None else (work.inputs,))],
+        readable=[work.brief, *(() if work.inputs is None else (work.inputs,)), *work.readable],
         env=env,
     )
     result = work.logs / RESULT

@@ -17,6 +17,7 @@ from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Trailers, inert, landing_message, one_line
+from executor.process.files import clock_after
 from executor.process.untrusted import question_in
 from executor.state.model import QUESTION, UNSPENT, AttemptState
 
@@ -143,7 +144,10 @@ def pause(run: MilestoneRun, ref: str) -> None:
     failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
     if not failed or failed[-1].run != run.session.run_id:
         return
-    if run.session.stopping.wait(min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)):
+    seconds = min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)
+    if seconds:
+        run.session.tell("pause", ref, f"attempt {len(failed) + 1} of {limits.attempts} {clock_after(seconds)}")
+    if run.session.stopping.wait(seconds):
         raise InterruptedRunError(f"{ref}: the run was stopped", 130)
 
 
@@ -227,6 +231,7 @@ def fail(
         commit=final,
         **({"step": failure.step} if failure.step else {}),
         **({"until": round(failure.until, 3)} if failure.until else {}),
+        **({"rest_s": round(failure.rest_s, 3)} if failure.rest_s else {}),
         **(cost or {}),
     )
 

@@ -33,7 +33,8 @@ _REMEDIES = {
     "refusal": "say in the spec what it is for, or name another agent after it in a list, then retry",
     "authentication": "log in or set the variable named above, then retry",
     "missing": "install it, or correct PATH or the agent's command, then retry",
-    "transient": "look whether the agent's service is up, then retry",
+    "transient": "nothing: its account rests and is asked again; or name another agent after it in a list",
+    "dependency": "install the module or command named above, or correct the agent's command, then retry",
     "resource": "give the machine more memory or disk, or run fewer issues at a time, then retry",
     "input": "have its profile answer or forbid what it asks (permissions, log-in, first-run questions), then retry",
     "gave-up": "say more in the spec, cut the issue in two, or name another agent, then retry",
@@ -76,7 +77,7 @@ def failure_report(failed: Sequence[Attempt], allowed: int) -> list[str]:
     """
     last = failed[-1]
     spent = [item for item in failed if item.kind not in UNSPENT]
-    twice = len(spent) > 1 and last.print and last.print == spent[-2].print
+    twice = len(spent) > 1 and last.kind != "resource" and last.print and last.print == spent[-2].print
     again = len(spent) < allowed and last.kind not in PERMANENT and not twice
     tried = [f"tried: attempt {item.number} by {item.agent or 'its agent'}: {_class(item)}" for item in failed[-_MOST:]]
     return [

@@ -133,7 +133,7 @@ class Watcher:
 
 def _kept(run: MilestoneRun) -> list[Blocker]:
     """What an earlier run found and what is still as it was; what only a running process can be is not."""
-    return [item for item in run.view.blockers if item.kind in {"conflict", "red-base", "limit", "budget"}]
+    return [item for item in run.view.blockers if item.kind in {"conflict", "red-base", "limit", "outage", "budget"}]
 
 
 def _working(run: MilestoneRun) -> list[Working]:

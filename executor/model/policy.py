@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from executor.model.milestone import Issue
 
-__all__ = ["PROMPTS", "WORKFLOWS", "Policy", "read_policy"]
+__all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "read_policy"]
 
 DEFAULT_ROUTE = "default"
 DEFAULT_PROMPT = "code"
 PROMPTS = "prompts"
 """Folder of the conventions that briefs tell, one Markdown file for a type of issue."""
 WORKFLOWS = "workflows"
+SCHEMAS = "schemas"
 """Folder of the workflows among the rules, and their place among the merged ones."""
 _PROTECTED = "protected-files"
 
@@ -120,7 +121,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
     known_agents = declared(value, "agents", "agent")
     documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
-    workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", faults)
+    workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", value.get(SCHEMAS, {}), faults)
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         known = known_agents, declared(value, "checks", "check"), documents
         faults += _route_faults(routes, *known, f"{place}/routes.toml")
@@ -175,14 +176,18 @@ def _route_faults(
 
 
 def _workflows(
-    documents: Mapping[str, Mapping[str, Any]], agents: Mapping[str, object], place: str, faults: list[Fault]
+    documents: Mapping[str, Mapping[str, Any]],
+    agents: Mapping[str, object],
+    place: str,
+    schemas: Mapping[str, dict[str, Any]],
+    faults: list[Fault],
 ) -> dict[str, Workflow]:
     """The workflows by name; agents that they name have to be there."""
     read: dict[str, Workflow] = {}
     known = Known(agents)
     for name, document in documents.items():
         file = f"{place}/{name}.toml"
-        workflow, wrong = read_workflow(name, document, file)
+        workflow, wrong = read_workflow(name, document, file, schemas)
         faults += wrong
         if workflow is not None:
             read[name] = workflow

@@ -131,6 +131,10 @@ class Limits(Rule):
         backoff_s: after the n-th failed attempt, this times 2 to the power of n passes before the next one ...
         backoff_most_s: ... but no more than this.
         wait_s: how long a run waits, when there is nothing else to do, for an account to be usable again.
+        outage_s: how long an account rests when its service fails; twice as long after each further outage ...
+        outage_most_s: ... but no longer than this.
+        outage_wait_s: how long a run waits, when there is nothing else to do, for failing services.
+        background_s: how long processes that an agent left behind may be quiet before they are ended.
         suspend_s: how long an account is not used when it does not say when its limit is lifted.
         silent_s: seconds without output, work or a changed file after which a run tells of an agent.
     """
@@ -159,6 +163,10 @@ class Limits(Rule):
     backoff_s: _Amount = 1.0
     backoff_most_s: _Amount = 300.0
     wait_s: _Amount = 0.0
+    outage_s: Seconds = 30.0
+    outage_most_s: Seconds = 900.0
+    outage_wait_s: _Amount = 14400.0
+    background_s: _Amount = 30.0
     suspend_s: Seconds = 1800.0
     attempt_usd: _Amount | None = None
     issue_usd: _Amount | None = None

@@ -77,12 +77,14 @@ class Gate(_Rule):
         threshold: per cent of the criteria, by weight, from which it opens.
         rounds: how often the steps are done again with what is missing, before a person is asked.
         reviewer: a profile of agents.toml that gives a score too; the lower one counts.
+        checks: the checks and acceptance commands of the issue have to pass on the tree that the phase made.
         criteria: name -> what is looked for; the TOML tables ``criterion``.
     """
 
     threshold: _Percent = 100
     rounds: Annotated[StrictInt, Field(ge=0, le=20)] = 2
     reviewer: str | None = None
+    checks: StrictBool = False
     criteria: dict[str, Criterion] = Field(default_factory=dict, alias="criterion")
 
 
@@ -93,6 +95,7 @@ class Step(_Rule):
         does: what it is to do, for its brief.
         inputs: files that it is given; a file of another step makes it wait for that step.
         outputs: files that it has to leave, in its output folder or (``tree:``) in the tree.
+        schemas: output -> name of the JSON Schema in ``rules/schemas/`` that it has to match.
         needs: steps of its phase that it waits for besides those of its inputs.
         agent: profile that replaces the issue's.
         options: options of that agent (`with`); the issue's own where it has none.
@@ -105,6 +108,7 @@ class Step(_Rule):
     does: str
     inputs: tuple[File, ...] = ()
     outputs: tuple[File, ...] = ()
+    schemas: dict[str, str] = Field(default_factory=dict)
     needs: tuple[str, ...] = ()
     agent: str | None = None
     options: dict[str, Any] = Field(default_factory=dict, alias="with")
@@ -130,12 +134,18 @@ class Workflow(_Rule):
         types: its task types; an issue's type counts as one of them whatever its case.
         default_type: task type of an issue whose type is none of them.
         phases: in their order.
+        schemas: the JSON Schemas that steps can name.
     """
 
     name: str
     types: tuple[str, ...] = ()
     default_type: str = ""
     phases: dict[str, Phase] = Field(default_factory=dict)
+    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, repr=False)
+
+    def schemas_of(self, step: Step) -> dict[str, dict[str, Any]]:
+        """The JSON Schemas of a step's outputs, by output."""
+        return {output: self.schemas[name] for output, name in step.schemas.items()}
 
     def task_type(self, issue_type: str) -> str:
         """The task type that an issue's type counts as."""
@@ -169,8 +179,17 @@ def progress(workflow: Workflow, done: Mapping[str, bool]) -> int:
     return 100 * earned // whole if whole else 0
 
 
-def read_workflow(name: str, document: Mapping[str, Any], file: str) -> tuple[Workflow | None, list[Fault]]:
-    """A workflow from its parsed and merged TOML, or everything that is wrong with it."""
+def read_workflow(
+    name: str, document: Mapping[str, Any], file: str, schemas: Mapping[str, dict[str, Any]] | None = None
+) -> tuple[Workflow | None, list[Fault]]:
+    """A workflow from its parsed and merged TOML, or everything that is wrong with it.
+
+    Args:
+        name: of the workflow.
+        document: its tables.
+        file: where they are, for messages.
+        schemas: the JSON Schemas that its steps can name.
+    """
     faults: list[Fault] = []
     given = dict(document)
     tables = given.pop("phase", {})
@@ -179,14 +198,14 @@ def read_workflow(name: str, document: Mapping[str, Any], file: str) -> tuple[Wo
         phase = _phase(table, f"phase.{place}", file, faults)
         if phase is not None:
             phases[place] = phase
-    known = [field for field in Workflow.model_fields if field not in {"name", "phases"}]
+    known = [field for field in Workflow.model_fields if field not in {"name", "phases", "schemas"}]
     for key in [key for key in given if key not in known]:
         faults.append(Fault(file, "", f"unknown key {quoted(key)}{Known([*known, 'phase']).advice(key, 'keys')}"))
         del given[key]
     workflow = _model(Workflow, {**given, "name": name}, "", file, faults)
     if faults or workflow is None:
         return None, faults
-    workflow = workflow.model_copy(update={"phases": phases})
+    workflow = workflow.model_copy(update={"phases": phases, "schemas": dict(schemas or {})})
     faults += (Fault(file, place, problem) for place, problem in _problems(workflow))
     return (None if faults else workflow), faults
 
@@ -274,6 +293,7 @@ def _problems(workflow: Workflow) -> Iterator[tuple[str, str]]:
                 if kind.lower() not in types.names:
                     yield f"{place}.types", f"unknown type {quoted(kind)}{types.advice(kind.lower(), 'types')}"
             yield from _needs_problems(step, place, phase, rule.steps, made, before)
+            yield from _schema_problems(step, place, workflow.schemas)
         yield from _cycle(rule.steps, phase)
         yield from _gate_problems(rule.gate, phase, made, before)
         before.append(phase)
@@ -295,12 +315,22 @@ def _needs_problems(
             yield f"{place}.inputs", f"{quoted(name)} is made in a later phase"
 
 
+def _schema_problems(step: Step, place: str, schemas: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    outputs, known = Known(step.outputs), Known(schemas)
+    for output, name in step.schemas.items():
+        if output not in step.outputs:
+            yield f"{place}.schemas", f"{quoted(output)} is no output of the step{outputs.advice(output, 'outputs')}"
+        if name not in schemas:
+            problem = f"no file rules/schemas/{name}.json"
+            yield f"{place}.schemas.{output}", f"{problem}{known.advice(name, 'schemas')}"
+
+
 def _gate_problems(gate: Gate | None, phase: str, made: set[str], before: Sequence[str]) -> Iterator[tuple[str, str]]:
     if gate is None:
         return
     files = Known(sorted(made))
-    if not gate.criteria and gate.reviewer is None:
-        yield f"phase.{phase}.gate", "expected at least one criterion, or a reviewer"
+    if not gate.criteria and gate.reviewer is None and not gate.checks:
+        yield f"phase.{phase}.gate", "expected at least one criterion, a reviewer, or checks = true"
     for name, criterion in gate.criteria.items():
         file = criterion.file
         place = f"phase.{phase}.gate.criterion.{name}.file"

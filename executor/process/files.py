@@ -23,6 +23,7 @@ __all__ = [
     "JOURNAL",
     "LOCAL",
     "NO_SPACE",
+    "clock_after",
     "fsync_dir",
     "is_locked",
     "journal_stamp",
@@ -165,6 +166,12 @@ def read_json(path: Path) -> Any:
 def utcnow() -> datetime:
     """Now, in UTC."""
     return datetime.now(UTC)
+
+
+def clock_after(seconds: float) -> str:
+    """A moment to come as people read it, for example ``in 30 s, at 04:12:05``."""
+    moment = datetime.now().astimezone() + timedelta(seconds=seconds)
+    return f"in {seconds:.0f} s, at {moment:%H:%M:%S}"
 
 
 class _Local(tzinfo):

@@ -54,6 +54,8 @@ class Command:
             in memory, and not yet in the log, until the command ends.
         output_limit: bytes of output after which it is killed.
         grace: seconds between SIGTERM and SIGKILL.
+        linger: seconds for which processes that it left behind when it ended with exit code 0 may be quiet (as for
+            `idle`) before they are killed; 0 kills them at once. The timeout holds for them too.
         result_file: where the result is stored durably before `run` returns, also when nobody waits for it any more;
             removed before the command starts. See `read_result`.
         secrets: what must not get into the log nor into the result, in none of the forms of `executor.process.redact`;
@@ -72,6 +74,7 @@ class Command:
     output_cap: int = 64 * 2**20
     output_limit: int | None = None
     grace: float = 5.0
+    linger: float = 0.0
     result_file: Path | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -322,6 +325,7 @@ def _request(number: int, command: Command) -> bytes:
         "output_cap": command.output_cap,
         "output_limit": command.output_limit,
         "grace": command.grace,
+        "linger": command.linger,
         "result_file": _optional_text(command.result_file),
         "secrets": [_text(secret) for secret in command.secrets],
     }

@@ -25,17 +25,20 @@ __all__ = [
 
 BLOCKER = "blocker"
 """Kind of the event that records one."""
-Kind = Literal["silence", "long", "conflict", "red-base", "disk", "limit", "budget", "deadline", "declaration"]
+Kind = Literal[
+    "silence", "long", "conflict", "red-base", "disk", "limit", "outage", "budget", "deadline", "declaration"
+]
 _CLEARED_BY = {
     "silence": frozenset({"attempt-built", "attempt-failed", "attempt-interrupted", "attempt-started", "landed"}),
     "long": frozenset({"attempt-started", "landed", "stopped", "retried"}),
     "conflict": frozenset({"attempt-started", "landed", "retried"}),
     "red-base": frozenset({"attempt-started", "landed"}),
     "limit": frozenset({"attempt-started", "attempt-built", "landed"}),
+    "outage": frozenset({"attempt-built", "landed"}),
     "budget": frozenset({"attempt-started", "attempt-built", "landed"}),
 }
 """What of its issue makes a blocker a thing of the past; those of a whole run, and what paused it, end with it."""
-_SHARED = frozenset({"red-base", "limit", "budget"})
+_SHARED = frozenset({"red-base", "limit", "outage", "budget"})
 """What holds many issues back and is told for the first of them."""
 
 
@@ -139,6 +142,14 @@ def from_event(milestone: str, event: Event) -> Blocker | None:
             f"{data['tip']}: {data['reason']}",
             f"{ref}: {data['reason']}",
             f"make the check pass on the branch, then doit milestone:{milestone}",
+        )
+    if event.kind == "attempt-failed" and data["failure"] == "transient":
+        return Blocker(
+            "outage",
+            event.key,
+            str(data["reason"]),
+            f"{ref}: {data['reason']}",
+            f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on",
         )
     if event.kind == "attempt-failed" and data["failure"] == "limit":
         return Blocker(

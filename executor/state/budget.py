@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from executor.model.rules import Caps
     from executor.state.model import Attempt
 
-__all__ = ["Choice", "Ledger", "Suspension", "Wait", "choose", "spent"]
+__all__ = ["Choice", "Ledger", "Suspension", "Wait", "choose", "outage_rest", "spent"]
 
 
 _MOST_UNSPENT = 20
@@ -34,10 +34,12 @@ class Suspension:
     Attributes:
         until: epoch seconds; None while the run that saw it lasts (a login that only a person can mend).
         reason: one sentence.
+        outage: its service fails, as opposed to a limit.
     """
 
     until: float | None
     reason: str
+    outage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Wait:
     reason: str
     until: float | None
     hint: str = ""
-    kind: Literal["limit", "budget", "deadline", "pause"] = "limit"
+    kind: Literal["limit", "outage", "budget", "deadline", "pause"] = "limit"
 
     @property
     def by_time(self) -> bool:
@@ -97,7 +99,30 @@ def choose(
     suspension = suspended[first.payer]
     if suspension.until is None:
         return Choice(wait=Wait(suspension.reason, None))
-    return Choice(wait=Wait(f"{first.payer} is at its limit until {when[first.payer]}", suspension.until))
+    moment = when[first.payer]
+    if suspension.outage:
+        reason = f"the service of {first.payer} fails; it is asked again at {moment}"
+        return Choice(wait=Wait(reason, suspension.until, kind="outage"))
+    return Choice(wait=Wait(f"{first.payer} is at its limit until {moment}", suspension.until))
+
+
+def outage_rest(
+    before: Sequence[tuple[float, float]], now: float, first_s: float, most_s: float
+) -> tuple[float, float]:
+    """Until when an account rests whose service fails, and for how long that is: twice as long after each outage.
+
+    Args:
+        before: (until, seconds) of its rests since it last worked.
+        now: epoch seconds.
+        first_s: how long the first rest is.
+        most_s: how long a rest is at most.
+    """
+    running = max(before, default=(0.0, 0.0))
+    if running[0] > now:  # calls that were under way when the first of them failed
+        return running
+    longest = max((seconds for _, seconds in before), default=0.0)
+    seconds = min(most_s, 2 * longest if longest else first_s)
+    return now + seconds, seconds
 
 
 _WHERE = {

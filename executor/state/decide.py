@@ -147,6 +147,10 @@ class Decision:
     wait: Wait | None = None
 
 
+_NOT_REPEATED = frozenset({"resource", "new-tests"})
+"""Classes of failure that get all their attempts, however alike they are."""
+
+
 def decide(facts: Facts) -> Decision:
     """Status and next step of one issue."""
     landing = facts.landing
@@ -317,8 +321,12 @@ def _holds(stop: Stop, facts: Facts) -> bool:
 
 
 def _repeats(failed: list[Attempt]) -> bool:
-    """Whether the last two failed alike; what a rule found is told to the agent, who may answer with the same."""
-    if len(failed) < 2 or failed[-1].kind == "new-tests":  # noqa: PLR2004  (two, as the name says)
+    """Whether the last two failed alike: then the work is at fault, and trying again is pointless.
+
+    A machine that ran out of something may have it the next time. The findings of a rule go back to the agent, who may
+    answer with the same.
+    """
+    if len(failed) < 2 or failed[-1].kind in _NOT_REPEATED:  # noqa: PLR2004  (two, as the name says)
         return False
     return bool(failed[-1].print) and failed[-1].print == failed[-2].print
 

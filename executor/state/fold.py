@@ -127,6 +127,7 @@ def _failed(state: IssueState, event: Event) -> None:
         print=data.get("print", ""),
         commit=data.get("commit", ""),
         until=data.get("until") or 0.0,
+        rest_s=data.get("rest_s") or 0.0,
         step=data.get("step", ""),
         **({"seconds": data["seconds"]} if data.get("seconds") else {}),
     )

@@ -39,9 +39,9 @@ FINDINGS = "review-findings"
 
 QUESTION = "question"
 """Rule, and outcome of an attempt, of an agent that asks a person."""
-UNSPENT = frozenset({"limit", "refusal", "authentication", "missing"})
+UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency"})
 """Classes of failure that do not count as an attempt: the issue is not what they are about."""
-PERMANENT = frozenset({"refusal", "authentication", "missing", "setup"})
+PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "dependency"})
 """Classes for which trying the same again is pointless."""
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list is asked."""
@@ -83,7 +83,8 @@ class Attempt:
         agent: name of the profile that worked.
         account: who pays for that.
         run: id of the run that began it.
-        until: epoch seconds at which the limit is lifted that it ran into; 0 otherwise.
+        until: epoch seconds until which its account rests, after a limit or a failing service; 0 otherwise.
+        rest_s: for a failing service: seconds that the account rests, which grow from one outage to the next.
         deviations: what the agent says about deviations from the plan.
         boot: boot id of the machine when it was started.
         tree: the tree that its agent left, once that is safe in git; empty before.
@@ -115,6 +116,7 @@ class Attempt:
     account: str = ""
     run: str = ""
     until: float = 0.0
+    rest_s: float = 0.0
     deviations: tuple[str, ...] = ()
     boot: str = ""
     tree: str = ""

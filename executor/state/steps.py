@@ -53,6 +53,7 @@ class FlowStep:
         after: everything that has to be done before it: its needs, and the phase before.
         inputs: files that it is given, without those of steps that do not concern the issue.
         tree_from: step whose tree it starts from; empty: the issue's base.
+        schemas: digest of the JSON Schemas of its outputs; empty without any.
     """
 
     id: str
@@ -63,6 +64,7 @@ class FlowStep:
     after: tuple[str, ...]
     inputs: tuple[str, ...]
     tree_from: str
+    schemas: str = ""
 
     @property
     def keeps_tree(self) -> bool:
@@ -168,7 +170,9 @@ def compiled_flow(workflow: Workflow, issue_type: str) -> Flow:
             earlier = _with_theirs(ordered, made)
             tree_from = next((item.id for item in reversed(made) if item.keeps_tree and item.id in earlier), start)
             inputs = tuple(file for file in step.inputs if file.startswith(TREE) or file.partition("/")[0] in known)
-            made.append(FlowStep(name, phase, step, None, ordered, (*before, *ordered), inputs, tree_from))
+            schemas = json.dumps(workflow.schemas_of(step), sort_keys=True).encode() if step.schemas else b""
+            key = digest(schemas) if schemas else ""
+            made.append(FlowStep(name, phase, step, None, ordered, (*before, *ordered), inputs, tree_from, key))
             tree = name if step.tree else tree
         names = tuple(item.id for item in made)
         steps += made
@@ -210,8 +214,11 @@ def step_key(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -
         value["tree"] = tree
     if step.step is not None:
         value |= {"outputs": sorted(step.step.outputs), "handoff": step.step.handoff, "shows": step.step.shows}
+    if step.schemas:
+        value["schemas"] = step.schemas
     if step.gate is not None:
-        rule = step.gate.model_dump(mode="json", exclude={"rounds"})
+        without = {"rounds"} if step.gate.checks else {"rounds", "checks"}
+        rule = step.gate.model_dump(mode="json", exclude=without)
         value |= {"gate": rule, "criteria": facts.criteria}
     return digest(json.dumps(value, sort_keys=True).encode())
 

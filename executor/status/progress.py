@@ -32,6 +32,8 @@ STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
 _BUILT = 0.6
 """How much of an issue is done when there is a result that has not been proved and landed."""
+_ALMOST = 0.99
+"""Most that the steps of an issue amount to before it has landed."""
 _WAITING_FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 
 
@@ -56,9 +58,8 @@ class Part:
         """How much of it is done, from 0 to 1."""
         if self.status == Status.LANDED:
             return 1.0
-        if self.built or self.status == Status.OPEN:
-            return _BUILT
-        return _BUILT * self.steps / 100
+        steps = min(_ALMOST, self.steps / 100)
+        return max(_BUILT, steps) if self.built or self.status == Status.OPEN else steps
 
 
 def percent(parts: Sequence[Part]) -> int:

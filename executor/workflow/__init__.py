@@ -1,1 +1,1 @@
-"""Issues that are worked on in several steps, with gates."""
+"""Workflows: phases, steps, what a step hands in, and the gates that read it."""

@@ -67,11 +67,11 @@ def score(gate: Gate, files: Mapping[str, bytes], criteria: Sequence[str]) -> Sc
         whole += criterion.weight
         earned += Fraction(sum(not problem for problem in parts), len(parts)) * criterion.weight
         step = "" if criterion.file.startswith(TREE) else criterion.file.partition("/")[0]
-        own = [problem for problem in parts if problem]
+        own = list(dict.fromkeys(problem for problem in parts if problem))
         if own:
             missing.setdefault(step, []).extend(own)
     share = earned / whole if whole else Fraction(1)
-    return Score(share, {step: tuple(texts) for step, texts in missing.items()})
+    return Score(share, {step: tuple(dict.fromkeys(texts)) for step, texts in missing.items()})
 
 
 def criteria_texts(issue: Issue) -> tuple[str, ...]:
@@ -118,31 +118,57 @@ def _begins(title: str, wanted: str) -> bool:
 
 
 def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) -> list[str]:
-    """One entry for each part of a criterion: empty when it is met, else what is missing."""
+    """One entry for each part of a criterion: empty when the part is met, else the reason why it is not.
+
+    A fault of the whole file (it is missing, it is not JSON) stands for every part that it spoils, in the same words.
+    """
     name = criterion.file
-    names = [f"the key {key}" for key in criterion.keys]
-    names += [f'the section "{section}"' for section in criterion.sections]
-    names += [f"what matches {criterion.contains}"] if criterion.contains else []
-    names += [f'the criterion "{text}"' for text in criteria] if criterion.covers else []
     text = (data or b"").decode("utf-8", "replace")[:_MOST_CHARACTERS]
     if not text.strip():
-        return [f"{name} is missing or empty"] * max(1, len(names))
-    value = _json(text) if criterion.keys else None
-    met = [_has_key(value, key) for key in criterion.keys]
-    met += [has_section(text, section) for section in criterion.sections]
-    met += [re.search(criterion.contains, text) is not None] if criterion.contains else []
+        fault = f"{name} is {'missing' if data is None else 'empty'}"
+        count = len(criterion.keys) + len(criterion.sections) + bool(criterion.contains)
+        count += len(criteria) if criterion.covers else 0
+        return [fault] * max(1, count)
+    parts = _key_parts(name, text, criterion.keys) if criterion.keys else []
+    parts += [
+        "" if has_section(text, section) else f'{name} lacks the section "{section}" with text below it'
+        for section in criterion.sections
+    ]
+    if criterion.contains:
+        parts.append("" if re.search(criterion.contains, text) else f"{name} lacks what matches {criterion.contains}")
     if criterion.covers:
-        plain = _plain(text) + " " + _plain(json.dumps(value or _json(text), ensure_ascii=False))
-        met += [_plain(item) in plain for item in criteria]
-    return ["" if there else f"{name} lacks {what}" for what, there in zip(names, met, strict=True)] or [""]
+        plain = _plain(text) + " " + _plain(json.dumps(_json(text), ensure_ascii=False))
+        parts += ["" if _plain(item) in plain else f'{name} lacks the criterion "{item}"' for item in criteria]
+    return parts or [""]
 
 
-def _has_key(value: Any, key: str) -> bool:
+def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
+    """One entry for each key that a JSON file has to have."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return [f"{name} is nested too deeply"] * len(keys)
+    except ValueError as error:
+        return [f"{name} is not JSON: {error}"] * len(keys)
+    if not isinstance(value, dict):
+        return [f"{name} holds {_kind(value)} where an object with the keys {', '.join(keys)} is expected"] * len(keys)
+    return [_key_fault(name, value, key) for key in keys]
+
+
+def _key_fault(name: str, value: Any, key: str) -> str:
+    """Why a key does not count; empty when it does. An empty list or object is a value; "" and null are none."""
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
-            return False
+            return f"{name} lacks the key {key}"
         value = value[part]
-    return value not in (None, "", [], {})
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return f"{name} has no value for the key {key}: it is {'null' if value is None else 'an empty text'}"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    kinds = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    return kinds.get(type(value), "null")
 
 
 def _json(text: str) -> Any:

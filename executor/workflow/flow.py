@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.checks.verify import held_by_base
 from executor.engine.agent_work import Work
-from executor.engine.attempt import begin, keep_candidate, keep_interrupted
+from executor.engine.attempt import begin, keep_candidate, keep_interrupted, pause
 from executor.engine.stops import held_back, stopped_by_spec
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.state.decide import Act, Decision
@@ -95,6 +95,7 @@ def _begun(run: MilestoneRun, ref: str) -> Attempt | None:
         last = state.attempts.get(state.last())
         if last is not None and last.state is AttemptState.STARTED:
             return last
+        pause(run, ref)
         run.session.require_space()
         if stopped_by_spec(run, ref) or held_by_base(run, ref, decision):
             return None

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from executor.agents.brief import score_brief
 from executor.agents.reviewer import Question, ask_reviewer
+from executor.checks.verify import Candidate, judge
 from executor.engine.stops import record_stop
+from executor.git.diff import Change, parse_diff
+from executor.model.fingerprint import digest
 from executor.process.untrusted import left_file
 from executor.state.model import AttemptState, IssueState
 from executor.state.steps import StepRecord, StepState, done_steps, step_key, tree_before
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["close_gate"]
 
 RULE = "gate"
+VALIDATION = "validation.json"
+_LONGEST = 1_500
+"""Characters of one missing thing that are kept: a failing check's output is longer than a missing heading."""
 
 
 def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) -> bool:
@@ -50,12 +56,16 @@ def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) ->
         result = score(rule, files, criteria_texts(issue))
         if rule.reviewer is not None:
             result = _reviewed(run, ref, gate, attempt, result, files)
+        if rule.checks and result.opens(rule):
+            result = _checked(run, ref, gate, attempt, result)
         approved = key in run.facts(ref).approved
         if approved or result.opens(rule):
+            left = {VALIDATION: _validation(gate, result, approved=approved)}
+            names = {name: digest(data) for name, data in left.items()}
             record = StepRecord(
-                gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", {}, 0.0
+                gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", names, 0.0
             )
-            record = keep(run, ref, record, {})
+            record = keep(run, ref, record, left)
             run.record("gate-opened", issue.id, attempt=attempt.number, step=gate.id, percent=result.percent)
             run.session.tell("gate", ref, f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
             restore(run, ref, record)
@@ -105,10 +115,38 @@ def _again(run: MilestoneRun, ref: str, flow: Flow, gate: FlowStep, attempt: Att
     return True
 
 
+def _checked(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score) -> Score:
+    """The score, or none of it where a check or an acceptance command fails on the tree that the phase made."""
+    facts = step_facts(run, ref)
+    tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
+    base = run.session.store.tree_of(attempt.base)
+    change = parse_diff(run.session.store.diff(base, tree)) if tree != base else Change((), "")
+    logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number) / "steps" / gate.id
+    judged = judge(run, ref, Candidate(tree, base, change), logs)
+    if judged.ok:
+        return result
+    detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
+    return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
+
+
+def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
+    """The record of a gate that opened: its score, its threshold and what was missing all the same."""
+    value = {
+        "phase": gate.phase,
+        "score": result.percent,
+        "threshold": gate.gate.threshold if gate.gate is not None else 0,
+        "missing": [text for own in result.missing.values() for text in own],
+        "approved": approved,
+    }
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
 def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
     """What is missing, by the steps of the phase that are sent back; what belongs to none goes to all of them."""
-    own = {name: [text[:300] for text in texts[:20]] for name, texts in result.missing.items() if name in gate.needs}
-    rest = [text[:300] for name, texts in result.missing.items() if name not in gate.needs for text in texts[:20]]
+    own = {
+        name: [text[:_LONGEST] for text in texts[:20]] for name, texts in result.missing.items() if name in gate.needs
+    }
+    rest = [text[:_LONGEST] for name, texts in result.missing.items() if name not in gate.needs for text in texts[:20]]
     if rest or not own:
         for name in gate.needs:
             own[name] = [*own.get(name, []), *(rest or ["the reviewer's score is too low"])]

@@ -5,7 +5,6 @@ What outlives the steps of an issue: its handoff. The refs of the steps themselv
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.git.diff import parse_diff
 from executor.git.refs import HANDOFFS, STEPS, Move
+from executor.model.handed_in import file_faults
 from executor.model.workflow import TREE
 from executor.process.untrusted import HANDOFF, left_file
 from executor.stop_rules.new_tests.rules import is_test_file
@@ -46,13 +46,11 @@ def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Fa
     step = flow_step.step
     assert step is not None  # noqa: S101  (a gate leaves nothing)
     files: dict[str, bytes] = {}
-    for name in step.outputs:
-        problem = _output(work, name, tree, files)
-        if problem:
-            return Failure(OUTPUTS, problem)
+    problems = _outputs(work, step, tree, files)
     problem = _handoff(work, step, files)
-    if problem:
-        return Failure(OUTPUTS, problem)
+    problems += [problem] if problem else []
+    if problems:
+        return Failure(OUTPUTS, "; ".join(problems))
     report = left_file(work.out, _REPORT, work.run.session.secrets)
     if isinstance(report, bytes):
         files.setdefault(_REPORT, report)
@@ -60,20 +58,23 @@ def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Fa
     return Failure(OUTPUTS, unproved, tree=tree) if unproved else files
 
 
-def _output(work: Work, name: str, tree: str, files: dict[str, bytes]) -> str:
-    """Take one declared output; what is wrong with it, or empty."""
-    if name.startswith(TREE):
-        path = name.removeprefix(TREE)
-        return "" if work.run.session.store.has_path(tree, path) else f"{path} is not in the tree"
-    data = left_file(work.out, name, work.run.session.secrets)
-    if isinstance(data, str):
-        return f"its output {name} {data}"
-    if not data.strip():
-        return f"its output {name} is empty"
-    if name.endswith(".json") and not _is_json(data):
-        return f"its output {name} is not JSON"
-    files[name] = data
-    return ""
+def _outputs(work: Work, step: Step, tree: str, files: dict[str, bytes]) -> list[str]:
+    """Take the declared outputs; everything that is wrong with them."""
+    workflow = work.run.session.policy.workflow_of(work.run.issue(work.ref))
+    schemas = workflow.schemas_of(step)
+    problems: list[str] = []
+    for name in step.outputs:
+        if name.startswith(TREE):
+            path = name.removeprefix(TREE)
+            there = work.run.session.store.has_path(tree, path)
+            problems += [] if there else [f"{path} is not in the tree"]
+            continue
+        data = left_file(work.out, name, work.run.session.secrets)
+        faults = [f"{name} {data}"] if isinstance(data, str) else file_faults(name, data, schemas.get(name))
+        problems += [f"its output {fault}" for fault in faults]
+        if isinstance(data, bytes):
+            files[name] = data
+    return problems
 
 
 def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
@@ -110,14 +111,6 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
         if not verdict_on(run, tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
             return ""
     return "its tests pass although the code is not written; they have to fail first" if tests else ""
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def keep_handoff(run: MilestoneRun, ref: str, flow: Flow, done: Mapping[str, StepRecord]) -> None:

@@ -35,8 +35,10 @@ from executor.state.steps import (
     tree_before,
 )
 from executor.status.kept import step_trailers
+from executor.workflow.contract import contract_of, contract_text
 from executor.workflow.criteria import criteria_texts
 from executor.workflow.outputs import left_by
+from executor.workflow.self_check import readable_paths, write_self_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,14 +139,17 @@ def step_work(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt, *, 
         out=home / _OUT,
         step=step.id,
         inputs=home / "in",
+        readable=readable_paths(),
         own_options=step.step.options if step.step.agent is not None or step.step.options else None,
     )
     if fresh:
         shutil.rmtree(home, ignore_errors=True)
         work.out.mkdir(parents=True)
+        contract = contract_of(flow_of(run.session.observer, ref), step, criteria_texts(issue))
+        write_self_check(home / "in", contract)
         given = input_files(run, step, done, work.base_tree)
         where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
-        told = _told(run, ref, step, tuple(where), tuple(done))
+        told = replace(_told(run, ref, step, tuple(where), tuple(done)), contract=contract_text(contract))
         text = briefs.brief(replace(brief_facts(run, ref, attempt.number, attempt.revision), step=told))
         work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
     return work

@@ -159,7 +159,7 @@ FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
     ),
     (
         '[phase.a.step.b]\ndoes="x"\n[phase.a.gate]',
-        [("phase.a.gate", "expected at least one criterion, or a reviewer")],
+        [("phase.a.gate", "expected at least one criterion, a reviewer, or checks = true")],
     ),
     (
         '[phase.a.step.b]\ndoes="x"\n[phase.a.gate]\nthreshold=101\n[phase.a.gate.criterion.c]\nfile="a.b/x"\ncontains="("',

@@ -25,7 +25,10 @@ def gate(*criteria: dict[str, Any], threshold: int = 75) -> Gate:
         ({}, " \n", 0),
         ({}, None, 0),
         ({"keys": ("a", "b.c")}, '{"a": 1, "b": {"c": [1]}}', 1),
-        ({"keys": ("a", "b.c")}, '{"a": 1, "b": {"c": []}}', Fraction(1, 2)),
+        ({"keys": ("a", "b.c")}, '{"a": 1, "b": {}}', Fraction(1, 2)),
+        ({"keys": ("a", "b.c")}, '{"a": 0, "b": {"c": []}}', 1),
+        ({"keys": ("a", "b")}, '{"a": false, "b": {}}', 1),
+        ({"keys": ("a", "b")}, '{"a": null, "b": " "}', 0),
         ({"keys": ("a",)}, "[1]", 0),
         ({"keys": ("a",)}, "not json", 0),
         ({"sections": ("One", "Two")}, "# one\nx\n## Two\n", Fraction(1, 2)),
@@ -63,11 +66,30 @@ def test_what_is_missing_is_told_by_step() -> None:
     rule = gate({"sections": ("One",)}, {"file": "tree:README.md"}, {"file": "a.c/g", "keys": ("k",)})
     result = score(rule, {"a.b/f": b"x", "a.c/g": b"{}"}, ())
     assert result.missing == {
-        "a.b": ('a.b/f lacks the section "One"',),
-        "": ("tree:README.md is missing or empty",),
+        "a.b": ('a.b/f lacks the section "One" with text below it',),
+        "": ("tree:README.md is missing",),
         "a.c": ("a.c/g lacks the key k",),
     }
     assert result.told().count(";") == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "missing"),
+    [
+        ({"keys": ("a", "b")}, "{", "a.b/f is not JSON: Expecting property name enclosed in double quotes: line 1"),
+        ({"keys": ("a", "b")}, "[]", "a.b/f holds a list where an object with the keys a, b is expected"),
+        ({"keys": ("a", "b"), "sections": ("One",)}, None, "a.b/f is missing"),
+        ({"keys": ("a", "b"), "sections": ("One",)}, " ", "a.b/f is empty"),
+        ({"keys": ("a",)}, '{"a": null}', "a.b/f has no value for the key a: it is null"),
+        ({"keys": ("a.b",)}, '{"a": {"b": ""}}', "a.b/f has no value for the key a.b: it is an empty text"),
+        ({"keys": ("a.b",)}, '{"a": []}', "a.b/f lacks the key a.b"),
+        ({"keys": ("a",)}, "[" * 100_000, "a.b/f is nested too deeply"),
+    ],
+)
+def test_a_fault_is_said_once_and_as_it_is(fields: dict[str, Any], text: str | None, missing: str) -> None:
+    result = score(gate(fields, fields), {} if text is None else {"a.b/f": text.encode()}, ())
+    assert len(result.missing["a.b"]) == 1
+    assert result.missing["a.b"][0].startswith(missing)
 
 
 @pytest.mark.parametrize(

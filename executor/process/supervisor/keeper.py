@@ -43,6 +43,7 @@ class Keeper:
         self.status: int | None = None  # of the command itself
         self.reason = ""  # why the command is being ended; empty while it may go on
         self.at_once = False  # no grace
+        self.hurried = False  # what is left behind is not waited for
         self.alive = True  # whether any process of the command is left
         self.killing = False
         self.killed: set[int] = set()
@@ -61,6 +62,8 @@ class Keeper:
             self.report({"reason": "not-started", "problem": problem})
             return
         self.attend()
+        if self.status == 0 and not self.reason and self.request["linger"]:
+            self.linger()
         self.end()
         while self.drain():
             pass
@@ -102,13 +105,26 @@ class Keeper:
             else:
                 self.listen(min(deadline, self.pulse.due) - now)
 
+    def linger(self) -> None:
+        """Wait for what the command left behind, until it has ended or been quiet for too long."""
+        deadline = self.started + self.request["timeout"]
+        pulse = self.pulse = Pulse(self.request["linger"], None, self.request["watch"])
+        while self.alive and not self.hurried:
+            now = time.monotonic()
+            if now >= deadline:
+                self.reason = "timeout"
+                return
+            if now >= pulse.due and pulse.stopped(now):
+                return
+            self.listen(min(deadline, pulse.due, now + 0.2) - now)
+
     def listen(self, seconds: float) -> None:
         """Handle what happens until something has or the time is over."""
         for fd, _ in self.poll.poll(max(0, int(min(seconds, 5.0) * 1000) + 1)):
             if fd == self.output:
                 self.drain()
             elif fd == self.orders and (order := os.read(fd, 16)):
-                self.at_once = self.at_once or KILL in order
+                self.at_once, self.hurried = self.at_once or KILL in order, True
                 if self.status is None and not self.reason:
                     self.reason = "stopped"
             elif fd in {self.orders, *self.lifelines}:
@@ -124,7 +140,7 @@ class Keeper:
         """The coordinator or the supervisor is gone: nobody waits for the command any more."""
         if self.status is None:
             self.reason = "lost"
-        self.at_once = True
+        self.at_once = self.hurried = True
         for fd in (self.orders, *self.lifelines):
             self.poll.unregister(fd)
         self.orders, self.lifelines = -1, (-1, -1)

@@ -1,0 +1,167 @@
+"""The contract of a step: the files that it hands in, and everything that gates look for in them. Pure.
+
+The gate's criteria are the one source: the brief prints them, the agent's own check runs them, the gate scores them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.git.trailers import one_line
+from executor.model.handed_in import file_faults
+from executor.model.workflow import TREE, Criterion, Gate
+from executor.workflow.criteria import score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from executor.state.steps import Flow, FlowStep
+
+__all__ = ["Contract", "Expected", "contract_of", "contract_text", "missing_from", "read_contract"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One file that a step hands in.
+
+    Attributes:
+        name: its name in the output folder, or ``tree:path``.
+        criteria: the gate's id and the criterion, for each one that reads the file.
+        schema: the JSON Schema that the file has to match; None when none is named.
+        required: whether the step declares it as an output; else only a gate reads it.
+    """
+
+    name: str
+    criteria: tuple[tuple[str, Criterion], ...] = ()
+    schema: Mapping[str, Any] | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a step hands in.
+
+    Attributes:
+        files: in their order.
+        thresholds: gate's id -> per cent at which it opens.
+        weights: gate's id -> the weight of all its criteria together.
+        acceptance: the issue's acceptance criteria, for criteria that cover them.
+    """
+
+    files: tuple[Expected, ...]
+    thresholds: Mapping[str, int]
+    weights: Mapping[str, int]
+    acceptance: tuple[str, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """As JSON, for `read_contract`."""
+        files = [
+            {
+                "name": item.name,
+                "required": item.required,
+                "schema": item.schema,
+                "criteria": [[gate, rule.model_dump(mode="json")] for gate, rule in item.criteria],
+            }
+            for item in self.files
+        ]
+        return {
+            "files": files,
+            "thresholds": dict(self.thresholds),
+            "weights": dict(self.weights),
+            "acceptance": list(self.acceptance),
+        }
+
+
+def read_contract(data: Mapping[str, Any]) -> Contract:
+    """The contract that `Contract.data` wrote."""
+    files = tuple(
+        Expected(
+            item["name"],
+            tuple((gate, Criterion.model_validate(rule)) for gate, rule in item["criteria"]),
+            item["schema"],
+            item["required"],
+        )
+        for item in data["files"]
+    )
+    return Contract(files, data["thresholds"], data["weights"], tuple(data["acceptance"]))
+
+
+def contract_of(flow: Flow, step: FlowStep, acceptance: Sequence[str]) -> Contract:
+    """What a step of an issue hands in; files of the tree that a gate reads concern every step that keeps its tree."""
+    outputs = step.step.outputs if step.step is not None else ()
+    own = {name if name.startswith(TREE) else f"{step.id}/{name}": name for name in outputs}
+    found: dict[str, list[tuple[str, Criterion]]] = {name: [] for name in outputs}
+    gates: dict[str, Gate] = {}
+    for item in flow.steps:
+        for rule in item.gate.criteria.values() if item.gate is not None else ():
+            shared = rule.file.startswith(TREE) and item.phase == step.phase and step.keeps_tree
+            if rule.file in own or shared:
+                found.setdefault(own.get(rule.file, rule.file), []).append((item.id, rule))
+                gates[item.id] = item.gate  # type: ignore[assignment]  # it has criteria, so it is there
+    schemas = flow.workflow.schemas_of(step.step) if step.step is not None else {}
+    return Contract(
+        tuple(Expected(name, tuple(rules), schemas.get(name), name in outputs) for name, rules in found.items()),
+        {name: gate.threshold for name, gate in gates.items()},
+        {name: sum(rule.weight for rule in gate.criteria.values()) for name, gate in gates.items()},
+        tuple(acceptance),
+    )
+
+
+def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> list[str]:
+    """Everything that the files lack, as the step's own check and its gate say it.
+
+    Args:
+        contract: what the step hands in.
+        read: content of a file by its name; None when it is missing.
+    """
+    texts: list[str] = []
+    for item in contract.files:
+        data = read(item.name)
+        faults = file_faults(item.name.removeprefix(TREE), data, item.schema) if item.required else []
+        texts += faults
+        if not faults:
+            rules = {
+                str(place): rule.model_copy(update={"file": item.name}) for place, (_, rule) in enumerate(item.criteria)
+            }
+            gate = Gate().model_copy(update={"criteria": rules})
+            result = score(gate, {} if data is None else {item.name: data}, contract.acceptance)
+            texts += [text for own in result.missing.values() for text in own]
+    return list(dict.fromkeys(texts))
+
+
+def contract_text(contract: Contract) -> str:
+    """The contract as a part of a brief, in Markdown; empty when the step hands in no file."""
+    return "\n\n".join("\n".join(_file_lines(contract, item)) for item in contract.files)
+
+
+def _file_lines(contract: Contract, item: Expected) -> Iterator[str]:
+    place = item.name.removeprefix(TREE) if item.name.startswith(TREE) else f"$EXECUTOR_OUT/{item.name}"
+    kind = "JSON" if item.name.endswith(".json") else "Markdown" if item.name.endswith(".md") else "a file"
+    where = " in the tree" if item.name.startswith(TREE) else ""
+    wanted = " It has to have:\n" if item.criteria else ""
+    yield f"`{one_line(place)}`: {kind}{where}, not empty.{wanted}"
+    for gate, rule in item.criteria:
+        yield from _criterion_lines(rule, contract.acceptance)
+        weight = contract.weights[gate]
+        yield (
+            f"- read by `{gate}`, which opens at {contract.thresholds[gate]} % of its criteria by weight; "
+            f"this one has weight {rule.weight} of {weight}."
+        )
+    if item.schema is not None:
+        text = json.dumps(item.schema, indent=1, ensure_ascii=False)
+        yield f"\nIt has to match this JSON Schema:\n\n```json\n{text}\n```"
+
+
+def _criterion_lines(rule: Criterion, acceptance: Sequence[str]) -> Iterator[str]:
+    for key in rule.keys:
+        yield f"- the key `{one_line(key)}`, not null and not an empty text; an empty list is a value"
+    for section in rule.sections:
+        yield f"- the heading `## {one_line(section)}` with text below it"
+    if rule.contains:
+        yield f"- text that matches the regular expression `{one_line(rule.contains)}`"
+    if rule.covers and acceptance:
+        yield "- every acceptance criterion, in these words:"
+        for text in acceptance:
+            yield f"  - {one_line(text)}"
