@@ -83,6 +83,12 @@ class Pull:
     queued: bool = False
 
 
+class Text(str):
+    """An answer that is no JSON."""
+
+    __slots__ = ()
+
+
 class Refusal(Exception):  # noqa: N818  (an answer, not a fault)
     """An answer other than success."""
 
@@ -102,6 +108,14 @@ class FakeGitHub:
         self.milestones: dict[int, dict[str, Any]] = {}
         self.statuses: dict[str, list[dict[str, Any]]] = {}
         self.checks: dict[str, dict[str, str]] = {}
+        self.run_ids: dict[tuple[str, str], int] = {}
+        self.annotations: dict[str, list[dict[str, Any]]] = {}
+        """By the name of the check."""
+        self.logs: dict[str, str] = {}
+        """By the name of the check."""
+        self.comments: dict[int, list[dict[str, Any]]] = {}
+        self.withdrawn: list[int] = []
+        """Numbers of the pull requests whose auto-merge was taken back, in order."""
         self.required: dict[str, list[str]] = {}
         self.queues: set[str] = set()
         self.blocked_by: dict[int, list[int]] = {}
@@ -112,6 +126,7 @@ class FakeGitHub:
         self.kill: tuple[int, str] | None = None
         self.victim = 0
         self.before_merge: Callable[[Pull], None] | None = None
+        self.before_withdrawal: Callable[[Pull], None] | None = None
         self._numbers = 0
         self._contained: dict[tuple[str, str], bool] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
@@ -171,10 +186,19 @@ class FakeGitHub:
             title = message or f"Merge pull request #{number} from {OWNER}/{pull.head}"
             return self._merge(pull, method, title, "")
 
-    def set_check(self, sha: str, name: str, state: str) -> None:
-        """A workflow says: success, failure or pending."""
+    def set_check(
+        self,
+        sha: str,
+        name: str,
+        state: str,
+        *,
+        log: str = "",
+        annotations: tuple[dict[str, Any], ...] = (),
+    ) -> None:
+        """A workflow says, or says again after a re-run: success, failure or pending."""
         with self.lock:
             self.checks.setdefault(sha, {})[name] = state
+            self.logs[name], self.annotations[name] = log, list(annotations)
             self._merge_waiting()
 
     def git(self, *arguments: str, given: str = "") -> str:
@@ -231,12 +255,20 @@ class FakeGitHub:
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         with self.lock:
             self.refresh()
-            for pattern, handle in _ROUTES:
+            for pattern, handle in self.routes():
                 found = re.fullmatch(pattern, f"{method} {path}")
                 if found:
                     status, value = handle(self, query, body or {}, *map(unquote, found.groups()))
                     return status, value
         raise Refusal(404, "Not Found")
+
+    def routes(self) -> list[tuple[str, Any]]:
+        """Patterns of requests, and what answers them."""
+        return _ROUTES
+
+    def knows(self, headers: Any) -> bool:
+        """Whether a request carries the token."""
+        return headers.get("Authorization") in {f"token {TOKEN}", f"Bearer {TOKEN}"}
 
     def list_pulls(self, query: dict[str, list[str]], _body: Any) -> tuple[int, Any]:
         found = list(self.pulls)
@@ -318,7 +350,7 @@ class FakeGitHub:
 
     def patch_issue(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
         item = self._issue(number)
-        item["state"] = body.get("state", item["state"])
+        item["state"], item["body"] = body.get("state", item["state"]), body.get("body", item["body"])
         return 200, self.shown_issue(item)
 
     def blocking(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:
@@ -342,6 +374,7 @@ class FakeGitHub:
     def check_runs(self, _query: dict[str, list[str]], _body: Any, sha: str) -> tuple[int, Any]:
         runs = [
             {
+                "id": self.run_ids.setdefault((sha, name), len(self.run_ids) + 1),
                 "name": name,
                 "status": "in_progress" if state == "pending" else "completed",
                 "conclusion": None if state == "pending" else state,
@@ -350,6 +383,33 @@ class FakeGitHub:
             for name, state in self.checks.get(sha, {}).items()
         ]
         return 200, {"total_count": len(runs), "check_runs": runs}
+
+    def run_annotations(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:
+        return 200, self.annotations.get(self._run_named(number), [])
+
+    def job_log(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:
+        text = self.logs.get(self._run_named(number), "")
+        if not text:
+            raise Refusal(404, "Not Found")
+        return 200, Text(text)
+
+    def _run_named(self, number: str) -> str:
+        return next((name for (_, name), known in self.run_ids.items() if known == int(number)), "")
+
+    def list_comments(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:
+        return 200, self.comments.get(int(number), [])
+
+    def add_comment(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
+        made = {"id": sum(map(len, self.comments.values())) + 1, "body": body["body"], "user": {"login": "executor"}}
+        self.comments.setdefault(int(number), []).append(made)
+        return 201, made
+
+    def edit_comment(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
+        for item in (one for items in self.comments.values() for one in items):
+            if item["id"] == int(number):
+                item["body"] = body["body"]
+                return 200, item
+        raise Refusal(404, "Not Found")
 
     def post_status(self, _query: dict[str, list[str]], body: Any, sha: str) -> tuple[int, Any]:
         self.statuses.setdefault(sha, []).append(dict(body))
@@ -371,25 +431,48 @@ class FakeGitHub:
         pull = self._pull(str(variables["id"]).removeprefix("PR_"))
         kind = re.search(r"\b(\w+)\(input", body["query"])
         name = kind[1] if kind else ""
-        if name == "markPullRequestReadyForReview":
-            pull.draft = False
-        elif name == "convertPullRequestToDraft":
-            pull.draft, pull.auto = True, None
-        elif name == "enablePullRequestAutoMerge":
-            if pull.sha != variables["sha"]:
-                return 200, {"data": None, "errors": [{"message": "Head sha does not match expected head oid"}]}
-            if pull.draft or pull.state != "open" or not self._missing(pull):
-                return 200, {"data": None, "errors": [{"message": "Pull request Pull request is in clean status"}]}
-            pull.auto = {
-                "method": variables["method"].lower(),
-                "title": variables["headline"],
-                "body": variables["body"],
-            }
-        elif name == "enqueuePullRequest":
-            pull.queued = True
-        else:
-            return 200, {"data": None, "errors": [{"message": f"Field '{name}' doesn't exist on type 'Mutation'"}]}
+        mutate = _MUTATIONS.get(name)
+        problem = mutate(self, pull, variables) if mutate else f"Field '{name}' doesn't exist on type 'Mutation'"
+        if problem:
+            return 200, {"data": None, "errors": [{"message": problem}]}
         return 200, {"data": {name: {"pullRequest": {"isDraft": pull.draft}}}}
+
+    def ready(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        pull.draft = False
+        return ""
+
+    def to_draft(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        pull.draft, pull.auto = True, None
+        return ""
+
+    def enable(self, pull: Pull, variables: dict[str, Any]) -> str:
+        if pull.sha != variables["sha"]:
+            return "Head sha does not match expected head oid"
+        if pull.draft or pull.state != "open" or not self._missing(pull):
+            return "Pull request Pull request is in clean status"
+        pull.auto = {"method": variables["method"].lower(), "title": variables["headline"], "body": variables["body"]}
+        return ""
+
+    def disable(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        if self.before_withdrawal is not None:
+            act, self.before_withdrawal = self.before_withdrawal, None
+            act(pull)
+        if pull.auto is None:
+            return "Can't disable auto-merge for this pull request."
+        pull.auto = None
+        self.withdrawn.append(pull.number)
+        return ""
+
+    def enqueue(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        pull.queued = True
+        return ""
+
+    def dequeue(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        if not pull.queued:
+            return "Pull request is not in the merge queue."
+        pull.queued = False
+        self.withdrawn.append(pull.number)
+        return ""
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
@@ -485,6 +568,15 @@ class FakeGitHub:
         return True
 
 
+_MUTATIONS: dict[str, Callable[[FakeGitHub, Pull, dict[str, Any]], str]] = {
+    "markPullRequestReadyForReview": FakeGitHub.ready,
+    "convertPullRequestToDraft": FakeGitHub.to_draft,
+    "enablePullRequestAutoMerge": FakeGitHub.enable,
+    "disablePullRequestAutoMerge": FakeGitHub.disable,
+    "enqueuePullRequest": FakeGitHub.enqueue,
+    "dequeuePullRequest": FakeGitHub.dequeue,
+}
+"""What each mutation does; why it does nothing, empty when it did."""
 _NUMBER, _SHA = r"(\d+)", r"([0-9a-f]{40})"
 _ROUTES: list[tuple[str, Any]] = [
     (f"GET {REPO}/pulls", FakeGitHub.list_pulls),
@@ -503,6 +595,11 @@ _ROUTES: list[tuple[str, Any]] = [
     (f"GET {REPO}/commits/{_SHA}/status", FakeGitHub.combined),
     (f"GET {REPO}/commits/{_SHA}/check-runs", FakeGitHub.check_runs),
     (f"POST {REPO}/statuses/{_SHA}", FakeGitHub.post_status),
+    (f"GET {REPO}/check-runs/{_NUMBER}/annotations", FakeGitHub.run_annotations),
+    (f"GET {REPO}/actions/jobs/{_NUMBER}/logs", FakeGitHub.job_log),
+    (f"GET {REPO}/issues/{_NUMBER}/comments", FakeGitHub.list_comments),
+    (f"POST {REPO}/issues/{_NUMBER}/comments", FakeGitHub.add_comment),
+    (f"PATCH {REPO}/issues/comments/{_NUMBER}", FakeGitHub.edit_comment),
     (f"GET {REPO}/branches/([^/]+)", FakeGitHub.branch),
     (f"GET {REPO}/rules/branches/([^/]+)", FakeGitHub.rules),
     ("POST /graphql", FakeGitHub.graphql),
@@ -538,7 +635,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.paged(status, value, parts.path, query)
 
     def outcome(self, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
-        if self.headers.get("Authorization") not in {f"token {TOKEN}", f"Bearer {TOKEN}"}:
+        if not self.fake.knows(self.headers):
             return 401, {"message": "Bad credentials"}
         try:
             return self.fake.answer(self.command, path, query, body)
@@ -548,7 +645,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def paged(self, status: int, value: Any, path: str, query: dict[str, list[str]]) -> None:
         headers: dict[str, str] = {}
-        size = min(int(query.get("per_page", ["30"])[0]), self.fake.page)
+        size = min(int((query.get("per_page") or query.get("limit") or ["30"])[0]), self.fake.page)
         page = int(query.get("page", ["1"])[0])
         inside = next((key for key in ("statuses", "check_runs") if isinstance(value, dict) and key in value), "")
         items = value[inside] if inside else value
@@ -566,7 +663,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(status, value, headers)
 
     def reply(self, status: int, value: Any, headers: dict[str, str]) -> None:
-        data = b"" if value is None else json.dumps(value).encode()
+        data = b"" if value is None else value.encode() if isinstance(value, Text) else json.dumps(value).encode()
         with self.fake.lock:
             last = self.fake.requests[-1]
             self.fake.requests[-1] = Request(last.method, last.path, last.query, last.body, status)

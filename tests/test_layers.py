@@ -29,6 +29,8 @@ OWNERS = {
     "jsonschema": {"model.handed_in"},
     "referencing": {"model.handed_in"},
     "github": {"forge.github_api"},
+    "gitlab": {"forge.gitlab"},
+    "requests": {"forge.forgejo", "forge.github_api", "forge.gitlab"},
     "tomlkit": {"config.edit_toml"},
     "git": {"git.history"},
     "crontab": {"nightly.crontab"},
@@ -41,6 +43,7 @@ PURE = (
     *(f"state.{name}" for name in ("events", "fold", "steps", "model", "decide", "runs", "budget", "blockers")),
     *("stop_rules.evaluate", "stop_rules.weakened_tests", "stop_rules.sensitive", "stop_rules.new_tests"),
     *("git.diff", "git.trailers", "process.redact", "checks.spec", "checks.junit", "agents.errors"),
+    *("forge.attestation", "forge.pull_request", "forge.red_checks"),
     *("model.", "status.milestone_status", "status.progress", "status.estimate"),
 )
 """Beginnings of the names of modules that look at values only."""

@@ -1,1 +1,1 @@
-"""Pull requests, local and on a forge."""
+"""The forge: pull requests, merges, and how far a milestone is, shown where people look."""

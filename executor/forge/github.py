@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from executor.forge.base import Checks, ForgeIssue, MergeAnswer, NewPull
+    from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
     from executor.forge.pull_request import PullRequest
     from executor.model.outward_rules import Forge
 
@@ -90,6 +90,18 @@ class GitHubForge:
         """Merge it at once if nothing is pending; else leave it to GitHub, if the base has something to wait for."""
         return self._merging.request(pull, sha, title, message, method)
 
+    def withdraw(self, pull: PullRequest) -> PullRequest:
+        """Take back auto-merge or a place in the merge queue."""
+        return self._merging.withdraw(pull)
+
+    def report(self, check: CheckState) -> CheckReport:
+        """Annotations and the end of the log of a check run."""
+        return self._statuses.report(check)
+
+    def comment(self, pull: PullRequest, mark: str, text: str) -> None:
+        """Keep one comment that begins with the mark."""
+        self._issues.comment(pull.number, mark, text)
+
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
         self._pulls.close(pull)
@@ -97,6 +109,14 @@ class GitHubForge:
     def issues(self, milestone: str) -> list[ForgeIssue]:
         """Issues of a milestone given by title or number, with what blocks them; pull requests left out."""
         return self._issues.of_milestone(milestone)
+
+    def issue(self, number: int) -> ForgeIssue | None:
+        """One issue; None when there is none of that number."""
+        return self._issues.get(number)
+
+    def edit_issue(self, number: int, body: str) -> None:
+        """Give an issue another text."""
+        self._issues.edit(number, body)
 
     def close_issue(self, number: int) -> bool:
         """Close an issue; whether it was open."""

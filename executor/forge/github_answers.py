@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from executor.forge.github_api import Answer, Api
 
 __all__ = [
+    "ANNOTATION",
     "BLOCKER",
     "BRANCH",
+    "COMMENT",
     "ISSUE",
     "MILESTONE",
     "PULL",
@@ -72,7 +74,9 @@ MILESTONE = {"number": Needed(int), "title": str}
 STATE = {"state": Needed(str)}
 """Of an issue or a milestone, when only that is asked for."""
 STATUS = {"context": str, "state": str, "description": str, "target_url": str}
-RUN = {"name": str, "status": str, "conclusion": str, "html_url": str}
+COMMENT = {"id": Needed(int), "body": str}
+ANNOTATION = {"path": str, "start_line": int, "message": str, "title": str}
+RUN = {"id": int, "name": str, "status": str, "conclusion": str, "html_url": str}
 """Of a check, as GitHub runs it."""
 BRANCH = {"protection": {"required_status_checks": {"contexts": [str], "checks": [{}]}}}
 RULE = {"type": str, "parameters": {}}

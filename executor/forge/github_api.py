@@ -29,10 +29,12 @@ from executor.process.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    Fetch = Callable[[str], str]
+    """Gives the end of a text at a path; empty when there is none."""
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
     """Sends verb, path, parameters, headers and body; gives status, headers and text."""
 
-__all__ = ["Answer", "Api", "find_token", "repository_of"]
+__all__ = ["Answer", "Api", "find_token", "log_reader", "repository_of"]
 
 
 _TRIES = 6
@@ -41,6 +43,8 @@ _LONGEST_PAUSE = 300.0
 _TIMEOUT = 30
 _MINUTE = 60.0
 _PAGE = 100
+_LOG_END = 65_536
+_LONGEST_LOG = 64 * 2**20
 _MOST_PAGES = 1000
 _GRAPHQL = "/graphql"
 _HALF = "\\ud"
@@ -86,6 +90,7 @@ class Api:
         cache: folder for answers that are asked for again with their tag; None keeps none.
         pause: waits for a number of seconds.
         send: how a request goes out and what comes back; over HTTP if nothing else is given.
+        fetch: how a text that is no JSON is read; over HTTP if nothing else is given.
 
     Raises:
         UsageError: the library is not installed.
@@ -100,8 +105,10 @@ class Api:
         cache: Path | None = None,
         pause: Callable[[float], None] = time.sleep,
         send: Send | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self._send = send or _over_http(base_url, token)
+        self._fetch = fetch or log_reader(base_url, {"Authorization": f"Bearer {token}"})
         self._cache = cache
         self._pause = pause
         self._lock = threading.Lock()
@@ -127,6 +134,11 @@ class Api:
             if page is None:
                 return
         raise ForgeUnavailableError(f"the forge's answer to GET {path} has no end; nothing is lost, run again later")
+
+    def text(self, path: str) -> str:
+        """The end of a text, for example of a log; empty when there is none, or it cannot be read now."""
+        with self._lock:
+            return self._fetch(path)
 
     def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """One request that changes something; whether it was done may be unknown afterwards."""
@@ -261,6 +273,29 @@ def _over_http(base_url: str, token: str) -> Send:
     return send
 
 
+def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
+    """Reads the ends of logs. A redirect to another host is followed without the token."""
+
+    def fetch(path: str) -> str:
+        import requests
+
+        try:
+            with requests.get(f"{base_url}{path}", headers=dict(headers), timeout=_TIMEOUT, stream=True) as answer:
+                if answer.status_code not in _OK:
+                    return ""
+                kept, size = b"", 0
+                for chunk in answer.iter_content(65536):
+                    size += len(chunk)
+                    kept = (kept + chunk)[-_LOG_END:]
+                    if size > _LONGEST_LOG:
+                        break
+        except (OSError, requests.RequestException):
+            return ""
+        return kept.decode("utf-8", "replace")
+
+    return fetch
+
+
 def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
     """Seconds to wait before the same request is sent again because of a limit; None when there was no limit."""
     limited = status == _TOO_MANY
@@ -312,13 +347,23 @@ def _words(data: Any) -> str:
     """The forge's own words about why not."""
     if not isinstance(data, dict):
         return ""
-    told = [str(data.get("message", ""))]
+    told = [*_texts(data.get("message")), *_texts(data.get("error_description") or data.get("error"))]
     errors = data.get("errors")
-    told += (
-        str(error.get("message", "") if isinstance(error, dict) else error)
-        for error in (errors if isinstance(errors, list) else [])
-    )
+    for error in errors if isinstance(errors, list) else []:
+        told += _texts(error.get("message") if isinstance(error, dict) else error)
     return ": ".join(dict.fromkeys(word for word in told if word))[:500]
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in a message: one, a list of them, or lists by field."""
+    match value:
+        case None:
+            return []
+        case list():
+            return [text for item in value for text in _texts(item)]
+        case dict():
+            return [f"{key} {text}" if key != "base" else text for key, item in value.items() for text in _texts(item)]
+    return [str(value)]
 
 
 def _refused(verb: str, path: str, status: int, data: Any) -> ForgeRefusedError:

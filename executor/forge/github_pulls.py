@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
-from executor.forge.base import Checks, CheckState, ForgeIssue, MergeAnswer
+from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, red_answer, standing
 from executor.forge.github_answers import (
+    ANNOTATION,
     BLOCKER,
     BRANCH,
+    COMMENT,
     ISSUE,
     MILESTONE,
     PULL,
@@ -35,7 +37,19 @@ if TYPE_CHECKING:
     from executor.forge.base import NewPull
     from executor.forge.github_api import Answer, Api
 
-__all__ = ["AUTO_MERGE", "DRAFT", "ENQUEUE", "READY", "Issues", "Merging", "Pulls", "Statuses", "labels_of"]
+__all__ = [
+    "AUTO_MERGE",
+    "DEQUEUE",
+    "DISABLE",
+    "DRAFT",
+    "ENQUEUE",
+    "READY",
+    "Issues",
+    "Merging",
+    "Pulls",
+    "Statuses",
+    "labels_of",
+]
 
 
 class Issues:
@@ -51,6 +65,40 @@ class Issues:
         asked = {"milestone": str(number), "state": "all", "sort": "created", "direction": "asc"}
         found = self._api.pages(f"{self._at}/issues", asked, ISSUE)
         return [self._issue(item) for item in found if "pull_request" not in item]
+
+    def get(self, number: int) -> ForgeIssue | None:
+        """One issue; None when there is none of that number."""
+        found = self._api.get(f"{self._at}/issues/{number}", ISSUE)
+        return None if found is None else self._issue(found)
+
+    def edit(self, number: int, body: str) -> None:
+        """Give an issue another text."""
+        path = f"{self._at}/issues/{number}"
+
+        def probe() -> bool | None:
+            return True if str((self._api.get(path, ISSUE) or {}).get("body") or "") == body else None
+
+        effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
+
+    def comment(self, number: int, mark: str, text: str) -> None:
+        """Keep one comment that begins with the mark."""
+        path = f"{self._at}/issues/{number}/comments"
+
+        def ours() -> dict[str, Any] | None:
+            comments = self._api.pages(path, {}, COMMENT)
+            return next((item for item in comments if str(item.get("body") or "").startswith(mark)), None)
+
+        def probe() -> bool | None:
+            found = ours()
+            return True if found is not None and str(found.get("body")) == text else None
+
+        def write() -> Answer:
+            found = ours()
+            if found is None:
+                return self._api.write("POST", path, {"body": text})
+            return self._api.write("PATCH", f"{self._at}/issues/comments/{found['id']}", {"body": text})
+
+        effect(self._api, "comment on a pull request", probe, write)
 
     def close(self, number: int) -> bool:
         """Close an issue; whether it was open."""
@@ -236,6 +284,7 @@ _PREFIX = "milestone/"
 """What the names of the statuses that we post begin with; they are no checks of somebody else's."""
 _DENIED = frozenset({403, 404})
 _GOOD = frozenset({"success", "neutral", "skipped"})
+_MOST_ANNOTATIONS = 50
 _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
 
 
@@ -254,7 +303,13 @@ class Statuses:
             if not name.startswith(_PREFIX):
                 word = "failure" if state in {"failure", "error"} else "success" if state == "success" else "pending"
                 found.append(
-                    CheckState(name, word, str(item.get("description") or ""), str(item.get("target_url") or ""))
+                    CheckState(
+                        name,
+                        word,
+                        str(item.get("description") or ""),
+                        str(item.get("target_url") or ""),
+                        conclusion=state if word == "failure" else "",
+                    )
                 )
         for item in self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, RUN, "check_runs"):
             state, outcome = str(item.get("status", "")), str(item.get("conclusion") or "")
@@ -264,8 +319,23 @@ class Statuses:
                 word, detail = "pending", ""
             else:
                 word, detail = "success" if outcome in _GOOD else "failure", outcome
-            found.append(CheckState(str(item.get("name", "")), word, detail, str(item.get("html_url") or "")))
+            url, number = str(item.get("html_url") or ""), int(item.get("id") or 0)
+            found.append(
+                CheckState(str(item.get("name", "")), word, detail, url, outcome if word == "failure" else "", number)
+            )
         return Checks(tuple(found))
+
+    def report(self, check: CheckState) -> CheckReport:
+        """Annotations and the end of the log of a check run; a commit status has neither."""
+        if not check.id:
+            return CheckReport()
+        lines = []
+        for item in self._api.pages(f"{self._at}/check-runs/{check.id}/annotations", {}, ANNOTATION):
+            place = f"{item['path']}:{item.get('start_line') or 1}: " if item.get("path") else ""
+            lines.append(f"{place}{item.get('message') or item.get('title') or ''}".strip())
+            if len(lines) >= _MOST_ANNOTATIONS:
+                break
+        return CheckReport(tuple(filter(None, lines)), self._api.text(f"{self._at}/actions/jobs/{check.id}/logs"))
 
     def post(self, sha: str, name: str, state: str, description: str) -> bool:
         """Tell the verdict of one check of ours; False where the token may not."""
@@ -297,6 +367,12 @@ AUTO_MERGE = """mutation(
 ENQUEUE = """mutation($id: ID!, $sha: GitObjectID!) {
   enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $sha}) { mergeQueueEntry { id } }
 }"""
+DISABLE = """mutation($id: ID!) {
+  disablePullRequestAutoMerge(input: {pullRequestId: $id}) { pullRequest { id } }
+}"""
+DEQUEUE = """mutation($id: ID!) {
+  dequeuePullRequest(input: {id: $id}) { mergeQueueEntry { id } }
+}"""
 _LEAVE = MergeAnswer("pending", "to be left to the forge")
 _CONFLICT = 409
 _MOVED = ("base branch was modified", "head branch was modified")
@@ -326,11 +402,10 @@ class Merging:
         for tries in range(TRIES):
             now = self._pulls.get(pull.number)
             if now.state != "open" or now.sha != sha:
-                return _standing(now, sha)
+                return standing(now, sha)
             checks = self._statuses.checks(sha)
             if checks.of("failure"):
-                told = ", ".join(f'"{item.name}"' for item in checks.of("failure"))
-                return MergeAnswer("refused", f"the forge's check {told} failed")
+                return red_answer(checks)
             waiting = ", ".join(
                 f'"{item.name}"' + (f" ({item.detail})" if item.detail else "") for item in checks.of("pending")
             )
@@ -341,6 +416,23 @@ class Merging:
                 return answer
             self._api.wait(tries)
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
+
+    def withdraw(self, pull: PullRequest) -> PullRequest:
+        """Take back auto-merge, or take it out of the merge queue; the pull request as it is now."""
+        for tries in range(TRIES):
+            now = self._pulls.get(pull.number)
+            if now.state != "open":
+                return now
+            if now.waiting:
+                answer = self._api.graphql(DISABLE, {"id": now.node})
+            elif not tries and self._required(now.base)[1]:
+                self._api.graphql(DEQUEUE, {"id": now.node})  # refused when it is not in the queue, which is as well
+                return self._pulls.get(pull.number)
+            else:
+                return now
+            if not answer.ok:
+                self._api.wait(tries)
+        raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
 
     def _merged(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
         """Merge now; `_LEAVE` when only GitHub can do that, None when nobody knows whether it was done."""
@@ -398,12 +490,3 @@ class Merging:
             )
             queue = queue or rule.get("type") == "merge_queue"
         return required, queue
-
-
-def _standing(pull: PullRequest, sha: str) -> MergeAnswer:
-    """What there is to say of a pull request that is not open at that commit."""
-    if pull.state == "merged":
-        return MergeAnswer("merged", commit=pull.merge_commit)
-    if pull.state == "closed":
-        return MergeAnswer("refused", "it was closed without being merged")
-    return MergeAnswer("moved", f"its branch is at {pull.sha[:10]}, expected {sha[:10]}")

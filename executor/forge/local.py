@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.errors import ForgeRefusedError, GitError, UsageError
-from executor.forge.base import Checks, ForgeIssue, MergeAnswer, NewPull
+from executor.forge.base import CheckReport, Checks, ForgeIssue, MergeAnswer, NewPull
 from executor.forge.pull_request import PullRequest
 from executor.git.refs import Move, Refs
 from executor.git.trailers import one_line
@@ -20,6 +20,7 @@ from executor.git.trailers import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.forge.base import CheckState
     from executor.git.objects import Identity, Store
     from executor.git.refs import Kept
     from executor.git.remote import Remote
@@ -107,6 +108,19 @@ class LocalForge:
             return MergeAnswer("moved", f"{pull.head} is no longer at {sha[:10]}")
         return self._merged(pull, sha, f"{title}\n\n{message}", method)
 
+    def withdraw(self, pull: PullRequest) -> PullRequest:
+        """Nothing is merged later."""
+        return pull
+
+    def report(self, check: CheckState) -> CheckReport:
+        """There are no checks but ours."""
+        _ = check
+        return CheckReport()
+
+    def comment(self, pull: PullRequest, mark: str, text: str) -> None:
+        """Nobody reads it."""
+        _ = pull, mark, text
+
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
         if pull.state == "open":
@@ -115,6 +129,15 @@ class LocalForge:
     def issues(self, milestone: str) -> list[ForgeIssue]:
         """There are none."""
         raise UsageError(f'the local forge has no issues to read "{milestone}" from; declare kind = "github"')
+
+    def issue(self, number: int) -> ForgeIssue | None:
+        """There is none."""
+        _ = number
+        return None
+
+    def edit_issue(self, number: int, body: str) -> None:
+        """There is none to edit."""
+        _ = number, body
 
     def close_issue(self, number: int) -> bool:
         """There is none to close."""

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
+from executor.engine.agent_work import Failure
+from executor.engine.attempt import fail
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.publish import (
     catch_up,
@@ -22,8 +24,9 @@ from executor.forge.publish import (
     settle_landed,
     wait_for_person,
 )
+from executor.forge.red_checks import failure_detail, failure_reason
 from executor.git.refs import MERGED, Move
-from executor.git.trailers import UNPROVED, Landing, Trailers, landing_message
+from executor.git.trailers import UNPROVED, Landing, Trailers, landing_message, parse_trailers
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
@@ -50,15 +53,24 @@ def merge(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
 
 
 def resumed(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> bool:
-    """Wait on for what the forge was asked before to merge by itself; False when there is no such thing."""
+    """Go on with a pull request that shows this attempt and that the forge was asked to merge; False without one."""
     seen = run.view.states[run.issue(ref).id].pull
-    if seen is None or not seen.number or not seen.commit:
+    if seen is None or not seen.number or not shows(run, seen.commit, attempt):
         return False
     pulls = run.session.forge.find(head_of(run, ref, attempt))
     pull = next((item for item in pulls if item.number == seen.number), None)
     if pull is None or pull.state != "open" or not pull.waiting or pull.sha != seen.commit:
         return False
     return _brought_in(run, ref, attempt, pull, pull.sha, change, "")
+
+
+def shows(run: MilestoneRun, commit: str, attempt: Attempt) -> bool:
+    """Whether a commit that was pushed is the result of that attempt: its own commit, or its change on another tip."""
+    refs = run.session.refs
+    if not commit or commit == attempt.commit:
+        return bool(commit)
+    trailers = parse_trailers(refs.trailers(commit)) if refs.has(commit) else None
+    return trailers is not None and (trailers.revision, trailers.result_key) == (attempt.revision, attempt.result_key)
 
 
 def recognise(run: MilestoneRun, ref: str, pull: PullRequest, spec_key: str, revision: int) -> bool:
@@ -127,18 +139,52 @@ def _brought_in(
             if answer.state == "merged":
                 _confirm(run, ref, attempt, pull, answer)
                 return True
-        if answer.state == "moved":
-            return False
-        if answer.state == "refused":
-            wait_for_person(run, ref, pull, answer.reason)
-            return True
-        if answer.state == "scheduled":
-            tip = ""
+        if answer.state in {"moved", "red", "refused"}:
+            return _turned_down(run, ref, attempt, pull, answer)
         record_pull(run, ref, pull, commit, waits="open", why=f"pull request #{pull.number} {answer.reason}")
+        if answer.state == "scheduled":
+            return True
         left = until - time.monotonic()
         if left <= 0 or run.session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
             return True
     return True
+
+
+def _turned_down(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> bool:
+    """What a no means: False when it has to be proved again on what moved; else the issue goes on another way."""
+    if answer.state == "moved":
+        return False
+    if answer.state == "red":
+        _sent_back(run, ref, attempt, pull, answer)
+    else:
+        wait_for_person(run, ref, pull, answer.reason)
+    return True
+
+
+def _sent_back(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:
+    """Make a failed check of the forge work: the next attempt is told of it, and the old head is never merged.
+
+    Auto-merge is taken back before the failure is recorded: a run that dies in between does it again, and a check that
+    turns green meanwhile merges nothing that is not on record. A check that was cancelled, or that never began, says
+    nothing about the change: a person is asked to start it again.
+    """
+    forge = run.session.forge
+    now = forge.withdraw(pull)
+    if now.state == "merged":
+        with run.landing_lock:
+            _confirm(run, ref, attempt, pull, replace(answer, state="merged", commit=now.merge_commit))
+        return
+    blamed = [item for item in answer.failed if item.judges_the_change]
+    if not blamed:
+        names = ", ".join(f'"{item.name}" ({item.conclusion})' for item in answer.failed)
+        url = next((f": {item.url}" for item in answer.failed if item.url), "")
+        why = f"the forge's check {names} gave no verdict; start it again there{url}, then run again"
+        wait_for_person(run, ref, now, why)
+        return
+    told = [(item, forge.report(item)) for item in blamed]
+    tree = run.session.store.tree_of(attempt.commit)
+    record_pull(run, ref, now, pull.sha or attempt.commit)
+    fail(run, ref, attempt.number, Failure("forge-checks", failure_reason(blamed), failure_detail(told), tree))
 
 
 def _confirm(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:

@@ -33,6 +33,8 @@ from executor.git.trailers import UNPROVED, parse_trailers
 from executor.state.model import AttemptState, Pull
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.remote import Remote
     from executor.git.trailers import Landing
@@ -43,6 +45,7 @@ __all__ = [
     "head_of",
     "is_free",
     "is_ours",
+    "landed_attempt",
     "publish",
     "pushed",
     "record_pull",
@@ -83,7 +86,10 @@ def publish(
         change: what it changes.
         stopped: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
     """
-    if run.session.remote is None or not _push(run, ref, attempt, commit):
+    if run.session.remote is None:
+        return None
+    _withdraw_older(run, ref, attempt, commit)
+    if not _push(run, ref, attempt, commit):
         return None
     if run.session.forge.kind == "local":
         return None
@@ -107,7 +113,7 @@ def publish(
         draft=bool(stopped),
         labels=labels,
     )
-    record_pull(run, ref, pull, commit)
+    record_pull(run, ref, pull, commit, attempt=attempt.number)
     return pull
 
 
@@ -126,6 +132,7 @@ def record_pull(
     state: str = "",
     waits: str = "",
     why: str = "",
+    attempt: int = 0,
 ) -> None:
     """Journal what is known of an issue's pull request, if that is news; what is not given stays as it was."""
     issue = run.issue(ref).id
@@ -144,6 +151,7 @@ def record_pull(
         commit=commit,
         waits=waits,
         reason=why,
+        attempt=attempt or old.attempt,
     )
     if new != old or waits:
         data = asdict(new)
@@ -206,7 +214,7 @@ def _push(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> bool:
                 )
                 wait_for_person(run, ref, None, why, head=head)
                 return False
-        record_pull(run, ref, None, commit, head=head)
+        record_pull(run, ref, None, commit, head=head, attempt=attempt.number)
         done = remote.push([Move(name, there, commit)])
         if done.ok:
             return True
@@ -214,6 +222,16 @@ def _push(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> bool:
             wait_for_person(run, ref, None, f"the branch {head} cannot be pushed: {done.reason}", head=head)
             return False
     raise ForgeRefusedError(f"{ref}: the branch {head} is being moved on the remote by somebody else")
+
+
+def _withdraw_older(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> None:
+    """Before another commit is pushed: the forge must not merge the one that the pull request still shows."""
+    seen = run.view.states[run.issue(ref).id].pull
+    if run.session.forge.kind == "local" or seen is None or not seen.number or seen.commit == commit:
+        return
+    for pull in run.session.forge.find(head_of(run, ref, attempt)):
+        if pull.state == "open" and pull.sha != commit:
+            run.session.forge.withdraw(pull)
 
 
 def _open_pull(run: MilestoneRun, ref: str, attempt: Attempt) -> PullRequest | None:
@@ -312,11 +330,35 @@ def settle_landed(run: MilestoneRun) -> None:
         landing = run.view.landings.get(issue)
         if landing is None or f"{run.name}/{issue}" not in run.session.compiled.plan.nodes:
             continue
-        for attempt in list(state.attempts.values()):
-            if attempt.state is AttemptState.BUILT and attempt.revision == landing.trailers.revision:
-                run.record_landed(landing, attempt.number, proved=_landed_as_proved(run, issue, landing))
-                if attempt.result_key == landing.trailers.result_key:
-                    _forget(run, issue, attempt)
+        built = [
+            item
+            for item in state.attempts.values()
+            if item.state is AttemptState.BUILT and item.revision == landing.trailers.revision
+        ]
+        if not built:
+            continue
+        landed = landed_attempt(built, landing.trailers.result_key, state.pull.attempt if state.pull else 0)
+        run.record_landed(landing, landed.number, proved=_landed_as_proved(run, issue, landing))
+        if landed.result_key == landing.trailers.result_key:
+            _forget(run, issue, landed)
+        for other in built:
+            if other is not landed:
+                reason = f"attempt {landed.number} landed instead"
+                run.record(
+                    "attempt-failed",
+                    issue,
+                    attempt=other.number,
+                    failure="superseded",
+                    reason=reason,
+                    commit=other.commit,
+                )
+
+
+def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:
+    """Which of several results one landing is: the one with its change, else the one shown, else the latest."""
+    same = [item for item in built if item.result_key == result_key]
+    seen = [item for item in built if item.number == shown]
+    return (same or seen or list(built))[-1]
 
 
 def _landed_as_proved(run: MilestoneRun, issue: str, landing: Landing) -> bool:

@@ -209,6 +209,7 @@ def _pull(state: IssueState, event: Event) -> None:
         waits=data.get("waits", ""),
         reason=data.get("reason", ""),
         run=event.run,
+        attempt=int(data.get("attempt", 0)),
     )
 
 

@@ -145,6 +145,7 @@ class Pull:
             that, ``review`` when a person has to; empty when nothing keeps it.
         reason: why, one sentence.
         run: id of the run that saw it; the next one looks again.
+        attempt: number of the attempt that it shows; 0 in events that do not say.
     """
 
     number: int
@@ -155,6 +156,7 @@ class Pull:
     waits: str = ""
     reason: str = ""
     run: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,443 @@
+"""GitLab: merge requests as pull requests, over its REST interface (version 4) by python-gitlab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
+from executor.forge.github_answers import TRIES, Needed, effect
+from executor.forge.pull_request import PullRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.forge.github_api import Answer, Api, Send
+
+__all__ = ["GitLabForge", "over_python_gitlab"]
+
+_TIMEOUT = 30
+_DRAFT = "Draft: "
+_OURS = "milestone/"
+_REQUEST = {
+    "iid": Needed(int),
+    "state": Needed(str),
+    "title": str,
+    "description": str,
+    "draft": bool,
+    "source_branch": Needed(str),
+    "target_branch": Needed(str),
+    "sha": str,
+    "web_url": str,
+    "merge_commit_sha": str,
+    "squash_commit_sha": str,
+    "merge_when_pipeline_succeeds": bool,
+    "detailed_merge_status": str,
+    "labels": [str],
+    "author": {"username": str},
+    "source_project_id": int,
+    "target_project_id": int,
+}
+_STATUS = {
+    "id": int,
+    "name": str,
+    "status": Needed(str),
+    "target_url": str,
+    "description": str,
+    "allow_failure": bool,
+}
+_ISSUE = {
+    "iid": Needed(int),
+    "title": str,
+    "description": str,
+    "state": Needed(str),
+    "labels": [str],
+    "web_url": str,
+}
+_LINK = {"iid": Needed(int), "link_type": str}
+_MILESTONE = {"id": Needed(int), "iid": int, "title": str, "state": str}
+_NOTE = {"id": Needed(int), "body": str, "system": bool}
+_PROJECT = {"only_allow_merge_if_pipeline_succeeds": bool}
+_STATES = {"opened": "open", "locked": "open", "closed": "closed", "merged": "merged"}
+_GOOD = frozenset({"success", "skipped"})
+_BAD = frozenset({"failed", "canceled"})
+_NOT_READY = frozenset({"checking", "unchecked", "preparing", "approvals_syncing"})
+_LEAVE = frozenset({"ci_still_running", "ci_must_pass"})
+_WHY = {
+    "not_approved": "it needs an approval",
+    "requested_changes": "a reviewer has requested changes",
+    "discussions_not_resolved": "a discussion is not resolved",
+    "draft_status": "it is a draft",
+    "conflict": "it conflicts with its target branch",
+    "need_rebase": "it has to be rebased",
+    "blocked_status": "another merge request blocks it",
+    "status_checks_must_pass": "an external status check has not passed",
+    "merge_request_blocked": "another merge request blocks it",
+}
+_NO_ACCESS = frozenset({403, 404})
+_CONFLICT = 409
+
+
+class GitLabForge:
+    """One project on GitLab; `Forge` says what each method promises.
+
+    Args:
+        api: how requests are sent.
+        project: its path, ``group/name``.
+        auto_merge: whether GitLab may be asked to merge later.
+    """
+
+    kind = "gitlab"
+
+    def __init__(self, api: Api, project: str, *, auto_merge: bool = True) -> None:
+        self._api = api
+        self._at = f"/projects/{quote(project, safe='')}"
+        self._auto_merge = auto_merge
+
+    def find(self, head: str) -> list[PullRequest]:
+        """Every merge request of a branch of this project, oldest first."""
+        return [pull for pull in self._list({"source_branch": head}) if pull.head == head]
+
+    def pulls(self, base: str) -> list[PullRequest]:
+        """Every merge request into a branch, oldest first."""
+        return [pull for pull in self._list({"target_branch": base}) if pull.base == base]
+
+    def open(self, new: NewPull) -> PullRequest:
+        """The open merge request of that branch into that base."""
+
+        def probe() -> PullRequest | None:
+            return next((pull for pull in self.find(new.head) if pull.state == "open" and pull.base == new.base), None)
+
+        body = {
+            "source_branch": new.head,
+            "target_branch": new.base,
+            "title": _titled(new.title, draft=new.draft),
+            "description": new.body,
+        }
+
+        def refusal(answer: Answer) -> str:
+            return "" if answer.status == _CONFLICT else answer.message or f"status {answer.status}"
+
+        def do() -> Answer:
+            return self._api.write("POST", f"{self._at}/merge_requests", body)
+
+        return effect(self._api, "open a merge request", probe, do, refusal)
+
+    def update(
+        self,
+        pull: PullRequest,
+        *,
+        title: str | None = None,
+        body: str | None = None,
+        draft: bool | None = None,
+        labels: Sequence[str] = (),
+    ) -> PullRequest:
+        """The same with these values; a draft is one by its title."""
+        now = self._get(pull.number)
+        title = now.title if title is None else title
+        draft = now.draft if draft is None or now.state != "open" else draft
+        body = now.body if body is None else body
+        missing = [label for label in labels if label not in now.labels]
+        changed: dict[str, Any] = {}
+        if (title, draft) != (now.title, now.draft):
+            changed["title"] = _titled(title, draft=draft)
+        if body != now.body:
+            changed["description"] = body
+        if missing:
+            changed["add_labels"] = ",".join(missing)
+        if not changed:
+            return now
+
+        def probe() -> PullRequest | None:
+            there = self._get(pull.number)
+            same = (there.title, there.draft, there.body) == (title, draft, body)
+            return there if same and set(labels) <= set(there.labels) else None
+
+        return effect(self._api, "update a merge request", probe, lambda: self._put(pull.number, changed))
+
+    def checks(self, sha: str) -> Checks:
+        """What the jobs and external statuses of a commit say, other than ours."""
+        return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _name(item).startswith(_OURS)))
+
+    def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
+        """Merge it now if nothing is pending; else leave it to GitLab, if the project merges only green pipelines."""
+        for tries in range(TRIES):
+            item = self._item(pull.number)
+            now = _pull_of(item)
+            if now.state != "open" or now.sha != sha:
+                return standing(now, sha)
+            checks = self.checks(sha)
+            if checks.of("failure"):
+                return red_answer(checks)
+            answer = self._asked(now, item, sha, f"{title}\n\n{message}", method, checks)
+            if answer is not None:
+                return answer
+            self._api.wait(tries)
+        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not say what came of its merge")
+
+    def withdraw(self, pull: PullRequest) -> PullRequest:
+        """Take back auto-merge; the merge request as it is now."""
+        for tries in range(TRIES):
+            now = self._get(pull.number)
+            if now.state != "open" or not now.waiting:
+                return now
+            path = f"{self._at}/merge_requests/{pull.number}/cancel_merge_when_pipeline_succeeds"
+            if not self._api.write("POST", path).ok:
+                self._api.wait(tries)
+        raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not take its auto-merge back")
+
+    def report(self, check: CheckState) -> CheckReport:
+        """The end of a job's log; an external status has none."""
+        return CheckReport(log=self._api.text(f"{self._at}/jobs/{check.id}/trace") if check.id else "")
+
+    def comment(self, pull: PullRequest, mark: str, text: str) -> None:
+        """Keep one note that begins with the mark."""
+        path = f"{self._at}/merge_requests/{pull.number}/notes"
+
+        def ours() -> dict[str, Any] | None:
+            notes = self._api.pages(path, {}, _NOTE)
+            return next((item for item in notes if str(item.get("body") or "").startswith(mark)), None)
+
+        def probe() -> bool | None:
+            found = ours()
+            return True if found is not None and str(found.get("body")) == text else None
+
+        def write() -> Answer:
+            found = ours()
+            if found is None:
+                return self._api.write("POST", path, {"body": text})
+            return self._api.write("PUT", f"{path}/{found['id']}", {"body": text})
+
+        effect(self._api, "comment on a merge request", probe, write)
+
+    def close(self, pull: PullRequest) -> None:
+        """Close it without merging."""
+
+        def probe() -> bool | None:
+            return True if self._get(pull.number).state != "open" else None
+
+        effect(self._api, "close a merge request", probe, lambda: self._put(pull.number, {"state_event": "close"}))
+
+    def issues(self, milestone: str) -> list[ForgeIssue]:
+        """Issues of a milestone given by title or number, with what blocks them where the project may say that."""
+        title = str(self._milestone(milestone).get("title", ""))
+        asked = {"milestone": title, "scope": "all", "order_by": "created_at", "sort": "asc"}
+        return [self._issue(item) for item in self._api.pages(f"{self._at}/issues", asked, _ISSUE)]
+
+    def issue(self, number: int) -> ForgeIssue | None:
+        """One issue; None when there is none of that number."""
+        found = self._api.get(f"{self._at}/issues/{number}", _ISSUE)
+        return None if found is None else self._issue(found)
+
+    def edit_issue(self, number: int, body: str) -> None:
+        """Give an issue another text."""
+        path = f"{self._at}/issues/{number}"
+
+        def probe() -> bool | None:
+            return True if str((self._api.get(path, _ISSUE) or {}).get("description") or "") == body else None
+
+        effect(self._api, "edit an issue", probe, lambda: self._api.write("PUT", path, {"description": body}))
+
+    def close_issue(self, number: int) -> bool:
+        """Close an issue; whether it was open."""
+        return self._closed(f"{self._at}/issues/{number}", _ISSUE, "issue")
+
+    def close_milestone(self, title: str) -> bool:
+        """Close a milestone; whether it was open."""
+        number = self._milestone(title)["id"]
+        return self._closed(f"{self._at}/milestones/{number}", _MILESTONE, "milestone")
+
+    def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
+        """Tell the verdict of one check of ours; False where the token may not."""
+        full = f"{_OURS}{name}"[:255]
+        word = "failed" if state in {"failure", "error"} else state
+        for tries in range(TRIES):
+            known = {_name(item): str(item.get("status")) for item in self._statuses(sha)}
+            if known.get(full) == word:
+                return True
+            body = {"state": word, "name": full, "description": description[:255]}
+            answer = self._api.write("POST", f"{self._at}/statuses/{sha}", body)
+            if answer.status in _NO_ACCESS:
+                return False
+            if not answer.ok and not answer.lost:
+                raise ForgeRefusedError(f"GitLab refuses a status for {sha[:10]}: {answer.message}")
+            if answer.lost:
+                self._api.wait(tries)
+        return False
+
+    def _asked(
+        self, pull: PullRequest, item: Mapping[str, Any], sha: str, message: str, method: str, checks: Checks
+    ) -> MergeAnswer | None:
+        """Ask for the merge; None when nobody knows yet what came of it."""
+        status = str(item.get("detailed_merge_status") or "")
+        waiting = ", ".join(f'"{check.name}"' for check in checks.of("pending")) or "its pipeline"
+        if pull.waiting:
+            return MergeAnswer("scheduled", f"waits for {waiting}")
+        if status in _NOT_READY:
+            return None
+        if status in _WHY:
+            return MergeAnswer("refused", _WHY[status])
+        later = bool(checks.of("pending")) or status in _LEAVE
+        if later and not (self._auto_merge and self._merges_only_green()):
+            why = "; auto-merge is not used, because the project also merges red pipelines" if self._auto_merge else ""
+            return MergeAnswer("pending", f"waits for {waiting}{why}")
+        squash = method == "squash"
+        body: dict[str, Any] = {"sha": sha, "squash": squash, "merge_commit_message": message}
+        body |= {"squash_commit_message": message} if squash else {}
+        body |= {"auto_merge": True, "merge_when_pipeline_succeeds": True} if later else {}
+        return self._told(pull, self._put(pull.number, body, "/merge"), waiting)
+
+    def _told(self, pull: PullRequest, answer: Answer, waiting: str) -> MergeAnswer | None:
+        """What the answer to a merge means; None when nobody knows."""
+        if answer.lost:
+            return None
+        if answer.status == _CONFLICT:
+            return MergeAnswer("moved", answer.message or "its branch has moved")
+        if not answer.ok:
+            return MergeAnswer("refused", answer.message or f"status {answer.status}")
+        now = self._get(pull.number)
+        if now.state == "merged":
+            return MergeAnswer("merged", commit=now.merge_commit)
+        return MergeAnswer("scheduled", f"waits for {waiting}") if now.waiting else None
+
+    def _merges_only_green(self) -> bool:
+        return bool((self._api.get(self._at, _PROJECT) or {}).get("only_allow_merge_if_pipeline_succeeds"))
+
+    def _get(self, number: int) -> PullRequest:
+        return _pull_of(self._item(number))
+
+    def _item(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] | None = self._api.get(f"{self._at}/merge_requests/{number}", _REQUEST)
+        if found is None:
+            raise ForgeRefusedError(f"merge request !{number} is not on GitLab")
+        return found
+
+    def _put(self, number: int, body: Mapping[str, Any], what: str = "") -> Answer:
+        return self._api.write("PUT", f"{self._at}/merge_requests/{number}{what}", body)
+
+    def _list(self, filters: Mapping[str, str]) -> list[PullRequest]:
+        asked = {"state": "all", "scope": "all", "order_by": "created_at", "sort": "asc", **filters}
+        found = [
+            _pull_of(item)
+            for item in self._api.pages(f"{self._at}/merge_requests", asked, _REQUEST)
+            if item.get("source_project_id") == item.get("target_project_id")
+        ]
+        return sorted(found, key=lambda pull: pull.number)
+
+    def _statuses(self, sha: str) -> list[dict[str, Any]]:
+        return list(self._api.pages(f"{self._at}/repository/commits/{sha}/statuses", {}, _STATUS))
+
+    def _milestone(self, wanted: str) -> dict[str, Any]:
+        for item in self._api.pages(f"{self._at}/milestones", {"include_ancestors": "true"}, _MILESTONE):
+            if wanted in {str(item.get("title")), str(item.get("iid"))}:
+                return item
+        raise ForgeRefusedError(f'GitLab has no milestone "{wanted}"')
+
+    def _issue(self, item: Mapping[str, Any]) -> ForgeIssue:
+        number = int(item["iid"])
+        links = self._api.pages(f"{self._at}/issues/{number}/links", {}, _LINK)
+        return ForgeIssue(
+            number=number,
+            title=str(item.get("title", "")),
+            body=str(item.get("description") or ""),
+            state="open" if item.get("state") == "opened" else "closed",
+            labels=tuple(map(str, item.get("labels") or [])),
+            needs=tuple(int(link["iid"]) for link in links if link.get("link_type") == "is_blocked_by"),
+            url=str(item.get("web_url", "")),
+        )
+
+    def _closed(self, path: str, shape: Any, what: str) -> bool:
+        before = self._api.get(path, shape)
+        if before is None:
+            raise ForgeRefusedError(f"GitLab has no such {what}: {path}")
+        if before.get("state") == "closed":
+            return False
+
+        def probe() -> bool | None:
+            return True if (self._api.get(path, shape) or {}).get("state") == "closed" else None
+
+        return effect(
+            self._api, f"close a {what}", probe, lambda: self._api.write("PUT", path, {"state_event": "close"})
+        )
+
+
+def over_python_gitlab(base_url: str, token: str) -> Send:
+    """Requests by python-gitlab, one at a time: it knows about tokens, redirects and proxies; retries are the caller's.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+    try:
+        import gitlab
+        import requests
+    except ImportError as error:
+        raise UsageError(
+            "kind = \"gitlab\" in rules/forge.toml needs the extra `gitlab`: pip install 'make-for-milestones[gitlab]'"
+        ) from error
+    session = requests.Session()
+    answers: list[requests.Response] = []
+    session.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
+    client = gitlab.Gitlab(
+        base_url, private_token=token, session=session, timeout=_TIMEOUT, user_agent="make-for-milestones"
+    )
+
+    def send(
+        verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
+    ) -> tuple[int, Mapping[str, Any], str]:
+        answers.clear()
+        try:
+            client.http_request(
+                verb,
+                path,
+                query_data=parameters,
+                post_data=body,
+                obey_rate_limit=False,
+                retry_transient_errors=False,
+                extra_headers=headers,
+            )
+        except gitlab.GitlabError as error:
+            if not answers:
+                raise RuntimeError(str(error)) from error
+        last = answers[-1]  # its error does not carry the headers
+        return last.status_code, last.headers, last.text
+
+    return send
+
+
+def _titled(title: str, *, draft: bool) -> str:
+    return f"{_DRAFT}{title}" if draft else title
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item.get("name") or "")
+
+
+def _pull_of(item: Mapping[str, Any]) -> PullRequest:
+    state = _STATES.get(str(item.get("state")), "closed")
+    commit = item.get("merge_commit_sha") or item.get("squash_commit_sha") or item.get("sha") or ""
+    return PullRequest(
+        number=int(item["iid"]),
+        state=state,
+        draft=bool(item.get("draft")),
+        head=str(item.get("source_branch", "")),
+        sha=str(item.get("sha") or ""),
+        base=str(item.get("target_branch", "")),
+        title=str(item.get("title") or "").removeprefix(_DRAFT),
+        body=str(item.get("description") or ""),
+        url=str(item.get("web_url") or ""),
+        merge_commit=str(commit) if state == "merged" else "",
+        author=str((item.get("author") or {}).get("username", "")),
+        waiting=bool(item.get("merge_when_pipeline_succeeds")) and state == "open",
+        labels=tuple(map(str, item.get("labels") or [])),
+    )
+
+
+def _check_of(item: Mapping[str, Any]) -> CheckState:
+    word, harmless = str(item.get("status")), bool(item.get("allow_failure"))
+    detail, url = str(item.get("description") or ""), str(item.get("target_url") or "")
+    if word in _GOOD or (harmless and word in {*_BAD, "manual"}):
+        return CheckState(_name(item), "success", detail, url)
+    if word in _BAD:
+        return CheckState(_name(item), "failure", detail, url, word, int(item.get("id") or 0))
+    return CheckState(_name(item), "pending", "a person has to start it" if word == "manual" else detail, url)
