@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled
     from executor.engine.session import Session
+    from executor.tasks.request import Request
 
 __all__ = ["OPTIONS", "UNTIL", "Run", "budget_of", "deadline_named", "workers_of"]
 
@@ -114,6 +115,8 @@ class Run(DoitRun):
     cmd_options = (*DoitRun.cmd_options, *OPTIONS)
     _plain = False
     _from = ""
+    _request: Request | None = None
+    loader: Any
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
@@ -154,15 +157,16 @@ class Run(DoitRun):
         return int(super().execute(params, args) or 0)
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.commands.sessions import open_session
         from executor.commands.summary import notes, opening, passed_over, start_of
+        from executor.commands.task_loader import RequestLoader
         from executor.engine.milestone_run import begin, cut_off, resumed
         from executor.engine.recover import mending, recover
-        from executor.engine.session import Session
         from executor.forge.reconcile import take_over
         from executor.notify.phase_hook import phases_told
         from executor.notify.queue import require_channels
-        from executor.tasks.actions import current
         from executor.tasks.compile import selected
+        from executor.tasks.request import Request
 
         compiled = compile_project(project)
         wanted = [_checked(compiled, name) for name in wanted]
@@ -173,7 +177,7 @@ class Run(DoitRun):
         workers = workers_of(params) or max(1, compiled.policy.limits.parallel)
         deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
         budget = budget_of(params)
-        with Session(compiled) as session, mending(session), phases_told(session) as teller:
+        with open_session(compiled) as session, mending(session), phases_told(session) as teller:
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
@@ -191,22 +195,19 @@ class Run(DoitRun):
             sys.stdout.write("".join(f"{line}\n" for line in session.said))
             refs = selected(session.observer, wanted)
             _receipts_for(session, refs)
-            current.session, current.wanted = session, tuple(wanted)
+            self._request = Request(session, tuple(wanted))
+            self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
-            try:
-                code = int(super().execute(params, wanted) or 0)
-                teller.finish()
-                sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
-                return code or (PersonNeededError.exit_code if left_out else 0)
-            finally:
-                current.session = None
+            code = int(super().execute(params, wanted) or 0)
+            teller.finish()
+            sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
+            return code or (PersonNeededError.exit_code if left_out else 0)
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""
-        from executor.tasks.actions import current
-
-        session = current.session
-        assert session is not None  # noqa: S101  (`execute` has entered one)
+        request = self._request
+        assert request is not None  # noqa: S101  (`_run` has made it)
+        session = request.session
         from executor.commands.scheduler import Patience, run_tasks, signals_heeded
         from executor.commands.summary import finish
         from executor.engine.watchdog import watched
@@ -225,9 +226,9 @@ class Run(DoitRun):
                     always=always,
                     plain=self._plain,
                 )
-                if outcomes.errors or not patience.waited(outcomes.asked(session, current.wanted)):
+                if outcomes.errors or not patience.waited(outcomes.asked(session, request.wanted)):
                     break
-        return finish(session, outcomes, current.wanted, received)
+        return finish(request, outcomes, received)
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""

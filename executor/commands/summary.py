@@ -36,22 +36,24 @@ if TYPE_CHECKING:
     from executor.release.criteria import Outcome
     from executor.state.decide import Decision
     from executor.status.reader import Observer
+    from executor.tasks.request import Request
 
 __all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "start_of", "summary", "unblocked"]
 
 
-def finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], received: list[int]) -> int:
+def finish(request: Request, outcomes: Outcomes, received: list[int]) -> int:
     """Record how the run ended and say what came of it; the exit code."""
     from executor.commands.base import exit_code, worse
     from executor.engine.milestone_run import end
     from executor.state.runs import How
 
+    session, wanted = request.session, request.wanted
     asked = outcomes.asked(session, wanted)
     decisions = {ref: session.decision(ref) for ref in asked}
     missing = _missing(session, asked)
     known = {ref: session.decision(ref) for ref in missing}
     code = exit_code(asked, known, missing, erred=bool(outcomes.errors))
-    code = worse(code, *(item.code for item in session.releases.values()))
+    code = worse(code, *(item.code for item in request.releases.values()))
     if session.halted is not None:
         code = session.halted.exit_code
     if received:
@@ -66,8 +68,8 @@ def finish(session: Session, outcomes: Outcomes, wanted: tuple[str, ...], receiv
     if decisions or outcomes.errors or received:
         sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
     sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))
-    sys.stdout.write("".join(released(session, item) for item in session.releases.values()))
-    sys.stdout.write(unblocked(session, wanted))
+    sys.stdout.write("".join(released(session, item) for item in request.releases.values()))
+    sys.stdout.write(unblocked(request))
     if session.halted is not None:
         sys.stderr.write(f"{safe(str(session.halted))}\n")
     return code
@@ -330,10 +332,11 @@ def released(session: Session, outcome: Outcome) -> str:
     return f"{shown}{done}{name} is released to {base}\n"
 
 
-def unblocked(session: Session, wanted: tuple[str, ...]) -> str:
+def unblocked(request: Request) -> str:
     """The milestones that can start now because one of this run is complete."""
-    refused = {name for name, outcome in session.releases.items() if outcome.code}
-    names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in wanted)
+    session = request.session
+    refused = {name for name, outcome in request.releases.items() if outcome.code}
+    names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in request.wanted)
     lines = []
     for name in [name for name in names if name not in refused]:
         for other in told_dependents(session.observer, name):

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from executor.checks.verify import held_by_base, verify_again
 from executor.engine.attempt import implement
+from executor.engine.issue import IssueRun
 from executor.engine.land import land
 from executor.engine.stops import held_back, stopped_by_spec
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.state.decide import Act, Decision, Status
-from executor.workflow.flow import implement_in_steps
-from executor.workflow.outputs import forget_steps
-from executor.workflow.step_run import flow_of
 
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
@@ -48,7 +46,7 @@ def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
         if decision.act is Act.REST:
             run.ensure_receipts([run.issue(ref).id])
             if decision.status is Status.LANDED:
-                forget_steps(run, ref)
+                run.session.plugins.workflow.forget(IssueRun(run, ref))
             return decision
         _act(run, ref, decision)
     raise ExecutorError(f"{ref} did not come to rest in {_MOST_STEPS} steps; its journal shows what it repeats")
@@ -56,8 +54,8 @@ def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
 
 def _act(run: MilestoneRun, ref: str, decision: Decision) -> None:
     match decision.act:
-        case Act.IMPLEMENT if flow_of(run.session.observer, ref).steps:
-            implement_in_steps(run, ref)
+        case Act.IMPLEMENT if IssueRun(run, ref).flow.steps:
+            run.session.plugins.workflow.implement(IssueRun(run, ref))
         case Act.IMPLEMENT:
             if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
                 implement(run, ref, decision)

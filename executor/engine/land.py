@@ -5,29 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.verify import Candidate, judge
+from executor.checks.verify import Candidate as Judged
+from executor.checks.verify import judge
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import fail
+from executor.engine.candidate import candidate_of
+from executor.engine.issue import IssueRun
 from executor.engine.review import stopped_by_review
 from executor.engine.stops import stopped_by_change, stopped_by_tests
 from executor.errors import ExecutorError
-from executor.forge.merge import merge, resumed
-from executor.forge.publish import (
-    head_of,
-    is_free,
-    publish,
-    seen_on_remote,
-    show_stopped,
-    tip_to_build_on,
-    wait_for_person,
-)
-from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing, Trailers, landing_message
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from executor.engine.candidate import Candidate
     from executor.engine.milestone_run import MilestoneRun
     from executor.state.decide import Decision
     from executor.state.model import Attempt
@@ -42,36 +33,37 @@ def land(run: MilestoneRun, ref: str, decision: Decision) -> None:
     """
     issue = run.issue(ref)
     attempt = run.view.states[issue.id].attempts[decision.attempt]
-    change = _change(run, attempt)
-    logs = run.session.project.logs(run.name, issue.id, attempt.number)
+    candidate = candidate_of(IssueRun(run, ref), attempt)
+    change, logs, publisher = candidate.change, candidate.logs, run.session.plugins.publisher
     if stopped_by_change(run, ref, attempt, change, logs) or stopped_by_tests(run, ref, attempt, change):
-        show_stopped(run, ref, attempt, change)
+        publisher.show_stopped(candidate)
         return
-    if run.session.merges_by_pull and resumed(run, ref, attempt, change):
+    if publisher.merges and publisher.resume(candidate):
         return
     while True:
-        landing = _proved(run, ref, attempt, change, logs)
-        if landing is None or _brought(run, ref, attempt, landing, change):
+        landing = _proved(run, ref, candidate)
+        if landing is None or _brought(run, ref, candidate, landing):
             return
 
 
-def _proved(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> Landing | None:
+def _proved(run: MilestoneRun, ref: str, candidate: Candidate) -> Landing | None:
     """The candidate on the present tip, once its checks have passed; None when something speaks against it."""
-    store = run.session.store
-    tip = tip_to_build_on(run)
-    merged = store.merge(tip, attempt.commit) if tip != _parent(run, attempt) else None
+    store, publisher = run.session.store, run.session.plugins.publisher
+    attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
+    tip = publisher.tip(run)
+    merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
     if merged is not None and merged.conflicts:
         _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
         return None
     issue = run.issue(ref)
     trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
     tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
-    result = judge(run, ref, Candidate(tree, store.tree_of(tip), change, trusted), logs)
+    result = judge(run, ref, Judged(tree, store.tree_of(tip), change, trusted), logs)
     if not result.ok:
         fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
         return None
     if stopped_by_review(run, ref, attempt, tree, logs):
-        show_stopped(run, ref, attempt, change)
+        publisher.show_stopped(candidate)
         return None
     trailers = _trailers(run, ref, attempt)
     commit = attempt.commit
@@ -82,25 +74,26 @@ def _proved(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs:
     return Landing(commit, tree, run.view.count, int(time.time()), trailers)
 
 
-def _brought(run: MilestoneRun, ref: str, attempt: Attempt, landing: Landing, change: Change) -> bool:
-    """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved anew."""
-    tip = run.session.store.parent_of(landing.commit)
-    if run.session.merges_by_pull:
-        return merge(run, ref, attempt, tip, landing, change)
-    publish(run, ref, attempt, landing.commit, change)
-    return not is_free(run, ref) or _swap(run, ref, attempt, tip, landing)
+def _brought(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -> bool:
+    """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved again."""
+    publisher = run.session.plugins.publisher
+    if publisher.merges:
+        return publisher.merge(candidate, landing)
+    publisher.publish(candidate, landing.commit)
+    return not publisher.may_land(candidate.issue) or _swap(run, ref, candidate, landing)
 
 
-def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Landing) -> bool:
+def _swap(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -> bool:
     """Make the candidate the tip if the tip is still the one it was proved on."""
-    issue = run.issue(ref)
+    issue, attempt, publisher = run.issue(ref), candidate.attempt, run.session.plugins.publisher
+    tip = run.session.store.parent_of(landing.commit)
     with run.landing_lock:
         if run.view.tip != tip:
             return False
         checkouts = run.session.checkouts.of(run.view.branch)
         run.record("landing", issue.id, attempt=attempt.number, commit=landing.commit, onto=tip)
-        if not _pushed(run, ref, attempt, tip, landing.commit):
-            return not is_free(run, ref)
+        if not publisher.push(candidate, tip, landing.commit):
+            return not publisher.may_land(candidate.issue)
         moves = [
             Move(run.view.branch, tip, landing.commit),
             Move(attempt_ref(run.name, issue.id, attempt.number), attempt.commit, None),
@@ -117,8 +110,7 @@ def _swap(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, landing: Land
         run.take(landing)
         run.record_landed(landing, attempt.number)
         run.write_receipt(landing)
-        if run.session.remote is not None:
-            seen_on_remote(run)
+        publisher.pushed(run)
         for checkout in checkouts:
             told = run.session.checkouts.follow(checkout, tip, landing.commit)
             if told and told not in run.messages:
@@ -134,22 +126,6 @@ def _pushed_before(run: MilestoneRun, ref: str, tree: str, tip: str) -> str:
     store = run.session.store
     same = store.tree_of(pull.commit) == tree and store.parent_of(pull.commit) == tip
     return pull.commit if same else ""
-
-
-def _pushed(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, commit: str) -> bool:
-    """Whether the remote's branch is at the candidate now, where there is a remote; its own branch is gone then."""
-    remote = run.session.remote
-    if remote is None:
-        return True
-    head = f"refs/heads/{head_of(run, ref, attempt)}"
-    moves = [Move(run.view.branch, tip, commit), Move(head, commit, None)]
-    done = remote.push(moves)
-    if not done.ok and done.moved:
-        done = remote.push(moves[:1])
-    if done.ok or done.moved:
-        return done.ok
-    wait_for_person(run, ref, None, f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
-    return False
 
 
 def _stop_for_conflict(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, paths: tuple[str, ...]) -> None:
@@ -180,10 +156,6 @@ def _lands_after(run: MilestoneRun, landing: Landing, attempt: Attempt) -> bool:
     base = _parent(run, attempt)
     at_base = next((item.position for item in run.view.landings.values() if item.commit == base), -1)
     return landing.position > at_base
-
-
-def _change(run: MilestoneRun, attempt: Attempt) -> Change:
-    return parse_diff(run.session.store.diff(f"{attempt.commit}^", attempt.commit))
 
 
 def _parent(run: MilestoneRun, attempt: Attempt) -> str:

@@ -1,9 +1,14 @@
-"""What a session has to do with outside of itself: git, children, work trees, the journal's disk."""
+"""The ports of the engine: adapters for git, processes, worktrees and journal, and what other packages plug in.
+
+`Outside` builds the adapters; tests substitute an in-memory one. `Workflow` and `Publisher` are implemented above the
+engine, which imports neither: commands pass them to a session as `Plugins`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from executor.git.checkout import Checkouts, identity_of
 from executor.git.objects import Store
@@ -17,9 +22,136 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.config.project import Project
+    from executor.engine.candidate import Candidate
+    from executor.engine.issue import IssueRun
+    from executor.engine.milestone_run import MilestoneRun
     from executor.git.objects import Identity
+    from executor.git.trailers import Landing
+    from executor.state.model import Attempt
 
-__all__ = ["Outside", "now"]
+__all__ = ["BARE", "DirectWorkflow", "LocalPublisher", "Outside", "Plugins", "Publisher", "Workflow", "now"]
+
+
+class Workflow(Protocol):
+    """Implements issues in steps."""
+
+    def implement(self, issue: IssueRun) -> None:
+        """Do the steps that are not done and build a candidate, or record why not.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+
+    def settle(self, issue: IssueRun, attempt: Attempt) -> None:
+        """Recover an attempt in steps whose run died: keep finished steps, then interrupt the attempt."""
+
+    def forget(self, issue: IssueRun) -> None:
+        """Remove what is kept of the steps of an issue that has landed."""
+
+
+class Publisher(Protocol):
+    """Keeps a remote, and a forge if there is one, in step with the milestone branch."""
+
+    @property
+    def token(self) -> str:
+        """Credential for remote and forge; empty where none is used."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether results land by pull requests that the forge merges."""
+
+    def tip(self, run: MilestoneRun) -> str:
+        """Bring the milestone branch and the remote's together and return the tip."""
+
+    def show_stopped(self, candidate: Candidate) -> None:
+        """Show a result that waits for a person."""
+
+    def publish(self, candidate: Candidate, commit: str) -> None:
+        """Show a proved candidate before it lands."""
+
+    def may_land(self, issue: IssueRun) -> bool:
+        """Whether nothing about its branch or pull request keeps the issue waiting."""
+
+    def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
+        """Move the remote's milestone branch from `tip` to `commit`; False if it moved or refused.
+
+        A refusal is recorded on the issue, which then no longer may land.
+        """
+
+    def pushed(self, run: MilestoneRun) -> None:
+        """Record where the remote's milestone branch is, after a push."""
+
+    def resume(self, candidate: Candidate) -> bool:
+        """Wait for a merge that an earlier run requested; False if there is none."""
+
+    def merge(self, candidate: Candidate, landing: Landing) -> bool:
+        """Have the forge merge a proved candidate; False if branch or pull request moved meanwhile."""
+
+
+class DirectWorkflow:
+    """For repositories whose workflows have no steps."""
+
+    def implement(self, issue: IssueRun) -> None:
+        """Never called: no issue has steps."""
+        raise NotImplementedError(str(issue.ref))
+
+    def settle(self, issue: IssueRun, attempt: Attempt) -> None:
+        """Never called: no issue has steps."""
+        raise NotImplementedError(f"{issue.ref}, attempt {attempt.number}")
+
+    def forget(self, issue: IssueRun) -> None:
+        """Nothing is kept."""
+
+
+class LocalPublisher:
+    """For repositories without a remote: nothing is shown or pushed."""
+
+    token = ""
+    merges = False
+
+    def tip(self, run: MilestoneRun) -> str:
+        """The tip of the milestone branch."""
+        return run.ensure_branch()
+
+    def show_stopped(self, candidate: Candidate) -> None:
+        """Nowhere to show it."""
+
+    def publish(self, candidate: Candidate, commit: str) -> None:
+        """Nowhere to show it."""
+
+    def may_land(self, issue: IssueRun) -> bool:
+        """Always."""
+        _ = issue
+        return True
+
+    def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
+        """Nothing can refuse it."""
+        _ = candidate, tip, commit
+        return True
+
+    def pushed(self, run: MilestoneRun) -> None:
+        """Nothing to record."""
+
+    def resume(self, candidate: Candidate) -> bool:
+        """No forge merges."""
+        _ = candidate
+        return False
+
+    def merge(self, candidate: Candidate, landing: Landing) -> bool:
+        """Never called: no forge merges."""
+        raise NotImplementedError(f"{candidate.issue.ref}: {landing.commit}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """What other packages plug into the engine."""
+
+    workflow: Workflow
+    publisher: Publisher
+
+
+BARE = Plugins(DirectWorkflow(), LocalPublisher())
+"""Neither steps nor a remote."""
 
 
 class Outside:

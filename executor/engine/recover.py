@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.engine.agent_work import RESULT, Failure, Work, taken
 from executor.engine.attempt import ask, keep_candidate, keep_interrupted
+from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, Move, attempt_ref
 from executor.git.repair import set_aside, sweep
@@ -19,8 +20,6 @@ from executor.process.runner import read_result
 from executor.process.untrusted import question_in, scrub
 from executor.state.decide import Status
 from executor.state.model import Attempt, AttemptState
-from executor.workflow.outputs import forget_steps
-from executor.workflow.step_run import flow_of, keep_result, step_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from executor.git.trailers import Landing
     from executor.process.runner import Ended
 
-__all__ = ["look_after_restart", "mending", "recover"]
+__all__ = ["agent_end", "look_after_restart", "mending", "recover"]
 
 
 def recover(run: MilestoneRun) -> None:
@@ -48,7 +47,7 @@ def recover(run: MilestoneRun) -> None:
             elif attempt.state is AttemptState.BUILT:
                 _make_sure(run, issue, attempt)
     for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
-        forget_steps(run, f"{run.name}/{issue}")
+        run.session.plugins.workflow.forget(IssueRun(run, f"{run.name}/{issue}"))
     run.session.checkouts.catch_up(run.view.branch, run.view.tip)
 
 
@@ -133,8 +132,8 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
         keep_candidate(_work(run, ref, attempt), attempt.tree, attempt.seconds)
         return
-    if ref in run.session.compiled.plan.nodes and flow_of(run.session.observer, ref).steps:
-        _settle_steps(run, ref, attempt)
+    if ref in run.session.compiled.plan.nodes and IssueRun(run, ref).flow.steps:
+        run.session.plugins.workflow.settle(IssueRun(run, ref), attempt)
         return
     workspace = run.pool.left_by(issue, attempt.number)
     if workspace is None or ref not in run.session.compiled.plan.nodes:
@@ -146,7 +145,7 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
     tree = taken(run, workspace, run.issue(ref))
     scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
     kept = "" if isinstance(tree, Failure) else tree
-    ended = _ended(run, ref, attempt)
+    ended = agent_end(run, ref, attempt)
     question = question_in(_work(run, ref, attempt).out, run.session.secrets) if ended is not None else ""
     if question:
         run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; it asks a person")
@@ -171,34 +170,13 @@ def _may_go_on(run: MilestoneRun, ref: str, attempt: Attempt) -> bool:
     return run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
 
 
-def _settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:
-    """The same for an attempt in steps: those whose agents had ended well are kept, then the attempt is put aside."""
-    issue = run.issue(ref)
-    flow = flow_of(run.session.observer, ref)
-    started = {name for name, item in run.view.states[issue.id].steps.items() if item.word == "started"}
-    _ = run.supervisor  # it starts only when every process of the dead run is gone
-    for step in flow.steps:
-        workspace = run.pool.left_by(issue.id, attempt.number, step.id) if step.id in started else None
-        ended = _ended(run, ref, attempt, step.id)
-        if workspace is None or ended is None or run.view.states[issue.id].steps[step.id].attempt != attempt.number:
-            continue
-        tree = taken(run, workspace, issue)
-        work = step_work(run, ref, step, attempt, fresh=False)
-        counts = (ended.ok and isinstance(tree, str)) or question_in(work.out, run.session.secrets)
-        if counts and keep_result(work, step, tree, round(ended.seconds, 3)):
-            run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
-    latest = run.view.states[issue.id].attempts[attempt.number]
-    if latest.state is AttemptState.STARTED:
-        keep_interrupted(run, issue.id, latest, "")
-
-
 def _landed(run: MilestoneRun, issue: str) -> bool:
     """Whether what was built of an issue is what has landed, so that its steps have served."""
     ref = f"{run.name}/{issue}"
     return ref in run.session.compiled.plan.nodes and run.decision(ref).status is Status.LANDED
 
 
-def _ended(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
+def agent_end(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
     """How the agent ended, if it did so before its run died, at the present spec, and without a restart since.
 
     After a restart the files may be older than the record of the agent's end.

@@ -15,7 +15,7 @@ from executor.agents.command import secrets_of
 from executor.checks.verdicts import Verdicts
 from executor.config.project import prepare_cache
 from executor.engine.milestone_run import MilestoneRun
-from executor.engine.ports import Outside
+from executor.engine.ports import BARE, Outside
 from executor.errors import StateFullError
 from executor.process.event_redaction import Redaction
 from executor.status.reader import observe
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.config.project import Compiled, Project
+    from executor.engine.ports import Plugins
     from executor.errors import ExecutorError
-    from executor.forge.base import Forge
     from executor.git.remote import Remote
     from executor.model.policy import Policy
-    from executor.release.criteria import Outcome
     from executor.state.decide import Decision
     from executor.state.events import Event
     from executor.status.reader import Observer
@@ -39,8 +38,11 @@ __all__ = ["Session"]
 class Session:
     """What is shared by the milestones that one process runs. Use as a context manager."""
 
-    def __init__(self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None) -> None:
+    def __init__(
+        self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None, plugins: Plugins = BARE
+    ) -> None:
         self.compiled = compiled
+        self.plugins = plugins
         self.project: Project = compiled.project
         self.policy: Policy = compiled.policy
         prepare_cache(self.project)
@@ -54,17 +56,12 @@ class Session:
         """Values that nothing of ours may keep: logs, journal, reports, commits."""
         self.force = False
         """Whether verdicts of earlier runs are not used."""
-        self._forge: Forge | None = None
-        self._token = ""
-        if self.policy.forge.kind == "github":
-            from executor.forge.github_api import find_token
-
-            self._token = find_token(self.policy.forge.base_url)
-            self.secrets = (*self.secrets, self._token)
+        if self.plugins.publisher.token:
+            self.secrets = (*self.secrets, self.plugins.publisher.token)
         self.redaction = Redaction(self.secrets)
         self.store = self.outside.store(self.redaction.redact)
         self._remote: Remote | None = None
-        self._forge_lock = threading.Lock()
+        self._remote_lock = threading.Lock()
         self.deadline: datetime | None = None
         """Nothing is begun that is not expected to end before this moment."""
         self.held: dict[str, Decision] = {}
@@ -81,8 +78,6 @@ class Session:
         """Why nothing more is started, if the state store cannot take it."""
         self.git_killed = False
         """Whether a git of ours was killed, which may have left locks behind."""
-        self.releases: dict[str, Outcome] = {}
-        """What the releases of this run came to, by milestone."""
         self.said: list[str] = []
         """What was printed of this run before its tasks began."""
         self.stopping = threading.Event()
@@ -113,42 +108,12 @@ class Session:
         name = self.policy.forge.pushes_to
         if name is None:
             return None
-        with self._forge_lock:
+        with self._remote_lock:
             if self._remote is None:
                 from executor.git.remote import Remote
 
-                self._remote = Remote(self.project.repository, name, self._token)
+                self._remote = Remote(self.project.repository, name, self.plugins.publisher.token)
             return self._remote
-
-    @property
-    def merges_by_pull(self) -> bool:
-        """Whether a forge merges pull requests; the local one has none for issues."""
-        return self.policy.forge.kind != "local"
-
-    @property
-    def forge(self) -> Forge:
-        """Where pull requests live.
-
-        Raises:
-            UsageError: what the forge needs is not installed or not declared.
-            ForgeRefusedError: there is no token for it.
-        """
-        remote = self.remote
-        with self._forge_lock:
-            if self._forge is None:
-                self._forge = self._github(remote) if self.policy.forge.kind == "github" else self._local(remote)
-            return self._forge
-
-    def _local(self, remote: Remote | None) -> Forge:
-        from executor.forge.local import LocalForge
-
-        return LocalForge(self.refs, self.store, self.identity, remote)
-
-    def _github(self, remote: Remote | None) -> Forge:
-        from executor.forge.github import connect
-
-        address = remote.url if remote is not None else ""
-        return connect(self.policy.forge, address, self._token, self.project.cache / "_forge")
 
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.

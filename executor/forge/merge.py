@@ -14,6 +14,7 @@ from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import fail
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
+from executor.forge.connect import forge_of
 from executor.forge.publish import (
     catch_up,
     head_of,
@@ -57,7 +58,7 @@ def resumed(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> bo
     seen = run.view.states[run.issue(ref).id].pull
     if seen is None or not seen.number or not shows(run, seen.commit, attempt):
         return False
-    pulls = run.session.forge.find(head_of(run, ref, attempt))
+    pulls = forge_of(run.session).find(head_of(run, ref, attempt))
     pull = next((item for item in pulls if item.number == seen.number), None)
     if pull is None or pull.state != "open" or not pull.waiting or pull.sha != seen.commit:
         return False
@@ -106,7 +107,7 @@ def tidy(run: MilestoneRun, ref: str, pull: PullRequest | None, revision: int) -
     remote = run.session.remote
     if issue.number is not None:
         try:
-            run.session.forge.close_issue(issue.number)
+            forge_of(run.session).close_issue(issue.number)
         except ForgeRefusedError as error:
             run.warn(f"{ref}: {error}")
     from executor.forge.pull_request import feature_branch
@@ -135,7 +136,7 @@ def _brought_in(
         with run.landing_lock:
             if catch_up(run) != tip and tip:
                 return _has_landed(run, ref, attempt)
-            answer = run.session.forge.request_merge(pull, commit, subject, message, rules.merge)
+            answer = forge_of(run.session).request_merge(pull, commit, subject, message, rules.merge)
             if answer.state == "merged":
                 _confirm(run, ref, attempt, pull, answer)
                 return True
@@ -168,7 +169,7 @@ def _sent_back(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest,
     turns green meanwhile merges nothing that is not on record. A check that was cancelled, or that never began, says
     nothing about the change: a person is asked to start it again.
     """
-    forge = run.session.forge
+    forge = forge_of(run.session)
     now = forge.withdraw(pull)
     if now.state == "merged":
         with run.landing_lock:
@@ -259,6 +260,6 @@ def _post_statuses(run: MilestoneRun, ref: str, commit: str) -> None:
         return
     items = [item for item in run.session.observer.proofs(ref).items if isinstance(item, CommandProof)]
     for item in items[:_STATUSES]:
-        if not run.session.forge.post_status(commit, item.name, "success", "passed on exactly this tree"):
+        if not forge_of(run.session).post_status(commit, item.name, "success", "passed on exactly this tree"):
             run.warn("the forge takes no statuses from this token; the checks are listed in the pull requests")
             return

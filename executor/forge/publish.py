@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
+from executor.forge.connect import forge_of
 from executor.forge.pull_request import (
     PullRequest,
     PullText,
@@ -91,7 +92,7 @@ def publish(
     _withdraw_older(run, ref, attempt, commit)
     if not _push(run, ref, attempt, commit):
         return None
-    if run.session.forge.kind == "local":
+    if forge_of(run.session).kind == "local":
         return None
     text = _text(run, ref, attempt, change, stopped)
     issue = run.issue(ref)
@@ -101,12 +102,12 @@ def publish(
     labels = run.session.policy.forge.labels
     if pull is None:
         new = NewPull(head_of(run, ref, attempt), run.milestone.branch, title, body, draft=bool(stopped))
-        pull = run.session.forge.open(new)
+        pull = forge_of(run.session).open(new)
     if pull.base != run.milestone.branch:
         wait_for_person(run, ref, pull, f"it goes to {pull.base}, expected {run.milestone.branch}; set its base back")
         return None
     known = read_mark(pull.body).get("title")
-    pull = run.session.forge.update(
+    pull = forge_of(run.session).update(
         pull,
         title=title if known is None or known == title_digest(pull.title) else None,
         body=merged_body(body, pull.body),
@@ -227,16 +228,16 @@ def _push(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> bool:
 def _withdraw_older(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> None:
     """Before another commit is pushed: the forge must not merge the one that the pull request still shows."""
     seen = run.view.states[run.issue(ref).id].pull
-    if run.session.forge.kind == "local" or seen is None or not seen.number or seen.commit == commit:
+    if forge_of(run.session).kind == "local" or seen is None or not seen.number or seen.commit == commit:
         return
-    for pull in run.session.forge.find(head_of(run, ref, attempt)):
+    for pull in forge_of(run.session).find(head_of(run, ref, attempt)):
         if pull.state == "open" and pull.sha != commit:
-            run.session.forge.withdraw(pull)
+            forge_of(run.session).withdraw(pull)
 
 
 def _open_pull(run: MilestoneRun, ref: str, attempt: Attempt) -> PullRequest | None:
     """The open pull request of the branch; the oldest where there are several."""
-    found = [pull for pull in run.session.forge.find(head_of(run, ref, attempt)) if pull.state == "open"]
+    found = [pull for pull in forge_of(run.session).find(head_of(run, ref, attempt)) if pull.state == "open"]
     if len(found) > 1:
         others = ", ".join(f"#{pull.number}" for pull in found[1:])
         run.warn(f"{ref}: pull request #{found[0].number} is used; {others} of the same branch should be closed")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.forge.connect import forge_of
 from executor.forge.merge import recognise, tidy
 from executor.forge.publish import is_ours, record_pull, show_stopped, tip_to_build_on, wait_for_person
 from executor.forge.pull_request import PullRequest, feature_branch, feature_prefix, read_mark, title_digest
@@ -185,7 +186,7 @@ def take_over(run: MilestoneRun) -> None:
     branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
     for issue in run.milestone.issues:
         _adopt(run, f"{run.name}/{issue.id}", branches)
-    if run.session.forge.kind != "local":
+    if forge_of(run.session).kind != "local":
         _reconcile(run, branches)
     for issue in run.milestone.issues:
         _show_again(run, f"{run.name}/{issue.id}")
@@ -234,7 +235,7 @@ def _adopt(run: MilestoneRun, ref: str, branches: dict[str, str]) -> None:
 
 def _reconcile(run: MilestoneRun, branches: dict[str, str]) -> None:
     known = [_known(run, f"{run.name}/{issue.id}") for issue in run.milestone.issues]
-    forge = run.session.forge
+    forge = forge_of(run.session)
     pulls = {pull.number: pull for pull in forge.pulls(run.milestone.branch)}
     for item in known:
         if item.number and item.number not in pulls and not item.landed:
@@ -304,7 +305,9 @@ def _show_again(run: MilestoneRun, ref: str) -> None:
     if attempt is None or attempt.state is not AttemptState.BUILT or not attempt.commit:
         return
     seen = facts.state.pull
-    missing = seen is None or seen.commit != attempt.commit or (run.session.forge.kind != "local" and not seen.number)
+    missing = (
+        seen is None or seen.commit != attempt.commit or (forge_of(run.session).kind != "local" and not seen.number)
+    )
     if missing and not (seen is not None and seen.waits):
         store = run.session.store
         show_stopped(run, ref, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))

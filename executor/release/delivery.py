@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ForgeRefusedError
 from executor.forge.base import NewPull
+from executor.forge.connect import forge_of
 from executor.git.refs import Move
 from executor.release.criteria import Criterion, Met
 
@@ -67,7 +68,7 @@ def push_base(run: MilestoneRun, there: str, commit: str) -> bool:
 
 def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | None:
     """Have the forge merge the final pull request; None when it did, else what it waits for."""
-    forge, rules = run.session.forge, run.session.policy.forge
+    forge, rules = forge_of(run.session), run.session.policy.forge
     title, _, body = message.partition("\n\n")
     text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"
     pull = forge.open(NewPull(run.milestone.branch, _base(run), title, text))
@@ -111,7 +112,7 @@ def close_milestone(run: MilestoneRun) -> bool:
     if title is None or run.session.policy.forge.kind == "local":
         return False
     try:
-        return run.session.forge.close_milestone(title)
+        return forge_of(run.session).close_milestone(title)
     except ForgeRefusedError as error:
         run.warn(f"{run.name}: {error}")
         return False

@@ -65,7 +65,7 @@ def release(run: MilestoneRun) -> Outcome:
         if outcome.code:
             run.record("release-refused", criteria=[item.name for item in outcome.criteria if item.holds_back][:50])
             return outcome
-        if run.session.merges_by_pull:
+        if run.session.plugins.publisher.merges:
             waits = _merged_by_pull(run, base_tip, tree, outcome)
             if waits is not None:
                 outcome.criteria.append(waits)

@@ -13,23 +13,14 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.state.decide import Decision
+    from executor.tasks.request import Request
 
-__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting", "current"]
+__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting"]
 
 _UNUSUAL = (
     "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "
     "lacks the executor's run"
 )
-
-
-class _Current:
-    """The session of this process, set by `doit run` before tasks are loaded."""
-
-    session: Session | None = None
-    wanted: tuple[str, ...] = ()
-
-
-current = _Current()
 
 
 class Waiting(TaskFailed):
@@ -43,7 +34,8 @@ class Waiting(TaskFailed):
 class _Action(BaseAction):
     """Something done for a milestone. Prints nothing and leaves the process's output streams alone."""
 
-    def __init__(self, milestone: str, name: str) -> None:
+    def __init__(self, request: Request | None, milestone: str, name: str) -> None:
+        self.request = request
         self.milestone = milestone
         self.name = name
         """How it is named in what is told of an error."""
@@ -55,15 +47,15 @@ class _Action(BaseAction):
     def execute(self, out: object = None, err: object = None) -> object:
         """Run by doit in one of its threads; None means that there is nothing left to do."""
         _ = out, err
-        session = current.session
-        if session is None:
+        if self.request is None:
             return TaskError(_UNUSUAL)
+        session = self.request.session
         try:
-            return self.act(session.run_of(self.milestone))
+            return self.act(self.request, session.run_of(self.milestone))
         except Exception as error:  # noqa: BLE001  (a thread must answer)
             return _failed(session, self.name, error)
 
-    def act(self, run: MilestoneRun) -> TaskFailed | None:
+    def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Do it; why something is left to do, if anything is."""
         raise NotImplementedError
 
@@ -71,13 +63,14 @@ class _Action(BaseAction):
 class _IssueAction(_Action):
     """Takes something of one issue as far as it goes."""
 
-    def __init__(self, ref: str) -> None:
-        super().__init__(ref.partition("/")[0], ref)
+    def __init__(self, request: Request | None, ref: str) -> None:
+        super().__init__(request, ref.partition("/")[0], ref)
         self.ref = ref
         self.decision: Decision | None = None
 
-    def act(self, run: MilestoneRun) -> TaskFailed | None:
-        """Bring it to rest."""
+    def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
+        """Run it until it has landed or can go no further."""
+        _ = request
         self.decision = self.bring(run)
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
@@ -106,8 +99,8 @@ class IssueAction(_IssueAction):
 class StepAction(_IssueAction):
     """Takes one step of an issue's workflow, or a gate, as far as it goes."""
 
-    def __init__(self, ref: str, step: str) -> None:
-        super().__init__(ref)
+    def __init__(self, request: Request | None, ref: str, step: str) -> None:
+        super().__init__(request, ref)
         self.step = step
 
     def bring(self, run: MilestoneRun) -> Decision | None:
@@ -128,17 +121,17 @@ class NotReleased(TaskFailed):
 
 
 class ReleaseAction(_Action):
-    """Releases one milestone; what came of it is kept in the session."""
+    """Releases one milestone; the outcome is kept in the request."""
 
-    def __init__(self, milestone: str) -> None:
-        super().__init__(milestone, f"release:{milestone}")
+    def __init__(self, request: Request | None, milestone: str) -> None:
+        super().__init__(request, milestone, f"release:{milestone}")
 
-    def act(self, run: MilestoneRun) -> TaskFailed | None:
+    def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Until it is released, or a criterion is not met."""
         from executor.release.release import release
 
         outcome = release(run)
-        run.session.releases[self.milestone] = outcome
+        request.releases[self.milestone] = outcome
         return None if outcome.code == 0 else NotReleased(self.milestone)
 
     def __str__(self) -> str:

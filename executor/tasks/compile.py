@@ -9,15 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.tasks.actions import IssueAction, ReleaseAction, current
+from executor.tasks.actions import IssueAction, ReleaseAction
 from executor.tasks.step_tasks import step_task, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from executor.status.reader import Observer
+    from executor.tasks.request import Request
 
-__all__ = ["DOIT_CONFIG", "selected", "task_milestones"]
+__all__ = ["DOIT_CONFIG", "requested_tasks", "selected", "task_milestones"]
 
 DOIT_CONFIG = {
     "backend": "json",
@@ -30,10 +31,7 @@ DOIT_CONFIG = {
 
 
 def task_milestones() -> Iterator[dict[str, Any]]:
-    """Tasks of every milestone; doit calls this."""
-    if current.session is not None:
-        yield from _tasks(current.session.observer, current.wanted)
-        return
+    """Tasks of every milestone, for doit's own commands; a run loads `requested_tasks` instead."""
     root = Path.cwd()
     from executor.config.project import compile_project, has_milestones, open_project, prepare_cache
 
@@ -46,6 +44,11 @@ def task_milestones() -> Iterator[dict[str, Any]]:
     prepare_cache(project)  # doit's own commands write their database there
     observer = observe(compile_project(project), Refs(project.repository))
     yield from _tasks(observer, tuple(f"milestone:{name}" for name in observer.compiled.loaded.milestones))
+
+
+def requested_tasks(request: Request) -> Iterator[dict[str, Any]]:
+    """The tasks that a run asks for, as far as they have not landed."""
+    yield from _tasks(request.session.observer, request.wanted, request)
 
 
 def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
@@ -88,7 +91,7 @@ def _closure(observer: Observer, ref: str) -> set[str]:
     return found
 
 
-def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = None) -> Iterator[dict[str, Any]]:
     refs = selected(observer, wanted)
     chosen = set(refs)
     if refs:
@@ -98,12 +101,12 @@ def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]
     if by_steps:
         yield {"basename": "step", "name": None, "doc": "one step of an issue's workflow"}
     for ref in refs:
-        task = _issue_task(observer, ref, chosen)
+        task = _issue_task(observer, ref, chosen, request)
         before = _milestones_before(observer, ref, names)
         steps = by_steps.get(ref, [])
         yield {**task, "task_dep": [*before, *(f"step:{ref}/{step.id}" for step in steps)]}
         for step in steps:
-            yield {**step_task(observer, ref, step, task["file_dep"]), "task_dep": before}
+            yield {**step_task(observer, ref, step, task["file_dep"], request), "task_dep": before}
     if names:
         yield {"basename": "milestone", "name": None, "doc": "every issue of a milestone"}
     for name in names:
@@ -118,7 +121,7 @@ def _tasks(observer: Observer, wanted: Iterable[str]) -> Iterator[dict[str, Any]
             "basename": "release",
             "name": name,
             "doc": f"release {observer.compiled.milestone(name).title}",
-            "actions": [ReleaseAction(name)],
+            "actions": [ReleaseAction(request, name)],
             "task_dep": [f"milestone:{name}"] if name in names else [],
         }
 
@@ -129,7 +132,7 @@ def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[s
     return [f"milestone:{need}" for need in milestone.needs if need in names]
 
 
-def _issue_task(observer: Observer, ref: str, chosen: set[str]) -> dict[str, Any]:
+def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request | None) -> dict[str, Any]:
     from executor.state.decide import Status
 
     plan = observer.compiled.plan
@@ -142,7 +145,7 @@ def _issue_task(observer: Observer, ref: str, chosen: set[str]) -> dict[str, Any
         "basename": "issue",
         "name": ref,
         "doc": node.issue.title,
-        "actions": [IssueAction(ref)],
+        "actions": [IssueAction(request, ref)],
         "file_dep": [str(path.relative_to(project.root)) for path in (spec, *receipts)],
         "targets": [str(project.receipt(node.milestone, node.issue.id).relative_to(project.root))],
         "uptodate": [lambda: observer.decision(ref).status is Status.LANDED],

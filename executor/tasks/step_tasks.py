@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from executor.tasks.actions import StepAction, current
+from executor.tasks.actions import StepAction
 
 if TYPE_CHECKING:
     from executor.state.steps import FlowStep
     from executor.status.reader import Observer
+    from executor.tasks.request import Request
 
 __all__ = ["step_task", "steps_of"]
 
@@ -26,7 +27,9 @@ def steps_of(observer: Observer, ref: str) -> list[FlowStep]:
     return list(flow_of(observer, ref).steps) if waits else []
 
 
-def step_task(observer: Observer, ref: str, step: FlowStep, before: list[str]) -> dict[str, Any]:
+def step_task(
+    observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None
+) -> dict[str, Any]:
     """A step as a task: files of other steps, or of the issue's needs, as dependencies; files of its own as targets."""
     from executor.model.workflow import TREE
     from executor.workflow.step_run import RECEIPT
@@ -43,16 +46,16 @@ def step_task(observer: Observer, ref: str, step: FlowStep, before: list[str]) -
         "basename": "step",
         "name": f"{ref}/{step.id}",
         "doc": step.id if step.step is None else step.step.does,
-        "actions": [StepAction(ref, step.id)],
+        "actions": [StepAction(request, ref, step.id)],
         "file_dep": [*(given or before), *(path(name, RECEIPT) for name in step.after)],
         "targets": [path(step.id, file) for file in (*outputs, RECEIPT)],
-        "uptodate": [lambda: _is_done(ref, step.id)],
+        "uptodate": [lambda: _is_done(request, ref, step.id)],
     }
 
 
-def _is_done(ref: str, step: str) -> bool:
-    if current.session is None:
+def _is_done(request: Request | None, ref: str, step: str) -> bool:
+    if request is None:
         return False
     from executor.workflow.step_run import done_of
 
-    return step in done_of(current.session.run_of(ref.partition("/")[0]), ref)
+    return step in done_of(request.session.run_of(ref.partition("/")[0]), ref)

@@ -10,25 +10,53 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.checks.verify import held_by_base
-from executor.engine.agent_work import Work
+from executor.engine.agent_work import Work, taken
 from executor.engine.attempt import begin, keep_candidate, keep_interrupted, pause
+from executor.engine.recover import agent_end
 from executor.engine.stops import held_back, stopped_by_spec
 from executor.errors import ExecutorError, InterruptedRunError
+from executor.process.untrusted import question_in
 from executor.state.decide import Act, Decision
 from executor.state.model import AttemptState
 from executor.state.steps import pinned_base
 from executor.workflow.gates import close_gate
-from executor.workflow.outputs import keep_handoff
-from executor.workflow.step_run import attempt_agent, done_of, flow_of, perform, restore, step_facts
+from executor.workflow.outputs import forget_steps, keep_handoff
+from executor.workflow.step_run import (
+    attempt_agent,
+    done_of,
+    flow_of,
+    keep_result,
+    perform,
+    restore,
+    step_facts,
+    step_work,
+)
 
 if TYPE_CHECKING:
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.state.model import Attempt
     from executor.state.steps import Flow, FlowStep, StepRecord
 
-__all__ = ["bring_step", "implement_in_steps"]
+__all__ = ["StepWorkflow", "bring_step", "implement_in_steps", "settle_steps"]
 
 _MOST_TRIES = 200
+
+
+class StepWorkflow:
+    """The engine's `Workflow` port: issues whose workflow declares steps."""
+
+    def implement(self, issue: IssueRun) -> None:
+        """Do the steps that are not done and build a candidate, or record why not."""
+        implement_in_steps(issue.run, issue.ref)
+
+    def settle(self, issue: IssueRun, attempt: Attempt) -> None:
+        """Recover an attempt in steps whose run died."""
+        settle_steps(issue.run, issue.ref, attempt)
+
+    def forget(self, issue: IssueRun) -> None:
+        """Remove what is kept of the steps of an issue that has landed."""
+        forget_steps(issue.run, issue.ref)
 
 
 def bring_step(run: MilestoneRun, ref: str, name: str) -> Decision | None:
@@ -82,6 +110,27 @@ def implement_in_steps(run: MilestoneRun, ref: str) -> None:
         if step.id not in done_of(run, ref) and not _do(run, ref, step, attempt):
             return
     _candidate(run, ref, flow, attempt)
+
+
+def settle_steps(run: MilestoneRun, ref: str, attempt: Attempt) -> None:
+    """Recover an attempt in steps whose run died: keep the steps whose agents had ended, then interrupt the attempt."""
+    issue = run.issue(ref)
+    flow = flow_of(run.session.observer, ref)
+    started = {name for name, item in run.view.states[issue.id].steps.items() if item.word == "started"}
+    _ = run.supervisor  # it starts only when every process of the dead run is gone
+    for step in flow.steps:
+        workspace = run.pool.left_by(issue.id, attempt.number, step.id) if step.id in started else None
+        ended = agent_end(run, ref, attempt, step.id)
+        if workspace is None or ended is None or run.view.states[issue.id].steps[step.id].attempt != attempt.number:
+            continue
+        tree = taken(run, workspace, issue)
+        work = step_work(run, ref, step, attempt, fresh=False)
+        counts = (ended.ok and isinstance(tree, str)) or question_in(work.out, run.session.secrets)
+        if counts and keep_result(work, step, tree, round(ended.seconds, 3)):
+            run.messages.append(f"{ref}: {step.id} had ended when the run before died; its result is used")
+    latest = run.view.states[issue.id].attempts[attempt.number]
+    if latest.state is AttemptState.STARTED:
+        keep_interrupted(run, issue.id, latest, "")
 
 
 def _begun(run: MilestoneRun, ref: str) -> Attempt | None:

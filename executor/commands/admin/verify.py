@@ -34,14 +34,14 @@ class Verify(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print what every landed issue's proofs say; exit code 1 if one fails."""
+        from executor.commands.sessions import open_session
         from executor.engine.recover import recover
-        from executor.engine.session import Session
 
         if len(arguments) != 1:
             raise UsageError("name one milestone, for example `doit verify m4`")
         compiled = compile_project(open_project())
         name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
-        with Session(compiled) as session:
+        with open_session(compiled) as session:
             session.force = options["force"]
             session.enter([name])
             recover(session.run_of(name))

@@ -63,15 +63,15 @@ class Status(Command):
 
 def _refresh(names: list[str]) -> None:
     """Take over what others did on the remote and the forge; milestones that are being run do so by themselves."""
+    from executor.commands.sessions import open_session
     from executor.config.project import compile_project
-    from executor.engine.session import Session
     from executor.errors import BusyError
     from executor.forge.reconcile import take_over
 
     compiled = compile_project(open_project())
     if compiled.policy.forge.pushes_to is None:
         return
-    with Session(compiled) as session:
+    with open_session(compiled) as session:
         for name in names or list(compiled.loaded.milestones):
             try:
                 session.enter([compiled.milestone(name).id])

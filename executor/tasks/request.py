@@ -1,0 +1,27 @@
+"""A request: what one `doit run` asks of milestones, and how its tasks reach the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from executor.engine.session import Session
+    from executor.release.criteria import Outcome
+
+__all__ = ["Request"]
+
+
+@dataclass(slots=True)
+class Request:
+    """What one command asks for.
+
+    Attributes:
+        session: an open session that holds the locks of the milestones.
+        wanted: task names: ``milestone:m4``, ``issue:m4/4.1``, ``release:m4``.
+        releases: results of the releases so far, by milestone.
+    """
+
+    session: Session
+    wanted: tuple[str, ...]
+    releases: dict[str, Outcome] = field(default_factory=dict)
