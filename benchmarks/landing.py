@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.ours import git
+from benchmarks.ours import CONFIG, git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,10 +80,7 @@ def _repository(folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"file {number}\n" * 20, encoding="utf-8")
     (folder / "dodo.py").write_text("from executor.tasks import DOIT_CONFIG, task_milestones\n", encoding="utf-8")
-    (folder / "pyproject.toml").write_text(
-        '[tool.doit.plugins.command]\nrun = "executor.commands.run:Run"\nlist = "executor.commands.list:List"\n',
-        encoding="utf-8",
-    )
+    (folder / "pyproject.toml").write_text(CONFIG, encoding="utf-8")
     (folder / ".gitignore").write_text(".cache/\n", encoding="utf-8")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "config", "user.name", "Bench")

@@ -10,6 +10,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
+from executor.commands import COMMANDS
 from executor.config.project import compile_project, open_project
 from executor.git.diff import Change, parse_diff
 from executor.git.trailers import Trailers, landing_message
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
 
     from benchmarks.graphs import Graph
 
-__all__ = ["BRANCH", "declare", "land_everything"]
+__all__ = ["BRANCH", "CONFIG", "declare", "land_everything"]
 
 BRANCH = "milestone/bench-benchmark"
-_CONFIG = """[tool.doit.plugins.command]
-run = "executor.commands.run:Run"
-list = "executor.commands.list:List"
-"""
+CONFIG = "[tool.doit.plugins.command]\n" + "".join(f'{name} = "{place}"\n' for name, place in COMMANDS.items())
 _DODO = "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n"
 
 
@@ -42,7 +40,7 @@ def declare(folder: Path, nodes: Graph) -> Path:
         )
     (folder / "milestones" / "bench.toml").write_text("\n".join(lines), encoding="utf-8")
     (folder / "dodo.py").write_text(_DODO, encoding="utf-8")
-    (folder / "pyproject.toml").write_text(_CONFIG, encoding="utf-8")
+    (folder / "pyproject.toml").write_text(CONFIG, encoding="utf-8")
     (folder / ".gitignore").write_text(".cache/\n", encoding="utf-8")
     git(folder, "init", "-q", "-b", "main")
     git(folder, "config", "user.name", "Bench")

@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from hypothesis import strategies as st
 
+from executor.commands import COMMANDS
 from tests.zygote import zygote_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 DODO = "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n"
-CONFIG = """[tool.doit.plugins.command]
-run = "executor.commands.run:Run"
-list = "executor.commands.list:List"
-"""
+CONFIG = "[tool.doit.plugins.command]\n" + "".join(f'{name} = "{place}"\n' for name, place in COMMANDS.items())
 T = TypeVar("T")
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -36,7 +36,7 @@ OWNERS = {
     "crontab": {"nightly.crontab"},
     "filelock": {"process.locks"},
     "rich": {"commands.live"},
-    "doit": {"tasks.actions", "commands"},
+    "doit": {"tasks.actions", "commands", "__main__"},
 }
 IMPURE = {"os", "io", "subprocess", "socket", "time", "random", "secrets", "threading", "shutil", "tempfile", "signal"}
 PURE = (

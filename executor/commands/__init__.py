@@ -1,1 +1,59 @@
-"""The command line."""
+"""The command line: the table of commands, and where doit finds them.
+
+A repository names its commands in its own configuration, as `plan = "executor.commands:Plan"`. These names are kept for
+good, wherever the classes move. A command is imported when it is first used, so that `doit list` stays instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__all__ = ["COMMANDS", "GROUPS"]
+
+GROUPS: dict[str, dict[str, str]] = {
+    "Start here": {
+        "init": "admin.init:Init",
+        "doctor": "admin.doctor:Doctor",
+        "list": "list:List",
+        "run": "run:Run",
+    },
+    "Look": {
+        "plan": "inspect.plan:Plan",
+        "status": "inspect.status:Status",
+        "watch": "inspect.watch:Watch",
+        "explain": "inspect.explain:Explain",
+        "log": "inspect.log:Log",
+        "sessions": "inspect.sessions:Sessions",
+        "report": "inspect.report:Report",
+        "digest": "admin.digest:DigestCommand",
+    },
+    "Decide": {
+        "approve": "decisions:Approve",
+        "answer": "decisions:AnswerCommand",
+        "retry": "decisions:Retry",
+        "accept": "decisions:Accept",
+        "pause": "decisions:Pause",
+        "unpause": "decisions:Unpause",
+    },
+    "Plans of other tools": {
+        "import": "admin.importing:Import",
+        "export": "inspect.export:Export",
+    },
+    "Maintain": {
+        "verify": "admin.verify:Verify",
+        "cron": "admin.cron:Cron",
+        "nightly": "admin.nightly:Nightly",
+        "gc": "admin.gc:Gc",
+        "repair": "admin.repair:Repair",
+    },
+}
+"""Commands by the headings of `doit help`: name -> module below this package, and class."""
+_PLACES = {place.partition(":")[2]: place.partition(":")[0] for group in GROUPS.values() for place in group.values()}
+COMMANDS = {name: f"{__name__}:{place.partition(':')[2]}" for group in GROUPS.values() for name, place in group.items()}
+"""What `[tool.doit.plugins.command]` of a repository says: name -> location as doit reads it."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import DeclarationError, Fault
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["edited_plan", "set_defaults"]
+__all__ = ["edited_plan", "require_toml", "set_defaults"]
 
 _WIDEST = 100
 
@@ -27,13 +28,10 @@ def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
         DeclarationError: the file is not TOML, or a key on the way is not a table.
     """
     import tomlkit
-    from tomlkit.exceptions import TOMLKitError
 
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    try:
-        document = tomlkit.parse(text)
-    except TOMLKitError as error:
-        raise DeclarationError([Fault(path.name, "", f"not valid TOML ({error}); correct it first")]) from error
+    require_toml(path)
+    text = path.read_bytes().decode() if path.exists() else ""  # not as text, which would change the ends of lines
+    document = tomlkit.parse(text)
     added = []
     for name, value in values.items():
         key = name.split(".")
@@ -50,8 +48,25 @@ def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
             table[key[-1]] = value
             added.append(name)
     if added:
-        write_atomic(path, tomlkit.dumps(document).encode(), durable=False, mode=0o644)
+        target = path.resolve()  # a symbolic link stays one
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+        new = tomlkit.dumps(document)
+        if "\r\n" in text:
+            new = new.replace("\r\n", "\n").replace("\n", "\r\n")
+        write_atomic(target, new.encode(), durable=False, mode=mode)
     return added
+
+
+def require_toml(path: Path) -> None:
+    """Make sure that a file is TOML or missing.
+
+    Raises:
+        DeclarationError: it is not.
+    """
+    try:
+        tomllib.loads(path.read_bytes().decode() if path.exists() else "")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DeclarationError([Fault(path.name, "", f"not valid TOML ({error}); correct it first")]) from error
 
 
 def edited_plan(

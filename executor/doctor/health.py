@@ -8,10 +8,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agents.probe import probe_agent
 from executor.checks.verdicts import ABSENT, ToolVersions
+from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, open_project, prepare_cache
 from executor.errors import DeclarationError, ExecutorError, GitError, RepositoryError, StateBrokenError
 from executor.git.command import OLDEST, Git, git_version
@@ -32,6 +34,7 @@ KINDS: dict[str, int] = {
     "git-missing": PERSON,
     "git-broken": PERSON,
     "git-old": PERSON,
+    "package-foreign": PERSON,
     "repository": RepositoryError.exit_code,
     "declaration": DeclarationError.exit_code,
     "cache-broken": StateBrokenError.exit_code,
@@ -108,7 +111,7 @@ class Finding:
 
 
 def machine() -> Generator[Finding, None, bool]:
-    """Git itself; whether there is one, without which nothing else can be looked at."""
+    """Git and the Python environment; returns False if there is no git, without which nothing else can be looked at."""
     try:
         version = git_version()
     except RepositoryError:
@@ -123,6 +126,8 @@ def machine() -> Generator[Finding, None, bool]:
         yield Finding("git-old", "git", text, "install a newer git")
     else:
         yield Finding("ok", "git", told)
+    for other in packages_in_the_way(Path.cwd()):
+        yield Finding("package-foreign", "executor", f"{other} has the name of our package", RENAME)
     return True
 
 

@@ -366,6 +366,13 @@ def test_a_git_that_will_not_do_is_told(
     assert todo in items[kind]["todo"]
 
 
+def test_another_module_of_our_name_is_found(landed: Repo) -> None:
+    landed.write("executor.py", "")
+    code, items = found(landed)
+    assert code == 4
+    assert str(landed.path / "executor.py") in items["package-foreign"]["text"]
+
+
 def test_too_little_room_on_the_disk_is_told(original: Repo, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 20) as disk:
         repo = Repo.__new__(Repo)

@@ -418,30 +418,6 @@ def test_doctor_and_gc_say_what_they_find(repo: Repo) -> None:
     assert any("was moved by hand: m1/good landed" in item["text"] for item in found)
 
 
-def test_init_makes_a_repository_ready_and_changes_nothing_that_is_there(tmp_path: Path) -> None:
-    for pyproject in (True, False):
-        path = tmp_path / str(pyproject)
-        path.mkdir()
-        subprocess.run(["git", "init", "-q", "-b", "main", str(path)], check=True)
-        if pyproject:
-            (path / "pyproject.toml").write_text("# mine\n[project]\nname = 'x'   # keep\n")
-        (path / ".gitignore").write_text("*.o")
-        repo = Repo.__new__(Repo)
-        repo.path = path
-        repo.git("config", "user.name", "Tester")
-        repo.git("config", "user.email", "tester@example.org")
-        repo.doit("init").check()
-        repo.commit("init")
-        if pyproject:
-            assert (path / "pyproject.toml").read_text().startswith("# mine\n[project]\nname = 'x'   # keep\n")
-        assert (path / ".gitignore").read_text() == "*.o\n.cache/\n"
-        assert "first/1" in repo.doit("list").check().out
-        repo.doit("milestone:first").check()
-        assert repo.git("show", "milestone/first-first-milestone:hello.txt") == "hello"
-        assert "everything is there already" in repo.doit("init").check().out
-        assert repo.git("status", "--porcelain") == ""
-
-
 def test_refs_of_other_names_below_our_places_are_not_looked_at(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     repo.commit("declared")

@@ -1,13 +1,19 @@
-"""`doit init`: set a repository up. Adds what is missing, changes nothing that is there."""
+"""`init`: set a repository up. Adds what is missing, changes nothing of the user's; run again, it adds new commands."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from configparser import ConfigParser
+from configparser import Error as ConfigError
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import Command, none_but_options
+from executor.commands import COMMANDS
+from executor.commands.base import Command, none_but_options, safe
+from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, open_project
+from executor.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +40,10 @@ accept = [{ run = "grep -q hello hello.txt" }]
 agent = "script"                          # a shell command in the tree; any profile of rules/agents.toml can stand here
 with = { run = "echo hello > hello.txt" }
 '''
-_PLUGINS = {"run": "executor.commands.run:Run", "list": "executor.commands.list:List"}
 
 
 class Init(Command):
-    """Writes dodo.py, the doit configuration, a first milestone and the line for `.gitignore`."""
+    """Writes dodo.py, the commands into the configuration of doit, a first milestone and the line for `.gitignore`."""
 
     name = "init"
     doc_purpose = "set this repository up for milestones; changes nothing that is there"
@@ -48,12 +53,18 @@ class Init(Command):
         """Write what is missing."""
         none_but_options(self, arguments)
         project = open_project()
-        done = [*_dodo(project), *_configuration(project.root), *_milestone(project), *_ignored(project.root)]
+        for other in packages_in_the_way(project.root):
+            sys.stderr.write(
+                f"warning: {safe(other)} hides the package executor; rename it or use another environment\n"
+            )
+        done = [*_configuration(project.root), *_dodo(project), *_milestone(project), *_ignored(project.root)]
+        program = "doit" if shutil.which("doit") else "make-for-milestones"
         if not done:
-            sys.stdout.write("everything is there already; `doit list` shows what is pending\n")
+            sys.stdout.write(f"everything is there already; `{program} list` shows what is pending\n")
             return 0
         sys.stdout.write("".join(f"{line}\n" for line in done))
-        sys.stdout.write("next: commit these, then `doit plan first` and `doit milestone:first`\n")
+        first = next(iter(sorted(path.stem for path in project.milestones.glob("*.toml"))), "ID")
+        sys.stdout.write(f"next: commit these, then `{program} plan {first}` and `{program} milestone:{first}`\n")
         return 0
 
 
@@ -68,27 +79,46 @@ def _dodo(project: Project) -> list[str]:
 
 
 def _configuration(root: Path) -> list[str]:
-    """Doit takes `run` and `list` of the executor in this project only; in pyproject.toml where there is one."""
-    pyproject = root / "pyproject.toml"
+    """Write the commands where doit 0.37 reads its configuration: pyproject.toml, or doit.cfg where there is none.
+
+    doit reads no doit.toml, whatever its name suggests, and of the two files doit.cfg wins.
+    """
+    pyproject, ini = root / "pyproject.toml", root / "doit.cfg"
+    missing = {name: place for name, place in COMMANDS.items() if name not in _names_in(ini)}
     if pyproject.exists():
         from executor.config.edit_toml import set_defaults
 
-        values = {f"tool.doit.plugins.command.{name}": where for name, where in _PLUGINS.items()}
-        added = set_defaults(pyproject, values)
-        return [f"added {', '.join(added)} to pyproject.toml"] if added else []
-    path = root / "doit.cfg"
+        added = set_defaults(pyproject, {f"tool.doit.plugins.command.{name}": place for name, place in missing.items()})
+        names = [name.rpartition(".")[2] for name in added]
+    else:
+        names = list(missing)
+        _add_to_ini(ini, missing)
+    place = "[tool.doit.plugins.command] of pyproject.toml" if pyproject.exists() else "[COMMAND] of doit.cfg"
+    return [f"added to {place}: {', '.join(names)}"] if names else []
+
+
+def _names_in(ini: Path) -> set[str]:
     parser = ConfigParser(allow_no_value=True, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
-    parser.read(path)
-    missing = {name: where for name, where in _PLUGINS.items() if not parser.has_option("COMMAND", name)}
-    if not missing:
-        return []
-    lines = "".join(f"{name} = {where}\n" for name, where in missing.items())
-    if parser.has_section("COMMAND"):
-        return ["doit.cfg is yours; add to its section [COMMAND]: " + "; ".join(lines.splitlines())]
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"[COMMAND]\n{lines}")
-    return ["wrote the commands run and list to doit.cfg"]
+    try:
+        parser.read(ini)
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise DeclarationError([Fault(ini.name, "", f"doit cannot read it ({error}); correct it first")]) from error
+    return set(parser.options("COMMAND")) if parser.has_section("COMMAND") else set()
+
+
+def _add_to_ini(path: Path, commands: dict[str, str]) -> None:
+    if not commands:
+        return
+    text = path.read_bytes().decode() if path.exists() else ""
+    lines = "".join(f"{name} = {place}\n" for name, place in commands.items())
+    header = re.search(r"^\[COMMAND\][^\n]*(\n|\Z)", text, re.MULTILINE)
+    if header is None:
+        text += ("" if not text or text.endswith("\n") else "\n") + f"[COMMAND]\n{lines}"
+    else:
+        before = text[: header.end()]
+        text = before + ("" if before.endswith("\n") else "\n") + lines + text[header.end() :]
+    path.write_bytes(text.encode())
 
 
 def _milestone(project: Project) -> list[str]:
