@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.call import agent_command, call_values, cost_of
 from executor.agents.command import child_environment
+from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.process.untrusted import scrub
 from executor.sandbox.policy import agent_in_sandbox
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.engine.milestone_run import MilestoneRun
+    from executor.environments.environment import TreeEnvironment
     from executor.model.agent_profile import Agent
     from executor.process.runner import Command, Ended
 
@@ -76,7 +78,9 @@ def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
     question.brief.write_text(question.text, encoding="utf-8", errors="surrogateescape")
     with run.pool.slot() as slot:
         slot.work.prepare(run.session.store, question.tree)
-        ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number))
+        env = child_environment((), {}, slot.work.folder)
+        environment = tree_environment(run.session.project.repository, slot.work, slot.number, env)
+        ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number, environment))
     scrub(question.out, run.session.redaction.redact)
     cost = cost_of(agent, question.log, None)
     run.record("reviewer-called", question.issue, attempt=question.attempt, reviewer=agent.name, **cost)
@@ -86,7 +90,9 @@ def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
     return ended
 
 
-def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, slot: int) -> Command:
+def _command(
+    run: MilestoneRun, agent: Agent, question: Question, tree: Path, slot: int, environment: TreeEnvironment
+) -> Command:
     """The command by which an agent reviews; what it may use is what the route `review` says."""
     route = run.session.policy.routes.get(REVIEW)
     values = call_values(run, agent, question.brief, question.out)
@@ -106,7 +112,7 @@ def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, sl
         variables["EXECUTOR_IN"] = str(question.given)
     if question.step:
         variables["EXECUTOR_STEP"] = question.step
-    env = {**child_environment(agent.env, variables, tree), **agent.variables}
+    env = environment.environment({**child_environment(agent.env, variables, tree), **agent.variables})
     boxed = agent_in_sandbox(
         run,
         agent,
@@ -115,7 +121,7 @@ def _command(run: MilestoneRun, agent: Agent, question: Question, tree: Path, sl
         attempt=question.attempt,
         tree=tree,
         writable=[question.out],
-        readable=[question.brief, *([question.given] if question.given else [])],
+        readable=[question.brief, *([question.given] if question.given else []), *environment.readable],
         env=env,
     )
     return agent_command(run, agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)

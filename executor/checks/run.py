@@ -10,6 +10,7 @@ from executor.agents.command import child_environment
 from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
 from executor.checks.setup import Unready, make_ready
 from executor.checks.verdicts import Verdict
+from executor.environments.environment import NO_ENVIRONMENT
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
 from executor.git.worktrees import empty_folder
@@ -128,6 +129,7 @@ class _Trial:
         self._out = slot.scratch.with_name("report")
         self._report = self._out / "report.xml"
         self._boxed = _boxed(run, item)
+        self._environment = NO_ENVIRONMENT
 
     def verdict(self, base: Report | None, key: str) -> Verdict:
         """Run it, again if it says so, and keep what it said."""
@@ -156,7 +158,7 @@ class _Trial:
     def _once(self, base: Report | None) -> Verdict:
         self._slot.check.prepare(self._run.session.store, self._tree)
         try:
-            make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
+            self._environment = make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
         except Unready as problem:
             return self._unready(problem)
         empty_folder(self._out)
@@ -236,9 +238,10 @@ class _Trial:
             "EXECUTOR_SLOT": str(self._slot.number),
         }
         folder = self._slot.check.folder
-        env = child_environment((), given, folder)
+        env = self._environment.environment(child_environment((), given, folder))
+        argv = self._environment.command(argv)
         if self._boxed:
-            shown, network = self._item.readable, self._item.network
+            shown, network = [*self._item.readable, *self._environment.shown], self._item.network
             argv = in_sandbox(
                 self._run, argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
             )

@@ -1,4 +1,4 @@
-"""Makes a tree ready for work: copies declared ignored files into it, runs the set-up commands whose inputs changed."""
+"""Makes a tree ready for work: its environment, declared ignored files, the set-up commands whose inputs changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
+from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError
 from executor.git.worktrees import remove
 from executor.process.files import read_json, write_json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.engine.milestone_run import MilestoneRun
+    from executor.environments.environment import TreeEnvironment
     from executor.git.worktrees import Slot, Workspace
     from executor.model.rules import Setup
 
@@ -33,8 +35,8 @@ class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
         self.log = log
 
 
-def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> None:
-    """Make a tree ready.
+def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> TreeEnvironment:
+    """Make a tree ready, and the environment of what runs in it.
 
     Args:
         run: the milestone's run.
@@ -48,11 +50,13 @@ def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, ju
         InterruptedRunError: the run is being stopped.
     """
     rules = run.session.policy.setup
+    repository = run.session.project.repository
+    environment = tree_environment(repository, tree, slot.number, child_environment((), {}, tree.folder))
     for source, target in _included(run.session.project.root, tree.folder, rules.include):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target, follow_symlinks=False)
     if not rules.steps:
-        return
+        return environment
     mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
     known = read_json(mark)
     done: dict[str, list[str]] = known if isinstance(known, dict) else {}
@@ -64,19 +68,23 @@ def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, ju
         write_json(mark, done, durable=False)
         for path in step.keep:
             remove(tree.folder / path)
-        _run(run, slot, tree.folder, name, step, logs / f"setup-{name}.log")
+        _run(run, slot, environment, tree.folder, name, step, logs / f"setup-{name}.log")
         done[name] = [key, _stamp(tree.folder, step) if judging else ""]
         write_json(mark, done, durable=False)
+    return environment
 
 
-def _run(run: MilestoneRun, slot: Slot, folder: Path, name: str, step: Setup, log: Path) -> None:
+def _run(
+    run: MilestoneRun, slot: Slot, environment: TreeEnvironment, folder: Path, name: str, step: Setup, log: Path
+) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     limits = run.session.policy.limits
     given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_SLOT": str(slot.number)}
-    env = child_environment((), given, folder)
+    env = environment.environment(child_environment((), given, folder))
+    argv = environment.command(step.argv)
     ended = run.supervisor.run(
         Command(
-            argv=in_sandbox(run, step.argv, tree=folder, env=env, network=True),
+            argv=in_sandbox(run, argv, tree=folder, env=env, readable=environment.shown, network=True),
             cwd=folder,
             env=env,
             log=log,

@@ -150,14 +150,15 @@ def _repaired_by(run: MilestoneRun, tree: str, item: CommandProof, files: list[s
     with run.pool.slot() as slot:
         slot.check.prepare(run.session.store, tree)
         try:
-            make_ready(run, slot, slot.check, log.parent, judging=True)
+            environment = make_ready(run, slot, slot.check, log.parent, judging=True)
         except Unready:
             return tree
         folder = slot.check.folder
-        env = child_environment((), dict(item.env), folder)
-        argv = item.repair(files)
+        env = environment.environment(child_environment((), dict(item.env), folder))
+        argv = environment.command(item.repair(files))
         if item.sandboxed:
-            argv = in_sandbox(run, argv, tree=folder, env=env, readable=item.readable, network=item.network)
+            shown = [*item.readable, *environment.shown]
+            argv = in_sandbox(run, argv, tree=folder, env=env, readable=shown, network=item.network)
         run.supervisor.run(
             Command(
                 argv=argv,

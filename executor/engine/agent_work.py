@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.engine.milestone_run import MilestoneRun
+    from executor.environments.environment import TreeEnvironment
     from executor.git.diff import Change
     from executor.git.worktrees import Slot, Workspace
     from executor.model.agent_profile import Agent
@@ -152,10 +153,10 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number, work.step)
     try:
-        make_ready(run, slot, slot.work, work.logs, judging=False)
+        environment = make_ready(run, slot, slot.work, work.logs, judging=False)
     except Unready as problem:
         return Failure("setup", str(problem), tail(problem.log))
-    command = _command(work, slot)
+    command = _command(work, slot, environment)
     if lacking := missing_program(work.agent, command.env):
         return Failure("missing", lacking)
     called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
@@ -183,7 +184,7 @@ def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failur
         return Failure("import", str(error))
 
 
-def _command(work: Work, slot: Slot) -> Command:
+def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     issue = work.run.issue(work.ref)
     tree = slot.work.folder
     given = {
@@ -216,7 +217,7 @@ def _command(work: Work, slot: Slot) -> Command:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
     if is_boxed(work.run, agent):
         argv = waiting_for_background(argv, limits.background_s)
-    env = {**child_environment(agent.env, given, tree), **agent.variables}
+    env = environment.environment({**child_environment(agent.env, given, tree), **agent.variables})
     boxed = agent_in_sandbox(
         work.run,
         agent,
@@ -225,7 +226,12 @@ def _command(work: Work, slot: Slot) -> Command:
         attempt=work.number,
         tree=tree,
         writable=[work.out],
-        readable=[work.brief, *(() if work.inputs is None else (work.inputs,)), *work.readable],
+        readable=[
+            work.brief,
+            *(() if work.inputs is None else (work.inputs,)),
+            *work.readable,
+            *environment.readable,
+        ],
         env=env,
     )
     result = work.logs / RESULT

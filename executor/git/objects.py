@@ -303,6 +303,30 @@ class Store:
 
     # -- working trees ------------------------------------------------------------------------------------------------
 
+    def regular_files(self, tree: str) -> dict[str, str]:
+        """The regular files of a tree, each with its mode; no links, no submodules."""
+        listing = self._git.run("ls-tree", "-r", "-z", "--full-tree", tree)
+        entries = (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
+        return {os.fsdecode(path): facts[:6].decode() for facts, _, path in entries if facts.startswith(b"100")}
+
+    def with_files(self, tree: str, files: Mapping[str, bytes | None], index: Path) -> str:
+        """The tree with other contents of some of its regular files; None removes a file."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        modes = self.regular_files(tree)
+        ids = {data: self.write("blob", data) for data in set(files.values()) if data is not None}
+        lines = [
+            os.fsencode(f"{modes[path]} {ids[data]}\t{path}" if data is not None else f"0 {'0' * len(tree)}\t{path}")
+            for path, data in files.items()
+            if path in modes
+        ]
+        _forget(index)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            self._git.run("update-index", "-z", "--index-info", given=b"\0".join([*lines, b""]), extra=where)
+            return self._git.run("write-tree", extra=where).decode().strip()
+        finally:
+            index.unlink(missing_ok=True)
+
     def checkout(self, tree: str, index: Path, folder: Path) -> None:
         """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
         self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)

@@ -80,6 +80,15 @@ class Workspace:
         """After a power cut the index may be torn: make that of the prepared tree anew; the files stay as they are."""
         store.index_anew(tree, self.index)
 
+    def remember_brought(self, paths: Sequence[str]) -> None:
+        """Remember the ignored files that were copied into it from the checkout: they never become part of a result."""
+        if paths or self._brought.exists():
+            write_json(self._brought, list(paths), durable=False)
+
+    @property
+    def _brought(self) -> Path:
+        return self.index.with_name(f"{self.folder.name}.brought.json")
+
     def discard(self) -> None:
         """Remove it altogether."""
         remove(self.folder)
@@ -122,11 +131,13 @@ class Workspace:
             raise ImportRefusedError(f"git does not take the result: {error}") from error
 
     def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
+        known = read_json(self._brought)
+        brought = set(known) if isinstance(known, list) else set()
         for glob in globs:
             for path in self.folder.glob(glob):
                 if path.is_file() or path.is_symlink():
                     inside = path.relative_to(self.folder)
-                    if inside.parts[0] != ".git":
+                    if inside.parts[0] != ".git" and str(inside) not in brought:
                         yield os.fsencode(inside)
 
 

@@ -1,0 +1,158 @@
+"""The Python installations that PATH leads to, and where each of them looks for packages.
+
+Looking costs no process for an ordinary installation: its folders follow from its place. Only an interpreter whose
+packages lead into the user's checkout is asked itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Interpreter", "ask", "likely_sites", "on_path"]
+
+_ASK = """
+import json, site, sys, sysconfig
+sites = list(site.getsitepackages())
+if site.ENABLE_USER_SITE:
+    sites.insert(0, site.getusersitepackages())
+print(json.dumps({
+    "prefix": sys.prefix, "executable": sys.executable,
+    "base": getattr(sys, "_base_executable", None) or sys.executable,
+    "version": "%d.%d" % sys.version_info[:2] + ("t" if "t" in getattr(sys, "abiflags", "") else ""),
+    "full": sys.version.split()[0], "sites": sites, "scripts": sysconfig.get_path("scripts"),
+    "virtual": sys.prefix != sys.base_prefix,
+}))
+"""
+_PATIENCE = 20.0  # seconds; a shim of a version manager takes up to one
+_NAMES = ("python3", "python")
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python installation, as it describes itself.
+
+    Attributes:
+        folder: the folder of PATH in which it was found.
+        prefix: folder of the installation or virtual environment.
+        base: the program that a virtual environment of it starts.
+        executable: its own program.
+        version: such as ``3.11``; ``3.14t`` without the global lock.
+        full: the whole version.
+        sites: folders with packages, in the order in which it looks into them; all of them exist.
+        scripts: folder of its commands.
+        virtual: it is a virtual environment.
+    """
+
+    folder: Path
+    prefix: Path
+    base: Path
+    executable: Path
+    version: str
+    full: str
+    sites: tuple[Path, ...]
+    scripts: Path
+    virtual: bool
+
+
+def on_path(path: str) -> Iterator[Path]:
+    """The first Python program of each folder of PATH, in order; links to the same program count once a folder."""
+    for part in path.split(os.pathsep):
+        if not part.startswith("/"):
+            continue
+        for name in _NAMES:
+            program = Path(part, name)
+            if os.access(program, os.X_OK) and program.is_file():
+                yield program
+                break
+
+
+def likely_sites(program: Path) -> list[Path] | None:
+    """Where an interpreter looks for packages, as its place says; None if only it can say."""
+    prefix = program.parent.parent
+    if (prefix / "pyvenv.cfg").is_file():
+        own = _site_folders(prefix)
+        text = (prefix / "pyvenv.cfg").read_text("utf-8", "replace")
+        shared = re.search(r"(?mi)^include-system-site-packages\s*=\s*true", text)
+        home = re.search(r"(?m)^home\s*=\s*(.+?)\s*$", text)
+        if shared and home:
+            return [*own, *(likely_sites(Path(home[1], "python3")) or [])]
+        return own
+    real = Path(os.path.realpath(program))
+    with real.open("rb") as file:
+        if file.read(2) == b"#!":
+            return _sites_behind(program)
+    real_prefix = real.parent.parent
+    return [*_site_folders(real_prefix), *_user_folders()]
+
+
+def ask(program: Path, cwd: Path, env: Mapping[str, str]) -> Interpreter | None:
+    """What an interpreter says of itself; None if it does not answer.
+
+    Args:
+        program: the interpreter.
+        cwd: where it is started; version managers choose by this folder.
+        env: its environment.
+    """
+    return _asked(program, cwd, tuple(sorted(env.items())))
+
+
+@cache
+def _asked(program: Path, cwd: Path, env: tuple[tuple[str, str], ...]) -> Interpreter | None:
+    try:
+        done = subprocess.run(
+            [str(program), "-c", _ASK],
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=True,
+        )
+        told = json.loads(done.stdout.splitlines()[-1])
+        return Interpreter(
+            program.parent,
+            Path(told["prefix"]),
+            Path(told["base"]),
+            Path(told["executable"]),
+            str(told["version"]),
+            str(told["full"]),
+            tuple(Path(site) for site in dict.fromkeys(told["sites"]) if Path(site).is_dir()),
+            Path(told["scripts"]),
+            bool(told["virtual"]),
+        )
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _site_folders(prefix: Path) -> list[Path]:
+    patterns = ("lib/python3*/site-packages", "lib64/python3*/site-packages", "lib/python3*/dist-packages")
+    local = ("local/lib/python3*/dist-packages", "local/lib/python3*/site-packages")
+    found = [path for pattern in (*patterns, *local) for path in sorted(prefix.glob(pattern))]
+    return list({os.path.realpath(path): path for path in found}.values())
+
+
+def _sites_behind(shim: Path) -> list[Path] | None:
+    """The folders of all installations between which a version manager's script chooses; None if they are not known.
+
+    Asking pyenv takes half a second, and most of its users have no editable install of this project in any of them.
+    """
+    home = shim.parent.parent
+    patterns = ("versions/*", "installs/python/*")  # pyenv; asdf and mise
+    prefixes = [path for pattern in patterns for path in home.glob(pattern)] if shim.parent.name == "shims" else []
+    return [*(site for prefix in prefixes for site in _site_folders(prefix)), *_user_folders()] if prefixes else None
+
+
+def _user_folders() -> list[Path]:
+    home = os.path.expanduser("~")  # noqa: PTH111  (no exception where there is none)
+    base = Path(os.environ.get("PYTHONUSERBASE") or Path(home, ".local"))
+    return sorted(base.glob("lib/python3*/site-packages"))

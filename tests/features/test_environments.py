@@ -1,0 +1,87 @@
+"""What a check's tools load is the candidate, however the project is installed in the user's environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
+from tests.support import issue
+
+if TYPE_CHECKING:
+    from tests.support import Repo
+
+BRANCH = "milestone/m1-test-m1"
+BOX = find_sandbox()
+AGENTS = [
+    "script",
+    pytest.param("boxed", marks=pytest.mark.skipif(BOX is None, reason=sandbox_problem() or "-")),
+]
+BREAKS = "echo 'def f(): return 2' > src/app/__init__.py"
+IMPROVES = (
+    "echo 'def g(): return 3' >> src/app/__init__.py; "
+    "printf 'import app\\ndef test_g(): assert app.g() == 3\\n' > tests/test_g.py"
+)
+
+
+def installed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package in src layout, installed editable in a virtual environment that has pytest too and is on PATH."""
+    repo.write("src/app/__init__.py", "def f():\n    return 1\n")
+    repo.write("tests/test_f.py", "import app\n\n\ndef test_f():\n    assert app.f() == 1\n")
+    repo.commit("package")
+    venv = repo.path.parent / "venv"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = venv / "lib" / version / "site-packages"
+    site.mkdir(parents=True)
+    (venv / "bin").mkdir()
+    base = Path(os.path.realpath(sys.executable))
+    (venv / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    for name in ("python", "python3"):
+        (venv / "bin" / name).symlink_to(base)
+    (venv / "bin" / "pytest").write_text(
+        f"#!{venv}/bin/python\nimport sys\nfrom pytest import console_main\nsys.exit(console_main())\n"
+    )
+    (venv / "bin" / "pytest").chmod(0o755)
+    for entry in Path(pytest.__file__).parents[1].iterdir():
+        if entry.name.split("-")[0] in {"pytest", "_pytest", "iniconfig", "packaging", "pluggy", "pygments", "py.py"}:
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, site / entry.name)
+    (site / "__editable__.app-1.0.pth").write_text(f"{repo.path}/src\n")
+    monkeypatch.setenv("PATH", f"{venv}/bin:{os.environ['PATH']}")
+    return venv
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_an_editable_install_is_judged_by_the_candidate(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    installed(repo, monkeypatch)
+    repo.write("rules/agents.toml", '[agent.boxed]\ncommand = ["sh", "-c", "{run}"]\n')
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    body = issue("breaks", BREAKS, checks=["tests"]) + issue("improves", IMPROVES, checks=["tests"])
+    repo.milestone("m1", body.replace('"script"', f'"{agent}"'))
+    repo.doit("milestone:m1").check(1)
+    assert repo.statuses() == {"m1/breaks": "failed", "m1/improves": "landed"}
+    assert repo.git("show", f"{BRANCH}:src/app/__init__.py").startswith("def f():\n    return 1")
+
+
+def test_a_generated_file_of_the_checkout_is_in_the_tree_and_does_not_land(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(repo, monkeypatch)
+    repo.write(".gitignore", ".cache/\n__pycache__/\n_version.py\nlocal_settings.py\n")
+    repo.write("src/app/__init__.py", "from app._version import version\n\n\ndef f():\n    return 1\n")
+    repo.commit("generated version")
+    repo.write("src/app/_version.py", "version = '1.0'\n")
+    repo.write("src/app/local_settings.py", "TOKEN = 'x'\n")
+    run = "ls src/app > seen; echo x = 1 > src/app/new.py"
+    repo.milestone("m1", issue("a", run, checks=["tests"], files=["src/**", "seen"]))
+    repo.doit("milestone:m1").check()
+    assert "_version.py" in repo.git("show", f"{BRANCH}:seen")
+    assert "local_settings.py" not in repo.git("show", f"{BRANCH}:seen")
+    assert repo.git("ls-tree", "-r", "--name-only", BRANCH, "src").split() == ["src/app/__init__.py", "src/app/new.py"]
