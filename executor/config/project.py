@@ -11,8 +11,6 @@ from executor.errors import DeclarationError, Fault, RepositoryError, StateBroke
 from executor.git.repository import Repository, find_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from executor.config.load_milestones import Loaded
     from executor.git.refs import Refs
     from executor.model.milestone import Milestone
@@ -180,13 +178,16 @@ def base_names(milestone: Milestone) -> list[str]:
     return [milestone.base] if milestone.base else ["main", "master"]
 
 
-def base_branch(milestone: Milestone, refs: Refs, tips: Mapping[str, str]) -> str:
+def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
     """Full name of the branch that a milestone starts from and is released to.
+
+    A branch that only a remote has, as last seen, is taken as it is there; a release makes it here. Where none is
+    declared and there is neither main nor master, the default branch of the remote is meant, or the only branch.
 
     Args:
         milestone: what is declared.
         refs: asked only if there is no such branch.
-        tips: commits by the full names of all branches that may be meant, as far as they exist.
+        tips: commits by the full names of all branches that may be meant, as far as they exist; takes in what is found.
 
     Raises:
         RepositoryError: the repository has no commits, or the branch does not exist.
@@ -194,6 +195,12 @@ def base_branch(milestone: Milestone, refs: Refs, tips: Mapping[str, str]) -> st
     wanted = base_names(milestone)
     for name in wanted:
         if f"refs/heads/{name}" in tips:
+            return f"refs/heads/{name}"
+    for name in wanted if milestone.base else [*wanted, *refs.default_branches()]:
+        seen = refs.remote_tips([name])
+        tip = refs.tip(f"refs/heads/{name}") or seen.get(f"refs/remotes/origin/{name}") or next(iter(seen.values()), "")
+        if tip:
+            tips[f"refs/heads/{name}"] = tip
             return f"refs/heads/{name}"
     branches = refs.branches()
     if not branches and refs.tip("HEAD") is None:

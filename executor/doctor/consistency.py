@@ -133,7 +133,7 @@ def _lost(scene: _Scene, lost: list[Event]) -> Finding:
     what = f"{branch} was deleted" if not view.exists else f"{branch} was moved by hand"
     text = f"{what}: {_named(scene, lost)} landed by the journal and {'are' if len(lost) > 1 else 'is'} not on it"
     subject, kind = f"milestone {scene.name}", "branch-lost" if view.exists else "branch-deleted"
-    again = "leave it and the next run implements them again"
+    again = f"doit retry {' '.join(f'{scene.name}/{event.key}' for event in lost)} to have them implemented again"
     if scene.refs.tip(newest) is None:
         return Finding(kind, subject, f"{text}, and the commits are gone; git decides", again)
     if not view.exists:

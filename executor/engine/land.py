@@ -11,6 +11,7 @@ from executor.engine.agent_work import Failure
 from executor.engine.attempt import fail
 from executor.engine.candidate import candidate_of
 from executor.engine.issue import IssueRun
+from executor.engine.milestone_branch import advance
 from executor.engine.review import stopped_by_review
 from executor.engine.stops import stopped_by_change, stopped_by_tests
 from executor.errors import ExecutorError
@@ -90,31 +91,22 @@ def _swap(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -
     with run.landing_lock:
         if run.view.tip != tip:
             return False
-        checkouts = run.session.checkouts.of(run.view.branch)
         run.record("landing", issue.id, attempt=attempt.number, commit=landing.commit, onto=tip)
         if not publisher.push(candidate, tip, landing.commit):
             return not publisher.may_land(candidate.issue)
-        moves = [
-            Move(run.view.branch, tip, landing.commit),
-            Move(attempt_ref(run.name, issue.id, attempt.number), attempt.commit, None),
-        ]
-        if not run.session.refs.move(moves, f"land {ref}"):
+        spent = Move(attempt_ref(run.name, issue.id, attempt.number), attempt.commit, None)
+        if not advance(run, landing.commit, f"land {ref}", [spent]):
             if run.refresh_tip() != tip:
                 return False
-            if not run.session.refs.move(moves[:1], f"land {ref}"):
+            if not advance(run, landing.commit, f"land {ref}"):
                 raise ExecutorError(
                     f"{run.view.branch} cannot be moved from {tip[:10]} although it is there; see doit doctor"
                 )
         landing = Landing(landing.commit, landing.tree, run.view.count, landing.time, landing.trailers)
-        run.view.tip = landing.commit
         run.take(landing)
         run.record_landed(landing, attempt.number)
         run.write_receipt(landing)
         publisher.pushed(run)
-        for checkout in checkouts:
-            told = run.session.checkouts.follow(checkout, tip, landing.commit)
-            if told and told not in run.messages:
-                run.messages.append(told)
     return True
 
 

@@ -17,11 +17,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import keep_spec
+from executor.engine.milestone_branch import advance, look_again, record_branch
 from executor.engine.ports import now
 from executor.engine.receipts import write_receipt
 from executor.engine.recover import look_after_restart
 from executor.errors import BusyError, ExecutorError
-from executor.git.refs import Move
+from executor.git.landed import landings_in
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
@@ -91,10 +92,10 @@ class MilestoneRun:
         self.folder: Path = session.project.state(name)
         self._lock = hold(session.project, name, session.run_id)
         self.journal = session.outside.journal(self.folder, session.run_id)
-        self.landing_lock = threading.Lock()
+        self.landing_lock = threading.RLock()
+        """Held by whoever moves the tip of the milestone."""
         self.resources = Resources()
         self._issue_locks: dict[str, threading.RLock] = {}
-        self._branch_lock = threading.Lock()
         self._pull_lock = threading.Lock()
         self._last_pull = 0
         self._supervisor: Supervisor | None = None
@@ -164,19 +165,39 @@ class MilestoneRun:
         self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
 
     def ensure_branch(self) -> str:
-        """The tip of the milestone branch, which is created from the base when it is missing."""
-        with self._branch_lock:
+        """The tip of the milestone branch, which is created from the base when it is missing.
+
+        While nothing has landed on it, it follows its base.
+
+        Raises:
+            PersonNeededError: the branch was deleted or renamed during the run.
+        """
+        with self.landing_lock:
             view = self.view
-            if not view.exists:
+            if view.exists:
+                self.refresh_tip()
+            if not view.landings or view.merged:
+                self._start_from_base()
+            if not view.branch_at:
                 self._warn_of_unreleased()
+            if view.branch_at != view.tip and not view.ahead:
+                kept = record_branch(self)
                 self.record("branch-intended", branch=view.branch, base=view.tip)
-                if not self.session.refs.move([Move(view.branch, None, view.tip)], f"milestone {self.name}: start"):
+                if not advance(self, view.tip, f"milestone {self.name}: start", [kept] if kept else []):
                     raise ExecutorError(
-                        f"branch {self.milestone.branch} appeared while this run was starting; run again to use it"
+                        f"branch {self.milestone.branch} was moved while this run was starting; run again to use it"
                     )
-                view.exists = True
                 self.record("branch-created", branch=view.branch, base=view.tip)
             return view.tip
+
+    def _start_from_base(self) -> None:
+        """Where the branch has nothing of its own, the base's present commit is what work starts from."""
+        view, refs = self.view, self.session.refs
+        base = refs.tip(view.base) or view.base_tip
+        if view.ahead or base == view.tip:
+            return
+        if view.tip == view.base_tip or refs.contains(view.tip, base):
+            view.tip = view.base_tip = base
 
     def _warn_of_unreleased(self) -> None:
         """Milestones that this one needs are complete, but their work need not be in the base that it starts from."""
@@ -190,20 +211,24 @@ class MilestoneRun:
                 )
 
     def refresh_tip(self) -> str:
-        """Look where the branch is now, for when somebody else has moved it; landings found on the way count."""
-        view = self.view
-        tip = self.session.refs.tip(view.branch)
-        if tip is None:
-            raise ExecutorError(
-                f"branch {self.milestone.branch} was deleted during the run; nothing more is landed on it"
-            )
-        if tip != view.tip:
-            fresh = self.session.refs.landings(tip, self.name, since=view.tip)
-            self.record("branch-moved", old=view.tip, new=tip)
-            view.tip = tip
-            for landing in fresh:
-                self.take(replace(landing, position=view.count))
+        """Look where the milestone is now, for when somebody else has moved it; landings found on the way count.
+
+        Raises:
+            PersonNeededError: the branch was deleted or renamed during the run.
+        """
+        tip = look_again(self)
+        if tip != self.view.tip:
+            self.took_over(tip)
         return tip
+
+    def took_over(self, tip: str) -> None:
+        """Take in the landings that somebody else brought onto the branch."""
+        view = self.view
+        fresh = landings_in(self.session.refs.records(tip, since=(view.tip,)), self.name)
+        self.record("branch-moved", old=view.tip, new=tip)
+        view.tip = tip
+        for landing in fresh:
+            self.take(replace(landing, position=view.count))
 
     def take(self, landing: Landing) -> None:
         """A new landing on the branch: from now on it is what has landed."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from executor.engine.agent_work import RESULT, Failure, Work, taken
 from executor.engine.attempt import ask, keep_candidate, keep_interrupted
 from executor.engine.issue import IssueRun
+from executor.engine.milestone_branch import catch_up_checkouts, settle_tip
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, Move, attempt_ref
 from executor.git.repair import set_aside, sweep
@@ -48,7 +49,10 @@ def recover(run: MilestoneRun) -> None:
                 _make_sure(run, issue, attempt)
     for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
         run.session.plugins.workflow.forget(IssueRun(run, f"{run.name}/{issue}"))
-    run.session.checkouts.catch_up(run.view.branch, run.view.tip)
+    catch_up_checkouts(run)
+    settle_tip(run)
+    if run.view.note:
+        run.warn(f"{run.name}: {run.view.note}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
+from executor.engine.milestone_branch import advance
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
@@ -282,18 +283,17 @@ def catch_up(run: MilestoneRun) -> str:
         return run.ensure_branch()
     view, refs = run.view, run.session.refs
     there = remote.tips(view.branch, view.base)
-    theirs, ours = there.get(view.branch), refs.tip(view.branch)
+    theirs = there.get(view.branch)
+    ours = run.refresh_tip() if view.exists else refs.tip(view.branch)
     if theirs is None and ours is None:
         _start_from(run, remote, there.get(view.base))
     if theirs is None:
-        tip = run.ensure_branch() if ours is None else run.refresh_tip()
-        pushed(run, remote, None, tip)
+        pushed(run, remote, None, run.ensure_branch())
     elif theirs != ours:
         remote.fetch(view.branch)
         if ours is None or refs.contains(ours, theirs):
-            _follow(run, ours, theirs)
+            _follow(run, theirs)
         elif refs.contains(theirs, ours):
-            run.refresh_tip()
             pushed(run, remote, theirs, ours)
         else:
             raise ForgeRefusedError(
@@ -301,8 +301,6 @@ def catch_up(run: MilestoneRun) -> str:
                 f"({theirs[:10]}); bring them together, for example `git rebase {theirs[:10]} "
                 f"{run.milestone.branch}`, then run again"
             )
-    else:
-        run.refresh_tip()
     seen_on_remote(run)
     settle_landed(run)
     return run.view.tip
@@ -395,15 +393,11 @@ def _start_from(run: MilestoneRun, remote: Remote, base: str | None) -> None:
         )
 
 
-def _follow(run: MilestoneRun, ours: str | None, theirs: str) -> None:
+def _follow(run: MilestoneRun, theirs: str) -> None:
     """Move our branch forward to where the remote's is, with the checkouts that have it."""
-    view, session = run.view, run.session
-    checkouts = session.checkouts.of(view.branch)
-    if not session.refs.move([Move(view.branch, ours, theirs)], f"milestone {run.name}: follow the remote"):
+    view = run.view
+    before = view.tip
+    if not advance(run, theirs, f"milestone {run.name}: follow the remote"):
         raise ForgeUnavailableError(f"{run.milestone.branch} was moved here at the same moment; run again")
-    view.exists = True
-    run.refresh_tip()
-    for checkout in checkouts:
-        told = session.checkouts.follow(checkout, ours, theirs) if ours is not None else ""
-        if told:
-            run.warn(told)
+    view.tip = before
+    run.took_over(theirs)

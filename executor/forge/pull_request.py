@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.git.trailers import inert, one_line
+from executor.git.trailers import feature_prefix, inert, one_line
 from executor.model.milestone import FileCheck, RunCheck
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ __all__ = [
     "body_of",
     "boxes_of",
     "feature_branch",
-    "feature_prefix",
     "harmless",
     "mark",
     "merged_body",
@@ -128,11 +127,6 @@ def feature_branch(milestone: str, issue: Issue, revision: int) -> str:
     name += f"-{slug}" if slug else ""
     name += f"-r{revision}" if revision > 1 else ""
     return name
-
-
-def feature_prefix(milestone: str) -> str:
-    """What the names of a milestone's feature branches begin with."""
-    return f"feat/{milestone}-"
 
 
 def title_of(kind: str, milestone: str, title: str, revision: int) -> str:

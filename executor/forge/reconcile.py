@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from executor.forge.connect import forge_of
 from executor.forge.merge import recognise, tidy
 from executor.forge.publish import is_ours, record_pull, show_stopped, tip_to_build_on, wait_for_person
-from executor.forge.pull_request import PullRequest, feature_branch, feature_prefix, read_mark, title_digest
+from executor.forge.pull_request import PullRequest, feature_branch, read_mark, title_digest
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import parse_trailers
+from executor.git.trailers import feature_prefix, parse_trailers
 from executor.state.fold import with_git_attempts
 from executor.state.model import Attempt, AttemptState
 

@@ -1,6 +1,9 @@
 """Who commits: the identity of the user's own git configuration.
 
-The user's own checkouts of a branch that lands: brought along when they are clean, left alone when they are not.
+The user's own checkouts of a branch: found by asking git, updated only when nothing of the user's can be lost.
+
+A branch is moved under a checkout only if the checkout can follow: it has no changes, no merge or rebase in progress,
+git accepts its owner, and none of the user's untracked or ignored files is in the way.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.git.command import git_program
+from executor.git.command import Git, git_program
 from executor.git.objects import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from executor.git.repository import Repository
 
-__all__ = ["Checkout", "Checkouts", "identity_of", "users_environment"]
+
+__all__ = ["Checkout", "Checkouts", "identity_of", "ownership_problem", "users_environment"]
 
 
 def users_environment() -> dict[str, str]:
@@ -39,15 +45,31 @@ def identity_of(repository: Repository) -> Identity:
     return Identity(known.get("user.name", "milestone executor"), known.get("user.email", "executor@localhost"))
 
 
-_LOOK_BACK = 200
+_MOST_NAMED = 3
+_OPERATIONS = {
+    "MERGE_HEAD": "a merge is in progress",
+    "REVERT_HEAD": "a revert is in progress",
+    "CHERRY_PICK_HEAD": "a cherry-pick is in progress",
+    "rebase-merge": "a rebase is in progress",
+    "rebase-apply": "a rebase is in progress",
+    "index.lock": "another git is at work in it, or left index.lock behind",
+}
+"""Name in the git directory -> what it says about the checkout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """One working tree that has the branch checked out."""
+    """One working tree that has the branch checked out.
+
+    Attributes:
+        top: its top folder.
+        obstacle: why the branch must not be moved under it; empty when it may.
+        changed: whether it has changes to tracked files, staged or not.
+    """
 
     top: Path
-    clean: bool
+    obstacle: str = ""
+    changed: bool = False
 
 
 class Checkouts:
@@ -57,11 +79,8 @@ class Checkouts:
         self._repository = repository
 
     def of(self, branch: str) -> list[Checkout]:
-        """Checkouts whose HEAD is this branch (full name), and whether they have no local changes."""
-        return [
-            Checkout(top, not self._git(top, "status", "--porcelain", "--untracked-files=no")[1])
-            for top in self._tops(branch)
-        ]
+        """Checkouts whose HEAD is this branch (full name)."""
+        return [self._look_at(top) for top in self._tops(branch)]
 
     def state(self, top: Path) -> dict[str, str | int]:
         """Branch (empty when detached), commit and number of changed files of a checkout."""
@@ -75,70 +94,159 @@ class Checkouts:
             "changed": sum(not line.startswith("#") for line in lines),
         }
 
-    def in_the_way(self, checkout: Checkout, old: str, new: str) -> str:
-        """Git's words why a checkout cannot go from `old` to `new` with its local changes kept; empty when it can."""
+    def in_the_way(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str:
+        """Why a checkout cannot go from commit `old` to `new`; empty when it can.
+
+        Args:
+            checkout: as found by `of`.
+            old: commit or tree that it is at.
+            new: commit or tree that it would go to.
+            carry: local changes are no obstacle as long as git can keep them as they are.
+        """
+        if checkout.obstacle:
+            return checkout.obstacle
+        if checkout.changed and not carry:
+            return "it has uncommitted changes"
+        files = list(self._users_files(checkout.top, old, new))
+        if files:
+            more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
+            names = ", ".join(files[:_MOST_NAMED])
+            return f"{names}{more} would be overwritten: not tracked by git, but the branch is to have files there"
         code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", "-n", old, new)
         return "" if code == 0 else " ".join((words or "git read-tree failed").split())
 
-    def follow(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str:
-        """After the branch moved from `old` to `new`: update a clean checkout; says what is left to do, or nothing.
+    def follow(self, checkout: Checkout, old: str, new: str) -> str:
+        """After the branch moved from `old` to `new`: update a checkout for which nothing was `in_the_way`.
 
-        With `carry` one with local changes is updated too if git can keep them as they are.
+        Returns:
+            What is left to do, if it could not be updated after all; otherwise nothing.
         """
-        if checkout.clean or carry:
-            code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", old, new)
-            if code == 0:
-                return ""
-            why = words.splitlines()[-1] if words else "git read-tree failed"
-        else:
-            why = "it has local changes"
+        code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", old, new)
+        if code == 0:
+            return ""
+        why = " ".join(words.split()) or "git read-tree failed"
         return (
-            f"{checkout.top} has this branch checked out and was left alone ({why}); "
-            f"its files are still those of {old[:10]}: save your changes, then `git reset --hard`"
+            f"{checkout.top} has this branch checked out and was left alone ({why}); its files are still those of "
+            f"{old[:10]}: save your changes, then `git reset --hard`"
         )
 
-    def catch_up(self, branch: str, tip: str, *, carry: bool = False) -> None:
-        """Finish what a crash between moving the branch and updating a clean checkout left undone.
+    def catch_up(self, branch: str, old: str, new: str) -> None:
+        """Update the checkouts that a killed run left at `old` after it had moved the branch to `new`.
 
-        With `carry` one with local changes is updated too if git can keep them as they are.
+        A person's staged work can look just the same, so this is only for a run that is known to have died there.
         """
-        for top in self._tops(branch):
-            code, tree, _ = self._git(top, "write-tree")
-            if code != 0:
+        for checkout in self.of(branch):
+            if checkout.obstacle:
                 continue
-            history = self._git(top, "log", "--first-parent", f"-{_LOOK_BACK}", "--format=%H %T", tip)[1].splitlines()
-            trees = [line.split() for line in history]
-            if not trees or trees[0][1] == tree.strip():
+            code, tree, _ = self._git(checkout.top, "write-tree")
+            if code == 0 and tree.strip() == self._tree(checkout.top, old) != self._tree(checkout.top, new):
+                left_alone = self._git(checkout.top, "diff-files", "--quiet")[0] == 0
+                if left_alone and not list(self._users_files(checkout.top, old, new)):
+                    self._git(checkout.top, "read-tree", "-m", "-u", old, new)
+
+    def _tree(self, top: Path, commit: str) -> str:
+        return self._git(top, "rev-parse", "--verify", "-q", f"{commit}^{{tree}}")[1].strip()
+
+    def _look_at(self, top: Path) -> Checkout:
+        refused = ownership_problem(top)
+        if refused:
+            return Checkout(top, refused)
+        asked = [word for name in _OPERATIONS for word in ("--git-path", name)]
+        for name, path in zip(_OPERATIONS, self._git(top, "rev-parse", *asked)[1].splitlines(), strict=False):
+            if (top / path).exists():
+                return Checkout(top, _OPERATIONS[name])
+        wanted = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+        code, changes, words = self._git(top, *wanted)
+        return Checkout(top, "" if code == 0 else " ".join(words.split()) or "git status failed", bool(changes))
+
+    def _users_files(self, top: Path, old: str, new: str) -> Iterator[str]:
+        """Files that git does not track and that an update from `old` to `new` would overwrite or delete.
+
+        Git's own look takes ignored files for expendable.
+        """
+        listing = self._git(top, "diff-tree", "-r", "-z", "--no-renames", "--name-status", old, new)[1].split("\0")
+        changes = list(zip(listing[1::2], listing[0::2], strict=False))
+        leaving = {path for path, letter in changes if letter == "D"}
+        seen: set[str] = set()
+        for path, letter in changes:
+            if letter != "A":
                 continue
-            older = next((commit for commit, its_tree in trees if its_tree == tree.strip()), None)
-            if older is not None and (carry or self._git(top, "diff-files", "--quiet")[0] == 0):
-                self._git(top, "read-tree", "-m", "-u", older, tip)
+            for name in _in_place_of(top, path):
+                if name not in leaving and name not in seen:
+                    seen.add(name)
+                    yield name
 
     def _tops(self, branch: str) -> list[Path]:
-        common = self._repository.common_dir
-        found = []
-        if common.name == ".git" and _head(common) == branch:
-            found.append(common.parent)
-        for git_dir in sorted((common / "worktrees").glob("*")):
-            pointer = git_dir / "gitdir"
-            if _head(git_dir) == branch and pointer.is_file():
-                found.append(Path(pointer.read_text(encoding="utf-8").strip()).parent)
-        return [top for top in found if top.is_dir()]
+        """Working trees that have the branch checked out, by what git lists."""
+        git = Git(self._repository.common_dir, self._repository.common_dir)
+        found: dict[Path, None] = {}
+        for place, entry in enumerate(_worktrees(git)):
+            if entry.get("branch") != branch:
+                continue
+            top = Path(entry["worktree"]) if place else self._main_top(git, Path(entry["worktree"]))
+            if top is not None and top.is_dir():
+                found.setdefault(top.resolve())
+        return list(found)
+
+    def _main_top(self, git: Git, listed: Path) -> Path | None:
+        """The main working tree; git lists its git directory where that is kept elsewhere."""
+        repository = self._repository
+        if repository.git_dir.resolve() == repository.common_dir.resolve():
+            return repository.top
+        code, output, _ = git.call("config", "--get", "core.worktree")
+        if code == 0:
+            return repository.common_dir / output.decode("utf-8", "surrogateescape").strip()
+        return listed if (listed / ".git").exists() else None
 
     def _git(self, top: Path, *arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [git_program(), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd=top,
-            env=users_environment(),
-        )
-        return done.returncode, done.stdout, done.stderr.strip()
+        return _users_git(top, *arguments)
 
 
-def _head(git_dir: Path) -> str:
-    head = git_dir / "HEAD"
-    text = head.read_text(encoding="utf-8", errors="replace").strip() if head.is_file() else ""
-    return text.removeprefix("ref:").strip() if text.startswith("ref:") else ""
+def ownership_problem(top: Path) -> str:
+    """Why git refuses to work in a checkout because of its owner; empty when it does not."""
+    code, _, words = _users_git(top, "rev-parse", "--git-dir")
+    if code == 0 or "dubious ownership" not in words:
+        return ""
+    return f"it belongs to another user: `git config --global --add safe.directory {top}` if you trust it"
+
+
+def _worktrees(git: Git) -> Iterator[dict[str, str]]:
+    """What git says of every working tree, the main one first."""
+    output = git.run("worktree", "list", "--porcelain", "-z").decode("utf-8", "surrogateescape")
+    for record in output.split("\0\0"):
+        lines = [line.partition(" ") for line in record.strip("\0").split("\0") if line]
+        if lines:
+            yield {key: value for key, _, value in lines}
+
+
+def _in_place_of(top: Path, path: str) -> Iterator[str]:
+    """Files that are where a path is to be: at a folder above it, at it, or below it."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        name = "/".join(parts[:count])
+        place = top / name
+        if place.is_symlink() or place.is_file():
+            yield name
+            return
+        if not place.exists():
+            return
+    place = top / path
+    if place.is_dir() and not place.is_symlink():
+        for folder, _, names in os.walk(place):
+            yield from (str((Path(folder) / name).relative_to(top)) for name in sorted(names))
+    elif place.exists() or place.is_symlink():
+        yield path
+
+
+def _users_git(top: Path, *arguments: str) -> tuple[int, str, str]:
+    """One git command in the user's checkout, with the user's own configuration but without hooks."""
+    done = subprocess.run(
+        [git_program(), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+        cwd=top,
+        env=users_environment(),
+    )
+    return done.returncode, done.stdout, done.stderr.strip()

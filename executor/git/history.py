@@ -1,4 +1,4 @@
-"""Landings read from git history, with a cache by tip so that a long history is walked once.
+"""The history of a branch as records, with a cache by its tip so that a long history is walked once.
 
 Looks things up in the history of the trusted repository with GitPython, for commands that may take a moment.
 
@@ -9,81 +9,58 @@ How much each commit of a branch changed, asked from git in one call.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError, GitError
 from executor.git.command import Git, git_program, safe_environment
-from executor.git.trailers import Landing, Trailers
+from executor.git.landed import Record
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from executor.git.refs import Refs
     from executor.git.repository import Repository
 
-__all__ = ["Stat", "read_landings", "stats_of", "texts_of"]
+__all__ = ["Stat", "read_records", "stats_of", "texts_of"]
 
 
-_VERSION = 3
+_VERSION = 1
 
 
-def read_landings(
-    folder: Path, refs: Refs, tip: str, milestone: str, recognised: Mapping[str, Trailers] | None = None
-) -> list[Landing]:
-    """Landings of a milestone on the first-parent history of `tip`, oldest first.
+def read_records(path: Path, refs: Refs, tip: str) -> list[Record]:
+    """Everything that the history of a base branch says of milestones, parents before children.
 
-    The cache is a file in `folder`; it is used only if its tip is on that history, and is not needed for anything.
-    `recognised` are commits that are landings although their messages do not say so.
+    Args:
+        path: a cache file; used only if its tip is on that history, and not needed for anything.
+        refs: the refs of the repository.
+        tip: commit of the branch.
     """
-    path = folder / "landings.json"
-    extra = sorted(recognised or {})
-    cached = _cached(read_json(path), extra)
+    cached = _cached(read_json(path))
     if cached is not None and cached[0] == tip:
         return cached[1]
-    if cached is not None and _goes_on(refs, cached[0], tip, milestone):
-        known = cached[1]
-        fresh = refs.landings(tip, milestone, since=cached[0], recognised=recognised)
-        found = known + [
-            Landing(item.commit, item.tree, len(known) + item.position, item.time, item.trailers) for item in fresh
-        ]
+    if cached is not None and refs.contains(cached[0], tip):
+        found = cached[1] + refs.records(tip, since=(cached[0],))
     else:
-        found = refs.landings(tip, milestone, recognised=recognised)
-    _keep(path, tip, found, extra)
+        found = refs.records(tip)
+    if path.parent.is_dir():
+        try:
+            rows = [astuple(record) for record in found]
+            write_json(path, {"version": _VERSION, "tip": tip, "records": rows}, durable=False)
+        except ExecutorError:
+            return found
     return found
 
 
-def _goes_on(refs: Refs, known: str, tip: str, milestone: str) -> bool:
-    """Whether what landed up to `known` has landed on `tip` too, and nothing but what follows it has to be read."""
-    return refs.on_first_parents(known, tip) and milestone not in refs.releases(tip, since=known)
-
-
-def _cached(value: Any, recognised: list[str]) -> tuple[str, list[Landing]] | None:
+def _cached(value: Any) -> tuple[str, list[Record]] | None:
     try:
-        if value["version"] != _VERSION or value["recognised"] != recognised:
+        if value["version"] != _VERSION:
             return None
-        rows = [
-            Landing(row["commit"], row["tree"], place, row["time"], Trailers(**row["trailers"]))
-            for place, row in enumerate(value["landings"])
-        ]
-        return value["tip"], rows
+        return str(value["tip"]), [Record(*row) for row in value["records"]]
     except (KeyError, TypeError):
         return None
-
-
-def _keep(path: Path, tip: str, found: list[Landing], recognised: list[str]) -> None:
-    if not path.parent.is_dir():
-        return
-    try:
-        write_json(
-            path,
-            {"version": _VERSION, "tip": tip, "recognised": recognised, "landings": [asdict(item) for item in found]},
-            durable=False,
-        )
-    except ExecutorError:
-        return
 
 
 _MOST_VERSIONS = 200

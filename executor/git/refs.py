@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING
 from executor.git.command import Git, git_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from executor.git.landed import Record
     from executor.git.objects import Identity
     from executor.git.repository import Repository
-    from executor.git.trailers import Landing, Released, Trailers
 
 __all__ = [
     "ACCEPTED",
+    "AHEAD",
     "ANSWERS",
     "APPROVED",
     "ATTEMPTS",
+    "BRANCHES",
     "DELIVERED",
     "HANDOFFS",
     "MERGED",
     "REMOTE",
+    "REVIVED",
     "STEPS",
     "Kept",
     "Move",
@@ -35,6 +38,19 @@ __all__ = [
     "attempt_ref",
     "parts_of",
 ]
+
+
+_LOG = (
+    "log",
+    "-z",
+    "--topo-order",
+    "--reverse",
+    "--format=%H%x00%T%x00%ct%x00%B",
+    "--grep=^[ \t]*Milestone: ",
+    "--grep=^Milestone-Released: ",
+    "--grep=^This reverts commit ",
+)
+_LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,18 @@ class Refs:
         found = dict(line.rsplit(" ", 1) for line in lines)
         return {ref: found[ref] for ref in refs if ref in found}
 
+    def default_branches(self) -> list[str]:
+        """Short names of the branches that may be the default: that of the remote, else the only one not ours."""
+        code, output, _ = self._git.call("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+        if code == 0:
+            return [output.decode("utf-8", "surrogateescape").strip().partition("/")[2]]
+        branches = [name for name in self.branches() if not name.startswith("milestone/")]
+        return branches if len(branches) == 1 else []
+
+    def below(self, prefix: str) -> list[str]:
+        """Full names of the refs below a prefix that ends with a slash."""
+        return self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
+
     def stamp(self, names: Sequence[str]) -> bytes:
         """Bytes that change when any ref of these names or below these prefixes changes."""
         return self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
@@ -104,78 +132,49 @@ class Refs:
             return False
         raise git_failed("update-ref", told.strip())
 
-    def landings(
-        self,
-        ref: str,
-        milestone: str,
-        *,
-        since: str | None = None,
-        recognised: Mapping[str, Trailers] | None = None,
-    ) -> list[Landing]:
-        """Landings of a milestone on the first-parent history of a ref, oldest first; positions count from 0.
+    def records(self, ref: str, *, since: Sequence[str] = ()) -> list[Record]:
+        """Commits that say something of landings, releases or reverts, parents before children.
 
-        Where that history has a release of the milestone, the landings before it are those of what was released: so it
-        is when the milestone branch is gone, or was begun anew from its base.
+        The whole history counts, not only first parents: a merge by hand brings landings in as a second parent.
 
         Args:
             ref: full ref name or commit id.
-            milestone: milestone id.
-            since: leave out what is reachable from this commit, and what a release brought.
-            recognised: commits that are landings although their messages do not say so.
+            since: leave out what is reachable from these commits.
         """
-        from executor.git import trailers as message
+        return _records(self._git.run(*_LOG, "--end-of-options", ref, *(f"^{commit}" for commit in since), "--"))
 
-        known = recognised or {}
+    def record(self, commit: str) -> Record:
+        """One commit, whatever it says."""
+        from executor.git.landed import Record
 
-        limit = [f"^{since}"] if since else []
-        form = "%x1e%H%x00%T%x00%ct%x00%(trailers:only,unfold)"
-        output = self._git.run(
-            "log", "--first-parent", "--reverse", f"--format={form}", "--end-of-options", ref, *limit, "--"
-        )
-        found: list[Landing] = []
-        for record in output.decode("utf-8", "replace").split("\x1e"):
-            if record.partition("\0")[0] not in known and not any(
-                f"{before}{key}: " in record for before in "\n\0" for key in ("Milestone", "Milestone-Released")
-            ):
-                continue
-            commit, tree, time, text = record.split("\0")
-            pairs = _pairs(text)
-            if since is None and pairs.get("Milestone-Released") == milestone and "Released-Tip" in pairs:
-                found = self.landings(pairs["Released-Tip"], milestone, recognised=recognised)
-                continue
-            trailers = message.parse_trailers(pairs) or known.get(commit)
-            if trailers is not None and trailers.milestone == milestone:
-                found.append(message.Landing(commit, tree, len(found), int(time), trailers))
-        return found
+        output = self._git.run("log", "-1", "--format=%H%x00%T%x00%ct", "--end-of-options", commit, "--")
+        name, tree, time = output.decode().strip().split("\0")
+        return Record(name, tree, int(time), "")
 
-    def releases(self, ref: str, *, since: str | None = None) -> dict[str, Released]:
-        """The latest release of each milestone on the first-parent history of a ref.
+    def unmerged(self, bases: Sequence[str]) -> list[Record]:
+        """The same for every branch, of this repository and as last seen of others, without what is in these bases."""
+        output = self._git.run(*_LOG, "--branches", "--remotes", *(f"^{commit}" for commit in bases), "--")
+        return _records(output)
 
-        Args:
-            ref: full ref name or commit id.
-            since: leave out what is reachable from this commit.
-        """
-        from executor.git.trailers import Released
+    def holding(self, commit: str) -> list[tuple[str, str]]:
+        """Branches that have a commit, here and as last seen of other repositories: full name and tip."""
+        form = "--format=%(refname) %(objectname)"
+        output = self._git.run("for-each-ref", form, f"--contains={commit}", "--", "refs/heads/", "refs/remotes/")
+        pairs = [line.rsplit(" ", 1) for line in output.decode("utf-8", "surrogateescape").splitlines()]
+        return [(name, tip) for name, tip in pairs if not name.endswith("/HEAD")]
 
-        limit = [f"^{since}"] if since else []
-        output = self._git.run(
-            "log",
-            "--first-parent",
-            "--reverse",
-            "--grep=^Milestone-Released: ",
-            "--format=%x1e%H%x00%(trailers:only,unfold)",
-            "--end-of-options",
-            ref,
-            *limit,
-            "--",
-        )
-        found: dict[str, Released] = {}
-        for record in output.decode("utf-8", "replace").split("\x1e"):
-            commit, _, text = record.partition("\0")
-            pairs = _pairs(text)
-            if "Milestone-Released" in pairs and "Released-Tip" in pairs:
-                found[pairs["Milestone-Released"]] = Released(commit, pairs["Released-Tip"])
-        return found
+    def remote_tips(self, branches: Sequence[str]) -> dict[str, str]:
+        """Commits of branches of other repositories as last seen, by full name, for these short names."""
+        if not branches:
+            return {}
+        patterns = [f"refs/remotes/*/{branch}" for branch in branches]
+        output = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *patterns)
+        lines = output.decode("utf-8", "surrogateescape").splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines)
+
+    def between(self, older: str, newer: str) -> set[str]:
+        """Commits that are reachable from `newer` and not from `older`."""
+        return set(self._git.run("rev-list", newer, f"^{older}", "--").decode().split())
 
     def reachable(self, base: str, names: Sequence[str]) -> set[str]:
         """Those of these full ref names whose commit is reachable from a commit."""
@@ -262,6 +261,23 @@ class Refs:
         return code == 0 and output.decode().split()[-1:] == [older]
 
 
+def _records(output: bytes) -> list[Record]:
+    from executor.git.landed import Record
+
+    parts = output.decode("utf-8", "replace").split("\0")
+    rows = zip(parts[0::4], parts[1::4], parts[2::4], parts[3::4], strict=False)
+    return [Record(commit, tree, int(time), _saying(text)) for commit, tree, time, text in rows]
+
+
+def _saying(text: str) -> str:
+    """The lines of a message that are read: trailers, with the gaps between them, and what was reverted."""
+    lines = text.splitlines()
+    kept = [
+        line if _LINE.match(line) or line.startswith(("This reverts", "changes made to ")) else "" for line in lines
+    ]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n")
+
+
 def _pairs(text: str) -> dict[str, str]:
     pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
     return {key: value.strip() for key, value in pairs}
@@ -285,7 +301,13 @@ REMOTE = "refs/executor/remote"
 """Where the remote's milestone branch was last seen: `<milestone>` below this."""
 DELIVERED = "refs/executor/released"
 """The release of which the remote has everything: `<milestone>` below this."""
-_PARTS = {ATTEMPTS: 3, ACCEPTED: 2, APPROVED: 2, STEPS: 3, HANDOFFS: 2, ANSWERS: 2, MERGED: 3}
+AHEAD = "refs/executor/ahead"
+"""What has landed beyond the milestone branch, because a checkout of it cannot follow: `<milestone>` below this."""
+BRANCHES = "refs/executor/branches"
+"""The branch that a milestone lands on, and where it began: `<milestone>` below this."""
+REVIVED = "refs/executor/revived"
+"""Reverted work that a person wants again: `<milestone>/<issue>` below this."""
+_PARTS = {ATTEMPTS: 3, ACCEPTED: 2, APPROVED: 2, STEPS: 3, HANDOFFS: 2, ANSWERS: 2, MERGED: 3, REVIVED: 2}
 """How many parts a name below each of these has."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 

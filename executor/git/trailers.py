@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from executor.git.diff import Change
 
-__all__ = ["UNPROVED", "Landing", "Released", "Trailers", "inert", "landing_message", "one_line", "parse_trailers"]
+__all__ = [
+    "UNPROVED",
+    "Landing",
+    "Released",
+    "Trailers",
+    "feature_prefix",
+    "inert",
+    "landing_message",
+    "one_line",
+    "parse_trailers",
+]
 
 UNPROVED = "unproved"
 """In the place of a check key: landed, but not as the tree that the checks passed on."""
@@ -167,3 +177,8 @@ def _body(change: Change) -> str:
     if more > 0:
         shown.append(f"  and {more} more")
     return "\n".join([change.summary(), *shown])
+
+
+def feature_prefix(milestone: str) -> str:
+    """Beginning of the short names of the branches that a milestone's pull requests come from."""
+    return f"feat/{milestone}-"

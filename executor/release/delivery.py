@@ -39,7 +39,7 @@ def base_brought_up(run: MilestoneRun) -> str:
         checkouts = run.session.checkouts.of(view.base)
         if refs.move([Move(view.base, here, there)], "catch up with the remote"):
             for checkout in checkouts:
-                told = run.session.checkouts.follow(checkout, here, there, carry=True)
+                told = run.session.checkouts.follow(checkout, here, there)
                 if told:
                     run.warn(told)
     elif not refs.contains(there, here):

@@ -12,6 +12,8 @@ from executor.checks.run import verdict_on
 from executor.checks.spec import CommandProof, file_problem, release_proofs
 from executor.checks.verify import verify_tip
 from executor.errors import ExecutorError, ForgeUnavailableError
+from executor.git.history import read_records
+from executor.git.landed import releases_in
 from executor.git.refs import DELIVERED, Move
 from executor.git.repair import sweep
 from executor.git.trailers import Released
@@ -49,6 +51,7 @@ def release(run: MilestoneRun) -> Outcome:
     """
     outcome = Outcome(run.name)
     _sweep(run)
+    _have_base(run)
     for _ in range(_MOST_RACES):
         there = base_brought_up(run)
         base_tip = _look_again(run)
@@ -202,12 +205,16 @@ def _merge_criterion(run: MilestoneRun, conflicts: tuple[str, ...]) -> Criterion
 def _checkout_criteria(run: MilestoneRun, base_tip: str, tree: str) -> list[Criterion]:
     """Checkouts of the base whose local changes are in the way of what the release brings."""
     found = run.session.checkouts
-    lacking = [(checkout, found.in_the_way(checkout, base_tip, tree)) for checkout in found.of(run.view.base)]
-    return [
-        Criterion("checkout", str(checkout.top), Met.LACKING, f"{told}; commit or stash your changes to it")
-        for checkout, told in lacking
-        if told
+    lacking = [
+        (checkout, found.in_the_way(checkout, base_tip, tree, carry=True)) for checkout in found.of(run.view.base)
     ]
+    return [
+        Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(told)) for checkout, told in lacking if told
+    ]
+
+
+def _put_aside(told: str) -> str:
+    return told if "`" in told or "would be overwritten: not" in told else f"{told}; commit or stash your changes to it"
 
 
 def _message(run: MilestoneRun, outcome: Outcome) -> str:
@@ -238,8 +245,9 @@ def _look_again(run: MilestoneRun) -> str:
     """The base's tip, after taking in what it says of releases."""
     view, refs = run.view, run.session.refs
     view.base_tip = _base_tip(run)
-    view.released = refs.releases(view.base_tip).get(run.name)
-    view.merged = view.branch in refs.reachable(view.base_tip, [view.branch])
+    path = run.session.project.cache / f"_history.{view.base.replace('/', '%')}.json"
+    view.released = releases_in(read_records(path, refs, view.base_tip)).get(run.name)
+    view.merged = bool(view.landings) and (view.merged or refs.contains(view.tip, view.base_tip))
     return view.base_tip
 
 
@@ -252,20 +260,23 @@ def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Ou
     checkouts = session.checkouts.of(view.base)
     if not push_base(run, there, commit):
         return False
+    if checkouts:
+        run.record("checkouts-updating", branch=view.base, old=base_tip, new=commit)
     if not session.refs.move([Move(view.base, base_tip, commit)], f"release {run.name}"):
         return False
     view.released, view.base_tip = Released(commit, view.tip), commit
     for checkout in checkouts:
-        told = session.checkouts.follow(checkout, base_tip, commit, carry=True)
+        told = session.checkouts.follow(checkout, base_tip, commit)
         if told:
             run.warn(told)
+    if checkouts:
+        run.record("checkouts-updated", branch=view.base)
     outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]}")
     return True
 
 
 def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
     """What follows the merge."""
-    run.session.checkouts.catch_up(run.view.base, _base_tip(run), carry=True)
     if close_milestone(run):
         outcome.done.append(f'closed the milestone "{run.milestone.forge_milestone}" of the forge')
     if run.milestone.tag is not None:
@@ -300,6 +311,12 @@ def _sweep(run: MilestoneRun) -> None:
     names = [run.view.base] + ([f"refs/tags/{run.milestone.tag}"] if run.milestone.tag else [])
     for name in sweep(run.session.project.repository, names):
         run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+
+def _have_base(run: MilestoneRun) -> None:
+    """Make the base here if so far only a remote has it."""
+    if run.session.refs.tip(run.view.base) is None:
+        run.session.refs.move([Move(run.view.base, None, run.view.base_tip)], f"release {run.name}: base of the remote")
 
 
 def _base_tip(run: MilestoneRun) -> str:

@@ -101,6 +101,9 @@ class Facts:
         pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
         wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
         nobody: why none of its agents can do it; empty otherwise.
+        reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
+        revived: what took its landing back, where a person wants it again after that; empty otherwise.
+        lost: commit that landed by the journal and that neither branch nor base has; empty when they agree.
     """
 
     ref: str
@@ -120,6 +123,9 @@ class Facts:
     pull: Pull | None = None
     wait: Wait | None = None
     nobody: str = ""
+    reverted: str = ""
+    revived: str = ""
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +161,31 @@ def decide(facts: Facts) -> Decision:
     """Status and next step of one issue."""
     landing = facts.landing
     if landing is not None and (landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted):
+        if facts.reverted:
+            return _reverted(facts, landing)
+        if facts.revived:
+            return _unlanded(facts, Cause("revert", "", facts.revived), stale=True)
         return _landed(facts, landing)
+    if facts.lost:
+        return _lost(facts)
     return _unlanded(facts, _cause_of_work(facts), facts.landing is not None)
+
+
+def _reverted(facts: Facts, landing: Landing) -> Decision:
+    """A person took it back on purpose, so it is not done again before a person says so."""
+    cause = Cause("revert", landing.commit, facts.reverted)
+    hint = f"doit retry {facts.ref}"
+    revision = landing.trailers.revision
+    return Decision(Status.STALE, Act.REST, f"reverted by {facts.reverted}", hint, cause, revision)
+
+
+def _lost(facts: Facts) -> Decision:
+    """Journal and history disagree: a person decides, nothing is paid for twice."""
+    reason = (
+        f"landed as {facts.lost[:10]} by the journal, but neither its branch nor its base has that; "
+        "`doit doctor` says how to bring it back, a retry has it implemented again"
+    )
+    return Decision(Status.REVIEW, Act.REST, reason, f"doit retry {facts.ref}", Cause("landing", facts.lost, ""))
 
 
 def _landed(facts: Facts, landing: Landing) -> Decision:
@@ -348,6 +377,8 @@ def _told(cause: Cause) -> str:
         return "it landed as another tree than the one its checks passed on"
     if cause.input == "checks":
         return "its checks changed"
+    if cause.input == "revert":
+        return f"it was reverted by {cause.new} and is wanted again"
     if cause.input == "verification":
         return f"verification failed ({cause.new})"
     return f"the {cause.input} changed"

@@ -10,38 +10,43 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.config.project import base_branch, base_names
-from executor.git.history import read_landings
 from executor.git.refs import (
     ACCEPTED,
+    AHEAD,
     ANSWERS,
     APPROVED,
     ATTEMPTS,
+    BRANCHES,
     DELIVERED,
     HANDOFFS,
     MERGED,
     REMOTE,
+    REVIVED,
     STEPS,
     attempt_in,
     parts_of,
 )
-from executor.git.trailers import Released, parse_trailers
+from executor.git.trailers import Released
 from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
 from executor.state.model import QUESTION, Attempt, AttemptState
-from executor.status.kept import PAUSED, answers_in, pause_in, read_releases, step_in
+from executor.status.kept import PAUSED, answers_in, pause_in, step_in
+from executor.status.location import Histories, recognised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.config.project import Compiled
+    from executor.git.landed import Revert
     from executor.git.refs import Kept, Refs
-    from executor.git.trailers import Landing, Trailers
+    from executor.git.trailers import Landing
     from executor.model.milestone import Milestone
     from executor.state.blockers import Blocker
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord
     from executor.status.kept import Answer
+    from executor.status.location import Work
     from executor.status.milestone_status import Pause
 
 __all__ = ["MilestoneView", "gather"]
@@ -55,8 +60,12 @@ class MilestoneView:
         milestone: its declaration.
         branch: full name of its branch.
         base: full name of the branch it starts from.
-        tip: commit that work starts from: the branch's tip, or the base's while there is no branch.
+        tip: commit that work starts from: the branch's tip, or the base's while nothing has landed.
         exists: whether the branch exists.
+        branch_at: commit of the branch itself; empty while there is none.
+        ahead: what has landed beyond the branch, because a checkout of it cannot follow; empty otherwise.
+        note: what a person should know of where its work is.
+        problem: why nothing of it may be begun; empty when it may.
         landings: latest landing of each issue.
         history: positions and result keys of each issue's landings, oldest first.
         states: the fold of its journal.
@@ -74,6 +83,8 @@ class MilestoneView:
         remote_tip: where the remote's branch was last seen; empty when it never was.
         tag: its declared tag, if there is one of that name.
         delivered: the release of which the remote has everything.
+        reverted: issue -> the revert that took its latest landing back.
+        revived: issue -> reverts after which a person wants it again.
     """
 
     milestone: Milestone
@@ -98,6 +109,12 @@ class MilestoneView:
     merged: bool = False
     tag: str = ""
     delivered: str = ""
+    branch_at: str = ""
+    ahead: str = ""
+    note: str = ""
+    problem: str = ""
+    reverted: dict[str, Revert] = field(default_factory=dict)
+    revived: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def release(self) -> Released | None:
@@ -127,7 +144,7 @@ class MilestoneView:
         return known[place - 1][1] if place else ""
 
 
-_KINDS = (ACCEPTED, APPROVED, ATTEMPTS, MERGED, PAUSED, STEPS, HANDOFFS, ANSWERS)
+_KINDS = (ACCEPTED, APPROVED, ATTEMPTS, BRANCHES, MERGED, PAUSED, REVIVED, STEPS, HANDOFFS, ANSWERS)
 _DIGITS = 9
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
@@ -141,18 +158,26 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         StateBrokenError: a journal is corrupt.
     """
     project = compiled.project
-    tips = refs.tips(_named(compiled))
+    declared = list(compiled.loaded.milestones.values())
     kept = _by_kind(refs.kept(*_KINDS))
+    records = {name: next(iter(kept.get((BRANCHES, name), ())), None) for name in compiled.loaded.milestones}
+    branches = {name: _branches(milestone, records[name]) for name, milestone in compiled.loaded.milestones.items()}
+    tips = refs.tips(_named(compiled, branches)) | refs.remote_tips(
+        list(dict.fromkeys([*(name for both in branches.values() for name in both), *_bases(declared)]))
+    )
+    histories = Histories(project, refs, tips)
     views: dict[str, MilestoneView] = {}
-    for name, milestone in compiled.loaded.milestones.items():
-        branch, base = f"refs/heads/{milestone.branch}", base_branch(milestone, refs, tips)
-        view = MilestoneView(milestone, branch, base, tips.get(branch, tips[base]), branch in tips, base_tip=tips[base])
+    for name, milestone in list(compiled.loaded.milestones.items()):
+        base = base_branch(milestone, refs, tips)
+        others = frozenset(branch for other, both in branches.items() if other != name for branch in both)
+        by_hand = recognised(kept.get((MERGED, name), ()))
+        work = histories.find(milestone, base, records[name], tips.get(f"{AHEAD}/{name}", ""), by_hand, others)
+        view = views[name] = _view(compiled, name, base, work, tips[base])
         view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
         view.delivered = tips.get(f"{DELIVERED}/{name}", "")
-        by_hand = _recognised(kept.get((MERGED, name), ()))
-        for landing in read_landings(project.state(name), refs, view.tip, name, by_hand):
-            view.add(landing)
+        view.tag = milestone.tag or "" if view.landings and f"refs/tags/{milestone.tag}" in tips else ""
+        view.problem = view.problem or _in_the_way(refs, view)
         if states:
             events = segments.read(project.state(name))
             view.states = fold(events)
@@ -163,36 +188,64 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
             view.accepted[item.ref.rsplit("/", 1)[-1]] = (item.trailers.get("Landing", ""), keys)
         for item in kept.get((APPROVED, name), ()):
             view.approved[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Approved", "").split())
+        for item in kept.get((REVIVED, name), ()):
+            view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Revert", "").split())
         for kind in (STEPS, HANDOFFS, ANSWERS):
             for item in kept.get((kind, name), ()):
                 _take(view, item)
-        views[name] = view
-    _add_releases(compiled, refs, views, tips)
     return views
 
 
-def _named(compiled: Compiled) -> list[str]:
+def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -> MilestoneView:
+    """A milestone with what its history says; it is shown with the branch that its work is on."""
+    branch = work.branch.removeprefix("refs/heads/")
+    milestone = compiled.loaded.milestones[name]
+    if milestone.branch != branch:
+        milestone = compiled.loaded.milestones[name] = milestone.model_copy(update={"branch": branch})
+    view = MilestoneView(milestone, work.branch, base, work.tip, bool(work.at), base_tip=base_tip)
+    view.branch_at, view.ahead, view.note, view.problem = work.at, work.ahead, work.note, work.problem
+    view.released, view.merged, view.reverted = work.released, work.merged, work.reverted
+    for landing in work.landings:
+        view.add(landing)
+    return view
+
+
+def _in_the_way(refs: Refs, view: MilestoneView) -> str:
+    """Why git could not make the branch: another one has a name above or below its own."""
+    if view.exists:
+        return ""
+    branch = view.branch.removeprefix("refs/heads/")
+    parts = branch.split("/")
+    above = ["/".join(parts[:count]) for count in range(1, len(parts))]
+    found = [*refs.tips([f"refs/heads/{name}" for name in above]), *refs.below(f"{view.branch}/")]
+    if not found:
+        return ""
+    other = found[0].removeprefix("refs/heads/")
+    return (
+        f'branch "{other}" is in the way of "{branch}", git cannot have both: rename it '
+        f"(git branch -m {other} NEW), or declare another `branch` in milestones/{view.milestone.id}.toml"
+    )
+
+
+def _branches(milestone: Milestone, record: Kept | None) -> list[str]:
+    """Short names of the branches that a milestone may be on: as declared, and as on record."""
+    before = record.trailers.get("Branch", "") if record is not None else ""
+    return [milestone.branch, before] if before and before != milestone.branch else [milestone.branch]
+
+
+def _bases(declared: Iterable[Milestone]) -> list[str]:
+    return [base for milestone in declared for base in base_names(milestone)]
+
+
+def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
     """Full names of the single refs that milestones are about."""
     names = []
     for name, milestone in compiled.loaded.milestones.items():
-        names += [f"refs/heads/{milestone.branch}", f"{REMOTE}/{name}", f"{DELIVERED}/{name}"]
+        names += [f"refs/heads/{branch}" for branch in branches[name]]
+        names += [f"{kind}/{name}" for kind in (REMOTE, DELIVERED, AHEAD)]
         names += [f"refs/tags/{milestone.tag}"] if milestone.tag else []
         names += [f"refs/heads/{base}" for base in base_names(milestone)]
     return list(dict.fromkeys(names))
-
-
-def _add_releases(compiled: Compiled, refs: Refs, views: dict[str, MilestoneView], tips: Mapping[str, str]) -> None:
-    """What the bases say of releases; asked only where something has landed."""
-    for base in dict.fromkeys(view.base for view in views.values()):
-        own = {name: view for name, view in views.items() if view.base == base and view.landings}
-        if own:
-            tip = next(iter(own.values())).base_tip
-            known = read_releases(compiled.project.cache / f"_releases.{base.replace('/', '%')}.json", refs, tip)
-            merged = refs.reachable(tip, [view.branch for view in own.values() if view.exists])
-            for name, view in own.items():
-                view.released = known.get(name)
-                view.tag = view.milestone.tag or "" if f"refs/tags/{view.milestone.tag}" in tips else ""
-                view.merged = view.branch in merged or (not view.exists and view.released is None)
 
 
 def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
@@ -200,7 +253,7 @@ def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
     found: dict[tuple[str, str], list[Kept]] = {}
     for item in kept:
         kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
-        parts = (item.ref[len(kind) + 1 :],) if kind == PAUSED else parts_of(item.ref)
+        parts = (item.ref[len(kind) + 1 :],) if kind in {PAUSED, BRANCHES} else parts_of(item.ref)
         if parts is not None and (kind != ATTEMPTS or attempt_in(item.ref) is not None):
             found.setdefault((kind, parts[0]), []).append(item)
     return found
@@ -238,16 +291,6 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         step=trailers.get("Step", ""),
         pull=_number(trailers.get("Pull-Request", "")),
     )
-
-
-def _recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
-    """Commit -> what it landed, for merges whose messages do not say so."""
-    found = {}
-    for kept in records:
-        trailers = parse_trailers(kept.trailers)
-        if trailers is not None and "Landing" in kept.trailers:
-            found[kept.trailers["Landing"]] = trailers
-    return found
 
 
 def _number(text: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.budget import Allowance
@@ -187,6 +188,9 @@ class Observer:
             wait=choice.wait,
             nobody=choice.failed,
             pull=self._pull(state),
+            reverted=self._reverted(view, node.issue.id, wanted=False),
+            revived=self._reverted(view, node.issue.id, wanted=True),
+            lost=self._lost(state, landing, spec_key),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -250,8 +254,28 @@ class Observer:
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)
         if held is None:
-            held = self._held[milestone] = self._incomplete(self.views[milestone].milestone)
+            view = self.views[milestone]
+            held = self._held[milestone] = view.problem or self._incomplete(view.milestone)
         return held
+
+    @staticmethod
+    def _reverted(view: MilestoneView, issue: str, *, wanted: bool) -> str:
+        """What took the landing of an issue back, if a person wants it again after that, or does not."""
+        revert = view.reverted.get(issue)
+        if revert is None or (revert.commit in view.revived.get(issue, ())) is not wanted:
+            return ""
+        return f"{revert.commit[:10]} on {datetime.fromtimestamp(revert.time, UTC):%Y-%m-%d}"
+
+    @staticmethod
+    def _lost(state: IssueState, landing: Landing | None, spec_key: str) -> str:
+        """The commit that landed by the journal and that history does not have; empty when the two agree."""
+        revision = landing.trailers.revision if landing is not None else 0
+        landed = [
+            item
+            for number, item in state.attempts.items()
+            if item.state is AttemptState.LANDED and number > state.forgiven and item.spec_key == spec_key
+        ]
+        return next((item.commit for item in reversed(landed) if item.revision > revision), "")
 
     def _incomplete(self, milestone: Milestone) -> str:
         for name in milestone.needs:

@@ -92,9 +92,8 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
     refs = Refs(project.repository)
     watch, ids = compiled.loaded.watched, list(compiled.loaded.milestones)
     tools = sorted({check.version[0] for check in compiled.policy.checks.values() if check.version})
-    heads = sorted({f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()} | _bases(compiled))
     tags = sorted(f"refs/tags/{item.tag}" for item in compiled.loaded.milestones.values() if item.tag)
-    names = [*heads, *tags, "refs/attempts/", "refs/executor/"]
+    names = ["refs/heads/", "refs/remotes/", *tags, "refs/attempts/", "refs/executor/"]
     key = _inputs_key(project, watch, tools, ids, names)
     observer = observe(compiled, refs)
     rows = [_row(observer, ref) for ref in compiled.plan.order]
@@ -116,12 +115,6 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
         {"key": key, "rows": rows},
     )
     return Board(_overlaid(project, milestones), _running(project, pending), project, key), _running(project, rows)
-
-
-def _bases(compiled: Any) -> set[str]:
-    return {
-        f"refs/heads/{item.base or name}" for item in compiled.loaded.milestones.values() for name in ("main", "master")
-    }
 
 
 def _row(observer: Observer, ref: str) -> dict[str, Any]:
@@ -200,7 +193,8 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "release": [release.commit, release.tip] if release is not None else None,
         "current": view.release_current,
         "delivered": observer.delivered(name),
-        "pushed": not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view)),
+        "pushed": not view.ahead
+        and (not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))),
         "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 

@@ -256,9 +256,17 @@ def test_the_milestone_branch_checked_out_clean_is_brought_along_and_dirty_is_le
 
     repo.milestone("m1", GOOD + issue("more", "echo more > more"))
     result = repo.doit("milestone:m1").check()
-    assert "has this branch checked out and was left alone (it has local changes)" in result.out
+    assert "cannot follow (it has uncommitted changes)" in result.out
     assert not (repo.path / "more").exists()
     assert "more" in (repo.path / "milestones" / "m1.toml").read_text()
+    assert repo.landed(BRANCH) == ["good@1"]
+    assert repo.landed("refs/executor/ahead/m1") == ["good@1", "more@1"]
+    assert repo.statuses() == {"m1/good": "landed", "m1/more": "landed"}
+
+    repo.commit("the plan")
+    repo.doit("milestone:m1").check()
+    assert (repo.path / "more").read_text() == "more\n"
+    assert repo.git("status", "--porcelain") == ""
     assert repo.landed(BRANCH) == ["good@1", "more@1"]
 
 
@@ -287,16 +295,17 @@ def test_a_bare_repository_a_repository_without_commits_and_no_repository(tmp_pa
 
 def test_a_base_branch_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
     repo = Repo(tmp_path / "repo", branch="trunk")
-    repo.milestone("m1", GOOD)
+    repo.milestone("m1", 'base = "next"\n' + GOOD)
     err = repo.doit("milestone:m1").check(3).err
     assert err == (
-        'milestones/m1.toml: milestone.base: branch "main" does not exist; branches here: trunk; '
+        'milestones/m1.toml: milestone.base: branch "next" does not exist; branches here: trunk; '
         "create it or declare another base\n"
     )
     wrong = [item for item in repo.doit("doctor", "--json").check(3).json if item["code"]]
     assert [(item["kind"], f"{item['text']}\n") for item in wrong] == [("declaration", err)]
-    repo.milestone("m1", 'base = "trunk"\n' + GOOD)
+    repo.milestone("m1", GOOD)
     repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/good": "landed"}, "the only branch is the base"
 
 
 def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
@@ -433,7 +442,9 @@ def test_refs_of_other_names_below_our_places_are_not_looked_at(repo: Repo) -> N
     repo.doit("milestone:m1").check()
     assert repo.statuses() == {"m1/good": "landed"}
     repo.doit("gc").check()
-    assert repo.git("for-each-ref", "--format=%(refname)", "refs/attempts", "refs/executor").split() == sorted(odd)
+    assert repo.git("for-each-ref", "--format=%(refname)", "refs/attempts", "refs/executor").split() == sorted(
+        [*odd, "refs/executor/branches/m1"]
+    )
 
 
 def test_an_odd_ref_in_the_way_of_a_milestones_own_does_not_stop_looking(repo: Repo) -> None:

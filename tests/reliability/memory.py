@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Self
 from executor.engine.ports import Outside
 from executor.errors import StateFullError
 from executor.git.checkout import Checkouts
+from executor.git.landed import Record
 from executor.git.objects import Identity, Merge, Store
 from executor.git.refs import Kept, Move, Refs
-from executor.git.trailers import Landing, parse_trailers
 from executor.git.worktrees import Pool, Slot, Workspace
 from executor.process.runner import Command, Ended, Supervisor
 from executor.state.journal import Disk, Journal
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.git.repository import Repository
-    from executor.git.trailers import Released, Trailers
     from executor.git.worktrees import ImportLimits
 
 __all__ = ["BASE", "Crash", "Memory", "World"]
@@ -135,6 +134,9 @@ class MemoryStore(Store):
             commit = self.world.commits[commit[:-1]][1][0]
         return self.world.commits[commit][0] if commit in self.world.commits else commit
 
+    def files_tree(self, files: Mapping[str, bytes]) -> str:
+        return self.world.tree({name: data.decode() for name, data in files.items()})
+
     def parent_of(self, commit: str) -> str:
         return self.world.commits[commit][1][0]
 
@@ -233,27 +235,25 @@ class MemoryRefs(Refs):
     def has(self, commit: str) -> bool:
         return commit in self.world.commits
 
-    def releases(self, ref: str, *, since: str | None = None) -> dict[str, Released]:
-        _ = ref, since
+    def records(self, ref: str, *, since: Sequence[str] = ()) -> list[Record]:
+        world = self.world
+        known = {commit for start in since for commit in world.history(start)}
+        return [
+            Record(commit, world.commits[commit][0], 0, world.commits[commit][2])
+            for commit in reversed(world.history(world.refs.get(ref, ref)))
+            if commit not in known
+        ]
+
+    def unmerged(self, bases: Sequence[str]) -> list[Record]:
+        _ = bases
+        return []
+
+    def remote_tips(self, branches: Sequence[str]) -> dict[str, str]:
+        _ = branches
         return {}
 
-    def landings(
-        self,
-        ref: str,
-        milestone: str,
-        *,
-        since: str | None = None,
-        recognised: Mapping[str, Trailers] | None = None,
-    ) -> list[Landing]:
-        _ = recognised
-        world = self.world
-        known = set(world.history(since)) if since else set()
-        found: list[Landing] = []
-        for commit in reversed(world.history(world.refs.get(ref, ref))):
-            trailers = parse_trailers(world.trailers(commit))
-            if trailers is not None and trailers.milestone == milestone and commit not in known:
-                found.append(Landing(commit, world.commits[commit][0], len(found), 0, trailers))
-        return found
+    def below(self, prefix: str) -> list[str]:
+        return [name for name in self.world.refs if name.startswith(prefix)]
 
     def kept(self, *prefixes: str) -> list[Kept]:
         starts = tuple(f"{prefix.rstrip('/')}/" for prefix in prefixes)
@@ -282,7 +282,7 @@ class MemoryCheckouts(Checkouts):
         _ = top
         return {}
 
-    def catch_up(self, branch: str, tip: str, *, carry: bool = True) -> None:
+    def catch_up(self, branch: str, old: str, new: str) -> None:
         """Nobody is to be brought along."""
 
 

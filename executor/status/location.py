@@ -1,0 +1,198 @@
+"""Where the work of each milestone is: its branch, its landings, and what the history of its base says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from executor.git.history import read_records
+from executor.git.landed import (
+    active_reverts,
+    landings_in,
+    milestones_in,
+    releases_in,
+    reverts_in,
+)
+from executor.git.trailers import feature_prefix, parse_trailers
+from executor.status.branch import Found, Location, locate, locate_elsewhere
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from executor.config.project import Project
+    from executor.git.landed import Record, Revert
+    from executor.git.refs import Kept, Refs
+    from executor.git.trailers import Landing, Released, Trailers
+    from executor.model.milestone import Milestone
+
+__all__ = ["Histories", "Work", "recognised"]
+
+
+@dataclass(slots=True)
+class Work:
+    """Where the work of a milestone is.
+
+    Attributes:
+        branch: full name of its branch.
+        at: commit of the branch itself; empty while there is none.
+        tip: the newest commit that counts: of the branch, or beyond it.
+        ahead: commit beyond the branch, where a checkout of it cannot follow; empty otherwise.
+        landings: what has landed, oldest first.
+        released: its latest release.
+        merged: everything that has landed is in the base.
+        reverted: issue -> the revert that took its latest landing back.
+        note: what a person should know.
+        problem: why nothing may be begun; empty when it may.
+    """
+
+    branch: str
+    at: str
+    tip: str
+    ahead: str = ""
+    landings: list[Landing] = field(default_factory=list)
+    released: Released | None = None
+    merged: bool = False
+    reverted: dict[str, Revert] = field(default_factory=dict)
+    note: str = ""
+    problem: str = ""
+
+
+class Histories:
+    """What the histories of bases and branches say, each read once."""
+
+    def __init__(self, project: Project, refs: Refs, tips: dict[str, str]) -> None:
+        self._project = project
+        self._refs = refs
+        self._tips = tips
+        """Commits by full ref names: of every branch that may be meant, here and on remotes."""
+        self._bases: dict[str, list[Record]] = {}
+        self._beside: list[Record] | None = None
+
+    def of_base(self, base: str) -> list[Record]:
+        """Records of a base branch (full name)."""
+        if base not in self._bases:
+            path = self._project.cache / f"_history.{base.replace('/', '%')}.json"
+            self._bases[base] = read_records(path, self._refs, self._tips[base])
+        return self._bases[base]
+
+    def find(
+        self,
+        milestone: Milestone,
+        base: str,
+        record: Kept | None,
+        ahead: str,
+        by_hand: Mapping[str, Trailers],
+        others: frozenset[str],
+    ) -> Work:
+        """Where a milestone's work is.
+
+        Args:
+            milestone: what is declared.
+            base: full name of its base.
+            record: the branch that it landed on before, as git keeps it.
+            ahead: commit beyond its branch, if there is one.
+            by_hand: commits that are landings although their messages do not say so.
+            others: short names of the branches of other milestones.
+        """
+        base_tip = self._tips[base]
+        before = record.trailers.get("Branch", "") if record is not None else ""
+        found = [
+            Found(ref, tip, landed)
+            for ref, tip in self._named(milestone.branch, before)
+            if (landed := _landed(landings_in(self._beyond(tip, base_tip), milestone.id, by_hand)))
+        ]
+        place = locate(milestone.branch, before, found, self._refs.contains)
+        in_base = landings_in(self.of_base(base), milestone.id, by_hand)
+        if place is None and not in_base and not ahead:
+            place = self._elsewhere(milestone, base, others)
+        if place is None:
+            place = Location(before if in_base and f"refs/heads/{before}" in self._tips else milestone.branch)
+        branch = f"refs/heads/{place.branch}"
+        work = Work(branch, self._tips.get(branch, ""), "", note=place.note, problem=place.problem)
+        work.tip = place.start or work.at or base_tip
+        if ahead and not (work.at and self._refs.contains(ahead, work.at)):
+            work.tip = work.ahead = ahead
+        records = self.of_base(base) + self._beyond(work.tip, base_tip, by_hand)
+        work.landings = landings_in(records, milestone.id, by_hand)
+        if not work.landings and work.at and not ahead and self._follows(work.at, base_tip, record):
+            work.tip = base_tip
+        work.released = releases_in(self.of_base(base)).get(milestone.id)
+        work.merged = bool(work.landings) and (
+            work.tip == base_tip or self._refs.contains(work.tip, base_tip) or (not work.at and bool(in_base))
+        )
+        work.reverted = self._reverted(records, work.landings)
+        return work
+
+    def _follows(self, at: str, base_tip: str, record: Kept | None) -> bool:
+        """Whether a branch on which nothing has landed is only where its base is, or was when the branch was made."""
+        began = record.trailers.get("Began", "") if record is not None else ""
+        return at == began or self._refs.contains(at, base_tip)
+
+    def _beyond(self, tip: str, base_tip: str, by_hand: Mapping[str, Trailers] | None = None) -> list[Record]:
+        """Records of a branch that its base does not have."""
+        if tip == base_tip:
+            return []
+        records = self._refs.records(tip, since=(base_tip,))
+        known = {item.commit for item in records}
+        for commit in by_hand or ():
+            if commit not in known and self._refs.contains(commit, tip):
+                extra = self._refs.record(commit)
+                place = next((at for at, item in enumerate(records) if item.time > extra.time), len(records))
+                records.insert(place, extra)
+        return records
+
+    def _named(self, *branches: str) -> Iterable[tuple[str, str]]:
+        """Branches of these short names, here first, then as last seen on remotes."""
+        for ref, tip in sorted(self._tips.items()):
+            short = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else ""
+            if not short and ref.startswith("refs/remotes/"):
+                short = ref.split("/", 3)[3]
+            if short and short in branches:
+                yield ref, tip
+
+    def _elsewhere(self, milestone: Milestone, base: str, others: frozenset[str]) -> Location | None:
+        """The branch of a milestone whose work is on a branch of another name."""
+        if self._beside is None:
+            self._beside = self._refs.unmerged(list(dict.fromkeys(self._tips[name] for name in {base, *self._bases})))
+        mine = [record for record in self._beside if milestone.id in milestones_in(record)]
+        if not mine:
+            return None
+        found = [Found(ref, tip) for ref, tip in self._refs.holding(mine[-1].commit)]
+        proposed = feature_prefix(milestone.id)  # of pull requests: what is on those has not landed
+        found = [item for item in found if not item.branch.startswith(proposed)]
+        place = locate_elsewhere(milestone.branch, found, others, self._refs.contains)
+        if place is not None:
+            ref = f"refs/heads/{place.branch}"
+            self._tips.update({item.ref: item.tip for item in found if item.ref == ref})
+        return place
+
+    def _reverted(self, records: list[Record], landings: list[Landing]) -> dict[str, Revert]:
+        """Issue -> what took its latest landing back."""
+        latest = {landing.trailers.issue: landing.commit for landing in landings}
+        found: dict[str, Revert] = {}
+        for revert in active_reverts(reverts_in(records)):
+            within = self._taken_back(revert) if latest else set()
+            for issue, commit in latest.items():
+                if commit.startswith(revert.reverted) or commit in within:
+                    found[issue] = revert
+        return found
+
+    def _taken_back(self, revert: Revert) -> set[str]:
+        """Commits that a merge had brought in which is taken back."""
+        if not revert.onto or not (self._refs.has(revert.reverted) and self._refs.has(revert.onto)):
+            return set()
+        return self._refs.between(revert.onto, revert.reverted)
+
+
+def _landed(landings: list[Landing]) -> frozenset[str]:
+    return frozenset(f"{item.trailers.issue}@{item.trailers.revision}" for item in landings)
+
+
+def recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+    """Commit -> what it landed, for merges whose messages do not say so."""
+    found = {}
+    for kept in records:
+        trailers = parse_trailers(kept.trailers)
+        if trailers is not None and "Landing" in kept.trailers:
+            found[kept.trailers["Landing"]] = trailers
+    return found
