@@ -14,9 +14,10 @@ from executor.errors import InterruptedRunError
 from executor.process.files import clock_after
 from executor.process.runner import Command
 from executor.sandbox.policy import is_boxed
+from executor.state.events import AgentSilent, Spend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from executor.agents.output import Told
@@ -135,8 +136,8 @@ def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict
     return values
 
 
-def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Mapping[str, Any]:
-    """Money and tokens of all calls with this log, as the fields of an event; empty where nothing is known."""
+def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
+    """Money and tokens of all calls with this log."""
     tokens: dict[str, int] = {}
     cost: float | None = None
     for number in range(1_000):
@@ -149,8 +150,7 @@ def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Mapping[str, Any
         cost = cost if told.cost_usd is None else (cost or 0.0) + told.cost_usd
         for name, count in told.tokens.items():
             tokens[name] = tokens.get(name, 0) + count
-    fields: dict[str, Any] = {} if cost is None else {"cost_usd": round(cost, 8)}
-    return {**fields, "tokens": tokens} if tokens else fields
+    return Spend(None if cost is None else round(cost, 8), tokens)
 
 
 def _known(changed: Callable[[], bool], ended: Ended) -> bool:
@@ -171,7 +171,7 @@ def _dated(run: MilestoneRun, agent: Agent, finding: Diagnosis | None) -> Diagno
 def _silent(run: MilestoneRun, ref: str, agent: Agent, seconds: float) -> None:
     told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
     run.session.tell("silent", ref, told)
-    run.record("agent-silent", run.issue(ref).id, agent=agent.name, silent_s=seconds)
+    run.record(AgentSilent(agent=agent.name, silent_s=seconds), run.issue(ref).id)
 
 
 def _put_aside(log: Path, told_file: Path | None, number: int) -> None:

@@ -11,6 +11,7 @@ from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.process.untrusted import scrub
 from executor.sandbox.policy import agent_in_sandbox
+from executor.state.events import ReviewerCalled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,8 +83,8 @@ def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
         environment = tree_environment(run.session.project.repository, slot.work, slot.number, env)
         ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number, environment))
     scrub(question.out, run.session.redaction.redact)
-    cost = cost_of(agent, question.log, None)
-    run.record("reviewer-called", question.issue, attempt=question.attempt, reviewer=agent.name, **cost)
+    spend = cost_of(agent, question.log, None)
+    run.record(ReviewerCalled(attempt=question.attempt, reviewer=agent.name, spend=spend), question.issue)
     if ended.reason in {"stopped", "lost"}:
         of = f" of {question.step}" if question.step else ""
         raise InterruptedRunError(f"{run.name}/{question.issue}: the review{of} was interrupted", 130)

@@ -17,6 +17,7 @@ from executor.git.worktrees import empty_folder
 from executor.process.runner import Command, Ended
 from executor.process.untrusted import ABSENT, left_file
 from executor.sandbox.policy import in_sandbox, judges_in_sandbox
+from executor.state.events import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,14 +146,9 @@ class _Trial:
             verdicts.mark_flaky(key, self._tree)
         elif self._item.reusable:
             verdicts.keep(self._tree, key, verdict)
-        self._run.record(
-            "checked",
-            self._issue,
-            check=self._item.name,
-            tree=self._tree,
-            ok=verdict.ok,
-            seconds=round(verdict.seconds, 3),
-        )
+        seconds = round(verdict.seconds, 3)
+        event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)
+        self._run.record(event, self._issue)
         return verdict
 
     def _once(self, base: Report | None) -> Verdict:

@@ -18,6 +18,7 @@ from executor.git.worktrees import ImportRefusedError
 from executor.model.paths import matches
 from executor.process.runner import Command
 from executor.sandbox.policy import in_sandbox
+from executor.state.events import BaseRed, Refused, Verified
 from executor.stop_rules.new_tests.rules import is_test_file
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def held_by_base(run: MilestoneRun, ref: str, decision: Decision) -> bool:
         return False
     reason = f'the check "{found.failed}" fails on {run.milestone.branch} before anything was done: {found.reason}'
     observer = run.session.observer
-    run.record("base-red", run.issue(ref).id, tip=tip, check_key=observer.proofs(ref).key, reason=reason)
+    run.record(BaseRed(tip=tip, check_key=observer.proofs(ref).key, reason=reason), run.issue(ref).id)
     told = f"{reason}; repair it there, no attempt was spent"
     if told not in run.messages:
         run.messages.append(told)
@@ -185,17 +186,16 @@ def verify_again(run: MilestoneRun, ref: str) -> None:
     issue = run.issue(ref).id
     tip = run.view.tip
     result = verify_tip(run, ref, run.session.store.tree_of(tip))
-    proved = {
-        "check_key": facts.check_key,
-        "needs": {need.ref: need.result_key for need in facts.needs},
-        "revision": landing.trailers.revision,
-        "tip": tip,
-    }
+    key, revision = facts.check_key, landing.trailers.revision
+    needs = {need.ref: need.result_key for need in facts.needs}
     if result.ok:
-        run.record("verified", issue, **proved)
+        run.record(Verified(check_key=key, needs=needs, revision=revision, tip=tip), issue)
         run.write_receipt(landing)
     else:
-        run.record("refused", issue, reason=result.reason, detail=result.detail, **proved)
+        run.record(
+            Refused(reason=result.reason, detail=result.detail, check_key=key, needs=needs, revision=revision, tip=tip),
+            issue,
+        )
 
 
 def verify_tip(run: MilestoneRun, ref: str, tree: str) -> Judgement:

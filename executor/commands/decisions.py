@@ -26,6 +26,7 @@ from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, Move, Refs
 from executor.git.trailers import one_line
 from executor.state.decide import Status
+from executor.state.events import Retried
 from executor.state.journal import Journal
 from executor.state.model import QUESTION
 from executor.status.kept import PAUSED, Answer, answers_trailer
@@ -251,7 +252,7 @@ class Retry(Command):
                     if ref.partition("/")[0] == name:
                         issue = ref.partition("/")[2]
                         last = observer.views[name].states[issue].last()
-                        journal.append("retried", issue, reason=options["reason"], after=last)
+                        journal.record(Retried(reason=options["reason"], after=last), issue)
                 journal.close()
             finally:
                 lock.release()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.report.snapshot import Picture, Row
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = [
     "ago",
@@ -104,7 +104,7 @@ def _standing(picture: Picture) -> str:
     return f"{found.status}: {found.reason}" + (f"; {found.hint}" if found.hint else "")
 
 
-def event_line(event: Event) -> str:
+def event_line(event: Record) -> str:
     """A record as a line: time of day here, issue, what happened."""
     at = datetime.fromtimestamp(moment(event.at)).astimezone()
     return f"{at:%H:%M:%S} {event.key or '-'}  {told(event)}"

@@ -23,6 +23,7 @@ from executor.errors import UsageError
 from executor.git.refs import HANDOFFS
 from executor.release.release import told_dependents
 from executor.state.decide import Act, Status
+from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
 from executor.status.estimate import moment
 from executor.status.progress import counts
 
@@ -220,8 +221,6 @@ def _listed(names: Sequence[str]) -> str:
 _MOST_LANDED = 20
 _WIDEST = 36
 _FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
-_WORKED = frozenset({"attempt-built", "attempt-failed"})
-"""What tells how long an agent worked; a snapshot tells the same seconds before."""
 _PLACES = {
     status: place
     for place, status in enumerate(
@@ -291,9 +290,10 @@ def _spent(session: Session) -> dict[str, _Spent]:
         for event in run.journal.events:
             if event.run == session.run_id and event.key:
                 item = found.setdefault(f"{run.name}/{event.key}", _Spent())
-                item.seconds += float(event.data.get("seconds") or 0.0) if event.kind in _WORKED else 0.0
-                item.cost += float(event.data.get("cost_usd") or 0.0)
-                item.landed = item.landed or event.kind == "landed"
+                fact = event.event
+                item.seconds += fact.seconds if isinstance(fact, AttemptBuilt | AttemptFailed) else 0.0
+                item.cost += spend_of(event.data).cost_usd or 0.0
+                item.landed = item.landed or isinstance(fact, Landed)
     return found
 
 

@@ -20,6 +20,7 @@ from executor.git.worktrees import Pool
 from executor.process.files import read_json
 from executor.process.locks import read_holder, remove_holder
 from executor.state import segments
+from executor.state.events import Landed
 from executor.state.fold import fold
 from executor.state.model import AttemptState
 from executor.status.reader import observe
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled, Project
     from executor.git.refs import Kept
-    from executor.state.events import Event
     from executor.state.model import IssueState
+    from executor.state.record import Record
     from executor.status.load import MilestoneView
 
 __all__ = ["inconsistencies"]
@@ -47,7 +48,7 @@ class _Scene:
     compiled: Compiled
     refs: Refs
     view: MilestoneView
-    events: list[Event]
+    events: list[Record]
     states: dict[str, IssueState]
     kept: list[Kept]
 
@@ -90,7 +91,7 @@ def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
     yield from _users_git(compiled.project)
 
 
-def _journal(project: Project, name: str) -> tuple[list[Event], Finding | None]:
+def _journal(project: Project, name: str) -> tuple[list[Record], Finding | None]:
     try:
         trouble = segments.inspect(project.state(name))
         if trouble is None:
@@ -105,17 +106,17 @@ def _journal(project: Project, name: str) -> tuple[list[Event], Finding | None]:
 def _branch(scene: _Scene) -> Iterator[Finding]:
     """Landings that the journal has and the branch has not."""
     view, branch = scene.view, scene.view.milestone.branch
-    last = {event.key: event for event in scene.events if event.kind == "landed"}
-    lost = [event for issue, event in last.items() if _revision(view, issue) < int(event.data["revision"])]
+    last = {item.key: (item, event) for item in scene.events if isinstance(event := item.event, Landed)}
+    lost = [(item, event) for issue, (item, event) in last.items() if _revision(view, issue) < event.revision]
     if lost:
         yield _lost(scene, lost)
     rewritten = [
-        event
-        for issue, event in last.items()
+        item
+        for issue, (item, event) in last.items()
         if (landing := view.landings.get(issue)) is not None
-        and landing.trailers.revision == int(event.data["revision"])
-        and landing.commit != event.data["commit"]
-        and not scene.refs.contains(str(event.data["commit"]), view.tip)
+        and landing.trailers.revision == event.revision
+        and landing.commit != event.commit
+        and not scene.refs.contains(event.commit, view.tip)
     ]
     if rewritten:
         text = f"{branch} was rewritten by hand: {_named(scene, rewritten)} landed as other commits; git decides"
@@ -127,13 +128,14 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
         yield Finding("landed-twice", f"milestone {scene.name}", text, f"git log --first-parent {branch}, revert one")
 
 
-def _lost(scene: _Scene, lost: list[Event]) -> Finding:
+def _lost(scene: _Scene, lost: list[tuple[Record, Landed]]) -> Finding:
     view, branch = scene.view, scene.view.milestone.branch
-    newest = str(max(lost, key=lambda event: event.number).data["commit"])
+    newest = max(lost, key=lambda pair: pair[0].number)[1].commit
     what = f"{branch} was deleted" if not view.exists else f"{branch} was moved by hand"
-    text = f"{what}: {_named(scene, lost)} landed by the journal and {'are' if len(lost) > 1 else 'is'} not on it"
+    names = _named(scene, [item for item, _ in lost])
+    text = f"{what}: {names} landed by the journal and {'are' if len(lost) > 1 else 'is'} not on it"
     subject, kind = f"milestone {scene.name}", "branch-lost" if view.exists else "branch-deleted"
-    again = f"doit retry {' '.join(f'{scene.name}/{event.key}' for event in lost)} to have them implemented again"
+    again = f"doit retry {' '.join(f'{scene.name}/{item.key}' for item, _ in lost)} to have them implemented again"
     if scene.refs.tip(newest) is None:
         return Finding(kind, subject, f"{text}, and the commits are gone; git decides", again)
     if not view.exists:
@@ -294,7 +296,7 @@ def _revision(view: MilestoneView, issue: str) -> int:
     return landing.trailers.revision if landing is not None else 0
 
 
-def _named(scene: _Scene, events: list[Event]) -> str:
+def _named(scene: _Scene, events: list[Record]) -> str:
     names = [f"{scene.name}/{event.key}" for event in events]
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from executor.model.agent_profile import Agent
     from executor.model.milestone import Issue
     from executor.process.runner import Command
+    from executor.state.events import Spend
 
 __all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
 
@@ -117,8 +118,8 @@ class Work:
         name = self.agent.output_file
         return Path(name.format(out=self.out)) if name else None
 
-    def cost(self) -> Mapping[str, Any]:
-        """Money and tokens, as the fields of an event."""
+    def cost(self) -> Spend:
+        """Money and tokens."""
         return cost_of(self.agent, self.log, self.told_file)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.brief import brief, brief_facts, most_useful
 from executor.checks.run import tail
@@ -19,11 +19,18 @@ from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Trailers, inert, landing_message, one_line
 from executor.process.files import clock_after
 from executor.process.untrusted import question_in
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    Snapshot,
+    Spend,
+    Stopped,
+)
 from executor.state.model import QUESTION, UNSPENT, AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from executor.engine.milestone_run import MilestoneRun
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
@@ -35,20 +42,16 @@ __all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrup
 _MOST_REASON = 1500
 
 
-def keep_interrupted(
-    run: MilestoneRun, issue: str, attempt: Attempt, tree: str, cost: Mapping[str, Any] | None = None
-) -> None:
+def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str, cost: Spend | None = None) -> None:
     """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
     store = run.session.store
     commit = ""
     if tree and attempt.base and tree != store.tree_of(attempt.base):
         commit = _keep(run, issue, attempt, tree, "was interrupted", "Outcome: interrupted\n")
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit=commit, **(cost or {}))
+    run.record(AttemptInterrupted(attempt=attempt.number, commit=commit, spend=cost or Spend()), issue)
 
 
-def ask(
-    run: MilestoneRun, ref: str, number: int, question: str, tree: str, cost: Mapping[str, Any] | None = None
-) -> None:
+def ask(run: MilestoneRun, ref: str, number: int, question: str, tree: str, cost: Spend | None = None) -> None:
     """Put an attempt aside whose agent asks a person: the issue rests until the answer, and nothing counts as failed.
 
     Side by side, several steps may ask; the first one is put to the person, the others ask again.
@@ -62,19 +65,18 @@ def ask(
         kept = tree or run.session.store.tree_of(attempt.base)
         trailers = f"Outcome: {QUESTION}\nReason: {told}\n"
         commit = _keep(run, issue, attempt, kept, "asks a person", trailers)
-        run.record("attempt-interrupted", issue, attempt=number, commit=commit, **(cost or {}))
-        run.record(
-            "stopped",
-            issue,
+        run.record(AttemptInterrupted(attempt=number, commit=commit, spend=cost or Spend()), issue)
+        lines = [one_line(line)[:300] for line in question.splitlines() if line.strip()]
+        event = Stopped(
             level="hard",
             rule=QUESTION,
             reason=told,
             needs=f'doit answer {ref} "..."',
-            lines=[one_line(line)[:300] for line in question.splitlines() if line.strip()][:50],
+            lines=tuple(lines[:50]),
             spec_key=attempt.spec_key,
             attempt=number,
-            bound="",
         )
+        run.record(event, issue)
 
 
 def time_of(run: MilestoneRun, attempt: Attempt) -> int:
@@ -151,7 +153,7 @@ def pause(run: MilestoneRun, ref: str) -> None:
         raise InterruptedRunError(f"{ref}: the run was stopped", 130)
 
 
-def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, **data: Any) -> Agent | None:
+def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, *, workflow: str = "") -> Agent | None:
     """Choose who works, set money aside and record that the attempt begins.
 
     None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
@@ -161,9 +163,7 @@ def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, **data: An
         if agent is None:
             return None
         reserved = run.session.observer.allowance.reserve(ref, agent)
-        run.record(
-            "attempt-started",
-            run.issue(ref).id,
+        event = AttemptStarted(
             attempt=decision.attempt,
             revision=decision.revision,
             spec_key=run.session.observer.spec_key(ref),
@@ -171,9 +171,10 @@ def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, **data: An
             agent=agent.name,
             account=agent.payer,
             when=int(time.time()),
-            **({"reserved_usd": reserved} if reserved else {}),
-            **data,
+            reserved_usd=reserved,
+            workflow=workflow,
         )
+        run.record(event, run.issue(ref).id)
     return agent
 
 
@@ -195,7 +196,7 @@ def fail(
     *,
     seconds: float = 0.0,
     commit: str = "",
-    cost: Mapping[str, Any] | None = None,
+    cost: Spend | None = None,
 ) -> None:
     """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
     issue = run.issue(ref)
@@ -219,21 +220,20 @@ def fail(
     final = store.commit(tree, [base], lines, run.session.identity, time_of(run, attempt))
     run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
     run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
-    run.record(
-        "attempt-failed",
-        issue.id,
+    event = AttemptFailed(
         attempt=number,
         failure=failure.kind,
         reason=failure.reason[:2000],
         detail=most_useful(failure.detail, 6000),
-        print=failure.print(),
+        fingerprint=failure.print(),
         seconds=seconds,
         commit=final,
-        **({"step": failure.step} if failure.step else {}),
-        **({"until": round(failure.until, 3)} if failure.until else {}),
-        **({"rest_s": round(failure.rest_s, 3)} if failure.rest_s else {}),
-        **(cost or {}),
+        step=failure.step,
+        until=round(failure.until or 0.0, 3),
+        rest_s=round(failure.rest_s, 3),
+        spend=cost or Spend(),
     )
+    run.record(event, issue.id)
 
 
 def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: Agent) -> Work:
@@ -253,7 +253,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     issue = run.issue(work.ref)
     if run.view.states[issue.id].attempts[work.number].tree != tree:
         when = int(time.time())
-        run.record("snapshot", issue.id, attempt=work.number, tree=tree, when=when, seconds=seconds)
+        run.record(Snapshot(attempt=work.number, tree=tree, when=when, seconds=seconds), issue.id)
     change = _change(work, tree)
     if change.files:
         mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
@@ -276,20 +276,19 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
-    run.record(
-        "attempt-built",
-        issue.id,
+    event = AttemptBuilt(
         attempt=work.number,
         commit=commit,
         result_key=trailers.result_key,
         pull=trailers.pull,
         seconds=seconds,
-        files=[file.path for file in change.files[:100]],
+        files=tuple(file.path for file in change.files[:100]),
         added=change.added,
         removed=change.removed,
-        deviations=list(deviations_of(run, work.out)),
-        **work.cost(),
+        deviations=tuple(deviations_of(run, work.out)),
+        spend=work.cost(),
     )
+    run.record(event, issue.id)
 
 
 def _change(work: Work, tree: str) -> Change:

@@ -17,6 +17,7 @@ from executor.engine.stops import stopped_by_change, stopped_by_tests
 from executor.errors import ExecutorError
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing, Trailers, landing_message
+from executor.state.events import LandingIntended, Stopped
 
 if TYPE_CHECKING:
     from executor.engine.candidate import Candidate
@@ -91,7 +92,7 @@ def _swap(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -
     with run.landing_lock:
         if run.view.tip != tip:
             return False
-        run.record("landing", issue.id, attempt=attempt.number, commit=landing.commit, onto=tip)
+        run.record(LandingIntended(attempt=attempt.number, commit=landing.commit, onto=tip), issue.id)
         if not publisher.push(candidate, tip, landing.commit):
             return not publisher.may_land(candidate.issue)
         spent = Move(attempt_ref(run.name, issue.id, attempt.number), attempt.commit, None)
@@ -131,17 +132,16 @@ def _stop_for_conflict(run: MilestoneRun, ref: str, attempt: Attempt, tip: str, 
     by = f" with what {', '.join(others[-3:])} landed meanwhile" if others else ""
     reason = f"conflict in {names}{by}"
     fail(run, ref, attempt.number, Failure("merge-conflict", reason, tree=run.session.store.tree_of(attempt.commit)))
-    run.record(
-        "stopped",
-        issue.id,
+    event = Stopped(
         level="soft",
         rule="merge-conflict",
         reason=reason,
         spec_key=attempt.spec_key,
         attempt=attempt.number,
-        paths=list(paths[:100]),
+        paths=tuple(paths[:100]),
         tip=tip,
     )
+    run.record(event, issue.id)
 
 
 def _lands_after(run: MilestoneRun, landing: Landing, attempt: Attempt) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import PersonNeededError
 from executor.git.refs import AHEAD, BRANCHES, Move
+from executor.state.events import CheckoutsUpdated, CheckoutsUpdating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,7 @@ def advance(run: MilestoneRun, new: str, reason: str, others: Iterable[Move] = (
         if view.ahead:
             moves.append(Move(ahead, view.ahead, None))
         if checkouts:
-            run.record("checkouts-updating", branch=view.branch, old=view.branch_at, new=new)
+            run.record(CheckoutsUpdating(branch=view.branch, old=view.branch_at, new=new))
     if not session.refs.move(moves, reason):
         return False
     old = view.branch_at
@@ -123,7 +124,7 @@ def catch_up_checkouts(run: MilestoneRun) -> None:
     branch, old, new = (str(last.data[key]) for key in ("branch", "old", "new"))
     if run.session.refs.tip(branch) == new:
         run.session.checkouts.catch_up(branch, old, new)
-    run.record("checkouts-updated", branch=branch)
+    run.record(CheckoutsUpdated(branch=branch))
 
 
 def _joined(run: MilestoneRun, at: str, ahead: str) -> str:
@@ -167,4 +168,4 @@ def _follow(run: MilestoneRun, checkouts: list[Checkout], old: str, new: str) ->
         if told:
             run.warn(told)
     if checkouts:
-        run.record("checkouts-updated", branch=run.view.branch)
+        run.record(CheckoutsUpdated(branch=run.view.branch))

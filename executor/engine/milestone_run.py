@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
 from executor.engine.milestone_branch import advance, look_again, record_branch
@@ -27,6 +27,16 @@ from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
 from executor.state.decide import Act
+from executor.state.events import (
+    BranchCreated,
+    BranchIntended,
+    BranchMoved,
+    Event,
+    Landed,
+    RunEnded,
+    RunStarted,
+    encode,
+)
 from executor.state.runs import How, RunRecord, run_records
 from executor.status.kept import pause_of
 
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Issue, Milestone
     from executor.process.runner import Supervisor
     from executor.state.decide import Decision, Facts
-    from executor.state.events import Event
+    from executor.state.record import Record
     from executor.status.load import MilestoneView
 
 __all__ = ["MilestoneRun", "begin", "cut_off", "end", "hold", "resumed"]
@@ -152,13 +162,14 @@ class MilestoneRun:
         """Decision on an issue now."""
         return self.session.observer.decision(ref)
 
-    def record(self, kind: str, issue: str = "", **data: Any) -> Event:
-        """Append to the journal, durably, then take it into the fold."""
-        event = self.journal.append(kind, issue, **self.session.redaction.redact_value(data))
-        self.session.observer.apply(self.name, event)
+    def record(self, event: Event, issue: str = "") -> Record:
+        """Append an event to the journal, durably and without secrets, then take it into the fold."""
+        data = self.session.redaction.redact_value(encode(event))
+        record = self.journal.append(event.KIND, issue, **data)
+        self.session.observer.apply(self.name, record)
         for listener in self.session.listeners:
-            listener(self, event)
-        return event
+            listener(self, record)
+        return record
 
     def look_for_pause(self) -> None:
         """Whether a person has paused the milestone meanwhile, or lets it go on."""
@@ -182,12 +193,12 @@ class MilestoneRun:
                 self._warn_of_unreleased()
             if view.branch_at != view.tip and not view.ahead:
                 kept = record_branch(self)
-                self.record("branch-intended", branch=view.branch, base=view.tip)
+                self.record(BranchIntended(branch=view.branch, base=view.tip))
                 if not advance(self, view.tip, f"milestone {self.name}: start", [kept] if kept else []):
                     raise ExecutorError(
                         f"branch {self.milestone.branch} was moved while this run was starting; run again to use it"
                     )
-                self.record("branch-created", branch=view.branch, base=view.tip)
+                self.record(BranchCreated(branch=view.branch, base=view.tip))
             return view.tip
 
     def _start_from_base(self) -> None:
@@ -225,7 +236,7 @@ class MilestoneRun:
         """Take in the landings that somebody else brought onto the branch."""
         view = self.view
         fresh = landings_in(self.session.refs.records(tip, since=(view.tip,)), self.name)
-        self.record("branch-moved", old=view.tip, new=tip)
+        self.record(BranchMoved(old=view.tip, new=tip))
         view.tip = tip
         for landing in fresh:
             self.take(replace(landing, position=view.count))
@@ -250,9 +261,7 @@ class MilestoneRun:
         """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""
         issue = landing.trailers.issue
         facts = self.facts(f"{self.name}/{issue}")
-        self.record(
-            "landed",
-            issue,
+        event = Landed(
             attempt=attempt,
             commit=landing.commit,
             revision=landing.trailers.revision,
@@ -260,6 +269,7 @@ class MilestoneRun:
             check_key=landing.trailers.check_key if proved else UNPROVED,
             needs={need.ref: need.result_key for need in facts.needs},
         )
+        self.record(event, issue)
 
     def pull_number(self, issue: str, revision: int) -> int:
         """Number of the local pull request of an issue's revision: the one it has, or the next; 0 on other forges."""
@@ -318,24 +328,25 @@ def begin(run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
     """Record that a run begins, with the state of the user's checkout."""
     session = run.session
     run.record(
-        "run-started",
-        host=platform.node(),
-        user=_user(),
-        pid=os.getpid(),
-        git=session.checkouts.state(session.project.repository.top),
-        asked=list(asked),
-        workers=workers,
+        RunStarted(
+            host=platform.node(),
+            user=_user(),
+            pid=os.getpid(),
+            git=session.checkouts.state(session.project.repository.top),
+            asked=tuple(asked),
+            workers=workers,
+        )
     )
 
 
 def end(run: MilestoneRun, code: int, how: How, why: str = "") -> None:
     """Record that a run ends; on a full disk with the space that was set aside for saying so."""
-    data: dict[str, Any] = {"code": code, "how": str(how), "why": why, "next": _following(run)}
+    event = RunEnded(code=code, how=str(how), why=why, following=tuple(_following(run)))
     try:
-        run.record("run-ended", **data)
+        run.record(event)
     except ExecutorError:
         with suppress(ExecutorError):
-            run.journal.append_last("run-ended", **data)
+            run.journal.append_last(event.KIND, **encode(event))
 
 
 def cut_off(run: MilestoneRun) -> RunRecord | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.engine.agent_work import RESULT, Failure, Work, taken
 from executor.engine.attempt import ask, keep_candidate, keep_interrupted
@@ -20,10 +20,11 @@ from executor.process.files import sweep_temporary
 from executor.process.runner import read_result
 from executor.process.untrusted import question_in, scrub
 from executor.state.decide import Status
+from executor.state.events import AttemptLost, Spend
 from executor.state.model import Attempt, AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
@@ -90,7 +91,7 @@ def _make_sure(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         return
     if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
         run.warn(f"{run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; it is made again")
-        run.record("attempt-lost", issue, attempt=attempt.number, commit=attempt.commit)
+        run.record(AttemptLost(attempt=attempt.number, commit=attempt.commit), issue)
     elif refs.tip(name) is None and refs.move([Move(name, None, attempt.commit)], "restore"):
         run.warn(f"{run.name}/{issue}: {name} was gone and is restored")
 
@@ -161,10 +162,10 @@ def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
         keep_interrupted(run, issue, attempt, kept, _cost(run, ref, attempt))
 
 
-def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Mapping[str, Any]:
-    """What its agent had told of money and tokens before it was cut off."""
+def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Spend:
+    """Money and tokens that its agent reported before it was cut off."""
     known = ref in run.session.compiled.plan.nodes and attempt.agent in run.session.policy.agents
-    return _work(run, ref, attempt).cost() if known and attempt.base else {}
+    return _work(run, ref, attempt).cost() if known and attempt.base else Spend()
 
 
 def _may_go_on(run: MilestoneRun, ref: str, attempt: Attempt) -> bool:

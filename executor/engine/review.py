@@ -13,6 +13,7 @@ from executor.engine.stops import record_stop
 from executor.git.trailers import one_line
 from executor.model.fingerprint import combined_key, digest
 from executor.process.untrusted import left_file
+from executor.state.events import Reviewed
 from executor.state.model import FINDINGS
 from executor.stop_rules.evaluate import Hit
 
@@ -104,8 +105,10 @@ def _findings(
         return [], f"reviewer {agent.name}: {error}"
     verdict = Verdict(ok=True, reason="", detail=data.decode(), seconds=seconds, run=run.session.run_id)
     run.session.verdicts.keep(tree, key, verdict)
-    told = [{"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]]
-    run.record("reviewed", run.issue(ref).id, attempt=attempt.number, reviewer=agent.name, findings=told)
+    shown = tuple(
+        {"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]
+    )
+    run.record(Reviewed(attempt=attempt.number, reviewer=agent.name, findings=shown), run.issue(ref).id)
     return findings, ""
 
 

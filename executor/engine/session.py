@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from executor.git.remote import Remote
     from executor.model.policy import Policy
     from executor.state.decide import Decision
-    from executor.state.events import Event
+    from executor.state.record import Record
     from executor.status.reader import Observer
 
 __all__ = ["Session"]
@@ -70,7 +70,7 @@ class Session:
         """Milestones for which nothing more is begun in this run, and why."""
         self.working: dict[str, float] = {}
         """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
-        self.listeners: list[Callable[[MilestoneRun, Event], None]] = []
+        self.listeners: list[Callable[[MilestoneRun, Record], None]] = []
         """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
         self.resting: list[Callable[[str, Decision], None]] = []
         """Told of every issue that comes to rest."""

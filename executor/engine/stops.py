@@ -24,6 +24,7 @@ from executor.process.runner import Command
 from executor.sandbox.policy import in_sandbox, unsandboxed
 from executor.state.budget import Wait
 from executor.state.decide import Act, Status
+from executor.state.events import Stopped
 from executor.state.model import UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems, stops_of
@@ -118,18 +119,18 @@ def record_stop(run: MilestoneRun, ref: str, hits: Sequence[Hit], *, attempt: in
     level = "hard" if any(hit.level == "hard" for hit in hits) else "soft"
     telling = [hit for hit in hits if hit.level == level]
     rule = ", ".join(dict.fromkeys(hit.rule for hit in hits))
-    run.record(
-        "stopped",
-        run.issue(ref).id,
+    lines = [one_line(line)[:300] for hit in telling for line in hit.lines]
+    event = Stopped(
         level=level,
         rule=rule,
         reason="; ".join(one_line(hit.reason) for hit in telling)[:1000],
         needs="; ".join(dict.fromkeys(hit.needs for hit in telling if hit.needs))[:1000],
-        lines=[one_line(line)[:300] for hit in telling for line in hit.lines][:50],
+        lines=tuple(lines[:50]),
         spec_key=run.session.observer.spec_key(ref),
         attempt=attempt,
         bound=bound,
     )
+    run.record(event, run.issue(ref).id)
 
 
 def _without_object(run: MilestoneRun, ref: str) -> frozenset[str]:

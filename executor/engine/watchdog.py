@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, StateFullError
 from executor.process.locks import last_sign
-from executor.state.blockers import BLOCKER, Blocker, Working, from_event, from_wait, from_working
+from executor.state.blockers import Blocker, Working, from_event, from_wait, from_working
+from executor.state.events import BlockerFound
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.state.decide import Decision
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["Watcher", "watched"]
 
@@ -68,9 +69,9 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
-    def heard(self, run: MilestoneRun, event: Event) -> None:
+    def heard(self, run: MilestoneRun, event: Record) -> None:
         """An event was recorded."""
-        if event.kind != BLOCKER:
+        if event.kind != BlockerFound.KIND:
             blocker = from_event(run.name, event)
             if blocker is not None:
                 self._found(run, blocker)
@@ -124,7 +125,7 @@ class Watcher:
         session = self._session
         if blocker.kind in session.policy.limits.pause_on:
             blocker = replace(blocker, pauses=True)
-        run.record(BLOCKER, blocker.issue, **blocker.data())
+        run.record(blocker.event(), blocker.issue)
         ref = f"{run.name}/{blocker.issue}" if blocker.issue else run.name
         session.tell("blocker", ref, f"{blocker.kind}: {blocker.reason}; {blocker.resume}")
         if blocker.pauses:

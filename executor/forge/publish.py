@@ -10,7 +10,7 @@ commits of their own, a person decides.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
@@ -32,6 +32,7 @@ from executor.forge.pull_request import (
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, parse_trailers
+from executor.state.events import AttemptFailed, PullChanged
 from executor.state.model import AttemptState, Pull
 
 if TYPE_CHECKING:
@@ -156,9 +157,17 @@ def record_pull(
         attempt=attempt or old.attempt,
     )
     if new != old or waits:
-        data = asdict(new)
-        del data["run"]
-        run.record("pull", issue, **data)
+        event = PullChanged(
+            number=new.number,
+            state=new.state,
+            url=new.url,
+            head=new.head,
+            commit=new.commit,
+            waits=new.waits,
+            reason=new.reason,
+            attempt=new.attempt,
+        )
+        run.record(event, issue)
 
 
 def wait_for_person(run: MilestoneRun, ref: str, pull: PullRequest | None, why: str, *, head: str = "") -> None:
@@ -343,14 +352,16 @@ def settle_landed(run: MilestoneRun) -> None:
         for other in built:
             if other is not landed:
                 reason = f"attempt {landed.number} landed instead"
-                run.record(
-                    "attempt-failed",
-                    issue,
+                event = AttemptFailed(
                     attempt=other.number,
                     failure="superseded",
                     reason=reason,
+                    detail="",
+                    fingerprint="",
+                    seconds=0.0,
                     commit=other.commit,
                 )
+                run.record(event, issue)
 
 
 def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:

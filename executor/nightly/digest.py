@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.git.trailers import one_line
+from executor.state.events import AttemptBuilt, AttemptFailed, AttemptStarted, Event, Landed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["Digest", "Item", "digest_of"]
 
@@ -25,7 +26,10 @@ _HEADS = (
     ("running", "At work"),
 )
 _MOST = 30
-_SPENT = frozenset({"attempt-built", "attempt-failed"})
+
+
+def _cost(event: Event) -> float:
+    return event.spend.cost_usd or 0.0 if isinstance(event, AttemptBuilt | AttemptFailed) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def digest_of(
     told_since: str,
     milestones: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
-    events: Mapping[str, Sequence[Event]],
+    events: Mapping[str, Sequence[Record]],
 ) -> Digest:
     """The digest of everything.
 
@@ -121,9 +125,9 @@ def digest_of(
     fresh = [(name, event) for name, own in events.items() for event in own if event.at >= since]
     landed: dict[str, Item] = {}
     for name, event in fresh:
-        if event.kind == "landed":
+        if isinstance(fact := event.event, Landed):
             ref = f"{name}/{event.key}"
-            landed[ref] = Item(ref, titles.get(ref, ""), str(event.data["commit"])[:10])
+            landed[ref] = Item(ref, titles.get(ref, ""), fact.commit[:10])
     rest: dict[str, tuple[Item, ...]] = {}
     for row in rows:
         if row["status"] != "landed":
@@ -141,8 +145,8 @@ def digest_of(
             for item in milestones
             for blocker in item["blockers"]
         ),
-        attempts=sum(event.kind == "attempt-started" for _, event in fresh),
-        cost_usd=sum(float(event.data.get("cost_usd") or 0) for _, event in fresh if event.kind in _SPENT),
+        attempts=sum(event.kind == AttemptStarted.KIND for _, event in fresh),
+        cost_usd=sum(_cost(event.event) for _, event in fresh),
         next=tuple(dict.fromkeys([*stuck, *todo]))[:_MOST],
     )
 

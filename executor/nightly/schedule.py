@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from executor.model.deadline import clock_time, deadline_of, next_at
+from executor.state.events import MilestoneNight, NightEnded, NightStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import tzinfo
 
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["LATE", "Night", "Schedule", "due_before", "missed", "night_deadline", "nights_of"]
 
@@ -76,18 +77,18 @@ class Night:
     results: tuple[tuple[str, int], ...] = ()
 
 
-def nights_of(events: Iterable[Event]) -> list[Night]:
+def nights_of(events: Iterable[Record]) -> list[Night]:
     """The nights that a journal tells of, oldest first."""
     nights: dict[str, Night] = {}
     for event in events:
         night = nights.get(event.run)
-        if event.kind == "night-started":
-            nights[event.run] = Night(event.run, datetime.fromisoformat(event.at))
-        elif night is not None and event.kind == "night-milestone":
-            result = (str(event.data["milestone"]), int(event.data["code"]))
-            nights[event.run] = replace(night, results=(*night.results, result))
-        elif night is not None and event.kind == "night-ended":
-            nights[event.run] = replace(night, ended=datetime.fromisoformat(event.at), code=int(event.data["code"]))
+        match event.event:
+            case NightStarted():
+                nights[event.run] = Night(event.run, datetime.fromisoformat(event.at))
+            case MilestoneNight(milestone=milestone, code=code) if night is not None:
+                nights[event.run] = replace(night, results=(*night.results, (milestone, code)))
+            case NightEnded(code=code) if night is not None:
+                nights[event.run] = replace(night, ended=datetime.fromisoformat(event.at), code=code)
     return list(nights.values())
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
-from executor.state.blockers import BLOCKER, read_blocker
+from executor.state.blockers import read_blocker
 from executor.state.decide import Status
+from executor.state.events import BlockerFound, MilestoneReleased
 
 if TYPE_CHECKING:
     from executor.model.outward_rules import NoticeKind
     from executor.state.decide import Decision
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["DECIDING", "NOTIFIED", "Notice", "event_id", "of_completion", "of_digest", "of_event", "of_rest"]
 
@@ -52,7 +53,7 @@ class Notice:
     body: str
 
 
-def event_id(milestone: str, event: Event) -> str:
+def event_id(milestone: str, event: Record) -> str:
     """What an event is called by; unlike its number it stays when a journal is compacted."""
     return f"{milestone}/{event.key}:{event.kind}:{event.at}"
 
@@ -81,18 +82,19 @@ def of_rest(ref: str, title: str, decision: Decision, rules: frozenset[str], eve
     return _notice(kind, milestone, issue, event, f"{ref} {says}", lines)
 
 
-def of_event(milestone: str, event: Event) -> Notice | None:
+def of_event(milestone: str, event: Record) -> Notice | None:
     """The message about an event that a person should know of by itself; None for any other."""
-    if event.kind == BLOCKER:
-        blocker = read_blocker(event)
+    recorded = event.event
+    if isinstance(recorded, BlockerFound):
+        blocker = read_blocker(event.key, recorded)
         if blocker.kind in _NEWS_FOR_NOBODY:
             return None
         says = f"{milestone} pauses: {blocker.kind}" if blocker.pauses else f"{milestone} is blocked: {blocker.kind}"
         lines = [_part(blocker.reason), f"next: {_part(blocker.resume)}"]
         return _notice("blocker", milestone, event.key, event_id(milestone, event), says, lines)
-    if event.kind == "released":
-        tag = f", tagged {_part(event.data['tag'])}" if event.data["tag"] else ""
-        lines = [f"{milestone} is in its base as {_part(event.data['commit'])[:10]}{tag}"]
+    if isinstance(recorded, MilestoneReleased):
+        tag = f", tagged {_part(recorded.tag)}" if recorded.tag else ""
+        lines = [f"{milestone} is in its base as {_part(recorded.commit)[:10]}{tag}"]
         return _notice("released", milestone, "", event_id(milestone, event), f"{milestone} is released", lines)
     return None
 

@@ -11,6 +11,22 @@ from typing import TYPE_CHECKING
 from executor.agents.command import child_environment
 from executor.errors import ExecutorError
 from executor.process.runner import Command
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    BaseRed,
+    Landed,
+    MilestoneReleased,
+    Refused,
+    ReleaseIntended,
+    ReleaseRefused,
+    RunEnded,
+    RunStarted,
+    Stopped,
+    Verified,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +34,7 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.model.outward_rules import StatusRules
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["PhaseTeller", "phases_told"]
 
@@ -48,7 +64,7 @@ class PhaseTeller:
         self._over = threading.Event()
         self._failed: dict[str, int] = {}
 
-    def hear(self, run: MilestoneRun, event: Event) -> None:
+    def hear(self, run: MilestoneRun, event: Record) -> None:
         """A fact was recorded; those that begin a phase are told."""
         phase = phase_of(event)
         if not phase or not self._rules.command or self._over.is_set():
@@ -58,7 +74,7 @@ class PhaseTeller:
         if not known:
             return
         status = str(run.decision(ref).status) if event.key else phase
-        if event.kind == "attempt-started":
+        if event.kind == AttemptStarted.KIND:
             status = "running"
         values = {"id": ref, "milestone": run.name, "issue": event.key, "status": status, "phase": phase}
         self._heard.put((run, values))
@@ -117,24 +133,24 @@ class PhaseTeller:
 
 
 _PHASES = {
-    "run-started": "started",
-    "attempt-started": "implement",
-    "attempt-built": "verify",
-    "attempt-failed": "failed",
-    "attempt-interrupted": "interrupted",
-    "stopped": "stopped",
-    "base-red": "blocked",
-    "landed": "landed",
-    "verified": "verified",
-    "refused": "refused",
-    "release-intended": "release",
-    "release-refused": "refused",
-    "released": "released",
-    "run-ended": "ended",
+    RunStarted.KIND: "started",
+    AttemptStarted.KIND: "implement",
+    AttemptBuilt.KIND: "verify",
+    AttemptFailed.KIND: "failed",
+    AttemptInterrupted.KIND: "interrupted",
+    Stopped.KIND: "stopped",
+    BaseRed.KIND: "blocked",
+    Landed.KIND: "landed",
+    Verified.KIND: "verified",
+    Refused.KIND: "refused",
+    ReleaseIntended.KIND: "release",
+    ReleaseRefused.KIND: "refused",
+    MilestoneReleased.KIND: "released",
+    RunEnded.KIND: "ended",
 }
-"""Kind of a fact -> the phase that begins with it."""
+"""Kind of an event -> the phase that begins with it."""
 
 
-def phase_of(event: Event) -> str:
-    """The phase that begins with a fact; empty for facts that nobody is told of."""
+def phase_of(event: Record) -> str:
+    """The phase that begins with an event; empty for events that the status command does not see."""
     return _PHASES.get(event.kind, "")

@@ -13,10 +13,11 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, UsageError
-from executor.notify.notices import DECIDING, NOTIFIED, Notice, event_id, of_completion, of_event, of_rest
+from executor.notify.notices import DECIDING, Notice, event_id, of_completion, of_event, of_rest
 from executor.notify.send import APPRISE_MISSING, apprise_there, send
 from executor.process.redact import MARK
 from executor.state.decide import Status
+from executor.state.events import Notified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from executor.engine.session import Session
     from executor.model.outward_rules import Channel
     from executor.state.decide import Decision
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["Teller", "require_channels", "sent_before", "told"]
 
@@ -106,9 +107,9 @@ def require_channels(channels: Mapping[str, Channel]) -> None:
         raise UsageError(f"rules/notify.toml: notify.{wanting[0]}: {APPRISE_MISSING}")
 
 
-def sent_before(events: Iterable[Event]) -> set[tuple[str, str]]:
+def sent_before(events: Iterable[Record]) -> set[tuple[str, str]]:
     """(channel, event) of every notice that a journal says was sent."""
-    return {(event.data["channel"], event.data["of"]) for event in events if event.kind == NOTIFIED}
+    return {(item.channel, item.of) for record in events if isinstance(item := record.event, Notified)}
 
 
 @contextmanager
@@ -157,7 +158,7 @@ class _Listener:
                 elif event.at >= recent:
                     self._about(run, event)
 
-    def heard(self, run: MilestoneRun, event: Event) -> None:
+    def heard(self, run: MilestoneRun, event: Record) -> None:
         """An event was recorded."""
         if event.kind in DECIDING:
             self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
@@ -182,7 +183,7 @@ class _Listener:
                 milestone = run.milestone
                 self._say(run, of_completion(run.name, milestone.title, len(refs), str(milestone.branch), run.view.tip))
 
-    def _about(self, run: MilestoneRun, event: Event) -> None:
+    def _about(self, run: MilestoneRun, event: Record) -> None:
         notice = of_event(run.name, event)
         if notice is not None:
             self._say(run, notice)
@@ -196,4 +197,4 @@ class _Listener:
 
 
 def _record(run: MilestoneRun, notice: Notice, channel: str) -> None:
-    run.record(NOTIFIED, notice.issue, channel=channel, of=notice.event)
+    run.record(Notified(channel=channel, of=notice.event), notice.issue)

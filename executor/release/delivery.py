@@ -13,6 +13,7 @@ from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
 from executor.git.refs import Move
 from executor.release.criteria import Criterion, Met
+from executor.state.events import ReleasePull
 
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
@@ -74,7 +75,7 @@ def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | No
     pull = forge.open(NewPull(run.milestone.branch, _base(run), title, text))
     pull = forge.update(pull, title=title, body=text, labels=rules.labels)
     until = time.monotonic() + rules.wait
-    run.record("release-pull", pull=pull.number, url=pull.url)
+    run.record(ReleasePull(pull=pull.number, url=pull.url))
     for poll in range(1_000_000):
         answer = forge.request_merge(pull, tip, title, body, "merge")
         if answer.state == "merged":

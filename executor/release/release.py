@@ -30,6 +30,13 @@ from executor.release.criteria import (
 )
 from executor.release.delivery import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
 from executor.state.decide import Status
+from executor.state.events import (
+    CheckoutsUpdated,
+    CheckoutsUpdating,
+    MilestoneReleased,
+    ReleaseIntended,
+    ReleaseRefused,
+)
 from executor.status.milestone_status import unblocked_by
 
 if TYPE_CHECKING:
@@ -66,7 +73,8 @@ def release(run: MilestoneRun) -> Outcome:
             outcome.criteria += _checkout_criteria(run, base_tip, tree)
         outcome.code = refusal_code(outcome.criteria)
         if outcome.code:
-            run.record("release-refused", criteria=[item.name for item in outcome.criteria if item.holds_back][:50])
+            names = tuple(item.name for item in outcome.criteria if item.holds_back)
+            run.record(ReleaseRefused(criteria=names[:50]))
             return outcome
         if run.session.plugins.publisher.merges:
             waits = _merged_by_pull(run, base_tip, tree, outcome)
@@ -224,7 +232,7 @@ def _message(run: MilestoneRun, outcome: Outcome) -> str:
 
 def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
     """Have the forge merge the final pull request; None when it has, else what it waits for."""
-    run.record("release-intended", onto=base_tip, tip=run.view.tip)
+    run.record(ReleaseIntended(onto=base_tip, tip=run.view.tip))
     waits = merged_by_forge(run, run.view.tip, _message(run, outcome))
     if waits is not None:
         return waits
@@ -256,12 +264,12 @@ def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Ou
     session, view = run.session, run.view
     message = _message(run, outcome)
     commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
-    run.record("release-intended", commit=commit, onto=base_tip, tip=view.tip)
+    run.record(ReleaseIntended(commit=commit, onto=base_tip, tip=view.tip))
     checkouts = session.checkouts.of(view.base)
     if not push_base(run, there, commit):
         return False
     if checkouts:
-        run.record("checkouts-updating", branch=view.base, old=base_tip, new=commit)
+        run.record(CheckoutsUpdating(branch=view.base, old=base_tip, new=commit))
     if not session.refs.move([Move(view.base, base_tip, commit)], f"release {run.name}"):
         return False
     view.released, view.base_tip = Released(commit, view.tip), commit
@@ -270,7 +278,7 @@ def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Ou
         if told:
             run.warn(told)
     if checkouts:
-        run.record("checkouts-updated", branch=view.base)
+        run.record(CheckoutsUpdated(branch=view.base))
     outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]}")
     return True
 
@@ -285,7 +293,7 @@ def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
         mark = f"{DELIVERED}/{run.name}"
         run.session.refs.move([Move(mark, run.session.refs.tip(mark), commit)], f"release {run.name}")
     if outcome.done:
-        run.record("released", commit=commit, tag=run.milestone.tag or "")
+        run.record(MilestoneReleased(commit=commit, tag=run.milestone.tag or ""))
     return outcome
 
 

@@ -17,6 +17,17 @@ from executor.checks.verdicts import Verdicts
 from executor.git.history import Stat, stats_of
 from executor.state import segments
 from executor.state.decide import Status
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    Landed,
+    Refused,
+    Reviewed,
+    Stopped,
+    Verified,
+)
 from executor.state.model import AttemptState, IssueState
 
 if TYPE_CHECKING:
@@ -24,8 +35,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from executor.git.trailers import Landing
-    from executor.state.events import Event
     from executor.state.model import Attempt
+    from executor.state.record import Record
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
 
@@ -140,7 +151,9 @@ _LANDED_LOG_BYTES = 600
 _ALL_LOG_BYTES = 300_000
 """All ends of logs together, as HTML: a page about a thousand issues has to fit into a mail."""
 _LONGEST_ESCAPE = 6
-_ENDED = {"attempt-built", "attempt-failed", "attempt-interrupted", "landed", "stopped", "refused", "verified"}
+_ENDED = frozenset(
+    cls.KIND for cls in (AttemptBuilt, AttemptFailed, AttemptInterrupted, Landed, Stopped, Refused, Verified)
+)
 
 
 def report_of(observer: Observer, name: str, board: dict[str, Any], percent: int) -> MilestoneReport:
@@ -236,21 +249,22 @@ class _Gatherer:
             log=self._log(declared.id, attempts, landed=decision.status is Status.LANDED),
         )
 
-    def _take(self, event: Event) -> None:
-        if event.kind == "attempt-started":
-            self._agents[event.key, int(event.data["attempt"])] = str(event.data.get("agent", ""))
-        elif event.kind == "reviewed":
-            self._findings[event.key] = [
-                FindingReport(
-                    description=str(item.get("description", "")),
-                    score=int(item.get("score", 0)),
-                    file=str(item.get("file", "")),
-                    line=int(item.get("line", 0)),
-                )
-                for item in event.data.get("findings", ())
-            ]
-        if event.kind in _ENDED:
-            self.ended = event.at
+    def _take(self, record: Record) -> None:
+        match record.event:
+            case AttemptStarted(attempt=number, agent=agent):
+                self._agents[record.key, number] = agent
+            case Reviewed(findings=findings):
+                self._findings[record.key] = [
+                    FindingReport(
+                        description=str(item.get("description", "")),
+                        score=int(item.get("score", 0)),
+                        file=str(item.get("file", "")),
+                        line=int(item.get("line", 0)),
+                    )
+                    for item in findings
+                ]
+        if record.kind in _ENDED:
+            self.ended = record.at
 
     def _attempt(self, issue: str, attempt: Attempt) -> AttemptReport:
         return AttemptReport(

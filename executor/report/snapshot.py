@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.process.locks import last_sign
 from executor.state.decide import Status
+from executor.state.events import RunStarted, spend_of
 from executor.state.model import IssueState
 from executor.state.runs import RunRecord, run_records
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from executor.state.decide import Decision
-    from executor.state.events import Event
+    from executor.state.record import Record
     from executor.status.progress import Activity
     from executor.status.reader import Observer
 
@@ -90,7 +91,7 @@ class Picture:
     run: RunRecord | None
     end: End | None
     cost_usd: float
-    last: tuple[Event, ...]
+    last: tuple[Record, ...]
 
     @property
     def status(self) -> str:
@@ -111,7 +112,7 @@ class Picture:
 def picture_of(
     observer: Observer,
     name: str,
-    events: Sequence[Event],
+    events: Sequence[Record],
     *,
     at: float,
     standing: Standing,
@@ -228,13 +229,13 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working
     )
 
 
-def _workers(events: Sequence[Event], run: str) -> int:
-    found = (event for event in events if event.run == run and event.kind == "run-started")
-    return next((int(event.data["workers"]) for event in found), 1)
+def _workers(events: Sequence[Record], run: str) -> int:
+    found = (item.event for item in events if item.run == run)
+    return next((event.workers for event in found if isinstance(event, RunStarted)), 1)
 
 
-def _cost(event: Event) -> float:
-    return float(event.data.get("cost_usd") or 0.0)
+def _cost(event: Record) -> float:
+    return spend_of(event.data).cost_usd or 0.0
 
 
 def standing_of(observer: Observer, name: str, *, held: bool) -> Standing:

@@ -7,15 +7,42 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    BlockerFound,
+    BranchCreated,
+    BranchMoved,
+    Checked,
+    GateHeld,
+    GateOpened,
+    Landed,
+    LandingIntended,
+    MilestoneReleased,
+    Notified,
+    PullChanged,
+    Refused,
+    Reviewed,
+    RunEnded,
+    RunStarted,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    Stopped,
+    Verified,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from executor.report.collect import IssueReport, MilestoneReport
     from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["duration", "junit", "markdown", "money", "told"]
 
@@ -172,54 +199,74 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def told(event: Event) -> str:
-    """What a record says; of a kind that has no sentence of its own, the kind and the reason."""
-    say = _SENTENCES.get(event.kind)
-    if say is not None:
-        return say(event.data)
-    reason = event.data.get("reason")
-    return event.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
+def told(record: Record) -> str:
+    """One sentence for a record; for a kind without a sentence, the kind and the reason."""
+    sentence = _sentence(record.event)
+    if sentence:
+        return sentence
+    reason = record.data.get("reason")
+    return record.kind.replace("-", " ") + (f": {reason}" if isinstance(reason, str) and reason else "")
 
 
-def _built(data: Mapping[str, Any]) -> str:
-    count = len(data.get("files", ()))
-    size = f"+{data.get('added', 0)} -{data.get('removed', 0)} in {count} file{'' if count == 1 else 's'}"
-    return f"attempt {data['attempt']} has a result: {size}"
+def _sentence(event: Event) -> str:
+    return _sentence_of_run(event) or _sentence_of_issue(event)
 
 
-def _checked(data: Mapping[str, Any]) -> str:
-    return f"{data['check']} {'passed' if data['ok'] else 'failed'} in {data['seconds']:.1f} s"
+def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentences)
+    match event:
+        case RunStarted():
+            return f"run of {' '.join(event.asked)} by {event.user} on {event.host}"
+        case RunEnded():
+            why = f" ({event.why})" if event.why else ""
+            return f"run {event.how or 'done'}{why}, exit code {event.code}"
+        case BlockerFound():
+            return f"{event.blocker}: {event.reason}"
+        case Notified():
+            return f"told by {event.channel}"
+        case MilestoneReleased():
+            return f"released as {event.commit[:10]}"
+        case BranchMoved():
+            return f"the branch was moved to {event.new[:10]}"
+        case BranchCreated():
+            return f"branch {event.branch.removeprefix('refs/heads/')} created"
+    return ""
 
 
-def _ended(data: Mapping[str, Any]) -> str:
-    how = f"run {data.get('how', 'done')}"
-    why = f" ({data['why']})" if data.get("why") else ""
-    return f"{how}{why}, exit code {data['code']}"
-
-
-_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "run-started": lambda data: f"run of {' '.join(data['asked'])} by {data['user']} on {data['host']}",
-    "run-ended": _ended,
-    "attempt-started": lambda data: f"attempt {data['attempt']} by {data.get('agent', 'an agent')}",
-    "attempt-built": _built,
-    "attempt-failed": lambda data: f"attempt {data['attempt']} failed: {data['reason']}",
-    "attempt-interrupted": lambda data: f"attempt {data['attempt']} was interrupted",
-    "checked": _checked,
-    "reviewed": lambda data: f"{data['reviewer']} had {len(data['findings'])} findings",
-    "step-started": lambda data: f"step {data['step']} begins",
-    "step-done": lambda data: f"step {data['step']} is done",
-    "step-failed": lambda data: f"step {data['step']} failed: {data['reason']}",
-    "gate-opened": lambda data: f"gate {data['step']} opened with {data['percent']} %",
-    "gate-held": lambda data: f"gate {data['reason']}",
-    "pull": lambda data: f"pull request {data['number']} is {data['state']}",
-    "blocker": lambda data: f"{data['blocker']}: {data['reason']}",
-    "notified": lambda data: f"told by {data['channel']}",
-    "released": lambda data: f"released as {data['commit'][:10]}",
-    "landing": lambda data: f"lands as {data['commit'][:10]}",
-    "landed": lambda data: f"landed as {data['commit'][:10]}",
-    "verified": lambda _: "verified again",
-    "refused": lambda data: f"verification failed: {data['reason']}",
-    "stopped": lambda data: f"stopped by {data['rule']}: {data['reason']}",
-    "branch-moved": lambda data: f"the branch was moved to {data['new'][:10]}",
-    "branch-created": lambda data: f"branch {data['branch'].removeprefix('refs/heads/')} created",
-}
+def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a table of sentences)
+    match event:
+        case AttemptStarted():
+            return f"attempt {event.attempt} by {event.agent or 'an agent'}"
+        case AttemptBuilt():
+            files = f"{len(event.files)} file{'' if len(event.files) == 1 else 's'}"
+            return f"attempt {event.attempt} has a result: +{event.added} -{event.removed} in {files}"
+        case AttemptFailed():
+            return f"attempt {event.attempt} failed: {event.reason}"
+        case AttemptInterrupted():
+            return f"attempt {event.attempt} was interrupted"
+        case Checked():
+            return f"{event.check} {'passed' if event.ok else 'failed'} in {event.seconds:.1f} s"
+        case Reviewed():
+            return f"{event.reviewer} had {len(event.findings)} findings"
+        case StepStarted():
+            return f"step {event.step} begins"
+        case StepDone():
+            return f"step {event.step} is done"
+        case StepFailed():
+            return f"step {event.step} failed: {event.reason}"
+        case GateOpened():
+            return f"gate {event.step} opened with {event.percent} %"
+        case GateHeld():
+            return f"gate {event.reason}"
+        case PullChanged():
+            return f"pull request {event.number} is {event.state}"
+        case LandingIntended():
+            return f"lands as {event.commit[:10]}"
+        case Landed():
+            return f"landed as {event.commit[:10]}"
+        case Verified():
+            return "verified again"
+        case Refused():
+            return f"verification failed: {event.reason}"
+        case Stopped():
+            return f"stopped by {event.rule}: {event.reason}"
+    return ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
 from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
+from executor.state.events import Unsandboxed
 from executor.state.model import UNSANDBOXED
 from executor.stop_rules.evaluate import Hit
 
@@ -55,7 +56,7 @@ def agent_in_sandbox(
             told = f"agent {agent.name} is to run in a sandbox, but {problem}"
             raise UsageError(f"{run.name}/{issue}: {told}; {INSTALL}, or {_BY_NAME}")
         _warn(run, problem)
-        run.record("unsandboxed", issue, attempt=attempt, agent=agent.name, why=problem)
+        run.record(Unsandboxed(attempt=attempt, agent=agent.name, why=problem), issue)
         return argv
     objects = object_folders(run.session.project.repository.objects)
     read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]

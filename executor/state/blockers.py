@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    BaseRed,
+    BlockerFound,
+    Event,
+    Landed,
+    Retried,
+    Stopped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from executor.state.budget import Wait
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = [
-    "BLOCKER",
     "Blocker",
     "Kind",
     "Working",
@@ -23,19 +35,22 @@ __all__ = [
     "read_blocker",
 ]
 
-BLOCKER = "blocker"
-"""Kind of the event that records one."""
+
+def _kinds(*events: type[Event]) -> frozenset[str]:
+    return frozenset(event.KIND for event in events)
+
+
 Kind = Literal[
     "silence", "long", "conflict", "red-base", "disk", "limit", "outage", "budget", "deadline", "declaration"
 ]
 _CLEARED_BY = {
-    "silence": frozenset({"attempt-built", "attempt-failed", "attempt-interrupted", "attempt-started", "landed"}),
-    "long": frozenset({"attempt-started", "landed", "stopped", "retried"}),
-    "conflict": frozenset({"attempt-started", "landed", "retried"}),
-    "red-base": frozenset({"attempt-started", "landed"}),
-    "limit": frozenset({"attempt-started", "attempt-built", "landed"}),
-    "outage": frozenset({"attempt-built", "landed"}),
-    "budget": frozenset({"attempt-started", "attempt-built", "landed"}),
+    "silence": _kinds(AttemptBuilt, AttemptFailed, AttemptInterrupted, AttemptStarted, Landed),
+    "long": _kinds(AttemptStarted, Landed, Stopped, Retried),
+    "conflict": _kinds(AttemptStarted, Landed, Retried),
+    "red-base": _kinds(AttemptStarted, Landed),
+    "limit": _kinds(AttemptStarted, AttemptBuilt, Landed),
+    "outage": _kinds(AttemptBuilt, Landed),
+    "budget": _kinds(AttemptStarted, AttemptBuilt, Landed),
 }
 """What of its issue makes a blocker a thing of the past; those of a whole run, and what paused it, end with it."""
 _SHARED = frozenset({"red-base", "limit", "outage", "budget"})
@@ -66,6 +81,12 @@ class Blocker:
     def told_as(self) -> tuple[str, str, str]:
         """The same for what is told once."""
         return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
+
+    def event(self) -> BlockerFound:
+        """The event that records it."""
+        return BlockerFound(
+            blocker=self.kind, about=self.about, reason=self.reason, resume=self.resume, pauses=self.pauses
+        )
 
     def data(self) -> dict[str, Any]:
         """As the data of an event."""
@@ -123,42 +144,22 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
     return found
 
 
-def from_event(milestone: str, event: Event) -> Blocker | None:
-    """The blocker that an event of an issue amounts to, if it does."""
-    ref = f"{milestone}/{event.key}"
-    data = event.data
-    if event.kind == "stopped" and data["rule"] == "merge-conflict":
-        return Blocker(
-            "conflict",
-            event.key,
-            f"attempt {data['attempt']}",
-            f"{ref}: {data['reason']}",
-            f"doit retry {ref} implements it again on the present tip",
-        )
-    if event.kind == "base-red":
-        return Blocker(
-            "red-base",
-            event.key,
-            f"{data['tip']}: {data['reason']}",
-            f"{ref}: {data['reason']}",
-            f"make the check pass on the branch, then doit milestone:{milestone}",
-        )
-    if event.kind == "attempt-failed" and data["failure"] == "transient":
-        return Blocker(
-            "outage",
-            event.key,
-            str(data["reason"]),
-            f"{ref}: {data['reason']}",
-            f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on",
-        )
-    if event.kind == "attempt-failed" and data["failure"] == "limit":
-        return Blocker(
-            "limit",
-            event.key,
-            str(data["reason"]),
-            f"{ref}: {data['reason']}",
-            f"doit milestone:{milestone} after the limit is reset",
-        )
+def from_event(milestone: str, record: Record) -> Blocker | None:
+    """The blocker that a record of an issue amounts to, if it does."""
+    ref = f"{milestone}/{record.key}"
+    match record.event:
+        case Stopped(rule="merge-conflict", attempt=number, reason=reason):
+            resume = f"doit retry {ref} implements it again on the present tip"
+            return Blocker("conflict", record.key, f"attempt {number}", f"{ref}: {reason}", resume)
+        case BaseRed(tip=tip, reason=reason):
+            resume = f"make the check pass on the branch, then doit milestone:{milestone}"
+            return Blocker("red-base", record.key, f"{tip}: {reason}", f"{ref}: {reason}", resume)
+        case AttemptFailed(failure="transient", reason=reason):
+            resume = f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on"
+            return Blocker("outage", record.key, reason, f"{ref}: {reason}", resume)
+        case AttemptFailed(failure="limit", reason=reason):
+            resume = f"doit milestone:{milestone} after the limit is reset"
+            return Blocker("limit", record.key, reason, f"{ref}: {reason}", resume)
     return None
 
 
@@ -174,13 +175,14 @@ def from_wait(ref: str, wait: Wait) -> Blocker | None:
     return None
 
 
-def read_blocker(event: Event) -> Blocker:
+def read_blocker(issue: str, event: BlockerFound) -> Blocker:
     """The blocker that an event recorded."""
-    data = event.data
-    return Blocker(data["blocker"], event.key, data["about"], data["reason"], data["resume"], bool(data["pauses"]))
+    return Blocker(
+        cast("Kind", event.blocker), issue, event.about, event.reason, event.resume, pauses=bool(event.pauses)
+    )
 
 
-def blockers_of(events: Sequence[Event]) -> list[Blocker]:
+def blockers_of(events: Sequence[Record]) -> list[Blocker]:
     """What is in the way still, as far as a journal tells, oldest first."""
     found: dict[tuple[str, str, str], Blocker] = {}
     run = ""
@@ -188,15 +190,15 @@ def blockers_of(events: Sequence[Event]) -> list[Blocker]:
         if event.run != run:
             run = event.run
             found = {key: blocker for key, blocker in found.items() if blocker.issue and not blocker.pauses}
-        if event.kind == BLOCKER:
-            blocker = read_blocker(event)
+        if isinstance(recorded := event.event, BlockerFound):
+            blocker = read_blocker(event.key, recorded)
             found[blocker.told_as] = blocker
         elif found and event.key:
             found = {key: blocker for key, blocker in found.items() if not _cleared(blocker, event)}
     return list(found.values())
 
 
-def _cleared(blocker: Blocker, event: Event) -> bool:
+def _cleared(blocker: Blocker, event: Record) -> bool:
     return not blocker.pauses and blocker.issue == event.key and event.kind in _CLEARED_BY.get(blocker.kind, ())
 
 

@@ -6,15 +6,39 @@ Events are facts; folding them is pure and needs nothing but the events, in orde
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptLost,
+    AttemptStarted,
+    BaseRed,
+    GateHeld,
+    GateOpened,
+    Landed,
+    LandingIntended,
+    PullChanged,
+    Refused,
+    Retried,
+    ReviewerCalled,
+    Snapshot,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    Stopped,
+    Unsandboxed,
+    Verified,
+)
 from executor.state.model import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, Red, Refusal, Stop
-from executor.state.steps import STEP_EVENTS, forget_rounds
+from executor.state.steps import apply_step, forget_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["fold", "with_git_attempts"]
 
@@ -22,18 +46,20 @@ _STOPPED = {"merge-conflict": "soft", QUESTION: "hard"}
 """Outcomes of attempts that stop the issue, with the level of the stop."""
 
 
-def fold(events: Iterable[Event], into: dict[str, IssueState] | None = None) -> dict[str, IssueState]:
-    """Issue id -> state after these events; ``into`` continues an earlier fold in place."""
+def fold(records: Iterable[Record], into: dict[str, IssueState] | None = None) -> dict[str, IssueState]:
+    """Issue id -> state after these records; ``into`` continues an earlier fold in place."""
     states: dict[str, IssueState] = {} if into is None else into
-    for event in events:
-        apply = _APPLY.get(event.kind)
-        if apply is not None:
-            state = states.get(event.key)
-            if state is None:
-                state = states[event.key] = IssueState()
-            apply(state, event)
-            if "cost_usd" in event.data or "tokens" in event.data:
-                _cost(state, event)
+    for record in records:
+        if record.kind not in _FOLDED:
+            continue
+        state = states.get(record.key)
+        if state is None:
+            state = states[record.key] = IssueState()
+        event = record.event
+        _apply(state, record, event)
+        spend = getattr(event, "spend", None)
+        if spend is not None and spend.known:
+            _add_spend(state, cast("_Spending", event))
     return states
 
 
@@ -67,180 +93,144 @@ def _is_later(found: Attempt, known: Attempt) -> bool:
     return known.state is AttemptState.BUILT and found.state is AttemptState.FAILED
 
 
-def _started(state: IssueState, event: Event) -> None:
-    data = event.data
-    number = int(data["attempt"])
-    state.attempts[number] = Attempt(
-        number=number,
-        revision=int(data["revision"]),
-        spec_key=data["spec_key"],
-        base=data["base"],
-        started_at=event.at,
-        boot=event.boot,
-        agent=data.get("agent", ""),
-        account=data.get("account", ""),
-        reserved_usd=data.get("reserved_usd", 0.0),
-        run=event.run,
+def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C901, PLR0912  (one case a kind)
+    """Take one event in; the commonest kinds come first, because class patterns are tried in order."""
+    match event:
+        case AttemptStarted():
+            _start(state, record, event)
+        case Snapshot():
+            _change(state, event.attempt, tree=event.tree, when=event.when, seconds=event.seconds)
+        case AttemptBuilt():
+            _change(
+                state,
+                event.attempt,
+                state=AttemptState.BUILT,
+                commit=event.commit,
+                result_key=event.result_key,
+                pull=event.pull,
+                seconds=event.seconds,
+                deviations=event.deviations,
+            )
+            state.seconds += event.seconds
+        case LandingIntended():
+            _change(state, event.attempt, landing=event.commit)
+        case Landed():
+            if event.attempt:
+                _change(state, event.attempt, state=AttemptState.LANDED, commit=event.commit)
+            state.proof = Proof(event.check_key, event.needs, event.revision)
+            state.refusal = state.stop = None
+        case AttemptFailed():
+            _fail(state, event)
+        case AttemptInterrupted():
+            _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit=event.commit)
+        case Verified():
+            state.proof = Proof(event.check_key, event.needs, event.revision)
+            state.refusal = None
+        case Refused():
+            state.refusal = Refusal(event.check_key, event.needs, event.revision, event.reason, event.detail)
+        case Stopped():
+            state.stop = Stop(
+                level=event.level,
+                rule=event.rule,
+                reason=event.reason,
+                spec_key=event.spec_key,
+                attempt=event.attempt,
+                bound=event.bound,
+                needs=event.needs,
+                lines=event.lines,
+            )
+        case BaseRed():
+            state.red = Red(event.tip, event.check_key, event.reason, record.run)
+        case PullChanged():
+            state.pull = Pull(
+                number=event.number,
+                state=event.state,
+                url=event.url,
+                head=event.head,
+                commit=event.commit,
+                waits=event.waits,
+                reason=event.reason,
+                run=record.run,
+                attempt=event.attempt,
+            )
+        case Retried():
+            state.forgiven = max(state.last(), event.after)
+            state.stop = None
+            forget_rounds(state)
+        case Unsandboxed():
+            _change(state, event.attempt, unsandboxed=event.agent)
+        case AttemptLost():
+            # The disk no longer has its result: it is made again and does not count.
+            _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit="", tree="")
+            if state.stop is not None and state.stop.attempt == event.attempt:
+                state.stop = None
+        case StepStarted() | StepDone() | StepFailed() | GateOpened() | GateHeld():
+            apply_step(state, record, event)
+
+
+def _start(state: IssueState, record: Record, event: AttemptStarted) -> None:
+    state.attempts[event.attempt] = Attempt(
+        number=event.attempt,
+        revision=event.revision,
+        spec_key=event.spec_key,
+        base=event.base,
+        started_at=record.at,
+        boot=record.boot,
+        agent=event.agent,
+        account=event.account,
+        reserved_usd=event.reserved_usd,
+        run=record.run,
     )
     state.stop = state.red = None
 
 
-def _unsandboxed(state: IssueState, event: Event) -> None:
-    _change(state, event, unsandboxed=event.data["agent"])
-
-
-def _snapshot(state: IssueState, event: Event) -> None:
-    _change(state, event, tree=event.data["tree"], when=int(event.data["when"]), seconds=event.data["seconds"])
-
-
-def _lost(state: IssueState, event: Event) -> None:
-    """The disk does not have its result any more: it has to be made again and does not count."""
-    _change(state, event, state=AttemptState.INTERRUPTED, commit="", tree="")
-    if state.stop is not None and state.stop.attempt == int(event.data["attempt"]):
-        state.stop = None
-
-
-def _built(state: IssueState, event: Event) -> None:
-    data = event.data
+def _fail(state: IssueState, event: AttemptFailed) -> None:
     _change(
         state,
-        event,
-        state=AttemptState.BUILT,
-        commit=data["commit"],
-        result_key=data["result_key"],
-        pull=int(data.get("pull", 0)),
-        seconds=data["seconds"],
-        deviations=tuple(data.get("deviations", ())),
-    )
-    state.seconds += data["seconds"]
-
-
-def _failed(state: IssueState, event: Event) -> None:
-    data = event.data
-    _change(
-        state,
-        event,
+        event.attempt,
         state=AttemptState.FAILED,
-        kind=data["failure"],
-        reason=data["reason"],
-        detail=data.get("detail", ""),
-        print=data.get("print", ""),
-        commit=data.get("commit", ""),
-        until=data.get("until") or 0.0,
-        rest_s=data.get("rest_s") or 0.0,
-        step=data.get("step", ""),
-        **({"seconds": data["seconds"]} if data.get("seconds") else {}),
+        kind=event.failure,
+        reason=event.reason,
+        detail=event.detail,
+        print=event.fingerprint,
+        commit=event.commit,
+        until=event.until,
+        rest_s=event.rest_s,
+        step=event.step,
+        **({"seconds": event.seconds} if event.seconds else {}),
     )
-    state.seconds += data.get("seconds", 0.0)
+    state.seconds += event.seconds
 
 
-def _interrupted(state: IssueState, event: Event) -> None:
-    _change(state, event, state=AttemptState.INTERRUPTED, commit=event.data.get("commit", ""))
+_Spending = AttemptBuilt | AttemptFailed | AttemptInterrupted | ReviewerCalled | StepDone | StepFailed
 
 
-def _cost(state: IssueState, event: Event) -> None:
-    """Money and tokens, where the event says something of them; those of an attempt's steps add up."""
-    data = event.data
-    attempt = state.attempts.get(int(data["attempt"]))
+def _add_spend(state: IssueState, event: _Spending) -> None:
+    """Add money and tokens to the attempt; those of its steps add up."""
+    attempt = state.attempts.get(event.attempt)
     if attempt is None:
         return
+    cost = event.spend.cost_usd
     tokens = {**attempt.tokens}
-    for name, count in data.get("tokens", {}).items():
+    for name, count in event.spend.tokens.items():
         tokens[name] = tokens.get(name, 0) + count
-    known = attempt.cost_known or "cost_usd" in data
-    spent = round(attempt.cost_usd + data.get("cost_usd", 0.0), 8)
-    _change(state, event, tokens=tokens, cost_known=known, cost_usd=spent)
-    state.cost_usd = round(state.cost_usd + data.get("cost_usd", 0.0), 8)
+    known = attempt.cost_known or cost is not None
+    _change(state, event.attempt, tokens=tokens, cost_known=known, cost_usd=round(attempt.cost_usd + (cost or 0.0), 8))
+    state.cost_usd = round(state.cost_usd + (cost or 0.0), 8)
 
 
-def _landing(state: IssueState, event: Event) -> None:
-    _change(state, event, landing=event.data["commit"])
-
-
-def _landed(state: IssueState, event: Event) -> None:
-    data = event.data
-    if data.get("attempt"):
-        _change(state, event, state=AttemptState.LANDED, commit=data["commit"])
-    state.proof = Proof(data["check_key"], data["needs"], int(data["revision"]))
-    state.refusal = None
-    state.stop = None
-
-
-def _verified(state: IssueState, event: Event) -> None:
-    data = event.data
-    state.proof = Proof(data["check_key"], data["needs"], int(data["revision"]))
-    state.refusal = None
-
-
-def _refused(state: IssueState, event: Event) -> None:
-    data = event.data
-    state.refusal = Refusal(
-        data["check_key"], data["needs"], int(data["revision"]), data["reason"], data.get("detail", "")
-    )
-
-
-def _stopped(state: IssueState, event: Event) -> None:
-    data = event.data
-    state.stop = Stop(
-        level=data["level"],
-        rule=data["rule"],
-        reason=data["reason"],
-        spec_key=data["spec_key"],
-        attempt=int(data["attempt"]),
-        bound=data.get("bound", ""),
-        needs=data.get("needs", ""),
-        lines=tuple(data.get("lines", ())),
-    )
-
-
-def _red(state: IssueState, event: Event) -> None:
-    data = event.data
-    state.red = Red(data["tip"], data["check_key"], data["reason"], event.run)
-
-
-def _pull(state: IssueState, event: Event) -> None:
-    data = event.data
-    state.pull = Pull(
-        number=int(data["number"]),
-        state=data["state"],
-        url=data["url"],
-        head=data["head"],
-        commit=data["commit"],
-        waits=data.get("waits", ""),
-        reason=data.get("reason", ""),
-        run=event.run,
-        attempt=int(data.get("attempt", 0)),
-    )
-
-
-def _retried(state: IssueState, event: Event) -> None:
-    state.forgiven = max(state.last(), int(event.data.get("after", 0)))
-    state.stop = None
-    forget_rounds(state)
-
-
-def _change(issue: IssueState, event: Event, /, **changes: object) -> None:
-    attempt = issue.attempts.get(int(event.data["attempt"]))
+def _change(state: IssueState, number: int, /, **changes: object) -> None:
+    attempt = state.attempts.get(number)
     if attempt is not None:
-        issue.attempts[attempt.number] = replace(attempt, **changes)  # type: ignore[arg-type]  # fields are named above
+        state.attempts[number] = replace(attempt, **changes)  # type: ignore[arg-type]  # fields are named above
 
 
-_APPLY = {
-    "attempt-started": _started,
-    "unsandboxed": _unsandboxed,
-    "snapshot": _snapshot,
-    "attempt-lost": _lost,
-    "attempt-built": _built,
-    "attempt-failed": _failed,
-    "attempt-interrupted": _interrupted,
-    "reviewer-called": lambda _state, _event: None,  # only what it cost
-    "landing": _landing,
-    "landed": _landed,
-    "verified": _verified,
-    "refused": _refused,
-    "stopped": _stopped,
-    "base-red": _red,
-    "pull": _pull,
-    "retried": _retried,
-    **STEP_EVENTS,
-}
+_FOLDED = frozenset(
+    cls.KIND
+    for cls in (
+        *(AttemptStarted, Snapshot, AttemptBuilt, LandingIntended, Landed, AttemptFailed, AttemptInterrupted),
+        *(Verified, Refused, Stopped, BaseRed, PullChanged, Retried, Unsandboxed, AttemptLost, ReviewerCalled),
+        *(StepStarted, StepDone, StepFailed, GateOpened, GateHeld),
+    )
+)
+"""Kinds that say something about an issue; the others are not decoded."""

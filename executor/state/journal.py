@@ -2,7 +2,7 @@
 
 The journal of a milestone: append-only, one writer, durable before it is acted upon, checked record by record.
 
-Its record is that of `executor.state.events`. It is kept in segments, `journal.000001.jsonl` and so on, through which
+Its record is that of `executor.state.record`. It is kept in segments, `journal.000001.jsonl` and so on, through which
 numbers and checks go on. A tail that a crash cut off is put aside and the journal goes on; anything else that is wrong
 is refused, never guessed at. Readers take no lock.
 
@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from executor.errors import StateBrokenError, StateFullError
 from executor.process.files import JOURNAL, NO_SPACE, fsync_dir, segments
-from executor.state.events import COMPACTED, Base, Event, decode, encode
+from executor.state.events import encode as encode_event
+from executor.state.record import COMPACTED, Base, Record, decode, encode
 from executor.state.segments import ARCHIVE, Chain, Segment, lines_of, load, refuse, restore, segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from executor.state.events import Event
 
 __all__ = ["Disk", "Journal", "Limits", "free_place", "publish", "write_file", "write_fully"]
 
@@ -143,7 +146,7 @@ class Journal:
         self.path = folder / JOURNAL
         """The segment that is written."""
         self.warnings: list[str] = []
-        self.events: list[Event] = []
+        self.events: list[Record] = []
         self._run, self._now, self._boot, self._disk = run, now, boot, disk
         self._lock = threading.Lock()
         self._number = self._good = self._check = 0
@@ -189,7 +192,7 @@ class Journal:
             raise
         return journal
 
-    def append(self, kind: str, key: str = "", **data: Any) -> Event:
+    def append(self, kind: str, key: str = "", **data: Any) -> Record:
         """Write a fact; when this returns it survives a power cut.
 
         Raises:
@@ -200,7 +203,11 @@ class Journal:
         with self._lock:
             return self._append(kind, key, data)
 
-    def append_last(self, kind: str, key: str = "", **data: Any) -> Event:
+    def record(self, event: Event, key: str = "") -> Record:
+        """Append a typed event; raises as `append` does."""
+        return self.append(event.KIND, key, **encode_event(event))
+
+    def append_last(self, kind: str, key: str = "", **data: Any) -> Record:
         """The same with the space that was set aside for saying that there is none."""
         with self._lock:
             with suppress(OSError):
@@ -301,9 +308,9 @@ class Journal:
         )
         return True
 
-    def _begin_from(self, base: Base, number: int, kept: list[Event]) -> None:
+    def _begin_from(self, base: Base, number: int, kept: list[Record]) -> None:
         """Go on in a segment that rests on a snapshot."""
-        event = Event(base.number + 1, self._now(), self._boot, self._run, COMPACTED, "", base.data())
+        event = Record(base.number + 1, self._now(), self._boot, self._run, COMPACTED, "", base.data())
         line = encode(event, base.check)
         path = self.path.with_name(segment_name(number))
         publish(self._disk, path, line)
@@ -342,11 +349,11 @@ class Journal:
             finally:
                 os.close(descriptor)
 
-    def _append(self, kind: str, key: str, data: dict[str, Any]) -> Event:
+    def _append(self, kind: str, key: str, data: dict[str, Any]) -> Record:
         if self._broken:
             raise StateBrokenError(f"{self.path} is not written any more: {self._broken}")
         number = self._number + 1
-        line = encode(Event(number, self._now(), self._boot, self._run, kind, key, data), self._check)
+        line = encode(Record(number, self._now(), self._boot, self._run, kind, key, data), self._check)
         read_back = decode(line[:-1], number, self._check)
         if read_back is None:
             raise ValueError(f"a record that would not be read back: {line!r}")

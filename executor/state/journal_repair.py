@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from executor.errors import StateBrokenError, StateFullError, UsageError
 from executor.process.files import NO_SPACE
-from executor.state.events import scan
 from executor.state.journal import Disk, publish
+from executor.state.record import scan
 from executor.state.segments import ARCHIVE, Chain, look, refuse, restore, segment_name
 
 if TYPE_CHECKING:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from executor.state.events import AttemptFailed, AttemptStarted, Landed, RunEnded, RunStarted, Stopped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["KINDS", "How", "RunRecord", "run_records"]
 
@@ -72,52 +75,48 @@ class RunRecord:
         return self.how in {How.INTERRUPTED, How.HALTED, How.DIED}
 
 
-def run_records(events: Iterable[Event], alive: str = "") -> list[RunRecord]:
+def run_records(records: Iterable[Record], alive: str = "") -> list[RunRecord]:
     """Every run that the records tell of, oldest first.
 
     Args:
-        events: a milestone's journal.
+        records: a milestone's journal.
         alive: id of the run that is being carried on by a living process, if one is.
     """
     found: dict[str, RunRecord] = {}
-    for event in events:
-        if event.kind == "run-started":
-            found[event.run] = _begun(event)
-        elif event.run in found:
-            found[event.run] = _taken(found[event.run], event)
+    for record in records:
+        if isinstance(event := record.event, RunStarted):
+            found[record.run] = _begin(record, event)
+        elif record.run in found:
+            found[record.run] = _take(found[record.run], record, event)
     if alive in found:
         found[alive] = replace(found[alive], how=How.RUNNING, ended="")
     return list(found.values())
 
 
-def _begun(event: Event) -> RunRecord:
-    data = event.data
+def _begin(record: Record, event: RunStarted) -> RunRecord:
     return RunRecord(
-        run=event.run,
-        started=event.at,
-        ended=event.at,
-        host=data["host"],
-        user=data["user"],
-        pid=int(data["pid"]),
-        git=data["git"],
-        asked=tuple(data["asked"]),
+        run=record.run,
+        started=record.at,
+        ended=record.at,
+        host=event.host,
+        user=event.user,
+        pid=event.pid,
+        git=event.git,
+        asked=event.asked,
     )
 
 
-def _taken(record: RunRecord, event: Event) -> RunRecord:
-    flying = dict(record.in_flight)
-    match event.kind:
-        case "attempt-started":
-            flying[event.key] = int(event.data["attempt"])
-        case "attempt-failed" | "stopped":
-            flying.pop(event.key, None)
-        case "landed":
-            flying.pop(event.key, None)
-            record = replace(record, landed=(*record.landed, event.key))
-        case "run-ended":
-            how = How(event.data.get("how", How.DONE))
-            following = tuple(event.data.get("next", ()))
-            record = replace(
-                record, how=how, why=event.data.get("why", ""), code=int(event.data["code"]), following=following
-            )
-    return replace(record, ended=event.at, in_flight=flying)
+def _take(run: RunRecord, record: Record, event: Event) -> RunRecord:
+    flying = dict(run.in_flight)
+    match event:
+        case AttemptStarted():
+            flying[record.key] = event.attempt
+        case AttemptFailed() | Stopped():
+            flying.pop(record.key, None)
+        case Landed():
+            flying.pop(record.key, None)
+            run = replace(run, landed=(*run.landed, record.key))
+        case RunEnded():
+            how = How(event.how or How.DONE)
+            run = replace(run, how=how, why=event.why, code=event.code, following=event.following)
+    return replace(run, ended=record.at, in_flight=flying)

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 from executor.errors import StateBrokenError
 from executor.process.files import JOURNAL, segments
-from executor.state.events import MOST_BYTES, Base, Damage, Event, base_of, encode, scan
 from executor.state.fold import fold
+from executor.state.record import MOST_BYTES, Base, Damage, Record, base_of, encode, scan
 from executor.state.runs import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from executor.state.events import Event
     from executor.state.journal import Disk
+    from executor.state.record import Record
 
 __all__ = [
     "ARCHIVE",
@@ -91,7 +91,7 @@ class Chain:
     """What was read: records, the state of the chain after them, and what is wrong with what follows."""
 
     segments: list[Segment]
-    events: list[Event]
+    events: list[Record]
     number: int = 0
     check: int = 0
     good: int = 0
@@ -100,7 +100,7 @@ class Chain:
     trouble: Trouble | None = None
 
 
-def read(folder: Path) -> list[Event]:
+def read(folder: Path) -> list[Record]:
     """Every record of a milestone's journal; takes no lock, a record that is being written is left out.
 
     Raises:
@@ -254,7 +254,7 @@ def refuse(folder: Path, chain: Chain) -> None:
     )
 
 
-def lines_of(events: list[Event]) -> bytes:
+def lines_of(events: list[Record]) -> bytes:
     """Records as a chain of their own."""
     lines, check = [], 0
     for event in events:
@@ -320,7 +320,7 @@ _FACTS = frozenset({"notified"})
 _KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
 
 
-def live(events: Sequence[Event]) -> list[Event]:
+def live(events: Sequence[Record]) -> list[Record]:
     """The records without which `fold` would not come to the same states, in their order.
 
     A kind that the fold knows and this function does not is kept whole.
@@ -353,7 +353,7 @@ class _Issue:
         self._waiting: defaultdict[int, list[int]] = defaultdict(list)
         self._started: set[int] = set()
 
-    def needed(self, place: int, event: Event) -> list[int]:
+    def needed(self, place: int, event: Record) -> list[int]:
         """Places of the records of which it is clear now that they are needed."""
         kind = event.kind
         says = _VALUE.get(kind)

@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import GATE, TREE
+from executor.state.events import GateHeld, GateOpened, StepDone, StepFailed, StepStarted
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from executor.model.workflow import Gate, Step, Workflow
-    from executor.state.events import Event
     from executor.state.model import IssueState
+    from executor.state.record import Record
 
 __all__ = [
-    "STEP_EVENTS",
     "Flow",
     "FlowStep",
     "StepFacts",
     "StepRecord",
     "StepState",
+    "apply_step",
     "compiled_flow",
     "done_steps",
     "forget_rounds",
@@ -312,48 +313,32 @@ def forget_rounds(state: IssueState) -> None:
         state.steps[name] = replace(item, rounds=0)
 
 
-def _started(state: IssueState, event: Event) -> None:
-    _change(state, event, word="started", attempt=int(event.data["attempt"]), reason="", started_at=event.at)
+StepEvent = StepStarted | StepDone | StepFailed | GateOpened | GateHeld
 
 
-def _done(state: IssueState, event: Event) -> None:
-    _change(state, event, word="done", attempt=int(event.data["attempt"]), reason="", missing=())
+def apply_step(state: IssueState, record: Record, event: StepEvent) -> None:
+    """Take in what happened to a step or a gate; part of the fold."""
+    match event:
+        case StepStarted():
+            _change(state, event.step, word="started", attempt=event.attempt, reason="", started_at=record.at)
+        case StepDone():
+            _change(state, event.step, word="done", attempt=event.attempt, reason="", missing=())
+        case StepFailed():
+            _change(state, event.step, word="failed", attempt=event.attempt, reason=event.reason)
+        case GateOpened():
+            _change(state, event.step, word="open", percent=event.percent, reason="", rounds=0)
+        case GateHeld():
+            _hold(state, event)
 
 
-def _failed(state: IssueState, event: Event) -> None:
-    _change(state, event, word="failed", attempt=int(event.data["attempt"]), reason=event.data["reason"])
-
-
-def _opened(state: IssueState, event: Event) -> None:
-    _change(state, event, word="open", percent=int(event.data["percent"]), reason="", rounds=0)
-
-
-def _held(state: IssueState, event: Event) -> None:
-    data = event.data
-    before = state.steps.get(data["step"], StepState())
-    rounds = before.rounds if before.spec_key == data["spec_key"] else 0
-    _change(
-        state,
-        event,
-        word="held",
-        percent=int(data["percent"]),
-        reason=data["reason"],
-        rounds=rounds + 1,
-        spec_key=data["spec_key"],
-    )
-    for name, texts in data["missing"].items():
+def _hold(state: IssueState, event: GateHeld) -> None:
+    before = state.steps.get(event.step, StepState())
+    rounds = before.rounds if before.spec_key == event.spec_key else 0
+    changes = {"percent": event.percent, "reason": event.reason, "rounds": rounds + 1, "spec_key": event.spec_key}
+    _change(state, event.step, word="held", **changes)
+    for name, texts in event.missing.items():
         state.steps[name] = replace(state.steps.get(name, StepState()), missing=tuple(texts))
 
 
-def _change(state: IssueState, event: Event, /, **changes: object) -> None:
-    name = event.data["step"]
+def _change(state: IssueState, name: str, /, **changes: object) -> None:
     state.steps[name] = replace(state.steps.get(name, StepState()), **changes)  # type: ignore[arg-type]  # named above
-
-
-STEP_EVENTS = {
-    "step-started": _started,
-    "step-done": _done,
-    "step-failed": _failed,
-    "gate-opened": _opened,
-    "gate-held": _held,
-}

@@ -17,11 +17,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
+from executor.state.events import AttemptFailed, AttemptInterrupted, AttemptStarted, Checked, Landed, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["Durations", "Effort", "Todo", "durations", "expected_seconds", "moment", "schedule", "took"]
 
@@ -140,7 +141,7 @@ def schedule(todo: Sequence[Todo], workers: int) -> dict[str, float]:
     return ends
 
 
-_ENDS = frozenset({"landed", "attempt-failed", "attempt-interrupted", "stopped"})
+_ENDS = frozenset(cls.KIND for cls in (Landed, AttemptFailed, AttemptInterrupted, Stopped))
 
 
 def moment(at: str) -> float:
@@ -167,20 +168,20 @@ class Effort:
     last: float = 0.0
     before: float = 0.0
 
-    def take(self, event: Event) -> float | None:
+    def take(self, event: Record) -> float | None:
         """Take a record of the issue in; the seconds that it took altogether if this one says that it landed."""
         at = moment(event.at)
         if self.run and self.run != event.run:
             self._rest()
         if self.run:
             self.last = max(self.last, at)
-        elif event.kind == "attempt-started":
+        elif event.kind == AttemptStarted.KIND:
             self.run, self.since, self.last = event.run, at, at
-        elif event.kind == "checked" and self.before:
-            self.run, self.since, self.last = event.run, at - float(event.data["seconds"]), at
+        elif self.before and isinstance(fact := event.event, Checked):
+            self.run, self.since, self.last = event.run, at - fact.seconds, at
         if event.kind in _ENDS:
             self._rest()
-        if event.kind != "landed":
+        if event.kind != Landed.KIND:
             return None
         seconds, self.before = self.before, 0.0
         return seconds or None
@@ -190,7 +191,7 @@ class Effort:
         self.run = ""
 
 
-def took(events: Iterable[Event]) -> list[tuple[str, float]]:
+def took(events: Iterable[Record]) -> list[tuple[str, float]]:
     """Issue and seconds of every landing that the records tell the beginning of, oldest first."""
     efforts: dict[str, Effort] = {}
     found: list[tuple[str, float]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.process.files import segments
-from executor.state.events import Damage, Event, scan
+from executor.state.record import Damage, Record, scan
 from executor.state.segments import look, refuse
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Tail:
         self._name = ""
         self._place = self._number = self._check = 0
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[Record]:
         """Records that were not there at the last call; of the first call all.
 
         Raises:
@@ -35,7 +35,7 @@ class Tail:
                 return found
         return self._again() if names else []
 
-    def _rest(self) -> list[Event] | None:
+    def _rest(self) -> list[Record] | None:
         """What was appended to the segment read last; None if that cannot be told without reading everything."""
         path = self._folder / self._name
         try:
@@ -55,7 +55,7 @@ class Tail:
         self._check = found.check
         return found.events
 
-    def _again(self) -> list[Event]:
+    def _again(self) -> list[Record]:
         """Everything, less what was given out before."""
         chain = look(self._folder)
         refuse(self._folder, chain)

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
 from executor.state.decide import Status
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptInterrupted,
+    AttemptStarted,
+    BaseRed,
+    Checked,
+    Landed,
+    Stopped,
+    Verified,
+)
 from executor.status.estimate import Todo, durations, moment, schedule, took
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = [
     "STALLED",
@@ -101,25 +111,23 @@ class Activity:
     built: bool = False
 
 
-def activities(events: Iterable[Event], run: str) -> dict[str, Activity]:
+def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
     """Issue -> what a run is doing with it now, in the order in which it began."""
     found: dict[str, Activity] = {}
     for event in events:
         if event.run != run or not event.key:
             continue
         at, known = moment(event.at), found.get(event.key)
-        match event.kind:
-            case "attempt-started":
+        match event.event:
+            case AttemptStarted(attempt=number, agent=agent):
                 since = known.since if known else at
-                agent = str(event.data.get("agent", ""))
-                found[event.key] = Activity(event.key, int(event.data["attempt"]), agent, since, at)
-            case "landed" | "stopped" | "attempt-interrupted" | "base-red" | "verified":
+                found[event.key] = Activity(event.key, number, agent, since, at)
+            case Landed() | Stopped() | AttemptInterrupted() | BaseRed() | Verified():
                 found.pop(event.key, None)
-            case "attempt-built" if known:
+            case AttemptBuilt() if known:
                 found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, built=True)
-            case "checked" if known is None:
-                began = at - float(event.data["seconds"])
-                found[event.key] = Activity(event.key, 0, "", began, at, built=True)
+            case Checked(seconds=seconds) if known is None:
+                found[event.key] = Activity(event.key, 0, "", at - seconds, at, built=True)
             case _ if known:
                 found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, known.built)
     return found
@@ -159,7 +167,9 @@ class End:
     issues: int
 
 
-def expected_end(ahead: Sequence[Ahead], events: Iterable[Event], sizes: Mapping[str, str], workers: int) -> End | None:
+def expected_end(
+    ahead: Sequence[Ahead], events: Iterable[Record], sizes: Mapping[str, str], workers: int
+) -> End | None:
     """When the rest will have landed; None when nothing more will without a person.
 
     Args:

@@ -18,6 +18,7 @@ from executor.model.fingerprint import canonical_spec, spec_key
 from executor.model.workflow import progress
 from executor.state.budget import Choice
 from executor.state.decide import Act, Decision, Facts, Need, Status, decide
+from executor.state.events import Retried
 from executor.state.fold import fold
 from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
 from executor.state.steps import compiled_flow
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from executor.git.trailers import Landing
     from executor.model.milestone import Milestone
     from executor.model.plan import Node
-    from executor.state.events import Event
+    from executor.state.record import Record
     from executor.status.load import MilestoneView
     from executor.status.milestone_status import Pause
 
@@ -123,7 +124,7 @@ class Observer:
                 for issue in view.milestone.issues:
                     self.changed(f"{milestone}/{issue.id}")
 
-    def apply(self, milestone: str, event: Event) -> None:
+    def apply(self, milestone: str, event: Record) -> None:
         """Take an event into the fold."""
         with self._lock:
             states = self.views[milestone].states
@@ -200,11 +201,11 @@ class Observer:
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
 
-    def _spent(self, milestone: str, event: Event, state: IssueState | None) -> None:
+    def _spent(self, milestone: str, event: Record, state: IssueState | None) -> None:
         """Take in what an event says of accounts and money; others may have to wait for it, or no longer have to."""
-        if state is None or not ("attempt" in event.data or event.kind == "retried"):
+        number = getattr(event.event, "attempt", None)
+        if state is None or not (number is not None or event.kind == Retried.KIND):
             return
-        number = event.data.get("attempt")
         concerned = [state.attempts[number]] if number in state.attempts else list(state.attempts.values())
         changed = [self.allowance.take_one(milestone, event.key, item, state.forgiven) for item in concerned]
         if any(changed):

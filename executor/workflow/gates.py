@@ -14,6 +14,7 @@ from executor.engine.stops import record_stop
 from executor.git.diff import Change, parse_diff
 from executor.model.fingerprint import digest
 from executor.process.untrusted import left_file
+from executor.state.events import AttemptInterrupted, GateHeld, GateOpened
 from executor.state.model import AttemptState, IssueState
 from executor.state.steps import StepRecord, StepState, done_steps, step_key, tree_before
 from executor.stop_rules.evaluate import Hit
@@ -66,7 +67,7 @@ def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) ->
                 gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", names, 0.0
             )
             record = keep(run, ref, record, left)
-            run.record("gate-opened", issue.id, attempt=attempt.number, step=gate.id, percent=result.percent)
+            run.record(GateOpened(attempt=attempt.number, step=gate.id, percent=result.percent), issue.id)
             run.session.tell("gate", ref, f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
             restore(run, ref, record)
             return True
@@ -83,9 +84,7 @@ def _held(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result:
     reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.told()}"
     further = rounds < gate.gate.rounds
     missing = _by_step(gate, result) if further else {}
-    run.record(
-        "gate-held",
-        issue,
+    event = GateHeld(
         attempt=attempt.number,
         step=gate.id,
         percent=result.percent,
@@ -93,12 +92,13 @@ def _held(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result:
         missing=missing,
         spec_key=attempt.spec_key,
     )
+    run.record(event, issue)
     run.session.tell("gate", ref, reason)
     if further:
         return True
     needs = "look at what the steps left, and approve of it as it is, or change the spec or the gate and retry"
     texts = tuple(text for own in result.missing.values() for text in own)
-    run.record("attempt-interrupted", issue, attempt=attempt.number, commit="")
+    run.record(AttemptInterrupted(attempt=attempt.number, commit=""), issue)
     record_stop(run, ref, [Hit(RULE, "hard", reason, needs, texts)], attempt=attempt.number, bound=key)
     return False
 

@@ -21,6 +21,7 @@ from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import TREE
 from executor.process.files import write_atomic, write_json
 from executor.process.untrusted import question_in
+from executor.state.events import StepDone, StepFailed, StepStarted
 from executor.state.model import AttemptState, IssueState
 from executor.state.steps import (
     Flow,
@@ -108,7 +109,7 @@ def perform(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt) -> bo
     issue = run.issue(ref)
     work = step_work(run, ref, step, attempt)
     run.session.tell("step", ref, f"{step.id}: {work.agent.name}")
-    run.record("step-started", issue.id, attempt=attempt.number, step=step.id)
+    run.record(StepStarted(attempt=attempt.number, step=step.id), issue.id)
     began = time.monotonic()
     run.resources.acquire(issue.resources)
     try:
@@ -207,7 +208,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
         seconds=seconds,
     )
     record = keep(run, work.ref, record, files)
-    run.record("step-done", run.issue(work.ref).id, attempt=work.number, step=step.id, took=seconds, **cost)
+    run.record(StepDone(attempt=work.number, step=step.id, took=seconds, spend=cost), run.issue(work.ref).id)
     restore(run, work.ref, record)
     run.session.tell("done", work.ref, step.id)
     return True
@@ -253,8 +254,9 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
     run = work.run
     reason = f"{work.step}: {failure.reason}"
     issue = run.issue(work.ref).id
-    told = {"attempt": work.number, "step": work.step, "reason": reason[:2000], "took": seconds}
-    run.record("step-failed", issue, **told, **work.cost())
+    run.record(
+        StepFailed(attempt=work.number, step=work.step, reason=reason[:2000], took=seconds, spend=work.cost()), issue
+    )
     with run.issue_lock(work.ref):
         if run.view.states[issue].attempts[work.number].state is AttemptState.STARTED:
             whole = replace(failure, reason=reason, step=work.step, tree=failure.tree or work.base_tree)

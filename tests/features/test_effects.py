@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.state import segments
-from executor.state.events import Event, encode
+from executor.state.record import Record, encode
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def repo(original: Repo, tmp_path: Path) -> Repo:
     return copy
 
 
-def events(repo: Repo) -> list[Event]:
+def events(repo: Repo) -> list[Record]:
     return segments.read(repo.path / ".cache" / "m1")
 
 
-def rewrite(repo: Repo, kept: list[Event], *, restarted: bool = False) -> None:
+def rewrite(repo: Repo, kept: list[Record], *, restarted: bool = False) -> None:
     """Make the journal these records, as if written before the machine was started again."""
     check, data = 0, b""
     for event in kept:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import CHECKOUT, Repo, issue
+from tests.support import Repo, issue
 
 if TYPE_CHECKING:
     import subprocess
@@ -246,40 +244,3 @@ def test_events_are_one_json_object_a_line_and_can_be_followed(repo: Repo) -> No
     one = [json.loads(line) for line in repo.doit("log", "--events", "m1/a").check().out.splitlines()]
     assert one == [item for item in once if item["issue"] == "a"]
     assert 'unknown milestone "m3"' in repo.doit("log", "--events", "m3").check(3).err
-
-
-def written() -> dict[str, set[str]]:
-    """Every kind of event that is written anywhere in the code, with the fields that are named there."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((CHECKOUT / "executor").rglob("*.py"))]
-    named = {
-        target.id: node.value.value
-        for tree in trees
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    found: dict[str, set[str]] = {}
-    for tree in trees:
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-                continue
-            first = node.args[0] if node.args else None
-            told = node.func.attr in {"record", "append_last"} or (node.func.attr == "append" and node.keywords)
-            kind = named.get(first.id) if isinstance(first, ast.Name) else getattr(first, "value", None)
-            if told and isinstance(kind, str):
-                found.setdefault(kind, set()).update(item.arg for item in node.keywords if item.arg)
-    return found
-
-
-def test_every_kind_of_event_and_every_field_is_documented() -> None:
-    text = Path(CHECKOUT, "docs/events.md").read_text(encoding="utf-8")
-    rows = {match[1]: match[2] for match in re.finditer(r"^\| `([a-z-]+)` \| (.*) \|$", text, re.MULTILINE)}
-    kinds = written()
-    assert {"run-started", "landed", "checked", "blocker"} <= kinds.keys()
-    own = {"number", "at", "milestone", "issue", "event", "run", "boot"}
-    for kind, fields in kinds.items():
-        assert kind in rows, f"docs/events.md does not say what {kind} is"
-        missing = {field for field in fields if f"`{field}`" not in rows[kind]}
-        assert not missing, f"docs/events.md: {kind} lacks {missing}"
-        assert kind.startswith("night-") or not fields & own, f"{kind} has a field named as one that every event has"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from executor.nightly.digest import digest_of
-from executor.state.events import Event
+from executor.state.record import Record
 
 SINCE = "2026-11-21T01:30:00.000Z"
 
 
-def event(at: str, kind: str, key: str, **data: object) -> Event:
-    return Event(1, f"2026-11-{at}:00.000Z", "", "r", kind, key, data)
+def event(at: str, kind: str, key: str, **data: object) -> Record:
+    return Record(1, f"2026-11-{at}:00.000Z", "", "r", kind, key, data)
 
 
 def row(ref: str, status: str, reason: str = "", hint: str = "") -> dict[str, Any]:

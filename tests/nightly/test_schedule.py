@@ -9,7 +9,7 @@ import pytest
 
 from executor.model.deadline import told
 from executor.nightly.schedule import Night, Schedule, due_before, missed, night_deadline, nights_of
-from executor.state.events import Event
+from executor.state.record import Record
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -24,8 +24,8 @@ def night(started: str, ended: str = "") -> Night:
     return Night(started, at(started), at(ended) if ended else None, 0 if ended else None)
 
 
-def event(kind: str, run: str, text: str, **data: object) -> Event:
-    return Event(1, at(text).isoformat(), "", run, kind, "", data)
+def event(kind: str, run: str, text: str, **data: object) -> Record:
+    return Record(1, at(text).isoformat(), "", run, kind, "", data)
 
 
 @pytest.mark.parametrize(

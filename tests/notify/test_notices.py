@@ -6,9 +6,10 @@ import pytest
 
 from executor.model.outward_rules import Channel, channel_problems
 from executor.notify.notices import Notice, event_id, of_completion, of_digest, of_event, of_rest
-from executor.state.blockers import BLOCKER, Blocker
+from executor.state.blockers import Blocker
 from executor.state.decide import Act, Decision, Status
-from executor.state.events import Event
+from executor.state.events import BlockerFound
+from executor.state.record import Record
 
 AT = "2026-11-21T01:30:00.000Z"
 
@@ -18,8 +19,8 @@ def rest(status: Status, *rules: str, reason: str = "why", title: str = "Title")
     return of_rest("m1/a", title, decision, frozenset(rules), "m1/a:stopped:then")
 
 
-def event(kind: str, key: str = "", **data: object) -> Event:
-    return Event(7, AT, "", "r1", kind, key, data)
+def event(kind: str, key: str = "", **data: object) -> Record:
+    return Record(7, AT, "", "r1", kind, key, data)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_any_other_makes_none(status: Status) -> None:
 )
 def test_a_blocker_makes_a_message_if_it_needs_a_person(kind: str, pauses: bool, title: str | None) -> None:
     blocker = Blocker(kind, "", "x", "why", "do this", pauses)  # type: ignore[arg-type]  # the table has words
-    found = of_event("m1", event(BLOCKER, **blocker.data()))
+    found = of_event("m1", event(BlockerFound.KIND, **blocker.data()))
     assert (found.title if found is not None else None) == title
     assert found is None or found.body == f"why\nnext: do this\nevent: m1/:blocker:{AT}\n"
 
@@ -74,7 +75,7 @@ def test_a_release_and_a_completion_make_one_and_other_events_none() -> None:
 
 
 def test_an_event_is_called_the_same_when_its_number_changes() -> None:
-    one, other = event("stopped", "a"), Event(3, AT, "", "r1", "stopped", "a", {})
+    one, other = event("stopped", "a"), Record(3, AT, "", "r1", "stopped", "a", {})
     assert event_id("m1", one) == event_id("m1", other) == f"m1/a:stopped:{AT}"
 
 

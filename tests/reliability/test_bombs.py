@@ -19,7 +19,7 @@ from executor.forge.pull_request import harmless, read_mark
 from executor.git.diff import parse_diff
 from executor.model.agent_profile import Agent
 from executor.process.redact import Redactor
-from executor.state.events import base_of, scan
+from executor.state.record import base_of, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.state.events import Damage, Event, scan
+from executor.state.record import Damage, Record, scan
 from tests.state import test_journal as journal_tests
-from tests.state.test_events import events, lines_of
 from tests.state.test_journal import FaultyDisk
+from tests.state.test_record import events, lines_of
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_any_flipped_bit_ends_what_is_read_before_its_record(
     lines: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = b"".join(lines)
-    facts: list[Event] = scan(whole).events
+    facts: list[Record] = scan(whole).events
     owner = [place for place, line in enumerate(lines) for _ in line]
     chance = random.Random(len(whole))  # noqa: S311  (no secret)
     flips = 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.state.events import Event, encode
 from executor.state.journal import Journal, Limits
+from executor.state.record import Record, encode
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def written(folder: Path, count: int) -> None:
     lines, check = [], 0
     for number in range(1, count + 1):
         data = {"check_key": "sha256:" + "0" * 64, "needs": NEEDS, "revision": 1}
-        fact = Event(number, "2026-01-01T00:00:00.000Z", "0f3c9a11", "run-1", "verified", f"i{number % 99}", data)
+        fact = Record(number, "2026-01-01T00:00:00.000Z", "0f3c9a11", "run-1", "verified", f"i{number % 99}", data)
         lines.append(encode(fact, check))
         check = int(lines[-1][-11:-3], 16)
     (folder / "journal.000001.jsonl").write_bytes(b"".join(lines))

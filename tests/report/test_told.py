@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from executor.report.text import told
-from executor.state.events import Event
+from executor.state.record import Record
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("run-started", {"asked": ["milestone:m1"], "user": "u", "host": "h"}, "run of milestone:m1 by u on h"),
@@ -32,4 +32,4 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "data", "expected"), CASES)
 def test_a_record_is_a_sentence(kind: str, data: dict[str, Any], expected: str) -> None:
-    assert told(Event(1, "2026-01-01T00:00:00Z", "", "r", kind, "a", data)) == expected
+    assert told(Record(1, "2026-01-01T00:00:00Z", "", "r", kind, "a", data)) == expected

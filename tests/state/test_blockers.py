@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from executor.state.blockers import BLOCKER, Blocker, Working, blockers_of, from_event, from_working, read_blocker
-from executor.state.events import Event
+from executor.state.blockers import Blocker, Working, blockers_of, from_event, from_working, read_blocker
+from executor.state.events import BlockerFound
+from executor.state.record import Record
 
 SILENT = Blocker(
     "silence",
@@ -27,12 +28,12 @@ CONFLICT = Blocker("conflict", "a", "attempt 1", "m1/a: conflict", "retry")
 CHANGED = Blocker("declaration", "", "milestones/m1.toml", "changed", "run again")
 
 
-def event(kind: str, key: str = "a", run: str = "r1", **data: object) -> Event:
-    return Event(1, "2026-11-21T01:30:00.000Z", "", run, kind, key, data)
+def event(kind: str, key: str = "a", run: str = "r1", **data: object) -> Record:
+    return Record(1, "2026-11-21T01:30:00.000Z", "", run, kind, key, data)
 
 
-def told(blocker: Blocker, run: str = "r1") -> Event:
-    return event(BLOCKER, blocker.issue, run, **blocker.data())
+def told(blocker: Blocker, run: str = "r1") -> Record:
+    return event(BlockerFound.KIND, blocker.issue, run, **blocker.data())
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_silence_and_length_are_noticed_at_their_limits(working: Working, expect
         (event("landed", attempt=1), "", ""),
     ],
 )
-def test_an_event_can_be_a_blocker(happened: Event, kind: str, reason: str) -> None:
+def test_an_event_can_be_a_blocker(happened: Record, kind: str, reason: str) -> None:
     found = from_event("m1", happened)
     assert (found.kind, found.reason) == (kind, reason) if found is not None else not kind
 
@@ -94,12 +95,12 @@ def test_an_event_can_be_a_blocker(happened: Event, kind: str, reason: str) -> N
         ([told(PAUSING), event("attempt-started", "b", run="r2")], []),
     ],
 )
-def test_what_is_in_the_way_still_is_folded_from_the_journal(events: list[Event], expected: list[Blocker]) -> None:
+def test_what_is_in_the_way_still_is_folded_from_the_journal(events: list[Record], expected: list[Blocker]) -> None:
     assert blockers_of(events) == expected
 
 
 def test_a_blocker_is_read_back_as_it_was_recorded() -> None:
-    assert [read_blocker(told(item)) for item in (SILENT, PAUSING, CHANGED)] == [SILENT, PAUSING, CHANGED]
+    assert [read_blocker(item.issue, item.event()) for item in (SILENT, PAUSING, CHANGED)] == [SILENT, PAUSING, CHANGED]
 
 
 def test_a_red_base_is_one_thing_for_all_issues_that_it_holds_back() -> None:

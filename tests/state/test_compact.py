@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.state.events import Event
 from executor.state.fold import fold
+from executor.state.record import Record
 from executor.state.segments import live
 
 ATTEMPT = st.integers(1, 3)
@@ -53,14 +53,14 @@ FACTS = st.lists(
 )
 
 
-def facts(found: list[tuple[str, str, str, dict[str, Any]]]) -> list[Event]:
+def facts(found: list[tuple[str, str, str, dict[str, Any]]]) -> list[Record]:
     return [
-        Event(number, f"2026-01-01T00:00:{number:02d}Z", "boot", run, kind, key, data)
+        Record(number, f"2026-01-01T00:00:{number:02d}Z", "boot", run, kind, key, data)
         for number, (kind, key, run, data) in enumerate(found, 1)
     ]
 
 
-def story(*kinds: str, key: str = "a") -> list[Event]:
+def story(*kinds: str, key: str = "a") -> list[Record]:
     """Events of the first attempt, or the one whose number follows the kind."""
     data = {
         "attempt": 1,
@@ -81,7 +81,7 @@ def story(*kinds: str, key: str = "a") -> list[Event]:
     out = []
     for number, kind in enumerate(kinds, 1):
         name, _, attempt = kind.partition(" ")
-        out.append(Event(number, f"t{number}", "boot", "run", name, key, {**data, "attempt": int(attempt or 1)}))
+        out.append(Record(number, f"t{number}", "boot", "run", name, key, {**data, "attempt": int(attempt or 1)}))
     return out
 
 

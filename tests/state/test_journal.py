@@ -22,10 +22,10 @@ import pytest
 
 from executor.errors import ExecutorError, StateBrokenError, StateFullError, UsageError
 from executor.process.files import JOURNAL, NO_SPACE, journal_stamp, segments, stamp
-from executor.state.events import Event, decode, encode, scan
 from executor.state.fold import fold
 from executor.state.journal import Disk, Journal, Limits
 from executor.state.journal_repair import cut
+from executor.state.record import Record, decode, encode, scan
 from executor.state.segments import inspect, read
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def filled(folder: Path, count: int) -> bytes:
     return (folder / NAME).read_bytes()
 
 
-def numbers(facts: Iterable[Event]) -> list[int]:
+def numbers(facts: Iterable[Record]) -> list[int]:
     return [fact.data["i"] for fact in facts]
 
 
@@ -778,7 +778,7 @@ def segmented(folder: Path, count: int) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in segments(folder)}
 
 
-def lived(folder: Path, times: int = 20, limits: Limits | None = None) -> list[Event]:
+def lived(folder: Path, times: int = 20, limits: Limits | None = None) -> list[Record]:
     """A journal of a landed issue that was verified again and again; what it says."""
     journal = start(folder, limits=limits)
     if not journal.events:
@@ -1008,13 +1008,13 @@ def test_readers_are_not_disturbed_by_one_compaction_after_another(folder: Path)
     assert segments(folder) > ["journal.000030.jsonl"]
 
 
-def compacting(folder: Path) -> list[Event]:
+def compacting(folder: Path) -> list[Record]:
     """A journal that was compacted, has something in its archive to remove, and is to be compacted again."""
     lived(folder)
     return lived(folder, limits=SMALL)
 
 
-def goes_on(folder: Path, events: list[Event]) -> None:
+def goes_on(folder: Path, events: list[Record]) -> None:
     """The journal says the same, has every number once, and is written on; twice."""
     for turn in range(2):
         assert fold(read(folder)) == fold(events)
@@ -1267,7 +1267,7 @@ def test_how_long_a_hundred_thousand_records_take(folder: Path, capsys: pytest.C
     for number in range(1, 100_001):
         needs = {"m/b": "sha256:" + "1" * 64, "m/c": "sha256:" + "2" * 64}
         data = {"check_key": "sha256:" + "0" * 64, "needs": needs, "revision": 1}
-        fact = Event(number, "2026-01-01T00:00:00.000Z", "0f3c9a11", "run-1", "verified", f"i{number % 99}", data)
+        fact = Record(number, "2026-01-01T00:00:00.000Z", "0f3c9a11", "run-1", "verified", f"i{number % 99}", data)
         lines.append(encode(fact, check))
         check = int(lines[-1][-11:-3], 16)
     (folder / NAME).write_bytes(b"".join(lines))

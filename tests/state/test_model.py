@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.state.events import Event
 from executor.state.fold import fold, with_git_attempts
 from executor.state.model import Attempt, AttemptState, IssueState, Proof, Refusal, Stop
+from executor.state.record import Record
 from tests.support import several
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ REFUSAL = Refusal("k2", {"m/0": "r1"}, 1, "red", "out")
 STOP = Stop("hard", "diff-size", "big", "s1", 1)
 
 
-def event(kind: str, /, key: str = "4.1", **data: Any) -> Event:
-    return Event(1, "2026-11-21T10:00:00Z", "boot", "run", kind, key, {**KINDS.get(kind, {}), **data})
+def event(kind: str, /, key: str = "4.1", **data: Any) -> Record:
+    return Record(1, "2026-11-21T10:00:00Z", "boot", "run", kind, key, {**KINDS.get(kind, {}), **data})
 
 
-def state(*events: Event | str) -> IssueState:
-    return fold(item if isinstance(item, Event) else event(item) for item in events)["4.1"]
+def state(*events: Record | str) -> IssueState:
+    return fold(item if isinstance(item, Record) else event(item) for item in events)["4.1"]
 
 
 def test_a_started_attempt_is_known_as_it_was_asked_for() -> None:
@@ -85,7 +85,7 @@ def test_a_failure_is_known_by_its_class_sentence_output_and_fingerprint() -> No
 
 
 def test_a_failure_without_output_is_known_too() -> None:
-    bare = Event(1, "", "", "", "attempt-failed", "4.1", {"attempt": 1, "failure": "agent", "reason": "no"})
+    bare = Record(1, "", "", "", "attempt-failed", "4.1", {"attempt": 1, "failure": "agent", "reason": "no"})
     found = state("attempt-started", bare).attempts[1]
     assert (found.kind, found.detail, found.print) == ("agent", "", "")
 
@@ -107,7 +107,7 @@ def test_seconds_of_all_attempts_are_added() -> None:
         pytest.param(["attempt-started", "stopped", "attempt-failed"], STOP, id="the end of the attempt leaves it"),
     ],
 )
-def test_stops(events: list[Event | str], stop: Stop | None) -> None:
+def test_stops(events: list[Record | str], stop: Stop | None) -> None:
     assert state(*events).stop == stop
 
 
@@ -128,7 +128,7 @@ def test_stops(events: list[Event | str], stop: Stop | None) -> None:
         pytest.param(["refused", "retried", event("attempt-started")], None, REFUSAL, id="a retry leaves it"),
     ],
 )
-def test_proofs_and_refusals(events: list[Event | str], proof: Proof | None, refusal: Refusal | None) -> None:
+def test_proofs_and_refusals(events: list[Record | str], proof: Proof | None, refusal: Refusal | None) -> None:
     found = state(*events)
     assert found.proof == proof
     assert found.refusal == refusal
@@ -151,7 +151,7 @@ def test_a_landing_found_without_an_attempt_is_a_proof_all_the_same() -> None:
         pytest.param([event("retried"), event("attempt-started", attempt=2)], 1, id="later attempts count"),
     ],
 )
-def test_a_retry_forgives_what_was_before_it(events: list[Event], forgiven: int) -> None:
+def test_a_retry_forgives_what_was_before_it(events: list[Record], forgiven: int) -> None:
     assert state("attempt-started", *events).forgiven == forgiven
 
 
@@ -199,7 +199,7 @@ MOST = 64
 """Events of the kind that has most."""
 
 
-def _events(kind: str) -> list[Event]:
+def _events(kind: str) -> list[Record]:
     """All events of a kind with these values, repeated until there are `MOST`."""
     own: dict[str, Sequence[Any]] = {"key": ["4.1", "4.2"]}
     for name in KINDS.get(kind, ()):
@@ -218,27 +218,27 @@ EVENTS = several([*chain.from_iterable(zip(*map(_events, [*KINDS, "unknown"]), s
 
 @pytest.mark.parser
 @given(events=EVENTS, at=st.integers(0, 30))
-def test_folding_in_two_halves_is_folding_at_once(events: list[Event], at: int) -> None:
+def test_folding_in_two_halves_is_folding_at_once(events: list[Record], at: int) -> None:
     half = fold(events[:at])
     assert fold(events[at:], half) is half
     assert half == fold(events)
 
 
 @given(EVENTS)
-def test_folding_is_deterministic_and_leaves_the_events_alone(events: list[Event]) -> None:
+def test_folding_is_deterministic_and_leaves_the_events_alone(events: list[Record]) -> None:
     before = copy.deepcopy(events)
     assert fold(events) == fold(events)
     assert events == before
 
 
 @given(EVENTS)
-def test_each_issue_depends_on_its_own_events_only(events: list[Event]) -> None:
+def test_each_issue_depends_on_its_own_events_only(events: list[Record]) -> None:
     own = fold(item for item in events if item.key == "4.1")
     assert own.get("4.1") == fold(events).get("4.1")
 
 
 @given(EVENTS)
-def test_attempts_are_kept_under_their_number_and_forgiven_ones_are_never_counted(events: list[Event]) -> None:
+def test_attempts_are_kept_under_their_number_and_forgiven_ones_are_never_counted(events: list[Record]) -> None:
     for found in fold(events).values():
         assert all(number == attempt.number for number, attempt in found.attempts.items())
         assert all(item.number > found.forgiven for item in found.counted("s1"))
@@ -298,9 +298,9 @@ SOFT = Stop("soft", "merge-conflict", "clash", "s1", 1)
     ],
 )
 def test_the_journal_has_precedence_where_it_knows_the_end(
-    events: list[Event | str], kept: Attempt, expected: AttemptState, commit: str, base: str
+    events: list[Record | str], kept: Attempt, expected: AttemptState, commit: str, base: str
 ) -> None:
-    states = fold(item if isinstance(item, Event) else event(item) for item in events)
+    states = fold(item if isinstance(item, Record) else event(item) for item in events)
     with_git_attempts(states, [("4.1", kept)])
     found = states["4.1"].attempts[1]
     assert (found.state, found.commit, found.base) == (expected, commit, base)
@@ -326,15 +326,15 @@ def test_the_time_of_the_start_is_kept_from_the_journal() -> None:
     ],
 )
 def test_a_merge_conflict_kept_in_git_stops_the_issue(
-    events: list[Event | str], kept: Attempt, stop: Stop | None
+    events: list[Record | str], kept: Attempt, stop: Stop | None
 ) -> None:
-    states = fold(item if isinstance(item, Event) else event(item) for item in events)
+    states = fold(item if isinstance(item, Record) else event(item) for item in events)
     with_git_attempts(states, [("4.1", kept)])
     assert states["4.1"].stop == stop
 
 
 @given(EVENTS)
-def test_adding_what_git_knows_twice_is_adding_it_once(events: list[Event]) -> None:
+def test_adding_what_git_knows_twice_is_adding_it_once(events: list[Record]) -> None:
     once, twice = fold(events), fold(events)
     kept = [("4.1", FROM_GIT), ("4.1", replace(CONFLICT, number=2)), ("4.3", FROM_GIT)]
     with_git_attempts(once, kept)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.state.events import Event
+from executor.state.record import Record
 from executor.state.runs import How, RunRecord, run_records
 from executor.state.segments import live
 
@@ -16,10 +16,10 @@ STARTED = {"attempt": 1, "revision": 1, "spec_key": "s", "base": "b"}
 LANDED = {"commit": "c", "check_key": "k", "needs": {}, "revision": 1}
 
 
-def events(*told: tuple[str, str, str, dict[str, Any]]) -> list[Event]:
+def events(*told: tuple[str, str, str, dict[str, Any]]) -> list[Record]:
     """(run, kind, issue, data) as records, one a second."""
     return [
-        Event(number, f"2026-01-01T00:00:{number:02}Z", "", run, kind, key, data)
+        Record(number, f"2026-01-01T00:00:{number:02}Z", "", run, kind, key, data)
         for number, (run, kind, key, data) in enumerate(told, 1)
     ]
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from executor.state.events import Event
+from executor.state.record import Record
 from executor.status.estimate import moment, took
 
 
-def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Event]:
+def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Record]:
     """(second, run, kind, issue, data) as records."""
     return [
-        Event(number, f"2026-01-02T03:{second // 60:02}:{second % 60:02}.000Z", "", run, kind, issue, data)
+        Record(number, f"2026-01-02T03:{second // 60:02}:{second % 60:02}.000Z", "", run, kind, issue, data)
         for number, (second, run, kind, issue, data) in enumerate(told, 1)
     ]
 
 
 STARTED, BUILT, LANDED, FAILED = "attempt-started", "attempt-built", "landed", "attempt-failed"
-CASES: dict[str, tuple[list[Event], list[tuple[str, float]]]] = {
+CASES: dict[str, tuple[list[Record], list[tuple[str, float]]]] = {
     "nothing": ([], []),
     "one attempt, from start to landing": (
         events((0, "r", STARTED, "a", {}), (40, "r", BUILT, "a", {}), (60, "r", LANDED, "a", {})),

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from executor.state.events import Event
+from executor.state.record import Record
 from executor.status.progress import Ahead, Part, activities, counts, expected_end, percent, stalled
 
 STARTED = {"attempt": 1, "agent": "claude"}
 
 
-def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Event]:
+def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Record]:
     """(second, run, kind, issue, data) as records of the year 1970."""
     return [
-        Event(
+        Record(
             number, f"1970-01-01T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z", "", run, kind, key, data
         )
         for number, (second, run, kind, key, data) in enumerate(told, 1)

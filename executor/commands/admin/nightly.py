@@ -23,10 +23,11 @@ from executor.errors import BusyError, ExecutorError, UsageError
 from executor.model.deadline import clock_time, told
 from executor.nightly.night_log import Nights
 from executor.nightly.schedule import Schedule, due_before, night_deadline
-from executor.notify.notices import NOTIFIED, Notice, of_digest
+from executor.notify.notices import Notice, of_digest
 from executor.notify.queue import Teller, require_channels, sent_before
 from executor.process.files import LOCAL, utcnow, write_atomic
 from executor.process.locks import try_lock
+from executor.state.events import MilestoneNight, NightEnded, NightStarted, Notified
 from executor.state.journal import Journal
 from executor.status.summary_cache import board_of
 
@@ -104,13 +105,13 @@ def _night(
     run_id = f"{started:%Y%m%dT%H%M%S}-{os.getpid()}"
     journal = Journal.open(nights.folder, run=run_id, now=stamp)
     try:
-        journal.append("night-started", milestones=list(names), until=deadline.isoformat() if deadline else "")
+        journal.record(NightStarted(milestones=tuple(names), until=deadline.isoformat() if deadline else ""))
         results: dict[str, int] = {}
         with _output_to(log):
             code = _milestones(project, names, deadline, results, journal)
             if code not in _INTERRUPTED:
                 _digest(project, nights, journal, started, run_id)
-        journal.append("night-ended", code=code)
+        journal.record(NightEnded(code=code))
     finally:
         journal.close()
     if code in _BROKEN:
@@ -138,7 +139,7 @@ def _milestones(
         sys.stdout.write(f"== exit {code}, {stamp()}\n")
         sys.stdout.flush()
         results[name] = code
-        journal.append("night-milestone", milestone=name, code=code)
+        journal.record(MilestoneNight(milestone=name, code=code))
         if code in _INTERRUPTED:
             return code
     return next((code for code in _WORST if code in results.values()), 0)
@@ -156,7 +157,7 @@ def _digest(project: Project, nights: Nights, journal: Journal, started: datetim
     write_atomic(nights.digest, digest.text().encode(), durable=False)
 
     def record(notice: Notice, channel: str) -> None:
-        journal.append(NOTIFIED, channel=channel, of=notice.event)
+        journal.record(Notified(channel=channel, of=notice.event))
 
     def note(problem: str) -> None:
         sys.stdout.write(f"note: {safe(problem)}\n")

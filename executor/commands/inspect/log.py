@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.config.project import Project
-    from executor.state.events import Event
+    from executor.state.record import Record
 
 __all__ = ["Log", "event_value", "stream"]
 
@@ -229,7 +229,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
         time.sleep(_EVERY)
 
 
-def event_value(milestone: str, event: Event) -> dict[str, Any]:
+def event_value(milestone: str, event: Record) -> dict[str, Any]:
     """A record as the stream has it."""
     return {
         "number": event.number,

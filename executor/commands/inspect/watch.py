@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled, Project
     from executor.report.snapshot import Picture
-    from executor.state.events import Event
+    from executor.state.record import Record
     from executor.status.reader import Observer
 
 __all__ = ["Looker", "Watch"]
@@ -194,7 +194,7 @@ class Looker:
         self.names = [self._compiled.milestone(name).id for name in names] or self._interesting(known)
         self.problem = ""
         self._tails = {name: Tail(project.state(name)) for name in self.names}
-        self._events: dict[str, list[Event]] = {name: [] for name in self.names}
+        self._events: dict[str, list[Record]] = {name: [] for name in self.names}
         self._observer: Observer | None = None
         self._seen = b""
 
