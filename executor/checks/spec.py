@@ -55,6 +55,8 @@ class CommandProof:
         network: whether it has a network in a sandbox.
         readable: what else it may read there.
         sandboxed: it runs in a sandbox where its milestone has one.
+        version: version of its tool, as far as that was asked.
+        setup: beginning of the key of the set-up commands that its tree is prepared with; empty without any.
     """
 
     name: str
@@ -74,6 +76,8 @@ class CommandProof:
     network: bool = False
     readable: tuple[str, ...] = ()
     sandboxed: bool = True
+    version: str = ""
+    setup: str = ""
 
     @property
     def slug(self) -> str:
@@ -202,7 +206,7 @@ def _key_here(item: CommandProof | FileProof) -> str:
 
 def _prepared(item: CommandProof | FileProof, setup: str) -> CommandProof | FileProof:
     """A check on a tree that set-up commands have prepared: what they are is part of its key."""
-    return item if isinstance(item, FileProof) else replace(item, key=combined_key([item.key, setup]))
+    return item if isinstance(item, FileProof) else replace(item, key=combined_key([item.key, setup]), setup=setup[:17])
 
 
 def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
@@ -253,6 +257,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         network=check.network,
         readable=check.readable,
         sandboxed=check.isolation != "none",
+        version=version,
     )
 
 

@@ -7,7 +7,9 @@ Versions of the tools that checks use, asked from the tools and remembered by th
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from executor.model.rules import Check
 
-__all__ = ["ABSENT", "ToolVersions", "Verdict", "Verdicts"]
+__all__ = ["ABSENT", "ASKED", "ToolVersions", "Verdict", "Verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +133,60 @@ class Verdicts:
         return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"
 
 
+ASKED = "_asked.json"
+"""File of `.cache/` with the versions that are asked for in each run."""
 ABSENT = "absent"
 """What stands for the version of a tool that is not installed."""
 _TIMEOUT = 30
 
 
+_LAUNCHERS = frozenset(
+    "bash bun bundle cargo cat conda docker env go java kubectl make mise nix node npm npx php pipx pnpm podman poetry "  # noqa: SIM905
+    "python rbenv ruby sh ssh uv uvx yarn".split()
+)
+"""Programs whose own file says nothing of the tool whose version they print."""
+
+
 class ToolVersions:
-    """Answers "which version would run?"; one process per tool and change of its program file."""
+    """Answers "which version would run?"; one process per tool and change of its program file.
+
+    A version that another program prints (``docker run image tool --version``) can change while no file does. It is
+    kept too, and `ask_again` asks for it once more: a run does so when it begins.
+    """
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / "_tools.json"
+        self._asked_path = cache / ASKED
         self._lock = threading.Lock()
         self._known: dict[str, Any] | None = None
+        self._asked: dict[str, Any] | None = None
+
+    def ask_again(self) -> None:
+        """Ask once more for versions that may have changed without a change of the program's file."""
+        with self._lock:
+            asked = self._read_asked()
+            fresh = {}
+            for words in asked:
+                program, *arguments = json.loads(words)
+                fresh[words] = self._ask(program, tuple(arguments))
+            if fresh != asked:
+                self._asked = fresh
+                self._keep(self._asked_path, fresh)
+
+    def _read_asked(self) -> dict[str, Any]:
+        if self._asked is None:
+            found = read_json(self._asked_path)
+            self._asked = found if isinstance(found, dict) else {}
+        return self._asked
+
+    def _indirect(self, program: str, arguments: tuple[str, ...]) -> str:
+        words = json.dumps([program, *arguments])
+        with self._lock:
+            asked = self._read_asked()
+            if words not in asked:
+                asked[words] = self._ask(program, arguments)
+                self._keep(self._asked_path, asked)
+            return str(asked[words])
 
     def version(self, check: Check) -> str:
         """Version text of a check's tool; empty when the check does not say how to ask, `ABSENT` when it is missing."""
@@ -151,6 +195,8 @@ class ToolVersions:
         program = shutil.which(check.version[0], path=sane_path(os.environ.get("PATH", "")))
         if program is None:
             return ABSENT
+        if not _is_of_the_tool(check):
+            return self._indirect(program, check.version[1:])
         facts = os.stat(program)  # noqa: PTH116  (one call, on a hot path)
         key = " ".join([program, *check.version[1:], str(facts.st_mtime_ns), str(facts.st_size)])
         with self._lock:
@@ -159,7 +205,7 @@ class ToolVersions:
                 self._known = found if isinstance(found, dict) else {}
             if key not in self._known:
                 self._known[key] = self._ask(program, check.version[1:])
-                self._keep()
+                self._keep(self._path, self._known)
             return str(self._known[key])
 
     def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
@@ -176,9 +222,19 @@ class ToolVersions:
             return ABSENT
         return (done.stdout or done.stderr).strip()[:200]
 
-    def _keep(self) -> None:
-        if self._path.parent.is_dir():
+    def _keep(self, path: Path, value: dict[str, Any]) -> None:
+        if path.parent.is_dir():
             try:
-                write_json(self._path, self._known, durable=False)
+                write_json(path, value, durable=False)
             except ExecutorError:
                 return
+
+
+def _is_of_the_tool(check: Check) -> bool:
+    """Whether the program that prints the version is the tool itself, so that another version is another file."""
+    program, *arguments = check.version
+    runs = check.run.split() if isinstance(check.run, str) else check.run
+    if check.prefix or "/" in program or not runs or runs[0] != program:
+        return False
+    name = re.sub(r"[\d.]+$", "", program)  # python3.11 is python
+    return name not in _LAUNCHERS or (name == "python" and arguments in (["--version"], ["-V"]))

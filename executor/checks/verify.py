@@ -188,6 +188,7 @@ def verify_again(run: MilestoneRun, ref: str) -> None:
     result = verify_tip(run, ref, run.session.store.tree_of(tip))
     key, revision = facts.check_key, landing.trailers.revision
     needs = {need.ref: need.result_key for need in facts.needs}
+    run.keep_spec(ref)
     if result.ok:
         run.record(Verified(check_key=key, needs=needs, revision=revision, tip=tip), issue)
         run.write_receipt(landing)

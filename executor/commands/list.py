@@ -51,7 +51,7 @@ class List(DoitList):
         elif params["quiet"]:
             sys.stdout.write("".join(f"{row['ref']}\n" for row in rows))
         else:
-            sys.stdout.write(_text(board, rows, args))
+            sys.stdout.write(_text(board, rows, args, every=params["subtasks"]))
         return 0
 
 
@@ -70,10 +70,16 @@ def _public(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _text(board: Board, rows: list[dict[str, Any]], names: list[str]) -> str:
+def _text(board: Board, rows: list[dict[str, Any]], names: list[str], *, every: bool) -> str:
     known = [item for item in board.milestones if not names or item["id"] in names]
+    gone = [
+        ["landed", f"{item['id']}/{safe(left['id'])}", "-", f"landed as {left['commit'][:10]}; no longer declared"]
+        for item in (known if every else ())
+        for left in item["removed"]
+    ]
     told = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
-    if rows:
-        return table([[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]) + "\n" + told
+    if rows or gone:
+        shown = [[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]
+        return table([*shown, *gone]) + "\n" + told
     landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
     return f"nothing is pending: {landed} of {total} issues have landed\n{told}"

@@ -139,6 +139,7 @@ class Run(DoitRun):
         if len(wanted) < len(args):
             raise UsageError("run tasks of your own and milestones in separate commands")
         project = open_project(root)
+        _ask_versions(project)
         done = _nothing_to_do(project, wanted)
         if done:
             sys.stdout.write(done)
@@ -245,6 +246,16 @@ def _of_milestones(words: list[str]) -> bool:
 
 def _parallel(session: Session) -> int:
     return max(1, session.policy.limits.parallel)
+
+
+def _ask_versions(project: Project) -> None:
+    """Ask for the versions of tools that may have changed without a change of any file here."""
+    from executor.checks.verdicts import ASKED
+
+    if (project.cache / ASKED).exists():
+        from executor.checks.verdicts import ToolVersions
+
+        ToolVersions(project.cache).ask_again()
 
 
 def _nothing_to_do(project: Project, wanted: list[str]) -> str:

@@ -5,7 +5,7 @@ Every fault of a file is found in one pass; what is faulty is left out, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -55,6 +55,7 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
     issues = _issues(value, file, read)
     every = sorted([*issues, *read.partial], key=lambda item: item[0])
     _unique(every, file, read)
+    _earlier_ids(every, file, read)
     if phases is not None:
         _known_phases(every, phases, file, read)
     if isinstance(value.get("milestone"), Mapping):
@@ -206,6 +207,21 @@ def _unique(issues: Iterable[tuple[int, Issue]], file: str, read: Read) -> None:
             read.faults.append(Fault(file, dotted(["issue", place, "id"]), problem))
         else:
             first[issue.id] = place
+
+
+def _earlier_ids(issues: Sequence[tuple[int, Issue]], file: str, read: Read) -> None:
+    """An earlier id belongs to one issue."""
+    owner: dict[str, str] = {}
+    for place, issue in issues:
+        for old in issue.was:
+            if old == issue.id:
+                problem = f"{quoted(old)} is its present id; remove it here"
+            elif old in owner:
+                problem = f"{quoted(old)} is already an earlier id of {quoted(owner[old])}"
+            else:
+                owner[old] = issue.id
+                continue
+            read.faults.append(Fault(file, dotted(["issue", place, "was"]), problem))
 
 
 def _known_phases(issues: Iterable[tuple[int, Issue]], phases: list[Phase], file: str, read: Read) -> None:

@@ -307,6 +307,8 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
         result_key=result_key,
         check_key=observer.proofs(work.ref).key,
         pull=pull,
+        work_key=observer.work_key(work.ref),
+        was=" ".join(work.run.issue(work.ref).was),
     )
 
 

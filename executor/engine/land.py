@@ -164,4 +164,6 @@ def _trailers(run: MilestoneRun, ref: str, attempt: Attempt) -> Trailers:
         attempt.result_key,
         observer.proofs(ref).key,
         attempt.pull,
+        observer.work_key(ref),
+        " ".join(run.issue(ref).was),
     )

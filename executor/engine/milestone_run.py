@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
+from executor.checks.described import keep_checks
 from executor.engine.milestone_branch import advance, look_again, record_branch
 from executor.engine.ports import now
 from executor.engine.receipts import write_receipt
@@ -256,6 +257,7 @@ class MilestoneRun:
         """Keep the text that is being built, so that a later change can be shown line by line."""
         observer = self.session.observer
         keep_spec(self.folder, observer.spec_key(ref), observer.spec(ref))
+        keep_checks(self.folder, observer.proofs(ref))
 
     def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
         """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""

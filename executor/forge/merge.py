@@ -248,6 +248,8 @@ def _message(run: MilestoneRun, ref: str, attempt: Attempt, pull: PullRequest, c
         attempt.result_key,
         run.session.observer.proofs(ref).key,
         pull.number,
+        run.session.observer.work_key(ref),
+        " ".join(issue.was),
     )
     text = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
     subject, _, rest = text.partition("\n\n")

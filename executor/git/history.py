@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.git.refs import Refs
     from executor.git.repository import Repository
 
-__all__ = ["Stat", "read_records", "stats_of", "texts_of"]
+__all__ = ["Stat", "read_records", "stats_of", "text_at", "texts_of"]
 
 
 _VERSION = 1
@@ -90,6 +90,28 @@ def texts_of(repository: Repository, path: Path) -> Iterator[str]:
                     yield blob.data_stream.read().decode("utf-8", "replace")
     except (git.GitCommandError, git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError) as error:
         raise GitError(f"the history of {inside} cannot be read: {error}") from error
+
+
+def text_at(repository: Repository, commit: str, path: Path) -> str:
+    """Text of a file of the checkout as it was at a commit; empty when it was not there.
+
+    Raises:
+        GitError: the commit cannot be read.
+    """
+    import git
+
+    inside = path.resolve().relative_to(repository.top).as_posix()
+    try:
+        git.refresh(git_program())
+        with git.Repo(repository.top, search_parent_directories=False) as opened:
+            opened.git.update_environment(**safe_environment())
+            try:
+                blob = opened.commit(commit).tree / inside
+            except KeyError:
+                return ""
+            return str(blob.data_stream.read().decode("utf-8", "replace"))
+    except (git.GitCommandError, git.InvalidGitRepositoryError, git.NoSuchPathError, ValueError) as error:
+        raise GitError(f"{inside} at {commit[:10]} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

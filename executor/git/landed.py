@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Record", "Revert", "active_reverts", "landings_in", "milestones_in", "releases_in", "reverts_in"]
 
 _PAIR = re.compile(r"[ \t]*([A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*): (.*)")
-_KEYS = frozenset({"Milestone", "Issue", "Revision", "Spec-Key", "Result-Key", "Check-Key", "Pull-Request"})
+_KEYS = frozenset(
+    {"Milestone", "Issue", "Revision", "Spec-Key", "Result-Key", "Check-Key", "Work-Key", "Was", "Pull-Request"}
+)
 _NEEDED = frozenset({"Milestone", "Issue", "Revision", "Spec-Key", "Result-Key"})
 _REVERTS = re.compile(
     r"^This reverts commit ([0-9a-f]{7,64})(?:, reversing\s+changes made to ([0-9a-f]{7,64}))?", re.MULTILINE

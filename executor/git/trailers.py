@@ -72,6 +72,8 @@ class Trailers:
         result_key: what came out.
         check_key: what proved it; empty in commits that do not say.
         pull: number of its pull request; 0 in commits that do not say.
+        work_key: the work that an agent was asked for (`model.fingerprint.work_key`); empty in commits that do not say.
+        was: earlier ids of the issue, separated by spaces.
     """
 
     milestone: str
@@ -81,6 +83,8 @@ class Trailers:
     result_key: str
     check_key: str = ""
     pull: int = 0
+    work_key: str = ""
+    was: str = ""
 
     def lines(self) -> str:
         """The trailer block, one ``Key: value`` a line."""
@@ -93,6 +97,10 @@ class Trailers:
         ]
         if self.check_key:
             pairs.append(("Check-Key", self.check_key))
+        if self.work_key:
+            pairs.append(("Work-Key", self.work_key))
+        if self.was:
+            pairs.append(("Was", self.was))
         if self.pull:
             pairs.append(("Pull-Request", str(self.pull)))
         return "\n".join(f"{key}: {value}" for key, value in pairs)
@@ -166,6 +174,8 @@ def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
             result_key=pairs["Result-Key"],
             check_key=pairs.get("Check-Key", ""),
             pull=int(pairs.get("Pull-Request", "0")),
+            work_key=pairs.get("Work-Key", ""),
+            was=pairs.get("Was", ""),
         )
     except (KeyError, ValueError):
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from executor.model.milestone import Issue
 
-__all__ = ["canonical_spec", "check_key", "combined_key", "digest", "normal_text", "spec_key"]
+__all__ = ["canonical_spec", "check_key", "combined_key", "digest", "normal_text", "spec_key", "work_key"]
 
 
 def digest(data: bytes) -> str:
@@ -26,6 +27,21 @@ def digest(data: bytes) -> str:
 def normal_text(text: str) -> str:
     """Text without what does not count: white space at line ends, line-end style, blank lines at both ends."""
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
+
+
+def work_key(canonical: Mapping[str, Any]) -> str:
+    """The key of the work that a spec asks an agent for: its text, its criteria in words, and answers given.
+
+    Title, type and expected files do not alter the work, nor does one blank line more. A changed command or file of the
+    acceptance is tried on the landed tree first. So an issue with another spec and the same work key is proved again if
+    its checks are others, and costs an agent only if that fails.
+    """
+    value = {
+        "text": re.sub(r"\n{3,}", "\n\n", normal_text(str(canonical.get("text", "")))),
+        "claims": sorted(normal_text(str(item["text"])) for item in canonical.get("accept", ()) if "text" in item),
+        "answers": list(canonical.get("answers", ())),
+    }
+    return digest(_canonical(value))
 
 
 def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict[str, Any]:

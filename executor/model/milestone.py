@@ -155,7 +155,7 @@ def _claims(value: object) -> object:
 
 
 class Issue(_Declared):
-    """One issue of a milestone; `options` is the TOML key `with`."""
+    """One issue of a milestone; `options` is the TOML key `with`, `was` holds its earlier ids."""
 
     id: Id
     title: Line
@@ -175,6 +175,7 @@ class Issue(_Declared):
     resources: tuple[Line, ...] = ()
     allow: tuple[Line, ...] = ()
     phase: Line | None = None
+    was: tuple[Id, ...] = ()
 
     _texts = model_validator(mode="before")(_claims)
 

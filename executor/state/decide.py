@@ -104,6 +104,7 @@ class Facts:
         reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
         revived: what took its landing back, where a person wants it again after that; empty otherwise.
         lost: commit that landed by the journal and that neither branch nor base has; empty when they agree.
+        renamed_from: id under which the same work has landed and that is not declared any more; empty otherwise.
     """
 
     ref: str
@@ -126,6 +127,7 @@ class Facts:
     reverted: str = ""
     revived: str = ""
     lost: str = ""
+    renamed_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ def decide(facts: Facts) -> Decision:
         return _landed(facts, landing)
     if facts.lost:
         return _lost(facts)
+    if facts.renamed_from:
+        return _asks_for_name(facts)
     return _unlanded(facts, _cause_of_work(facts), facts.landing is not None)
 
 
@@ -186,6 +190,15 @@ def _lost(facts: Facts) -> Decision:
         "`doit doctor` says how to bring it back, a retry has it implemented again"
     )
     return Decision(Status.REVIEW, Act.REST, reason, f"doit retry {facts.ref}", Cause("landing", facts.lost, ""))
+
+
+def _asks_for_name(facts: Facts) -> Decision:
+    """The same work has landed under another id: a person says whether the issue was renamed."""
+    milestone, _, issue = facts.ref.partition("/")
+    old = facts.renamed_from
+    reason = f"{milestone}/{old} has landed with the same spec and is not declared any more; was it renamed to {issue}?"
+    hint = f'write `was = ["{old}"]` into {facts.ref} to keep its landing, or `was = []` to implement it again'
+    return Decision(Status.REVIEW, Act.REST, reason, hint, Cause("id", f"{milestone}/{old}", facts.ref))
 
 
 def _landed(facts: Facts, landing: Landing) -> Decision:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from executor.config.load_milestones import spec_text
 from executor.config.project import base_branch, base_names
 from executor.git.refs import (
     ACCEPTED,
@@ -27,12 +28,14 @@ from executor.git.refs import (
     parts_of,
 )
 from executor.git.trailers import Released
+from executor.model.fingerprint import canonical_spec, work_key
 from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
 from executor.state.model import QUESTION, Attempt, AttemptState
 from executor.status.kept import PAUSED, answers_in, pause_in, step_in
 from executor.status.location import Histories, recognised
+from executor.status.renames import carried_over, claims_of, merged_states, owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from executor.git.landed import Revert
     from executor.git.refs import Kept, Refs
     from executor.git.trailers import Landing
-    from executor.model.milestone import Milestone
+    from executor.model.milestone import Issue, Milestone
     from executor.state.blockers import Blocker
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord
@@ -130,6 +133,12 @@ class MilestoneView:
             return False
         return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
 
+    @property
+    def removed(self) -> dict[str, Landing]:
+        """Landings of issues that are not declared any more."""
+        declared = {issue.id for issue in self.milestone.issues}
+        return {issue: landing for issue, landing in self.landings.items() if issue not in declared}
+
     def add(self, landing: Landing) -> None:
         """Take a new landing in."""
         issue = landing.trailers.issue
@@ -172,6 +181,9 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         others = frozenset(branch for other, both in branches.items() if other != name for branch in both)
         by_hand = recognised(kept.get((MERGED, name), ()))
         work = histories.find(milestone, base, records[name], tips.get(f"{AHEAD}/{name}", ""), by_hand, others)
+        claims = claims_of(milestone)
+        if claims:
+            _take_over(compiled, work, milestone, claims, kept.get((ANSWERS, name), ()))
         view = views[name] = _view(compiled, name, base, work, tips[base])
         view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
@@ -193,6 +205,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         for kind in (STEPS, HANDOFFS, ANSWERS):
             for item in kept.get((kind, name), ()):
                 _take(view, item)
+        _carry_over(view, claims)
     return views
 
 
@@ -235,6 +248,31 @@ def _branches(milestone: Milestone, record: Kept | None) -> list[str]:
 
 def _bases(declared: Iterable[Milestone]) -> list[str]:
     return [base for milestone in declared for base in base_names(milestone)]
+
+
+def _take_over(
+    compiled: Compiled, work: Work, milestone: Milestone, claims: Mapping[str, str], answers: Iterable[Kept]
+) -> None:
+    """Put what has landed under earlier ids of issues under their present ones."""
+    given = {item.ref.rsplit("/", 1)[-1]: item for item in answers}
+
+    def key_of(issue: Issue) -> str:
+        told = [item.answer for item in answers_in(given[issue.id])] if issue.id in given else []
+        return work_key(canonical_spec(issue, spec_text(compiled.loaded, milestone.id, issue), told))
+
+    work.landings = [owned(landing, milestone, claims, key_of) for landing in work.landings]
+    for old, new in carried_over(work.reverted, milestone, claims).items():
+        work.reverted[new] = work.reverted.pop(old)
+
+
+def _carry_over(view: MilestoneView, claims: Mapping[str, str]) -> None:
+    """Take what is known under earlier ids of issues for known of them."""
+    own: tuple[dict[str, Any], ...] = (view.accepted, view.approved, view.steps, view.handoffs, view.answers)
+    for known in own:
+        for old, new in carried_over(known, view.milestone, claims).items():
+            known.setdefault(new, known.pop(old))
+    for old, new in carried_over(view.states, view.milestone, claims).items():
+        view.states[new] = merged_states(view.states.pop(old), view.states.get(new))
 
 
 def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:

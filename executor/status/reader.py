@@ -10,11 +10,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from executor.agents.brief import kept_spec
 from executor.agents.budget import Allowance
 from executor.checks.spec import Proofs, proofs_of
 from executor.checks.verdicts import ToolVersions
 from executor.config.load_milestones import spec_text
-from executor.model.fingerprint import canonical_spec, spec_key
+from executor.model.fingerprint import canonical_spec, spec_key, work_key
 from executor.model.workflow import progress
 from executor.state.budget import Choice
 from executor.state.decide import Act, Decision, Facts, Need, Status, decide
@@ -152,6 +153,10 @@ class Observer:
             key = self._specs[ref] = spec_key(self.spec(ref))
         return key
 
+    def work_key(self, ref: str) -> str:
+        """Key of the work that the spec asks an agent for."""
+        return work_key(self.spec(ref))
+
     def proofs(self, ref: str) -> Proofs:
         """What proves the issue."""
         proofs = self._proofs.get(ref)
@@ -169,7 +174,10 @@ class Observer:
         commit, keys = view.accepted.get(node.issue.id, ("", frozenset()))
         accepted = keys if landing is not None and landing.commit == commit else frozenset()
         spec_key = self.spec_key(ref)
-        settled = landing is not None and landing.trailers.spec_key == spec_key and state.refusal is None
+        if landing is not None and self._same_work(ref, landing):
+            accepted |= {spec_key}
+        same = landing is not None and (landing.trailers.spec_key == spec_key or spec_key in accepted)
+        settled = same and state.refusal is None
         choice = Choice() if settled else self.allowance.choice(ref, node.issue, state.counted(spec_key))
         return Facts(
             ref=ref,
@@ -192,6 +200,7 @@ class Observer:
             reverted=self._reverted(view, node.issue.id, wanted=False),
             revived=self._reverted(view, node.issue.id, wanted=True),
             lost=self._lost(state, landing, spec_key),
+            renamed_from=self._renamed_from(node, view, state, landing),
         )
 
     def running(self, ref: str) -> Attempt | None:
@@ -251,6 +260,30 @@ class Observer:
         if pull is None or not pull.waits:
             return None
         return pull if not self.run_id or pull.run == self.run_id else None
+
+    def _same_work(self, ref: str, landing: Landing) -> bool:
+        """Whether a spec that differs from the landed one asks for the same work."""
+        trailers = landing.trailers
+        if trailers.spec_key == self.spec_key(ref):
+            return False
+        if trailers.work_key:
+            return trailers.work_key == self.work_key(ref)
+        old = kept_spec(self.compiled.project.state(trailers.milestone), trailers.spec_key)
+        return old is not None and work_key(old) == self.work_key(ref)
+
+    def _renamed_from(self, node: Node, view: MilestoneView, state: IssueState, landing: Landing | None) -> str:
+        """Id under which the same issue has landed, as it seems, and which is not declared any more; else empty."""
+        if landing is not None or state.attempts or "was" in node.issue.model_fields_set or not view.removed:
+            return ""
+        folder = self.compiled.project.state(node.milestone)
+        for issue, item in view.removed.items():
+            if item.trailers.spec_key == self.spec_key(node.ref):
+                return issue
+            old = kept_spec(folder, item.trailers.spec_key)
+            same_title = old is not None and old["title"] == self.spec(node.ref)["title"]
+            if old is not None and same_title and work_key(old) == self.work_key(node.ref):
+                return issue
+        return ""
 
     def _held_by(self, milestone: str) -> str:
         held = self._held.get(milestone)

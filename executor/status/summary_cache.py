@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
-_VERSION = 4
+_VERSION = 5
 _NEVER = 2.0**60
 """Epoch seconds at which a summary expires that does not rest on the time."""
 _PACKAGE = __file__
@@ -195,6 +195,10 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "delivered": observer.delivered(name),
         "pushed": not view.ahead
         and (not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))),
+        "removed": [
+            {"id": issue, "commit": landing.commit, "revision": landing.trailers.revision}
+            for issue, landing in view.removed.items()
+        ],
         "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
     }
 
@@ -242,8 +246,9 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     from executor.process.files import journal_stamp
 
     hasher = hashlib.sha256()
-    for folder in (project.milestones, project.rules, project.rules / "workflows"):
-        for path in sorted(folder.glob("*.toml")):
+    schemas = project.rules / "schemas"
+    for folder in (project.milestones, project.rules, project.rules / "workflows", schemas):
+        for path in sorted(folder.glob("*.json" if folder == schemas else "*.toml")):
             hasher.update(f"{path.name}\0".encode())
             hasher.update(path.read_bytes())
     for fact in _stats(str(project.root), watch):
@@ -251,9 +256,17 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     for name in ids:
         hasher.update(journal_stamp(project.state(name)).encode())
     hasher.update("\0".join(f"{tool}={_tool_stat(tool)}" for tool in tools).encode())
+    hasher.update(_bytes(project.cache / "_asked.json"))
     hasher.update(_package_stamp().encode())
     hasher.update(Refs(project.repository).stamp(refs))
     return hasher.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _stats(root: str, watch: list[str]) -> Iterable[bytes]:

@@ -205,7 +205,9 @@ ACCEPT = 'expected text, { run = "..." } or { file = "..." }, found'
 NUMBER = "expected a number"
 MISSING = "is missing, but required"
 MILESTONE_KEYS = "id, title, goal, base, branch, needs, context, epic, tag, forge_milestone and 2 more"
-ISSUE_KEYS = "id, title, type, priority, needs, spec, body, files, accept, agent and 8 more"
+ISSUE_KEYS = (
+    f"id, title, type, priority, needs, spec, body, files, accept, agent and {len(Issue.model_fields) - 10} more"
+)
 
 WHOLE_FILES: list[tuple[str, list[tuple[str, str]]]] = [
     ("", [("milestone", "the table [milestone] is missing")]),

@@ -15,6 +15,7 @@ from executor.state.decide import Status
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
+    from executor.git.trailers import Landing
     from executor.state.decide import Cause, Decision
     from executor.state.model import Attempt
 
@@ -35,8 +36,12 @@ class Explain(Command):
             raise UsageError("name one issue, for example `doit explain m4/4.1`")
         project = open_project()
         compiled = compile_project(project)
-        ref = compiled.ref(arguments[0].removeprefix("issue:"))
         observer = observe(compiled, Refs(project.repository))
+        gone = _removed(observer, arguments[0].removeprefix("issue:"))
+        if gone is not None:
+            _print_removed(gone, as_json=options["json"])
+            return 0
+        ref = compiled.ref(arguments[0].removeprefix("issue:"))
         decision = observer.decision(ref)
         difference = _difference(observer, ref, decision.cause)
         state = observer.facts(ref).state
@@ -50,14 +55,76 @@ class Explain(Command):
         return 0
 
 
+def _removed(observer: Observer, name: str) -> Landing | None:
+    """The landing of an issue that is no longer declared."""
+    milestone, _, issue = name.partition("/")
+    view = observer.views.get(milestone)
+    return view.removed.get(issue) if view is not None else None
+
+
+def _print_removed(landing: Landing, *, as_json: bool) -> None:
+    trailers = landing.trailers
+    ref = f"{trailers.milestone}/{trailers.issue}"
+    reason = f"landed as {landing.commit[:10]}, revision {trailers.revision}; it is no longer declared"
+    hint = f'if it was renamed, write `was = ["{trailers.issue}"]` into the issue'
+    if as_json:
+        status = str(Status.LANDED)
+        print_json({"ref": ref, "status": status, "act": "rest", "reason": reason, "hint": hint, "cause": None})
+    else:
+        sys.stdout.write(f"{safe(ref)} has {reason}\nto move it on: {hint}\n")
+
+
 def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
-    """Lines that tell old from new, for a changed spec; empty otherwise."""
-    if cause is None or cause.input != "spec" or not cause.old:
+    """Lines that tell old from new, for changed checks and for a spec that differs from the landed one."""
+    if cause is not None and cause.input == "checks":
+        return [*_changed_checks(observer, ref, cause.old), *_changed_spec(observer, ref)]
+    return _changed_spec(observer, ref)
+
+
+def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
+    """What is another about the checks: from what was kept of them, else from the rules at the landing."""
+    from executor.checks.described import described, differences, kept_checks
+
+    node = observer.compiled.plan.nodes[ref]
+    old = kept_checks(observer.compiled.project.state(node.milestone), key)
+    if old is not None:
+        return differences(old, described(observer.proofs(ref)))
+    landing = observer.views[node.milestone].landings[node.issue.id]
+    lines = _changed_rules(observer, landing.commit)
+    lost = "the checks that proved it are no longer kept in .cache/"
+    return (
+        [f"{lost}; since it landed, rules/ changed as follows", *lines]
+        if lines
+        else [f"{lost}; rules/ are as they were, so a tool's version or the declaration is another"]
+    )
+
+
+def _changed_rules(observer: Observer, commit: str) -> list[str]:
+    """The difference of the rules that make checks, between a commit and now."""
+    from executor.git.history import text_at
+
+    project = observer.compiled.project
+    lines: list[str] = []
+    for name in ("checks", "routes", "setup", "limits"):
+        path = project.rules / f"{name}.toml"
+        now = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        then = text_at(project.repository, commit, path)
+        shown = f"rules/{name}.toml"
+        lines += difflib.unified_diff(
+            then.splitlines(), now.splitlines(), f"{shown} (landed)", f"{shown} (now)", lineterm="", n=1
+        )
+    return lines
+
+
+def _changed_spec(observer: Observer, ref: str) -> list[str]:
+    """The difference of the landed spec and the declared one; empty when there is none, or nothing has landed."""
+    landing = observer.facts(ref).landing
+    if landing is None or landing.trailers.spec_key == observer.spec_key(ref):
         return []
     new = observer.spec(ref)
-    old = _old_spec(observer, ref, cause.old)
+    old = _old_spec(observer, ref, landing.trailers.spec_key)
     if old is None:
-        return [f"the text behind {cause.old} is neither in .cache/ nor in the history of its file"]
+        return [f"the text behind {landing.trailers.spec_key} is neither in .cache/ nor in the history of its file"]
     lines: list[str] = []
     for field in new:
         if old.get(field) != new[field]:
@@ -108,7 +175,8 @@ def _value(ref: str, decision: Decision, difference: list[str], attempts: list[A
 
 def _text(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> str:
     if decision.status is Status.LANDED:
-        lines = [f"{ref} has {decision.reason}, revision {decision.revision}; nothing it rests on has changed since"]
+        since = "its spec changed since, but not the work" if difference else "nothing it rests on has changed since"
+        lines = [f"{ref} has {decision.reason}, revision {decision.revision}; {since}"]
     else:
         lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
     if decision.hint:

@@ -13,7 +13,7 @@ from executor.nightly.night_log import Nights
 from executor.process.files import LOCAL, utcnow
 from executor.status.summary_cache import board_of
 
-__all__ = ["Status"]
+__all__ = ["Status", "removed_lines"]
 
 
 _REFRESH = {
@@ -100,6 +100,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         "branch": item["branch"],
         "tip": item["tip"],
         "blockers": item["blockers"],
+        "removed": item["removed"],
         "issues": [{key: row.get(key) for key in keys} for row in rows],
     }
 
@@ -117,7 +118,14 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         row["hint"] for row in rows if row["status"] in {"failed", "skipped", "review"} and row["hint"]
     )
     after = "".join(f"  {hint}\n" for hint in hints)
+    lines += removed_lines(item)
     return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
+
+
+def removed_lines(item: dict[str, Any]) -> list[list[str]]:
+    """Table rows of issues that landed and left the declaration."""
+    told = "landed as {}; no longer declared"
+    return [["landed", safe(gone["id"]), "-", told.format(gone["commit"][:10])] for gone in item["removed"]]
 
 
 def _where(row: dict[str, Any]) -> str:
