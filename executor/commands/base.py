@@ -13,6 +13,8 @@ import json
 import os
 import sys
 import traceback
+from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
@@ -20,12 +22,14 @@ from unicodedata import combining, east_asian_width
 from doit.cmd_base import Command as DoitCommand
 from doit.dependency import DatabaseException, JsonDB
 
+from executor.commands.output import complain, discard, protected, readable, reopen_closed
+from executor.commands.user_code import user_fault
 from executor.errors import ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
 from executor.state.decide import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from executor.state.decide import Decision
 
@@ -33,14 +37,17 @@ __all__ = [
     "JSON_OPTION",
     "REASON_OPTION",
     "Command",
+    "Output",
     "TolerantJson",
+    "asks_help",
+    "ending_of",
     "exit_code",
     "guarded",
-    "helped",
     "none_but_options",
     "permuted",
     "print_json",
     "safe",
+    "show_help",
     "table",
     "worse",
 ]
@@ -66,14 +73,28 @@ REASON_OPTION = {
 }
 
 
+class Output(StrEnum):
+    """What becomes of a command whose output cannot be written."""
+
+    PROTECTED = "protected"
+    """It goes on, and its exit code says what it did: for commands with effects."""
+    VIEW = "view"
+    """It ends, quietly if the reader has gone: for commands that only show something."""
+    FOREIGN = "foreign"
+    """doit deals with it: for tasks of the user's own."""
+
+
 class Command(DoitCommand):
     """A command that needs no tasks. Subclasses implement `run` and return an exit code."""
 
+    output = Output.PROTECTED
+
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run; every foreseen error is one message and its exit code."""
-        if helped(self, in_args):
-            return 0
-        return guarded(lambda: int(super(Command, self).parse_execute(permuted(self, in_args))))
+        if asks_help(in_args):
+            return guarded(lambda: show_help(self), Output.VIEW)
+        action = super().parse_execute
+        return guarded(lambda: action(permuted(self, in_args)), self.output)
 
     def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
         """Called by doit."""
@@ -84,37 +105,86 @@ class Command(DoitCommand):
         raise NotImplementedError
 
 
-def guarded(action: Any) -> int:
+def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int:
     """Run an action that returns an exit code; errors become messages on standard error and their exit codes."""
-    try:
-        return int(action())
-    except ExecutorError as error:
-        sys.stderr.write("".join(f"{safe(line)}\n" for line in str(error).splitlines()))
-        return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
+    reopen_closed()
+    readable()
+    with protected() if output is Output.PROTECTED else nullcontext():
+        try:
+            code = int(action())
+            if output is Output.VIEW:
+                sys.stdout.flush()
+        except Exception as error:
+            if isinstance(error, OSError) and output is not Output.PROTECTED and _is_output(error):
+                return _unwritten(error, output)
+            if error.__class__.__module__.startswith("doit."):
+                raise
+            return _told(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if isinstance(error, SystemExit) and not user_fault(error, Path.cwd()):
+                raise
+            return _told(error)
+    return code
+
+
+def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
+    """Exit code and reason of what is ended by an exception.
+
+    Args:
+        error: the exception.
+        root: folder of the user's dodo.py.
+    """
+    match error:
+        case ExecutorError():
+            found = error.exit_code, str(error)
+        case KeyboardInterrupt():
+            found = 130, "SIGINT"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            found = StateFullError.exit_code, f"{error}; nothing is lost, free some space and run again"
+        case _ if fault := user_fault(error, root):
+            found = UsageError.exit_code, fault
+        case _ if type(error).__module__.startswith("doit."):
+            found = UsageError.exit_code, str(error)
+        case _:
+            found = ExecutorError.exit_code, f"{type(error).__name__}: {error}"
+    return found
+
+
+def _told(error: BaseException) -> int:
+    """Say why a command ends; returns its exit code."""
+    code, why = ending_of(error, Path.cwd())
+    if code == ExecutorError.exit_code and not isinstance(error, ExecutorError):
+        complain("".join(traceback.format_exception(error)))
+        why = "The executor itself failed; nothing that has landed is affected. Please report the lines above."
+    if not isinstance(error, KeyboardInterrupt):
+        complain("".join(f"{safe(line)}\n" for line in why.splitlines()))
+    return code
+
+
+def _is_output(error: OSError) -> bool:
+    """Whether standard output cannot be written; an error with a file name is about that file."""
+    return error.filename is None and (isinstance(error, BrokenPipeError) or error.errno in {errno.ENOSPC, errno.EIO})
+
+
+def _unwritten(error: OSError, output: Output) -> int:
+    if output is Output.FOREIGN:
+        raise error
+    discard(1)
+    if isinstance(error, BrokenPipeError):
         return 0
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if error.__class__.__module__.startswith("doit."):
-            raise
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            sys.stderr.write(f"{safe(str(error))}; nothing is lost, free some space and run again\n")
-            return StateFullError.exit_code
-        traceback.print_exc()
-        sys.stderr.write(
-            "The executor itself failed; nothing that has landed is affected. Please report the lines above.\n"
-        )
-        return 2
+    complain(f"standard output: {error.strerror}\n")
+    return StateFullError.exit_code
 
 
-def helped(command: Any, words: list[str]) -> bool:
-    """Print what `doit help COMMAND` prints, if the words ask for it; whether they do."""
-    asked = not {"-h", "--help"}.isdisjoint(words)
-    if asked:
-        sys.stdout.write(f"{command.help()}\n")
-    return asked
+def asks_help(words: list[str]) -> bool:
+    """Whether words of the command line ask for help."""
+    return not {"-h", "--help"}.isdisjoint(words)
+
+
+def show_help(command: Any) -> int:
+    """Print what `doit help COMMAND` prints; returns the exit code."""
+    sys.stdout.write(f"{command.help()}\n")
+    return 0
 
 
 def none_but_options(command: Any, arguments: list[str]) -> None:

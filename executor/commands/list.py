@@ -8,7 +8,7 @@ from typing import Any
 
 from doit.cmd_list import List as DoitList
 
-from executor.commands.base import JSON_OPTION, guarded, helped, permuted, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Output, asks_help, guarded, permuted, print_json, safe, show_help, table
 from executor.config.project import has_milestones, open_project
 from executor.errors import UsageError
 from executor.status.summary_cache import Board, board_of
@@ -35,9 +35,10 @@ class List(DoitList):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
-        if helped(self, in_args):
-            return 0
-        return guarded(lambda: super(List, self).parse_execute(permuted(self, in_args)) or 0)
+        if asks_help(in_args):
+            return guarded(lambda: show_help(self), Output.VIEW)
+        action = super().parse_execute
+        return guarded(lambda: action(permuted(self, in_args)) or 0, Output.VIEW)
 
     def execute(self, params: dict[str, Any], args: list[str]) -> int:
         """Called by doit."""

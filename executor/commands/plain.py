@@ -80,6 +80,9 @@ def ending(picture: Picture) -> list[str]:
     return found
 
 
+_CUT_OFF = {How.HALTED: "halted", How.ERROR: "ended by an error"}
+
+
 def run_note(picture: Picture) -> str:
     """Who runs it, or how the latest run ended and what resumes it."""
     run = picture.run
@@ -91,7 +94,7 @@ def run_note(picture: Picture) -> str:
         return f"{picture.status}; running since {started} {who}"
     ended = clock(moment(run.ended), picture.at)
     if run.cut_off:
-        word = "halted" if run.how is How.HALTED else "interrupted"
+        word = _CUT_OFF.get(run.how, "interrupted")
         why = run.why or "the run died"
         flying = ", ".join(f"{picture.milestone}/{issue}" for issue in run.in_flight)
         at_work = f", at work on {flying}" if flying else ""

@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from executor.commands.base import guarded, helped, permuted, safe
+from executor.commands.base import Output, asks_help, guarded, permuted, safe, show_help
+from executor.commands.output import Stream
+from executor.commands.user_code import explained
 from executor.config.project import Project, compile_project, has_milestones, open_project, prepare_cache
 from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
+    from executor.commands.run_record import RunRecords
     from executor.config.project import Compiled
     from executor.engine.session import Session
     from executor.tasks.request import Request
@@ -116,13 +122,24 @@ class Run(DoitRun):
     _plain = False
     _from = ""
     _request: Request | None = None
+    _records: RunRecords
+    task_list: Any = ()
     loader: Any
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run."""
-        if (in_args[:1] == ["-h"] or _of_milestones(in_args)) and helped(self, in_args):
-            return 0
-        return guarded(lambda: super(Run, self).parse_execute(self._words(in_args)) or 0)
+        if asks_help(in_args if _of_milestones(in_args) else in_args[:1]):
+            return guarded(lambda: show_help(self), Output.VIEW)
+        action = super().parse_execute
+        output = Output.PROTECTED if _of_milestones(in_args) else Output.FOREIGN
+        return guarded(lambda: action(self._words(in_args)) or 0, output)
+
+    def _explained(self, action: Callable[[], Any]) -> int:
+        """Turn what doit says of the command line and of dodo.py into our own words, where we know more."""
+        try:
+            return int(action() or 0)
+        except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
+            raise explained(error, self.loader.cmd_names, [task.name for task in self.task_list or ()]) from error
 
     def _words(self, in_args: list[str]) -> list[str]:
         """Options first where milestones are meant; tasks of the user's own may have options behind their names."""
@@ -154,14 +171,16 @@ class Run(DoitRun):
             if any(f"{word.partition(':')[0]}:" in _OURS for word in args):
                 raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
             prepare_cache(open_project(root))
+        action = super().execute
         self._execute = super()._execute  # type: ignore[method-assign]  # doit looks at its parameters
-        return int(super().execute(params, args) or 0)
+        return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.commands.run_record import recorded
         from executor.commands.sessions import open_session
         from executor.commands.summary import notes, opening, passed_over, start_of
         from executor.commands.task_loader import RequestLoader
-        from executor.engine.milestone_run import begin, cut_off, resumed
+        from executor.engine.milestone_run import cut_off, resumed
         from executor.engine.recover import mending, recover
         from executor.forge.reconcile import take_over
         from executor.notify.phase_hook import phases_told
@@ -178,12 +197,19 @@ class Run(DoitRun):
         workers = workers_of(params) or max(1, compiled.policy.limits.parallel)
         deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
         budget = budget_of(params)
-        with open_session(compiled) as session, mending(session), phases_told(session) as teller:
+        action = super().execute
+        with (
+            open_session(compiled) as session,
+            mending(session),
+            phases_told(session) as teller,
+            recorded(session) as records,
+        ):
+            self._records = records
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
                 before = cut_off(run)
-                begin(run, wanted, workers)
+                records.begin(run, wanted, workers)
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
                 recover(run)
@@ -199,7 +225,7 @@ class Run(DoitRun):
             self._request = Request(session, tuple(wanted))
             self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
-            code = int(super().execute(params, wanted) or 0)
+            code = self._explained(lambda: action(params, wanted))
             teller.finish()
             sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
             return code or (PersonNeededError.exit_code if left_out else 0)
@@ -214,7 +240,7 @@ class Run(DoitRun):
         from executor.engine.watchdog import watched
         from executor.notify.queue import told
 
-        with signals_heeded(session) as received, told(session), watched(session):
+        with _stream_of(outfile) as stream, signals_heeded(session) as received, told(session), watched(session):
             patience = Patience(session)
             while True:
                 outcomes = run_tasks(
@@ -222,14 +248,14 @@ class Run(DoitRun):
                     self.sel_tasks,
                     self.dep_manager,
                     session,
-                    outfile,
+                    stream,
                     num_process or _parallel(session),
                     always=always,
                     plain=self._plain,
                 )
                 if outcomes.errors or not patience.waited(outcomes.asked(session, request.wanted)):
                     break
-        return finish(request, outcomes, received)
+        return finish(request, outcomes, received, self._records)
 
     def get_backends(self) -> Any:
         """Doit's database backends, with one that never refuses a damaged file."""
@@ -238,6 +264,25 @@ class Run(DoitRun):
         backends = super().get_backends()
         backends["json"] = TolerantJson
         return backends
+
+
+@contextmanager
+def _stream_of(outfile: Any) -> Iterator[Any]:
+    """Where the lines of a run go: standard output, or the file that `--output-file` names."""
+    if not isinstance(outfile, str):
+        yield sys.stdout
+        return
+    try:
+        file = Path(outfile).open("w", encoding="utf-8")  # noqa: SIM115  (closed below, where errors are of no importance)
+    except OSError as error:
+        raise UsageError(f"--output-file {outfile}: {error.strerror}") from error
+    stream = Stream(file)
+    try:
+        yield stream
+    finally:
+        stream.wait()
+        with suppress(OSError):
+            file.close()
 
 
 def _of_milestones(words: list[str]) -> bool:

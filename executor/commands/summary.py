@@ -30,6 +30,7 @@ from executor.status.progress import counts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from executor.commands.run_record import RunRecords
     from executor.commands.scheduler import Outcomes
     from executor.config.project import Compiled
     from executor.engine.session import Session
@@ -42,10 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "start_of", "summary", "unblocked"]
 
 
-def finish(request: Request, outcomes: Outcomes, received: list[int]) -> int:
+def finish(request: Request, outcomes: Outcomes, received: list[int], records: RunRecords) -> int:
     """Record how the run ended and say what came of it; the exit code."""
     from executor.commands.base import exit_code, worse
-    from executor.engine.milestone_run import end
     from executor.state.runs import How
 
     session, wanted = request.session, request.wanted
@@ -61,11 +61,10 @@ def finish(request: Request, outcomes: Outcomes, received: list[int]) -> int:
         code = CODES[signal.Signals(received[0])]
     how, why = How.DONE, ""
     if session.halted is not None:
-        how, why = How.HALTED, str(session.halted)[:500]
+        how, why = How.HALTED, str(session.halted)
     elif received:
         how, why = How.INTERRUPTED, signal.Signals(received[0]).name
-    for run in session.runs():
-        end(run, code, how, why)
+    records.end(code, how, why)
     if decisions or outcomes.errors or received:
         sys.stdout.write(summary(session, decisions, outcomes.errors, interrupted=bool(received)))
     sys.stdout.write("".join(f"{safe(line)}\n" for line in closing(session.observer, wanted)))

@@ -368,7 +368,12 @@ def resumed(record: RunRecord, milestone: str) -> str:
     )
 
 
-_ENDED = {How.DIED: "died", How.INTERRUPTED: "was interrupted", How.HALTED: "was halted"}
+_ENDED = {
+    How.DIED: "died",
+    How.INTERRUPTED: "was interrupted",
+    How.HALTED: "was halted",
+    How.ERROR: "was ended by an error",
+}
 
 
 def _following(run: MilestoneRun) -> list[str]:

@@ -30,6 +30,7 @@ class How(StrEnum):
     DONE = "done"
     INTERRUPTED = "interrupted"
     HALTED = "halted"
+    ERROR = "error"
     DIED = "died"
 
 
@@ -41,7 +42,7 @@ class RunRecord:
         run: its id.
         started: when, ISO-8601 UTC.
         ended: when its last record says so; for one that died, the time of its last record.
-        how: how it ended.
+        how: how it ended; of an older version, a run that an error ended has died.
         why: the signal or the reason, as one sentence; empty for one that was done.
         code: its exit code; None where it had none.
         host: machine on which it ran.
@@ -72,7 +73,7 @@ class RunRecord:
     @property
     def cut_off(self) -> bool:
         """Whether it ended before it had done what it could."""
-        return self.how in {How.INTERRUPTED, How.HALTED, How.DIED}
+        return self.how in {How.INTERRUPTED, How.HALTED, How.ERROR, How.DIED}
 
 
 def run_records(records: Iterable[Record], alive: str = "") -> list[RunRecord]:

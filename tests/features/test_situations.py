@@ -386,7 +386,7 @@ def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
     assert (repo.path / "own").read_text() == "own\n"
     assert not repo.attempts()
     assert "run tasks of your own and milestones in separate" in repo.doit("own", "milestone:m1").check(3).err
-    assert 'Invalid parameter: "onw"' in repo.doit("onw").check(3).err
+    assert '"onw" is no command and no task; did you mean "own"?' in repo.doit("onw").check(3).err
 
 
 def test_an_embedded_repository_cannot_land(repo: Repo) -> None:

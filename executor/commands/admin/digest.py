@@ -6,7 +6,7 @@ import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Output, none_but_options, print_json, safe
 from executor.config.project import open_project
 from executor.errors import UsageError
 from executor.model.deadline import deadline_of, told
@@ -37,6 +37,7 @@ class DigestCommand(Command):
     """Shows it."""
 
     name = "digest"
+    output = Output.VIEW
     doc_purpose = "show what landed, waits, failed and was spent since the last night"
     doc_usage = ""
     cmd_options = (_SINCE, JSON_OPTION)

@@ -15,6 +15,7 @@ from executor.agents.command import secrets_of
 from executor.commands.admin.cron import ENV_FILE
 from executor.commands.admin.digest import digest_since
 from executor.commands.base import Command, safe
+from executor.commands.output import drain
 from executor.commands.run import UNTIL
 from executor.config.env_file import read_env_file
 from executor.config.project import compile_project, open_project, prepare_cache
@@ -131,13 +132,11 @@ def _milestones(
         sys.stdout.write("everything has landed; nothing to do\n")
     for name in chosen:
         sys.stdout.write(f"== milestone {safe(name)}, {stamp()}\n")
-        sys.stdout.flush()
         words = ["run", f"milestone:{name}"]
         if deadline is not None:
             words += ["--until", deadline.isoformat()]
         code = int(DoitMain().run(words) or 0)
         sys.stdout.write(f"== exit {code}, {stamp()}\n")
-        sys.stdout.flush()
         results[name] = code
         journal.record(MilestoneNight(milestone=name, code=code))
         if code in _INTERRUPTED:
@@ -219,8 +218,7 @@ def _lock(nights: Nights) -> Held | None:
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     """Everything that this process and its children print goes to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    drain()
     kept = os.dup(1), os.dup(2)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -228,8 +226,7 @@ def _output_to(path: Path) -> Iterator[None]:
         os.dup2(log, 2)
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        drain()
         os.dup2(kept[0], 1)
         os.dup2(kept[1], 2)
         for descriptor in (log, *kept):

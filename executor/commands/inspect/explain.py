@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -26,6 +26,7 @@ class Explain(Command):
     """Says why an issue is as it is."""
 
     name = "explain"
+    output = Output.VIEW
     doc_purpose = "say what is decided about an issue and which input caused it"
     doc_usage = "MILESTONE/ISSUE"
     cmd_options = (JSON_OPTION,)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from executor.commands.base import Command
+from executor.commands.base import Command, Output
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -22,6 +22,7 @@ class Export(Command):
     """Prints or writes a milestone in another format."""
 
     name = "export"
+    output = Output.VIEW
     doc_purpose = "write a milestone and its status for others (markdown between marks of a file, json, github, csv)"
     doc_usage = "MILESTONE"
     cmd_options = (

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
 from executor.config.project import compile_project, open_project
 from executor.engine.receipts import failure_report, success_lines
 from executor.errors import UsageError
@@ -70,6 +70,7 @@ class Log(Command):
     """Shows attempts and their output."""
 
     name = "log"
+    output = Output.VIEW
     doc_purpose = "show the attempts at an issue and what the last one printed; --events: everything that happened"
     doc_usage = "MILESTONE/ISSUE | --events [MILESTONE | MILESTONE/ISSUE ...]"
     cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _EVENTS, _FOLLOW)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
@@ -28,6 +28,7 @@ class Plan(Command):
     """Shows what a run would do."""
 
     name = "plan"
+    output = Output.VIEW
     doc_purpose = "show what running a milestone would do, in which order and why; touches nothing"
     doc_usage = "MILESTONE"
     cmd_options = (JSON_OPTION,)

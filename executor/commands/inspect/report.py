@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import Command
+from executor.commands.base import Command, Output
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -42,6 +42,7 @@ class Report(Command):
     """Writes the report of a milestone."""
 
     name = "report"
+    output = Output.VIEW
     doc_purpose = "write a report of a milestone: html (one file, works offline), md, json or junit"
     doc_usage = "MILESTONE"
     cmd_options = (_FORMAT, _OUTPUT)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
 from executor.commands.plain import ago
 from executor.config.project import open_project
 from executor.errors import UsageError
@@ -31,10 +31,14 @@ _ALL = {
 _SHOWN = 20
 
 
+_EXPLAINED = {How.INTERRUPTED, How.HALTED, How.ERROR}
+
+
 class Sessions(Command):
     """Shows the runs that the journals tell of, latest last."""
 
     name = "sessions"
+    output = Output.VIEW
     doc_purpose = "show runs: when, who, how they ended, where they stopped"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (_ALL, JSON_OPTION)
@@ -86,7 +90,7 @@ def _row(name: str, record: RunRecord) -> list[str]:
     return [
         started,
         name,
-        str(record.how) + (f" ({record.why})" if record.how is How.INTERRUPTED else ""),
+        str(record.how) + (f" ({record.why.splitlines()[0]})" if record.why and record.how in _EXPLAINED else ""),
         code,
         took,
         f"{record.user}@{record.host}",

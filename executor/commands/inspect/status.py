@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from executor.commands.admin.cron import night_json, night_lines
-from executor.commands.base import JSON_OPTION, Command, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
 from executor.config.project import open_project
 from executor.errors import UsageError
 from executor.nightly.night_log import Nights
@@ -30,6 +30,7 @@ class Status(Command):
     """Shows milestones and issues with status, reason and what would move them on."""
 
     name = "status"
+    output = Output.VIEW
     doc_purpose = "show the computed status of milestones and their issues"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (JSON_OPTION, _REFRESH)

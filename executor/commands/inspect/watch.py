@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe
 from executor.commands.live import on_a_terminal
 from executor.config.project import compile_project, open_project
 from executor.errors import DeclarationError, UsageError
@@ -56,6 +56,7 @@ class Watch(Command):
     """Shows milestones being run, or how the latest run of them ended."""
 
     name = "watch"
+    output = Output.VIEW
     doc_purpose = "watch milestones being run, from another terminal"
     doc_usage = "[MILESTONE ...]"
     cmd_options = (

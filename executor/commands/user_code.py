@@ -1,0 +1,97 @@
+"""Faults in the user's own dodo.py, told apart from faults of this program."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import executor
+from executor.commands import COMMANDS
+from executor.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["explained", "user_fault"]
+
+_OURS = Path(executor.__file__).parent
+_LIBRARIES = {"site-packages", "dist-packages"}
+
+
+def user_fault(error: BaseException, root: Path) -> str:
+    """One line with file, line and function, if an exception comes from the user's Python files; empty otherwise.
+
+    It comes from there if the last of the user's lines in the traceback stands behind the last of ours.
+
+    Args:
+        error: what was raised.
+        root: folder of the user's dodo.py and of what it imports from beside it.
+    """
+    if isinstance(error, SyntaxError) and error.filename and _is_users(Path(error.filename), root):
+        return f"{_name(error.filename, root)}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(_OURS):
+            found = ""
+        elif _is_users(path, root):
+            place = "" if frame.name == "<module>" else f" ({frame.name})"
+            found = f"{_name(frame.filename, root)}, line {frame.lineno}{place}"
+    return found and f"{found}: {type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _is_users(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) and not path.is_relative_to(_OURS) and not _LIBRARIES & set(path.parts)
+
+
+def _name(file: str, root: Path) -> str:
+    return str(Path(file).relative_to(root))
+
+
+_COMMAND_NAME = re.compile(r"Task can't be called '(?P<name>[^']*)'")
+_GROUPS = {"issue", "milestone", "release", "step"}
+"""Tasks that milestones become; a dodo.py cannot have others of the same names."""
+
+
+def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -> UsageError:
+    """What doit says of the command line or of dodo.py, with what we know about it.
+
+    Args:
+        error: doit's exception.
+        commands: names of the commands that doit knows here.
+        tasks: names of the tasks that were loaded.
+    """
+    text = str(error).strip()
+    word = getattr(error, "not_found", None)
+    if word:
+        return UsageError(_unknown(word, commands, tasks))
+    reserved = _COMMAND_NAME.match(text)
+    if reserved and reserved["name"] in COMMANDS:
+        return UsageError(
+            f'dodo.py: task "{reserved["name"]}" has the name of a command of make-for-milestones; rename the task, or '
+            "remove that command from [tool.doit.plugins.command]"
+        )
+    own = next((name for name in re.findall(r"'([^']*)'|\b(\w+)\b", text) for name in name if name in _GROUPS), "")
+    if own:
+        return UsageError(
+            f'dodo.py: "{own}" is the name of the tasks that make-for-milestones makes; rename yours ({text})'
+        )
+    if text.startswith("Could not find dodo file"):
+        return UsageError(f"{text.splitlines()[0]} `make-for-milestones init` writes one")
+    return UsageError(f"dodo.py: {text}")
+
+
+def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
+    from executor.model.hints import did_you_mean
+
+    if word in COMMANDS and word not in set(commands):
+        return (
+            f"`doit {word}` is a command of make-for-milestones that this repository was set up without; "
+            "`make-for-milestones init` adds it to the configuration"
+        )
+    return (
+        f'"{word}" is no command and no task{did_you_mean(word, [*commands, *tasks])}; '
+        "`doit help` lists the commands, `doit list --tasks` the tasks"
+    )
