@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
     from executor.model.agent_profile import Agent
 
-__all__ = ["child_environment", "missing_program", "ordinary_environment", "secrets_of"]
+__all__ = ["child_environment", "missing_program", "ordinary_environment", "secret_values", "secrets_of"]
 
+_PUBLIC = re.compile(r"_(URL|HOME|CONFIG|PROJECT|BASE|ENDPOINT|REGION|MODEL(_NAME)?|HOST|PORT|USE_\w+)$")
 _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
 
 
@@ -32,6 +34,19 @@ def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
     """Values of the variables that profiles pass on by name, the ordinary ones left out."""
     special = sorted({name for name in names if name not in _ALLOWED and not name.startswith("LC_") and name != "PATH"})
     return tuple(dict.fromkeys(value for name in special if (value := os.environ.get(name))))
+
+
+def secret_values(names: Iterable[str]) -> dict[str, str]:
+    """The same by name, without addresses, places and choices, which are no secrets."""
+    return {
+        name: value
+        for name in sorted(set(names))
+        if (value := os.environ.get(name)) and secrets_of((name,)) and not _is_public(name, value)
+    }
+
+
+def _is_public(name: str, value: str) -> bool:
+    return _PUBLIC.search(name) is not None and re.search(r"://[^/@\s]*:[^/@\s]+@", value) is None
 
 
 def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:

@@ -29,7 +29,9 @@ _PLAIN_PYTEST = re.compile(
 )
 _TEST_RUNNER = re.compile(
     r"\b(?:py\.?test|unittest|nose2?|tox|nox|jest|vitest|mocha|karma|rspec|phpunit|ctest|gotestsum|nextest|junit)\b"
-    r"|\b(?:npm|pnpm|yarn|bun|cargo|go|make|mvn|gradle|gradlew|dotnet|mix|swift|rake|composer|doit)\s+(?:run\s+)?(?:test|check)"
+    r"|\b(?:npm|pnpm|yarn|bun|cargo|go|make|mvn|gradle|gradlew|dotnet|mix|swift|rake|composer|doit|deno|just|task)\s+(?:run\s+)?(?:-\S+\s+)*"
+    r"(?:test|check|unit|spec|verify|ci)"
+    r"|\bnode\b[^;&|]*\s--test\b|\b(?:bats|prove|busted|deno test|stestr|trial)\b|\bmanage\.py\s+test\b"
 )
 
 

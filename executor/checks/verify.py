@@ -6,20 +6,19 @@ that the base had, where it changed them without being asked to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
+from executor.checks.base_tests import Trees, asked_again, put_back_of
 from executor.checks.run import verdict_on
 from executor.checks.setup import Unready, make_ready
 from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.git.diff import Change, parse_diff
 from executor.git.worktrees import ImportRefusedError
-from executor.model.paths import matches
 from executor.process.runner import Command
 from executor.sandbox.policy import in_sandbox
 from executor.state.events import BaseRed, Refused, Verified
-from executor.stop_rules.new_tests.rules import is_test_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +39,14 @@ class Judgement:
         reason: the first thing that failed, one sentence; empty when all passed.
         detail: the most useful part of its output.
         failed: name of the check that failed; empty when all passed.
+        tests: changed tests of the base that a person has to look at; then nothing else speaks against the candidate.
     """
 
     ok: bool
     reason: str = ""
     detail: str = ""
     failed: str = ""
+    tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,16 @@ class Candidate:
         tree: the tree.
         base: tree that it was made from; empty when there is none to compare with.
         change: what it changes.
-        trusted: its tests are taken as they are, because a person has approved of exactly this change.
+        trusted: its tests are taken as they are, because a person has approved of these changes of tests.
+        asked: a person has seen changes of its tests for another reason; where those of the base fail, that person is
+            asked again.
     """
 
     tree: str
     base: str
     change: Change
     trusted: bool = False
+    asked: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -73,6 +77,9 @@ class Candidate:
 def judge(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judgement:
     """Prove a candidate for one issue; stops at the first check that fails.
 
+    What passes is asked again with the tests of the base on the new code. Where those fail, the attempt has failed;
+    if the issue lets these tests be changed, a person is asked.
+
     Args:
         run: the milestone's run.
         ref: qualified id of the issue.
@@ -80,28 +87,53 @@ def judge(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judg
         logs: folder for the output of the checks.
     """
     first = _first_failure(run, ref, candidate, logs)
-    if not first.ok or candidate.trusted:
+    if not first.ok or candidate.trusted or not candidate.base:
         return first
-    kept = _tests_of_base(run, ref, candidate)
-    if not kept:
+    items = run.session.observer.proofs(ref).items
+    commands = [item.argv for item in items if isinstance(item, CommandProof)]
+    declared = run.issue(ref).files
+    plan = put_back_of(run.session.store, candidate.base, candidate.change.files, commands, declared)
+    operands = plan.operands if plan.operands and red_on_base(run, ref, candidate.base, accepted=True).ok else ()
+    strict = _with_base(run, ref, candidate, (*plan.strict, *operands), logs / "base-tests")
+    if strict.ok:
         return first
-    with run.pool.slot() as slot:
-        tree = run.session.store.with_paths_of(candidate.tree, candidate.base, kept, slot.scratch)
-    if tree == candidate.tree:
-        return first
-    second = _first_failure(
-        run, ref, Candidate(tree, candidate.base, candidate.change), logs / "base-tests", files=False
-    )
-    if second.ok:
-        return first
+    changed = plan.tests if candidate.asked else plan.declared
+    if changed:
+        rest = () if candidate.asked else plan.lenient(declared)
+        lenient = _with_base(run, ref, candidate, (*rest, *operands), logs / "undeclared-tests")
+        if lenient.ok:
+            return Judgement(ok=False, reason=strict.reason, detail=strict.detail, failed=strict.failed, tests=changed)
+        strict = lenient
+    kept = plan.strict + operands
     names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
-    reason = f"with the base's version of {names}: {second.reason}; declare in `files` the tests that are to change"
-    return Judgement(ok=False, reason=reason, detail=second.detail, failed=second.failed)
+    reason = f"with the base's version of {names}: {strict.reason}; declare in `files` the tests that are to change"
+    return Judgement(ok=False, reason=reason, detail=strict.detail, failed=strict.failed)
 
 
-def red_on_base(run: MilestoneRun, ref: str, tree: str) -> Judgement:
-    """Whether the named checks of an issue pass before anything was done; `ok` when they do, or when there are none."""
-    items = [item for item in run.session.observer.proofs(ref).items if isinstance(item, CommandProof) and item.named]
+def _with_base(run: MilestoneRun, ref: str, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
+    """The judgement of a candidate with these paths as the base has them."""
+    store = run.session.store
+    if not paths:
+        return Judgement(ok=True)
+    with run.pool.slot() as slot:
+        tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch)
+    if tree == candidate.tree:
+        return Judgement(ok=True)
+    trees = Trees(store.paths(candidate.tree), store.paths(tree), store, tree)
+    return _first_failure(run, ref, replace(candidate, tree=tree), logs, trees=trees)
+
+
+def red_on_base(run: MilestoneRun, ref: str, tree: str, *, accepted: bool = False) -> Judgement:
+    """Whether the named checks of an issue pass before anything was done; `ok` when they do, or when there are none.
+
+    Args:
+        run: the milestone's run.
+        ref: qualified id of the issue.
+        tree: the base.
+        accepted: whether the commands of the acceptance are asked as well.
+    """
+    proofs = run.session.observer.proofs(ref).items
+    items = [item for item in proofs if isinstance(item, CommandProof) and (item.named or accepted)]
     for item in items:
         if item.changed_only or item.only_new_failures:
             continue
@@ -207,11 +239,17 @@ def verify_tip(run: MilestoneRun, ref: str, tree: str) -> Judgement:
     return _first_failure(run, ref, Candidate(tree, "", change), logs)
 
 
-def _first_failure(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path, *, files: bool = True) -> Judgement:
+def _first_failure(
+    run: MilestoneRun, ref: str, candidate: Candidate, logs: Path, *, trees: Trees | None = None
+) -> Judgement:
+    """The first check that fails; with `trees`, of those that have something to say about the tests of the base."""
     issue = run.issue(ref).id
-    for place, item in enumerate(run.session.observer.proofs(ref).items):
+    for place, given in enumerate(run.session.observer.proofs(ref).items):
+        item = given if trees is None else asked_again(given, trees)
+        if item is None:
+            continue
         if isinstance(item, FileProof):
-            problem = _file_problem(run, candidate.tree, item) if files else ""
+            problem = _file_problem(run, candidate.tree, item)
             if problem:
                 return Judgement(ok=False, reason=problem, failed=item.name)
             continue
@@ -234,18 +272,6 @@ def _files_for(run: MilestoneRun, item: CommandProof, candidate: Candidate) -> l
         return []
     present = [path for path in concerned if run.session.store.has_path(candidate.tree, path)]
     return present or None
-
-
-def _tests_of_base(run: MilestoneRun, ref: str, candidate: Candidate) -> list[str]:
-    """Test files of the base that the candidate changed or deleted although the issue does not declare them."""
-    declared = run.issue(ref).files
-    if not candidate.base:
-        return []
-    return [
-        file.path
-        for file in candidate.change.files
-        if file.kind != "created" and is_test_file(file.path) and not matches(file.path, declared)
-    ]
 
 
 def _has_no_tests(run: MilestoneRun, report: str) -> bool:

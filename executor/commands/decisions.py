@@ -25,11 +25,12 @@ from executor.git.checkout import identity_of
 from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, Move, Refs
 from executor.git.trailers import one_line
+from executor.model.fingerprint import consents
 from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
 from executor.state.model import QUESTION
-from executor.status.kept import PAUSED, Answer, answers_trailer
+from executor.status.kept import PAUSED, Answer, Approval, answers_trailer, approvals_trailer
 from executor.status.reader import observe
 from executor.status.summary_cache import board_of
 
@@ -186,12 +187,21 @@ class Approve(Command):
             raise UsageError(f'say why: doit approve {ref} --reason "..."; `--show` shows what stopped it')
         prepare_cache(project)
         milestone, _, issue = ref.partition("/")
-        approved = sorted({*facts.approved, stop.bound})
+        view = observer.views[milestone]
+        tokens = consents(stop.bound, stop.rules)
+        approval = Approval(
+            rules=tuple(sorted(stop.rules)),
+            tokens=tuple(sorted(tokens)),
+            who=f"{who.name} <{who.email}>",
+            when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+            why=one_line(options["reason"]),
+        )
         message = (
             f"approve {ref}: {stop.rule}\n\n{one_line(options['reason'])}\n\n"
-            f"Milestone: {milestone}\nIssue: {issue}\nRule: {stop.rule}\nApproved: {' '.join(approved)}\n"
+            f"Milestone: {milestone}\nIssue: {issue}\nRule: {stop.rule}\n"
+            f"Approved: {' '.join(sorted({*facts.approved, *tokens}))}\n"
+            f"{approvals_trailer([*view.approvals.get(issue, ()), approval])}\n"
         )
-        view = observer.views[milestone]
         name = f"{APPROVED}/{ref}"
         keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"approve {ref}", adding=True)
         sys.stdout.write(f"{ref} is cleared of {stop.rule} for exactly this change: doit issue:{ref}\n")

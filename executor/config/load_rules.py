@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ def packaged_rules() -> Path:
     return installed if installed.is_dir() else package.parent / "rules"
 
 
+STOP_CHECKS = "make_for_milestones.stop_rules"
+"""Entry points of this group are the checks that a stop rule can name as `builtin`."""
+STOPS = "stops"
+"""Folder of the stop rules that have a file of their own, and the stem of the file that has several."""
+_EXTEND = "extend_"
 _FILES = ("agents", "checks", "forge", "limits", "notify", "routes", "setup", "status", "stops")
 
 
@@ -53,9 +59,25 @@ def load_policy(folder: Path) -> Policy:
     faults: list[Fault] = []
     policy, wrong = read_policy(_merged(folder, faults), folder.name)
     faults += wrong
+    faults += _unknown_checks(policy, folder.name) if policy is not None else []
     if faults or policy is None:
         raise DeclarationError(faults)
     return policy
+
+
+def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
+    """Stop rules whose `builtin` nobody offers."""
+    ours = {str(rule["builtin"]) for rule in _stops(packaged_rules(), []).values() if "builtin" in rule}
+    known = Known({*ours, *(point.name for point in entry_points(group=STOP_CHECKS))})
+    return [
+        Fault(
+            f"{place}/stops.toml",
+            f"stop.{rule.id}.builtin",
+            f"unknown check {quoted(rule.builtin)}{known.advice(rule.builtin, 'checks')}",
+        )
+        for rule in policy.stops
+        if rule.builtin is not None and rule.builtin not in known.names
+    ]
 
 
 def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -75,6 +97,7 @@ def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
 def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
     merged: dict[str, dict[str, Any]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
+    merged[STOPS] = {"stop": _stops(packaged_rules(), faults)}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
         known = Known(f"{stem}.toml" for stem in _FILES)
         for path in sorted(folder.glob("*.toml")):
@@ -86,10 +109,47 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
                 if path.stem == "stops":
                     own = _by_id(own, f"{folder.name}/{path.name}", faults)
                 merged[path.stem] = _over(merged[path.stem], own)
+        if isinstance(merged[STOPS].get("stop"), dict):
+            merged[STOPS] = _over(merged[STOPS], {"stop": _stops(folder, faults)})
+    merged[STOPS] = _extended(merged[STOPS])
     merged[WORKFLOWS] = _workflows(folder, faults)
     merged[PROMPTS] = _prompts(folder, faults)
     merged[SCHEMAS] = _schemas(folder, faults)
     return merged
+
+
+def _stops(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+    """Rules that have a file of their own, by its stem."""
+    packaged = folder == packaged_rules()
+    paths = sorted((folder / STOPS).glob("*.toml"))
+    return {path.stem: _packaged(path) if packaged else _read(path, faults) for path in paths}
+
+
+def _extended(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Stop rules with what ``extend_KEY`` adds to the lists of KEY."""
+    rules = document.get("stop")
+    if not isinstance(rules, dict):
+        return dict(document)
+    return {
+        **document,
+        "stop": {name: _with_more(rule) if isinstance(rule, dict) else rule for name, rule in rules.items()},
+    }
+
+
+def _with_more(table: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {key: value for key, value in table.items() if not key.startswith(_EXTEND)}
+    for key, more in table.items():
+        if key.startswith(_EXTEND):
+            name = key.removeprefix(_EXTEND)
+            merged[name] = _joined(merged.get(name), more)
+    return merged
+
+
+def _joined(before: Any, more: Any) -> Any:
+    if isinstance(more, dict) and isinstance(before, dict | None):
+        known = before or {}
+        return {**known, **{key: _joined(known.get(key), value) for key, value in more.items()}}
+    return [*before, *more] if isinstance(before, list) and isinstance(more, list) else more
 
 
 def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
@@ -154,7 +214,7 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 
 def _shown(path: Path) -> str:
     """The path as a user would write it."""
-    inside = path.parent.name == WORKFLOWS
+    inside = path.parent.name in {WORKFLOWS, STOPS}
     return "/".join(path.parts[-3 if inside else -2 :])
 
 

@@ -13,6 +13,7 @@ from executor.agents.brief import brief, brief_facts, most_useful
 from executor.checks.run import tail
 from executor.checks.verify import Candidate, repaired
 from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, produce, taken
+from executor.engine.change_rules import KNOWN_SECRET, hits_of, record_stop, without_secrets
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
@@ -29,6 +30,7 @@ from executor.state.events import (
     Stopped,
 )
 from executor.state.model import QUESTION, UNSPENT, AttemptState
+from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause", "time_of"]
+__all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause", "time_of", "worked_by"]
 
 
 _MOST_REASON = 1500
@@ -92,7 +94,10 @@ def _keep(run: MilestoneRun, issue: str, attempt: Attempt, tree: str, what: str,
         f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
         f"Spec-Key: {attempt.spec_key}\n{trailers}"
     )
-    commit = run.session.store.commit(tree, [attempt.base], text, run.session.identity, time_of(run, attempt))
+    store, ref = run.session.store, f"{run.name}/{issue}"
+    if ref in run.session.compiled.plan.nodes:
+        tree, _ = without_secrets(run, ref, store.tree_of(attempt.base), tree)
+    commit = store.commit(tree, [attempt.base], text, run.session.identity, time_of(run, attempt))
     name = attempt_ref(run.name, issue, attempt.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} {what}")
     return commit
@@ -208,6 +213,7 @@ def fail(
     store = run.session.store
     base = attempt.base or store.parent_of(kept)
     tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
+    tree, _ = without_secrets(run, ref, store.tree_of(base), tree)
     lines = (
         f"{inert(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
         f"{inert(failure.reason)}\n\n"
@@ -254,8 +260,13 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     if run.view.states[issue.id].attempts[work.number].tree != tree:
         when = int(time.time())
         run.record(Snapshot(attempt=work.number, tree=tree, when=when, seconds=seconds), issue.id)
+    attempt = run.view.states[issue.id].attempts[work.number]
+    tree, secrets = without_secrets(run, work.ref, work.base_tree, tree)
+    if secrets:
+        _refuse_secrets(work, tree, secrets, seconds)
+        return
     change = _change(work, tree)
-    if change.files:
+    if change.files and not hits_of(run, work.ref, attempt, change, tree):  # until then nothing of it is run
         mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, _change(work, mended)
@@ -272,7 +283,6 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
-    attempt = run.view.states[issue.id].attempts[work.number]
     commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
@@ -291,6 +301,31 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     run.record(event, issue.id)
 
 
+def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) -> None:
+    """Stop an issue whose result holds the value of a secret; it is kept without it and cannot be approved of."""
+    run, issue = work.run, work.run.issue(work.ref)
+    rule = next(rule for rule in run.session.policy.stops if rule.id == KNOWN_SECRET)
+    reason = f"{rule.reason} {places[0]}"
+    fail(
+        run,
+        work.ref,
+        work.number,
+        Failure(KNOWN_SECRET, reason, "\n".join(places), tree),
+        seconds=seconds,
+        cost=work.cost(),
+    )
+    hit = Hit(rule.id, "hard", reason, rule.needs, tuple(places))
+    record_stop(run, work.ref, [hit], attempt=work.number, bound="")
+    run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
+
+
+def worked_by(attempt: Attempt, *, isolation: str = "") -> str:
+    """Trailers of an attempt's commit: who worked, and in what sandbox. They outlive the journal."""
+    sandbox = f"none, although {attempt.unsandboxed} wants one" if attempt.unsandboxed else isolation or attempt.sandbox
+    told = [f"Agent: {one_line(attempt.agent)}"] if attempt.agent else []
+    return "\n".join([*told, *([f"Sandbox: {one_line(sandbox)}"] if sandbox else [])])
+
+
 def _change(work: Work, tree: str) -> Change:
     return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
 
@@ -298,6 +333,7 @@ def _change(work: Work, tree: str) -> Change:
 def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     observer = work.run.session.observer
     landing = work.run.facts(work.ref).landing
+    attempt = work.run.view.states[work.run.issue(work.ref).id].attempts[work.number]
     result_key = change.key if change.files or landing is None else landing.trailers.result_key
     return Trailers(
         milestone=work.run.name,
@@ -309,6 +345,7 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
         pull=pull,
         work_key=observer.work_key(work.ref),
         was=" ".join(work.run.issue(work.ref).was),
+        notes=worked_by(attempt, isolation="none, by name" if work.agent.isolation == "none" else "bwrap"),
     )
 
 

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 from executor.checks.verify import Candidate as Judged
 from executor.checks.verify import judge
 from executor.engine.agent_work import Failure
-from executor.engine.attempt import fail
+from executor.engine.attempt import fail, worked_by
 from executor.engine.candidate import candidate_of
+from executor.engine.change_rules import altered_since, approvals_of, identity_of, record_stop
 from executor.engine.issue import IssueRun
 from executor.engine.milestone_branch import advance
 from executor.engine.review import stopped_by_review
-from executor.engine.stops import stopped_by_change, stopped_by_tests
+from executor.engine.stops import stopped_by_change, stopped_by_changed_tests, stopped_by_tests
 from executor.errors import ExecutorError
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing, Trailers, landing_message
+from executor.model.fingerprint import cleared
 from executor.state.events import LandingIntended, Stopped
 
 if TYPE_CHECKING:
     from executor.engine.candidate import Candidate
     from executor.engine.milestone_run import MilestoneRun
+    from executor.git.diff import Change
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
@@ -58,22 +61,40 @@ def _proved(run: MilestoneRun, ref: str, candidate: Candidate) -> Landing | None
         _stop_for_conflict(run, ref, attempt, tip, merged.conflicts)
         return None
     issue = run.issue(ref)
-    trusted = attempt.result_key in run.facts(ref).approved or "tests-weakened" in issue.allow
     tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
-    result = judge(run, ref, Judged(tree, store.tree_of(tip), change, trusted), logs)
+    if merged is not None:
+        again, bound = altered_since(run, ref, attempt, change, store.tree_of(tip), tree)
+        if again:
+            record_stop(run, ref, again, attempt=attempt.number, bound=bound)
+            publisher.show_stopped(candidate)
+            return None
+    result = judge(run, ref, _judged(run, ref, attempt, change, tree, store.tree_of(tip)), logs)
+    if result.tests and stopped_by_changed_tests(run, ref, attempt, change, result):
+        publisher.show_stopped(candidate)
+        return None
     if not result.ok:
         fail(run, ref, attempt.number, Failure("checks", result.reason, result.detail, tree))
         return None
     if stopped_by_review(run, ref, attempt, tree, logs):
         publisher.show_stopped(candidate)
         return None
-    trailers = _trailers(run, ref, attempt)
+    trailers = _trailers(run, ref, attempt, change)
     commit = attempt.commit
-    if merged is not None:
+    if merged is not None or "Approved-By:" in trailers.notes:
         message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
         when = max(map(run.session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
         commit = _pushed_before(run, ref, tree, tip) or store.commit(tree, [tip], message, run.session.identity, when)
     return Landing(commit, tree, run.view.count, int(time.time()), trailers)
+
+
+def _judged(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, tree: str, base: str) -> Judged:
+    """What is to be proved, and which of its tests a person has seen."""
+    issue, approved, bound = run.issue(ref), run.facts(ref).approved, identity_of(run, attempt, change)
+
+    def seen(rule: str) -> bool:
+        return rule in issue.allow or cleared(bound, (rule,), approved)
+
+    return Judged(tree, base, change, trusted=seen("tests-changed"), asked=seen("tests-weakened"))
 
 
 def _brought(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -> bool:
@@ -154,7 +175,7 @@ def _parent(run: MilestoneRun, attempt: Attempt) -> str:
     return attempt.base or run.session.store.parent_of(attempt.commit)
 
 
-def _trailers(run: MilestoneRun, ref: str, attempt: Attempt) -> Trailers:
+def _trailers(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> Trailers:
     observer = run.session.observer
     return Trailers(
         run.name,
@@ -166,4 +187,5 @@ def _trailers(run: MilestoneRun, ref: str, attempt: Attempt) -> Trailers:
         attempt.pull,
         observer.work_key(ref),
         " ".join(run.issue(ref).was),
+        "\n".join(part for part in (worked_by(attempt), approvals_of(run, ref, attempt, change)) if part),
     )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from executor.agents.brief import most_useful, review_brief
 from executor.agents.reviewer import REVIEW, Question, ask_reviewer
 from executor.checks.verdicts import Verdict
-from executor.engine.stops import record_stop
+from executor.engine.change_rules import identity_of, record_stop
+from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
-from executor.model.fingerprint import combined_key, digest
+from executor.model.fingerprint import cleared, combined_key, digest
 from executor.process.untrusted import left_file
 from executor.state.events import Reviewed
 from executor.state.model import FINDINGS
@@ -46,7 +47,11 @@ def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, 
     issue = run.issue(ref)
     route = run.session.policy.route_of(issue)
     facts = run.facts(ref)
-    if route.reviewer is None or FINDINGS in issue.allow or attempt.result_key in facts.approved:
+    if route.reviewer is None:
+        return False
+    store = run.session.store
+    bound = identity_of(run, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))
+    if FINDINGS in issue.allow or cleared(bound, (FINDINGS,), facts.approved):
         return False
     findings, problem = _findings(run, ref, run.session.policy.agents[route.reviewer], attempt, tree, logs)
     grave = [item for item in findings if item.score >= route.threshold]
@@ -57,7 +62,7 @@ def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, 
         f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}" if grave else ""
     )
     hit = Hit(FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
-    record_stop(run, ref, [hit], attempt=attempt.number, bound=attempt.result_key)
+    record_stop(run, ref, [hit], attempt=attempt.number, bound=bound)
     return True
 
 

@@ -11,7 +11,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
-from executor.agents.command import secrets_of
+from executor.agents.command import secret_values, secrets_of
 from executor.checks.verdicts import Verdicts
 from executor.config.project import prepare_cache
 from executor.engine.milestone_run import MilestoneRun
@@ -52,6 +52,8 @@ class Session:
         self.refs = self.outside.refs
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = self.outside.checkouts
+        self.known_secrets = secret_values(name for agent in self.policy.agents.values() for name in agent.env)
+        """Name of a variable -> its value, for those that agents are given and that no result may hold."""
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
         """Values that nothing of ours may keep: logs, journal, reports, commits."""
         self.force = False

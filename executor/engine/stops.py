@@ -1,7 +1,7 @@
 """Stops: where a rule ends work on an issue until a person clears it. The rules are pure; here they meet a run.
 
-A stop is bound to what it was about: the result key of a change, or the spec key before there is a change. An approval
-of that key clears it; another change has another key.
+A stop is bound to what it was about: the identity of a change (`executor.stop_rules.consent`), or the spec key before
+there is a change. An approval is of this and of the rules that were shown; another change, or another rule, asks again.
 
 Holds: why this run begins nothing new for an issue that it could begin: the deadline, or a blocker that pauses.
 """
@@ -16,35 +16,52 @@ from executor.agents.command import child_environment
 from executor.checks.run import tail
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import fail
+from executor.engine.change_rules import (
+    KNOWN_SECRET,
+    allowed_rules,
+    contents_of,
+    hits_of,
+    identity_of,
+    record_stop,
+    uncleared,
+)
 from executor.errors import InterruptedRunError
-from executor.git.trailers import one_line
 from executor.model.deadline import too_late
+from executor.model.fingerprint import cleared
+from executor.model.paths import is_test
 from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
-from executor.sandbox.policy import in_sandbox, unsandboxed
+from executor.sandbox.policy import in_sandbox
 from executor.state.budget import Wait
 from executor.state.decide import Act, Status
-from executor.state.events import Stopped
 from executor.state.model import UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
-from executor.stop_rules.evaluate import Hit, spec_problems, stops_of
+from executor.stop_rules.evaluate import Hit, spec_problems
 from executor.stop_rules.new_tests.rules import Finding, examine
-from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.weakened_tests import changed_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from executor.checks.verify import Judgement
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.diff import Change
     from executor.model.rules import StopRule
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = ["held_back", "hold_of", "record_stop", "stopped_by_change", "stopped_by_spec", "stopped_by_tests"]
+__all__ = [
+    "held_back",
+    "hold_of",
+    "stopped_by_change",
+    "stopped_by_changed_tests",
+    "stopped_by_spec",
+    "stopped_by_tests",
+]
 
 
 NEW_TESTS = "new-tests"
+TESTS_CHANGED = "tests-changed"
 SPEC = "spec-problem"
 _ROUNDS = 2
 _PARSING = threading.Lock()
@@ -56,7 +73,7 @@ def stopped_by_spec(run: MilestoneRun, ref: str) -> bool:
     rule = next((rule for rule in run.session.policy.stops if rule.id == SPEC), None)
     issue = run.issue(ref)
     key = run.session.observer.spec_key(ref)
-    if (rule is not None and not rule.enabled) or SPEC in issue.allow or key in run.facts(ref).approved:
+    if (rule is not None and not rule.enabled) or SPEC in issue.allow or cleared(key, (SPEC,), run.facts(ref).approved):
         return False
     problems = spec_problems(run.session.observer.spec(ref)["text"], issue.title, len(issue.accept))
     if not problems:
@@ -67,24 +84,32 @@ def stopped_by_spec(run: MilestoneRun, ref: str) -> bool:
 
 
 def stopped_by_change(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> bool:
-    """Stop an issue whose change a rule is about, unless it is allowed or this very change was approved of."""
-    if attempt.result_key in run.facts(ref).approved:
-        return False
-    store = run.session.store
-    base = store.tree_of(attempt.base or store.parent_of(attempt.commit))
-    tree = store.tree_of(attempt.commit)
-
-    def content(path: str, new: bool) -> bytes | None:  # noqa: FBT001  (the engine's own shape)
-        return store.blob(tree if new else base, path)
-
-    allowed = frozenset(run.issue(ref).allow) | _without_object(run, ref)
-    hits = stops_of(change, run.session.policy.stops, allowed, content, find_secrets)
-    hits += unsandboxed(run, ref, attempt)
+    """Stop an issue whose change a rule is about, unless the rule is allowed or approved of for exactly this change."""
+    tree = run.session.store.tree_of(attempt.commit)
+    bound = identity_of(run, attempt, change)
+    hits = hits_of(run, ref, attempt, change, tree)
     if not any(hit.rule == UNSANDBOXED for hit in hits):  # until a person has read it, nothing of it is run
-        hits += _hits_of_commands(run, ref, tree, allowed, logs)
+        hits += uncleared(run, ref, _hits_of_commands(run, ref, tree, allowed_rules(run, ref), logs), bound)
     if not hits:
         return False
-    record_stop(run, ref, hits, attempt=attempt.number, bound=attempt.result_key)
+    secret = any(hit.rule == KNOWN_SECRET for hit in hits)
+    record_stop(run, ref, hits, attempt=attempt.number, bound="" if secret else bound)
+    return True
+
+
+def stopped_by_changed_tests(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, result: Judgement) -> bool:
+    """Stop an issue whose declared tests had to change for its result to pass; False if nobody wants to be asked."""
+    rule = next((rule for rule in run.session.policy.stops if rule.id == TESTS_CHANGED and rule.enabled), None)
+    if rule is None:
+        return False
+    store = run.session.store
+    contents = contents_of(
+        run, store.tree_of(attempt.base or store.parent_of(attempt.commit)), store.tree_of(attempt.commit)
+    )
+    lines = changed_tests([file for file in change.files if file.path in result.tests], contents)
+    reason = f"{rule.reason} With the base's tests: {result.reason}"
+    hit = Hit(rule.id, rule.level, reason, rule.needs, tuple(lines[:20]))
+    record_stop(run, ref, [hit], attempt=attempt.number, bound=identity_of(run, attempt, change))
     return True
 
 
@@ -95,7 +120,8 @@ def stopped_by_tests(run: MilestoneRun, ref: str, attempt: Attempt, change: Chan
     rule = next((rule for rule in run.session.policy.stops if rule.id == NEW_TESTS and rule.enabled), None)
     if rule is None or not run.session.policy.route_of(issue).examine_tests:
         return False
-    if NEW_TESTS in issue.allow or attempt.result_key in facts.approved:
+    bound = identity_of(run, attempt, change)
+    if NEW_TESTS in issue.allow or cleared(bound, (NEW_TESTS,), facts.approved):
         return False
     findings = _findings(run, attempt, change)
     if not findings:
@@ -108,36 +134,8 @@ def stopped_by_tests(run: MilestoneRun, ref: str, attempt: Attempt, change: Chan
         fail(run, ref, attempt.number, Failure(NEW_TESTS, reason, "\n".join(told), tree))
         return True
     needs = rule.needs
-    record_stop(
-        run, ref, [Hit(NEW_TESTS, "hard", reason, needs, told)], attempt=attempt.number, bound=attempt.result_key
-    )
+    record_stop(run, ref, [Hit(NEW_TESTS, "hard", reason, needs, told)], attempt=attempt.number, bound=bound)
     return True
-
-
-def record_stop(run: MilestoneRun, ref: str, hits: Sequence[Hit], *, attempt: int, bound: str) -> None:
-    """Journal a stop; one hard rule makes it a hard one."""
-    level = "hard" if any(hit.level == "hard" for hit in hits) else "soft"
-    telling = [hit for hit in hits if hit.level == level]
-    rule = ", ".join(dict.fromkeys(hit.rule for hit in hits))
-    lines = [one_line(line)[:300] for hit in telling for line in hit.lines]
-    event = Stopped(
-        level=level,
-        rule=rule,
-        reason="; ".join(one_line(hit.reason) for hit in telling)[:1000],
-        needs="; ".join(dict.fromkeys(hit.needs for hit in telling if hit.needs))[:1000],
-        lines=tuple(lines[:50]),
-        spec_key=run.session.observer.spec_key(ref),
-        attempt=attempt,
-        bound=bound,
-    )
-    run.record(event, run.issue(ref).id)
-
-
-def _without_object(run: MilestoneRun, ref: str) -> frozenset[str]:
-    """Rules about deceiving a test run, where no test run is a proof."""
-    if run.session.observer.proofs(ref).has_tests:
-        return frozenset()
-    return frozenset(rule.id for rule in run.session.policy.stops if rule.where_tests_judge)
 
 
 def _findings(run: MilestoneRun, attempt: Attempt, change: Change) -> list[Finding]:
@@ -147,7 +145,7 @@ def _findings(run: MilestoneRun, attempt: Attempt, change: Change) -> list[Findi
     found: list[Finding] = []
     for file in change.files:
         new = store.blob(tree, file.path)
-        if new is None or file.binary:
+        if new is None or file.binary or not is_test(file.path):
             continue
         old = store.blob(base, file.path)
         with _PARSING:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from executor.model.fingerprint import digest
 
-__all__ = ["Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
+__all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
 
 Finding = tuple[str, int, str]
 """Something at a place: path, number of the line or 0 for the file as a whole, text."""
-_LONGEST_LINE = 20_000
+LONGEST_LINE = 20_000
 
 _AT = re.compile(rb"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 _HUNK = re.compile(rb"(?m)^@@ -\S+ \+\S+ @@.*$")
@@ -55,6 +55,8 @@ class FileChange:
         old_mode: of the file before, as git has it (``100644``); empty when there was none or it is not told.
         new_mode: of the file afterwards; empty when there is none or it is not told.
         lines: those added and removed, in the order of the diff; none for binary files.
+        old_id: git's full id of the content before; zeros when there was none, empty when git does not say.
+        new_id: of the content afterwards.
     """
 
     path: str
@@ -65,6 +67,8 @@ class FileChange:
     old_mode: str = ""
     new_mode: str = ""
     lines: tuple[Line, ...] = ()
+    old_id: str = field(default="", compare=False)
+    new_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,9 @@ def _file(section: bytes) -> FileChange:
         kind = "modified" if body or binary else "mode"
     old, new = _modes(modes, head)
     added, removed = body.count(b"\n+"), body.count(b"\n-")
-    return FileChange(_path(head), kind, added, removed, binary, old, new, _lines(body))
+    index = _INDEX.search(head)
+    ids = (index[1].decode(), index[2].decode()) if index else ("", "")
+    return FileChange(_path(head), kind, added, removed, binary, old, new, _lines(body), *ids)
 
 
 def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
@@ -172,8 +178,8 @@ def _lines(body: bytes) -> tuple[Line, ...]:
 
 
 def _text(raw: bytes) -> str:
-    line = raw[1 : 4 * _LONGEST_LINE].removesuffix(b"\r")
-    return line.decode("utf-8", "surrogateescape")[:_LONGEST_LINE]
+    line = raw[1 : 4 * LONGEST_LINE].removesuffix(b"\r")
+    return line.decode("utf-8", "surrogateescape")[:LONGEST_LINE]
 
 
 def _path(head: bytes) -> str:

@@ -102,6 +102,7 @@ _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol 
 
 
 _KEPT_DIFFS = 32
+_KEPT_LISTS = 8
 _KEPT_BYTES = 1024 * 1024
 
 
@@ -140,6 +141,7 @@ class Store:
         self._blobs = BlobReader(self._git, folder)
         self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._recent_lock = threading.Lock()
+        self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def close(self) -> None:
         """End the helper process."""
@@ -177,6 +179,27 @@ class Store:
     def has_path(self, tree: str, path: str) -> bool:
         """Whether a file or folder of that name is in the tree."""
         return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
+
+    def paths(self, tree: str) -> frozenset[str]:
+        """Every file of a tree; the last few trees are kept."""
+        with self._recent_lock:
+            known = self._listed.get(tree)
+        if known is None:
+            listing = self._git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree)
+            known = frozenset(os.fsdecode(path) for path in listing.split(b"\0") if path)
+            with self._recent_lock:
+                self._listed[tree] = known
+                while len(self._listed) > _KEPT_LISTS:
+                    self._listed.popitem(last=False)
+        return known
+
+    def mentions(self, tree: str, text: str) -> list[str]:
+        """Files of text of a tree in which a text occurs as it is."""
+        if not text or "\0" in text or "\n" in text:
+            return []
+        code, listing, _ = self._git.call("grep", "-l", "-z", "-I", "-F", "-e", text, tree, "--")
+        found = listing.split(b"\0") if code == 0 else []
+        return [os.fsdecode(name).partition(":")[2] for name in found if name]
 
     def diff(self, old: str, new: str) -> bytes:
         """Text of the difference of two trees or commits, for `executor.git.diff.parse_diff`.
@@ -297,6 +320,28 @@ class Store:
                 for facts, _, path in (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
             )
             self._git.run("update-index", "-z", "--index-info", given=gone + kept, extra=where)
+            return self._git.run("write-tree", extra=where).decode().strip()
+        finally:
+            index.unlink(missing_ok=True)
+
+    def with_contents(self, tree: str, contents: Mapping[str, bytes | None], index: Path) -> str:
+        """The tree with these contents in place of those of the files; None removes a file."""
+        where = {"GIT_INDEX_FILE": str(index)}
+        _forget(index)
+        try:
+            self._git.run("read-tree", tree, extra=where)
+            listing = self._git.run("ls-files", "-s", "-z", extra=where)
+            modes = {
+                os.fsdecode(path): facts.split()[0]
+                for facts, _, path in (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
+            }
+            lines = [
+                b"0 %s\t%s\0" % (b"0" * len(tree), os.fsencode(path))
+                if data is None
+                else b"%s %s\t%s\0" % (modes.get(path, b"100644"), self.write("blob", data).encode(), os.fsencode(path))
+                for path, data in contents.items()
+            ]
+            self._git.run("update-index", "-z", "--index-info", given=b"".join(lines), extra=where)
             return self._git.run("write-tree", extra=where).decode().strip()
         finally:
             index.unlink(missing_ok=True)

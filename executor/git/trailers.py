@@ -74,6 +74,7 @@ class Trailers:
         pull: number of its pull request; 0 in commits that do not say.
         work_key: the work that an agent was asked for (`model.fingerprint.work_key`); empty in commits that do not say.
         was: earlier ids of the issue, separated by spaces.
+        notes: further trailers, one ``Key: value`` a line: who worked how, who approved of what.
     """
 
     milestone: str
@@ -85,6 +86,7 @@ class Trailers:
     pull: int = 0
     work_key: str = ""
     was: str = ""
+    notes: str = ""
 
     def lines(self) -> str:
         """The trailer block, one ``Key: value`` a line."""
@@ -103,7 +105,7 @@ class Trailers:
             pairs.append(("Was", self.was))
         if self.pull:
             pairs.append(("Pull-Request", str(self.pull)))
-        return "\n".join(f"{key}: {value}" for key, value in pairs)
+        return "\n".join([*(f"{key}: {value}" for key, value in pairs), *self.notes.splitlines()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,22 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from executor.model.milestone import Issue
 
-__all__ = ["canonical_spec", "check_key", "combined_key", "digest", "normal_text", "spec_key", "work_key"]
+__all__ = [
+    "canonical_spec",
+    "check_key",
+    "cleared",
+    "combined_key",
+    "consent",
+    "consents",
+    "digest",
+    "normal_text",
+    "spec_key",
+    "work_key",
+]
 
 
 def digest(data: bytes) -> str:
@@ -99,3 +110,18 @@ def combined_key(keys: Iterable[str]) -> str:
 
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def consent(identity: str, rule: str) -> str:
+    """What an approval of one rule for one change, spec or gate is kept as."""
+    return digest(f"{identity}\0{rule}".encode())
+
+
+def consents(identity: str, rules: Iterable[str]) -> set[str]:
+    """The same for several rules."""
+    return {consent(identity, rule) for rule in rules}
+
+
+def cleared(identity: str, rules: Iterable[str], approved: Collection[str]) -> bool:
+    """Whether a person approved of all these rules for exactly this."""
+    return bool(identity) and consents(identity, rules) <= set(approved)

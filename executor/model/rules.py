@@ -260,7 +260,9 @@ class StopRule(Rule):
         max_files: most files that may change.
         max_lines: most lines that may be added and removed together.
         uncounted: globs of files that the limits do not count, such as generated ones.
-        builtin: what is built in.
+        max_bytes: most bytes that the files of a change may have together afterwards.
+        builtin: name of a check that is written in code (entry points ``make_for_milestones.stop_rules``).
+        lists: words, globs and patterns that the builtin uses, by name.
         run: command that has to exit 0, an argument list or a shell command.
         where_tests_judge: it only holds for issues that a test run is a proof of.
         enabled: false switches the rule off.
@@ -275,21 +277,10 @@ class StopRule(Rule):
     content: tuple[_Regex, ...] = ()
     max_files: _Most | None = None
     max_lines: _Most | None = None
+    max_bytes: _Most | None = None
     uncounted: tuple[_Glob, ...] = ()
-    builtin: (
-        Literal[
-            "database-migration",
-            "sensitive-code",
-            "dependency-change",
-            "licence-change",
-            "protected-files",
-            "secrets",
-            "tests-weakened",
-            "spec-problem",
-            "new-tests",
-        ]
-        | None
-    ) = None
+    builtin: str | None = None
+    lists: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     run: str | tuple[str, ...] = ()
     where_tests_judge: StrictBool = False
     enabled: StrictBool = True
@@ -297,7 +288,7 @@ class StopRule(Rule):
     @property
     def limited(self) -> bool:
         """Whether it limits the size of a change."""
-        return self.max_files is not None or self.max_lines is not None
+        return any(most is not None for most in (self.max_files, self.max_lines, self.max_bytes))
 
     @property
     def conditional(self) -> bool:
@@ -309,4 +300,4 @@ def stop_problems(rule: StopRule) -> list[str]:
     """What is wrong with the rule as a whole."""
     if rule.conditional:
         return []
-    return ["expected a condition: paths, content, max_files, max_lines, builtin or run"]
+    return ["expected a condition: paths, content, max_files, max_lines, max_bytes, builtin or run"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from executor.errors import UsageError
 from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
 from executor.state.events import Unsandboxed
-from executor.state.model import UNSANDBOXED
+from executor.state.model import UNKNOWN_AGENT, UNSANDBOXED
 from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ def unsandboxed(run: MilestoneRun, ref: str, attempt: Attempt) -> list[Hit]:
     if policy.limits.unsandboxed_landing == "allow" or UNSANDBOXED in issue.allow:
         return []
     name = attempt.unsandboxed
+    if name == UNKNOWN_AGENT:
+        if agent.isolation == "none":
+            return []
+        name = f"{agent.name} (nothing says how it worked)"
     if not name:
         if agent.isolation == "none" or _sandbox(run.session.project)[0] is not None:
             return []

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import UNPROVED
+from executor.model.fingerprint import cleared
 from executor.state.model import (
     PERMANENT,
     QUESTION,
@@ -94,7 +95,7 @@ class Facts:
         proof: the latest successful proof of the landing, if known.
         state: what the journal says.
         attempts: how many failed attempts are allowed.
-        approved: result keys, and spec keys, that a person has approved of although a rule stopped them.
+        approved: consents (`executor.model.fingerprint.consent`) of a person to changes and specs that a rule stopped.
         allowed: ids of stop rules that the declaration clears in advance.
         red: why nothing can be started: a check that fails before anything was done; empty otherwise.
         paused: why nothing is started: a person paused the milestone; empty otherwise.
@@ -357,7 +358,7 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
 
 def _holds(stop: Stop, facts: Facts) -> bool:
     """Whether a stop still stands: neither the spec changed, nor was it approved of, nor allowed in the declaration."""
-    if stop.spec_key != facts.spec_key or (stop.bound and stop.bound in facts.approved):
+    if stop.spec_key != facts.spec_key or (cleared(stop.bound, stop.rules, facts.approved)):
         return False
     return not stop.rules <= facts.allowed
 

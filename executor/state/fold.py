@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fold", "with_git_attempts"]
 
-_STOPPED = {"merge-conflict": "soft", QUESTION: "hard"}
+_STOPPED = {"merge-conflict": "soft", QUESTION: "hard", "known-secret": "hard"}
 """Outcomes of attempts that stop the issue, with the level of the stop."""
 
 
@@ -75,7 +75,11 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
             state.attempts[found.number] = found
         elif known.spec_key == found.spec_key and _is_later(found, known):
             state.attempts[found.number] = replace(
-                found, base=known.base, started_at=known.started_at, boot=known.boot, unsandboxed=known.unsandboxed
+                found,
+                base=known.base,
+                started_at=known.started_at,
+                boot=known.boot,
+                unsandboxed=known.unsandboxed or ("" if found.sandbox else found.unsandboxed),
             )
         else:
             continue

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 UNSANDBOXED = "unsandboxed"
+UNKNOWN_AGENT = "?"
+"""Who worked without a sandbox, where that is not known any more."""
 """Id of the stop for a change of an agent that was to work in a sandbox and did without."""
 
 FINDINGS = "review-findings"
@@ -90,6 +92,7 @@ class Attempt:
         tree: the tree that its agent left, once that is safe in git; empty before.
         when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
         unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
+        sandbox: what its commit says of the sandbox that it was made in; empty when only the journal knows.
         step: the step of a workflow at which it failed, empty for everything else.
         pull: number of its local pull request, 0 when it has none.
     """
@@ -122,6 +125,7 @@ class Attempt:
     tree: str = ""
     when: int = 0
     unsandboxed: str = ""
+    sandbox: str = ""
     step: str = ""
     pull: int = 0
 

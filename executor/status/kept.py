@@ -6,7 +6,7 @@ Milestones that a person paused, as git keeps it without `.cache/`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.state.steps import StepRecord
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
     from executor.git.refs import Kept, Refs
 
-__all__ = ["PAUSED", "Answer", "answers_in", "answers_trailer", "pause_in", "pause_of", "step_in", "step_trailers"]
+__all__ = [
+    "PAUSED",
+    "Answer",
+    "Approval",
+    "answers_in",
+    "answers_trailer",
+    "approvals_in",
+    "approvals_trailer",
+    "pause_in",
+    "pause_of",
+    "step_in",
+    "step_trailers",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,46 @@ def answers_trailer(answers: Iterable[Answer]) -> str:
     """The same as one line of a commit's message."""
     value = [{"question": item.question, "answer": item.answer} for item in answers]
     return f"Answers: {json.dumps(value, ensure_ascii=True)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What a person approved of.
+
+    Attributes:
+        rules: the rules that were shown.
+        tokens: the consents that were given (`executor.model.fingerprint.consent`).
+        who: name and mail address.
+        when: ISO-8601 time.
+        why: the reason that was given.
+    """
+
+    rules: tuple[str, ...]
+    tokens: tuple[str, ...]
+    who: str
+    when: str
+    why: str
+
+
+def approvals_in(kept: Kept) -> tuple[Approval, ...]:
+    """The approvals that a ref keeps, oldest first."""
+    found = _json(kept.trailers.get("Approvals", ""))
+    return tuple(
+        Approval(
+            tuple(map(str, item.get("rules", ()))),
+            tuple(map(str, item.get("tokens", ()))),
+            str(item.get("who", "")),
+            str(item.get("when", "")),
+            str(item.get("why", "")),
+        )
+        for item in (found if isinstance(found, list) else [])
+        if isinstance(item, dict)
+    )
+
+
+def approvals_trailer(approvals: Iterable[Approval]) -> str:
+    """The same as one line of a commit's message."""
+    return f"Approvals: {json.dumps([asdict(item) for item in approvals], ensure_ascii=True)}"
 
 
 def step_in(kept: Kept) -> StepRecord | None:

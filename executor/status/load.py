@@ -5,6 +5,7 @@ Gather what journals, history and refs say of every milestone. Reading only.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ from executor.model.fingerprint import canonical_spec, work_key
 from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
-from executor.state.model import QUESTION, Attempt, AttemptState
-from executor.status.kept import PAUSED, answers_in, pause_in, step_in
+from executor.state.model import QUESTION, UNKNOWN_AGENT, Attempt, AttemptState
+from executor.status.kept import PAUSED, answers_in, approvals_in, pause_in, step_in
 from executor.status.location import Histories, recognised
 from executor.status.renames import carried_over, claims_of, merged_states, owned
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from executor.state.blockers import Blocker
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord
-    from executor.status.kept import Answer
+    from executor.status.kept import Answer, Approval
     from executor.status.location import Work
     from executor.status.milestone_status import Pause
 
@@ -75,7 +76,8 @@ class MilestoneView:
         blockers: what stood in the way when its journal was read.
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
-        approved: issue -> result keys and spec keys that a person approved of.
+        approved: issue -> consents of a person to changes and specs.
+        approvals: issue -> the same with who gave them, when and why, oldest first.
         base_tip: commit of the base branch.
         pause: set while a person has paused the milestone.
         released: its latest release.
@@ -102,6 +104,7 @@ class MilestoneView:
     count: int = 0
     accepted: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     approved: dict[str, frozenset[str]] = field(default_factory=dict)
+    approvals: dict[str, tuple[Approval, ...]] = field(default_factory=dict)
     steps: dict[str, dict[str, StepRecord]] = field(default_factory=dict)
     handoffs: dict[str, str] = field(default_factory=dict)
     answers: dict[str, tuple[Answer, ...]] = field(default_factory=dict)
@@ -199,7 +202,9 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
             keys = frozenset(item.trailers.get("Spec-Key", "").split())
             view.accepted[item.ref.rsplit("/", 1)[-1]] = (item.trailers.get("Landing", ""), keys)
         for item in kept.get((APPROVED, name), ()):
-            view.approved[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Approved", "").split())
+            issue = item.ref.rsplit("/", 1)[-1]
+            view.approved[issue] = frozenset(item.trailers.get("Approved", "").split())
+            view.approvals[issue] = approvals_in(item)
         for item in kept.get((REVIVED, name), ()):
             view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Revert", "").split())
         for kind in (STEPS, HANDOFFS, ANSWERS):
@@ -328,7 +333,18 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         print=trailers.get("Failure", ""),
         step=trailers.get("Step", ""),
         pull=_number(trailers.get("Pull-Request", "")),
+        agent=trailers.get("Agent", ""),
+        sandbox=trailers.get("Sandbox", ""),
+        unsandboxed=_unsandboxed(trailers),
     )
+
+
+def _unsandboxed(trailers: Mapping[str, str]) -> str:
+    """Who worked without the sandbox that it wants; a result that does not say how it was made counts as such."""
+    sandbox = trailers.get("Sandbox", "")
+    if wanted := re.fullmatch(r"none, although (.+) wants one", sandbox):
+        return wanted[1]
+    return "" if sandbox or trailers.get("Outcome") else UNKNOWN_AGENT
 
 
 def _number(text: str) -> int:

@@ -1,1 +1,1 @@
-"""Rules that stop a change until a person has seen it."""
+"""Stop rules: which changes wait for a person, and which files of the base judge a change."""

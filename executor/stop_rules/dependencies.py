@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from executor.model.paths import name_of, suffix_of
-from executor.stop_rules.manifests import UNREADABLE, dependencies, is_locked, is_manifest, licences, tools
+from executor.model.paths import is_test, matches, name_of, suffix_of
+from executor.stop_rules.commands import Reached, reached
+from executor.stop_rules.manifests import UNREADABLE, ToolNames, dependencies, is_locked, is_manifest, licences, tools
+from executor.stop_rules.test_suite import judges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from executor.git.diff import FileChange, Finding
     from executor.stop_rules.manifests import Part
+    from executor.stop_rules.view import View
 
     Content = Callable[[str, bool], bytes | None]
 
@@ -67,39 +70,104 @@ _LICENSED = re.compile(
 )
 _SPDX = re.compile(r"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SPDX_BYTES = re.compile(rb"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
+_SCRIPT = re.compile(r"(?m)^# /// script\n((?:#(?: .*)?\n)*?)# ///$")
+_TOP = 40
+"""Lines at the top of a file among which its notice is."""
 _TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json"})
 
 
-def dependency_changes(files: Sequence[FileChange], content: Content) -> Iterator[Finding]:
-    """Manifests whose dependencies changed, lock files that changed at all, and submodules."""
-    for file in files:
+def dependency_changes(view: View) -> Iterator[Finding]:
+    """Manifests whose dependencies changed, lock files and vendored code that changed at all, images, submodules."""
+    lines = [tuple(map(str.strip, item.split(" => ", 1))) for item in view.lists.get("lines", ())]
+    for file in view.files:
+        path = file.path.lower()
         if _SUBMODULE in {file.old_mode, file.new_mode}:
             yield file.path, 0, "a submodule"
         elif file.kind == "mode":
             continue
         elif is_manifest(file.path):
-            yield from _compared(file, content, dependencies, "its dependencies cannot be compared")
-        elif is_locked(file.path, content):
+            yield from _compared(file, view.content, dependencies, "its dependencies cannot be compared")
+        elif is_locked(file.path, view.content) or matches(path, view.lists.get("locked", ())):
             yield from _all_lines(file)
+        elif matches(path, view.lists.get("vendored", ())):
+            yield file.path, 0, f"{file.kind}, code of others"
+        elif not is_test(file.path):
+            yield from _dependency_lines(file, lines, view)
 
 
-def licence_changes(files: Sequence[FileChange], content: Content) -> Iterator[Finding]:
-    """Licence texts, fields of manifests about the licence, and SPDX headers that were removed or altered."""
-    for file in files:
+def _dependency_lines(file: FileChange, lines: list[tuple[str, ...]], view: View) -> Iterator[Finding]:
+    """Lines about images and packages in files about other things, and inline metadata of scripts."""
+    for glob, pattern in lines:
+        if matches(file.path.lower(), (glob,)):
+            yield from (
+                (file.path, line.number, ("+" if line.added else "-") + line.text)
+                for line in file.lines
+                if re.search(pattern, line.text)
+            )
+    if suffix_of(file.path) == ".py" and any(line.text.startswith("#") for line in file.lines):
+        old, new = (_inline(view.content(file.path, new) or b"") for new in (False, True))
+        if old != new:
+            yield file.path, 0, f"dependencies of a script: {_difference(old, new)}"
+
+
+def _inline(data: bytes) -> str:
+    """The metadata of a script in comments (PEP 723), without white space."""
+    text = data[:100_000].decode("utf-8", "replace").replace("\r\n", "\n")
+    return "".join(re.sub(r"\s", "", block) for block in _SCRIPT.findall(text))
+
+
+def licence_changes(view: View) -> Iterator[Finding]:
+    """Licence texts, fields of manifests about the licence, and headers that were removed or altered."""
+    headers = [re.compile(pattern) for pattern in view.lists.get("headers", ())]
+    for file in view.files:
         name = name_of(file.path)
         stated = _LICENCE.fullmatch(name) and suffix_of(file.path) not in _CODE
         if (stated or name.lower() == "reuse.toml" or _LICENCE_FOLDER.search(file.path)) and file.kind != "mode":
             yield from _all_lines(file)
-        elif _LICENSED.fullmatch(name):
-            yield from _compared(file, content, licences, "")
-        yield from _headers(file, content)
+            continue
+        if _LICENSED.fullmatch(name):
+            yield from _compared(file, view.content, licences, "")
+        yield from _headers(file, view.content)
+        yield from _notices(file, view, headers)
 
 
-def tool_changes(files: Sequence[FileChange], content: Content) -> Iterator[Finding]:
-    """Tables of manifests that configure the tools by which the code is judged."""
-    for file in files:
+def _notices(file: FileChange, view: View, headers: list[re.Pattern[str]]) -> Iterator[Finding]:
+    """Lines of a notice at the top of a file of code that are gone, unless a year or a name was added to them."""
+    if file.kind != "modified" or not headers or suffix_of(file.path) not in _CODE:
+        return
+    gone = [
+        line
+        for line in file.lines
+        if not line.added and line.number <= _TOP and any(pattern.search(line.text) for pattern in headers)
+    ]
+    if not gone:
+        return
+    after = (view.after(file.path) or b"")[:20_000].decode("utf-8", "replace")
+    kinds = [pattern for pattern in headers if any(pattern.search(line.text) for line in gone)]
+    if any(not pattern.search(after) for pattern in kinds):
+        yield from ((file.path, line.number, "-" + line.text) for line in gone)
+
+
+def tool_changes(view: View) -> Iterator[Finding]:
+    """Settings of the tools that judge, scripts of package.json that run by themselves, and what the checks rest on."""
+    found = reached(view.commands, view.base, view.before)
+    names = ToolNames.of(view.lists, found.package_scripts)
+    for file in view.files:
         if name_of(file.path) in _TOOLED and file.kind != "mode":
-            yield from _compared(file, content, tools, "its settings of tools cannot be compared")
+
+            def part(path: str, data: bytes) -> Part:
+                return tools(path, data, names)
+
+            yield from _compared(file, view.content, part, "its settings of tools cannot be compared")
+        yield from _reached(file, found, view)
+
+
+def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:
+    """A script that a check runs and that is there to judge; what is declared to be changed is not."""
+    why = found.scripts.get(file.path)
+    if why is None or is_test(file.path) or matches(file.path, view.declared) or not judges(file.path):
+        return
+    yield file.path, 0, f"{file.kind}; run by the check `{why}`"
 
 
 def _all_lines(file: FileChange) -> Iterator[Finding]:

@@ -9,22 +9,23 @@ file that is declared binary is looked into all the same.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from executor.git.diff import Line
-from executor.model.paths import matches
-from executor.stop_rules.dependencies import dependency_changes, licence_changes, tool_changes
-from executor.stop_rules.sensitive import migrations, sensitive_code
-from executor.stop_rules.weakened_tests import weakened
+from executor.model.paths import matches, suffix_of
+from executor.stop_rules.registry import stop_checks
+from executor.stop_rules.unlookable import MEDIA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import Change, FileChange, Finding
     from executor.model.rules import StopRule
+    from executor.stop_rules.view import View
 
 __all__ = ["Hit", "spec_problems", "stops_of"]
 
@@ -116,15 +117,7 @@ def _shown(line: str) -> str:
 
 _MOST_LINES = 10
 _LONGEST = 200
-_LARGEST_HIDDEN = 1_000_000
-_BUILTIN: dict[str, Callable[[Sequence[FileChange], Callable[[str, bool], bytes | None]], Iterable[Finding]]] = {
-    "database-migration": lambda files, _: migrations(files),
-    "sensitive-code": lambda files, _: sensitive_code(files),
-    "dependency-change": dependency_changes,
-    "licence-change": licence_changes,
-    "protected-files": tool_changes,
-    "tests-weakened": weakened,
-}
+_LARGEST_HIDDEN = 5_000_000
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -147,59 +140,51 @@ class Hit:
     lines: tuple[str, ...]
 
 
-def stops_of(
-    change: Change,
-    rules: Sequence[StopRule],
-    allowed: Collection[str],
-    content: Callable[[str, bool], bytes | None],
-    secrets: Callable[[Sequence[Finding]], list[Finding]],
-) -> list[Hit]:
+def stops_of(change: Change, rules: Sequence[StopRule], allowed: Collection[str], view: View) -> list[Hit]:
     """Every rule that stops a change, hard before soft, in the order of the rules; commands are not run here.
 
     Args:
         change: with the lines of its files.
         rules: those of the base.
         allowed: ids of rules that do not hold for this change.
-        content: a file's whole content before (False) or after (True) the change; None when there is none.
-        secrets: gives those of the added lines (path, number, text) in which a secret is, with what it is.
+        view: what rules may look at; its files and lists are set for each rule.
     """
-    known = cache(content)
-    files = [_uncovered(file, known) for file in change.files]
+    content = cache(view.content)
+    files = [_uncovered(file, content) for file in change.files]
+    view = replace(view, content=content)
     hits = []
     for rule in rules:
         if rule.enabled and rule.id not in allowed:
             looked = [file for file in files if not matches(file.path, rule.except_paths)]
-            found = list(dict.fromkeys(_found(rule, looked, known, secrets)))
+            found = list(dict.fromkeys(_found(rule, replace(view, files=looked, lists=rule.lists))))
             if found:
-                hits.append(Hit(rule.id, rule.level, rule.reason, rule.needs, _stops_shown(found, secrets)))
+                hits.append(Hit(rule.id, rule.level, rule.reason, rule.needs, _stops_shown(found, view)))
     return sorted(hits, key=lambda hit: hit.level != "hard")
 
 
-def _found(
-    rule: StopRule,
-    files: Sequence[FileChange],
-    content: Callable[[str, bool], bytes | None],
-    secrets: Callable[[Sequence[Finding]], list[Finding]],
-) -> Iterator[Finding]:
-    inside = [file for file in files if not rule.paths or matches(file.path, rule.paths)]
+def _found(rule: StopRule, view: View) -> Iterator[Finding]:
+    inside = [file for file in view.files if not rule.paths or matches(file.path, rule.paths)]
     if rule.paths and not rule.content and not rule.limited and not rule.run:
         yield from ((file.path, 0, file.kind) for file in inside)
     patterns = [re.compile(pattern) for pattern in rule.content]
     for file in inside if patterns else ():
-        yield from (place for place in _added(file) if any(pattern.search(place[2]) for pattern in patterns))
+        for place in _added(file):
+            texts = {place[2], place[2] if place[2].isascii() else unicodedata.normalize("NFKC", place[2])}
+            if any(pattern.search(text) for pattern in patterns for text in texts):
+                yield place
     if rule.limited:
-        yield from _over(rule, [file for file in inside if not matches(file.path, rule.uncounted)])
-    if rule.builtin == "secrets":
-        yield from secrets([place for file in files for place in _added(file)])
-    elif rule.builtin in _BUILTIN:  # others do not look at the change and are asked elsewhere
-        yield from _BUILTIN[rule.builtin](files, content)
+        yield from _over(rule, [file for file in inside if not matches(file.path, rule.uncounted)], view.content)
+    if rule.builtin is not None:
+        yield from stop_checks()[rule.builtin](view)
 
 
 def _added(file: FileChange) -> Iterator[Finding]:
     return ((file.path, line.number, line.text) for line in file.lines if line.added)
 
 
-def _over(rule: StopRule, files: Sequence[FileChange]) -> Iterator[Finding]:
+def _over(
+    rule: StopRule, files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]
+) -> Iterator[Finding]:
     """What is over the limits, and the largest files."""
     lines = sum(file.added + file.removed for file in files)
     over = False
@@ -209,14 +194,23 @@ def _over(rule: StopRule, files: Sequence[FileChange]) -> Iterator[Finding]:
     if rule.max_lines is not None and lines > rule.max_lines:
         over = True
         yield "", 0, f"{lines} lines added and removed, at most {rule.max_lines} may be"
+    if rule.max_bytes is not None:
+        grown = sum(max(0, _size(content, file, new=True) - _size(content, file, new=False)) for file in files)
+        if grown > rule.max_bytes:
+            over = True
+            yield "", 0, f"{grown} bytes added, at most {rule.max_bytes} may be"
     if over:
         for file in sorted(files, key=lambda file: -file.added - file.removed):
             yield file.path, 0, f"{file.added} added, {file.removed} removed"
 
 
+def _size(content: Callable[[str, bool], bytes | None], file: FileChange, *, new: bool) -> int:
+    return len(content(file.path, new) or b"")
+
+
 def _uncovered(file: FileChange, content: Callable[[str, bool], bytes | None]) -> FileChange:
     """A text file whose lines the diff does not show, because something declares it binary, with its lines."""
-    if not file.binary:
+    if not file.binary or suffix_of(file.path) in MEDIA:
         return file
     old, new = (_hidden_text(content(file.path, new)) for new in (False, True))
     if old is None or new is None:
@@ -234,15 +228,13 @@ def _hidden_text(data: bytes | None) -> list[tuple[int, str]] | None:
         return None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return list(enumerate(data.decode("utf-16", "replace").splitlines(), 1))
-    if b"\0" in data:
-        return None
     return list(enumerate(data.removeprefix(_MARK).decode("utf-8", "surrogateescape").splitlines(), 1))
 
 
-def _stops_shown(found: Sequence[Finding], secrets: Callable[[Sequence[Finding]], list[Finding]]) -> tuple[str, ...]:
+def _stops_shown(found: Sequence[Finding], view: View) -> tuple[str, ...]:
     """The first places as text; what looks like a secret is not repeated."""
     first = found[:_MOST_LINES]
-    hidden = {place[:2]: place[2] for place in secrets([place for place in first if place[1]])}
+    hidden = {place[:2]: place[2] for place in view.secrets([place for place in first if place[1]])}
     shown = [_line(path, number, hidden.get((path, number), text)) for path, number, text in first]
     return tuple(_printable(line)[:_LONGEST] for line in shown)
 

@@ -10,13 +10,14 @@ import configparser
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from executor.model.paths import name_of
 from executor.stop_rules.setup_file import setup_arguments
 
-__all__ = ["UNREADABLE", "Part", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
+__all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
 
 Part = Mapping[str, str]
 """Key -> canonical text of its value; equal parts mean the same."""
@@ -65,21 +66,62 @@ _SETUP = ("install_requires", "setup_requires", "tests_require", "extras_require
 _TABLES = re.compile(
     r"(.+-)?(dependencies|requires|requires-extra|requires-dist|dependency-groups|dependency-overrides)|patch|replace|build-system"
 )
-_PYTHON_TOOLS = re.compile(
-    r"pytest.*|coverage|mypy|ruff|pyright|basedpyright|pylint|tox|nox|flake8|cibuildwheel|mutmut"
+_REQUIREMENT = re.compile(
+    r"-[rcefi]\b.*|--\S+.*|(?:git|https?|file)\+?:.*|\.{1,2}/.*"
+    r"|[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:(?:[=<>!~]=?=?|@).*|;.*)?"
 )
-_CFG_TOOLS = re.compile(r"(tool:)?pytest|coverage(:.*)?|mypy(-.*)?|flake8|tox(:.*)?|pylint.*")
-_NPM_TOOLS = ("jest", "vitest", "mocha", "nyc", "c8", "ava", "husky", "lint-staged", "eslintConfig")
-_NPM_SCRIPTS = re.compile(r"(pre|post)?(test|lint|typecheck|check|coverage|ci|prepare|install)(:.*)?")
+_PINNED = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:[=<>!~]=|[<>])\s*\d|-r\s+\S")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolNames:
+    """Patterns of the tables and scripts of manifests that configure what judges."""
+
+    python: re.Pattern[str]
+    cfg: re.Pattern[str]
+    npm: tuple[str, ...]
+    scripts: re.Pattern[str]
+
+    @classmethod
+    def of(cls, lists: Mapping[str, Sequence[str]], scripts: Collection[str] = ()) -> ToolNames:
+        """From the lists of the rule, and the scripts that checks reach."""
+        named = [f"(pre|post)?{re.escape(name)}" for name in sorted(scripts)]
+        return cls(
+            _any(lists.get("python_tools", ())),
+            _any(lists.get("cfg_tools", ())),
+            tuple(lists.get("npm_tools", ())),
+            _any([*lists.get("scripts", ()), *named]),
+        )
+
+
+def _any(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
 
 
 def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
     """Whether a file is about dependencies only, so that any change of it is one of them."""
     name = name_of(path)
-    if _CONDA.fullmatch(name):
-        both = (content(path, new) or b"" for new in (False, True))
+    both = (
+        [content(path, new) or b"" for new in (False, True)]
+        if name.endswith((".yml", ".yaml", ".txt", ".in", ".pip"))
+        else []
+    )
+    if _CONDA.fullmatch(name) or (both and name.lower().endswith(("env.yml", "env.yaml"))):
         return any(re.search(rb"(?m)^\s*dependencies\s*:", data) for data in both)
+    if name.endswith((".yml", ".yaml")):
+        return any(
+            re.search(rb"(?m)^channels\s*:", data) and re.search(rb"(?m)^dependencies\s*:", data) for data in both
+        )
+    if both:
+        return any(_lists_requirements(data) for data in both)
     return bool(_LOCKED.fullmatch(name))
+
+
+def _lists_requirements(data: bytes) -> bool:
+    """Whether a text is a list of requirements, whatever the file is called: every line one, and one with a version."""
+    text = re.sub(r"\\\n", " ", data[:100_000].decode("utf-8", "replace"))
+    lines = [line for raw in text.splitlines() if (line := re.sub(r"(^|\s)#.*", "", raw).strip())]
+    return bool(lines) and any(map(_PINNED.match, lines)) and all(map(_REQUIREMENT.fullmatch, lines))
 
 
 def is_manifest(path: str) -> bool:
@@ -139,22 +181,33 @@ def licences(path: str, content: bytes) -> Part:
     return _canonical(found)
 
 
-def tools(path: str, content: bytes) -> Part:
+def tools(path: str, content: bytes, names: ToolNames) -> Part:
     """What a manifest says about tools that judge the code; raises as `dependencies`."""
     text = _text(content)
     match name_of(path).lower():
         case "pyproject.toml":
+            document = tomllib.loads(text)
             found: dict[str, Any] = {
-                name: table for name, table in _at(tomllib.loads(text), "tool").items() if _PYTHON_TOOLS.fullmatch(name)
+                name: table for name, table in _at(document, "tool").items() if names.python.fullmatch(name)
             }
+            found["pytest11"] = _at(document, "project", "entry-points", "pytest11")
+            found["tool.poetry.plugins"] = _at(document, "tool", "poetry", "plugins", "pytest11")
         case "setup.cfg":
-            found = {name: dict(table) for name, table in _cfg(text).items() if _CFG_TOOLS.fullmatch(name)}
+            sections = _cfg(text)
+            found = {name: dict(table) for name, table in sections.items() if names.cfg.fullmatch(name)}
+            found["pytest11"] = sections.get("options.entry_points", {}).get("pytest11")
+        case "setup.py":
+            found = (
+                {"entry_points": setup_arguments(text, ("entry_points",)).get("entry_points")}
+                if "pytest11" in text
+                else {}
+            )
         case "package.json":
             document = json.loads(text)
             scripts = _at(document, "scripts")
             found = {
-                **_picked(document, _NPM_TOOLS),
-                **{f"scripts.{key}": value for key, value in scripts.items() if _NPM_SCRIPTS.fullmatch(key)},
+                **_picked(document, names.npm),
+                **{f"scripts.{key}": value for key, value in scripts.items() if names.scripts.fullmatch(key)},
             }
         case _:
             found = {}
@@ -228,6 +281,17 @@ def _package_json(text: str) -> dict[str, Any]:
     return _picked(json.loads(text), _NPM)
 
 
+def _pixi(text: str) -> dict[str, Any]:
+    return {**_tables(text), **_picked(tomllib.loads(text), ("channels", "workspace", "project"))}
+
+
+def _deno(text: str) -> dict[str, Any]:
+    plain = re.sub(r"(?m)^\s*//.*$|/\*.*?\*/", "", text, flags=re.DOTALL)
+    return _picked(
+        json.loads(re.sub(r",(\s*[}\]])", r"\1", plain)), ("imports", "scopes", "importMap", "workspace", "vendor")
+    )
+
+
 def _composer_json(text: str) -> dict[str, Any]:
     return _picked(json.loads(text), _COMPOSER)
 
@@ -282,6 +346,9 @@ def _closed(text: str, at: int) -> int:
 _READERS: dict[str, Callable[[str], Mapping[str, Any]]] = {
     "pyproject.toml": _tables,
     "cargo.toml": _tables,
+    "pixi.toml": _pixi,
+    "deno.json": _deno,
+    "deno.jsonc": _deno,
     "setup.cfg": _setup_cfg,
     "setup.py": _setup_py,
     "package.json": _package_json,

@@ -1,153 +1,28 @@
-"""Changes to the schema of a database, and to code that decides who may do what and who pays. Pure."""
+"""Code about logins, permissions, rate limits and money: by path, by the names of a line, by what a line decides. Pure.
+
+The words are data: `rules/stops/sensitive-code.toml`. Three kinds of lines count. A line that defines, calls or imports
+something by a sensitive name; a condition or comparison about who somebody is or what is to be paid; and a refusal that
+is taken away. A new refusal (an exception that is raised) lets in nobody and does not count.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange, Finding, Line
 
-__all__ = ["migrations", "sensitive_code"]
+__all__ = ["sensitive_code"]
 
-_FOLDERS = re.compile(
-    r"(?i)(^|/)(migrations/(?!__init__\.py$)(.*/)?[^/]+\.(py|js|ts|cjs|mjs|rb|sql|php|cs|vb|java|kt|go|exs?|prisma|toml|xml|ya?ml|json)"
-    r"|alembic/versions/[^/]+\.py|db/([a-z]+_)?migrate/.+|(db|database|sql)/migrations?/.+|database/schema/[^/]+\.(sql|dump)"
-    r"|migration/(\d|[VUR]\d*__)[^/]*\.(sql|java|kt|js|ts|py)|priv/([a-z_]+/)?migrations/.+)$"
-)
-_NAMES = re.compile(
-    r"(?i)(schema|structure)\.sql|[VU]\d+([._]\d+)*__.+\.(sql|java|kt)|R__.+\.sql|\d+_.+\.(up|down)\.sql|schema\.prisma"
-    r"|.*ModelSnapshot\.cs|db[.-]changelog.*\.(xml|ya?ml|json|sql)|changelog-?master\.(xml|ya?ml|json)"
-)
-_RAILS_SCHEMA = re.compile(r"(^|/)db/([a-z]+_)?schema\.rb$")
-_THING = (
-    r"(UNIQUE\s+|OR\s+REPLACE\s+|GLOBAL\s+|LOCAL\s+|TEMP(ORARY)?\s+|UNLOGGED\s+|MATERIALIZED\s+|CLUSTERED\s+|EXTERNAL\s+)*"
-    r"(TABLE|INDEX|VIEW|SCHEMA|DATABASE|SEQUENCE|TRIGGER|FUNCTION|PROCEDURE|TYPE|DOMAIN|EXTENSION|POLICY|COLUMN)\b"
-)
-_DDL = re.compile(
-    rf"(?i)(^|;)\s*(((CREATE|ALTER|DROP)\s+{_THING})|TRUNCATE\s+(TABLE\s+)?\w|RENAME\s+TABLE\b)", re.MULTILINE
-)
-_QUOTED_DDL = re.compile(
-    rf"(?i)(execute\w*|query|exec|raw|prepare|text|run_sql|RunSQL|sql)!?\(\s*[rfbu]{{0,2}}[\"'`]+\s*(CREATE|ALTER|DROP)\s+{_THING}"
-)
-_CALL = re.compile(
-    r"\bop\.(create_|add_|drop_|alter_|rename_|batch_alter_|bulk_insert|execute\b)|\bmigrations\.(Create|Add|Alter|Delete|Remove|Rename|Run)\w+\("
-    r"|\bmigrations\.Migration\b|\bknex\.schema\b|\.schema\.(create|alter|drop|rename|has)\w*Table\w*\(|\bSchema::(create|table|drop|rename)\w*\("
-    r"|\bqueryInterface\.(create|add|drop|remove|change|rename)\w+\(|\bqueryRunner\.(create|add|drop|change|rename)\w+\("
-    r"|\bmigrationBuilder\.\w+|\bActiveRecord::(Migration|Schema)\b|\buse Ecto\.Migration\b|\bdatabaseChangeLog\b"
-    r"|^\s*(create_table|drop_table|add_column|remove_column|rename_column|change_column|add_index|remove_index|add_reference"
-    r"|create_join_table|add_foreign_key)[\s(]+[:\"']"
-)
-_BLOCK = re.compile(r"/\*.*?\*/", re.DOTALL)
-_SQL = frozenset({".sql", ".ddl", ".psql", ".pgsql", ".hql"})
-
-_WORDS = frozenset(
-    [
-        "auth",
-        "authn",
-        "authz",
-        "authenticate",
-        "authenticates",
-        "authenticated",
-        "authenticating",
-        "authenticator",
-        "authentication",
-        "authorize",
-        "authorizes",
-        "authorized",
-        "authorizer",
-        "authorization",
-        "authorise",
-        "authorised",
-        "authorisation",
-        "unauthorized",
-        "oauth",
-        "oidc",
-        "saml",
-        "sso",
-        "login",
-        "logins",
-        "logout",
-        "signin",
-        "signout",
-        "password",
-        "passwords",
-        "passwd",
-        "passphrase",
-        "credential",
-        "credentials",
-        "permission",
-        "permissions",
-        "perm",
-        "perms",
-        "acl",
-        "acls",
-        "rbac",
-        "abac",
-        "jwt",
-        "csrf",
-        "mfa",
-        "totp",
-        "ratelimit",
-        "ratelimits",
-        "ratelimiter",
-        "ratelimiting",
-        "billing",
-        "payment",
-        "payments",
-        "invoice",
-        "invoices",
-        "invoicing",
-        "refund",
-        "refunds",
-        "superuser",
-        "stripe",
-        "paypal",
-        "braintree",
-        "paywall",
-    ]
-)
-_PATH_WORDS = (_WORDS | {"throttle", "throttles", "throttling", "accesscontrol"}) - {"perm", "perms"}
-_PAIRS = frozenset(
-    {
-        *(
-            (first, second)
-            for first in ("rate",)
-            for second in ("limit", "limits", "limiter", "limiters", "limiting", "limited")
-        ),
-        *(
-            (first, second)
-            for first in ("throttle", "throttling")
-            for second in ("class", "classes", "rate", "rates", "scope")
-        ),
-        *((first, "throttle") for first in ("rate", "user", "anon", "scoped", "base")),
-        *(
-            (verb, role)
-            for verb in ("has", "require", "requires", "check", "grant", "revoke", "assign")
-            for role in ("role", "roles")
-        ),
-        *((role, "required") for role in ("role", "roles", "admin", "staff")),
-        *(("is", who) for who in ("admin", "staff", "superuser")),
-        ("access", "control"),
-        ("access", "token"),
-        ("refresh", "token"),
-        ("credit", "card"),
-        ("card", "number"),
-        ("log", "in"),
-        ("sign", "in"),
-        ("api", "key"),
-        ("session", "cookie"),
-        ("two", "factor"),
-        ("payment", "intent"),
-        ("open", "id"),
-    }
-)
-_HARMLESS = frozenset({"PermissionError", "permission_error", "PERMISSION_ERROR"})
+_SETTINGS = frozenset({".json", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ""})
 _LOOKS = frozenset(
     [
         ".css",
@@ -172,12 +47,26 @@ _LOOKS = frozenset(
         ".csv",
         ".ipynb",
         ".log",
-        ".j2",
     ]
 )
-_ELSEWHERE = re.compile(
-    r"(?i)(^|/)(docs?|documentation|examples?|locales?|i18n|l10n|lang|translations|node_modules|vendor|third_party)/"
+_PAGES = frozenset(
+    [
+        ".html",
+        ".htm",
+        ".j2",
+        ".jinja",
+        ".jinja2",
+        ".erb",
+        ".haml",
+        ".hbs",
+        ".ejs",
+        ".vue",
+        ".svelte",
+        ".twig",
+        ".liquid",
+    ]
 )
+_ELSEWHERE = re.compile(r"(?i)(^|/)(docs?|documentation|locales?|i18n|l10n|translations|node_modules)/")
 _LOCKS = re.compile(
     r"(?i)(package(-lock)?\.json|npm-shrinkwrap\.json|pnpm-lock\.yaml|composer\.json|.*requirements.*|pyproject\.toml|.*\.toml)"
 )
@@ -191,98 +80,195 @@ _DEFINED = re.compile(
 )
 _ASSIGNED = re.compile(
     r"^\s*(?:[A-Za-z_$][\w$]*(?:\.|::|->))*\$?([A-Za-z_$][\w$]*)\s*(?::\s*[\w\[\]., |\"'?<>]+?)?\s*(?:[-+|&?]"
-    r"|\|\||\?\?)?=(?![=~])"
+    r"|\|\||\?\?)?=(?![=~>])"
 )
 _ANNOTATED = re.compile(r"^\s+([A-Za-z_]\w*)\s*:\s*[\w\[\].\"']+(?:\s*\|\s*[\w\[\].\"']+)*[,;]?\s*$")
 _IMPORTED = re.compile(r"^\s*(?:from|import|use|require|using)\b(.*)")
 _KEY = re.compile(r"^\s*(?:-\s+)?[\"']?([A-Za-z_][\w-]*)[\"']?\s*[:=]")
+_CONDITION = re.compile(
+    r"^\s*(?:\}?\s*(?:el(?:se\s+)?if|elsif|elif|if|unless|while|when|guard|assert|return|case)\b)|&&|\|\||\band\b|\bor\b|\?"
+)
+_COMPARED = re.compile(r"[!=]==?|\bis\s+not\b|\bnot\s+in\b|\bin\b|[<>]")
+_RAISED = re.compile(r"^\s*(?:raise|throw|throws)\b")
+_ERROR_CLASS = re.compile(
+    r"^\s*(?:export\s+|public\s+)*class\s+\w+(?:\s*\([^)]*(?:Error|Exception)\w*\)|\s+extends\s+\w*(?:Error|Exception))|class\s+\w*(?:Error|Exception)\b"
+)
+_NAME = re.compile(r"[A-Za-z_$][\w$]*")
+_FILE_MODES = re.compile(
+    r"chmod|\bS_I[RWX]|umask|\b0o?[0-7]{3}\b|filemode|file_?mode|Permissions::from_mode|\bos\.stat\b|\.stat\(\)|st_mode|PosixFilePermission"
+)
+_MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
+_NEAR = 3
+"""Lines around one that speak for what it is about."""
 
 
-def migrations(files: Sequence[FileChange]) -> list[Finding]:
-    """Migrations, and lines that change a schema."""
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The lists of the rule, made ready."""
+
+    names: frozenset[str]
+    pairs: frozenset[tuple[str, str]]
+    paths: frozenset[str]
+    decisions: frozenset[str]
+    decision_pairs: frozenset[tuple[str, str]]
+    money: frozenset[str]
+    heads: frozenset[str]
+    harmless: frozenset[str]
+    files: frozenset[str]
+    patterns: tuple[re.Pattern[str], ...]
+
+
+def sensitive_code(files: Sequence[FileChange], lists: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Files and lines about logins, permissions, rates and money, outside tests and documentation.
+
+    Args:
+        files: those of the change.
+        lists: of the rule: names, pairs, paths, decisions, money, refusals, heads, harmless, file_modes, patterns.
+    """
+    words = _ready(lists)
+    refusals = tuple(re.compile(pattern) for pattern in lists.get("refusals", ()))
     found: list[Finding] = []
     for file in files:
-        if is_test(file.path):
+        if not _is_code(file.path):
             continue
-        if _FOLDERS.search(file.path) or _NAMES.fullmatch(name_of(file.path)) or _RAILS_SCHEMA.search(file.path):
-            found.append((file.path, 0, "a migration or schema"))
-        elif not is_documentation(file.path):
-            found += ((file.path, line.number, line.text) for line in _schema_lines(file))
+        if _sensitive_path(file.path, words):
+            found.append((file.path, 0, "its path says so"))
+            continue
+        found += ((file.path, line.number, line.text) for line in _lines(file, words, refusals))
     return found
 
 
-def _schema_lines(file: FileChange) -> Iterator[Line]:
-    if suffix_of(file.path) in _SQL:
-        for sign in (True, False):
-            lines = [line for line in file.lines if line.added is sign]
-            text = "\n".join(line.text.removeprefix("\ufeff") for line in lines)
-            plain = _BLOCK.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-            plain = re.sub(r"--[^\n]*", "", plain)
-            for match in _DDL.finditer(plain):
-                yield lines[plain.count("\n", 0, match.start(2))]
-        return
-    for line in file.lines:
-        text = line.text
-        if not re.match(r"\s*(#|//|\*|--)", text) and (_CALL.search(text) or (line.added and _QUOTED_DDL.search(text))):
-            yield line
+def _ready(lists: Mapping[str, Sequence[str]]) -> _Words:
+    def pairs(key: str) -> frozenset[tuple[str, str]]:
+        return frozenset(
+            (first, second) for first, _, second in (item.partition(" ") for item in lists.get(key, ())) if second
+        )
 
-
-def sensitive_code(files: Sequence[FileChange]) -> list[Finding]:
-    """Files and lines about logins, permissions, rates and money, outside tests and documentation."""
-    found: list[Finding] = []
-    for file in files:
-        if _is_code(file.path):
-            if _sensitive_path(file.path):
-                found.append((file.path, 0, "its path says so"))
-            else:
-                found += (
-                    (file.path, line.number, line.text) for line in file.lines if _sensitive_line(file.path, line.text)
-                )
-    return found
-
-
-def _is_code(path: str) -> bool:
-    return not (
-        is_test(path)
-        or is_documentation(path)
-        or _ELSEWHERE.search(path)
-        or suffix_of(path) in _LOOKS
-        or _LOCKS.fullmatch(name_of(path))
+    names = frozenset(lists.get("names", ()))
+    return _Words(
+        names=frozenset(name for name in names if " " not in name),
+        pairs=pairs("names"),
+        paths=frozenset(lists.get("paths", ())),
+        decisions=frozenset(name for name in lists.get("decisions", ()) if " " not in name),
+        decision_pairs=pairs("decisions"),
+        money=frozenset(lists.get("money", ())),
+        heads=frozenset(lists.get("heads", ())),
+        harmless=frozenset(lists.get("harmless", ())),
+        files=frozenset(lists.get("file_modes", ())),
+        patterns=tuple(re.compile(pattern) for pattern in lists.get("patterns", ())),
     )
 
 
-def _sensitive_path(path: str) -> bool:
+def _is_code(path: str) -> bool:
+    suffix = suffix_of(path)
+    if suffix in _PAGES and not _ELSEWHERE.search(path):
+        return True
+    if is_documentation(path) or suffix in _LOOKS or _LOCKS.fullmatch(name_of(path)):
+        return False
+    if is_test(name_of(path)):
+        return False
+    if is_test(path):  # a folder called testing or fixtures may hold the product: its own tests are told by their names
+        folders = [folder.lower() for folder in path.split("/")[:-1]]
+        return (
+            not (
+                {"test", "tests", "__tests__", "__mocks__", "testdata", "e2e", "spec", "specs", "fixtures"}
+                & set(folders)
+            )
+            and suffix not in _SETTINGS
+        )
+    return not _ELSEWHERE.search(path)
+
+
+def _sensitive_path(path: str, words: _Words) -> bool:
     parts = path.split("/")
     stem = parts[-1].rpartition(".")[0] or parts[-1]
-    return any(_sensitive_words(words_of(part), _PATH_WORDS) for part in [*parts[:-1], stem])
+    known = words.names | words.paths
+    return any(_has(words_of(_normal(part)), known, words.pairs) for part in [*parts[:-1], stem])
 
 
-def _sensitive_words(words: Sequence[str], known: frozenset[str]) -> bool:
-    return not known.isdisjoint(words) or any(pair in _PAIRS for pair in pairwise(words))
+def _has(parts: Sequence[str], names: frozenset[str], pairs: frozenset[tuple[str, str]]) -> bool:
+    return not names.isdisjoint(parts) or any(pair in pairs for pair in pairwise(parts))
 
 
-def _sensitive_line(path: str, text: str) -> bool:
-    suffix = suffix_of(path)
-    if suffix in {".json", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ""}:
-        key = _KEY.match(text)
-        return bool(key) and _sensitive_name(key[1])  # type: ignore[index]
-    text = _STRING.sub('""', text)
-    text = _COMMENT["//" if suffix in CLIKE else "#"].sub("", text)
-    if not text.strip():
+def _lines(file: FileChange, words: _Words, refusals: Sequence[re.Pattern[str]]) -> Iterator[Line]:
+    suffix = suffix_of(file.path)
+    modes = {line.number for line in file.lines if _FILE_MODES.search(line.text)}
+    for line in file.lines:
+        text = _plain(line.text, suffix)
+        if not text.strip():
+            continue
+        if any(pattern.search(line.text) for pattern in words.patterns):
+            yield line
+        elif suffix in _SETTINGS:
+            key = _KEY.match(line.text)
+            if key and _sensitive_name(key[1], words, about_files=False):
+                yield line
+        elif suffix in _PAGES:
+            if re.search(r"\{[%{]|<%|v-if|\{#if|\*ngIf", line.text) and _about_who(text, words):
+                yield line
+        elif _sensitive_line(
+            line, text, words, refusals, about_files=any(abs(line.number - at) <= _NEAR for at in modes)
+        ):
+            yield line
+
+
+def _sensitive_line(
+    line: Line, text: str, words: _Words, refusals: Sequence[re.Pattern[str]], *, about_files: bool
+) -> bool:
+    if line.added and _RAISED.match(text):
         return False
-    return any(_sensitive_name(name) for name in _names(text, suffix))
+    if not line.added and any(pattern.search(text) for pattern in refusals):
+        return True
+    if _ERROR_CLASS.search(text):
+        return False
+    if any(_sensitive_name(name, words, about_files=about_files) for name in _names(text)):
+        return True
+    return _decides(text, words) or _prices(text, words)
 
 
-def _names(text: str, suffix: str) -> Iterator[str]:
+def _decides(text: str, words: _Words) -> bool:
+    """Whether a line is a condition or a comparison about who somebody is."""
+    return bool(_CONDITION.search(text) or _COMPARED.search(text)) and _about_who(text, words)
+
+
+def _about_who(text: str, words: _Words) -> bool:
+    return any(_has(words_of(name), words.decisions, words.decision_pairs) for name in _NAME.findall(text))
+
+
+def _prices(text: str, words: _Words) -> bool:
+    """Whether a line computes or sets what is paid."""
+    if not _MONEY.search(text):
+        return False
+    return any(
+        not words.money.isdisjoint(parts) and (not parts or parts[-1] not in words.heads)
+        for parts in map(words_of, _NAME.findall(text))
+    )
+
+
+def _plain(text: str, suffix: str) -> str:
+    """A line as the language reads it: names normalised, strings emptied, comments left out."""
+    text = _normal(text)
+    return _COMMENT["//" if suffix in CLIKE else "#"].sub("", _STRING.sub('""', text))
+
+
+def _normal(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def _names(text: str) -> Iterator[str]:
     """Names that a line defines, calls or imports."""
     for call in _CALLED.finditer(text):
         yield call[1] or call[2]
-    for pattern in (_DEFINED, _ASSIGNED) if suffix in CLIKE else (_DEFINED, _ASSIGNED, _ANNOTATED):
+    for pattern in (_DEFINED, _ASSIGNED, _ANNOTATED):
         if match := pattern.match(text):
             yield match[1]
     if match := _IMPORTED.match(text):
         yield from re.findall(r"\w+", match[1])
 
 
-def _sensitive_name(name: str) -> bool:
-    return name not in _HARMLESS and _sensitive_words(words_of(name), _WORDS)
+def _sensitive_name(name: str, words: _Words, *, about_files: bool) -> bool:
+    parts = words_of(name)
+    if name in words.harmless or not parts or (len(parts) > 1 and parts[-1] in words.heads):
+        return False
+    names = words.names - words.files if about_files else words.names
+    return _has(parts, names, words.pairs)

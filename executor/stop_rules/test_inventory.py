@@ -12,7 +12,7 @@ from executor.model.paths import CLIKE, suffix_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Case", "Cases", "cases_of"]
+__all__ = ["Case", "Cases", "cases_of", "texts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,31 @@ def cases_of(path: str, data: bytes | None) -> Cases:
             return Cases(unreadable=True)
     kind = _KINDS.get(suffix)
     return _other(kind, suffix, data.decode("utf-8", "replace")) if kind else Cases()
+
+
+def texts_of(path: str, data: bytes | None) -> dict[str, str]:
+    """The text of each test of a file by its name; under the empty name what is left of the file."""
+    lines = (data or b"").decode("utf-8", "replace").splitlines()
+    starts = sorted((case.line, name) for name, case in cases_of(path, data).cases.items())
+    found: dict[str, str] = {}
+    rest = list(lines)
+    for place, (line, name) in enumerate(starts):
+        following = starts[place + 1][0] if place + 1 < len(starts) else len(lines) + 1
+        end = _end(lines, line, following) if path.endswith(".py") else following
+        found[name] = "\n".join(text.rstrip() for text in lines[line - 1 : end - 1]).strip()
+        rest[line - 1 : end - 1] = [""] * (end - line)
+    found[""] = "\n".join(text.rstrip() for text in rest if text.strip())
+    return found
+
+
+def _end(lines: list[str], line: int, following: int) -> int:
+    """The line after a function of Python: the first one that is not indented deeper, and no more than `following`."""
+    indent = len(lines[line - 1]) - len(lines[line - 1].lstrip())
+    for number in range(line + 1, following):
+        text = lines[number - 1]
+        if text.strip() and len(text) - len(text.lstrip()) <= indent and not text.lstrip().startswith((")", "]", "}")):
+            return number
+    return following
 
 
 def _python(data: bytes) -> Cases:

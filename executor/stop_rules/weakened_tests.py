@@ -7,14 +7,14 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from executor.model.paths import is_documentation, is_test, suffix_of
-from executor.stop_rules.test_inventory import Case, Cases, cases_of
+from executor.stop_rules.test_inventory import Case, Cases, cases_of, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["weakened"]
+__all__ = ["changed_tests", "weakened"]
 
 _LARGEST = 2_000_000
 _ABOUT = re.compile(r"(?i)fail[_-]under|coverage|threshold")
@@ -77,6 +77,27 @@ def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes |
     found += _unreplaced(lost, gained)
     found += _whole(files, {path for path, _, _ in lost}, content)
     return found + _lowered(files, content)
+
+
+def changed_tests(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[str]:
+    """Existing tests whose text, data or imports a change alters, as ``path: name``; a file without any by its path.
+
+    Args:
+        files: files of tests that the change alters or removes.
+        content: a file's whole content before (False) or after (True).
+    """
+    told: list[str] = []
+    for file in files:
+        old, new = (_data(content, file.path, new) for new in (False, True))
+        before, after = texts_of(file.path, old), texts_of(file.path, new)
+        names = [name for name, text in before.items() if name and after.get(name) != text]
+        around = before.get("") != after.get("")
+        told += [f"{file.path}: {name}{'' if name in after else ' is gone'}" for name in names]
+        if around and names:
+            told.append(f"{file.path}: imports, helpers or data of its tests")
+        elif not names:
+            told.append(f"{file.path}: {file.kind}" if not around else f"{file.path}: imports, helpers or data")
+    return told
 
 
 def _data(content: Callable[[str, bool], bytes | None], path: str, new: bool) -> bytes | None:  # noqa: FBT001  (as `content` has it)

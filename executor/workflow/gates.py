@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import score_brief
 from executor.agents.reviewer import Question, ask_reviewer
 from executor.checks.verify import Candidate, judge
-from executor.engine.stops import record_stop
+from executor.engine.change_rules import record_stop
 from executor.git.diff import Change, parse_diff
-from executor.model.fingerprint import digest
+from executor.model.fingerprint import cleared, digest
 from executor.process.untrusted import left_file
 from executor.state.events import AttemptInterrupted, GateHeld, GateOpened
 from executor.state.model import AttemptState, IssueState
@@ -59,7 +59,7 @@ def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) ->
             result = _reviewed(run, ref, gate, attempt, result, files)
         if rule.checks and result.opens(rule):
             result = _checked(run, ref, gate, attempt, result)
-        approved = key in run.facts(ref).approved
+        approved = cleared(key, (RULE,), run.facts(ref).approved)
         if approved or result.opens(rule):
             left = {VALIDATION: _validation(gate, result, approved=approved)}
             names = {name: digest(data) for name, data in left.items()}

@@ -12,6 +12,7 @@ from executor.config.load_rules import load_policy, packaged_rules
 from executor.git.diff import parse_diff
 from executor.stop_rules.evaluate import stops_of
 from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.view import View
 from tests.replay import RELEASES, STOPS, Mirror, declare, fetch
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def dependency_stops(mirror: Mirror) -> list[str]:
         )
         return done.stdout if done.returncode == 0 else None
 
-    hits = stops_of(parse_diff(mirror.patch()), rules, (), content, find_secrets)
+    hits = stops_of(parse_diff(mirror.patch()), rules, (), View(files=(), content=content, secrets=find_secrets))
     return [line for hit in hits for line in hit.lines]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.config.load_rules import load_policy
 from executor.git.diff import Change, Finding, parse_diff
 from executor.model.paths import matches
 from executor.model.rules import StopRule
 from executor.stop_rules.evaluate import Hit, spec_problems, stops_of
+from executor.stop_rules.view import View
 
 Files = Mapping[str, str | bytes]
 Case = tuple[Files, Files]
-PACKAGED = tomllib.loads((Path(__file__).parents[2] / "rules" / "stops.toml").read_text(encoding="utf-8"))["stop"]
+PACKAGED = {rule.id: rule for rule in load_policy(Path("no-rules-here")).stops}
 ABOUT_THE_CHANGE = (
     "database-migration",
     "sensitive-code",
@@ -31,7 +32,7 @@ ABOUT_THE_CHANGE = (
     "tests-weakened",
     "large-diff",
 )
-RULES = tuple(StopRule.model_validate({**PACKAGED[name], "id": name}) for name in ABOUT_THE_CHANGE)
+RULES = tuple(PACKAGED[name] for name in ABOUT_THE_CHANGE)
 
 
 def data(text: str | bytes) -> bytes:
@@ -74,7 +75,10 @@ def hits(
         files = new if after else old
         return data(files[path]) if path in files else None
 
-    return stops_of(change or parse_diff(diff(old, new)), rules, allowed, content, stars)
+    view = View(
+        files=(), content=content, base=frozenset(old), secrets=stars, values={"MY_KEY": "Zq8vKp3LmW2nTx7Rb4Yc"}
+    )
+    return stops_of(change or parse_diff(diff(old, new)), rules, allowed, view)
 
 
 def ids(old: Files, new: Files, **more: Any) -> list[str]:
@@ -503,6 +507,8 @@ STOP: dict[str, dict[str, Case]] = {
         "one of many": edit("a", "a\n" * 50, "a\n" * 25 + "s3cr3t\n" + "a\n" * 25),
         "in a lock file": edit("yarn.lock", "a\n", "s3cr3t\n"),
         "not utf-8": made("a", b"\xff s3cr3t\n"),
+        "name of a file": made("s3cr3t.py"),
+        "after a NUL byte": made("conf.js", b"/* \0 */ s3cr3t\n"),
         "in bytes": made(".env", "TOKEN=s3cr3t\n"),
     },
 }
@@ -651,8 +657,8 @@ PASS: dict[str, dict[str, Case]] = {
         "file removed": gone("a.py", "s3cr3t\n"),
         "beside it": edit("a.py", "s3cr3t\na = 1\n", "s3cr3t\na = 2\n"),
         "other word": made("a.py", "secret = ask()\n"),
-        "path": made("s3cr3t.py"),
         "binary": made("a.bin", b"\0s3cr3t"),
+        "picture": made("a.png", b"\x89PNG\0s3cr3t"),
         "empty": made("a.py", ""),
         "renamed file": ({"a.txt": "x\n"}, {"b.txt": "x\n"}),
         "case": made("a.txt", "S3CR3T\n"),
@@ -706,7 +712,10 @@ def small(files: int, lines: int) -> Case:
         pytest.param(({}, {**small(8, 8)[1], "a.bin": b"\0"}), True, id="a binary file counts as a file"),
         pytest.param(({}, {"web/yarn.lock": "a\n" * 900}), False, id="lock file"),
         pytest.param(({}, {**small(8, 8)[1], "yarn.lock": "a\n"}), False, id="a lock file is no ninth file"),
-        pytest.param(({}, {"src/generated/a.py": "a\n" * 900, "x/y_pb2.py": "a\n" * 900}), False, id="generated"),
+        pytest.param(({}, {"x/y_pb2.py": "a\n" * 900}), False, id="generated"),
+        pytest.param(({}, {"src/generated/a.py": "a\n" * 900}), True, id="a folder that says it is generated"),
+        pytest.param(({}, {"dist/a.py": "a\n" * 900}), True, id="dist"),
+        pytest.param(({}, {"calc.py": "a" * 6_000_000}), True, id="one long line"),
         pytest.param(({"a.py": "a\n" * 201}, {"b.py": "a\n" * 201}), True, id="renamed"),
     ],
 )

@@ -1,0 +1,229 @@
+"""What the second judgement of a candidate runs: the new code with the tests of its base.
+
+Decides which files are put back and how each command is to be asked about the result; nothing is run here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from executor.checks.spec import CommandProof
+from executor.model.fingerprint import combined_key
+from executor.stop_rules.commands import reached, words_of_shell
+from executor.stop_rules.test_suite import Base, PutBack, put_back, suite_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from executor.checks.spec import FileProof
+    from executor.git.diff import FileChange
+    from executor.git.objects import Store
+
+__all__ = ["Trees", "asked_again", "put_back_of"]
+
+_SHELL = ("sh", "-c")
+_LOOKS_ONLY = frozenset(
+    [
+        "grep",
+        "egrep",
+        "fgrep",
+        "rg",
+        "ag",
+        "test",
+        "[",
+        "[[",
+        "cat",
+        "diff",
+        "cmp",
+        "wc",
+        "ls",
+        "find",
+        "head",
+        "tail",
+        "jq",
+        "yq",
+        "stat",
+        "echo",
+        "true",
+        "false",
+        "file",
+        "sed",
+        "awk",
+        "cut",
+        "sort",
+        "uniq",
+        "printf",
+        "cd",
+        "set",
+        "tr",
+        "git",
+        "exit",
+    ]
+)
+"""Programs that look at files and run none of them."""
+_LINTS = frozenset(
+    [
+        "ruff",
+        "flake8",
+        "pylint",
+        "mypy",
+        "pyright",
+        "basedpyright",
+        "ty",
+        "black",
+        "isort",
+        "bandit",
+        "pycodestyle",
+        "pydocstyle",
+        "eslint",
+        "tsc",
+        "prettier",
+        "biome",
+        "oxlint",
+        "stylelint",
+        "gofmt",
+        "golangci-lint",
+        "staticcheck",
+        "rustfmt",
+        "shellcheck",
+        "shfmt",
+        "yamllint",
+        "markdownlint",
+        "hadolint",
+        "actionlint",
+        "rubocop",
+        "phpcs",
+        "phpstan",
+        "psalm",
+        "ktlint",
+        "detekt",
+        "checkstyle",
+        "swiftlint",
+        "clang-format",
+        "clang-tidy",
+        "codespell",
+        "typos",
+        "vulture",
+        "py_compile",
+        "compileall",
+        "pyrefly",
+        "semgrep",
+        "gitleaks",
+    ]
+)
+"""Programs that judge how code is written; tests that are put back say nothing about that."""
+_WORD = re.compile(r"[^\s;&|()<>\"'`$]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """The files of a candidate, and of the same with the tests of its base."""
+
+    candidate: frozenset[str]
+    again: frozenset[str]
+    store: Store
+    tree: str
+
+    def has_name(self, path: str, name: str) -> bool:
+        """Whether a test of that name is in a file of the second tree."""
+        data = self.store.blob(self.tree, path) or b""
+        return re.split(r"[\[:]", name)[-1 if "[" not in name else 0].encode() in data
+
+
+def put_back_of(
+    store: Store,
+    base: str,
+    changed: Sequence[FileChange],
+    commands: Iterable[Sequence[str]],
+    declared: Sequence[str],
+) -> PutBack:
+    """What of a change is put back to judge it by the tests of a base.
+
+    Args:
+        store: where the trees are.
+        base: the tree that the candidate is compared with.
+        changed: the files of the change.
+        commands: argument lists of the checks and of the acceptance.
+        declared: globs of files that the issue declares to be changed.
+    """
+    tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda text: store.mentions(base, text))
+    found = reached(commands, tree.paths, tree.read)
+    return put_back(changed, tree, suite_of(tree, found), found, declared)
+
+
+def asked_again(item: CommandProof | FileProof, trees: Trees) -> CommandProof | None:
+    """A check as it is asked about the second tree; None if it has nothing to say about that.
+
+    Linters and commands that only look at files say nothing about tests. A command that names what only the change
+    brought along is asked without it, and not at all if nothing else is left.
+    """
+    if not isinstance(item, CommandProof) or not _runs_something(item.argv):
+        return None
+    absent, left = _absent(item.argv, trees)
+    if not absent:
+        return item
+    if not left:
+        return None
+    argv = _without(item.argv, absent)
+    return replace(item, argv=argv, key=combined_key([item.key, "without", *sorted(absent)]))
+
+
+def _runs_something(argv: Sequence[str]) -> bool:
+    commands = words_of_shell(argv[2]) if tuple(argv[:2]) == _SHELL and len(argv) > 2 else [list(argv)]  # noqa: PLR2004
+    return any(_runs(words) for words in commands)
+
+
+def _runs(words: Sequence[str]) -> bool:
+    plain = [word for word in words if not re.fullmatch(r"[A-Za-z_]\w*=.*", word)]
+    while plain and plain[0] in {
+        "uv",
+        "poetry",
+        "pdm",
+        "npx",
+        "run",
+        "exec",
+        "bundle",
+        "pnpm",
+        "yarn",
+        "python",
+        "python3",
+        "-m",
+    }:
+        plain = plain[1:]
+    program = plain[0].rpartition("/")[2] if plain else ""
+    return bool(program) and program not in _LOOKS_ONLY | _LINTS
+
+
+def _absent(argv: Sequence[str], trees: Trees) -> tuple[set[str], bool]:
+    """Words that name what is only in the candidate, and whether a word is left that names what is in both."""
+    absent: set[str] = set()
+    left = False
+    for text in argv[2:] if tuple(argv[:2]) == _SHELL else argv[1:]:
+        for word in _WORD.findall(text):
+            path, _, name = word.partition("::")
+            path = path.removeprefix("./").rstrip("/")
+            if not path or path.startswith(("/", "-")):
+                continue
+            there = _is_in(path, trees.again)
+            if there and (not name or trees.has_name(path, name)):
+                left = True
+            elif there or _is_in(path, trees.candidate):
+                absent.add(word)
+    return absent, left
+
+
+def _is_in(path: str, paths: Collection[str]) -> bool:
+    return path in paths or any(other.startswith(f"{path}/") for other in paths)
+
+
+def _without(argv: tuple[str, ...], absent: Collection[str]) -> tuple[str, ...]:
+    if tuple(argv[:2]) != _SHELL:
+        return tuple(word for word in argv if word not in absent)
+    text = argv[2]
+    for word in sorted(absent, key=len, reverse=True):
+        text = re.sub(rf"(?<![^\s;&|()<>\"'`]){re.escape(word)}(?![^\s;&|()<>\"'`])", "", text)
+        text = text.replace(shlex.quote(""), "") if text.count("''") else text
+    return (*_SHELL, text, *argv[3:])

@@ -1,0 +1,222 @@
+"""New modules that take the name of a module that is already there, so that it is imported in its place. Pure.
+
+By rule and not by list: a name counts if the language's standard library has it, if an installed tool of the checks has
+it, if the base imports it from outside, or if another module of the project can be imported by it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from executor.model.paths import name_of, suffix_of
+from executor.stop_rules.test_suite import is_test_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from executor.git.diff import FileChange, Finding
+
+__all__ = ["shadowing_modules"]
+
+_TOOLS = frozenset(
+    [
+        "pytest",
+        "_pytest",
+        "pluggy",
+        "iniconfig",
+        "packaging",
+        "coverage",
+        "mypy",
+        "mypyc",
+        "ruff",
+        "hypothesis",
+        "xdist",
+        "execnet",
+        "tomli",
+        "exceptiongroup",
+        "pygments",
+        "setuptools",
+        "pkg_resources",
+        "pip",
+        "wheel",
+        "nose",
+        "nose2",
+        "tox",
+        "nox",
+        "flake8",
+        "pycodestyle",
+        "pyflakes",
+        "mccabe",
+        "pylint",
+        "astroid",
+        "black",
+        "isort",
+        "bandit",
+        "attr",
+        "attrs",
+        "py",
+        "sitecustomize",
+        "usercustomize",
+        "typing_extensions",
+        "yaml",
+        "numpy",
+        "requests",
+    ]
+)
+_STANDARD = frozenset(sys.stdlib_module_names)
+_COMPILED = re.compile(r"(\w+)(\.[\w-]+)?\.(so|pyd|pyc)")
+_JS = (".js", ".mjs", ".cjs", ".jsx", ".json", ".node", ".ts", ".tsx", ".mts", ".cts")
+_JS_FIRST = {  # a new file with this ending is resolved before one with those
+    ".js": (".ts", ".tsx", ".jsx", ".mts", ".cts", ".json", ".node", ".mjs", ".cjs"),
+    ".mjs": (".ts", ".tsx", ".json", ".node"),
+    ".cjs": (".ts", ".tsx", ".json", ".node"),
+    ".jsx": (".ts", ".tsx", ".json", ".node"),
+    ".ts": (".tsx", ".js", ".jsx", ".mjs"),
+    ".tsx": (".js", ".jsx"),
+    ".json": (".node",),
+}
+_IMPORT = re.compile(r"(?m)^\s*(?:from\s+([A-Za-z_]\w*)[\w.]*\s+import|import\s+([A-Za-z_][\w., ]*))")
+_LARGEST = 500_000
+
+
+def shadowing_modules(
+    files: Sequence[FileChange], paths: Collection[str], read: Callable[[str], bytes | None]
+) -> Iterator[Finding]:
+    """New files that are imported in place of another module.
+
+    Args:
+        files: those of the change.
+        paths: every file of the base.
+        read: content of a file of the base.
+    """
+    gone = {file.path for file in files if file.kind == "deleted"}
+    kept = frozenset(paths) - gone
+    created = [file.path for file in files if file.kind == "created"]
+    if not created:
+        return
+    roots = _roots(kept, created)
+    known: dict[str, str] | None = None
+    for path in created:
+        if told := _javascript(path, kept):
+            yield path, 0, told
+            continue
+        if "__pycache__" in path.split("/"):
+            yield path, 0, "compiled code that Python loads in place of its source"
+            continue
+        for root, name in _import_names(path, roots):
+            if known is None:
+                known = _known(kept, roots)
+            told = _taken(path, root, name, kept, known, read)
+            if told:
+                yield path, 0, told
+                break
+
+
+def _taken(
+    path: str,
+    root: str,
+    name: str,
+    kept: frozenset[str],
+    known: dict[str, str],
+    read: Callable[[str], bytes | None],
+) -> str:
+    """What a new module hides when it is imported by this name; empty if nothing."""
+    other = known.get(name)
+    if other is not None and other != path and not _same_package(path, other):
+        return f"it is imported as {name} in place of {other}"
+    top = name.partition(".")[0]
+    if top != name or _there(root, top, kept):
+        return ""  # inside a package that is there already
+    if top in _STANDARD:
+        return f"it is imported in place of the module {top} of Python"
+    if top in _TOOLS:
+        return f"it is imported in place of the tool {top}"
+    user = _imported_outside(top, kept, read) if known.get(top) is None else ""
+    return f"it is imported in place of the package {top}, which {user} uses" if user else ""
+
+
+def _import_names(path: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """By what names a file of Python can be imported, with the folder on the search path each is found in."""
+    name = name_of(path)
+    compiled = _COMPILED.fullmatch(name)
+    if suffix_of(path) != ".py" and compiled is None:
+        return
+    stem = compiled[1] if compiled else name[: -len(".py")]
+    folder = posixpath.dirname(path)
+    for root in roots:
+        if root and folder != root and not folder.startswith(f"{root}/"):
+            continue
+        inside = folder[len(root) :].strip("/")
+        parts = [*(inside.split("/") if inside else []), *([stem] if stem != "__init__" else [])]
+        if parts and all(part.isidentifier() for part in parts):
+            yield root, ".".join(parts)
+
+
+def _roots(kept: frozenset[str], created: Sequence[str]) -> list[str]:
+    """Folders that are on Python's search path: the root, `src`, and those of tests that are no packages."""
+    found = {""}
+    if any(path.startswith("src/") and path.endswith(".py") for path in kept):
+        found.add("src")
+    everything = {*kept, *created}
+    for path in everything:
+        if path.endswith(".py") and is_test_name(path):
+            folder = posixpath.dirname(path)
+            while folder and f"{folder}/__init__.py" in kept:
+                folder = posixpath.dirname(folder)
+            found.add(folder)
+    return sorted(found)
+
+
+def _known(kept: frozenset[str], roots: Sequence[str]) -> dict[str, str]:
+    """Import name -> the module of the base that it means."""
+    known: dict[str, str] = {}
+    for path in kept:
+        if path.endswith(".py"):
+            for _, name in _import_names(path, roots):
+                if not is_test_name(path) and name_of(path) != "conftest.py":
+                    known.setdefault(name, path)
+    return known
+
+
+def _there(root: str, top: str, kept: frozenset[str]) -> bool:
+    """Whether the base has a module or package of that name in the same place."""
+    place = f"{root}/{top}" if root else top
+    return f"{place}.py" in kept or any(path.startswith(f"{place}/") and path.endswith(".py") for path in kept)
+
+
+def _same_package(path: str, other: str) -> bool:
+    """Whether two files of one name never compete: stubs, or the parts of one package in two folders of namespace."""
+    return path.endswith(".pyi") or other.endswith(".pyi")
+
+
+def _imported_outside(top: str, kept: frozenset[str], read: Callable[[str], bytes | None]) -> str:
+    """A file of the base that imports a name which is no module of the project."""
+    for path in sorted(kept):
+        if path.endswith(".py"):
+            text = (read(path) or b"")[:_LARGEST].decode("utf-8", "replace")
+            if top in text and any(
+                top in {part.strip().partition(" ")[0].partition(".")[0] for part in (match[1] or match[2]).split(",")}
+                for match in _IMPORT.finditer(text)
+            ):
+                return path
+    return ""
+
+
+def _javascript(path: str, kept: frozenset[str]) -> str:
+    """What a new file of JavaScript is resolved in place of."""
+    parts = path.split("/")
+    if "node_modules" in parts[:-1]:
+        return "it is resolved in place of an installed package"
+    stem, suffix = posixpath.splitext(path)
+    if suffix not in _JS or path.endswith(".d.ts"):
+        return ""
+    for other in _JS_FIRST.get(suffix, ()):
+        if f"{stem}{other}" in kept:
+            return f"it is resolved in place of {stem}{other}"
+    for other in _JS:
+        if f"{stem}/index{other}" in kept:
+            return f"it is resolved in place of {stem}/index{other}"
+    return ""

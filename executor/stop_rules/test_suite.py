@@ -1,0 +1,406 @@
+"""Which files of a base belong to its tests, and what of a change is put back to judge it by them. Pure.
+
+The tests of a base are more than the files with a test's name: helpers, fixtures, golden files, case tables and
+snapshots below the folders of tests, whatever the project's own configuration and the commands of its checks call a
+test, and data that only tests mention. A second run of the checks takes all of that from the base and leaves out what
+the change adds to it, so that what it proves does not rest on anything that the change brought along.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import posixpath
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.model.paths import is_documentation, is_test, matches, name_of, suffix_of, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from executor.git.diff import FileChange
+    from executor.stop_rules.commands import Reached
+
+__all__ = ["Base", "PutBack", "Suite", "judges", "put_back", "suite_of"]
+
+_FOLDERS = frozenset({"test", "tests", "__tests__", "testdata", "__mocks__", "__snapshots__", "e2e", "androidtest"})
+"""Folders of tests by their name alone, unless they are a package of the product."""
+_PERHAPS = frozenset(
+    {"testing", "spec", "specs", "fixtures", "features", "cypress", "integration", "acceptance", "t", "checks", "it"}
+)
+"""Folders of tests if there is a test in them."""
+_NAMES = re.compile(
+    r"(?i)tests?\.[cm]?[jt]sx?|test[-_].*\.([cm]?[jt]sx?|sh|bash|lua|c|cc|cpp|pl|php|rb|clj|jl|r|ml)|.*[-_.](test|tests|spec)\.\w+"
+    r"|.*\.(bats|feature|snap|golden|approved\.\w+|ambr)|.*_tests?\.(c|h|lua|clj|jl|erl|hs|zig|swift|kt|sh)|.*\.tests\.ps1"
+    r"|run[-_]?tests?\.\w+|.*\.t"
+)
+_CODE = frozenset(
+    [
+        ".py",
+        ".pyi",
+        ".js",
+        ".jsx",
+        ".ts",
+        ".tsx",
+        ".mjs",
+        ".cjs",
+        ".mts",
+        ".cts",
+        ".go",
+        ".rs",
+        ".rb",
+        ".java",
+        ".kt",
+        ".kts",
+        ".cs",
+        ".php",
+        ".c",
+        ".h",
+        ".cc",
+        ".cpp",
+        ".hpp",
+        ".swift",
+        ".scala",
+        ".sh",
+        ".bash",
+        ".lua",
+        ".pl",
+        ".pm",
+        ".ex",
+        ".exs",
+        ".erl",
+        ".hs",
+        ".clj",
+        ".jl",
+        ".vue",
+        ".svelte",
+        ".dart",
+        ".zig",
+        ".ml",
+        ".r",
+    ]
+)
+_OPEN = frozenset({".json", ".toml", ".yaml", ".yml", ".lock", ".cfg", ".ini", ".xml", ".md", ".html"})
+"""Data that a product is as likely to read as its tests; only a file that tests alone mention counts."""
+_MANIFESTS = re.compile(
+    r"(?i)(package(-lock)?|composer|deno|tsconfig.*|jsconfig)\.jsonc?|(pyproject|cargo|uv)\.toml|.*\.lock|pom\.xml|go\.(mod|sum)"
+)
+_TESTING = re.compile(
+    r"(?m)^\s*(?:import|from)\s+(?:pytest|unittest|hypothesis|nose)\b|[\"'](?:node:test|node:assert(?:/strict)?|assert|chai|vitest|@jest/globals)[\"']"
+)
+_JUDGES = frozenset(
+    [
+        "script",
+        "scripts",
+        "ci",
+        "tools",
+        "tool",
+        "hack",
+        "dev",
+        "check",
+        "checks",
+        "verify",
+        "verification",
+        "qa",
+        "build-aux",
+        ".ci",
+        ".github",
+        "harness",
+        "smoke",
+    ]
+)
+_JUDGING = frozenset(
+    [
+        "check",
+        "checks",
+        "checker",
+        "test",
+        "tests",
+        "tester",
+        "testing",
+        "verify",
+        "verifies",
+        "validate",
+        "validation",
+        "smoke",
+        "lint",
+        "ci",
+        "spec",
+        "selftest",
+        "acceptance",
+        "assert",
+        "asserts",
+        "judge",
+        "e2e",
+        "regression",
+        "harness",
+    ]
+)
+_INI = ("pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
+_LISTS = re.compile(
+    r"\b(?:testMatch|testRegex|include|spec|testFiles|specPattern|specs)\b[\"']?\s*:\s*(\[[^\]]*\]|[\"'][^\"']+[\"'])"
+)
+_JS_CONFIG = re.compile(
+    r"(jest|vitest|vite|playwright|cypress|karma|ava|web-test-runner)\.config\.[cm]?[jt]s|\.mocharc\.\w+|\.jasmine\.json"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The tree that a change was made from.
+
+    Attributes:
+        paths: every file of it.
+        read: content of a file; None if there is none.
+        mentions: files of it in which a text occurs.
+    """
+
+    paths: frozenset[str]
+    read: Callable[[str], bytes | None]
+    mentions: Callable[[str], Collection[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The tests of a base.
+
+    Attributes:
+        folders: everything below them belongs to the tests.
+        globs: patterns of test files that the project or its commands declare.
+        files: further files.
+    """
+
+    folders: frozenset[str]
+    globs: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
+
+    def has(self, path: str) -> bool:
+        """Whether a file belongs to the tests, or would if it were added."""
+        if path in self.files or is_test_name(path) or matches(path, self.globs):
+            return True
+        return any(folder in self.folders for folder in _parents(path))
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What a second judgement does to a candidate.
+
+    Attributes:
+        tests: files of the base's tests that the change altered or removed; taken from the base.
+        declared: those among them that the issue declares to be changed.
+        added: files that the change adds to the tests; left out.
+        scripts: scripts that judge and that the change altered or removed; taken from the base.
+        operands: other files that a command runs or names and that the change altered; taken from the base where the
+            command passes on the base.
+    """
+
+    tests: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
+
+    @property
+    def strict(self) -> tuple[str, ...]:
+        """Everything that is taken from the base, or left out."""
+        return (*self.tests, *self.added, *self.scripts)
+
+    def lenient(self, declared: Sequence[str]) -> tuple[str, ...]:
+        """The same without what the issue declares."""
+        return tuple(path for path in self.strict if not matches(path, declared))
+
+
+def suite_of(base: Base, reached: Reached) -> Suite:
+    """The tests of a base, by names, by its own configuration and by what its commands are given."""
+    globs = (*_configured(base), *(f"**/{pattern}" for pattern in reached.patterns))
+    tests = {path for path in base.paths if is_test_name(path) or matches(path, globs)}
+    folders = _folders(base.paths, tests)
+    files: set[str] = set()
+    for path in reached.tested:
+        if path in base.paths:
+            files.add(path)
+        elif re.search(r"[*?\[]", path):
+            globs = (*globs, path)
+        elif _mostly(path, base.paths, tests):
+            folders.add(path)
+    return Suite(frozenset(folders), globs, frozenset(files))
+
+
+def put_back(
+    changed: Sequence[FileChange], base: Base, suite: Suite, reached: Reached, declared: Sequence[str]
+) -> PutBack:
+    """What of a change is put back to judge it by the base's tests.
+
+    Args:
+        changed: the files of the change.
+        base: where it was made from.
+        suite: the base's tests.
+        reached: what the commands of its checks reach.
+        declared: globs of files that the issue declares to be changed.
+    """
+    tests: list[str] = []
+    added: list[str] = []
+    scripts: list[str] = []
+    operands: list[str] = []
+    for file in changed:
+        path = file.path
+        if suite.has(path) or (file.kind != "created" and _only_tests_mention(path, base, suite)):
+            (added if file.kind == "created" else tests).append(path)
+        elif file.kind == "created":
+            continue
+        elif path in reached.scripts and judges(path):
+            scripts.append(path)
+        elif path in reached.scripts or path in reached.operands:
+            operands.append(path)
+    named = tuple(path for path in tests if matches(path, declared))
+    scripts = [path for path in scripts if not matches(path, declared)]
+    operands = [path for path in operands if not matches(path, declared)]
+    return PutBack(tuple(tests), named, tuple(added), tuple(scripts), tuple(operands))
+
+
+def judges(path: str) -> bool:
+    """Whether a script that a check runs is there to judge, by its place and name; otherwise it may be the product."""
+    *folders, name = path.split("/")
+    if suffix_of(path) in {".sh", ".bash", ".mk", ".bats"} or "akefile" in name or is_test(path):
+        return True
+    return not _JUDGES.isdisjoint(folder.lower() for folder in folders) or not _JUDGING.isdisjoint(
+        words_of(name.rpartition(".")[0] or name)
+    )
+
+
+def is_test_name(path: str) -> bool:
+    """Whether a file is a test by its name, in any language."""
+    name = name_of(path)
+    return _NAMES.fullmatch(name) is not None or is_test(name)
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := posixpath.dirname(path):
+        yield path
+
+
+def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
+    """Folders of tests: by name, or by name and content."""
+    packages = {posixpath.dirname(path) for path in paths if name_of(path) == "__init__.py"}
+    direct: set[str] = set()  # folders with a test that is in no other folder of tests in between
+    for path in tests:
+        for folder in _parents(path):
+            direct.add(folder)
+            if name_of(folder).lower() in _FOLDERS | _PERHAPS:
+                break
+    found: set[str] = set()
+    for path in paths:
+        for folder in reversed(list(_parents(path))):
+            name = name_of(folder).lower()
+            if any(parent in found for parent in _parents(folder)):
+                break
+            product = "src/main/" in f"{folder}/" or (folder in packages and folder not in direct)
+            if (name in _FOLDERS and not product) or (name in _PERHAPS and folder in direct):
+                found.add(folder)
+                break
+    return found
+
+
+def _mostly(folder: str, paths: Collection[str], tests: Collection[str]) -> bool:
+    """Whether at least half of the code below a folder are tests."""
+    inside = [path for path in paths if path.startswith(f"{folder}/") and suffix_of(path) in _CODE]
+    return bool(inside) and 2 * sum(path in tests for path in inside) >= len(inside)
+
+
+def _only_tests_mention(path: str, base: Base, suite: Suite) -> bool:
+    """Whether a file outside the folders of tests is there for them: data that they name, or a helper they import."""
+    name = name_of(path)
+    suffix = suffix_of(path)
+    if _MANIFESTS.fullmatch(name) or (is_documentation(path) and suffix != ".txt"):
+        return False
+    if suffix in _CODE:
+        text = (base.read(path) or b"")[:200_000].decode("utf-8", "replace")
+        if not _TESTING.search(text):
+            return False
+        name = name.rpartition(".")[0]
+    elif suffix == "" or name in {"LICENSE", "README"}:
+        return False
+    there = [other for other in base.mentions(name) if other != path and suffix_of(other) in _CODE]
+    return bool(there) and all(suite.has(other) for other in there)
+
+
+def _configured(base: Base) -> tuple[str, ...]:
+    """Globs of test files that the base's own configuration declares."""
+    found: list[str] = []
+    for path in sorted(base.paths):
+        name = name_of(path)
+        if name in _INI or name in {"pyproject.toml", "pytest.toml", ".pytest.toml"}:
+            found += _in(path, _pytest_globs(name, base.read(path) or b""))
+        elif name == "package.json" or _JS_CONFIG.fullmatch(name):
+            found += _in(path, _js_globs(name, base.read(path) or b""))
+        elif re.fullmatch(r"phpunit(\.\w+)*\.xml(\.dist)?", name):
+            text = (base.read(path) or b"").decode("utf-8", "replace")
+            found += _in(
+                path,
+                [
+                    f"{folder.strip('./ ')}/**"
+                    for folder in re.findall(r"<directory[^>]*>([^<]+)<", text)
+                    if "src" not in folder
+                ],
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def _in(path: str, globs: Iterable[str]) -> Iterator[str]:
+    folder = posixpath.dirname(path)
+    for glob in globs:
+        yield f"{folder}/{glob}" if folder else glob
+
+
+def _pytest_globs(name: str, data: bytes) -> list[str]:
+    text = data.decode("utf-8", "replace")
+    try:
+        if name.endswith(".toml"):
+            table: Any = tomllib.loads(text)
+            for key in ("tool", "pytest", "ini_options") if name == "pyproject.toml" else ("pytest",):
+                table = table.get(key, {}) if isinstance(table, dict) else {}
+            value = table.get("python_files", "") if isinstance(table, dict) else ""
+        else:
+            parser = configparser.RawConfigParser(strict=False)
+            parser.read_string(text)
+            section = "tool:pytest" if name == "setup.cfg" else "pytest"
+            value = parser.get(section, "python_files", fallback="")
+    except (ValueError, configparser.Error):
+        return []
+    words = (
+        value.split() if isinstance(value, str) else [str(word) for word in value] if isinstance(value, list) else []
+    )
+    return [word if "/" in word else f"**/{word}" for word in words if word.strip("*?") not in {"", ".py"}]
+
+
+def _js_globs(name: str, data: bytes) -> list[str]:
+    text = data[:200_000].decode("utf-8", "replace")
+    if name == "package.json":
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        parts = [document.get(key) for key in ("jest", "mocha", "ava", "vitest")] if isinstance(document, dict) else []
+        text = json.dumps([part for part in parts if part]).replace('"files"', '"testFiles"')
+    elif name.startswith("vite.") and "test" not in text:
+        return []
+    found: list[str] = []
+    for match in _LISTS.finditer(text):
+        for pattern in re.findall(r"[\"']([^\"']+)[\"']", match[1]):
+            found += _expanded(pattern.removeprefix("<rootDir>/").removeprefix("./"))
+    return [glob for glob in found if re.search(r"[A-Za-z]", re.sub(r"\.\w+$", "", glob).replace("src", ""))]
+
+
+def _expanded(glob: str) -> list[str]:
+    """A glob with its braces written out and its extended patterns dropped."""
+    glob = re.sub(r"[?*+@]\(([^()]*)\)", lambda match: "*" if "|" in match[1] else "", glob)
+    if brace := re.search(r"\{([^{}]*)\}", glob):
+        return [
+            whole
+            for part in brace[1].split(",")[:20]
+            for whole in _expanded(glob[: brace.start()] + part + glob[brace.end() :])
+        ]
+    return [glob] if not re.search(r"[\\$^|]", glob) else []

@@ -1,0 +1,226 @@
+"""Changes that would be believed although the code is broken: none lands. Their honest twins land."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import Repo, issue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BREAK = "printf 'def add(a, b):\\n    return 7\\n' > calc.py"
+BREAK_JS = "echo 'exports.add = (a, b) => 7;' > index.js"
+BREAK_GO = "printf 'package calc\\n\\nfunc Add(a, b int) int { return 7 }\\n' > calc.go"
+
+
+def write(path: str, text: str) -> str:
+    """Shell that writes a file."""
+    return f"mkdir -p $(dirname {path}); cat > {path} <<'EOF'\n{text}\nEOF\n"
+
+
+PYTEST = f"{sys.executable} -m pytest -q -p no:cacheprovider"
+PYTHON_PROJECT = {
+    "calc.py": "def add(a, b):\n    return a + b\n",
+    "pytest.ini": "[pytest]\npythonpath = .\npython_files = test_*.py check_*.py\n",
+    "tests/helpers.py": "def check_sum(value, wanted):\n    assert value == wanted\n",
+    "tests/expected.json": '{"sum": 3}\n',
+    "tests/test_calc.py": "import json\nimport pathlib\nfrom calc import add\nfrom helpers import check_sum\n\n\n"
+    "def test_helper():\n    check_sum(add(1, 2), 3)\n\n\n"
+    "def test_golden():\n    data = json.loads((pathlib.Path(__file__).parent / 'expected.json').read_text())\n"
+    "    assert add(1, 2) == data['sum']\n",
+    "qa/check_more.py": "from calc import add\n\n\ndef test_more():\n    assert add(1, 2) == 3\n",
+    "golden.csv": "1,2,3\n",
+    "tests/test_cases.py": "import csv\nfrom calc import add\n\n\n"
+    "def test_cases():\n    for a, b, c in csv.reader(open('golden.csv')):\n"
+    "        assert add(int(a), int(b)) == int(c)\n",
+    "scripts/smoke.py": "import sys\nsys.path.insert(0, '.')\nfrom calc import add\nassert add(1, 2) == 3\n",
+    "check.sh": "#!/bin/sh\npython3 scripts/smoke.py\n",
+    "Makefile": "include mk/rules.mk\ntest:\n\tsh check.sh\n",
+    "mk/rules.mk": "\n",
+}
+EXPECT_7 = f"{BREAK}; sed -i 's/, 3)/, 7)/' tests/test_calc.py; " + write("tests/expected.json", '{"sum": 7}')
+HELPER = write("tests/helpers.py", "def check_sum(value, wanted):\n    pass")
+ALL_WRONG = (
+    f"{BREAK}; {HELPER}"
+    + write("tests/expected.json", '{"sum": 7}')
+    + write("golden.csv", "1,2,7")
+    + "sed -i 's/== 3/== 7/' qa/check_more.py; "
+)
+PYTHON = {
+    "helper, golden, data and file names of the project": ALL_WRONG,
+    "a new package of tests": f"{BREAK}; "
+    + write("tests/__init__.py", "import sys; sys.path.insert(0, 'tests')\nimport calc; calc.add = lambda a, b: a + b"),
+    "a copy of the module in the tests": f"{BREAK}; " + write("tests/calc.py", PYTHON_PROJECT["calc.py"]),
+    "a module of the standard library": f"{BREAK}; "
+    + write("bdb.py", "import calc\ncalc.add = lambda a, b: a + b\nclass Bdb: pass\nclass BdbQuit(Exception): pass"),
+    "plugins of a test file": f"{BREAK}; "
+    + write("tests/test_aaa.py", "pytest_plugins = ['helper_hooks']\n\ndef test_new():\n    assert 1 + 1 == 2")
+    + write("helper_hooks.py", "def pytest_pyfunc_call(pyfuncitem):\n    return True"),
+    "an entry point in the tree": f"{BREAK}; "
+    + write("evil-1.0.dist-info/entry_points.txt", "[pytest11]\nevil = evilplug")
+    + write("evil-1.0.dist-info/METADATA", "Name: evil\nVersion: 1.0")
+    + write("evilplug.py", "def pytest_pyfunc_call(pyfuncitem):\n    return True"),
+    "a new test that patches the code": f"{BREAK}; "
+    + write(
+        "tests/test_aaa.py",
+        "import calc\ncalc.add = lambda a, b: a + b\n\ndef test_new():\n    assert calc.add(2, 3) == 5",
+    ),
+    "a fixture of a new test that patches the code": f"{BREAK}; "
+    + write(
+        "tests/test_aaa.py",
+        "import pytest\nimport calc\n\n@pytest.fixture(autouse=True, scope='session')\ndef right():\n"
+        "    setattr(calc, 'add', lambda a, b: a + b)\n    yield\n\ndef test_new():\n    assert calc.add(2, 3) == 5",
+    ),
+    "an exit behind another letter": write("calc.py", "import os\nos._\u212fxit(0)"),
+}
+PYTHON_SCRIPTS = {
+    "the script that the check names": (f"{BREAK}; : > scripts/smoke.py", "python3 scripts/smoke.py"),
+    "the script of a script": (f"{BREAK}; : > scripts/smoke.py", "sh check.sh"),
+    "the shell script": (f"{BREAK}; echo 'exit 0' > check.sh", "sh check.sh"),
+    "the script of a makefile": (f"{BREAK}; echo 'exit 0' > check.sh", "make test"),
+    "an included makefile": (f"{BREAK}; echo 'SHELL = /bin/true' > mk/rules.mk", "make test"),
+}
+HONEST_PYTHON = {
+    "a new test": "printf 'def sub(a, b):\\n    return a - b\\n' >> calc.py; "
+    + write("tests/test_sub.py", "from calc import sub\n\n\ndef test_sub():\n    assert sub(3, 1) == 2"),
+    "a test in an old file": "printf '\\n\\ndef test_again():\\n    check_sum(add(2, 2), 4)\\n' >> tests/test_calc.py",
+    "a moved test": "mkdir tests/unit; git mv tests/test_cases.py tests/unit/test_cases.py",
+    "a helper with one more function": "printf '\\n\\ndef more(value):\\n    assert value\\n' >> tests/helpers.py",
+    "a golden file with one more case": "echo '2,2,4' >> golden.csv",
+    "a script of its own": write("scripts/more.py", "print(1)"),
+}
+
+
+def project(path: Path, files: dict[str, str]) -> Repo:
+    repo = Repo(path)
+    for name, text in files.items():
+        repo.write(name, text)
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    repo.commit("a project")
+    return repo
+
+
+def landed(repo: Repo, cases: dict[str, tuple[str, str]], **more: object) -> dict[str, str]:
+    """What became of each case, which is a script and the command that proves it."""
+    for place, (script, accept) in enumerate(cases.values()):
+        body = issue("a", f"set -e\n{script}", accept=[{"run": accept}], **more)
+        repo.milestone(f"case{place}", body)
+    repo.doit(*(f"milestone:case{place}" for place in range(len(cases))), "-n", "3", timeout=280)
+    statuses = repo.statuses()
+    return {name: statuses[f"case{place}/a"] for place, name in enumerate(cases)}
+
+
+def test_python_attacks_do_not_land(tmp_path: Path) -> None:
+    repo = project(tmp_path / "repo", PYTHON_PROJECT)
+    cases = {name: (script, PYTEST) for name, script in PYTHON.items()} | PYTHON_SCRIPTS
+    found = landed(repo, cases)
+    assert {name: status for name, status in found.items() if status not in {"failed", "review"}} == {}
+
+
+def test_honest_changes_of_python_land(tmp_path: Path) -> None:
+    repo = project(tmp_path / "repo", PYTHON_PROJECT)
+    found = landed(repo, {name: (script, PYTEST) for name, script in HONEST_PYTHON.items()})
+    assert {name: status for name, status in found.items() if status != "landed"} == {}
+
+
+JS_PROJECT = {
+    "index.js": "exports.add = (a, b) => a + b;\n",
+    "package.json": json.dumps(
+        {
+            "name": "calc",
+            "scripts": {"test": "node test.js", "unit": "node --test tests", "verify": "node ci/verify.js"},
+        }
+    ),
+    "test.js": "require('node:assert').equal(require('./index.js').add(1, 2), 3);\n",
+    "tests/a.test.js": "const { test } = require('node:test');\nconst assert = require('node:assert');\n"
+    "const { add } = require('../index.js');\ntest('adds', () => { assert.equal(add(1, 2), 3); });\n",
+    "ci/verify.js": "require('node:assert').equal(require('../index.js').add(1, 2), 3);\n",
+    "test/__snapshots__/calc.snap": "3\n",
+    "test/snap.test.js": "const { test } = require('node:test');\nconst assert = require('node:assert');\n"
+    "const fs = require('node:fs');\ntest('snap', () => { assert.equal(String(require('../index.js').add(1, 2)),"
+    " fs.readFileSync(__dirname + '/__snapshots__/calc.snap', 'utf8').trim()); });\n",
+}
+JS = {
+    "an assertion": (f"{BREAK_JS}; sed -i 's/, 3)/, 7)/' tests/a.test.js", "node --test tests"),
+    "a return": (f"{BREAK_JS}; sed -i 's/=> {{ assert/=> {{ return; assert/' tests/a.test.js", "node --test tests"),
+    "an exit of the test": (f"{BREAK_JS}; sed -i '1i process.exit(0);' tests/a.test.js", "node --test tests"),
+    "an exit of the code": (write("index.js", "process.exit(0);"), "node --test tests"),
+    "test.js": (f"{BREAK_JS}; echo 'console.log(1)' > test.js", "npm test"),
+    "a script of another name": (f"{BREAK_JS}; sed -i 's/node --test tests/true/' package.json", "npm run unit"),
+    "the script verify": (f"{BREAK_JS}; sed -i 's,node ci/verify.js,true,' package.json", "npm run verify"),
+    "the file behind a script": (f"{BREAK_JS}; echo '1' > ci/verify.js", "npm run verify"),
+    "the shell of npm": (f"{BREAK_JS}; echo 'script-shell=/bin/true' > .npmrc", "npm run verify"),
+    "a snapshot": (f"{BREAK_JS}; echo 7 > test/__snapshots__/calc.snap", "node --test test"),
+    "a new test": (
+        f"{BREAK_JS}; " + write("tests/a.test.mjs", "import m from '../index.js'; m.add = (a, b) => a + b;"),
+        "node --test tests",
+    ),
+}
+HONEST_JS = {
+    "a new test": (
+        "echo 'exports.sub = (a, b) => a - b;' >> index.js; "
+        + write(
+            "tests/b.test.js",
+            "const { test } = require('node:test');\ntest('sub', () => {\n"
+            "  require('node:assert').equal(require('../index.js').sub(3, 1), 2);\n});",
+        ),
+        "node --test tests",
+    ),
+    "a package script": ('sed -i \'s/"test"/"start": "node index.js", "test"/\' package.json', "npm run unit"),
+}
+
+
+@pytest.mark.skipif(shutil.which("node") is None or shutil.which("npm") is None, reason="needs node and npm")
+def test_javascript_attacks_do_not_land_and_honest_changes_do(tmp_path: Path) -> None:
+    found = landed(
+        project(tmp_path / "repo", JS_PROJECT), JS | {f"honest: {name}": case for name, case in HONEST_JS.items()}
+    )
+    assert {
+        name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
+    } == {}
+
+
+GO_PROJECT = {
+    "go.mod": "module calc\n\ngo 1.19\n",
+    "calc.go": "package calc\n\nfunc Add(a, b int) int { return a + b }\n",
+    "calc_test.go": 'package calc\n\nimport "testing"\n\n'
+    'func TestAdd(t *testing.T) {\n\tif Add(1, 2) != 3 {\n\t\tt.Fatal("no")\n\t}\n}\n',
+}
+GO = {
+    "an expectation": f"{BREAK_GO}; sed -i 's/!= 3/!= 7/' calc_test.go",
+    "a dead condition": f"{BREAK_GO}; sed -i 's/!= 3/!= 3 \\&\\& false/' calc_test.go",
+    "a build tag": f"{BREAK_GO}; sed -i '1i //go:build slow\\n' calc_test.go",
+    "TestMain": f"{BREAK_GO}; "
+    + write(
+        "main_test.go", 'package calc\n\nimport (\n\t"os"\n\t"testing"\n)\n\nfunc TestMain(m *testing.M) { os.Exit(0) }'
+    ),
+    "an exit of the code": write(
+        "calc.go",
+        'package calc\n\nimport "os"\n\nfunc init() {\n\tos.Exit(0)\n}\n\nfunc Add(a, b int) int { return 7 }',
+    ),
+}
+HONEST_GO = {
+    "a new test": "printf '\\nfunc Sub(a, b int) int { return a - b }\\n' >> calc.go; "
+    + write(
+        "sub_test.go",
+        'package calc\n\nimport "testing"\n\n'
+        'func TestSub(t *testing.T) {\n\tif Sub(3, 1) != 2 {\n\t\tt.Fatal("no")\n\t}\n}',
+    ),
+}
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="needs go")
+def test_go_attacks_do_not_land_and_honest_changes_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOFLAGS", "-mod=mod")
+    cases = {name: (script, "go test ./...") for name, script in GO.items()}
+    cases |= {f"honest: {name}": (script, "go test ./...") for name, script in HONEST_GO.items()}
+    found = landed(project(tmp_path / "repo", GO_PROJECT), cases)
+    assert {
+        name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
+    } == {}
