@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause", "time_of", "worked_by"]
+__all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause", "time_of"]
 
 
 _MOST_REASON = 1500
@@ -319,11 +319,11 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
 
 
-def worked_by(attempt: Attempt, *, isolation: str = "") -> str:
+def _worked_by(attempt: Attempt, isolation: str) -> str:
     """Trailers of an attempt's commit: who worked, and in what sandbox. They outlive the journal."""
-    sandbox = f"none, although {attempt.unsandboxed} wants one" if attempt.unsandboxed else isolation or attempt.sandbox
+    sandbox = f"none, although {attempt.unsandboxed} wants one" if attempt.unsandboxed else isolation
     told = [f"Agent: {one_line(attempt.agent)}"] if attempt.agent else []
-    return "\n".join([*told, *([f"Sandbox: {one_line(sandbox)}"] if sandbox else [])])
+    return "\n".join([*told, f"Sandbox: {one_line(sandbox)}"])
 
 
 def _change(work: Work, tree: str) -> Change:
@@ -345,7 +345,7 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
         pull=pull,
         work_key=observer.work_key(work.ref),
         was=" ".join(work.run.issue(work.ref).was),
-        notes=worked_by(attempt, isolation="none, by name" if work.agent.isolation == "none" else "bwrap"),
+        notes=_worked_by(attempt, "none, by name" if work.agent.isolation == "none" else "bwrap"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from executor.checks.verify import Candidate as Judged
 from executor.checks.verify import judge
 from executor.engine.agent_work import Failure
-from executor.engine.attempt import fail, worked_by
+from executor.engine.attempt import fail
 from executor.engine.candidate import candidate_of
 from executor.engine.change_rules import altered_since, approvals_of, identity_of, record_stop
 from executor.engine.issue import IssueRun
@@ -175,6 +175,12 @@ def _parent(run: MilestoneRun, attempt: Attempt) -> str:
     return attempt.base or run.session.store.parent_of(attempt.commit)
 
 
+def _worked(run: MilestoneRun, attempt: Attempt) -> str:
+    """What the attempt's commit says of who worked and how; a commit made anew says the same."""
+    told = run.session.refs.trailers(attempt.commit)
+    return "\n".join(f"{key}: {told[key]}" for key in ("Agent", "Sandbox") if key in told)
+
+
 def _trailers(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> Trailers:
     observer = run.session.observer
     return Trailers(
@@ -187,5 +193,5 @@ def _trailers(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> 
         attempt.pull,
         observer.work_key(ref),
         " ".join(run.issue(ref).was),
-        "\n".join(part for part in (worked_by(attempt), approvals_of(run, ref, attempt, change)) if part),
+        "\n".join(part for part in (_worked(run, attempt), approvals_of(run, ref, attempt, change)) if part),
     )
