@@ -34,7 +34,7 @@ class ExecutorError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing wrong with a declaration: where it is and what it is.
+    """One fault of a declaration: its place and its problem.
 
     Attributes:
         file: path as the user would write it, for example ``milestones/m4.toml``.

@@ -18,7 +18,7 @@ _WIDEST = 100
 
 
 def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
-    """Set keys that are not there yet; returns those that were added.
+    """Set missing keys; returns those that were added.
 
     Args:
         path: the file; made if missing.
@@ -83,7 +83,7 @@ def edited_plan(
         milestone: keys of its table.
         defaults: keys of ``[defaults]``.
         phases: tables to be added.
-        issues: id -> keys; one that is not there is added at the end.
+        issues: id -> keys; a missing issue is appended.
     """
     import tomlkit
 

@@ -40,14 +40,14 @@ class TomlError(ValueError):
 
 @dataclass(slots=True)
 class Loaded:
-    """What is declared.
+    """The declarations.
 
     Attributes:
         folder: `milestones/`.
         milestones: id -> milestone, in the natural order of their ids; without faulty ones.
         files: id -> path for messages.
         partial: id of a milestone -> its faulty issues without their faulty keys, with their places.
-        faulty: milestones, and qualified issues, that are there but could not be read.
+        faulty: milestones and issue refs that exist but could not be read.
         faults: everything wrong.
         watched: files outside the declarations on which a status rests, relative to the folder's parent.
     """
@@ -152,7 +152,7 @@ def _refuse_bombs(data: bytes) -> None:
 
 
 def _missing_files(loaded: Loaded, milestone: Milestone, file: str) -> Iterator[Fault]:
-    """Faults for files that are named but not there; those that are there are watched from now on."""
+    """Faults for named files that do not exist; existing ones are watched from now on."""
     root = loaded.folder.parent
     here = loaded.folder.name
     named = [

@@ -2,7 +2,7 @@
 
 Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`.
 
-Where declarations and rules do not fit together: names that nobody declared, options that nobody knows.
+Contradictions between declarations and rules: undeclared names, unknown options.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load_policy(folder: Path) -> Policy:
 
 
 def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
-    """Stop rules whose `builtin` nobody offers."""
+    """Stop rules with an unknown `builtin`."""
     ours = {str(rule["builtin"]) for rule in _stops(packaged_rules(), []).values() if "builtin" in rule}
     known = Known({*ours, *(point.name for point in entry_points(group=STOP_CHECKS))})
     return [
@@ -119,7 +119,7 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 
 
 def _stops(folder: Path, faults: list[Fault]) -> dict[str, Any]:
-    """Rules that have a file of their own, by its stem."""
+    """Rules in separate files, by stem."""
     packaged = folder == packaged_rules()
     paths = sorted((folder / STOPS).glob("*.toml"))
     return {path.stem: _packaged(path) if packaged else _read(path, faults) for path in paths}
@@ -164,7 +164,7 @@ def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 
 @cache
 def _packaged(path: Path) -> dict[str, Any]:
-    """A packaged document, read once a process; nobody changes it."""
+    """A packaged document, read once per process; do not modify it."""
     return read_toml(path)
 
 
@@ -177,7 +177,7 @@ def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
 
 
 def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
-    """The conventions that briefs tell, by type of issue; a file of the user's own replaces the packaged one."""
+    """The conventions in briefs, by type of issue; a user's file replaces the packaged one."""
     found = {}
     for place in (packaged_rules() / PROMPTS, folder / PROMPTS):
         for path in sorted(place.glob("*.md")):
@@ -254,7 +254,7 @@ def policy_faults(
 ) -> list[Fault]:
     """Where declarations and rules do not fit together: unknown agents, options, checks, stop rules, workflows.
 
-    Of faulty issues (`partial`) only what they say is looked at: what they lack may be a consequence of their faults.
+    Of faulty issues (`partial`) only present keys are checked: missing ones may be a consequence of their faults.
     """
     names = {
         "agents": tuple(policy.agents),
@@ -271,7 +271,7 @@ def name_faults(
     names: Mapping[str, Sequence[str]],
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> list[Fault]:
-    """What of that can be told while the rules are faulty: names that nobody declared.
+    """The part that can be checked while the rules are faulty: undeclared names.
 
     Args:
         milestones: id -> declaration.

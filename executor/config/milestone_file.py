@@ -1,6 +1,6 @@
 """A milestone and its issues from the parsed TOML of their file. Pure.
 
-Every fault of a file is found in one pass; what is faulty is left out, so that the rest can be looked at too.
+One pass finds every fault of a file; faulty parts are left out, so that the rest is checked too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Read", "read_milestone"]
 
 
 class Read:
-    """What could be read of one file.
+    """The readable part of one file.
 
     Attributes:
         milestone: the milestone without its faulty issues and without what is faulty in its own table; None when that
             is missing.
         known: ids of all issues that the file names, faulty or not.
-        partial: the faulty issues without their faulty keys, with their places: what they do say can be looked at too.
-        faults: what is wrong, in the order of the file.
+        partial: faulty issues without their faulty keys, with their places, so that the other keys are checked too.
+        faults: in the order of the file.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ def _stand_in(given: Mapping[str, Any], stem: str, phases: list[Phase], issues: 
 
 
 def _phases(value: object, file: str, read: Read) -> list[Phase] | None:
-    """The declared phases; None when they are faulty, so that nobody is told that a phase is unknown."""
+    """The declared phases; None when they are faulty, so that no phase is reported as unknown."""
     phases: list[Phase] = []
     before = len(read.faults)
     for place, table in enumerate(_tables(value, "phase", file, read)):
@@ -182,7 +182,7 @@ def _tables(value: object, name: str, file: str, read: Read) -> list[Any]:
 
 
 def _defaults(value: object, file: str, read: Read) -> dict[str, Any]:
-    """The defaults that are in order; faults are told here once instead of with every issue."""
+    """The valid defaults; their faults are reported here once instead of with every issue."""
     if not isinstance(value, Mapping):
         read.faults.append(Fault(file, "defaults", f"expected a table, found {found(value)}"))
         return {}

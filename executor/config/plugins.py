@@ -30,7 +30,7 @@ _PREFIX = "make_for_milestones."
 GROUPS = ("agents", "checks", "forges", "importers", "notifications", "stop_rules")
 """Kinds of plug-ins; the group of entry points is `make_for_milestones.` and this."""
 RENAME = "rename it, or use an environment without it"
-"""What to do about a package in the way."""
+"""The next step for a conflicting package."""
 
 
 class PluginError(UsageError):

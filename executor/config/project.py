@@ -48,7 +48,7 @@ class Project:
 
     @cached_property
     def rules(self) -> Path:
-        """`rules/`: what the user overrides."""
+        """`rules/`: the user's overrides."""
         return self.root / "rules"
 
     def state(self, milestone: str) -> Path:
@@ -124,7 +124,7 @@ def has_milestones(root: Path) -> bool:
 
 
 def prepare_cache(project: Project) -> None:
-    """Make `.cache/`, ignored by git through a file of its own.
+    """Create `.cache/` with a `.gitignore` that covers it.
 
     Raises:
         StateBrokenError: it cannot be written.
@@ -185,7 +185,7 @@ def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
     declared and there is neither main nor master, the default branch of the remote is meant, or the only branch.
 
     Args:
-        milestone: what is declared.
+        milestone: its declaration.
         refs: asked only if there is no such branch.
         tips: commits by the full names of all branches that may be meant, as far as they exist; takes in what is found.
 

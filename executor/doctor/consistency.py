@@ -1,7 +1,7 @@
 """Consistency: where journal, git and files of a milestone contradict each other, what that means, and what mends it.
 
 Reading only; a repair is a function in the finding, called by `doit doctor --repair` while no run holds the milestone.
-What has landed is decided by git alone, so nothing here ever moves a branch.
+Git alone decides what has landed, so nothing here moves a branch.
 """
 
 from __future__ import annotations

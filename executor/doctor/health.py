@@ -1,4 +1,4 @@
-"""Health: what a run rests on - machine, configuration, state - looked at one thing after the other. Spends nothing.
+"""Health: machine, configuration and state that a run depends on, checked one by one. Costs nothing.
 
 `KINDS` is the table of everything that can be found; docs/doctor.md shows it to users.
 """
@@ -72,7 +72,7 @@ KINDS: dict[str, int] = {
     "undeclared": 0,
     "state": PERSON,
 }
-"""What can be found -> the exit code that it amounts to; 0 is a note."""
+"""Kind of finding -> exit code; 0 is a note."""
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _IGNORE = b"*\n"
 _AHEAD = 120
@@ -84,11 +84,11 @@ class Finding:
     """One thing looked at.
 
     Attributes:
-        kind: what it is, a key of `KINDS`.
-        subject: what it is about.
-        text: what is the case, and what that means.
-        todo: what a person does about it.
-        mend: what `doit doctor --repair` does about it; says what it did.
+        kind: a key of `KINDS`.
+        subject: the thing that was examined.
+        text: the finding and its consequence.
+        todo: the next step for a person.
+        mend: the repair of `doit doctor --repair`; returns a sentence about it.
         milestone: the milestone that must not be running meanwhile; empty when it does not matter.
     """
 

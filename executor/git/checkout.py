@@ -54,7 +54,7 @@ _OPERATIONS = {
     "rebase-apply": "a rebase is in progress",
     "index.lock": "another git is at work in it, or left index.lock behind",
 }
-"""Name in the git directory -> what it says about the checkout."""
+"""Name in the git directory -> the operation in progress that it indicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def ownership_problem(top: Path) -> str:
 
 
 def _worktrees(git: Git) -> Iterator[dict[str, str]]:
-    """What git says of every working tree, the main one first."""
+    """Every working tree that git lists, the main one first."""
     output = git.run("worktree", "list", "--porcelain", "-z").decode("utf-8", "surrogateescape")
     for record in output.split("\0\0"):
         lines = [line.partition(" ") for line in record.strip("\0").split("\0") if line]

@@ -70,7 +70,7 @@ def git_version() -> tuple[int, ...]:
 
     Raises:
         RepositoryError: git is not installed.
-        GitError: it does not start, or does not tell its version.
+        GitError: `git --version` fails.
     """
     program = git_program()
     try:
@@ -85,7 +85,7 @@ def git_version() -> tuple[int, ...]:
 
 @cache
 def safe_environment() -> Mapping[str, str]:
-    """The whole environment of every git call; nothing of ours leaks into it but the way to git's own programs."""
+    """The complete environment of a git call; from ours it inherits only the path to git's programs."""
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/nonexistent",

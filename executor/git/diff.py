@@ -1,4 +1,4 @@
-"""What a commit changes, read from the text of `git diff-tree -p --full-index --no-renames`.
+"""A commit's change, parsed from `git diff-tree -p --full-index --no-renames`.
 
 The result key is the stable identity of a change: the paths, modes and lines it touches, without line numbers, so that
 rebase, squash or an unrelated commit does not alter it. Binary files count by the ids of both contents.
@@ -52,8 +52,8 @@ class FileChange:
         added: lines added; 0 for binary files.
         removed: lines removed; 0 for binary files.
         binary: git treats the content as binary.
-        old_mode: of the file before, as git has it (``100644``); empty when there was none or it is not told.
-        new_mode: of the file afterwards; empty when there is none or it is not told.
+        old_mode: git's mode before the change (``100644``); empty for a new file or an unknown mode.
+        new_mode: git's mode after the change; empty for a deleted file or an unknown mode.
         lines: those added and removed, in the order of the diff; none for binary files.
         old_id: git's full id of the content before; zeros when there was none, empty when git does not say.
         new_id: of the content afterwards.

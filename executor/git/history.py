@@ -116,7 +116,7 @@ def text_at(repository: Repository, commit: str, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What a commit changed: paths in git's order, lines added and removed in text files."""
+    """Statistics of a commit: paths in git's order, lines added and removed in text files."""
 
     paths: tuple[str, ...] = ()
     added: int = 0
@@ -124,7 +124,7 @@ class Stat:
 
 
 def stats_of(repository: Repository, tip: str) -> dict[str, Stat]:
-    """Commit -> what it changed, for the first-parent history of a commit.
+    """Commit -> its statistics, for the first-parent history of a commit.
 
     Raises:
         GitError: git refused.

@@ -124,7 +124,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What differs between a working tree and its index: paths as bytes, and repositories found inside it."""
+    """Differences between a working tree and its index: paths as bytes, and nested repositories."""
 
     paths: tuple[bytes, ...]
     embedded: tuple[bytes, ...]
@@ -204,7 +204,7 @@ class Store:
     def diff(self, old: str, new: str) -> bytes:
         """Text of the difference of two trees or commits, for `executor.git.diff.parse_diff`.
 
-        The last ones are kept: a landing looks at the same difference three times.
+        The last ones are cached: a landing reads the same diff three times.
         """
         pair = (self.tree_of(old), self.tree_of(new))
         with self._recent_lock:
@@ -222,7 +222,7 @@ class Store:
         return text
 
     def whole(self, new: str, base: str) -> bool:
-        """Whether every object that a commit or tree has and its base has not is there."""
+        """Whether every object that a commit or tree adds to its base exists."""
         code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")
         if code != 0:
             return False
@@ -280,7 +280,7 @@ class Store:
         return self._git.run("mktree", "-z", given=given).decode().strip()
 
     def write(self, kind: str, data: bytes) -> str:
-        """Write an object of a kind, for example a ``tag``, whose form git looks at; the same has the same id."""
+        """Write an object of a kind, for example a ``tag``; git checks its form, and equal content has an equal id."""
         return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:

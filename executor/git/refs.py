@@ -201,7 +201,7 @@ class Refs:
         return found
 
     def unreadable(self, prefix: str) -> list[tuple[str, str]]:
-        """Refs below a prefix whose object is not there, as after a power cut, with its name."""
+        """Refs below a prefix whose object is missing, as after a power cut, with its name."""
         lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).decode().splitlines()
         named = [line.rsplit(" ", 1) for line in lines]
         return [(ref, name) for ref, name in named if self._git.call("cat-file", "-e", f"{name}^{{tree}}")[0] != 0]
@@ -288,13 +288,13 @@ ATTEMPTS = "refs/attempts"
 ACCEPTED = "refs/executor/accepted"
 """Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
-"""What a person has approved of although a rule stopped it: `<milestone>/<issue>` below this."""
+"""Approvals of stopped changes: `<milestone>/<issue>` below this."""
 STEPS = "refs/executor/steps"
 """Results of the steps of a workflow: `<milestone>/<issue>/<phase>.<step>` below this, until the issue has landed."""
 HANDOFFS = "refs/executor/handoffs"
-"""What an issue's agent leaves for the next ones: `<milestone>/<issue>` below this."""
+"""Handoffs to later issues: `<milestone>/<issue>` below this."""
 ANSWERS = "refs/executor/answers"
-"""What a person answered to an agent's questions: `<milestone>/<issue>` below this."""
+"""Answers to agents' questions: `<milestone>/<issue>` below this."""
 MERGED = "refs/executor/merged"
 """Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
 REMOTE = "refs/executor/remote"
@@ -302,7 +302,7 @@ REMOTE = "refs/executor/remote"
 DELIVERED = "refs/executor/released"
 """The release of which the remote has everything: `<milestone>` below this."""
 AHEAD = "refs/executor/ahead"
-"""What has landed beyond the milestone branch, because a checkout of it cannot follow: `<milestone>` below this."""
+"""Landings ahead of a milestone branch whose checkout cannot follow: `<milestone>` below this."""
 BRANCHES = "refs/executor/branches"
 """The branch that a milestone lands on, and where it began: `<milestone>` below this."""
 REVIVED = "refs/executor/revived"
@@ -313,7 +313,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def parts_of(ref: str) -> tuple[str, ...] | None:
-    """Milestone, issue and, where there is one, attempt, step or revision that a ref is of; None if it is none of ours.
+    """Milestone, issue and attempt, step or revision of a ref; None for a foreign ref.
 
     Anybody can make a ref below the places that are ours: one with another name is not looked at.
     """

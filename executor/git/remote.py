@@ -51,7 +51,7 @@ _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What came of a push: all of it was done, or a branch was not where it was expected, or the remote refused."""
+    """The outcome of a push: done, a branch had moved, or the remote refused."""
 
     ok: bool
     moved: bool = False

@@ -1,6 +1,6 @@
 """Loose objects that a power cut left torn or empty: as long as they are there, git does not write them again.
 
-What a git process left behind when it was killed.
+Files that a killed git process leaves behind.
 
 Lock files would be in the way of every later ref change; halves of objects only take space.
 """
@@ -122,7 +122,7 @@ def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
 
 
 def _git_is_at_work(repository: Repository) -> bool:
-    """Whether a git process is alive that was told of this repository, or stands in it."""
+    """Whether a living git process names this repository in its arguments or runs in it."""
     told = f"GIT_DIR={repository.common_dir}".encode()
     places = (str(repository.top), str(repository.common_dir))
     for entry in Path("/proc").iterdir():

@@ -62,15 +62,15 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Trailers:
-    """What a landing commit says about itself.
+    """The trailers of a landing commit.
 
     Attributes:
         milestone: milestone id.
         issue: issue id within the milestone.
         revision: 1 for the first landing, one more for each later one.
-        spec_key: what was built.
-        result_key: what came out.
-        check_key: what proved it; empty in commits that do not say.
+        spec_key: key of the spec that was built.
+        result_key: key of the change.
+        check_key: key of the checks that proved it; empty in older commits.
         pull: number of its pull request; 0 in commits that do not say.
         work_key: the work that an agent was asked for (`model.fingerprint.work_key`); empty in commits that do not say.
         was: earlier ids of the issue, separated by spaces.
@@ -117,7 +117,7 @@ class Landing:
         tree: full id of its tree.
         position: 0 for the oldest landing of the milestone on the first-parent history, counting up.
         time: committer time in seconds since the epoch.
-        trailers: what the commit says.
+        trailers: the commit's trailers.
     """
 
     commit: str

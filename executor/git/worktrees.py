@@ -1,7 +1,7 @@
 """The trees that agents and checks work in: a pool of reused folders that the user's checkout never notices.
 
 Each slot has two trees, one for the agent and one, always clean, for the checks. A tree's index file lies outside it,
-and the tree has a throw-away repository of its own; its result is imported by reading its files.
+and the tree has a separate throw-away repository; its result is imported by reading its files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OWNER = "attempt.json"
 
 
 class ImportRefusedError(ExecutorError):
-    """What an agent left behind cannot be imported; the message says which path and why."""
+    """An agent's result cannot be imported; the message names the path and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ImportLimits:
 
 
 def empty_folder(folder: Path) -> None:
-    """Make it an empty folder, whatever is there."""
+    """Replace it by an empty folder."""
     remove(folder)
     folder.mkdir(parents=True)
 
@@ -77,7 +77,7 @@ class Workspace:
         store.checkout(tree, self.index, self.folder)
 
     def mend(self, store: Store, tree: str) -> None:
-        """After a power cut the index may be torn: make that of the prepared tree anew; the files stay as they are."""
+        """Rebuild the index of the prepared tree, which a power cut may have torn; files stay unchanged."""
         store.index_anew(tree, self.index)
 
     def remember_brought(self, paths: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ class Pool:
             self._free.sort(key=lambda item: item[0])
 
     def left_by(self, issue: str, attempt: int, step: str = "") -> Workspace | None:
-        """The tree in which a dead run's attempt, or step, worked, if nobody has worked in it since."""
+        """The tree in which an attempt or step of a dead run worked, if it is unchanged since."""
         for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
             if read_json(mark) == _owner(issue, attempt, step):
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
@@ -215,7 +215,7 @@ class Pool:
         return found
 
     def discard(self, number: int) -> None:
-        """Remove a slot's folder altogether; nobody may work in it."""
+        """Remove a slot's folder; it must not be in use."""
         remove(self._folder / str(number))
 
     def close(self) -> None:

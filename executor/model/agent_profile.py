@@ -1,4 +1,4 @@
-"""An agent's profile: how an agent is called, what it is allowed, and how what it prints is understood. Pure."""
+"""Agent profiles: how an agent is called, its limits, and how its output is read. Pure."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class EventRule(Rule):
 
 
 class Patterns(Rule):
-    """Regular expressions, tried without regard to case, that tell a class of failure from an agent's words.
+    """Case-insensitive regular expressions that map an agent's output to a class of failure.
 
     Attributes:
         limit, refusal, authentication, transient, resource, input, gave_up: classes of failure.
@@ -111,7 +111,7 @@ class Price(Rule):
     cached: _Money | None = None
 
     def of(self, tokens: Mapping[str, int]) -> float:
-        """What this many tokens cost; `input` includes the cached ones."""
+        """The price of these tokens in US dollars; `input` includes cached ones."""
         cached = min(tokens.get("cached", 0), tokens.get("input", 0))
         fresh = tokens.get("input", 0) - cached
         cheap = self.input if self.cached is None else self.cached
@@ -119,10 +119,10 @@ class Price(Rule):
 
 
 class Agent(Rule):
-    """A profile: how an agent is called and what it is allowed.
+    """How an agent is called, and its limits.
 
     Attributes:
-        name: what issues call it.
+        name: its name in issues.
         command: argument list; ``{brief_file}``, ``{brief}``, ``{out}``, ``{model}`` and the options of the issue's
             `with` are filled in. The word ``{flags}`` is replaced by the words of `flags` that apply.
         flags: words for what is known of a call: `model`, `tools` (the route's, joined with commas), `budget` (US
@@ -136,19 +136,19 @@ class Agent(Rule):
         variables: environment variables with their values.
         timeout: seconds until it is ended.
         idle: seconds without output, work or a changed file until it is ended.
-        deterministic: the same input gives the same result, so that "nothing to change" can be believed.
+        deterministic: the same input gives the same result, so an unchanged tree is a valid result.
         isolation: ``none`` runs it as this user, a choice by name; ``bwrap`` in a sandbox or not at all; ``auto`` in
             one if there is one, and else its work waits for a person (`Limits.unsandboxed_landing`).
         network: whether it has a network inside the sandbox.
         readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
         writable: further paths that it may write there too, for example a folder with its sessions.
         account: who pays; profiles with the same account are suspended together. Default: the profile's name.
-        output: what it prints: text, one JSON document, or one JSON object a line.
+        output: format of its output: text, one JSON document, or one JSON object a line.
         output_file: where that is instead of being printed, for example ``{out}/trajectory.json``.
         events: where things are in JSON output.
-        patterns: what its words mean; tried before what is common to all agents.
-        price: what tokens cost, if it does not say so itself.
-        login: what shows that it can log in: ``$NAME`` for a variable, else a file. One of them is enough.
+        patterns: failure patterns of this agent, tried before the common ones.
+        price: price of tokens, for an agent that does not report its cost.
+        login: evidence of a log-in: ``$NAME`` for a variable, otherwise a file. One is enough.
         version: argument list that prints its version and spends nothing.
     """
 
@@ -184,14 +184,14 @@ class Agent(Rule):
 
     @property
     def costs(self) -> bool:
-        """Whether calling it can cost money, as far as the profile tells."""
+        """Whether the profile allows calls that cost money."""
         return self.price is not None or bool(self.patterns.usage) or any(rule.cost for rule in self.events)
 
     def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """The argument list with every placeholder filled in.
 
         Args:
-            values: what is known; those of `_FLAG_NAMES` that are missing or empty leave out their flags.
+            values: values of placeholders; a missing or empty one of `_FLAG_NAMES` leaves out its flag.
 
         Raises:
             KeyError: a placeholder has no value.
@@ -230,7 +230,7 @@ def _placeholders(word: str) -> Iterator[str]:
 
 
 def agent_problems(agent: Agent) -> Iterator[str]:
-    """What does not go together in a profile, one sentence each."""
+    """Contradictions in a profile, one sentence each."""
     if bool(agent.command) == bool(agent.builtin):
         yield "expected a command"
     wrong = False

@@ -63,7 +63,7 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
     Args:
         deadline: when it has to have ended.
         now: the present.
-        seconds: what it is expected to take; 0 if it only must not begin after the deadline.
+        seconds: expected duration; 0 for work that only must not start after the deadline.
         zone: for the clock that is shown.
     """
     if now >= deadline:

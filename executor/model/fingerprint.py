@@ -1,4 +1,4 @@
-"""Keys by content: what is to be built, what proves it, what came out.
+"""Content keys: the spec, the checks, the result.
 
 A key is ``sha256:`` and 64 hex digits over canonical JSON, so that the order of keys, comments and white space at line
 ends cannot alter it. The rules are those of the table "what changed, what happens" in ARCHITECTURE.md.
@@ -56,7 +56,7 @@ def work_key(canonical: Mapping[str, Any]) -> str:
 
 
 def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict[str, Any]:
-    """What is to be built, as a JSON value: type, title, spec text, acceptance, declared files, answers given.
+    """The spec as a JSON value: type, title, spec text, acceptance, declared files, answers.
 
     Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not alter what is wanted.
     """
@@ -95,7 +95,7 @@ def check_key(
         timeout: its time limit in seconds, 0 for the default one.
         prefix: words put before the command.
         version: version of its tool.
-        around: whatever else decides what it says, by name.
+        around: every other input that decides the verdict, by name.
     """
     value = {"argv": list(argv), "env": dict(env), "timeout": timeout, "prefix": list(prefix), "version": version}
     if around:
@@ -113,12 +113,12 @@ def _canonical(value: object) -> bytes:
 
 
 def consent(identity: str, rule: str) -> str:
-    """What an approval of one rule for one change, spec or gate is kept as."""
+    """The key of an approval of one rule for one change, spec or gate."""
     return digest(f"{identity}\0{rule}".encode())
 
 
 def consents(identity: str, rules: Iterable[str]) -> set[str]:
-    """The same for several rules."""
+    """The keys of approvals of several rules."""
     return {consent(identity, rule) for rule in rules}
 
 

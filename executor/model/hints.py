@@ -1,4 +1,4 @@
-"""Words for faults: what was found, what was expected, what was probably meant. Texts only; nothing is decided here."""
+"""Texts for faults: found, expected, "did you mean". No decisions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Known:
         return "" if near is None else f"; did you mean {quoted(near)}?"
 
     def advice(self, name: str, kind: str) -> str:
-        """The same, or what there is: ``; known agents: patch, script``."""
+        """A suggestion, or the known names: ``; known agents: patch, script``."""
         return self.hint(name) or f"; known {kind}: {listed(self.names)}"
 
 
@@ -86,7 +86,7 @@ def quoted(text: str) -> str:
 
 
 def found(value: object) -> str:  # noqa: PLR0911  (one for each kind of value)
-    """What stands there instead, as it reads in a sentence after "found"."""
+    """The value that was found, worded to follow "found"."""
     match value:
         case str():
             return quoted(value)
@@ -117,7 +117,7 @@ def dotted(parts: Iterable[str | int]) -> str:
 
 
 def expected(error: Mapping[str, Any], known: Sequence[str] = ()) -> str:
-    """A validation error of pydantic's as a sentence of ours.
+    """One of pydantic's validation errors as a sentence.
 
     Args:
         error: one element of ``ValidationError.errors()``.

@@ -1,4 +1,4 @@
-"""What a user declares: milestones and their issues as frozen values, and what each of their fields may say. Pure."""
+"""Milestones and issues as frozen values, with the rules of each field. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What an id looks like; not all that look like one are."""
+"""The pattern of an id; some matches are still refused."""
 _NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|[/.]$|\.lock(/|$)|^(@|HEAD)$")
 _LONGEST_SLUG = 100
 _LONGEST_BRANCH = 200

@@ -93,9 +93,9 @@ class Forge(BaseModel):
         base_url: the forge's interface; another one for a GitHub of one's own.
         auto_merge: a pull request whose checks are pending is given to the forge to be merged when they are green.
         merge: how a pull request becomes one commit of the milestone branch.
-        wait: seconds that a run waits for a pull request's checks before the issue comes to rest as ``open``.
+        wait: seconds that a run waits for a pull request's checks before it leaves the issue ``open``.
         labels: labels that every pull request gets.
-        statuses: the checks' verdicts are told to the forge.
+        statuses: report the checks' verdicts to the forge.
         writes_per_minute: most requests that create or change something.
     """
 
@@ -119,7 +119,7 @@ class Forge(BaseModel):
 
 
 def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:
-    """What is wrong with the variables that an agent or a check is given: the forge's token is none of them."""
+    """Faults of the variables passed to agents and checks: the forge's token must not be among them."""
     for variable in env:
         if variable in TOKENS:
             yield f"{quoted(name)} may not be given {variable}: no child process sees the forge's token"
@@ -138,11 +138,11 @@ class Channel(BaseModel):
     """One way to somebody.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         url: where to, as Apprise writes it; ``${NAME}`` stands for a variable of the environment.
         command: argument list that is given the text on standard input; ``{title}``, ``{body}``, ``{kind}``,
             ``{milestone}``, ``{issue}`` and ``{event}`` are filled in.
-        events: what is told.
+        events: kinds of notices that it gets.
         env: names of variables that the command is given besides the ordinary ones.
         timeout: seconds that one message may take.
     """
@@ -158,7 +158,7 @@ class Channel(BaseModel):
 
 
 def channel_problems(channel: Channel) -> list[tuple[str, str]]:
-    """What is wrong with a channel: (key, problem)."""
+    """Faults of a channel: (key, problem)."""
     found: list[tuple[str, str]] = []
     if bool(channel.url) == bool(channel.command):
         found.append(("", "expected either a url or a command"))
@@ -196,7 +196,7 @@ def _inside(value: str) -> str:
 
 
 class StatusRules(BaseModel):
-    """Who is told how far things are.
+    """The status command and the tracking file.
 
     Attributes:
         command: argument list; ``{id}``, ``{milestone}``, ``{issue}``, ``{status}`` and ``{phase}`` are filled in;

@@ -1,4 +1,4 @@
-"""What a path says about its file: test, documentation, language. Pure.
+"""The role of a file by its path: test, documentation, language. Pure.
 
 Globs over paths as users write them: `**`, and a pattern without a slash for a name in any folder. Pure.
 

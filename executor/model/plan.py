@@ -1,6 +1,6 @@
 """The plan: ids resolved across milestones, cycles named in full, and the order in which issues would run. Pure.
 
-Order: priority, then longest remaining path, then place in the file; nothing before what it needs.
+Order: priority, then longest remaining path, then position in the file; needs come first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Node:
         ref: qualified id, ``m4/4.1``.
         milestone: id of its milestone.
         issue: its declaration.
-        needs: qualified ids of what it needs.
+        needs: refs of the issues that it needs.
         position: place in the file, from 0.
         remaining: weight of the longest path from here to the end, itself included.
     """
@@ -56,7 +56,7 @@ class Plan:
 
     Attributes:
         nodes: qualified id -> node.
-        order: qualified ids; nothing stands before what it needs.
+        order: refs; each after everything that it needs.
         dependents: qualified id -> those that need it directly.
     """
 
@@ -132,7 +132,7 @@ def compile_plan(
 
 
 def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]) -> _Graph:
-    """What each issue needs; of two issues with one id, what either of them needs."""
+    """The needs of each issue; two issues with one id share their needs."""
     ids = {name: {issue.id for _, issue in issues} for name, issues in every.items()}
     known: dict[str, Known] = {}
     resolved: _Graph = {}

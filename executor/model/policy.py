@@ -24,7 +24,7 @@ __all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "read_policy"]
 DEFAULT_ROUTE = "default"
 DEFAULT_PROMPT = "code"
 PROMPTS = "prompts"
-"""Folder of the conventions that briefs tell, one Markdown file for a type of issue."""
+"""Folder of the conventions in briefs, one Markdown file for each type of issue."""
 WORKFLOWS = "workflows"
 SCHEMAS = "schemas"
 """Folder of the workflows among the rules, and their place among the merged ones."""
@@ -48,7 +48,7 @@ class Policy(Rule):
     setup: SetupRules = SetupRules()
 
     def route_of(self, issue: Issue) -> Route:
-        """The route of the issue's type; what it leaves out is as in the default one."""
+        """The route of the issue's type; missing keys come from the default route."""
         default = self.routes[DEFAULT_ROUTE]
         own = self.routes.get(issue.type) or self.routes.get(issue.type.lower())
         if own is None:

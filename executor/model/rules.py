@@ -4,7 +4,7 @@ The rules on routes: `[route.TYPE]` of `rules/routes.toml`.
 
 The bounds of a run: `rules/limits.toml`.
 
-What a tree needs before work begins in it: files copied into it and commands run in it. Pure.
+Set-up of a tree before work starts in it: copied files and commands. Pure.
 
 The rules that stop a change: `[stop.ID]` of `rules/stops.toml`.
 """
@@ -32,7 +32,7 @@ class Check(Rule):
     """A named check.
 
     Attributes:
-        name: what routes and issues call it.
+        name: its name in routes and issues.
         run: argument list, or a shell command; ``{report}`` is the file that it writes its JUnit report to.
         fix: argument list, or a shell command, that repairs what the check finds; its result is part of the candidate.
         when: globs; it applies only when a changed file matches one of them.
@@ -70,7 +70,7 @@ class Check(Rule):
 
 
 class Route(Rule):
-    """What an issue of a type gets when it does not say so itself.
+    """Defaults for the issues of a type.
 
     Attributes:
         agent: a profile, or an ordered list of them: the next one works where one is at its limit or refuses.
@@ -79,7 +79,7 @@ class Route(Rule):
         reviewer: profile of who reads the change before it lands.
         threshold: score from which a reviewer's finding stops the issue.
         examine_tests: whether new tests are read for what makes them worthless.
-        focus: what an agent in this role looks to; stands in its brief.
+        focus: the focus of an agent in this role, quoted in its brief.
         tools: tools that it may use, as its command line names them; for agents whose profile has a flag for them.
     """
 
@@ -121,7 +121,7 @@ class Caps:
 
 
 class Limits(Rule):
-    """Bounds of a run; times in seconds, sizes in bytes, money in US dollars. A cap that is not there does not hold.
+    """Limits of a run; times in seconds, sizes in bytes, money in US dollars. A missing cap means no cap.
 
     `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
     it wait for a person, ``allow`` lands it.
@@ -136,7 +136,7 @@ class Limits(Rule):
         outage_wait_s: how long a run waits, when there is nothing else to do, for failing services.
         background_s: how long processes that an agent left behind may be quiet before they are ended.
         suspend_s: how long an account is not used when it does not say when its limit is lifted.
-        silent_s: seconds without output, work or a changed file after which a run tells of an agent.
+        silent_s: seconds without output, work or a changed file after which a run reports an agent.
     """
 
     attempts: Annotated[StrictInt, Field(ge=1, le=100)]
@@ -194,8 +194,8 @@ class Setup(Rule):
 
     Attributes:
         run: argument list, or a shell command.
-        inputs: globs of the files that decide what it makes.
-        keep: what it makes; stays in the tree as long as the inputs are the same.
+        inputs: globs of the files that its output depends on.
+        keep: its output, which stays in the tree while the inputs are unchanged.
         timeout: seconds until it is ended and has failed.
     """
 
@@ -210,7 +210,7 @@ class Setup(Rule):
         return ("sh", "-c", self.run) if isinstance(self.run, str) else self.run
 
     def key(self, files: Mapping[str, bytes]) -> str:
-        """What it makes is known by this: the command and the contents of its input files, by path."""
+        """The key of its output: the command and the contents of its input files, by path."""
         told = repr((self.argv, self.keep, sorted(files.items())))
         return digest(told.encode("utf-8", "surrogateescape"))
 
@@ -249,10 +249,10 @@ class StopRule(Rule):
     """A rule over a change; the change stops when any of the rule's conditions holds.
 
     Attributes:
-        id: what it is called, in messages and in an issue's `allow`.
+        id: its name in messages and in an issue's `allow`.
         level: ``hard`` waits for a person, ``soft`` skips the issue and goes on.
         reason: one sentence: why it stops.
-        needs: what a person has to do.
+        needs: the action that a person has to take.
         paths: globs; where `content` and the limits look. Alone: no file that matches may change. Beside a builtin:
             no such file may change either.
         except_paths: globs of files that the rule does not look at.
@@ -297,7 +297,7 @@ class StopRule(Rule):
 
 
 def stop_problems(rule: StopRule) -> list[str]:
-    """What is wrong with the rule as a whole."""
+    """Faults of the rule as a whole."""
     if rule.conditional:
         return []
     return ["expected a condition: paths, content, max_files, max_lines, max_bytes, builtin or run"]

@@ -1,4 +1,4 @@
-"""What is wrong with one table of a user's, as its model finds it, told as faults of ours. Pure.
+"""Faults of one of the user's tables, translated from pydantic. Pure.
 
 Tables of merged rules read into models, every fault at once.
 """
@@ -22,10 +22,10 @@ __all__ = ["declared", "model_faults", "named", "single"]
 
 
 def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
-    """The faults of one table, as sentences of ours.
+    """The faults of one table as sentences.
 
     Args:
-        error: what pydantic found.
+        error: pydantic's error.
         model: the model of that table, for the keys that could have stood there.
         file: path for messages.
         place: where the table is in the file.
@@ -64,7 +64,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:
-    """The tables ``[word.NAME]`` of one file, faulty or not, so that nobody is told that a faulty one is unknown."""
+    """The tables ``[word.NAME]`` of one file, faulty or not, so that a faulty one is not reported as unknown."""
     tables = value.get(stem, {}).get(word, {})
     return tables if isinstance(tables, Mapping) else {}
 

@@ -51,7 +51,7 @@ class _Rule(BaseModel):
 
 
 class Criterion(_Rule):
-    """What a gate looks for in one file; a file that is missing or empty meets nothing.
+    """A gate's criterion about one file; a missing or empty file does not meet it.
 
     Attributes:
         file: the file, ``phase.step/name`` or ``tree:path``.
@@ -71,7 +71,7 @@ class Criterion(_Rule):
 
 
 class Gate(_Rule):
-    """What closes a phase.
+    """The gate that closes a phase.
 
     Attributes:
         threshold: per cent of the criteria, by weight, from which it opens.
@@ -92,7 +92,7 @@ class Step(_Rule):
     """One run of an agent with a fresh context.
 
     Attributes:
-        does: what it is to do, for its brief.
+        does: its task, quoted in its brief.
         inputs: files that it is given; a file of another step makes it wait for that step.
         outputs: files that it has to leave, in its output folder or (``tree:``) in the tree.
         schemas: output -> name of the JSON Schema in ``rules/schemas/`` that it has to match.
@@ -100,7 +100,7 @@ class Step(_Rule):
         agent: profile that replaces the issue's.
         options: options of that agent (`with`); the issue's own where it has none.
         types: task types that it is for; empty: all.
-        tree: what it changes in the tree is kept; such steps follow each other in their order.
+        tree: keep its changes to the tree; such steps run one after another.
         handoff: heading that its handoff.md has to have, with ``{issue}`` for the issue's id; it then has to leave one.
         shows: ``failing-tests``: it has to leave tests, and they have to fail before the code is written.
     """
@@ -130,7 +130,7 @@ class Workflow(_Rule):
     """A way of working.
 
     Attributes:
-        name: what issues and routes call it.
+        name: its name in issues and routes.
         types: its task types; an issue's type counts as one of them whatever its case.
         default_type: task type of an issue whose type is none of them.
         phases: in their order.
@@ -270,7 +270,7 @@ def _model(model: type[M], given: Mapping[str, Any], place: str, file: str, faul
 
 
 def _problems(workflow: Workflow) -> Iterator[tuple[str, str]]:
-    """What does not fit together, with its place."""
+    """Contradictions, each with its place."""
     if workflow.phases and not any(phase.weight for phase in workflow.phases.values()):
         yield "phase", "expected at least one phase with a weight above 0"
     if workflow.types and workflow.default_type not in workflow.types:

@@ -1,6 +1,6 @@
 """The nightly entry as text: one marked line per repository in a crontab, or a systemd service and timer. Pure.
 
-The user's crontab: read, checked and replaced as a whole; what is not ours stays as it is, byte for byte.
+The user's crontab: read, checked and replaced as a whole; foreign lines stay byte for byte.
 
 The library would write other people's lines in its own words, so it only says whether ours are right.
 """
@@ -28,7 +28,7 @@ _NAME = "make-for-milestones"
 
 
 def marker(folder: str) -> str:
-    """The end of every line of ours for a repository, by which it is found again."""
+    """The marker at the end of our line for a repository."""
     return f"# {_NAME}: {folder}".replace("%", r"\%")
 
 
@@ -75,7 +75,7 @@ def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
 
 
 def systemd_units(at: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
-    """A service and a timer for `~/.config/systemd/user/` that do the same."""
+    """An equivalent service and timer for `~/.config/systemd/user/`."""
     given = "".join(f"Environment={_unit_quoted(f'{name}={value}')}\n" for name, value in environment.items())
     return (
         f"# ~/.config/systemd/user/{_NAME}.service\n"

@@ -1,4 +1,4 @@
-"""The digest: what landed, waits, failed and was spent since a moment, and what to type next, on one page. Pure."""
+"""The digest of a period on one page: landed, waiting, failed, spent, and the next commands. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _cost(event: Event) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line: an issue, what it is, and what is said of it."""
+    """One line: an issue, its title and a remark."""
 
     ref: str
     title: str
@@ -43,17 +43,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What happened since a moment, and how things stand.
+    """Events since a moment, and the present status.
 
     Attributes:
         since: the moment, as people read it.
         milestones: for each one sentence.
-        landed: what has landed since then.
-        rest: status word -> issues that are there now, as far as they have something to tell.
-        blockers: what is in the way.
+        landed: landings since then.
+        rest: status word -> unfinished issues.
+        blockers: open blockers.
         attempts: how many were begun since then.
         cost_usd: money spent since then.
-        next: what to type.
+        next: commands that help.
     """
 
     since: str
@@ -116,7 +116,7 @@ def digest_of(
 
     Args:
         since: ISO-8601 UTC, compared with the times of events.
-        told_since: the same for people.
+        told_since: `since`, formatted for people.
         milestones: rows of the board's milestones.
         rows: rows of the board's issues.
         events: milestone -> its journal.

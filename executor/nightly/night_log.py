@@ -23,10 +23,10 @@ _KEPT_LOGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of the nights at a moment.
+    """The nights up to a moment.
 
     Attributes:
-        schedule: what is installed.
+        schedule: the installed entry.
         last: the last run, if there was one.
         alive: whether it is still at work.
         missed: when a run was due and there was none, oldest first, since the last one that there was.
@@ -50,7 +50,7 @@ class Nights:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def schedule(self) -> Schedule | None:
-        """What is installed, as far as it is known here; the crontab itself knows best."""
+        """The installed entry by our own record; the crontab has the last word."""
         return Schedule.read(read_json(self.folder / "schedule.json"))
 
     def keep(self, schedule: Schedule | None) -> None:
@@ -70,7 +70,7 @@ class Nights:
             return []
 
     def outlook(self, now: datetime, zone: tzinfo) -> Outlook | None:
-        """What to say of the nights; None if nothing is installed."""
+        """The outlook on the nights; None if no entry is installed."""
         schedule = self.schedule()
         if schedule is None:
             return None

@@ -24,7 +24,7 @@ _LOOKED_AT = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is to run every night.
+    """The nightly entry.
 
     Attributes:
         at: time of day, ``01:30``.
@@ -78,7 +78,7 @@ class Night:
 
 
 def nights_of(events: Iterable[Record]) -> list[Night]:
-    """The nights that a journal tells of, oldest first."""
+    """The nights in a journal, oldest first."""
     nights: dict[str, Night] = {}
     for event in events:
         night = nights.get(event.run)
@@ -101,7 +101,7 @@ def missed(schedule: Schedule, nights: Sequence[Night], now: datetime, zone: tzi
     """When the entry was due and nothing ran until the next time, oldest first; of the last 30 days.
 
     Args:
-        schedule: what is installed.
+        schedule: the installed entry.
         nights: the runs there were.
         now: the present.
         zone: of the clock that the schedule means.

@@ -23,13 +23,13 @@ __all__ = ["DECIDING", "NOTIFIED", "Notice", "event_id", "of_completion", "of_di
 NOTIFIED = "notified"
 """Kind of the event that records that a notice was sent over a channel."""
 DECIDING = frozenset({"attempt-failed", "stopped"})
-"""Events after which an issue can be at rest until a person moves it on."""
+"""Events after which an issue may wait for a person."""
 _QUESTION = "question"
 _NEWS_FOR_NOBODY = frozenset({"silence", "declaration"})
 """Blockers that need no person: an agent that stays silent is ended, and who changes a declaration knows it."""
 _LONGEST = 500
 _INERT = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a", "`": "'", "\\": "/"})
-"""What a chat would take for a mention, a link or markup."""
+"""Characters that a chat takes for a mention, a link or markup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Notice:
     """One message.
 
     Attributes:
-        kind: what it is about.
+        kind: kind of notice.
         milestone: id; empty for a digest.
         issue: id; empty for the milestone.
-        event: id of what happened; the same one is told once over each channel.
+        event: id of the event; each event is sent once over each channel.
         title: one line.
         body: plain text of several lines.
     """
@@ -54,7 +54,7 @@ class Notice:
 
 
 def event_id(milestone: str, event: Record) -> str:
-    """What an event is called by; unlike its number it stays when a journal is compacted."""
+    """The id of an event; unlike its number it survives a compaction of the journal."""
     return f"{milestone}/{event.key}:{event.kind}:{event.at}"
 
 
@@ -83,7 +83,7 @@ def of_rest(ref: str, title: str, decision: Decision, rules: frozenset[str], eve
 
 
 def of_event(milestone: str, event: Record) -> Notice | None:
-    """The message about an event that a person should know of by itself; None for any other."""
+    """The notice about an event that deserves one; None for any other."""
     recorded = event.event
     if isinstance(recorded, BlockerFound):
         blocker = read_blocker(event.key, recorded)
@@ -119,6 +119,6 @@ def _notice(kind: NoticeKind, milestone: str, issue: str, event: str, title: str
 
 
 def _part(text: str) -> str:
-    """Text of somebody else's as a part of ours: one line, not too long, and nothing that steers a chat."""
+    """Foreign text inside a notice: one line, bounded, without chat markup."""
     flat = one_line(text).translate(_INERT)
     return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 1]}…"

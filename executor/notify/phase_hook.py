@@ -1,4 +1,4 @@
-"""Tells the user's status command of each phase: in order, one at a time, beside the work, within bounds."""
+"""Calls the user's status command for each phase: in order, one at a time, in a thread, within a time limit."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["PhaseTeller", "phases_told"]
 
 _PATIENCE = 3
-"""So many of its timeouts the end of a run waits for what is still to be told."""
+"""The end of a run waits for pending calls for this many timeouts."""
 
 
 @contextmanager
 def phases_told(session: Session) -> Iterator[PhaseTeller]:
-    """Tell of the phases of a session's milestones for the length of the block."""
+    """Report phases of a session's milestones while the block runs."""
     teller = PhaseTeller(session.policy.status)
     session.listeners.append(teller.hear)
     try:
@@ -55,7 +55,7 @@ def phases_told(session: Session) -> Iterator[PhaseTeller]:
 
 
 class PhaseTeller:
-    """One thread that runs the status command for what it hears; what fails is a note and nothing else."""
+    """One thread that runs the status command for each phase; a failure becomes a note."""
 
     def __init__(self, rules: StatusRules) -> None:
         self._rules = rules
@@ -65,7 +65,7 @@ class PhaseTeller:
         self._failed: dict[str, int] = {}
 
     def hear(self, run: MilestoneRun, event: Record) -> None:
-        """A fact was recorded; those that begin a phase are told."""
+        """Take a record; report it if it begins a phase."""
         phase = phase_of(event)
         if not phase or not self._rules.command or self._over.is_set():
             return
@@ -84,14 +84,14 @@ class PhaseTeller:
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong, one sentence each."""
+        """Problems, one sentence each."""
         return [
             f"the status command {self._rules.command[0]}: {why}" + (f" ({count} times)" if count > 1 else "")
             for why, count in self._failed.items()
         ]
 
     def finish(self) -> None:
-        """Wait for what is still to be told, not for long."""
+        """Wait briefly for pending calls."""
         if self._thread is None:
             return
         self._heard.put(None)

@@ -35,7 +35,7 @@ PATIENCE, IN_A_HURRY = 30.0, 3.0
 _FAILURES = 2
 """After so many in a row a channel is left alone for the rest of the run."""
 _NEWS = timedelta(days=1)
-"""A blocker that is older is not told any more."""
+"""Older blockers are not sent any more."""
 
 
 class Teller:
@@ -114,7 +114,7 @@ def sent_before(events: Iterable[Record]) -> set[tuple[str, str]]:
 
 @contextmanager
 def told(session: Session) -> Iterator[None]:
-    """Tell of what happens to the runs of a session while the block lasts.
+    """Send notices about a session's runs while the block runs.
 
     Raises:
         UsageError: a channel cannot be used.

@@ -1,4 +1,4 @@
-"""What nothing of ours may keep: the values of secrets, out of bytes and out of events."""
+"""Redaction of secret values in bytes and in events."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Redaction:
         self._lock = threading.Lock()
 
     def redact(self, data: bytes) -> bytes:
-        """The same without the values that nothing of ours may keep."""
+        """Return the data with secret values redacted."""
         with self._lock:
             return self._redactor.redact(data)
 
     def redact_value(self, value: Any) -> Any:
-        """The same for every text inside a JSON value; names and keys that are the executor's own stay."""
+        """Redact every text inside a JSON value; the executor's own names and keys stay."""
         if not self._secrets:
             return value
         if isinstance(value, str):

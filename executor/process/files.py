@@ -111,7 +111,7 @@ def fsync_dir(folder: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o600) -> None:
-    """Replace a file: whoever reads it sees the old content or the new, also after a crash.
+    """Replace a file atomically: readers see the old content or the new one, also after a crash.
 
     Args:
         path: the file; its folder exists.
@@ -190,7 +190,7 @@ class _Local(tzinfo):
         return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
 
     def fromutc(self, moment: datetime) -> datetime:
-        """What a local clock shows at a moment given in UTC."""
+        """The local time of a moment given in UTC."""
         local = moment.replace(tzinfo=UTC).astimezone()
         return local.replace(tzinfo=self)
 

@@ -1,6 +1,6 @@
 """Locks between processes: held by one owner object, gone with its process, never waited for.
 
-Who runs a milestone, as a file beside its lock: for people and for whoever looks on without taking the lock.
+The owner of a milestone's lock, in a file beside it, for people and for views that do not take the lock.
 
 Signs of life of an attempt: when something was last written to its logs, and by whom. Reads times, not contents.
 
@@ -62,7 +62,7 @@ class Holder:
         host: machine on which it runs.
         since: when it took the lock, ISO-8601 UTC.
         run: its id.
-        born: when the machine says that the process began; tells it from a later one with the same number.
+        born: start time of the process; distinguishes it from a later process with the same number.
     """
 
     pid: int
@@ -73,7 +73,7 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether that process is there; one of another machine is taken at its word."""
+        """Whether that process is alive; a process on another machine is assumed to be."""
         if self.host != platform.node():
             return True
         born = _born(self.pid)
@@ -97,7 +97,7 @@ def read_holder(folder: Path) -> Holder | None:
 
 
 def remove_holder(folder: Path) -> None:
-    """Say that nobody holds it."""
+    """Remove the record of the lock's owner."""
     (folder / _NAME).unlink(missing_ok=True)
 
 

@@ -3,7 +3,7 @@ r"""Takes secrets out of a stream of bytes, wherever the stream is cut into chun
 A secret is looked for as it is and in the forms in which programs print it without meaning to: base64 at every
 alignment, hexadecimal, URL-encoded, as the inside of a JSON string and with backslashes. How it works: every form has
 an anchor, four of its bytes that start with one that is rare in ordinary output. One compiled pattern finds anchors;
-only around a hit are whole forms compared. What may become a form with the next chunk is held back.
+only around a hit are whole forms compared. A possible beginning of a form waits for the next chunk.
 
 The supervisor loads it at its start, which a run waits for, so it imports little and nothing of this package.
 """
@@ -49,10 +49,10 @@ _SHELL_KEPT = (b"_", b"_-./:=@%+", b"_-./:=@%+,", b"_-./:=@%+,~#^")
 
 
 class Redactor:
-    """Replaces secrets in a stream; feed it the chunks in order, then end it. Afterwards it can be used anew.
+    """Replaces secrets in a stream: feed it the chunks in order, then end it. It can then be reused.
 
     Occurrences that overlap each other are replaced together by one mark. At the end of the stream also one that is
-    cut off is replaced, if at least half of it and eight bytes are there. Secrets shorter than eight characters, and
+    cut off is replaced if at least half of it and eight bytes remain. Secrets shorter than eight characters, and
     those that are part of the mark itself or nothing but white space, are ignored.
     """
 

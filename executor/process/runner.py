@@ -29,14 +29,14 @@ __all__ = ["Command", "Ended", "Supervisor", "read_result", "sane_path"]
 SCRIPT = Path(__file__).parent / "supervisor" / "__main__.py"
 END_PATIENCE = 10.0  # seconds that closing waits for processes that do not die
 _SHELL = {126: "cannot be executed", 127: "command not found"}
-"""What shells, env and prlimit mean by an exit code."""
+"""The meaning of exit codes of shells, env and prlimit."""
 
 Reason = Literal["exited", "timeout", "idle", "output-limit", "stopped", "not-started", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is to be run, and within which limits.
+    """A command and its limits.
 
     Attributes:
         argv: the program and its arguments. A name without a slash is looked for in the PATH of `env`, never in the
@@ -48,7 +48,7 @@ class Command:
         timeout: seconds until it is asked to end.
         idle: seconds without output, processor time (below 0.2 % of a core counts as none) and change in `watch`,
             after which it is asked to end; the finding may come a tenth later.
-        silent: seconds of the same after which `run` tells its `on_silence`, once for every silence.
+        silent: seconds of silence after which `run` calls `on_silence`, once for each silence.
         watch: folder in which a changed file is a sign of life too.
         output_cap: bytes of output kept; of more than that, the first and the last half are kept. The last half is
             in memory, and not yet in the log, until the command ends.
@@ -105,7 +105,7 @@ class Ended:
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself with exit code 0."""
+        """Whether it exited with code 0."""
         return self.reason == "exited" and self.code == 0
 
     def describe(self) -> str:
@@ -214,7 +214,7 @@ class Supervisor:
         self._order(b"s")
 
     def kill(self) -> None:
-        """Kill every running command and what it started, and start no more; returns at once. As safe as `stop`."""
+        """Kill every running command with its children and refuse new ones; returns at once. As safe as `stop`."""
         self._killed = True
         self._order(b"k")
 
@@ -239,7 +239,7 @@ class Supervisor:
             os.write(self._orders, order)
 
     def _send(self, line: bytes) -> bool:
-        """Write a request; False if there is nobody to write to any more because of `close`."""
+        """Write a request; False after `close`."""
         rest = memoryview(line)
         with self._writing, suppress(BrokenPipeError):  # the reader notices that too, and answers
             while rest:
@@ -249,7 +249,7 @@ class Supervisor:
         return True
 
     def _read(self, results: Iterator[dict[str, Any]]) -> None:
-        """In a thread of its own: hand each result to who waits for it, until the supervisor is gone."""
+        """Thread: hand each result to its waiter until the supervisor is gone."""
         for result in results:
             with self._guard:
                 waiting = self._waiting.get(result["id"])

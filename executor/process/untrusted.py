@@ -1,6 +1,6 @@
 """Files that an untrusted process may have left: never followed, never waited for, bounded, and without secrets.
 
-What an agent may leave in its output folder for people.
+Files for people in an agent's output folder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LA
 
 
 def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
-    """Rewrite every file of a folder that `clean` alters; what cannot be cleaned (too many, too large) is removed."""
+    """Rewrite every file of a folder that `clean` alters; remove files that cannot be cleaned (too many, too large)."""
     seen = 0
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118

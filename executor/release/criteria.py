@@ -1,4 +1,4 @@
-"""What a release asks for and what it says: criteria, the boxes of an epic, the final message, the tag. Pure."""
+"""Criteria of a release, boxes of an epic, the final message, the tag. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Met(StrEnum):
     WAITS = "waits"
     """Time alone decides: a forge's checks, or its merge."""
     WORDS = "words"
-    """Declared in words; nothing can be asked, whoever reads the pull request judges."""
+    """Declared in words; no command can check it, so the reader of the pull request judges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Criterion:
 
     Attributes:
         kind: ``issues``, ``check``, ``accept``, ``epic``, ``tag`` or ``merge``.
-        name: what it is called.
+        name: its name.
         met: whether it is met.
         reason: why not, or what shows it; one sentence.
     """
@@ -72,13 +72,13 @@ class Criterion:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a release came to.
+    """The outcome of a release.
 
     Attributes:
         milestone: its id.
         code: exit code: 0 released, 1 something failed, 4 a person is needed, 75 time is.
         criteria: everything that was asked; empty when it had been released before.
-        done: what was done, one sentence each.
+        done: completed actions, one sentence each.
     """
 
     milestone: str
@@ -99,7 +99,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseText:
-    """What the final message needs to know besides the criteria.
+    """Facts for the final message besides the criteria.
 
     Attributes:
         milestone: its declaration.
@@ -203,7 +203,7 @@ def tag_object(name: str, commit: str, tagger: str, milestone: Milestone) -> byt
         name: name of the tag.
         commit: full id of the release commit.
         tagger: committer line of that commit: name, address in angle brackets, seconds, zone.
-        milestone: what is released.
+        milestone: the released milestone.
     """
     text = one_line(f"{milestone.id}: {milestone.title}")
     head = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n"

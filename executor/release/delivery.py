@@ -1,6 +1,6 @@
 """Delivering a release: the base on the remote, the final pull request of a forge, the tag, the forge's milestone.
 
-The remote's branch counts and is moved first; a run that dies in between finds what it did there.
+The remote's branch moves first and counts; a run that dies in between finds its own push there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def base_brought_up(run: MilestoneRun) -> str:
     """Take over what the remote's base has; the remote's commit of it, empty without a remote or a branch there.
 
     Raises:
-        ForgeRefusedError: here and there have commits of their own.
+        ForgeRefusedError: the local and the remote branch have diverged.
     """
     remote, view, refs = run.session.remote, run.view, run.session.refs
     if remote is None:
@@ -68,7 +68,7 @@ def push_base(run: MilestoneRun, there: str, commit: str) -> bool:
 
 
 def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | None:
-    """Have the forge merge the final pull request; None when it did, else what it waits for."""
+    """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
     forge, rules = forge_of(run.session), run.session.policy.forge
     title, _, body = message.partition("\n\n")
     text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"

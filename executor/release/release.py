@@ -1,6 +1,6 @@
 """Release: completion gate, final merge of the milestone into its base, tag; each step is looked for before it is done.
 
-A release that died is simply asked for again: what it had done is found in git, the rest follows.
+After a crash, run the release again: it finds its completed actions in git and does the rest.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _released(run: MilestoneRun) -> str:
 
 
 def _gate(run: MilestoneRun, tree: str) -> list[Criterion]:
-    """Everything that has to hold before the final merge, cheap things first, all of them told."""
+    """All criteria of the final merge, cheap ones first; every failure is reported."""
     observer = run.session.observer
     milestone = run.milestone
     waiting = {
@@ -231,7 +231,7 @@ def _message(run: MilestoneRun, outcome: Outcome) -> str:
 
 
 def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
-    """Have the forge merge the final pull request; None when it has, else what it waits for."""
+    """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
     run.record(ReleaseIntended(onto=base_tip, tip=run.view.tip))
     waits = merged_by_forge(run, run.view.tip, _message(run, outcome))
     if waits is not None:
@@ -250,7 +250,7 @@ def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcom
 
 
 def _look_again(run: MilestoneRun) -> str:
-    """The base's tip, after taking in what it says of releases."""
+    """The base's tip, after reading its releases."""
     view, refs = run.view, run.session.refs
     view.base_tip = _base_tip(run)
     path = run.session.project.cache / f"_history.{view.base.replace('/', '%')}.json"
@@ -284,7 +284,7 @@ def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Ou
 
 
 def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
-    """What follows the merge."""
+    """Actions after the merge."""
     if close_milestone(run):
         outcome.done.append(f'closed the milestone "{run.milestone.forge_milestone}" of the forge')
     if run.milestone.tag is not None:
@@ -298,7 +298,7 @@ def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
 
 
 def _tagged(run: MilestoneRun, outcome: Outcome, commit: str, tag: str) -> None:
-    """Make the annotated tag of the release, on the remote first, or find that it is there."""
+    """Create the annotated tag of the release, on the remote first, unless it exists."""
     refs, name = run.session.refs, f"refs/tags/{tag}"
     made = refs.tips([name]).get(name) or run.session.store.write(
         "tag", tag_object(tag, commit, refs.committer_of(commit), run.milestone)

@@ -62,7 +62,7 @@ class AttemptReport(_Value):
 
 
 class CheckReport(_Value):
-    """What a check said about the tree that landed."""
+    """The verdict of a check on the landed tree."""
 
     name: str
     ok: bool
@@ -191,7 +191,7 @@ def report_of(observer: Observer, name: str, board: dict[str, Any], percent: int
 
 
 class _Gatherer:
-    """What all issues of a milestone are looked up in."""
+    """Indexes for looking up the issues of a milestone."""
 
     def __init__(self, observer: Observer, name: str) -> None:
         self._observer = observer

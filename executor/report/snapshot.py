@@ -73,7 +73,7 @@ class Picture:
         standing: its state, why, and what would move it on.
         percent: how far it is.
         rows: every issue, in the order in which they would run.
-        working: what is being worked on, longest first.
+        working: issues in progress, longest first.
         run: the run that is under way, else the latest one; None before the first.
         end: when the rest will have landed, while a run is under way.
         cost_usd: money spent by that run.
@@ -129,7 +129,7 @@ def picture_of(
         at: the present moment, seconds since 1970.
         standing: its state.
         alive: id of the run that a living process carries on, if one does.
-        workers: how many issues that run works on at a time; what it said of itself by default.
+        workers: issues that the run works on at a time; by default as recorded by the run.
         taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
     """
     plan = observer.compiled.plan

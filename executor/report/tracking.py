@@ -1,6 +1,6 @@
 """A milestone as others read it: a Markdown section kept between two marks, GitHub's issues, CSV, JSON. Pure.
 
-What is told of a milestone to people who do not ask us: gathered from the same facts as every status.
+The tracking section of a milestone, from the same facts as every status.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 OWN_FORMAT = "make-for-milestones/1"
-"""What the JSON calls itself; `doit import` reads it back."""
+"""The format name in the JSON; `doit import` reads it back."""
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 """How a cell begins that would be calculated, or one that was guarded against that."""
 _COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "accept", "number", "phase")
@@ -68,8 +68,8 @@ class Tracked:
         commit: its latest landing; empty before that.
         pull: its pull request, number or address; empty when there is none.
         checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if that is known.
-        needs: what a person has to do; empty when nothing.
-        findings: what stopped it, one line each.
+        needs: the action that a person has to take; empty for none.
+        findings: reasons of a stop, one line each.
     """
 
     issue: Issue
@@ -320,7 +320,7 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
 
 
 def _checks(word: str, state: IssueState | None) -> str:
-    """State of a pull request and what it was last seen to wait for: checks, a review, a merge."""
+    """State of a pull request and its last known obstacle: checks, a review, a merge."""
     seen = state.pull if state is not None else None
     return f"{word}; {seen.reason}" if seen is not None and seen.waits and seen.reason else word
 

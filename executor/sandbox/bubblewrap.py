@@ -72,7 +72,7 @@ class Sandbox:
         env: Mapping[str, str],
         inherit_env: bool = False,
     ) -> tuple[str, ...]:
-        """The command, wrapped. Every path is the same inside as outside; of two nested ones the deeper decides.
+        """The wrapped command. Paths are the same inside and outside; of two nested ones the deeper decides.
 
         Args:
             command: the program and its arguments; a name without a slash is looked for in the PATH of `env`.
@@ -80,7 +80,7 @@ class Sandbox:
             writable: further files and folders, read-write.
             readable: further ones, read-only: the trusted git objects (`object_folders`), the brief.
             hidden: what must not be seen even if a folder around it is; it need not exist.
-            network: share all of the machine's; without it there is a loopback of its own.
+            network: share the machine's network; without it the sandbox has only a private loopback.
             env: the whole environment (bwrap adds PWD). HOME and TMPDIR are empty unless in a given folder.
             inherit_env: leave the environment out of the command line, which other users of the machine can read;
                 what is returned must then be started with exactly `env` as its environment.
@@ -183,7 +183,7 @@ def probe(sandbox: Sandbox, state: Path, repository: Path) -> list[str]:
 
 
 def _facts(state: Path, repository: Path) -> dict[str, object]:
-    """What the probes compare with what they find."""
+    """Expected values for the probes."""
     return {
         "state": str(state),
         "repository": str(repository),
@@ -194,7 +194,7 @@ def _facts(state: Path, repository: Path) -> dict[str, object]:
 
 
 def _tried(argv: tuple[str, ...], env: dict[str, str]) -> list[str]:
-    """Run the probes on a terminal of their own, which is theirs to take over if nothing prevents it."""
+    """Run the probes on a separate terminal, which they could take over if nothing prevented it."""
     ours, theirs = pty.openpty()
     setsid = shutil.which("setsid", path="/usr/bin:/bin")
     start = (setsid, "--ctty", "--wait") if setsid else ()

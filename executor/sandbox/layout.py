@@ -1,4 +1,4 @@
-"""What is visible inside the sandbox, and the options of bwrap that say so.
+"""Paths that are visible inside the sandbox, as options of bwrap.
 
 Nothing that an agent can write decides what is visible: what is inside the tree and other writable folders is not read.
 
@@ -60,7 +60,7 @@ def layout(
     Args:
         binds: absolute paths to be seen, and whether they can be written.
         private: empty folders in memory.
-        hidden: what is taken out of the visible folders, found by real path under whatever name it would appear.
+        hidden: paths removed from the visible folders, matched by real path under any name.
         tree: the one of `binds` that is visible even if it is itself hidden.
     """
     secrets = {_real(path) for path in hidden}
@@ -126,7 +126,7 @@ def program_folders(command: Sequence[str], env: Mapping[str, str], distrusted: 
 
 
 def _installation(folder: Path) -> tuple[Path, ...]:
-    """What a program in this folder needs: its whole installation if that is one of a known kind."""
+    """Paths that a program in this folder needs: its whole installation if that is of a known kind."""
     prefix = folder.parent
     modules = [parent for parent in (folder, *folder.parents) if parent.name == "node_modules"]
     if modules:
@@ -145,7 +145,7 @@ def _is_python(prefix: Path) -> bool:
 
 
 def _reached(program: Path, distrusted: Sequence[Path], *, script: bool = True) -> Iterator[Path]:
-    """The installations of a program, of what it is a link to, and of its interpreter."""
+    """The installations of a program, of its link target, and of its interpreter."""
     for _ in range(_LINKS):
         if inside(program, distrusted) or inside(_real(program.parent), distrusted):
             return
@@ -213,7 +213,7 @@ def homes(env: Mapping[str, str]) -> list[Path]:
 
 
 def system_folders() -> Iterator[Path]:
-    """What every sandbox shows, read-only."""
+    """Paths that every sandbox shows read-only."""
     for name in _TOP:
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
             yield Path("/", name)

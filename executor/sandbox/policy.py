@@ -1,4 +1,4 @@
-"""Isolation: which children of a milestone run in a sandbox, and what it means that there is none.
+"""Isolation: which children of a milestone run in a sandbox, and the consequences without one.
 
 An agent asks for one in its profile. What runs on trees - checks, repairs, rules - is in one as soon as any agent of
 the milestone asks for it: such a tree holds what that agent wrote, also when it has landed.
@@ -105,7 +105,7 @@ def in_sandbox(
         tree: the clean checkout that it works in.
         env: its whole environment.
         writable: where else it may write.
-        readable: what else it may read; ``~`` is the user's home.
+        readable: further readable paths; ``~`` is the user's home.
         network: whether it has one inside the sandbox.
     """
     if not judges_in_sandbox(run):
@@ -170,7 +170,7 @@ def _wrapped(
 
 
 def _expanded(paths: Sequence[str]) -> list[Path]:
-    """Those that are there: an agent that was never set up here has its home in memory."""
+    """Existing paths only: an agent that was never set up here has its home in memory."""
     return [path for path in (Path(name).expanduser() for name in paths) if path.exists()]
 
 

@@ -30,7 +30,7 @@ OTHER_USER = 65533
 
 
 def attempts(facts: dict[str, Any]) -> dict[str, Callable[[], object]]:
-    """What is tried, by the sentence that says it succeeded. An attempt fails by an `OSError` or a false value."""
+    """Probes by the sentence that reports success. A probe fails by an `OSError` or a false value."""
     state, repository, parent = Path(facts["state"]), Path(facts["repository"]), Path.cwd().parent
     token = facts["token"]
     return {
@@ -80,7 +80,7 @@ def create(path: Path) -> bool:
 
 
 def replace(path: Path) -> bool:
-    """Whether a folder can be put over `path`, which is one of ours."""
+    """Whether a folder can be mounted over `path`."""
     path.stat()
     made = Path("replacement")
     made.mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def replace(path: Path) -> bool:
 
 
 def removed(path: Path) -> bool:
-    """Whether `path`, an empty folder of ours, can be removed."""
+    """Whether the empty folder `path` can be removed."""
     path.rmdir()
     return True
 
@@ -225,7 +225,7 @@ def privileges() -> bool:
 
 
 def succeeded(attempt: Callable[[], object]) -> bool:
-    """Whether an attempt did what it must not."""
+    """Whether a probe succeeded, which it must not."""
     try:
         return bool(attempt())
     except OSError:

@@ -1,4 +1,4 @@
-"""Blockers: what stands in the way of a run and is noticed by itself, told once, with the way to go on. Pure."""
+"""Blockers of a run: detected automatically, reported once, each with the way to go on. Pure."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ _CLEARED_BY = {
     "outage": _kinds(AttemptBuilt, Landed),
     "budget": _kinds(AttemptStarted, AttemptBuilt, Landed),
 }
-"""What of its issue makes a blocker a thing of the past; those of a whole run, and what paused it, end with it."""
+"""Events of the issue that clear its blocker; blockers of a whole run, and a pause, end with the run."""
 _SHARED = frozenset({"red-base", "limit", "outage", "budget"})
-"""What holds many issues back and is told for the first of them."""
+"""Blockers that hold many issues back and are reported for the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Blocker:
     Attributes:
         kind: which of the known ones.
         issue: id of the issue concerned; empty for the milestone.
-        about: what exactly; the same thing is told once.
+        about: the exact subject; each subject is reported once.
         reason: one sentence.
-        resume: what to do, or a command.
+        resume: the next step, or a command.
         pauses: nothing more is begun in the run that met it.
     """
 
@@ -79,7 +79,7 @@ class Blocker:
 
     @property
     def told_as(self) -> tuple[str, str, str]:
-        """The same for what is told once."""
+        """Equal for blockers that are reported once."""
         return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
 
     def event(self) -> BlockerFound:
@@ -164,7 +164,7 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
 
 
 def from_wait(ref: str, wait: Wait) -> Blocker | None:
-    """The blocker that keeps an issue at rest although it is ready, unless an event has told of it."""
+    """The blocker of a ready issue that waits, unless an event has reported it."""
     milestone, _, issue = ref.partition("/")
     again = f"doit milestone:{milestone}"
     if wait.kind == "deadline":
@@ -183,7 +183,7 @@ def read_blocker(issue: str, event: BlockerFound) -> Blocker:
 
 
 def blockers_of(events: Sequence[Record]) -> list[Blocker]:
-    """What is in the way still, as far as a journal tells, oldest first."""
+    """Blockers that a journal has not cleared, oldest first."""
     found: dict[tuple[str, str, str], Blocker] = {}
     run = ""
     for event in events:

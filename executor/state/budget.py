@@ -50,8 +50,8 @@ class Wait:
         reason: one sentence, with until when or who can change it.
         until: epoch seconds after which it can be begun without anybody doing something (0: by the next run); None if
             a person has to do something.
-        hint: what a person would do; empty when nothing is needed.
-        kind: what is in the way; `pause` is a blocker that keeps the run from beginning anything more.
+        hint: the action that helps; empty when time alone helps.
+        kind: the obstacle; `pause` is a blocker that keeps the run from starting anything.
     """
 
     reason: str
@@ -67,7 +67,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who works next: `agent`, or why nobody does: `wait` for a while, `failed` for good."""
+    """The next `agent`, or why none works: `wait` for a while, `failed` for good."""
 
     agent: str = ""
     wait: Wait | None = None
@@ -134,7 +134,7 @@ _LEAST = 1e-9
 
 
 def spent(attempt: Attempt) -> float:
-    """Money that an attempt has cost: what is known, else what was reserved for it, because nobody knows better."""
+    """The cost of an attempt: the known cost, otherwise its reserve."""
     return attempt.cost_usd if attempt.cost_known or not attempt.open else max(attempt.cost_usd, attempt.reserved_usd)
 
 
@@ -193,7 +193,7 @@ class Ledger:
 
         Args:
             caps: the caps.
-            names: scope -> what it is here (the issue, the run, the day, the milestone); others are not looked at.
+            names: scope -> its present value (issue, run, day, milestone); other scopes are ignored.
             tomorrow: epoch seconds at which the next day begins.
         """
         for scope in SCOPES:

@@ -1,6 +1,6 @@
 """Decide: one pure function from the facts about an issue to its status and its next step.
 
-The same function answers `doit list`, `doit explain` and the run itself, so that what is shown is what is done.
+The same function answers `doit list`, `doit explain` and the run, so the views show exactly the run's decisions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Status(StrEnum):
 
 
 class Act(StrEnum):
-    """What the executor would do next with an issue."""
+    """The next action for an issue."""
 
     REST = "rest"
     IMPLEMENT = "implement"
@@ -72,7 +72,7 @@ class Need:
     Attributes:
         ref: qualified id, ``m4/4.1``.
         status: its present status.
-        result_key: what its latest landing changed; empty when it has not landed.
+        result_key: result key of its latest landing; empty when it has not landed.
     """
 
     ref: str
@@ -86,14 +86,14 @@ class Facts:
 
     Attributes:
         ref: qualified id of the issue.
-        spec_key: what is declared now.
-        check_key: what would prove it now.
+        spec_key: key of the present declaration.
+        check_key: key of the checks that would prove it now.
         needs: the issues it needs, in declared order.
         held_by: a sentence when the whole milestone has to wait (for another milestone), else empty.
         landing: its latest landing, if any.
         accepted: spec keys under which a person keeps that landing.
         proof: the latest successful proof of the landing, if known.
-        state: what the journal says.
+        state: its state by the journal.
         attempts: how many failed attempts are allowed.
         approved: consents (`executor.model.fingerprint.consent`) of a person to changes and specs that a rule stopped.
         allowed: ids of stop rules that the declaration clears in advance.
@@ -101,7 +101,7 @@ class Facts:
         paused: why nothing is started: a person paused the milestone; empty otherwise.
         pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
         wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
-        nobody: why none of its agents can do it; empty otherwise.
+        nobody: why none of its agents can work on it; empty otherwise.
         reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
         revived: what took its landing back, where a person wants it again after that; empty otherwise.
         lost: commit that landed by the journal and that neither branch nor base has; empty when they agree.
@@ -137,13 +137,13 @@ class Decision:
 
     Attributes:
         status: one of the status words.
-        act: what the executor does next with it.
+        act: the next action.
         reason: one sentence a person reads.
-        hint: what would move it on: a command, or empty when nothing is needed.
+        hint: the command that moves it on; empty when none is needed.
         cause: the input that decided, when there is one.
         revision: the revision that a landing would have.
         attempt: number of the attempt concerned (to judge, or to start).
-        wait: what it waits for, if it is ready and only that keeps it.
+        wait: the obstacle, if it is ready apart from that.
     """
 
     status: Status
@@ -194,7 +194,7 @@ def _lost(facts: Facts) -> Decision:
 
 
 def _asks_for_name(facts: Facts) -> Decision:
-    """The same work has landed under another id: a person says whether the issue was renamed."""
+    """The work has landed under another id: a person says whether the issue was renamed."""
     milestone, _, issue = facts.ref.partition("/")
     old = facts.renamed_from
     reason = f"{milestone}/{old} has landed with the same spec and is not declared any more; was it renamed to {issue}?"
@@ -303,7 +303,7 @@ def _ready(facts: Facts, status: Status, cause: Cause, revision: int) -> Decisio
 
 
 def _paused(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
-    """Nothing is started; what has a result may still land."""
+    """Start nothing; an existing result may still land."""
     hint = f"doit unpause {facts.ref.partition('/')[0]}"
     return Decision(status, Act.REST, facts.paused, hint, cause, revision, facts.state.last())
 
@@ -319,7 +319,7 @@ def _waits(facts: Facts) -> tuple[Status, str, str] | None:
 
 
 def _cause_of_rest(facts: Facts) -> Cause | None:
-    """What keeps an issue that never landed: something it needs, or how its last attempt ended."""
+    """The obstacle of an issue that never landed: a need, or the end of its last attempt."""
     waiting = next((need for need in facts.needs if need.status is not Status.LANDED), None)
     if facts.held_by or waiting is not None:
         return None if waiting is None else Cause(f"status of {waiting.ref}", "", str(waiting.status))

@@ -3,7 +3,7 @@
 The journal of a milestone: append-only, one writer, durable before it is acted upon, checked record by record.
 
 Its record is that of `executor.state.record`. It is kept in segments, `journal.000001.jsonl` and so on, through which
-numbers and checks go on. A tail that a crash cut off is put aside and the journal goes on; anything else that is wrong
+numbers and checks go on. A tail that a crash cut off is moved to a file and the journal goes on; any other damage
 is refused, never guessed at. Readers take no lock.
 
 Compaction: a snapshot of the records that still matter, then a segment whose first record names it, then the older
@@ -68,12 +68,12 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def mkdir(self, folder: Path) -> None:
-        """As `os.mkdir`, also if it is there; for its owner only."""
+        """As `os.mkdir`, also for an existing folder; for its owner only."""
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def publish(disk: Disk, path: Path, data: bytes) -> None:
-    """Make a file that is there whole or not at all, also after a power cut."""
+    """Create a file completely or not at all, also across a power cut."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         write_file(disk, temporary, data)
@@ -116,7 +116,7 @@ _BALLAST = "journal.ballast"
 _BALLAST_BYTES = 1024 * 1024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DERIVED = re.compile(r"snapshot\.\d{6}\.jsonl|\.(?:snapshot|journal)\..*\.new", re.ASCII)
-"""What a compaction or a repair that came to nothing leaves, or a compaction that was compacted again."""
+"""Files of an unfinished compaction or repair, or of an older compaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,11 @@ class Limits:
 
 
 class Journal:
-    """The one writer of a milestone's journal; whoever opens it holds the milestone's lock.
+    """The only writer of a milestone's journal; its opener holds the milestone's lock.
 
     Attributes:
         events: every record, oldest first.
-        warnings: what was repaired when it was opened, one sentence each.
+        warnings: repairs made when it was opened, one sentence each.
     """
 
     def __init__(self, folder: Path, run: str, now: Callable[[], str], boot: str, disk: Disk) -> None:
@@ -164,7 +164,7 @@ class Journal:
         disk: Disk | None = None,
         limits: Limits | None = None,
     ) -> Journal:
-        """Open or begin the journal in a folder; what is too large is compacted or goes on in another segment.
+        """Open or create the journal in a folder; compact it, or start a new segment, if it is too large.
 
         Args:
             folder: where it lives; made if missing.
@@ -172,7 +172,7 @@ class Journal:
             now: gives the present time, ISO-8601.
             boot: boot id; asked from the machine by default.
             disk: the calls to the operating system.
-            limits: what is too large.
+            limits: size limits.
 
         Raises:
             StateBrokenError: it is corrupt, of a newer version, or cannot be opened.
@@ -208,7 +208,7 @@ class Journal:
         return self.append(event.KIND, key, **encode_event(event))
 
     def append_last(self, kind: str, key: str = "", **data: Any) -> Record:
-        """The same with the space that was set aside for saying that there is none."""
+        """Append with the space that is reserved for recording a full disk."""
         with self._lock:
             with suppress(OSError):
                 self.path.with_name(_BALLAST).unlink()
@@ -251,7 +251,7 @@ class Journal:
             self._next(last.number + 1)
 
     def _put_aside(self, good: int, tail: bytes) -> None:
-        """Keep the cut-off tail in a file of its own, then take it off the journal."""
+        """Keep the torn tail in a separate file, then truncate the journal."""
         kept = free_place(self.path.with_name(f"journal.torn.{good}"), tail)
         write_file(self._disk, kept, tail)
         self._disk.fsync_dir(self.path.parent)
@@ -263,7 +263,7 @@ class Journal:
         )
 
     def _tidy(self, chain: Chain) -> None:
-        """Finish what a compaction left undone, or remove what the one before this opening put aside."""
+        """Finish an interrupted compaction, or remove the archive of the previous one."""
         folder, disk = self.path.parent, self._disk
         if not chain.segments:
             return
@@ -309,7 +309,7 @@ class Journal:
         return True
 
     def _begin_from(self, base: Base, number: int, kept: list[Record]) -> None:
-        """Go on in a segment that rests on a snapshot."""
+        """Continue in a segment that starts from a snapshot."""
         event = Record(base.number + 1, self._now(), self._boot, self._run, COMPACTED, "", base.data())
         line = encode(event, base.check)
         path = self.path.with_name(segment_name(number))
@@ -322,7 +322,7 @@ class Journal:
         self._number, self._check, self._good = event.number, int(line[-11:-3], 16), len(line)
 
     def _to_archive(self, names: list[str]) -> None:
-        """Put aside what a snapshot stands for; nothing is in the archive that is needed."""
+        """Move the files that a snapshot replaces to the archive; nothing there is needed."""
         folder, disk = self.path.parent, self._disk
         disk.mkdir(folder / ARCHIVE)
         for name in names:
@@ -375,7 +375,7 @@ class Journal:
     def _undo(self, error: OSError) -> None:
         """Take a record that may be half written off again; only for a full disk, everything else is the end.
 
-        After a failed fsync the system may have forgotten what it did not write, so that trying again proves nothing.
+        After a failed fsync the kernel may have dropped the dirty pages, so a second fsync proves nothing.
         """
         try:
             self._disk.truncate(self._descriptor, self._good)
@@ -386,7 +386,7 @@ class Journal:
             self._break(error.strerror or str(error), error)
 
     def _same_file(self) -> None:
-        """Whether the path still names the file that is open, and nobody else has written to it."""
+        """Whether the path still names the open file, and no other process has written to it."""
         opened = os.fstat(self._descriptor)
         try:
             named = self.path.stat()

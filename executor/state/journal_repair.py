@@ -26,7 +26,7 @@ def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str
 
     Args:
         folder: where the journal lives.
-        to: number of the last record to keep; 0 to begin anew.
+        to: number of the last record to keep; 0 for an empty journal.
         at: names the files, for example the present time.
         disk: the calls to the operating system.
 

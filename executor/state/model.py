@@ -1,4 +1,4 @@
-"""What is known of an issue: its attempts, stop, pull request and proofs, as values.
+"""The state of an issue as values: attempts, stop, pull request, proofs.
 
 They are folded from events (`state/fold.py`); status is never stored, it is computed from these and git.
 """
@@ -44,7 +44,7 @@ QUESTION = "question"
 UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency"})
 """Classes of failure that do not count as an attempt: the issue is not what they are about."""
 PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "dependency"})
-"""Classes for which trying the same again is pointless."""
+"""Classes of failure that a retry does not help."""
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list is asked."""
 
@@ -66,7 +66,7 @@ class Attempt:
     Attributes:
         number: counts up over the life of the issue, from 1.
         revision: the revision that it would become.
-        spec_key: what it was asked to build.
+        spec_key: spec that it implements.
         base: commit it started from.
         state: how far it has come.
         commit: the candidate commit with its result, empty before there is one.
@@ -75,11 +75,11 @@ class Attempt:
         kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``limit``, ...), empty otherwise.
         reason: one sentence.
         detail: the most useful part of the failing output, bounded.
-        print: fingerprint of the failure; the same one twice means that trying again is pointless.
+        print: fingerprint of the failure; the same one twice means that a retry does not help.
         seconds: how long the agent worked.
         started_at: ISO-8601 time, empty when it is only known from git.
         cost_usd: money spent, as far as it is known.
-        cost_known: whether the agent said what it cost.
+        cost_known: whether the agent reported its cost.
         reserved_usd: money that was set aside for it when it was begun.
         tokens: `input` (with the cached ones), `cached` and `output`.
         agent: name of the profile that worked.
@@ -87,7 +87,7 @@ class Attempt:
         run: id of the run that began it.
         until: epoch seconds until which its account rests, after a limit or a failing service; 0 otherwise.
         rest_s: for a failing service: seconds that the account rests, which grow from one outage to the next.
-        deviations: what the agent says about deviations from the plan.
+        deviations: deviations from the plan that the agent reports.
         boot: boot id of the machine when it was started.
         tree: the tree that its agent left, once that is safe in git; empty before.
         when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
@@ -131,20 +131,20 @@ class Attempt:
 
     @property
     def open(self) -> bool:
-        """Whether nobody knows how it ended."""
+        """Whether its end is unknown."""
         return self.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """What was last seen of an issue's pull request.
+    """The last known state of an issue's pull request.
 
     Attributes:
-        number: on the forge; 0 while only its branch is there.
+        number: on the forge; 0 while only its branch exists.
         state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
         url: where a person looks at it.
         head: short name of its branch.
-        commit: what the executor pushed there last.
+        commit: the last commit that the executor pushed.
         waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
             that, ``review`` when a person has to; empty when nothing keeps it.
         reason: why, one sentence.
@@ -173,9 +173,9 @@ class Stop:
         reason: one sentence.
         spec_key: the spec under which it was stopped.
         attempt: number of the attempt that was stopped, 0 before the first.
-        bound: what an approval would be bound to: the result key of the change, or the spec key before there is one.
-        needs: what a person has to do.
-        lines: what triggered it, for example ``src/auth.py:12: def login():``.
+        bound: the key that an approval is bound to: of the change, or of the spec before a change exists.
+        needs: the action that a person has to take.
+        lines: lines that triggered it, for example ``src/auth.py:12: def login():``.
     """
 
     level: str
@@ -198,7 +198,7 @@ class Proof:
     """The checks of a landed issue passed on a tip.
 
     Attributes:
-        check_key: what proved it.
+        check_key: key of the checks that proved it.
         needs: result key of each needed issue at that time, by qualified id.
         revision: the landed revision that was proved.
     """

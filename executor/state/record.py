@@ -48,7 +48,7 @@ _PARSE = json.JSONDecoder().raw_decode
 _CHECK = len(',"c":"00000000"}')
 _SNAPSHOT = re.compile(r"snapshot\.\d{6}\.jsonl", re.ASCII)
 _LOOKS_LIKE_A_RECORD = re.compile(rb'(?<![:,\[])\{"n":\d+,"(?:v|t)":')
-"""An object inside a record's own data, which can begin in the same way, has one of these three before it."""
+"""An object inside a record's data can begin in the same way, but follows one of these three characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Record:
         at: when, ISO-8601 UTC.
         boot: first characters of the machine's boot id; empty where there is none.
         run: id of the run that wrote it.
-        kind: what happened, for example ``attempt-started``.
+        kind: kind of the event, for example ``attempt-started``.
         key: the issue it is about; empty for the milestone.
         data: everything else; JSON values.
     """
@@ -80,7 +80,7 @@ class Record:
 
 
 class Damage(StrEnum):
-    """What is wrong with the end of what could be read."""
+    """The damage at the end of the readable part."""
 
     NONE = "none"
     TORN = "torn"
@@ -93,7 +93,7 @@ class Damage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What stands for all segments before one, as that one's first record has it.
+    """The snapshot that replaces all earlier segments, as the first record of a segment names it.
 
     Attributes:
         snapshot: name of the file with the records that still matter.
@@ -115,13 +115,13 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a journal's bytes say.
+    """The records in a journal's bytes.
 
     Attributes:
         events: every record up to the first bad one.
         good: bytes that those records take.
         check: CRC-32 of the last of them, the seed for the next.
-        damage: what follows them.
+        damage: the bytes after them.
     """
 
     events: list[Record]
@@ -134,7 +134,7 @@ def encode(event: Record, previous: int, most: int = MOST_BYTES) -> bytes:
     """The record of an event as one line.
 
     Args:
-        event: what happened; its data must be JSON and must not use the names of the record's own fields.
+        event: the record; its data must be JSON and must not use the names of the envelope's fields.
         previous: CRC-32 of the record before it, 0 for the first.
         most: longest record.
 
@@ -154,7 +154,7 @@ def encode(event: Record, previous: int, most: int = MOST_BYTES) -> bytes:
 
 
 def scan(data: bytes, number: int = 1, previous: int = 0) -> Scan:
-    """Read a segment from its start, up to the first record that is not what it should be.
+    """Read a segment from its start up to the first damaged record.
 
     Args:
         data: the segment's bytes.
@@ -203,7 +203,7 @@ def decode(line: bytes, number: int, previous: int) -> tuple[Record, int] | None
 
 
 def base_of(data: bytes) -> Base | None:
-    """What a segment rests on if it begins with a whole `COMPACTED` record; None if it goes on from the one before."""
+    """The snapshot of a segment that begins with a whole `COMPACTED` record; None if it continues the one before."""
     line = data[: max(data.find(b"\n", 0, MOST_BYTES), 0)]
     if b'"e":"compacted"' not in line:
         return None

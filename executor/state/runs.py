@@ -49,10 +49,10 @@ class RunRecord:
         user: who ran it.
         pid: its process.
         git: branch, commit and changed files of the user's checkout when it began.
-        asked: what it was asked for, for example ``milestone:m4``.
+        asked: the requested tasks, for example ``milestone:m4``.
         landed: issues that it landed, in their order.
         in_flight: issue -> attempt that had begun and had not come to an end.
-        following: what it would have gone on with, first things first.
+        following: the next issues, in order.
     """
 
     run: str
@@ -72,12 +72,12 @@ class RunRecord:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it ended before it had done what it could."""
+        """Whether it ended before its work was complete."""
         return self.how in {How.INTERRUPTED, How.HALTED, How.ERROR, How.DIED}
 
 
 def run_records(records: Iterable[Record], alive: str = "") -> list[RunRecord]:
-    """Every run that the records tell of, oldest first.
+    """Every run in the records, oldest first.
 
     Args:
         records: a milestone's journal.

@@ -57,13 +57,13 @@ class Trouble:
 
     Attributes:
         path: the file that is wrong.
-        record: number of the first record that is not what it should be.
+        record: number of the first damaged record.
         offset: where it begins in the file.
         good: number of the last good record before it, 0 if there is none.
         first: the smallest number of a record up to which the journal can be kept, other than 0.
         cut: everything from there on: files with how many bytes of each.
         newer: whether it is a newer version that wrote it.
-        why: what is wrong, as the end of a sentence that begins with the path.
+        why: the damage, as the end of a sentence that begins with the path.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class Segment:
 
 @dataclass(slots=True)
 class Chain:
-    """What was read: records, the state of the chain after them, and what is wrong with what follows."""
+    """The result of a read: records, the chain's state after them, and the damage that follows."""
 
     segments: list[Segment]
     events: list[Record]
@@ -255,7 +255,7 @@ def refuse(folder: Path, chain: Chain) -> None:
 
 
 def lines_of(events: list[Record]) -> bytes:
-    """Records as a chain of their own."""
+    """Records as a new chain."""
     lines, check = [], 0
     for event in events:
         lines.append(encode(event, check, 2 * MOST_BYTES))  # the first also says of what version it is
@@ -269,7 +269,7 @@ def segment_name(number: int) -> str:
 
 
 def restore(folder: Path, chain: Chain, disk: Disk) -> bool:
-    """Take back from the archive what is needed after all, because what stood for it is not there; whether any was."""
+    """Restore archived files whose replacement is missing; whether there were any."""
     archived = [item.path for item in chain.segments if item.path is not None and item.path.parent != folder]
     base = chain.segments[0].base if chain.segments else None
     if base is not None and not (folder / base.snapshot).exists():
@@ -292,7 +292,7 @@ _ISSUE: dict[str, frozenset[str]] = {
     "pull": frozenset({"pull"}),
     "retried": frozenset({"forgiven", "stop"}),
 }
-"""What a record says of its issue."""
+"""Fields of the issue's state that a record sets."""
 _VALUE = {
     "landed": "proof",
     "verified": "proof",
@@ -308,20 +308,20 @@ _ATTEMPT: dict[str, frozenset[str]] = {
     "landing": frozenset({"landing"}),
     "landed": frozenset({"state", "commit"}),
 }
-"""What a record says of its attempt."""
+"""Fields of the attempt that a record sets."""
 _ADDS = {
     "attempt-built": frozenset({"state", "commit", "result_key", "pull", "seconds", "deviations", "cost", "tokens"}),
     "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print", "until", "cost", "tokens"}),
 }
-"""The same for records that also add to the issue's sums."""
+"""Fields of the attempt that a record sets, for records that also add to the issue's sums."""
 _ALL = frozenset().union(*_ATTEMPT.values(), *_ADDS.values())
 _FACTS = frozenset({"notified"})
-"""What is kept although no state rests on it: that a person was told must not be forgotten."""
+"""Records that are kept although no state depends on them: a notice must not be sent twice."""
 _KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
 
 
 def live(events: Sequence[Record]) -> list[Record]:
-    """The records without which `fold` would not come to the same states, in their order.
+    """The records that `fold` needs to reach the same states, in order.
 
     A kind that the fold knows and this function does not is kept whole.
     """
@@ -345,7 +345,7 @@ def live(events: Sequence[Record]) -> list[Record]:
 
 
 class _Issue:
-    """What later records have said of an issue, while its records are gone through from the last to the first."""
+    """Fields that later records set, while the records of an issue are read backwards."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -370,7 +370,7 @@ class _Issue:
         return found
 
     def _start(self, place: int, number: int) -> list[int]:
-        """The beginning of an attempt: what was said of it since is needed, what was said of the number before not."""
+        """The start of an attempt: later records of it are needed, earlier records of the same number are not."""
         found = self._waiting.pop(number, [])
         if number not in self._started:
             found.append(place)

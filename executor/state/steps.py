@@ -3,7 +3,7 @@
 A step is done when a result is kept whose key is the one that its inputs have now. Agent, model and the wording of a
 prompt have no part in the key; what the step is given and what it has to leave have.
 
-What the journal says of the steps of an issue; part of the fold in `executor.state.fold`. Pure.
+The state of an issue's steps by the journal; part of the fold in `executor.state.fold`. Pure.
 
 Results of steps are kept in git; here is only what is being done, what failed, and what a gate sent back.
 """
@@ -48,8 +48,8 @@ class FlowStep:
     Attributes:
         id: ``phase.step``; a gate's is ``phase.gate``.
         phase: its phase.
-        step: what is declared; None for a gate.
-        gate: what is declared; None for a step.
+        step: its declaration; None for a gate.
+        gate: its declaration; None for a step.
         needs: steps whose results it is given or waits for within its phase.
         after: everything that has to be done before it: its needs, and the phase before.
         inputs: files that it is given, without those of steps that do not concern the issue.
@@ -69,7 +69,7 @@ class FlowStep:
 
     @property
     def keeps_tree(self) -> bool:
-        """Whether what it changes in the tree is kept."""
+        """Whether its changes to the tree are kept."""
         return self.step is not None and self.step.tree
 
 
@@ -95,8 +95,8 @@ class StepRecord:
 
     Attributes:
         step: ``phase.step``.
-        commit: what keeps it: a commit with the folders `out` and, for a step that keeps its tree, `tree`.
-        key: of what it was made from.
+        commit: the commit that stores it, with the folders `out` and, for a step that keeps its tree, `tree`.
+        key: key of its inputs.
         spec_key: spec that it was made for.
         revision: of the issue.
         attempt: in which it was made.
@@ -120,10 +120,10 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What decides which steps of an issue are done.
+    """The facts that decide which steps of an issue are done.
 
     Attributes:
-        spec_key: what is declared now.
+        spec_key: key of the present declaration.
         revision: that the issue would become.
         refused: number of the last attempt whose result was refused, 0 for none; after it the tree is made again.
         base_tree: tree that the issue's work starts from.
@@ -188,7 +188,7 @@ def compiled_flow(workflow: Workflow, issue_type: str) -> Flow:
 
 
 def done_steps(flow: Flow, facts: StepFacts) -> dict[str, StepRecord]:
-    """The steps that are done, with their results; what rests on one that is not is not done either."""
+    """The steps that are done, with their results; a step that depends on an unfinished one is not done."""
     done: dict[str, StepRecord] = {}
     for step in flow.steps:
         record = facts.records.get(step.id)
@@ -247,7 +247,7 @@ def refused_at(state: IssueState, spec_key: str, revision: int) -> int:
 def pinned_base(records: Mapping[str, StepRecord], state: IssueState, spec_key: str, revision: int) -> str:
     """Commit that the work at this spec has started from; empty when it has not, or may not go on from there.
 
-    Work that was in conflict with what had landed meanwhile starts anew from the present tip.
+    Work that conflicts with later landings starts again from the present tip.
     """
     conflicts = {item.base for item in state.attempts.values() if item.kind == "merge-conflict"}
     own = [item for item in records.values() if item.spec_key == spec_key and item.revision == revision]
@@ -290,7 +290,7 @@ class StepState:
         word: ``started``, ``done`` or ``failed``; of a gate ``open`` or ``held``.
         attempt: in which that was.
         reason: why it failed or is held.
-        missing: what a gate sends it back for, until it is done again.
+        missing: reasons why a gate sent it back, until it is done again.
         rounds: how often a gate was held, at one spec and since the last retry.
         percent: score of a gate.
         spec_key: spec to which `rounds` belongs.
@@ -308,7 +308,7 @@ class StepState:
 
 
 def forget_rounds(state: IssueState) -> None:
-    """A person asked for a retry: the gates begin anew."""
+    """A person asked for a retry: the gates start over."""
     for name, item in state.steps.items():
         state.steps[name] = replace(item, rounds=0)
 

@@ -53,7 +53,7 @@ class Location:
     Attributes:
         branch: short name of its branch.
         start: commit that the branch is brought forward to, as last seen of another repository; empty otherwise.
-        note: what a person should know; empty when everything is as declared.
+        note: a remark for people; empty when everything is as declared.
         problem: why nothing may be begun; empty when it may.
     """
 

@@ -41,7 +41,7 @@ _SHORTEST = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """What past durations say of those to come.
+    """Durations to expect, from past ones.
 
     Attributes:
         middles: size -> seconds that half of the issues of that size take.
@@ -74,7 +74,7 @@ class Todo:
 
     Attributes:
         ref: its name.
-        seconds: what it will take from now, or from its start.
+        seconds: expected duration from now, or from its start.
         needs: names of others; those that are not to be done count as landed.
         running: whether it is being worked on now.
     """
@@ -113,7 +113,7 @@ def schedule(todo: Sequence[Todo], workers: int) -> dict[str, float]:
     """When each issue ends, in seconds from now, if a free worker always takes the first one that is ready.
 
     Args:
-        todo: in the order of the plan; what is running keeps its worker.
+        todo: in the order of the plan; running issues keep their worker.
         workers: how many issues are worked on at a time, at least 1.
     """
     names = {item.ref for item in todo}
@@ -192,7 +192,7 @@ class Effort:
 
 
 def took(events: Iterable[Record]) -> list[tuple[str, float]]:
-    """Issue and seconds of every landing that the records tell the beginning of, oldest first."""
+    """Issue and seconds of every landing whose start is recorded, oldest first."""
     efforts: dict[str, Effort] = {}
     found: list[tuple[str, float]] = []
     for event in events:

@@ -1,4 +1,4 @@
-"""Following a journal that somebody else writes: what has come since the last look, without reading it all again."""
+"""Follow a journal that another process writes: new records since the last look, without rereading it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git keeps of work besides attempts, read from refs and the trailers of their commits: steps and answers.
+"""Steps, answers and other marks in git, read from refs and the trailers of their commits.
 
 Milestones that a person paused, as git keeps it without `.cache/`.
 """
@@ -55,7 +55,7 @@ def answers_trailer(answers: Iterable[Answer]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What a person approved of.
+    """An approval by a person.
 
     Attributes:
         rules: the rules that were shown.

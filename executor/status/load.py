@@ -1,4 +1,4 @@
-"""What is known of one milestone outside its declaration.
+"""The recorded state of one milestone: journal, history, refs.
 
 Gather what journals, history and refs say of every milestone. Reading only.
 """
@@ -58,7 +58,7 @@ __all__ = ["MilestoneView", "gather"]
 
 @dataclass(slots=True)
 class MilestoneView:
-    """What is known of one milestone outside its declaration.
+    """The recorded state of one milestone: journal, history, refs.
 
     Attributes:
         milestone: its declaration.
@@ -73,7 +73,7 @@ class MilestoneView:
         landings: latest landing of each issue.
         history: positions and result keys of each issue's landings, oldest first.
         states: the fold of its journal.
-        blockers: what stood in the way when its journal was read.
+        blockers: blockers when its journal was read.
         count: landings on the history, of all issues together.
         accepted: issue -> (landing commit, spec keys) that a person accepted.
         approved: issue -> consents of a person to changes and specs.
@@ -292,7 +292,7 @@ def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
 
 
 def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
-    """Refs by their kind and milestone; what is not named as ours is left out."""
+    """Our refs by kind and milestone."""
     found: dict[tuple[str, str], list[Kept]] = {}
     for item in kept:
         kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
@@ -317,7 +317,7 @@ def _take(view: MilestoneView, kept: Kept) -> None:
 
 
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
-    """An attempt as far as its ref and its commit's trailers tell."""
+    """An attempt, read from its ref and its commit's trailers."""
     _, _, _, issue, number = kept.ref.split("/")
     trailers = kept.trailers
     outcome = trailers.get("Outcome", "")

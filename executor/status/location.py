@@ -37,11 +37,11 @@ class Work:
         at: commit of the branch itself; empty while there is none.
         tip: the newest commit that counts: of the branch, or beyond it.
         ahead: commit beyond the branch, where a checkout of it cannot follow; empty otherwise.
-        landings: what has landed, oldest first.
+        landings: oldest first.
         released: its latest release.
         merged: everything that has landed is in the base.
         reverted: issue -> the revert that took its latest landing back.
-        note: what a person should know.
+        note: a remark for people.
         problem: why nothing may be begun; empty when it may.
     """
 
@@ -58,7 +58,7 @@ class Work:
 
 
 class Histories:
-    """What the histories of bases and branches say, each read once."""
+    """The histories of bases and branches, each read once."""
 
     def __init__(self, project: Project, refs: Refs, tips: dict[str, str]) -> None:
         self._project = project
@@ -87,7 +87,7 @@ class Histories:
         """Where a milestone's work is.
 
         Args:
-            milestone: what is declared.
+            milestone: its declaration.
             base: full name of its base.
             record: the branch that it landed on before, as git keeps it.
             ahead: commit beyond its branch, if there is one.

@@ -92,7 +92,7 @@ def stalled(quiet: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """An issue that a run is working on, as far as the journal tells.
+    """An issue that a run is working on, by the journal.
 
     Attributes:
         issue: its id.
@@ -141,7 +141,7 @@ class Ahead:
         ref: its qualified id.
         size: S, M or L.
         status: its status.
-        needs: qualified ids of what it needs.
+        needs: refs of the issues that it needs.
         elapsed: seconds for which it has been worked on; None while it is not.
     """
 
@@ -158,7 +158,7 @@ class End:
 
     Attributes:
         seconds: from now.
-        known: how many past durations that rests on; 0 for a mere guess.
+        known: number of past durations behind it; 0 for a guess.
         issues: how many issues that are.
     """
 

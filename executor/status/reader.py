@@ -1,6 +1,6 @@
 """Observe: the facts about every issue, and the decisions they lead to.
 
-Reading only. The same observer serves `doit list`, `doit explain` and a run, which tells it what has changed.
+Read-only. `doit list`, `doit explain` and a run share it; a run reports its changes to it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Observer:
                 self._decisions.clear()
 
     def changed(self, ref: str) -> None:
-        """Something about this issue changed; decisions that rest on it are made anew when asked for."""
+        """Drop the decisions that depend on this issue; they are computed again on demand."""
         with self._lock:
             changed = self._node(ref).milestone
             waiting = [ref]
@@ -117,7 +117,7 @@ class Observer:
         )
 
     def paused(self, milestone: str, pause: Pause | None) -> None:
-        """A person paused the milestone, or no longer does; what rests on it is decided anew."""
+        """A person paused or unpaused the milestone; drop the decisions that depend on it."""
         with self._lock:
             view = self.views[milestone]
             if view.pause != pause:
@@ -135,7 +135,7 @@ class Observer:
                 self._spent(milestone, event, states.get(event.key))
 
     def spec(self, ref: str) -> dict[str, Any]:
-        """The canonical spec that is declared now; a run stays with what it has read."""
+        """The canonical spec of the present declaration; a run keeps the one that it read."""
         found = self._texts.get(ref)
         if found is None:
             node = self._node(ref)
@@ -158,7 +158,7 @@ class Observer:
         return work_key(self.spec(ref))
 
     def proofs(self, ref: str) -> Proofs:
-        """What proves the issue."""
+        """The checks that prove the issue."""
         proofs = self._proofs.get(ref)
         if proofs is None:
             proofs = proofs_of(self._node(ref).issue, self.compiled.policy, self.tools.version)
@@ -166,7 +166,7 @@ class Observer:
         return proofs
 
     def facts(self, ref: str) -> Facts:
-        """Everything `decide` looks at; decisions of what it needs are made first."""
+        """The inputs of `decide`; decisions of the needed issues come first."""
         node = self._node(ref)
         view = self.views[node.milestone]
         state = view.states.get(node.issue.id) or IssueState()

@@ -48,7 +48,7 @@ def carried_over(known: Mapping[str, object], milestone: Milestone, claims: Mapp
 
 
 def merged_states(old: IssueState, new: IssueState | None) -> IssueState:
-    """What is known of an issue under both ids; the present one has the last word."""
+    """The merged state of an issue under both ids; the present id takes precedence."""
     if new is None:
         return old
     return replace(

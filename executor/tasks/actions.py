@@ -1,4 +1,4 @@
-"""What doit's tasks do: take an issue or a step as far as it goes, release a milestone."""
+"""Actions of doit's tasks: run an issue or a step as far as possible, release a milestone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNUSUAL = (
 
 
 class Waiting(TaskFailed):
-    """The issue is at rest without having landed; those that need it are passed over, others go on."""
+    """The issue ended without a landing; doit skips the issues that need it and continues with the others."""
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision.reason, report=False)
@@ -38,7 +38,7 @@ class _Action(BaseAction):
         self.request = request
         self.milestone = milestone
         self.name = name
-        """How it is named in what is told of an error."""
+        """Its name in error messages."""
         self.task: Any = None
         self.out = self.err = None
         self.result: Any = None
@@ -75,7 +75,7 @@ class _IssueAction(_Action):
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
     def bring(self, run: MilestoneRun) -> Decision | None:
-        """Do it; the decision says where the issue has come to rest."""
+        """Run it; the decision is the issue's final one in this run."""
         raise NotImplementedError
 
     def is_landed(self) -> bool:
@@ -87,7 +87,7 @@ class IssueAction(_IssueAction):
     """Takes one issue as far as it goes."""
 
     def bring(self, run: MilestoneRun) -> Decision | None:
-        """Until it has landed or is at rest."""
+        """Run until the issue has landed or cannot continue."""
         from executor.engine.issue_run import bring_to_rest
 
         return bring_to_rest(run, self.ref)
@@ -104,7 +104,7 @@ class StepAction(_IssueAction):
         self.step = step
 
     def bring(self, run: MilestoneRun) -> Decision | None:
-        """Until it is done or the issue is at rest."""
+        """Run until the step is done or the issue cannot continue."""
         from executor.workflow.flow import bring_step
 
         return bring_step(run, self.ref, self.step)
@@ -139,7 +139,7 @@ class ReleaseAction(_Action):
 
 
 def _failed(session: Session, name: str, error: Exception) -> TaskError:
-    """What doit is told of an error; a state store that is full or broken ends the run."""
+    """The outcome of an error for doit; a full or broken state store ends the run."""
     from executor.process.files import NO_SPACE
 
     if isinstance(error, OSError) and error.errno in NO_SPACE:

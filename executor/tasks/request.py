@@ -1,4 +1,4 @@
-"""A request: what one `doit run` asks of milestones, and how its tasks reach the session."""
+"""A request: the milestones and issues that one `doit run` names, and the way from its tasks to the session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Request"]
 
 @dataclass(slots=True)
 class Request:
-    """What one command asks for.
+    """The request of one command.
 
     Attributes:
         session: an open session that holds the locks of the milestones.

@@ -15,7 +15,7 @@ __all__ = ["step_task", "steps_of"]
 
 
 def steps_of(observer: Observer, ref: str) -> list[FlowStep]:
-    """The steps that an issue may take in this run; none for one that is at rest or has a result."""
+    """The steps that an issue may take in this run; none for one that cannot continue or has a result."""
     issue = observer.compiled.plan.nodes[ref].issue
     if not observer.compiled.policy.workflow_of(issue).phases:
         return []
@@ -30,7 +30,7 @@ def steps_of(observer: Observer, ref: str) -> list[FlowStep]:
 def step_task(
     observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None
 ) -> dict[str, Any]:
-    """A step as a task: files of other steps, or of the issue's needs, as dependencies; files of its own as targets."""
+    """A step as a task: dependencies are files of other steps or of the issue's needs; targets are its own files."""
     from executor.model.workflow import TREE
     from executor.workflow.step_run import RECEIPT
 

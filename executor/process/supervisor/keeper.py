@@ -1,4 +1,4 @@
-"""Looks after one command, in a process of its own, from its start to the end of everything that it started."""
+"""Supervises one command in a separate process, from its start to the end of everything that it started."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Keeper:
         self.pulse = Pulse(request["idle"], request["silent"], request["watch"])
 
     def run(self) -> None:
-        """Start the command, wait for its end or bring it about, and tell the result."""
+        """Start the command, wait for its end or end it, and report the result."""
         try:
             if self.request["result_file"]:
                 forget(self.request["result_file"])
@@ -137,7 +137,7 @@ class Keeper:
             self.poll.unregister(self.exited)
 
     def abandon(self) -> None:
-        """The coordinator or the supervisor is gone: nobody waits for the command any more."""
+        """The coordinator or the supervisor is gone, so the command has no waiter."""
         if self.status is None:
             self.reason = "lost"
         self.at_once = self.hurried = True
@@ -197,7 +197,7 @@ class Keeper:
         }
 
     def report(self, result: dict[str, Any]) -> None:
-        """Tell the result: first durably in the result file, then to the client. A lost command gets no file."""
+        """Report the result: first durably in the result file, then to the client. A lost command gets no file."""
         result["seconds"] = round(time.monotonic() - self.started, 6)
         result["output_bytes"] = self.log.total if hasattr(self, "log") else 0
         result["leftovers"] = len(self.killed)

@@ -1,6 +1,6 @@
 """How the child of a keeper becomes the command: descriptors, folder, program; or why it cannot.
 
-What has to hold before the first command starts: signals, exit codes, the lock, orphans, closed memory.
+Preconditions of the first command: signals, exit codes, the lock, orphans, closed memory.
 
 The output of a command on disk, bounded and without secrets.
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def become_command(request: dict[str, Any], stdin: int, output: int, faults: int) -> NoReturn:
-    """In the child: turn into the command, or tell the keeper in words why that is impossible."""
+    """In the child: exec the command, or send the keeper the reason why that failed."""
     try:
         os.setsid()
         for source, target in ((stdin, 0), (output, 1), (output, 2)):

@@ -1,6 +1,6 @@
-"""What passes between the supervisor and its client: descriptors, orders, result lines.
+"""The protocol between the supervisor and its client: descriptors, orders, result lines.
 
-The processes below this one: what the table in /proc says of them, signals that reach no other, and their end.
+The descendants of this process: reading /proc, signalling exactly them, reaping them.
 
 Whether a process tree is alive, and since when it is not.
 """
@@ -64,7 +64,7 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """What the process table says about it; None if there is no such process."""
+    """Its entry in the process table; None without such a process."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         try:

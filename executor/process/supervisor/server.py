@@ -123,7 +123,7 @@ class Server:
         self.keepers[pid] = (identity, watch, say)
 
     def become_keeper(self, request: dict[str, Any], hear: int, say: int) -> NoReturn:
-        """In the child: look after one command, then exit; with 0 if its result has been told."""
+        """In the child: supervise one command, then exit; with 0 if its result was reported."""
         code = 1
         try:
             os.setsid()
