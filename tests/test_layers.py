@@ -44,7 +44,7 @@ PURE = (
     *("stop_rules.evaluate", "stop_rules.weakened_tests", "stop_rules.sensitive", "stop_rules.new_tests"),
     *("git.diff", "git.trailers", "git.landed", "process.redact", "checks.spec", "checks.junit", "agents.errors"),
     *("forge.attestation", "forge.pull_request", "forge.red_checks"),
-    *("environments.redirection", "environments.sabotage", "environments.source_files"),
+    *("environments.redirection", "checks.sabotage", "checks.source_files"),
     *("model.", "status.milestone_status", "status.progress", "status.branch", "status.estimate"),
 )
 """Beginnings of the names of modules that look at values only."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
@@ -11,6 +10,7 @@ from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence
 from executor.checks.setup import Unready, make_ready
 from executor.checks.verdicts import Verdict
 from executor.environments.environment import NO_ENVIRONMENT
+from executor.environments.making import conditions_of
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
 from executor.git.worktrees import empty_folder
@@ -20,14 +20,14 @@ from executor.sandbox.policy import in_sandbox, judges_in_sandbox
 from executor.state.events import Checked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.spec import CommandProof
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.worktrees import Slot
 
-__all__ = ["report_of", "tail", "verdict_on"]
+__all__ = ["check_conditions", "report_of", "tail", "verdict_on"]
 
 _LOG_TAIL = 64 * 1024
 _SERVICE_PATIENCE = 300.0
@@ -44,6 +44,7 @@ def verdict_on(
     files: Sequence[str] = (),
     issue: str = "",
     log: Path,
+    sabotaged: bool = False,
 ) -> Verdict:
     """What a check says about a tree: as it is known, or by running it in a clean checkout.
 
@@ -55,22 +56,32 @@ def verdict_on(
         files: changed files that a check with `changed_only` is given.
         issue: id of the issue on whose behalf it runs; empty for the milestone.
         log: where its output goes.
+        sabotaged: the tree is a copy that was broken on purpose; that it fails there is no event of the milestone.
 
     Raises:
         InterruptedRunError: the run is being stopped.
     """
     key = item.verdict_key(files)
-    known = _known(run, tree, key, item)
+    conditions = check_conditions(run, item)
+    known = _known(run, tree, key, item, conditions)
     if known is not None:
         return known
     compared = item.named and item.wants_report and bool(base) and not item.changed_only
     before = _base_report(run, item, base, tree, log) if compared else None
     with run.session.verdicts.alone(tree, key):
-        known = _known(run, tree, key, item)
+        known = _known(run, tree, key, item, conditions)
         if known is not None:
             return known
         with run.pool.slot() as slot:
-            return _Trial(run, tree, item, slot, tuple(files), issue, log).verdict(before, key)
+            trial = _Trial(run, tree, item, slot, tuple(files), issue, log, conditions)
+            return trial.verdict(before, key, quiet=sabotaged)
+
+
+def check_conditions(run: MilestoneRun, item: CommandProof) -> dict[str, str]:
+    """What a verdict depends on beside the tree and the check, by name: the sandbox, the tools, the environment."""
+    repository = run.session.project.repository
+    found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
+    return {"sandbox": "yes" if _boxed(run, item) else "no", **found}
 
 
 def report_of(run: MilestoneRun, verdict: Verdict) -> Report | None:
@@ -93,11 +104,11 @@ def tail(log: Path) -> str:
         return ""
 
 
-def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof) -> Verdict | None:
+def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
     """A verdict that may be used again: passes always, failures only within the run that saw them."""
     session = run.session
-    verdict = session.verdicts.find(tree, key) if item.reusable else None
-    if verdict is None or (verdict.run == session.run_id and (verdict.ok or verdict.boxed == _boxed(run, item))):
+    verdict = session.verdicts.find(tree, key, conditions) if item.reusable else None
+    if verdict is None or verdict.run == session.run_id:
         return verdict
     return verdict if verdict.ok and not session.force else None
 
@@ -124,6 +135,7 @@ class _Trial:
         files: tuple[str, ...],
         issue: str,
         log: Path,
+        conditions: dict[str, str],
     ) -> None:
         self._run, self._tree, self._item, self._slot = run, tree, item, slot
         self._files, self._issue, self._log = files, issue, log
@@ -131,8 +143,9 @@ class _Trial:
         self._report = self._out / "report.xml"
         self._boxed = _boxed(run, item)
         self._environment = NO_ENVIRONMENT
+        self._conditions = conditions
 
-    def verdict(self, base: Report | None, key: str) -> Verdict:
+    def verdict(self, base: Report | None, key: str, *, quiet: bool = False) -> Verdict:
         """Run it, again if it says so, and keep what it said."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._run.session.verdicts
@@ -146,9 +159,10 @@ class _Trial:
             verdicts.mark_flaky(key, self._tree)
         elif self._item.reusable:
             verdicts.keep(self._tree, key, verdict)
-        seconds = round(verdict.seconds, 3)
-        event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)
-        self._run.record(event, self._issue)
+        if not quiet:
+            seconds = round(verdict.seconds, 3)
+            event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)
+            self._run.record(event, self._issue)
         return verdict
 
     def _once(self, base: Report | None) -> Verdict:
@@ -173,7 +187,15 @@ class _Trial:
 
     def _unready(self, problem: Unready) -> Verdict:
         reason = f"{one_line(self._item.name)}: {problem}"
-        return Verdict(ok=False, reason=reason, detail=tail(problem.log), seconds=0.0, run=self._id, ended=False)
+        return Verdict(
+            ok=False,
+            reason=reason,
+            detail=tail(problem.log),
+            seconds=0.0,
+            run=self._id,
+            ended=False,
+            conditions=self._conditions,
+        )
 
     def _judged(self, ended: Ended, base: Report | None) -> Verdict:
         report, problem, kept = self._read_report()
@@ -207,8 +229,15 @@ class _Trial:
         return report, "", self._run.session.verdicts.keep_report(data)
 
     def _passed(self, ended: Ended, report: str) -> Verdict:
-        verdict = Verdict(ok=True, reason="", detail="", seconds=ended.seconds, run=self._id, report=report)
-        return replace(verdict, boxed=self._boxed)
+        return Verdict(
+            ok=True,
+            reason="",
+            detail="",
+            seconds=ended.seconds,
+            run=self._id,
+            report=report,
+            conditions=self._conditions,
+        )
 
     def _failed(self, reason: str, ended: Ended, report: str = "") -> Verdict:
         return Verdict(
@@ -219,7 +248,7 @@ class _Trial:
             run=self._id,
             report=report,
             ended=ended.reason == "exited",
-            boxed=self._boxed,
+            conditions=self._conditions,
         )
 
     @property

@@ -33,6 +33,19 @@ _TEST_RUNNER = re.compile(
     r"(?:test|check|unit|spec|verify|ci)"
     r"|\bnode\b[^;&|]*\s--test\b|\b(?:bats|prove|busted|deno test|stestr|trial)\b|\bmanage\.py\s+test\b"
 )
+_ELSEWHERE = re.compile(
+    r"(?:^|[\s;&|(])(?:cd|pushd|env|sudo|ssh)\s|\s-C\s|--(?:rootdir|directory|prefix|cwd)\b|[\s=\"']/"
+)
+_LEAVES = re.compile(r"(?:^|[\s;&|(])(?:cd|pushd|ssh|docker|podman|kubectl|nsenter|chroot)\s")
+_KNOWN_TOOL = re.compile(
+    r"pytest|python[\d.]*|ruff|mypy|pyright|black|isort|flake8|pylint|eslint|prettier|biome|tsc|npx|node|gofmt|go|cargo|rustfmt"
+    r"|clang-format|clang-tidy|shellcheck|shfmt|bash|sh|rubocop|php|perl|test|grep|uv|uvx|npm|pre-commit"
+)
+_PROGRAM = re.compile(r"(\s*(?:\w+=\S*\s+)*)([\w./+-]+)")
+_KNOWN_RUNNER = re.compile(
+    r"pytest|py\.test|python[\d.]*|coverage|tox|nox|uv|poetry|pdm|hatch|node|npm|npx|pnpm|yarn|bun|deno|jest|vitest|mocha|go"
+    r"|gotestsum|cargo|make|ctest|cmake|ninja|meson|mvn|gradle|dotnet|mix|rake|bundle|rspec|phpunit|composer|swift|doit"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class CommandProof:
         sandboxed: it runs in a sandbox where its milestone has one.
         version: version of its tool, as far as that was asked.
         setup: beginning of the key of the set-up commands that its tree is prepared with; empty without any.
+        vouched: a person vouches for it, so that it need not fail on a sabotaged tree.
+        prefix: number of words in front of `argv` that only lead to where it runs, such as ``docker run``.
     """
 
     name: str
@@ -80,6 +95,8 @@ class CommandProof:
     sandboxed: bool = True
     version: str = ""
     setup: str = ""
+    vouched: bool = False
+    prefix: int = 0
 
     @property
     def slug(self) -> str:
@@ -103,6 +120,27 @@ class CommandProof:
     def is_test_run(self) -> bool:
         """Whether it seems to run tests, whatever the language."""
         return self.wants_report or any(_TEST_RUNNER.search(word) for word in self.argv)
+
+    @property
+    def may_run_elsewhere(self) -> bool:
+        """Whether something of the user's stands between it and the tree: a prefix, a wrapper, another folder."""
+        if self.prefix or (self.argv[:2] == _SHELL and _ELSEWHERE.search(self.argv[2])):
+            return True
+        program = _PROGRAM.match(self.argv[2]) if self.argv[:2] == _SHELL else re.match(r"()(.*)", self.argv[0])
+        return program is None or _KNOWN_RUNNER.fullmatch(program[2].rpartition("/")[2]) is None
+
+    @property
+    def needs_proof_on_base(self) -> bool:
+        """Whether it is proved to look at trees before an attempt is spent.
+
+        A check of changed files has none to look at then. It is proved all the same if it may repair or read files of
+        another folder; otherwise it is proved on the first candidate that changes more than product code.
+        """
+        if not self.changed_only or self.prefix or self.fix:
+            return True
+        if self.argv[:2] == _SHELL:
+            return _LEAVES.search(self.argv[2]) is not None
+        return _KNOWN_TOOL.fullmatch(self.argv[0].rpartition("/")[2]) is None
 
     def environment(self, report: str) -> dict[str, str]:
         """The variables it is given, for a report written to that path."""
@@ -260,6 +298,8 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         readable=check.readable,
         sandboxed=check.isolation != "none",
         version=version,
+        vouched=check.sabotage == "off",
+        prefix=len(check.prefix),
     )
 
 

@@ -1,6 +1,7 @@
-"""Verdicts kept by (tree, check key): the same check on the same tree never runs twice. Only a cache.
+"""Verdicts kept by tree, check key and conditions: under the same ones no check runs twice on a tree. Only a cache.
 
-A check that gave two verdicts on one tree is flaky; its verdicts are not used again.
+Conditions are what a verdict depends on beside the tree and the check: the sandbox, the tools, the environment. A check
+that gave two verdicts on one tree under the same conditions is flaky; its verdicts are not used again.
 
 Versions of the tools that checks use, asked from the tools and remembered by the stat data of their files.
 """
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import zlib
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError, StateFullError
@@ -23,12 +24,16 @@ from executor.process.files import read_json, write_atomic, write_json
 from executor.process.runner import sane_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from executor.model.rules import Check
 
 __all__ = ["ABSENT", "ASKED", "ToolVersions", "Verdict", "Verdicts"]
+
+
+_MOST_CONDITIONS = 8
+"""Verdicts of one check on one tree that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Verdict:
         run: id of the run that made it.
         report: name under which its JUnit report is kept; empty when there is none.
         ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
-        boxed: it was made in a sandbox; one that failed there might pass outside, and the other way round.
+        conditions: under which it was reached, by name.
     """
 
     ok: bool
@@ -53,7 +58,7 @@ class Verdict:
     run: str
     report: str = ""
     ended: bool = True
-    boxed: bool = False
+    conditions: dict[str, str] = field(default_factory=dict)
 
 
 class Verdicts:
@@ -72,11 +77,29 @@ class Verdicts:
         with lock:
             yield
 
-    def find(self, tree: str, key: str) -> Verdict | None:
-        """The verdict of a check on a tree, if it is known and may be used again."""
+    def find(self, tree: str, key: str, conditions: Mapping[str, str] | None = None) -> Verdict | None:
+        """The verdict of a check on a tree, if it is known and may be used again.
+
+        Args:
+            tree: the tree.
+            key: the check's.
+            conditions: under which it was reached; None for the latest one, whatever they were.
+        """
         if self.is_flaky(key):
             return None
-        return self._read(tree, key)
+        found = self.all(tree, key)
+        same = [item for item in found if conditions is None or item.conditions == conditions]
+        return same[-1] if same else None
+
+    def all(self, tree: str, key: str) -> list[Verdict]:
+        """The verdicts of a check on a tree, one for each set of conditions, the latest one last."""
+        found = read_json(self._path(tree, key))
+        if not isinstance(found, list):
+            return []
+        try:
+            return [Verdict(**item) for item in found]
+        except TypeError:
+            return []
 
     def is_flaky(self, key: str) -> bool:
         """Whether a check was seen to give two verdicts on one tree."""
@@ -84,16 +107,21 @@ class Verdicts:
 
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
         """Remember a verdict; forgetting one costs time, never truth."""
-        before = self._read(tree, key)
-        comparable = before is not None and before.ended and verdict.ended and before.boxed == verdict.boxed
-        if before is not None and comparable and before.ok != verdict.ok:
+        known = self.all(tree, key)
+        before = next((item for item in known if item.conditions == verdict.conditions), None)
+        if before is not None and before.ended and verdict.ended and before.ok != verdict.ok:
             self.mark_flaky(key, tree)
-        path = self._path(tree, key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, asdict(verdict), durable=False)
-        except (OSError, StateFullError):
-            return
+        others = [item for item in known if item is not before][1 - _MOST_CONDITIONS :]
+        self._write(self._path(tree, key), [asdict(item) for item in [*others, verdict]])
+
+    def proof(self, key: str) -> dict[str, Any] | None:
+        """What is known of whether a check looks at trees; `key` stands for the check and its conditions."""
+        found = read_json(self._proof(key))
+        return found if isinstance(found, dict) else None
+
+    def keep_proof(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Remember whether a check looks at trees."""
+        self._write(self._proof(key), dict(facts))
 
     def mark_flaky(self, key: str, tree: str) -> None:
         """Remember that a check gave two verdicts on that tree."""
@@ -119,12 +147,15 @@ class Verdicts:
         except (OSError, zlib.error):
             return None
 
-    def _read(self, tree: str, key: str) -> Verdict | None:
-        found = read_json(self._path(tree, key))
+    def _write(self, path: Path, value: object) -> None:
         try:
-            return Verdict(**found) if isinstance(found, dict) else None
-        except TypeError:
-            return None
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, value, durable=False)
+        except (OSError, StateFullError):
+            return
+
+    def _proof(self, key: str) -> Path:
+        return self._folder / "proofs" / f"{key.removeprefix('sha256:')[:40]}.json"
 
     def _path(self, tree: str, key: str) -> Path:
         return self._folder / tree[:2] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"

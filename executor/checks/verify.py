@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
 from executor.checks.base_tests import Trees, asked_again, put_back_of
+from executor.checks.blindness import sight_of
 from executor.checks.run import verdict_on
 from executor.checks.setup import Unready, make_ready
+from executor.checks.source_files import kind_of
 from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.git.diff import Change, parse_diff
 from executor.git.worktrees import ImportRefusedError
@@ -27,7 +29,22 @@ if TYPE_CHECKING:
     from executor.model.milestone import Issue
     from executor.state.decide import Decision
 
-__all__ = ["Candidate", "Judgement", "held_by_base", "judge", "red_on_base", "repaired", "verify_again", "verify_tip"]
+_BLIND_REMEDY = (
+    "no attempt was spent. Make it run in the tree (EXECUTOR_TREE, {{tree}} in its prefix), or vouch for it in "
+    'rules/checks.toml: [check.{name}] sabotage = "off", sabotage_reason = "..."'
+)
+
+__all__ = [
+    "Candidate",
+    "Judgement",
+    "blind_on_base",
+    "held_by_base",
+    "judge",
+    "red_on_base",
+    "repaired",
+    "verify_again",
+    "verify_tip",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +106,9 @@ def judge(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judg
     first = _first_failure(run, ref, candidate, logs)
     if not first.ok or candidate.trusted or not candidate.base:
         return first
+    blinded = _blinded(run, ref, candidate, logs)
+    if not blinded.ok:
+        return blinded
     items = run.session.observer.proofs(ref).items
     commands = [item.argv for item in items if isinstance(item, CommandProof)]
     declared = run.issue(ref).files
@@ -143,6 +163,22 @@ def red_on_base(run: MilestoneRun, ref: str, tree: str, *, accepted: bool = Fals
     return Judgement(ok=True)
 
 
+def blind_on_base(run: MilestoneRun, ref: str, tree: str) -> Judgement:
+    """Whether the named checks of an issue look at the tree; `ok` when they do, or when nothing can be proved yet."""
+    for item in _named(run, ref):
+        if not item.needs_proof_on_base:
+            continue
+        sight = sight_of(run, tree, item, log=run.folder / "logs" / "base" / f"{item.slug}.log")
+        if sight.state == "blind":
+            return Judgement(ok=False, reason=sight.reason, failed=item.name)
+    return Judgement(ok=True)
+
+
+def _named(run: MilestoneRun, ref: str) -> list[CommandProof]:
+    items = run.session.observer.proofs(ref).items
+    return [item for item in items if isinstance(item, CommandProof) and item.named]
+
+
 def held_by_base(run: MilestoneRun, ref: str, decision: Decision) -> bool:
     """Hold an issue back whose checks fail before anything was done for it; costs no attempt, is told once.
 
@@ -151,16 +187,40 @@ def held_by_base(run: MilestoneRun, ref: str, decision: Decision) -> bool:
     if decision.cause is not None and decision.cause.input == "verification":
         return False
     tip = run.ensure_branch()
-    found = red_on_base(run, ref, run.session.store.tree_of(tip))
+    tree = run.session.store.tree_of(tip)
+    found, word = red_on_base(run, ref, tree), "red"
+    reason = f'the check "{found.failed}" fails on {run.milestone.branch} before anything was done: {found.reason}'
+    remedy = "repair it there, no attempt was spent"
+    if found.ok:
+        found, word = blind_on_base(run, ref, tree), "blind"
+        reason = f'the check "{found.failed}" is blind: {found.reason}'
+        remedy = _BLIND_REMEDY.format(name=found.failed)
     if found.ok:
         return False
-    reason = f'the check "{found.failed}" fails on {run.milestone.branch} before anything was done: {found.reason}'
     observer = run.session.observer
-    run.record(BaseRed(tip=tip, check_key=observer.proofs(ref).key, reason=reason), run.issue(ref).id)
-    told = f"{reason}; repair it there, no attempt was spent"
+    key = observer.proofs(ref).key
+    event = BaseRed(tip=tip, check_key=key, reason=reason, word=word, check=found.failed, detail=found.detail[-4000:])
+    run.record(event, run.issue(ref).id)
+    told = f"{reason}; {remedy}"
     if told not in run.messages:
         run.messages.append(told)
     return True
+
+
+def _blinded(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> Judgement:
+    """Whether a change made a check blind; looked into when it touches anything but product code and documentation."""
+    if not candidate.base or all(kind_of(path) in {"product", "docs"} for path in candidate.paths):
+        return Judgement(ok=True)
+    for item in _named(run, ref):
+        files = _files_for(run, item, candidate)
+        if files is None:
+            continue
+        given = files if item.changed_only else None
+        sight = sight_of(run, candidate.tree, item, log=logs / f"{item.slug}.log", given=given, this_tree=True)
+        if sight.state == "blind":
+            reason = f"{item.name}: with this change the check is blind: {sight.reason}"
+            return Judgement(ok=False, reason=reason, failed=item.name)
+    return Judgement(ok=True)
 
 
 def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> str:
@@ -174,7 +234,9 @@ def repaired(run: MilestoneRun, ref: str, candidate: Candidate, logs: Path) -> s
             continue
         log = logs / f"check-{place + 1}-{item.slug}.log"
         issue = run.issue(ref)
-        if not verdict_on(run, tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok:
+        passed = verdict_on(run, tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok
+        # a command that works elsewhere would repair files elsewhere, such as the user's own
+        if not passed and sight_of(run, tree, item, log=log, given=files or None).state != "blind":
             tree = _repaired_by(run, tree, item, files, issue, logs / f"fix-{place + 1}-{item.slug}.log")
     return tree
 

@@ -109,7 +109,12 @@ def _sweep_files(run: MilestoneRun) -> None:
     if _died(run):
         verdicts = cache / "_verdicts"
         folders += [run.folder / "receipts", run.folder / "specs", *(run.folder / "workspaces").glob("*")]
-        folders += [verdicts / "flaky", *verdicts.glob("reports/*"), *verdicts.glob("[0-9a-f][0-9a-f]")]
+        folders += [
+            verdicts / "flaky",
+            verdicts / "proofs",
+            *verdicts.glob("reports/*"),
+            *verdicts.glob("[0-9a-f][0-9a-f]"),
+        ]
     for folder in folders:
         sweep_temporary(folder)
 

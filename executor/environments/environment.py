@@ -24,8 +24,6 @@ class TreeEnvironment:
         programs: folders of commands to put on PATH, each with the folder before which it goes (empty: at the front).
         moved: programs by the folder that holds them, for commands that name it: the user's, the tree's.
         readable: what else must be readable in a sandbox.
-        key: digest of everything but the tree that decides what a command does; empty when nothing does.
-        parts: what the key is made of, by name, for explanations.
     """
 
     tree: str = ""
@@ -34,8 +32,6 @@ class TreeEnvironment:
     programs: tuple[tuple[str, str], ...] = ()
     moved: tuple[tuple[str, str], ...] = ()
     readable: tuple[Path, ...] = ()
-    key: str = ""
-    parts: tuple[tuple[str, str], ...] = ()
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """The variables of a command: those given, with this environment's around them and its tools on PATH."""
@@ -70,8 +66,6 @@ class TreeEnvironment:
             programs=(*self.programs, *other.programs),
             moved=(*self.moved, *other.moved),
             readable=(*self.readable, *other.readable),
-            key=" ".join(filter(None, (self.key, other.key))),
-            parts=(*self.parts, *other.parts),
         )
 
     def _moved(self, word: str) -> str:

@@ -10,14 +10,13 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["Brought", "bring_generated", "is_compiled", "is_generated"]
+__all__ = ["bring_generated", "generated_files", "generated_key", "is_compiled", "is_generated"]
 
 _COMPILED = (".so", ".pyd", ".dylib", ".dll")
 _NAMES = re.compile(
@@ -29,18 +28,10 @@ _SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|node_modules|build|dist|\.[^/]+|[^
 _LARGEST = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Brought:
-    """Files that were copied into a tree, relative to it, and a digest of their contents."""
-
-    paths: tuple[str, ...]
-    key: str
-
-
 def bring_generated(
     root: Path, tree: Path, folders: Sequence[str], ignored: Callable[[Sequence[str]], Sequence[str]]
-) -> Brought:
-    """Copy the generated files of some folders of the checkout into a tree that does not have them.
+) -> tuple[str, ...]:
+    """Copy the generated files of some folders of the checkout into a tree that lacks them; returns their paths.
 
     Args:
         root: the user's checkout.
@@ -48,17 +39,29 @@ def bring_generated(
         folders: where editable installs lead, relative to the checkout; empty text is the checkout itself.
         ignored: names the files in these folders that git ignores.
     """
-    hasher = hashlib.sha256()
     paths = []
-    for name in sorted(ignored(folders)):
+    for name in generated_files(root, folders, ignored):
         source, target = root / name, tree / name
-        if not _may_be_brought(source, name) or os.path.lexists(target) or not _is_inside(target, tree):
+        if os.path.lexists(target) or not _is_inside(target, tree):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
-        hasher.update(f"{name}\0".encode("utf-8", "surrogateescape") + hashlib.sha256(source.read_bytes()).digest())
         paths.append(name)
-    return Brought(tuple(paths), "sha256:" + hasher.hexdigest() if paths else "")
+    return tuple(paths)
+
+
+def generated_files(root: Path, folders: Sequence[str], ignored: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
+    """The generated files of some folders of the checkout, relative to it."""
+    return [name for name in sorted(ignored(folders)) if _may_be_brought(root / name, name)]
+
+
+def generated_key(root: Path, names: Sequence[str]) -> str:
+    """Digest of some generated files."""
+    hasher = hashlib.sha256()
+    for name in names:
+        hasher.update(f"{name}\0".encode("utf-8", "surrogateescape"))
+        hasher.update(hashlib.sha256((root / name).read_bytes()).digest())
+    return "sha256:" + hasher.hexdigest()
 
 
 def is_compiled(name: str) -> bool:

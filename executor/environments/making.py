@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.environments.environment import TreeEnvironment
-from executor.environments.generated import bring_generated
-from executor.environments.python import python_environment
+from executor.environments.generated import bring_generated, generated_files, generated_key
+from executor.environments.python import python_conditions, python_environment
+from executor.environments.toolchains import toolchain_environment
 from executor.git.command import Git
 
 if TYPE_CHECKING:
@@ -18,28 +20,7 @@ if TYPE_CHECKING:
     from executor.git.repository import Repository
     from executor.git.worktrees import Workspace
 
-__all__ = ["Place", "checkouts_of", "make_environment", "tree_environment"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tree is, and whose tools its commands would use.
-
-    Attributes:
-        roots: the user's checkout first, then the other worktrees of the repository.
-        tree: the folder of the tree.
-        made: the folder in which its environments are made.
-        slot: number of the slot that the tree belongs to.
-        env: the environment that a command would have without this one.
-        ignored: names the files in some folders of the checkout that git ignores, relative to the checkout.
-    """
-
-    roots: tuple[Path, ...]
-    tree: Path
-    made: Path
-    slot: int
-    env: Mapping[str, str]
-    ignored: Callable[[Sequence[str]], Sequence[str]]
+__all__ = ["checkouts_of", "conditions_of", "tree_environment"]
 
 
 def tree_environment(
@@ -53,30 +34,55 @@ def tree_environment(
         slot: number of the slot that it belongs to.
         env: the environment that a command would have without this one.
     """
+    roots = checkouts_of(repository.top, repository.common_dir)
+    made = workspace.index.with_name(f"{workspace.folder.name}.env")
+    python = python_environment(roots, workspace.folder, made, env)
+    if python.pointed:
+        ignored = _ignored_in(repository)
+        workspace.remember_brought(bring_generated(repository.top, workspace.folder, python.pointed, ignored))
+    else:
+        workspace.remember_brought(())
+    own = TreeEnvironment(tree=str(workspace.folder), slot=slot)
+    return own.joined(python.environment).joined(toolchain_environment(workspace.folder, os.environ))
+
+
+def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
+    """What a command does depends on beside its tree, by name: its program, the user's environment, generated files."""
+    roots = checkouts_of(repository.top, repository.common_dir)
+    found, pointed = python_conditions(roots, env)
+    if pointed:
+        names = generated_files(repository.top, pointed, _ignored_in(repository))
+        if names:
+            found["generated files"] = generated_key(repository.top, names)
+    name = _first_word(argv)
+    program = shutil.which(name, path=env.get("PATH", "")) if name and "/" not in name.lstrip("/") else None
+    if program is not None:
+        facts = os.stat(program)  # noqa: PTH116  (one call, for each verdict)
+        found[f"program {name}"] = f"{program} {facts.st_size} {facts.st_mtime_ns}"
+    return found
+
+
+def _first_word(argv: Sequence[str]) -> str:
+    """The program of a command; of a shell command its first word, if that is one."""
+    if tuple(argv[:2]) != ("sh", "-c"):
+        return argv[0]
+    words = re.match(r"\s*(?:\w+=\S*\s+)*([\w.+-]+)(?:\s|$)", argv[2])
+    return words[1] if words else ""
+
+
+def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[str]]:
+    """Names the files in some folders of the checkout that git ignores, relative to the checkout."""
     git = Git(repository.git_dir, repository.top)
 
     def ignored(folders: Sequence[str]) -> list[str]:
-        names = [folder or "." for folder in folders]
+        names = [folder or "." for folder in folders if (repository.top / folder).exists()]
+        if not names:
+            return []
         asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", *names)
         told = git.run(*asked, extra={"GIT_WORK_TREE": str(repository.top)})
         return [os.fsdecode(name) for name in told.split(b"\0") if name]
 
-    roots = checkouts_of(repository.top, repository.common_dir)
-    made = workspace.index.with_name(f"{workspace.folder.name}.env")
-    environment, brought = make_environment(Place(roots, workspace.folder, made, slot, env, ignored))
-    workspace.remember_brought(brought)
-    return environment
-
-
-def make_environment(place: Place) -> tuple[TreeEnvironment, tuple[str, ...]]:
-    """The environment of a tree, and the files that were brought into the tree from the checkout."""
-    python = python_environment(place.roots, place.tree, place.made, place.env)
-    brought = bring_generated(place.roots[0], place.tree, python.pointed, place.ignored) if python.pointed else None
-    made = TreeEnvironment(tree=str(place.tree), slot=place.slot).joined(python.environment)
-    if brought is None or not brought.paths:
-        return made, ()
-    part = TreeEnvironment(key=brought.key, parts=(("generated files", brought.key),))
-    return replace(made.joined(part), tree=str(place.tree)), brought.paths
+    return ignored
 
 
 def checkouts_of(top: Path, common_dir: Path) -> tuple[Path, ...]:

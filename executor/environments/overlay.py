@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from executor.environments.interpreters import Interpreter
     from executor.environments.redirection import Redirection
 
-__all__ = ["Overlay", "build", "pointers_in"]
+__all__ = ["Overlay", "build", "overlay_key", "pointed_to", "pointers_in"]
 
 _LARGEST = 4 * 1024 * 1024
 _LONGEST_SHEBANG = 127  # bytes that Linux reads
@@ -39,14 +39,12 @@ class Overlay:
     Attributes:
         folder: the environment.
         bin: its folder of commands, for PATH.
-        key: digest of what it holds, the same for every tree.
         pointed: paths of the checkout that the user's environment leads to, relative to the checkout.
         lost: those of them that the tree does not have.
     """
 
     folder: Path
     bin: Path
-    key: str
     pointed: tuple[str, ...]
     lost: tuple[str, ...]
 
@@ -71,7 +69,7 @@ def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[P
     for entry in entries:
         path = Path(entry.path)
         if entry.is_symlink():
-            if redirection.moved(os.path.join(site, os.readlink(path))) or redirection.moved(os.path.realpath(path)):  # noqa: PTH115, PTH118
+            if _led_to(path, redirection):
                 found.append(path)
         elif is_pointer_file(entry.name):
             if redirection.names_a_root(_text_of(path)):
@@ -79,6 +77,15 @@ def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[P
         elif entry.name.endswith(".dist-info") and redirection.names_a_root(_content(path / "direct_url.json")):
             found.append(path)
     return tuple(found)
+
+
+def pointed_to(site: Path, redirection: Redirection) -> Iterator[str]:
+    """The paths of the checkout that a folder of packages leads to, relative to the checkout."""
+    for entry in pointers_in(site, redirection):
+        if entry.is_symlink():
+            yield (_led_to(entry, redirection) or "").removeprefix(redirection.tree).strip("/")
+        elif entry.is_file():
+            yield from redirection.paths_in(_text_of(entry))
 
 
 def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path: str) -> Overlay:
@@ -100,11 +107,9 @@ def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path
         encoding="utf-8",
     )
     (folder / "lib64").symlink_to("lib")
-    hasher = hashlib.sha256(f"{interpreter.full}\0{interpreter.prefix}\0".encode())
     pointed: dict[str, None] = {}
     others = []
     for number, site in enumerate(interpreter.sites):
-        hasher.update("\0".join(sorted(path.name for path in site.iterdir() if path.name.endswith(_METADATA))).encode())
         pointers = {entry.name for entry in pointers_in(site, redirection)}
         if number and not pointers:
             others.append(site)
@@ -113,19 +118,29 @@ def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path
         target.mkdir(parents=True, exist_ok=True)
         if number:
             others.append(target)
-        pointed |= dict.fromkeys(_mirror(site, target, pointers, redirection, hasher))
+        _mirror(site, target, pointers, redirection)
+        pointed |= dict.fromkeys(pointed_to(site, redirection))
     lines = "".join(f"import site; site.addsitedir({str(other)!r})\n" for other in others)
     if lines:
         (home / "_other_sites.pth").write_text(lines, encoding="utf-8")
     _programs(interpreter, bin_folder, path)
     lost = tuple(name for name in pointed if not Path(redirection.tree, name).exists())
-    return Overlay(folder, bin_folder, "sha256:" + hasher.hexdigest(), tuple(pointed), lost)
+    return Overlay(folder, bin_folder, tuple(pointed), lost)
 
 
-def _mirror(
-    site: Path, target: Path, pointers: set[str], redirection: Redirection, hasher: hashlib._Hash
-) -> Iterator[str]:
-    """Fill a folder of packages; yields the paths of the checkout that it leads to, relative to it."""
+def overlay_key(interpreter: Interpreter, redirection: Redirection) -> str:
+    """Digest of what the environment holds for any tree: the interpreter, the packages, the editable installs."""
+    hasher = hashlib.sha256(f"{interpreter.full}\0{interpreter.prefix}\0".encode())
+    for site in interpreter.sites:
+        hasher.update("\0".join(sorted(path.name for path in site.iterdir() if path.name.endswith(_METADATA))).encode())
+        for entry in pointers_in(site, redirection):
+            named = sorted(redirection.paths_in(_text_of(entry))) if entry.is_file() else []
+            hasher.update(f"\0{entry.name}\0{named}".encode())
+    return "sha256:" + hasher.hexdigest()
+
+
+def _mirror(site: Path, target: Path, pointers: set[str], redirection: Redirection) -> None:
+    """Fill a folder of packages."""
     for entry in sorted(os.scandir(site), key=lambda entry: entry.name):
         source, place = Path(entry.path), target / entry.name
         if entry.name == "__pycache__":
@@ -133,22 +148,23 @@ def _mirror(
         if entry.name not in pointers:
             place.symlink_to(source)
         elif source.is_symlink():
-            moved = redirection.moved(os.path.realpath(source))
+            moved = _led_to(source, redirection)
             assert moved is not None  # noqa: S101 - that is why it is one of the pointers
             place.symlink_to(moved)
-            hasher.update(f"{entry.name}\0link\0".encode())
-            yield moved.removeprefix(redirection.tree).strip("/")
         elif source.is_dir():
             shutil.copytree(source, place, symlinks=True)
             for file in place.iterdir():
                 if file.is_file() and not file.is_symlink():
                     file.write_bytes(redirection.rewritten(_content(file)))
         else:
-            data = _text_of(source)
-            place.write_bytes(redirection.rewritten(data))
-            named = redirection.paths_in(data)
-            hasher.update(f"{entry.name}\0{sorted(named)}\0".encode())
-            yield from named
+            place.write_bytes(redirection.rewritten(_text_of(source)))
+
+
+def _led_to(link: Path, redirection: Redirection) -> str | None:
+    """Where in the tree the target of a link in the checkout is; None if it leads elsewhere."""
+    return redirection.moved(os.path.realpath(link)) or redirection.moved(
+        os.path.normpath(link.parent / link.readlink())
+    )
 
 
 def _programs(interpreter: Interpreter, folder: Path, path: str) -> None:

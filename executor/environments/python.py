@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.environments.environment import NO_ENVIRONMENT, TreeEnvironment
 from executor.environments.interpreters import ask, likely_sites, on_path
-from executor.environments.overlay import build, pointers_in
+from executor.environments.overlay import build, overlay_key, pointed_to, pointers_in
 from executor.environments.redirection import Redirection
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _TOOL_FOLDERS = (
     ".local/share/hatch/env/virtual/*/*/*",
 )
 
-__all__ = ["PythonEnvironment", "leading_into", "python_environment"]
+__all__ = ["PythonEnvironment", "leading_into", "python_conditions", "python_environment"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,20 @@ def python_environment(roots: Sequence[Path], tree: Path, folder: Path, env: Map
                 programs=((_first_place(overlay.bin, interpreter, env), str(overlay.bin)),),
                 moved=((str(interpreter.scripts), str(overlay.bin)),) if interpreter.virtual else (),
                 readable=(overlay.folder, *((interpreter.prefix,) if interpreter.virtual else ()), *interpreter.sites),
-                key=overlay.key,
-                parts=((f"python {interpreter.prefix}", overlay.key),),
             )
         )
     return PythonEnvironment(made, tuple(pointed), tuple(lost))
+
+
+def python_conditions(roots: Sequence[Path], env: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """A digest of each environment that a tree's is made from, by its folder, and where in the checkout they lead."""
+    found, pointed = {}, dict[str, None]()
+    for interpreter in leading_into(roots, env):
+        redirection = _redirection(roots, Path("/"), interpreter.prefix)
+        found[f"python {interpreter.prefix}"] = overlay_key(interpreter, redirection)
+        for site in interpreter.sites:
+            pointed |= dict.fromkeys(pointed_to(site, redirection))
+    return found, tuple(pointed)
 
 
 def leading_into(roots: Sequence[Path], env: Mapping[str, str]) -> list[Interpreter]:

@@ -48,6 +48,8 @@ class Check(Rule):
         network: whether it has a network where it runs in a sandbox.
         readable: further paths that it may read there, for example a toolchain in ``~``.
         isolation: ``auto`` runs it in a sandbox wherever an agent of the milestone wants one; ``none`` never does.
+        sabotage: ``off``: a person vouches for a check that does not look at source files; ``on`` has it proved.
+        sabotage_reason: why, for ``off``.
     """
 
     name: str
@@ -67,6 +69,8 @@ class Check(Rule):
     network: StrictBool = False
     readable: tuple[str, ...] = ()
     isolation: Literal["none", "auto"] = "auto"
+    sabotage: Literal["on", "off"] = "on"
+    sabotage_reason: str = ""
 
 
 class Route(Rule):

@@ -350,12 +350,22 @@ class Stopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRed(Event):
-    """A check fails before anything is done for the issue."""
+    """The base keeps an issue back before anything is done for it.
+
+    Attributes:
+        word: ``red``: a check fails on the base; ``blind``: it does not look at the tree; ``vacuous``: an acceptance
+            passes there that must fail.
+        check: name of the check.
+        detail: the last lines of its output.
+    """
 
     KIND = "base-red"
     tip: str
     check_key: str
     reason: str
+    word: str = "red"
+    check: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

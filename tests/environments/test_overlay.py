@@ -11,7 +11,7 @@ import pytest
 
 from executor.environments.environment import TreeEnvironment
 from executor.environments.generated import bring_generated, is_generated
-from executor.environments.python import leading_into, python_environment
+from executor.environments.python import leading_into, python_conditions, python_environment
 
 EDITABLE = {
     "pth": {"__editable__.app-1.0.pth": "{root}/src\n"},
@@ -107,21 +107,19 @@ def test_an_environment_that_does_not_lead_into_the_checkout_is_left_alone(world
     assert list(leading_into([world["checkout"]], path_of(world))) == []
     made = python_environment([world["checkout"]], world["tree"], world["made"], path_of(world))
     assert made.environment.environment(path_of(world)) == path_of(world)
-    assert made.environment.key == ""
 
 
-def test_the_key_is_the_same_for_every_tree_and_another_for_other_packages(world: dict[str, Path]) -> None:
+def test_other_packages_are_other_conditions(world: dict[str, Path]) -> None:
     install(world, EDITABLE["pth"])
 
-    def key(tree: str) -> str:
-        return python_environment(
-            [world["checkout"]], world[tree], world["made"] / tree, path_of(world)
-        ).environment.key
+    def conditions() -> dict[str, str]:
+        return python_conditions([world["checkout"]], path_of(world))[0]
 
-    assert key("tree") == key("checkout")
-    before = key("tree")
+    before = conditions()
+    assert list(before) == [f"python {world['venv']}"]
+    assert conditions() == before
     (site_of(world["venv"]) / "more-2.0.dist-info").mkdir()
-    assert key("tree") != before
+    assert conditions() != before
 
 
 def test_a_path_that_the_tree_lacks_is_named(world: dict[str, Path]) -> None:
@@ -157,7 +155,7 @@ def test_generated_files_are_copied_and_never_out_of_the_tree(tmp_path: Path) ->
         (root / name).write_text("v = 1\n")
     (tree / "b").symlink_to(outside)
     brought = bring_generated(root, tree, ["a", "b"], lambda _: ["a/_version.py", "b/_version.py"])
-    assert brought.paths == ("a/_version.py",)
+    assert brought == ("a/_version.py",)
     assert list(outside.iterdir()) == []
 
 

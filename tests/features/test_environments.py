@@ -85,3 +85,54 @@ def test_a_generated_file_of_the_checkout_is_in_the_tree_and_does_not_land(
     assert "_version.py" in repo.git("show", f"{BRANCH}:seen")
     assert "local_settings.py" not in repo.git("show", f"{BRANCH}:seen")
     assert repo.git("ls-tree", "-r", "--name-only", BRANCH, "src").split() == ["src/app/__init__.py", "src/app/new.py"]
+
+
+BLIND = {
+    "true": "true",
+    "swallowed": "pytest -q || true",
+    "a pipe": "pytest -q | tail -1",
+    "another folder": "cd {root} && pytest -q",
+    "wrong tests": "python3 -m unittest discover -s /usr/share/nothing-here || exit 0",
+    "make": "make -s test SHELL=/bin/true",
+    "a listing": "ls",
+    "a version": "python3 --version",
+}
+
+
+@pytest.mark.parametrize("name", list(BLIND))
+def test_a_blind_check_is_found_before_an_attempt_or_a_repair(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    installed(repo, monkeypatch)
+    repo.write("Makefile", "test:\n\tpytest -q\n")
+    run = BLIND[name].format(root=repo.path)
+    repo.write("rules/checks.toml", f"[check.odd]\nrun = {run!r}\nfix = 'touch {repo.path}/repaired'\n")
+    repo.commit("rules")
+    repo.milestone("m1", issue("a", "echo x = 1 > src/app/new.py", checks=["odd"]))
+    out = repo.doit("milestone:m1").check(4).out
+    assert 'the check "odd" is blind: it passes although' in out
+    assert repo.statuses() == {"m1/a": "blocked"}
+    assert repo.attempts() == []
+    assert not (repo.path / "repaired").exists()
+
+
+def test_a_check_that_a_person_vouches_for_is_not_proved(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(repo, monkeypatch)
+    rule = '[check.odd]\nrun = "true"\nsabotage = "off"\nsabotage_reason = "asks a server"\n'
+    repo.write("rules/checks.toml", rule)
+    repo.commit("rules")
+    repo.milestone("m1", issue("a", "echo x = 1 > src/app/new.py", checks=["odd"]))
+    repo.doit("milestone:m1").check()
+
+
+def test_a_change_that_makes_a_check_blind_does_not_land(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(repo, monkeypatch)
+    repo.write("check.sh", "pytest -q\n")
+    repo.write("rules/checks.toml", '[check.tests]\nrun = "sh check.sh"\nwhen = []\n')
+    repo.commit("rules")
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    repo.milestone(
+        "m1", issue("a", "echo true > check.sh", checks=["tests"], allow=["judge-tampering", "protected-files"])
+    )
+    out = repo.doit("milestone:m1").check(1).out
+    assert "with this change the check is blind" in out

@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from executor.environments.sabotage import broken, sabotages
-from executor.environments.source_files import kind_of
+from executor.checks.sabotage import broken, sabotages
+from executor.checks.source_files import kind_of
 
 TREE = [
     "src/app/__init__.py",
@@ -64,13 +64,19 @@ def test_what_a_file_is_for(path: str, kind: str) -> None:
 
 
 def test_a_run_of_tests_is_judged_by_product_code_that_does_not_parse() -> None:
-    (only,) = sabotages(TREE, argv=["pytest", "-q"], is_test_run=True)
+    ((only,),) = sabotages(TREE, argv=["pytest", "-q"], is_test_run=True)
     assert sorted(only.files) == ["src/app/__init__.py", "src/app/core.py"]
     assert only.name == "none of its 2 source files parses (src/app/__init__.py, src/app/core.py)"
 
 
+def test_tests_that_may_be_elsewhere_are_broken_too() -> None:
+    (product,), (tests,) = sabotages(TREE, argv=["run-it", "pytest"], is_test_run=True, elsewhere=True)
+    assert sorted(product.files) == ["src/app/__init__.py", "src/app/core.py"]
+    assert sorted(tests.files) == ["tests/conftest.py", "tests/test_core.py"]
+
+
 def test_another_check_is_blind_only_if_it_passes_on_every_copy() -> None:
-    product, soiled, ugly, gone = sabotages(TREE, argv=["ruff", "check", "."], is_test_run=False)
+    ((product, soiled, ugly, gone),) = sabotages(TREE, argv=["ruff", "check", "."], is_test_run=False)
     assert "README.md" not in product.files
     assert {"README.md", "data/x.json", "tests/test_core.py"} <= set(soiled.files)
     assert "pyproject.toml" not in soiled.files, "without its manifest every tool fails, wherever it looks"
@@ -79,23 +85,23 @@ def test_another_check_is_blind_only_if_it_passes_on_every_copy() -> None:
 
 
 def test_what_a_command_runs_stays_whole_and_what_it_reads_does_not() -> None:
-    _, soiled, _, gone = sabotages(TREE, argv=["sh", "-c", "./scripts/check.sh pyproject.toml"], is_test_run=False)
+    ((_, soiled, _, gone),) = sabotages(TREE, argv=["sh", "-c", "./scripts/check.sh pyproject.toml"], is_test_run=False)
     assert "scripts/check.sh" not in {**soiled.files, **gone.files}
     assert "pyproject.toml" in soiled.files
 
 
 def test_a_check_of_changed_files_is_given_broken_ones() -> None:
-    (only,) = sabotages(TREE, argv=["ruff", "check"], is_test_run=False, given=["src/app/core.py"])
+    ((only,),) = sabotages(TREE, argv=["ruff", "check"], is_test_run=False, given=["src/app/core.py"])
     assert list(only.files) == ["src/app/core.py"]
     assert only.given == ("src/app/core.py",)
-    (tests,) = sabotages(TREE, argv=["pytest"], is_test_run=True, given=["tests/test_core.py"])
+    ((tests,),) = sabotages(TREE, argv=["pytest"], is_test_run=True, given=["tests/test_core.py"])
     assert "src/app/core.py" in tests.files
     assert tests.given == ("tests/test_core.py",)
     assert sabotages(TREE, argv=["ruff"], is_test_run=False, given=[]) == []
 
 
 def test_a_check_with_globs_is_judged_by_the_files_that_they_name() -> None:
-    first, *_ = sabotages(TREE, argv=["mypy"], is_test_run=False, about=["src/app/core.py", "pyproject.toml"])
+    ((first, *_),) = sabotages(TREE, argv=["mypy"], is_test_run=False, about=["src/app/core.py", "pyproject.toml"])
     assert list(first.files) == ["src/app/core.py"]
 
 

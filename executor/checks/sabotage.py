@@ -1,8 +1,8 @@
 """Copies of a tree on which an honest check fails. A check that passes on one of them does not look at the tree. Pure.
 
 What a check is about is not known, so that several copies are tried, the most telling one first. A check is blind when
-it passes on all of them. For a run of tests the first one decides: tests that pass while no product code parses test
-something else.
+it passes on all of them. For a run of tests each copy decides alone: tests that pass while no product code parses test
+something else, and so do those that pass while no test file parses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.environments.source_files import kind_of, product_files
+from executor.checks.source_files import kind_of, product_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,41 +61,48 @@ def sabotages(
     *,
     argv: Sequence[str],
     is_test_run: bool,
+    elsewhere: bool = False,
     about: Sequence[str] | None = None,
     given: Sequence[str] | None = None,
-) -> list[Sabotage]:
-    """The copies to try, in order; empty when the tree has no product code, so that nothing can be proved.
+) -> list[list[Sabotage]]:
+    """The copies to try, in groups: a check is blind if it passes on all copies of one.
+
+    Empty when the tree has no product code, so that nothing can be proved.
 
     Args:
         paths: the regular files of the tree.
         argv: the check's command; files that it runs stay as they are.
         is_test_run: it runs tests.
+        elsewhere: it may run in another folder, so that its tests need not be those of the tree.
         about: the files that its `when` names; None if it has no `when`.
         given: the files that it is given as arguments; None if it is about the whole tree.
     """
     run = _run_by(argv, paths)
     product = [path for path in product_files(paths) if path not in run]
-    if given is not None and not given:
+    files = tuple(path for path in given or () if kind_of(path) in {"product", "test", "tooling"})
+    if given is not None and not files:
         return []
-    files = tuple(given or ())
     if given is not None and not is_test_run:
-        return [_copy("no file that it is given parses", files, _BROKEN, files)]
+        return [[_copy("no file that it is given parses", files, _BROKEN, files)]]
     if not product:
         return []
     chosen = [path for path in product if about is None or path in set(about)] or product
     first = _copy(_none_parses(chosen), chosen, _BROKEN, files)
     if is_test_run:
-        return [first]
+        tests = [path for path in paths if kind_of(path) == "test" and path not in run] if elsewhere else []
+        return [[first], *([[_copy(_none_parses(tests, "test"), tests, _BROKEN, files)]] if tests else [])]
     kept = [path for path in paths if path in run or _MANIFESTS.fullmatch(path.rpartition("/")[2])]
     others = [path for path in paths if path not in set(kept)]
     named = [path for path in (about or _named_in(argv, paths)) if path not in run]
     everything = list(dict.fromkeys([*others, *named]))
     gone = dict.fromkeys(everything)
     return [
-        first,
-        _copy("no file of it can be read", everything, _SOILED, files),
-        Sabotage("each source file is badly formatted", {path: _ugly(path) for path in chosen}, files),
-        Sabotage("its files are gone", gone, files),
+        [
+            first,
+            _copy("no file of it can be read", everything, _SOILED, files),
+            Sabotage("each source file is badly formatted", {path: _ugly(path) for path in chosen}, files),
+            Sabotage("its files are gone", gone, files),
+        ]
     ]
 
 
@@ -117,11 +124,11 @@ def _ugly(path: str) -> bytes:
     return _UGLY.get(extension, _UGLY_C if extension in _C_LIKE else _SOILED).encode()
 
 
-def _none_parses(paths: Sequence[str]) -> str:
+def _none_parses(paths: Sequence[str], what: str = "source") -> str:
     names = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")  # noqa: PLR2004
     if len(paths) == 1:
         return f"{names} does not parse"
-    return f"none of its {len(paths)} source files parses ({names})"
+    return f"none of its {len(paths)} {what} files parses ({names})"
 
 
 def _words(argv: Sequence[str]) -> list[str]:
