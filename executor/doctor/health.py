@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,16 @@ from executor.agents.probe import probe_agent
 from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, open_project, prepare_cache
-from executor.errors import DeclarationError, ExecutorError, GitError, RepositoryError, StateBrokenError
+from executor.errors import (
+    DeclarationError,
+    ExecutorError,
+    ForgeRefusedError,
+    GitError,
+    RepositoryError,
+    StateBrokenError,
+)
 from executor.git.command import OLDEST, Git, git_version
+from executor.model.outward_rules import token_variables
 from executor.sandbox.layout import file_system_of
 from executor.sandbox.policy import INSTALL
 
@@ -49,6 +58,8 @@ KINDS: dict[str, int] = {
     "sandbox-missing": PERSON,
     "sandbox-broken": PERSON,
     "tool-missing": PERSON,
+    "forge-token": PERSON,
+    "forge-limit": 75,
     "journal-broken": StateBrokenError.exit_code,
     "running": 0,
     "holder-stale": MENDABLE,
@@ -157,6 +168,7 @@ def configuration() -> Iterator[Finding | Compiled]:
     yield from _agents(compiled)
     yield from _sandbox(compiled)
     yield from _tools(compiled)
+    yield from _forge(compiled)
     yield compiled
 
 
@@ -284,3 +296,26 @@ def _tools(compiled: Compiled) -> Iterator[Finding]:
             yield Finding("tool-missing", f"check {name}", text, "install it, or declare another check")
         else:
             yield Finding("ok", f"check {name}", version.splitlines()[0] if version else "no version asked")
+
+
+def _forge(compiled: Compiled) -> Iterator[Finding]:
+    """Whether there is a token for the forge, and what it may still be used for. Asks the forge nothing."""
+    rules = compiled.policy.forge
+    if rules.kind == "local":
+        return
+    from executor.forge.budget import standings
+    from executor.forge.credentials import find_token
+
+    try:
+        find_token(rules)
+    except ForgeRefusedError as error:
+        yield Finding("forge-token", "forge", str(error), f"set {token_variables(rules.kind)[0]}")
+        return
+    now = time.time()
+    told = standings()
+    if not told:
+        yield Finding("ok", "forge", f"{rules.kind}, nothing was asked of it yet from this machine")
+    for item in told:
+        closed = item.closed_until > now
+        todo = "run again then; nothing is lost and no attempt is spent" if closed else ""
+        yield Finding("forge-limit" if closed else "ok", "forge", item.describe(now), todo)

@@ -28,10 +28,10 @@ class Connection:
         self._forge: Forge | None = None
         self._lock = threading.Lock()
         self.token = ""
-        if self._rules.kind == "github":
-            from executor.forge.github_api import find_token
+        if self._rules.kind != "local":
+            from executor.forge.credentials import find_token
 
-            self.token = find_token(self._rules.base_url)
+            self.token = find_token(self._rules)
 
     def forge(self, session: Session) -> Forge:
         """The forge, connected at first use.
@@ -42,11 +42,11 @@ class Connection:
         remote = session.remote
         with self._lock:
             if self._forge is None:
-                if self._rules.kind == "github":
-                    from executor.forge.github import connect
+                if self._rules.kind != "local":
+                    from executor.forge.plugins import Target, connected
 
                     address = remote.url if remote is not None else ""
-                    self._forge = connect(self._rules, address, self.token, session.project.cache / "_forge")
+                    self._forge = connected(Target(self._rules, address, self.token, session.project.cache / "_forge"))
                 else:
                     from executor.forge.local import LocalForge
 

@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.forge.answers import TRIES, Needed, effect
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
-from executor.forge.github_answers import TRIES, Needed, effect
 from executor.forge.pull_request import PullRequest
+from executor.forge.rest import TIMEOUT, Api
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.forge.github_api import Answer, Api, Send
+    from executor.forge.plugins import Target
+    from executor.forge.rest import Answer, Send
 
-__all__ = ["ForgejoForge", "over_requests"]
+__all__ = ["ForgejoForge", "connect", "over_requests"]
 
-_TIMEOUT = 30
+_OWN = {"forgejo": "https://codeberg.org", "gitea": "https://gitea.com"}
+
 _DRAFT = "WIP: "
 _OURS = "milestone/"
 _PULL = {
@@ -51,6 +54,20 @@ _WORDS = {"success": "success", "warning": "success", "failure": "failure", "err
 _NO_ACCESS = frozenset({403, 404})
 _CONFLICT, _NOT_ALLOWED = 409, 405
 _NOT_GREEN = ("status check", "checks", "not all required")
+
+
+def connect(wanted: Target) -> ForgejoForge:
+    """The repository on Forgejo or Gitea that the rules declare; `base_url` is the address of the instance.
+
+    Raises:
+        UsageError: the library is not installed, or nothing says which repository is meant.
+        ForgeRefusedError: there is no token.
+    """
+    rules = wanted.rules
+    base = f"{rules.base_url or _OWN[rules.kind]}/api/v1"
+    send = over_requests(base, wanted.token, rules.kind)
+    api = Api(send, budget=wanted.budget(base), cache=wanted.cache)
+    return ForgejoForge(api, wanted.repository(), auto_merge=rules.auto_merge, kind=rules.kind)
 
 
 class ForgejoForge:
@@ -368,7 +385,7 @@ def over_requests(base_url: str, token: str, kind: str = "forgejo") -> Send:
         verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
     ) -> tuple[int, Mapping[str, Any], str]:
         given = {("limit" if key == "per_page" else key): value for key, value in (parameters or {}).items()}
-        answer = session.request(verb, f"{base_url}{path}", params=given, headers=headers, json=body, timeout=_TIMEOUT)
+        answer = session.request(verb, f"{base_url}{path}", params=given, headers=headers, json=body, timeout=TIMEOUT)
         return answer.status_code, answer.headers, answer.text
 
     return send

@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.errors import UsageError
-from executor.forge.github_api import Api, repository_of
-from executor.forge.github_pulls import Issues, Merging, Pulls, Statuses
+from executor.forge.github_checks import Statuses
+from executor.forge.github_issues import Issues
+from executor.forge.github_merging import Merging
+from executor.forge.github_pulls import Pulls
+from executor.forge.rest import GRAPHQL, PAGE, TIMEOUT, Api, log_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
+    from executor.forge.plugins import Target
     from executor.forge.pull_request import PullRequest
-    from executor.model.outward_rules import Forge
+    from executor.forge.rest import Send
 
-__all__ = ["GitHubForge", "connect"]
+__all__ = ["GitHubForge", "connect", "over_pygithub"]
+
+_OWN = "https://api.github.com"
 
 
-def connect(rules: Forge, address: str, token: str, cache: Path | None = None) -> GitHubForge:
-    """The forge that the rules declare.
-
-    Args:
-        rules: of the kind `github`.
-        address: of the remote, which says the repository where the rules do not.
-        token: as `executor.forge.github_api.find_token` finds it.
-        cache: folder for answers that need not be sent again.
+def connect(wanted: Target) -> GitHubForge:
+    """The repository on GitHub that the rules declare.
 
     Raises:
         UsageError: the library is not installed, or nothing says which repository is meant.
+        ForgeRefusedError: there is no token.
     """
-    repository = rules.repository or repository_of(address)
-    if not repository:
+    rules = wanted.rules
+    base = rules.base_url or _OWN
+    send = over_pygithub(base, wanted.token)
+    fetch = log_reader(base, {"Authorization": f"Bearer {wanted.token}"})
+    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache)
+    return GitHubForge(api, wanted.repository(), auto_merge=rules.auto_merge)
+
+
+def over_pygithub(base_url: str, token: str) -> Send:
+    """Requests by PyGithub, which knows about tokens, redirects and proxies.
+
+    Raises:
+        UsageError: the library is not installed.
+    """
+    try:
+        from github import Auth
+        from github.Requester import Requester
+    except ImportError as error:
         raise UsageError(
-            f'rules/forge.toml: repository: is missing, and the address of the remote "{rules.pushes_to}" does not '
-            'say it; write repository = "owner/name"'
-        )
-    api = Api(rules.base_url, token, writes_per_minute=rules.writes_per_minute, cache=cache)
-    return GitHubForge(api, repository, auto_merge=rules.auto_merge)
+            "kind = \"github\" in rules/forge.toml needs the extra `github`: pip install 'make-for-milestones[github]'"
+        ) from error
+    requester = Requester(
+        Auth.Token(token), base_url, TIMEOUT, "make-for-milestones", PAGE, verify=True, retry=None, pool_size=None
+    )
+
+    def send(
+        verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
+    ) -> tuple[int, Mapping[str, Any], str]:
+        place = requester.graphql_url if path == GRAPHQL else path
+        return requester.requestJson(verb, place, parameters, headers, body)
+
+    return send
 
 
 class GitHubForge:

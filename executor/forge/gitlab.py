@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.forge.answers import TRIES, Needed, effect
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
-from executor.forge.github_answers import TRIES, Needed, effect
 from executor.forge.pull_request import PullRequest
+from executor.forge.rest import TIMEOUT, Api, log_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.forge.github_api import Answer, Api, Send
+    from executor.forge.plugins import Target
+    from executor.forge.rest import Answer, Send
 
-__all__ = ["GitLabForge", "over_python_gitlab"]
+__all__ = ["GitLabForge", "connect", "over_python_gitlab"]
 
-_TIMEOUT = 30
+_OWN = "https://gitlab.com"
+
 _DRAFT = "Draft: "
 _OURS = "milestone/"
 _REQUEST = {
@@ -77,6 +80,20 @@ _WHY = {
 }
 _NO_ACCESS = frozenset({403, 404})
 _CONFLICT = 409
+
+
+def connect(wanted: Target) -> GitLabForge:
+    """The project on GitLab that the rules declare; `base_url` is the address of the instance.
+
+    Raises:
+        UsageError: the library is not installed, or nothing says which project is meant.
+        ForgeRefusedError: there is no token.
+    """
+    base = wanted.rules.base_url or _OWN
+    send = over_python_gitlab(base, wanted.token)
+    fetch = log_reader(f"{base}/api/v4", {"PRIVATE-TOKEN": wanted.token})
+    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache)
+    return GitLabForge(api, wanted.repository(nested=True), auto_merge=wanted.rules.auto_merge)
 
 
 class GitLabForge:
@@ -379,7 +396,7 @@ def over_python_gitlab(base_url: str, token: str) -> Send:
     answers: list[requests.Response] = []
     session.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
     client = gitlab.Gitlab(
-        base_url, private_token=token, session=session, timeout=_TIMEOUT, user_agent="make-for-milestones"
+        base_url, private_token=token, session=session, timeout=TIMEOUT, user_agent="make-for-milestones"
     )
 
     def send(

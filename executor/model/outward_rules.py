@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import string
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
+    "FORGES",
     "TOKENS",
     "VARIABLE",
     "Channel",
@@ -30,11 +32,20 @@ __all__ = [
     "channel_problems",
     "remote_problem",
     "token_problems",
+    "token_variables",
 ]
 
 
-TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
-"""Environment variables that may hold the forge's token, most specific first; no child ever gets them."""
+FORGES = "make_for_milestones.forges"
+"""The group of entry points of which every one is a kind of forge."""
+_TOKENS = {
+    "github": ("GITHUB_TOKEN", "GH_TOKEN"),
+    "gitlab": ("GITLAB_TOKEN", "GL_TOKEN"),
+    "forgejo": ("FORGEJO_TOKEN", "GITEA_TOKEN"),
+    "gitea": ("GITEA_TOKEN", "FORGEJO_TOKEN"),
+}
+TOKENS = tuple(dict.fromkeys(name for names in _TOKENS.values() for name in names))
+"""Environment variables that may hold a forge's token; no child ever gets them."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _SCHEMES = frozenset({"https", "ssh", "file"})
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]")
@@ -54,6 +65,15 @@ def remote_problem(remote: str) -> str:
     return ""
 
 
+def _kind(value: str) -> str:
+    if value != "local" and value not in _TOKENS:
+        installed = {entry.name for entry in entry_points(group=FORGES)}
+        if value not in installed:
+            names = ", ".join(f'"{name}"' for name in ["local", *sorted(installed | set(_TOKENS))])
+            raise ValueError(f"expected one of {names}, found {quoted(value)}")
+    return value
+
+
 def _remote(value: str) -> str:
     problem = remote_problem(value)
     if problem:
@@ -71,7 +91,7 @@ def _address(value: str) -> str:
 
 
 def _repository(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", value) or value.endswith(("/.", "/..")):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9._-]+)+", value) or value.endswith(("/.", "/..")):
         raise ValueError(f'expected "owner/name", found {quoted(value)}')
     return value
 
@@ -86,11 +106,12 @@ class Forge(BaseModel):
     """Where pull requests live.
 
     Attributes:
-        kind: ``local``: in this repository, no account, no network unless a remote is declared; ``github``.
+        kind: ``local``: in this repository, no account, no network unless a remote is declared; or the name of a
+            plug-in: ``github``, ``gitlab``, ``forgejo``, ``gitea``, or one of another package.
         remote: where branches are pushed to: a remote of the git configuration, an address or a path. Without one
-            the kind `local` pushes nothing; the kind `github` takes ``origin``.
+            the kind `local` pushes nothing; every other kind takes ``origin``.
         repository: ``owner/name`` on the forge; without it, what the remote's address says.
-        base_url: the forge's interface; another one for a GitHub of one's own.
+        base_url: address of the forge's interface (GitHub) or of the instance (the others); empty: the public one.
         auto_merge: a pull request whose checks are pending is given to the forge to be merged when they are green.
         merge: how a pull request becomes one commit of the milestone branch.
         wait: seconds that a run waits for a pull request's checks before it leaves the issue ``open``.
@@ -101,10 +122,10 @@ class Forge(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["local", "github"]
+    kind: Annotated[str, AfterValidator(_kind)]
     remote: Annotated[str, AfterValidator(_remote)] | None = None
     repository: Annotated[str, AfterValidator(_repository)] | None = None
-    base_url: Annotated[str, AfterValidator(_address)] = "https://api.github.com"
+    base_url: Annotated[str, AfterValidator(_address)] | None = None
     auto_merge: StrictBool = True
     merge: Literal["squash", "merge", "rebase"] = "squash"
     wait: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 1800.0
@@ -115,7 +136,12 @@ class Forge(BaseModel):
     @property
     def pushes_to(self) -> str | None:
         """The remote that branches are pushed to, if there is one."""
-        return self.remote or ("origin" if self.kind == "github" else None)
+        return self.remote or (None if self.kind == "local" else "origin")
+
+
+def token_variables(kind: str) -> tuple[str, ...]:
+    """Environment variables that may hold the token of a kind of forge, most specific first."""
+    return _TOKENS.get(kind) or (f"{kind.upper().replace('-', '_')}_TOKEN",)
 
 
 def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:

@@ -12,18 +12,31 @@ from __future__ import annotations
 import os
 import platform
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import Timeout, UnixFileLock
 
+from executor.errors import BusyError
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Held", "Holder", "Resources", "last_sign", "read_holder", "remove_holder", "try_lock", "write_holder"]
+__all__ = [
+    "Held",
+    "Holder",
+    "Resources",
+    "last_sign",
+    "read_holder",
+    "remove_holder",
+    "short_lock",
+    "try_lock",
+    "write_holder",
+]
 
 
 class Held:
@@ -48,6 +61,21 @@ def try_lock(path: Path) -> Held | None:
     except (Timeout, RuntimeError):
         return None
     return Held(lock)
+
+
+@contextmanager
+def short_lock(path: Path, seconds: float = 30.0) -> Iterator[None]:
+    """Hold the lock of that name for the block, waiting for others that hold it for a moment.
+
+    Raises:
+        BusyError: somebody has held it for so many seconds.
+    """
+    lock = UnixFileLock(path, timeout=seconds, thread_local=False, fallback_to_soft=False)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise BusyError(f"{path} has been locked by another process for {seconds:.0f} seconds; try again") from error
 
 
 _NAME = "holder.json"

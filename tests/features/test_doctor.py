@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.doctor.health import KINDS
+from executor.forge.budget import Budget
 from tests.support import Repo, doit_after, issue, small_disk
 
 if TYPE_CHECKING:
@@ -512,3 +513,19 @@ def test_people_are_told_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) 
     assert re.search(
         r"^mended +m1/a +its receipt is of another commit .*: receipt written from its commit$", out, re.MULTILINE
     )
+
+
+def test_a_forge_without_a_token_or_at_its_limit_is_told(landed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    landed.write("rules/forge.toml", 'kind = "gitlab"\nbase_url = "https://git.example.org"\nrepository = "a/b"\n')
+    landed.git("remote", "add", "origin", "https://git.example.org/a/b.git")
+    for name in ("GITLAB_TOKEN", "GL_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    code, items = found(landed)
+    assert (code, set(items)) == (4, {"forge-token"})
+    assert items["forge-token"]["text"].startswith("there is no token for git.example.org: set GITLAB_TOKEN; ")
+    monkeypatch.setenv("GITLAB_TOKEN", "secret")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(landed.path / ".cache" / "user"))
+    Budget.of("https://git.example.org", "secret", writes_per_minute=1).after({}, 3000.0)
+    code, items = found(landed)
+    assert (code, set(items)) == (75, {"forge-limit"})
+    assert "nothing is sent until" in items["forge-limit"]["text"]

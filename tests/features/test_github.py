@@ -27,6 +27,7 @@ RULES = 'kind = "github"\nremote = "origin"\nrepository = "acme/app"\nwait = 0\n
 def hub(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
     """The forge of the repository, with its main branch."""
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(repo.path.parent / "user-cache"))
     folder = repo.path.parent / "up.git"
     repo.git("remote", "add", "origin", bare(folder))
     with FakeGitHub(folder) as fake:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.base import Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
 from executor.forge.github import GitHubForge
-from executor.forge.github_api import Api
 from executor.forge.pull_request import PullRequest
+from executor.forge.rest import Api
 from tests.support import examples
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def parts_of(holder: Any) -> Any:
 
 
 def forge_of(memory: Memory) -> GitHubForge:
-    api = Api("https://forge", "token", writes_per_minute=100_000, pause=lambda _: None, send=memory)
+    api = Api(memory, pause=lambda _: None)
     return GitHubForge(api, "acme/app")
 
 

@@ -10,8 +10,11 @@ import pytest
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.base import NewPull
-from executor.forge.github import GitHubForge
-from executor.forge.github_api import Api, find_token, repository_of
+from executor.forge.budget import Budget
+from executor.forge.credentials import find_token, repository_of
+from executor.forge.github import GitHubForge, over_pygithub
+from executor.forge.rest import Api, log_reader
+from executor.model.outward_rules import Forge
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 
 if TYPE_CHECKING:
@@ -48,7 +51,8 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def forge(fake: FakeGitHub, waits: list[float], tmp_path: Path) -> GitHubForge:
-    api = Api(fake.url, TOKEN, writes_per_minute=1000, cache=tmp_path / "cache", pause=waits.append)
+    fetch = log_reader(fake.url, {"Authorization": f"Bearer {TOKEN}"})
+    api = Api(over_pygithub(fake.url, TOKEN), fetch=fetch, cache=tmp_path / "cache", pause=waits.append)
     return GitHubForge(api, "acme/app")
 
 
@@ -274,8 +278,9 @@ def test_a_pull_request_is_closed_without_merging(forge: GitHubForge, fake: Fake
     assert (fake.pulls[0].state, fake.pulls[0].merged, counted(fake, "PATCH")) == ("closed", False, 1)
 
 
-def test_writes_are_paced(fake: FakeGitHub, waits: list[float]) -> None:
-    forge = GitHubForge(Api(fake.url, TOKEN, writes_per_minute=2, pause=waits.append), "acme/app")
+def test_writes_are_paced(fake: FakeGitHub, waits: list[float], tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "budget.json", fake.url, writes_per_minute=2)
+    forge = GitHubForge(Api(over_pygithub(fake.url, TOKEN), budget=budget, pause=waits.append), "acme/app")
     pull = opened(forge)
     forge.update(pull, body="x\n", labels=["x"])
     assert len(waits) == 1
@@ -301,17 +306,17 @@ def test_the_token_is_that_of_the_environment_or_of_the_login(tmp_path: Path, mo
     monkeypatch.delenv("GITHUB_TOKEN", raising=False)
     monkeypatch.delenv("GH_TOKEN", raising=False)
     with pytest.raises(ForgeRefusedError, match=r"no token for github\.com"):
-        find_token("https://api.github.com")
+        find_token(Forge(kind="github"))
     (tmp_path / "hosts.yml").write_text(
         "github.com:\n    user: me\n    oauth_token: one\n    git_protocol: https\nghe.example:\n    oauth_token: two\n"
     )
-    assert find_token("https://api.github.com") == "one"
-    assert find_token("https://ghe.example/api/v3") == "two"
+    assert find_token(Forge(kind="github")) == "one"
+    assert find_token(Forge(kind="github", base_url="https://ghe.example/api/v3")) == "two"
     monkeypatch.setenv("GH_TOKEN", "three")
-    assert find_token("https://api.github.com") == "three"
+    assert find_token(Forge(kind="github")) == "three"
 
 
 def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "github", None)
     with pytest.raises(UsageError, match=r"needs the extra `github`: pip install 'make-for-milestones\[github\]'"):
-        Api("https://api.github.com", TOKEN, writes_per_minute=1)
+        over_pygithub("https://api.github.com", TOKEN)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.forge.base import NewPull
-from executor.forge.github_pulls import AUTO_MERGE, DRAFT, ENQUEUE, READY
+from executor.forge.base import CheckState, NewPull
+from executor.forge.github_merging import AUTO_MERGE, DEQUEUE, DISABLE, ENQUEUE
+from executor.forge.github_pulls import DRAFT, READY
 from tests.forge.test_github import NEW, fake, forge, waits
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["fake", "forge", "waits"]
 pytestmark = pytest.mark.long
-MUTATIONS = {"READY": READY, "DRAFT": DRAFT, "AUTO_MERGE": AUTO_MERGE, "ENQUEUE": ENQUEUE}
+MUTATIONS = {
+    "READY": READY,
+    "DRAFT": DRAFT,
+    "AUTO_MERGE": AUTO_MERGE,
+    "ENQUEUE": ENQUEUE,
+    "DISABLE": DISABLE,
+    "DEQUEUE": DEQUEUE,
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +66,12 @@ def everything(forge: GitHubForge, fake: FakeGitHub) -> None:
     forge.post_status(pull.sha, "tests", "success", "passed on exactly this tree")
     fake.set_check(pull.sha, "ci", "pending")
     fake.required["milestone/m1"] = ["ci"]
+    forge.request_merge(pull, pull.sha, "core(m1): B", "Body.", "squash")
+    forge.withdraw(pull)
+    forge.comment(pull, "<!-- m -->", "<!-- m --> one")
+    forge.comment(pull, "<!-- m -->", "<!-- m --> two")
+    forge.report(CheckState("ci", "failure", id=1))
+    forge.edit_issue(issue, "text")
     forge.request_merge(pull, pull.sha, "core(m1): B", "Body.", "squash")
     fake.set_check(pull.sha, "ci", "success")
     fake.required.clear()

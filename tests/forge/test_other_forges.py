@@ -10,8 +10,8 @@ import pytest
 from executor.errors import ForgeRefusedError
 from executor.forge.base import NewPull
 from executor.forge.forgejo import ForgejoForge, over_requests
-from executor.forge.github_api import Api, log_reader
 from executor.forge.gitlab import GitLabForge, over_python_gitlab
+from executor.forge.rest import Api, log_reader
 from tests.fake_forgejo import FakeForgejo
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 from tests.fake_gitlab import PROJECT, FakeGitLab
@@ -60,9 +60,7 @@ def forge(kind: str, fake: FakeGitHub, tmp_path: Path) -> Forge:
     else:
         send = over_requests(f"{fake.url}/api/v1", TOKEN)
         fetch = log_reader(f"{fake.url}/api/v1", {"Authorization": f"token {TOKEN}"})
-    api = Api(
-        fake.url, TOKEN, writes_per_minute=1000, cache=tmp_path / "cache", pause=pauses.append, send=send, fetch=fetch
-    )
+    api = Api(send, fetch=fetch, cache=tmp_path / "cache", pause=pauses.append)
     return GitLabForge(api, PROJECT) if kind == "gitlab" else ForgejoForge(api, "acme/app")
 
 

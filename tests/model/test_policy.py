@@ -148,7 +148,11 @@ def test_the_packaged_rules_are_read() -> None:
         ("limits", 'timeout_s = "1"', [("timeout_s", 'expected a number, found "1"')]),
         ("limits", "idle_s = 0", [("idle_s", "expected a number greater than 0, found the number 0")]),
         ("limits", "ignore = 3", [("ignore", f"{LIST} the number 3")]),
-        ("forge", 'kind = "gitlab"', [("kind", 'expected "local" or "github", found "gitlab"')]),
+        (
+            "forge",
+            'kind = "svn"',
+            [("kind", 'expected one of "local", "forgejo", "gitea", "github", "gitlab", found "svn"')],
+        ),
         ("forge", 'merge = "fast"', [("merge", 'expected "squash", "merge" or "rebase", found "fast"')]),
         (
             "forge",

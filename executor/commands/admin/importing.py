@@ -100,17 +100,17 @@ def _from_forge(project: Project, title: str) -> Source:
 def _forge(project: Project) -> Forge:
     """The declared forge; what is declared in milestones/ is not asked, it may be what has to be mended."""
     from executor.config.load_rules import load_policy
-    from executor.forge.github import connect
-    from executor.forge.github_api import find_token
+    from executor.forge.credentials import find_token
+    from executor.forge.plugins import Target, connected
     from executor.git.remote import Remote
 
     rules = load_policy(project.rules).forge
     if rules.kind == "local":
-        raise UsageError('--milestone reads from a forge; declare kind = "github" in rules/forge.toml')
+        raise UsageError("--milestone reads from a forge; declare its kind in rules/forge.toml")
     prepare_cache(project)
-    token = find_token(rules.base_url)
+    token = find_token(rules)
     address = Remote(project.repository, rules.pushes_to, token).url if rules.pushes_to is not None else ""
-    return connect(rules, address, token, project.cache / "_forge")
+    return connected(Target(rules, address, token, project.cache / "_forge"))
 
 
 def _nothing(_path: str) -> None:

@@ -1,52 +1,47 @@
-"""Requests to GitHub: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
+"""Requests to a forge: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
 
 Reading is tried again after every passing fault. Writing is tried again only if the forge says that it did nothing
 (a limit); a lost answer is told to the caller, who looks before doing it again.
-
-The forge's token: from the environment, or from where the forge's own command line tool keeps its login.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.github_answers import Needed, checked
-from executor.model.outward_rules import TOKENS
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
+from executor.forge.answers import Needed, checked
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from executor.forge.budget import Budget
 
     Fetch = Callable[[str], str]
     """Gives the end of a text at a path; empty when there is none."""
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
     """Sends verb, path, parameters, headers and body; gives status, headers and text."""
 
-__all__ = ["Answer", "Api", "find_token", "log_reader", "repository_of"]
-
+__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "Answer", "Api", "log_reader"]
 
 _TRIES = 6
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 300.0
-_TIMEOUT = 30
-_MINUTE = 60.0
-_PAGE = 100
+TIMEOUT = 30
+PAGE = 100
 _LOG_END = 65_536
 _LONGEST_LOG = 64 * 2**20
 _MOST_PAGES = 1000
-_GRAPHQL = "/graphql"
+GRAPHQL = "/graphql"
 _HALF = "\\ud"
 """What the JSON of half a character begins with."""
 _NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
@@ -84,36 +79,28 @@ class Api:
     """One forge, one token. Safe to call from several threads; requests go out one after the other.
 
     Args:
-        base_url: of the REST interface.
-        token: of the user.
-        writes_per_minute: most requests that change something.
+        send: how a request goes out and what comes back.
+        fetch: how a text that is no JSON is read; None where there is none to read.
+        budget: what the token may still be used for; shared by all runs on this machine.
         cache: folder for answers that are asked for again with their tag; None keeps none.
         pause: waits for a number of seconds.
-        send: how a request goes out and what comes back; over HTTP if nothing else is given.
-        fetch: how a text that is no JSON is read; over HTTP if nothing else is given.
-
-    Raises:
-        UsageError: the library is not installed.
     """
 
     def __init__(
         self,
-        base_url: str,
-        token: str,
+        send: Send,
         *,
-        writes_per_minute: int,
+        fetch: Fetch | None = None,
+        budget: Budget | None = None,
         cache: Path | None = None,
         pause: Callable[[float], None] = time.sleep,
-        send: Send | None = None,
-        fetch: Fetch | None = None,
     ) -> None:
-        self._send = send or _over_http(base_url, token)
-        self._fetch = fetch or log_reader(base_url, {"Authorization": f"Bearer {token}"})
+        self._send = send
+        self._fetch = fetch
+        self._budget = budget
         self._cache = cache
         self._pause = pause
         self._lock = threading.Lock()
-        self._writes: deque[float] = deque()
-        self._most_writes = writes_per_minute
 
     def get(self, path: str, shape: Any) -> Any:
         """The JSON value at a path, of a shape as in `executor.forge.github_answers`; None when there is nothing."""
@@ -124,7 +111,7 @@ class Api:
         """Every item of a list that comes in pages, each of a shape; `inside` names the list that the answer wraps."""
         page: int | None = 1
         for _ in range(_MOST_PAGES):
-            data, link = self._read(path, {**parameters, "per_page": _PAGE, "page": page})
+            data, link = self._read(path, {**parameters, "per_page": PAGE, "page": page})
             if data is None:
                 return
             whole = {inside: Needed([shape])} if inside else [shape]
@@ -137,6 +124,8 @@ class Api:
 
     def text(self, path: str) -> str:
         """The end of a text, for example of a log; empty when there is none, or it cannot be read now."""
+        if self._fetch is None:
+            return ""
         with self._lock:
             return self._fetch(path)
 
@@ -150,9 +139,9 @@ class Api:
     def graphql(self, query: str, variables: Mapping[str, Any]) -> Answer:
         """One mutation or query; a refusal is an answer of status 422 with the forge's words."""
         body = {"query": query, "variables": dict(variables)}
-        status, _, data = self._limited("POST", _GRAPHQL, body=body)
+        status, _, data = self._limited("POST", GRAPHQL, body=body)
         if status == _UNAUTHORISED:
-            raise _refused("POST", _GRAPHQL, status, data)
+            raise _refused("POST", GRAPHQL, status, data)
         if status in _OK and isinstance(data, dict) and data.get("errors"):
             return Answer(422, None, _words(data))
         return Answer(status, data.get("data") if isinstance(data, dict) else None, _words(data))
@@ -200,7 +189,10 @@ class Api:
             if delay is None:
                 return status, headers, data
             if delay > _LONGEST_PAUSE:
-                break
+                when = time.strftime("%H:%M", time.localtime(time.time() + delay))
+                raise ForgeUnavailableError(
+                    f"the forge's limit of requests is reached until {when}; nothing is lost, run again then"
+                )
             if delay > 0:
                 self._pause(delay + random.uniform(0, 0.5))  # noqa: S311  (no secret)
             else:
@@ -211,8 +203,8 @@ class Api:
         self, verb: str, path: str, parameters: Mapping[str, Any] | None, body: Any, tag: str | None
     ) -> tuple[int, dict[str, str], Any]:
         with self._lock:
-            if verb != "GET":
-                self._pace()
+            if self._budget is not None:
+                self._budget.before(writes=verb != "GET", pause=self._pause)
             headers = {"If-None-Match": tag} if tag else {}
             try:
                 status, told, text = self._send(verb, path, dict(parameters) if parameters else None, headers, body)
@@ -220,16 +212,11 @@ class Api:
                 return 0, {}, None
             except RuntimeError as error:
                 raise ForgeRefusedError(f"{error}; see base_url in rules/forge.toml") from error
-        return status, {str(key).lower(): str(value) for key, value in told.items()}, _value(text)
-
-    def _pace(self) -> None:
-        """Wait while as much was written within a minute as may be."""
-        now = time.monotonic()
-        while self._writes and now - self._writes[0] >= _MINUTE:
-            self._writes.popleft()
-        if len(self._writes) >= self._most_writes:
-            self._pause(max(0.0, _MINUTE - (now - self._writes.popleft())))
-        self._writes.append(time.monotonic())
+            lowered = {str(key).lower(): str(value) for key, value in told.items()}
+            data = _value(text)
+            if self._budget is not None:
+                self._budget.after(lowered, _delay(status, lowered, data))
+        return status, lowered, data
 
     def _kept(self, key: str) -> dict[str, Any] | None:
         known = read_json(self._cache / f"{key}.json") if self._cache is not None else None
@@ -247,32 +234,6 @@ class Api:
             return
 
 
-def _over_http(base_url: str, token: str) -> Send:
-    """Requests by PyGithub, which knows about tokens, redirects and proxies.
-
-    Raises:
-        UsageError: the library is not installed.
-    """
-    try:
-        from github import Auth
-        from github.Requester import Requester
-    except ImportError as error:
-        raise UsageError(
-            "kind = \"github\" in rules/forge.toml needs the extra `github`: pip install 'make-for-milestones[github]'"
-        ) from error
-    requester = Requester(
-        Auth.Token(token), base_url, _TIMEOUT, "make-for-milestones", _PAGE, verify=True, retry=None, pool_size=None
-    )
-
-    def send(
-        verb: str, path: str, parameters: dict[str, Any] | None, headers: dict[str, str], body: Any
-    ) -> tuple[int, Mapping[str, Any], str]:
-        place = requester.graphql_url if path == _GRAPHQL else path
-        return requester.requestJson(verb, place, parameters, headers, body)
-
-    return send
-
-
 def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
     """Reads the ends of logs. A redirect to another host is followed without the token."""
 
@@ -280,7 +241,7 @@ def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
         import requests
 
         try:
-            with requests.get(f"{base_url}{path}", headers=dict(headers), timeout=_TIMEOUT, stream=True) as answer:
+            with requests.get(f"{base_url}{path}", headers=dict(headers), timeout=TIMEOUT, stream=True) as answer:
                 if answer.status_code not in _OK:
                     return ""
                 kept, size = b"", 0
@@ -370,59 +331,3 @@ def _refused(verb: str, path: str, status: int, data: Any) -> ForgeRefusedError:
     why = _words(data) or "no reason given"
     hint = "; is the token right, and may it do this?" if status in {_UNAUTHORISED, _FORBIDDEN} else ""
     return ForgeRefusedError(f"the forge refuses {verb} {path}: {status} {why}{hint}")
-
-
-_OWN = "api.github.com"
-_MOST = 64 * 1024
-_REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.git)?/?$")
-
-
-def find_token(base_url: str) -> str:
-    """The token for the forge at that address.
-
-    Raises:
-        ForgeRefusedError: there is none.
-    """
-    for name in TOKENS:
-        if os.environ.get(name, "").strip():
-            return os.environ[name].strip()
-    host = urlsplit(base_url).hostname or ""
-    host = "github.com" if host == _OWN else host
-    for line_host, token in _logins(_config_folder() / "hosts.yml"):
-        if line_host == host:
-            return token
-    raise ForgeRefusedError(
-        f"there is no token for {host}: set {TOKENS[0]} or log in with `gh auth login`; "
-        'kind = "local" in rules/forge.toml needs none'
-    )
-
-
-def repository_of(address: str) -> str:
-    """``owner/name`` as the end of a remote's address says; empty when it does not."""
-    found = _REPOSITORY.search(address)
-    return found[1] if found else ""
-
-
-def _config_folder() -> Path:
-    if os.environ.get("GH_CONFIG_DIR"):
-        return Path(os.environ["GH_CONFIG_DIR"])
-    home = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "gh"
-
-
-def _logins(path: Path) -> list[tuple[str, str]]:
-    """Hosts and tokens of a login file: a host at the margin, its ``oauth_token`` indented below it."""
-    try:
-        text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MOST else ""
-    except (OSError, UnicodeDecodeError):
-        return []
-    found: list[tuple[str, str]] = []
-    host = ""
-    for line in text.splitlines():
-        if line and not line[0].isspace():
-            host = line.rstrip(": ").strip("\"'")
-        elif line.strip().startswith("oauth_token:"):
-            token = line.split(":", 1)[1].strip().strip("\"'")
-            if token:
-                found.append((host, token))
-    return found
