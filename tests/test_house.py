@@ -1,0 +1,21 @@
+"""The structure of the product stays within its limits, and the walk in ARCHITECTURE.md is what happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.house import FIGURES, PACKAGE, Figure, entered, measured, walk
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_a_figure_of_the_structure_is_within_its_limit(figure: Figure) -> None:
+    assert measured()[figure] <= figure.limit
+
+
+def test_no_limit_is_stricter_than_its_target() -> None:
+    assert [figure for figure in FIGURES if figure.limit < figure.target] == []
+
+
+def test_the_walk_in_the_architecture_is_entered_when_an_issue_lands() -> None:
+    assert [name for name in walk() if not (PACKAGE / name).is_file()] == []
+    assert [name for name in walk() if name not in entered(checked=True)] == []
