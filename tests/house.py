@@ -58,13 +58,13 @@ class Figure:
     target: int
 
 
-MODULES = Figure("modules in executor/ with code", 240, 170)
+MODULES = Figure("modules in executor/ with code", 270, 170)
 FLAT = Figure("modules flat in executor/ besides errors and __main__", 0, 0)
 LONGEST = Figure("lines of the longest file", 740, 450)
-PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 26, 12)
-ENTERED = Figure("modules entered to land one trivial issue", 122, 75)
-RUN_FIRST = Figure("functions whose first parameter is the run", 225, 25)
-ANY_DICTS = Figure("annotations dict[str, Any]", 240, 60)
+PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 30, 12)
+ENTERED = Figure("modules entered to land one trivial issue", 140, 75)
+RUN_FIRST = Figure("functions whose first parameter is the run", 270, 25)
+ANY_DICTS = Figure("annotations dict[str, Any]", 270, 60)
 WALK = Figure("files of the walk in ARCHITECTURE.md", 16, 16)
 NO_CONFORMANCE = Figure("groups of plug-ins without a conformance test", 6, 0)
 FIGURES = (MODULES, FLAT, LONGEST, PACKAGE_SIZE, ENTERED, RUN_FIRST, ANY_DICTS, WALK, NO_CONFORMANCE)

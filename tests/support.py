@@ -19,6 +19,7 @@ import pytest
 from hypothesis import strategies as st
 
 from executor.commands import COMMANDS
+from executor.sandbox.bubblewrap import sandbox_problem
 from tests.zygote import zygote_for
 
 if TYPE_CHECKING:
@@ -193,6 +194,13 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return json.dumps(value)
+
+
+def require_sandbox() -> None:
+    """Skip the test where bubblewrap is not installed or does not start."""
+    problem = sandbox_problem()
+    if problem:
+        pytest.skip(problem)
 
 
 def doit_after(mounts: str, repo: Repo, *arguments: str) -> Result:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import Repo, issue
+from tests.support import Repo, issue, require_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,6 +223,7 @@ def test_a_killed_attempt_counts_with_what_was_set_aside_for_it(repo: Repo, fake
 
 
 def test_what_an_agent_looks_to_and_may_use_comes_from_its_route(repo: Repo) -> None:
+    require_sandbox()
     repo.write(
         "rules/agents.toml",
         '[agent.own]\ncommand = ["sh", "-c", "echo $* > args.txt", "own", "{flags}"]\n'

@@ -6,7 +6,7 @@ import json
 import tomllib
 from typing import Any
 
-from tests.support import Repo, issue
+from tests.support import Repo, issue, require_sandbox
 
 PLAN = """# M4 - Worker settings
 
@@ -30,6 +30,7 @@ def declared(repo: Repo, name: str = "m4") -> dict[str, Any]:
 
 
 def test_a_list_of_tasks_becomes_a_milestone_that_runs(repo: Repo) -> None:
+    require_sandbox()
     repo.write("docs/M4.md", PLAN)
     assert '+id = "4.10"' in repo.doit("import", "docs/M4.md", "--dry-run").check().out
     assert not (repo.path / "milestones").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from tests.support import issue
+from tests.support import issue, require_sandbox
 
 if TYPE_CHECKING:
     import pytest
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_a_key_is_given_by_name_only_and_is_in_no_log(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_sandbox()
     key = "k-5up3r-l0ng-and-private-value"
     monkeypatch.setenv("MODEL_KEY", key)
     monkeypatch.setenv("OTHER_KEY", "another-private-value")
