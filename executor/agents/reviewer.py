@@ -11,6 +11,7 @@ from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.process.untrusted import scrub
 from executor.sandbox.policy import agent_in_sandbox
+from executor.sandbox.private_copies import take_back
 from executor.state.events import ReviewerCalled
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
         slot.work.prepare(run.session.store, question.tree)
         env = child_environment((), {}, slot.work.folder)
         environment = tree_environment(run.session.project.repository, slot.work, slot.number, env)
-        ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number, environment))
+        try:
+            ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number, environment))
+        finally:
+            take_back(agent, question.out.with_name("private"))
     scrub(question.out, run.session.redaction.redact)
     spend = cost_of(agent, question.log, None)
     run.record(ReviewerCalled(attempt=question.attempt, reviewer=agent.name, spend=spend), question.issue)
@@ -124,5 +128,6 @@ def _command(
         writable=[question.out],
         readable=[question.brief, *([question.given] if question.given else []), *environment.readable],
         env=env,
+        private=question.out.with_name("private"),
     )
     return agent_command(run, agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)

@@ -18,6 +18,7 @@ from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.untrusted import left_file, scrub
 from executor.sandbox.policy import agent_in_sandbox, is_boxed
+from executor.sandbox.private_copies import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from executor.state.events import Spend
 
 __all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
+
+PRIVATE = "private"
+"""Folder among the logs of an attempt with copies of its program's files, while it works."""
 
 RESULT = "agent.result.json"
 """How the agent ended, kept durably, so that a run that died meanwhile need not have it done again."""
@@ -160,7 +164,10 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     command = _command(work, slot, environment)
     if lacking := missing_program(work.agent, command.env):
         return Failure("missing", lacking)
-    called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
+    try:
+        called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
+    finally:
+        take_back(work.agent, work.logs / PRIVATE)
     scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()
@@ -234,6 +241,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
             *environment.readable,
         ],
         env=env,
+        private=work.logs / PRIVATE,
     )
     result = work.logs / RESULT
     return agent_command(work.run, agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)

@@ -142,6 +142,8 @@ class Agent(Rule):
         network: whether it has a network inside the sandbox.
         readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
         writable: further paths that it may write there too, for example a folder with its sessions.
+        copied: paths of its own in ``~`` of which it is given a copy inside the sandbox, thrown away afterwards.
+        written_back: files among them that are taken over from the copy, for example a log-in that it renewed.
         account: who pays; profiles with the same account are suspended together. Default: the profile's name.
         output: format of its output: text, one JSON document, or one JSON object a line.
         output_file: where that is instead of being printed, for example ``{out}/trajectory.json``.
@@ -168,6 +170,8 @@ class Agent(Rule):
     network: StrictBool = True
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
+    written_back: tuple[str, ...] = ()
     account: str = ""
     output: Literal["plain", "json", "jsonl"] = "plain"
     output_file: str = ""

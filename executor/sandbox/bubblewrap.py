@@ -71,6 +71,7 @@ class Sandbox:
         network: bool,
         env: Mapping[str, str],
         inherit_env: bool = False,
+        copies: Sequence[tuple[Path, Path]] = (),
     ) -> tuple[str, ...]:
         """The wrapped command. Paths are the same inside and outside; of two nested ones the deeper decides.
 
@@ -82,6 +83,7 @@ class Sandbox:
             hidden: what must not be seen even if a folder around it is; it need not exist.
             network: share the machine's network; without it the sandbox has only a private loopback.
             env: the whole environment (bwrap adds PWD). HOME and TMPDIR are empty unless in a given folder.
+            copies: pairs of a file or folder and the other place at which it is seen inside, read-write.
             inherit_env: leave the environment out of the command line, which other users of the machine can read;
                 what is returned must then be started with exactly `env` as its environment.
 
@@ -95,7 +97,8 @@ class Sandbox:
         return (
             *(str(self.env), *(() if inherit_env else ("-i",)), *(("--ignore-signal=TERM",) if self.prlimit else ())),
             *(str(self.program), *_NAMESPACES, *(("--share-net",) if network else ())),
-            *(*view, "--remount-ro", "/", "--chdir", str(tree)),
+            *(*view, *(part for copy, place in copies for part in ("--bind", str(copy), str(absolute(place))))),
+            *("--remount-ro", "/", "--chdir", str(tree)),
             *(() if inherit_env else ("--clearenv",)),
             *(part for key, value in given.items() for part in ("--setenv", key, value)),
             *("--", *self._limits(), *command),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
 from executor.sandbox.bubblewrap import find_sandbox, object_folders, probe, sandbox_problem
+from executor.sandbox.private_copies import copies_for
 from executor.state.events import Unsandboxed
 from executor.state.model import UNKNOWN_AGENT, UNSANDBOXED
 from executor.stop_rules.evaluate import Hit
@@ -42,8 +43,11 @@ def agent_in_sandbox(
     writable: Sequence[Path],
     readable: Sequence[Path],
     env: Mapping[str, str],
+    private: Path,
 ) -> tuple[str, ...]:
     """An agent's command as its profile wants it; that it runs without the sandbox it wants is recorded first.
+
+    What the profile names in `copied` is copied below `private`; `take_back` ends that.
 
     Raises:
         UsageError: the profile demands a sandbox and there is none.
@@ -60,7 +64,8 @@ def agent_in_sandbox(
         return argv
     objects = object_folders(run.session.project.repository.objects)
     read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]
-    return _wrapped(run, sandbox, argv, tree, write, read, env, network=agent.network)
+    copies = copies_for(agent, private)
+    return _wrapped(run, sandbox, argv, tree, write, read, env, network=agent.network, copies=copies)
 
 
 def is_boxed(run: MilestoneRun, agent: Agent) -> bool:
@@ -154,6 +159,7 @@ def _wrapped(
     env: Mapping[str, str],
     *,
     network: bool,
+    copies: Sequence[tuple[Path, Path]] = (),
 ) -> tuple[str, ...]:
     project = run.session.project
     repository = project.repository
@@ -166,6 +172,7 @@ def _wrapped(
         network=network,
         env=env,
         inherit_env=True,
+        copies=copies,
     )
 
 

@@ -90,6 +90,37 @@ def test_an_agent_sees_of_the_home_only_what_its_profile_names(repo: Repo) -> No
 
 
 @needs_sandbox
+def test_what_an_agent_writes_into_its_programs_settings_is_thrown_away_but_for_a_renewed_log_in(repo: Repo) -> None:
+    home = repo.path.parent / "home"
+    for name, text in {"settings.json": "{}", "auth.json": '{"token": 1}', "CLAUDE.md": "be kind"}.items():
+        (home / ".tool").mkdir(parents=True, exist_ok=True)
+        (home / ".tool" / name).write_text(text)
+    (home / ".tool.json").write_text("{}")
+    profile(
+        repo,
+        f'copied = ["{home}/.tool", "{home}/.tool.json"]\n'
+        f'written_back = ["{home}/.tool/auth.json", "{home}/.tool/new.json", "{home}/.tool/settings.json"]\n',
+    )
+    script = (
+        f"cat {home}/.tool/CLAUDE.md > a; cd {home}; "
+        "echo '{\"hooks\": 1}' > .tool.json; echo evil > .tool/CLAUDE.md; mkdir .tool/hooks; echo x > .tool/hooks/x; "
+        "echo '{\"token\": 2}' > .tool/auth.json; echo '{}' > .tool/new.json; echo 'not json' > .tool/settings.json"
+    )
+    repo.milestone("m1", boxed("a", script))
+    repo.doit("milestone:m1").check()
+    assert repo.git("show", f"{BRANCH}:a") == "be kind"
+    kept = {path.name: path.read_text() for path in (home / ".tool").iterdir()}
+    assert kept == {"settings.json": "{}", "auth.json": '{"token": 2}\n', "CLAUDE.md": "be kind"}
+    assert (home / ".tool.json").read_text() == "{}"
+    assert list((repo.path / ".cache").rglob("auth.json")) == []
+    repo.milestone(
+        "m1", boxed("b", f"cd {home}/.tool; rm auth.json; ln -s ../.tool.json auth.json; echo b > $OLDPWD/b")
+    )
+    repo.doit("milestone:m1").check()
+    assert (home / ".tool" / "auth.json").read_text() == '{"token": 2}\n'
+
+
+@needs_sandbox
 def test_what_a_sandboxed_agent_wrote_is_checked_and_repaired_in_a_sandbox_without_a_network(repo: Repo) -> None:
     profile(repo)
     report = '<testsuite><testcase name="a"/></testsuite>'
