@@ -1,1 +1,1 @@
-"""Agents: how one is called, what its output means, who works next, what it may spend."""
+"""Agents: calls, their output, the choice of the next one, its budget."""

@@ -1,4 +1,4 @@
-"""The brief: everything an agent is told, as one Markdown text. Deterministic: the same facts give the same bytes.
+"""The brief: an agent's complete instructions as one Markdown text. The same facts give the same bytes.
 
 Text that comes from outside this program (specs, output of checks) stands in delimited blocks and is labelled.
 
@@ -6,7 +6,7 @@ Which handoffs a brief holds: nearest needs first, then the newest, within a bud
 
 Texts of specs as they were built, so that a later change can be shown line by line.
 
-What a brief is made of, gathered for one issue: its declaration, what has landed, handoffs, answers, failures.
+Collects the facts of a brief for one issue: its declaration, landings, handoffs, answers, failures.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _SELF_CHECK = (
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """What the agent of an earlier issue left: the issue's id, the text (empty: left out), the commit that keeps it."""
+    """A handoff of an earlier issue: the issue's id, the text (empty: left out), the commit that stores it."""
 
     issue: str
     text: str
@@ -69,13 +69,13 @@ class StepFacts:
 
     Attributes:
         id: ``phase.step``.
-        does: what is to be done.
+        does: the task.
         inputs: files that it is given: (name, where it is).
         outputs: files that it has to leave, in its output folder or (``tree:``) in the tree.
         handoff: heading that its handoff.md has to have; empty: none is asked for.
-        tree: whether what it changes in the tree is kept.
+        tree: whether its changes to the tree are kept.
         tests: whether it has to leave tests that fail.
-        missing: what a gate sent it back for.
+        missing: reasons why a gate sent it back.
         done: steps that are done, in their order.
         contract: what has to be in the files that it leaves, as Markdown; empty where they only have to be there.
     """
@@ -94,7 +94,7 @@ class StepFacts:
 
 @dataclass(frozen=True, slots=True)
 class BriefFacts:
-    """What a brief is made of.
+    """The facts of a brief.
 
     Attributes:
         milestone: the declared milestone.
@@ -106,8 +106,8 @@ class BriefFacts:
         previous: the last failed attempt at this spec, if any.
         old_text: spec text of the landed revision, if this is a revision and the text is known.
         refusal: why the landed work no longer passes, if that is the reason for this revision.
-        focus: what the route of its type wants an agent in this role to look to.
-        handoffs: what the agents of earlier issues left, most useful first.
+        focus: the focus that the route of its type gives the agent.
+        handoffs: handoffs of earlier issues, most useful first.
         answers: questions of agents about this issue with a person's answers, oldest first.
         conventions: how work of this kind is done here.
         step: the step of a workflow that it is for; None for the whole issue.
@@ -151,7 +151,7 @@ def brief(facts: BriefFacts) -> str:
 
 
 def review_brief(issue: Issue, text: str, diff: str, focus: str = "") -> str:
-    """What a reviewer is told: the issue, its acceptance, the difference, and how to answer."""
+    """The brief of a reviewer: the issue, its acceptance, the diff, and how to answer."""
     parts = [
         f"# Review of {issue.id}: {one_line(issue.title)}",
         _section("Your role", focus.strip()) if focus.strip() else "",
@@ -170,7 +170,7 @@ def review_brief(issue: Issue, text: str, diff: str, focus: str = "") -> str:
 
 
 def score_brief(issue: Issue, text: str, gate: str, files: Iterable[tuple[str, str]]) -> str:
-    """What the reviewer of a gate is told: the issue, the files to be scored, and how to answer."""
+    """The brief of a gate's reviewer: the issue, the files to score, and how to answer."""
     parts = [
         f"# Score of {issue.id}, {gate}: {one_line(issue.title)}",
         _section("What is to be built", _fenced(text, "spec")),
@@ -327,13 +327,13 @@ def _fenced(text: str, label: str) -> str:
 
 
 CHARACTERS = 4
-"""Characters that count as one token: no tokenizer is asked, so that a brief is the same for every agent."""
+"""Characters per token: no tokenizer is used, so the brief is the same for every agent."""
 _LEAST = 400
 _CUT = "\n... (the rest was left out)"
 
 
 def distances(ref: str, needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """How far each issue is that `ref` needs: 1 for what it needs directly, 2 for what that needs, and so on."""
+    """Distance of each issue that `ref` needs: 1 for direct needs, 2 for their needs, and so on."""
     found = {ref: 0}
     waiting = deque([ref])
     while waiting:

@@ -1,4 +1,4 @@
-"""What may be used now: accounts that are not at their limit, and money that the caps leave. Folded from attempts."""
+"""Usable accounts and the money that the caps leave, folded from attempts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Allowance:
         return changed
 
     def choice(self, ref: str, issue: Issue, tried: Sequence[Attempt]) -> Choice:
-        """Who would work on an issue next, or why nobody does now.
+        """The next agent for an issue, or why none can work now.
 
         Args:
             ref: qualified id of the issue.

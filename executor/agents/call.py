@@ -1,4 +1,4 @@
-"""A call of an agent: run it, read what it says, tell its failures apart, call it again where its service failed."""
+"""A call of an agent: run it, read its output, classify its failure, retry when its service failed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Called:
 
     Attributes:
         ended: as the system saw it.
-        told: what its output says.
+        told: its parsed output.
         finding: its class of failure; None when its result is to be looked at.
     """
 
@@ -56,7 +56,7 @@ def call(
         run: the milestone's run.
         ref: the issue.
         agent: its profile.
-        command: what is run; its log is in a folder of its own for this call.
+        command: the command; its log is in a separate folder for this call.
         changed: whether the tree differs from what the agent was given.
         told_file: where its structured output is, if it is not printed.
 
@@ -100,10 +100,10 @@ def agent_command(
     Args:
         run: the milestone's run.
         agent: its profile.
-        argv: what is run, in the sandbox if it belongs there.
+        argv: the command line, wrapped in the sandbox if it belongs there.
         tree: where, and what is watched for signs of life.
         env: its whole environment.
-        brief: what it is told, if that comes by standard input.
+        brief: its brief, if it reads it from standard input.
         log: its output.
         result_file: how it ended, kept durably.
     """
@@ -126,7 +126,7 @@ def agent_command(
 
 
 def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
-    """What a command line of the profile can name besides the options of an issue."""
+    """Placeholders of a profile's command line, besides the options of an issue."""
     values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
     values["sandbox"] = "bwrap" if is_boxed(run, agent) else ""
     if agent.brief == "argument":

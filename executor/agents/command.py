@@ -22,7 +22,7 @@ _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", 
 
 
 def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
-    """The variables that every child gets, and those that its profile allows by name; nothing else of ours."""
+    """The environment of a child: common variables, and those that its profile allows by name."""
     environment = {
         key: value for key, value in os.environ.items() if key in _ALLOWED or key in names or key.startswith("LC_")
     }
@@ -37,7 +37,7 @@ def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def secret_values(names: Iterable[str]) -> dict[str, str]:
-    """The same by name, without addresses, places and choices, which are no secrets."""
+    """Secret variables by name, without addresses, paths and choices."""
     return {
         name: value
         for name in sorted(set(names))

@@ -1,4 +1,4 @@
-"""What the words of agents and of their services mean, as far as that is common to all; a profile has its own too.
+"""Failure patterns common to agents and their services; a profile may add its own.
 
 When a limit is lifted, as agents say it: in seconds, as a duration, an epoch or a time of the clock. Pure.
 
@@ -102,7 +102,7 @@ REFUSAL = (
     r"(?:violates?|against) (?:our|the|my) (?:usage |content |safety )?(?:polic(?:y|ies)|guidelines)",
     r"content[_ ]filter",
 )
-"""What a model says that will not do it."""
+"""Phrases of a model that refuses."""
 
 GAVE_UP = (
     r"\b(?:I|we) (?:give|am giving|gave) up",
@@ -110,13 +110,13 @@ GAVE_UP = (
     r"\bI (?:could not|couldn't) (?:finish|solve|complete|implement|make)",
     r"cannot be (?:done|completed|solved|implemented)",
 )
-"""What a model says that tried and did not get there."""
+"""Phrases of a model that tried and gave up."""
 
 NO_MEMORY = (
     r"^MemoryError\b|\bstd::bad_alloc\b|cannot allocate memory|\bENOMEM\b|out of memory|\bOutOfMemoryError\b",
     r"no space left on device|\bENOSPC\b",
 )
-"""What a command says at its end that had too little memory or disk."""
+"""Last words of a command without enough memory or disk."""
 
 DEPENDENCY = (
     r"^(?:ModuleNotFoundError|ImportError): No module named ",
@@ -126,7 +126,7 @@ DEPENDENCY = (
     r"^(?:/usr/bin/)?env: .*: No such file or directory$",
     r"^(?:\S+: )?(?:executable file|command) not found",
 )
-"""What a command says at its end that lacks a module or another command."""
+"""Last words of a command that lacks a module or another command."""
 
 QUESTION = (
     r"(?:\[[yY]/[nN]\]|\([yY](?:es)?/[nN]o?\)|\(Y\)es/\(N\)o.*|press (?:enter|any key).*"
@@ -266,7 +266,7 @@ class Ending:
         code: exit code, None if a signal ended it.
         signal: number of that signal.
         told: one phrase for people.
-        changed: whether the tree differs from what it was given.
+        changed: whether the tree differs from its start.
     """
 
     reason: str
@@ -277,7 +277,7 @@ class Ending:
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself with exit code 0."""
+        """Whether it exited with code 0."""
         return self.reason == "exited" and self.code == 0
 
 
@@ -304,7 +304,7 @@ def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnos
     Args:
         agent: its profile.
         ending: how it ended.
-        told: what its output says.
+        told: its parsed output.
         now: the present moment with the local time zone.
     """
     if ending.ok and ending.changed and not _fatal(told):
@@ -319,7 +319,7 @@ def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnos
 
 
 def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
-    """What is left: that it did not end well.
+    """The remaining case: it failed.
 
     A command that lacks a module or a program fails in the same way whenever it is run, and one without memory may not;
     only its last lines are asked, and only when it changed nothing or is a command of the user's own.
@@ -343,7 +343,7 @@ def _fatal(told: Told) -> bool:
 
 
 def _by_event(agent: Agent, told: Told, now: datetime) -> Diagnosis | None:
-    """What the last telling error says; one that the agent got over (exit 0 and a change) is none."""
+    """The last significant error; one that the agent recovered from (exit 0 and a change) does not count."""
     for error in reversed(told.errors):
         kind = error.kind or _kind_of_status(error.status) or _kind_of_words(agent, error.message)
         if kind:

@@ -1,8 +1,8 @@
-"""What an agent's output says: session, last words, errors, tokens, money. Pure. Nothing in it decides what lands.
+"""Parses an agent's output: conversation id, last message, errors, tokens, money. Pure. It never decides what lands.
 
 Where things are is declared in the agent's profile (`EventRule`, `Patterns.usage`): another agent needs no code.
 
-Reads what an agent printed, or left in a file of its own: never followed, never waited for, bounded.
+Reads an agent's output or output file: no links, no waiting, bounded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class AgentError:
 
 @dataclass(slots=True)
 class Told:
-    """What could be read from the output.
+    """The parsed output.
 
     Attributes:
         session: the agent's own id for its session.
@@ -242,11 +242,11 @@ _TOLD_NOISE = 16_000
 
 
 def read_told(agent: Agent, log: Path, told_file: Path | None) -> Told:
-    """What the output says.
+    """The parsed output of a log.
 
     Args:
         agent: the profile of who wrote it.
-        log: what it printed.
+        log: its output.
         told_file: where its structured output is instead, if it is not printed.
     """
     if told_file is None:

@@ -22,7 +22,7 @@ _PATIENCE = 20.0
 
 
 def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
-    """What is found: its kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, what to do."""
+    """A finding: kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, the next step."""
     if agent.builtin:
         yield "ok", "built in", ""
         return
@@ -44,7 +44,7 @@ def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
 
 
 def _version(agent: Agent) -> tuple[str, str]:
-    """What it says of its version, and what is wrong when it does not."""
+    """Its version, or the problem with asking for it."""
     environment = {**ordinary_environment(), **agent.variables}
     try:
         done = subprocess.run(

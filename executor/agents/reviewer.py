@@ -30,12 +30,12 @@ REVIEW = "review"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a reviewer is asked.
+    """A question to a reviewer.
 
     Attributes:
         issue: id of the issue.
         attempt: number of the attempt that is reviewed.
-        tree: what it may look at.
+        tree: tree that it may read.
         text: its brief.
         home: folder for the brief, the log, and `out`, where it leaves its answer.
         answer: name of the file in `out` that is its answer.
@@ -64,7 +64,7 @@ class Question:
 
     @property
     def log(self) -> Path:
-        """What it prints."""
+        """Its output."""
         return self.home / "reviewer.log"
 
 

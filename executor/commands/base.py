@@ -1,8 +1,8 @@
-"""What the commands share: options anywhere on the line, errors as one clear message, tables and JSON.
+"""Shared by the commands: options anywhere on the line, one clear message for an error, tables and JSON.
 
 The exit code of a run, from where its issues came to rest. Pure.
 
-doit's own database, as what it is here: a cache. A damaged file is an empty one, a new one replaces it whole.
+doit's own database is a cache here: a damaged file counts as empty, and writes replace the file.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ REASON_OPTION = {
 
 
 class Output(StrEnum):
-    """What becomes of a command whose output cannot be written."""
+    """The fate of a command whose output cannot be written."""
 
     PROTECTED = "protected"
-    """It goes on, and its exit code says what it did: for commands with effects."""
+    """It continues, and its exit code reports its work: for commands with effects."""
     VIEW = "view"
     """It ends, quietly if the reader has gone: for commands that only show something."""
     FOREIGN = "foreign"
@@ -198,7 +198,7 @@ def none_but_options(command: Any, arguments: list[str]) -> None:
 
 
 def permuted(command: Any, words: list[str]) -> list[str]:
-    """The same words with the options first, as doit's parser wants them.
+    """The arguments with options first, as doit's parser expects.
 
     Raises:
         UsageError: an unknown option, one without its value, or one whose value is no number although it has to be.
@@ -265,7 +265,7 @@ def exit_code(
     Args:
         asked: the issues that were asked for, in plan order.
         decisions: where these are, and everything that they wait for.
-        missing: what each of those needs that has not landed.
+        missing: unlanded needs of each of those.
         erred: whether the executor itself did.
     """
     if erred:

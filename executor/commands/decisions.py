@@ -1,4 +1,4 @@
-"""What a person decides, kept in git as a commit under a ref.
+"""A person's decisions, stored in git as commits under refs.
 
 `doit accept m4/4.3`: keep landed work under a changed spec. Kept as a ref, so that it outlives `.cache/`.
 
@@ -271,7 +271,7 @@ class Retry(Command):
 
 
 class Pause(Command):
-    """Pauses milestones; a run in progress ends what it has begun and starts nothing more."""
+    """Pauses milestones; a run in progress finishes its current work and starts nothing more."""
 
     name = "pause"
     doc_purpose = "start nothing more of a milestone until `doit unpause`"

@@ -1,10 +1,10 @@
-"""What a run says while it works: whole lines with the time, one for each thing that happened, from whatever thread.
+"""Progress lines of a run: one whole line with the time for each event, from any thread.
 
 Pictures of milestones as lines for a terminal, as wide and as high as it is. The one place that knows rich.
 
 Lines at the foot of a terminal that are drawn again and again, below lines that stay. Not safe for threads.
 
-The live view of a run on a terminal: plain lines as ever, and below them how far it is and who is at work.
+The live view of a run on a terminal: progress lines, and below them the state of active issues.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Reporter:
             self.say(str(action.decision.status), action.ref, action.decision.reason)
 
     def add_failure(self, task: Any, fail: Any) -> None:
-        """An issue is at rest without having landed, or the executor erred."""
+        """An issue ended without a landing, or the executor failed."""
         action = _action(task)
         if action is None:
             return
@@ -165,7 +165,7 @@ class Drawing:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
     def region(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
-        """What stands below the lines of a run: how far it is and what is being worked on; active rows only."""
+        """The area below the progress lines: progress and active issues."""
         parts: list[RenderableType] = []
         narrow = min(width, _MOST)
         room = max(1, (height - 3 * len(pictures)) // max(1, len(pictures)))
@@ -174,7 +174,7 @@ class Drawing:
         return self._lines(Group(*parts), narrow)[:height]
 
     def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
-        """A whole screen: the same, every issue as far as there is room, and the latest events."""
+        """The full screen: progress, as many issues as fit, and the latest events."""
         lines: list[str] = []
         share = height // max(1, len(pictures))
         for picture in pictures:
@@ -306,7 +306,7 @@ class Region:
         self._put(f"{self._wiped()}{line}\n", self._shown)
 
     def show(self, lines: Sequence[str]) -> None:
-        """What stands at the foot from now on."""
+        """Replace the footer."""
         size = terminal_size(self._stream)
         if size != self._size:
             self._size = size
@@ -360,7 +360,7 @@ class LiveReporter(Reporter):
         super().add_success(task)
 
     def add_failure(self, task: Any, fail: Any) -> None:
-        """An issue is at rest without having landed."""
+        """An issue ended without a landing."""
         self._taken_up.pop(task.name.partition(":")[2], None)
         super().add_failure(task, fail)
 

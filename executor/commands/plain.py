@@ -1,4 +1,4 @@
-"""The words in which every view says the same things: counts, times, money, how a run goes, what has happened.
+"""Shared formatting of the views: counts, times, money, progress, events.
 
 Pictures as plain text: one block for a moment, one for a change; for pipes, screen readers and other programs.
 """
@@ -120,7 +120,7 @@ def block(picture: Picture) -> str:
 
 
 def change_block(before: Picture, picture: Picture) -> str:
-    """What has changed since an earlier picture; empty if nothing has."""
+    """Changes since an earlier snapshot; empty for none."""
     old = {row.ref: (row.status, row.reason) for row in before.rows}
     changed = [row for row in picture.rows if old.get(row.ref) != (row.status, row.reason)]
     if not changed and (before.status, _how(before)) == (picture.status, _how(picture)):

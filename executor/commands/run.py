@@ -98,7 +98,7 @@ def workers_of(params: dict[str, Any]) -> int:
 
 
 def deadline_named(asked: str, declared: str) -> datetime | None:
-    """The moment by which everything has to have ended: what the command line says, else the rules."""
+    """The deadline: from the command line, otherwise from the rules."""
     from executor.model.deadline import deadline_of
     from executor.process.files import LOCAL, utcnow
 
@@ -304,7 +304,7 @@ def _ask_versions(project: Project) -> None:
 
 
 def _nothing_to_do(project: Project, wanted: list[str]) -> str:
-    """What to say when everything asked for has landed, without loading anything; empty otherwise."""
+    """The message when every requested issue has landed, without loading anything; empty otherwise."""
     if any(name.startswith("issue:") for name in wanted):
         return ""
     board = board_of(project)

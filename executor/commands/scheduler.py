@@ -2,11 +2,11 @@
 
 An issue is under way from its first step to its end; steps of different issues share their limit.
 
-doit's thread runner with our outcomes: an issue at rest passes its dependents over and lets the others go on.
+doit's thread runner with our outcomes: dependents of an unlanded issue are skipped, others continue.
 
 A run with nothing else to do waits for an account to be usable again, if that is soon enough.
 
-Signals during a run: the first one lets it end, the second one kills what it has begun.
+Signals during a run: the first one ends it gracefully, the second one kills its children.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Turns:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the runner saw: errors of the executor itself, by task name."""
+    """Errors of the executor itself that the runner saw, by task name."""
 
     errors: dict[str, str] = field(default_factory=dict)
 

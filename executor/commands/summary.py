@@ -1,10 +1,10 @@
 """The end of a run: its exit code, on record and said.
 
-The first and the last words of a run: where it resumes and what it passes over; what a complete milestone has.
+Header and summary of a run: where it resumes, what it skips, the state of a complete milestone.
 
 The end of a run: one table and the exact next commands.
 
-What a release came to, and whom a completed milestone lets go on.
+Outcome of a release, and the milestones that a completed one unblocks.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def finish(request: Request, outcomes: Outcomes, received: list[int], records: R
 
 
 def notes(session: Session, problems: list[str]) -> list[str]:
-    """What went wrong beside the work, once each."""
+    """Problems besides the work, once each."""
     from executor.report.tracking import keep_tracking
 
     return [*problems, *keep_tracking(session)] + [message for run in session.runs() for message in run.messages]
@@ -136,7 +136,7 @@ def opening(observer: Observer, wanted: Sequence[str], start: str, passed: Seque
 
 
 def closing(observer: Observer, wanted: Sequence[str]) -> list[str]:
-    """What each milestone that is asked for has, if it is complete."""
+    """The sections of each requested milestone that is complete."""
     return [line for name in _milestones(wanted) for line in _closing(observer, name)]
 
 
@@ -235,7 +235,7 @@ _PLACES = {
 def summary(
     session: Session, decisions: Mapping[str, Decision], errors: Mapping[str, str], *, interrupted: bool
 ) -> str:
-    """What landed in this run and everything that did not land, with what moves it on, and the sums."""
+    """Landings of this run, unlanded issues with the next step, and totals."""
     spent = _spent(session)
     rest = {ref: decision for ref, decision in decisions.items() if decision.status is not Status.LANDED}
     landed = [ref for ref in decisions if ref not in rest and ref in spent and spent[ref].landed]
@@ -276,7 +276,7 @@ def summary(
 
 @dataclass(slots=True)
 class _Spent:
-    """What this run did for one issue."""
+    """Work of this run on one issue."""
 
     seconds: float = 0.0
     cost: float = 0.0

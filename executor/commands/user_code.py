@@ -1,4 +1,4 @@
-"""Faults in the user's own dodo.py, told apart from faults of this program."""
+"""Faults in the user's dodo.py, separated from faults of this program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def user_fault(error: BaseException, root: Path) -> str:
     It comes from there if the last of the user's lines in the traceback stands behind the last of ours.
 
     Args:
-        error: what was raised.
+        error: the exception.
         root: folder of the user's dodo.py and of what it imports from beside it.
     """
     if isinstance(error, SyntaxError) and error.filename and _is_users(Path(error.filename), root):
@@ -52,7 +52,7 @@ def _name(file: str, root: Path) -> str:
 
 _COMMAND_NAME = re.compile(r"Task can't be called '(?P<name>[^']*)'")
 _GROUPS = {"issue", "milestone", "release", "step"}
-"""Tasks that milestones become; a dodo.py cannot have others of the same names."""
+"""Names of the tasks made from milestones; a dodo.py cannot define them."""
 
 
 def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -> UsageError:

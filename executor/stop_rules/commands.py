@@ -69,7 +69,7 @@ _SUFFIXES = ("", ".js", ".mjs", ".cjs", ".ts", "/index.js")
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What the commands of an issue rest on.
+    """Files that the commands of an issue depend on.
 
     Attributes:
         scripts: path of a file that is run -> the command that reaches it.
@@ -89,7 +89,7 @@ class Reached:
 
 
 def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Callable[[str], bytes | None]) -> Reached:
-    """What commands reach in a tree.
+    """Files that commands reach in a tree.
 
     Args:
         commands: argument lists, as checks and acceptance have them.

@@ -1,4 +1,4 @@
-"""What a person approves of: exactly the change that was shown, for exactly the rules that were shown. Pure.
+"""An approval covers exactly the change and the rules that were shown. Pure.
 
 The result key of a change names what it does and survives a rebase; an approval must not. It is bound to paths, modes
 and whole contents before and after, so that the same lines in another function, or in a file that has changed
@@ -23,7 +23,7 @@ def change_identity(change: Change, content: Callable[[str, bool], bytes | None]
     """The identity of a change: path, modes and contents of each of its files before and after.
 
     Args:
-        change: as git tells it.
+        change: parsed from git's diff.
         content: a file's whole content before (False) or after (True) the change; asked where git gives no ids.
     """
     parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""What is wrong with the text of an issue before anybody works on it. Pure.
+"""Faults of an issue's text, before work starts. Pure.
 
 Stop rules: which of them a change hits, and by which lines. Pure: the same change always gives the same hits.
 
@@ -75,7 +75,7 @@ _NEEDS = (
 
 
 def spec_problems(text: str, title: str, accept_count: int) -> list[str]:
-    """What a person has to make clear first; nothing for a spec that can be worked on.
+    """Points that a person has to clarify first; empty for a workable spec.
 
     Args:
         text: the body of the issue.
@@ -129,8 +129,8 @@ class Hit:
         rule: its id.
         level: ``hard`` or ``soft``.
         reason: why it stops.
-        needs: what a person has to do.
-        lines: what triggered it, as ``path:12: text``; a few, shortened and printable.
+        needs: the action that a person has to take.
+        lines: a few lines that triggered it, as ``path:12: text``, shortened and printable.
     """
 
     rule: str
@@ -185,7 +185,7 @@ def _added(file: FileChange) -> Iterator[Finding]:
 def _over(
     rule: StopRule, files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]
 ) -> Iterator[Finding]:
-    """What is over the limits, and the largest files."""
+    """The exceeded limits, and the largest files."""
     lines = sum(file.added + file.removed for file in files)
     over = False
     if rule.max_files is not None and len(files) > rule.max_files:

@@ -85,7 +85,7 @@ def blotted(data: bytes, values: Mapping[str, str]) -> bytes:
 
 
 def _place(data: bytes, forms: Sequence[bytes], value: str) -> int:
-    """Where a value begins in a content; -1 if it is not there."""
+    """Offset of a value in a content; -1 if absent."""
     for form in forms:
         if (at := data.find(form)) >= 0:
             return at

@@ -1,4 +1,4 @@
-"""What manifests say about dependencies, licences and tools, so that two versions of one can be compared. Pure.
+"""Dependencies, licences and tools in manifests, for comparing two versions. Pure.
 
 Nothing is executed: `setup.py` is read as a syntax tree, Maven's and Gradle's files by patterns.
 """
@@ -22,7 +22,7 @@ __all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_m
 Part = Mapping[str, str]
 """Key -> canonical text of its value; equal parts mean the same."""
 UNREADABLE = (ValueError, SyntaxError, configparser.Error, RecursionError, MemoryError)
-"""What the functions here raise for a manifest that cannot be read."""
+"""Exceptions raised here for an unreadable manifest."""
 
 _LOCKED = re.compile(
     r"(?i)package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?|deno\.lock"
@@ -130,7 +130,7 @@ def is_manifest(path: str) -> bool:
 
 
 def dependencies(path: str, content: bytes) -> Part:
-    """What a manifest says about dependencies.
+    """The dependencies in a manifest.
 
     Raises:
         one of `UNREADABLE`: it cannot be read.
@@ -140,7 +140,7 @@ def dependencies(path: str, content: bytes) -> Part:
 
 
 def licences(path: str, content: bytes) -> Part:
-    """What a manifest says about its licence; raises as `dependencies`."""
+    """The licence in a manifest; raises as `dependencies`."""
     text = _text(content)
     match name_of(path).lower():
         case "pyproject.toml":
@@ -182,7 +182,7 @@ def licences(path: str, content: bytes) -> Part:
 
 
 def tools(path: str, content: bytes, names: ToolNames) -> Part:
-    """What a manifest says about tools that judge the code; raises as `dependencies`."""
+    """The settings of judging tools in a manifest; raises as `dependencies`."""
     text = _text(content)
     match name_of(path).lower():
         case "pyproject.toml":

@@ -1,4 +1,4 @@
-"""Finds secrets in lines, by detect-secrets; what it gives never contains the secret itself."""
+"""Finds secrets in lines with detect-secrets; results never contain the secret."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _LONGEST_KEYWORD = 2_000
 
 
 def find_secrets(lines: Iterable[Finding]) -> list[Finding]:
-    """Those lines in which there is a secret: (path, number, what it is).
+    """The lines with a secret: (path, number, kind).
 
     Args:
         lines: (path, number, text).

@@ -99,7 +99,7 @@ _FILE_MODES = re.compile(
 )
 _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
 _NEAR = 3
-"""Lines around one that speak for what it is about."""
+"""Context lines that indicate the subject of a line."""
 
 
 @dataclass(frozen=True, slots=True)

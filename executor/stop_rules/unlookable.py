@@ -170,7 +170,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _odd(text: str) -> str:
-    """What is odd about a text, in words."""
+    """The oddity of a text as a phrase."""
     for place, char in enumerate(text):
         if char in _DIRECTION:
             return f"a control of writing direction (U+{ord(char):04X})"

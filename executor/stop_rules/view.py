@@ -1,4 +1,4 @@
-"""The interface of a stop rule: what it is given to look at, and what it says."""
+"""The interface of a stop rule: its view of a change, and its findings."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _data(content: Callable[[str, bool], bytes | None], path: str, new: bool) ->
 
 
 def _compared(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
-    """What became of the tests that are still there, and marks that skip tests."""
+    """Changes to remaining tests, and marks that skip tests."""
     found: list[Finding] = []
     if new.unreadable and old.cases:
         return [(file.path, 0, "tests can no longer be read")]

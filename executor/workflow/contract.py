@@ -41,7 +41,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a step hands in.
+    """The contract of a step.
 
     Attributes:
         files: in their order.
@@ -113,7 +113,7 @@ def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> lis
     """Everything that the files lack, as the step's own check and its gate say it.
 
     Args:
-        contract: what the step hands in.
+        contract: the step's contract.
         read: content of a file by its name; None when it is missing.
     """
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""What a gate says: declared criteria looked for in files, by code. Exact: 74 % and 75 % are not the same. Pure."""
+"""Scores declared criteria of a gate in files. Exact: 74 % is less than 75 %. Pure."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What came out.
+    """The score.
 
     Attributes:
         share: how much of the criteria is met, by weight, 0 to 1.
-        missing: what is missing, by the step that would have to bring it; empty name: any.
+        missing: missing parts by the step that has to supply them; empty name: any.
     """
 
     share: Fraction
@@ -46,7 +46,7 @@ class Score:
         return self.share * 100 >= gate.threshold
 
     def told(self) -> str:
-        """What is missing, as one sentence; empty when nothing is."""
+        """The missing parts as one sentence; empty for none."""
         texts = [text for own in self.missing.values() for text in own]
         more = len(texts) - 3
         return "; ".join(texts[:3]) + (f"; and {more} more" if more > 0 else "")
@@ -56,8 +56,8 @@ def score(gate: Gate, files: Mapping[str, bytes], criteria: Sequence[str]) -> Sc
     """Look for everything that a gate declares.
 
     Args:
-        gate: what is declared.
-        files: content of the files it names; those that are not there are left out.
+        gate: its declaration.
+        files: content of its files; missing ones are left out.
         criteria: the issue's acceptance criteria, for `covers`.
     """
     whole = earned = Fraction(0)

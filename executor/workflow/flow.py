@@ -60,7 +60,7 @@ class StepWorkflow:
 
 
 def bring_step(run: MilestoneRun, ref: str, name: str) -> Decision | None:
-    """Take one step as far as it goes; None when it is done, else the decision on its issue, which is at rest.
+    """Run one step as far as possible; None when it is done, otherwise the final decision on its issue.
 
     Raises:
         InterruptedRunError: the run is being stopped.

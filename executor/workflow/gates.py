@@ -1,4 +1,4 @@
-"""A phase's gate: what its steps left is scored; below the threshold they go round again, then a person is asked."""
+"""A phase's gate: scores the outputs of its steps; below the threshold the steps run again, then a person is asked."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
 
 
 def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
-    """What is missing, by the steps of the phase that are sent back; what belongs to none goes to all of them."""
+    """Missing parts by the steps of the phase to send back; parts without a step go to all of them."""
     own = {
         name: [text[:_LONGEST] for text in texts[:20]] for name, texts in result.missing.items() if name in gate.needs
     }
@@ -173,7 +173,7 @@ def _reviewed(
 def _asked(
     run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]
 ) -> bytes | str:
-    """What the reviewer left in score.json, or why there is nothing.
+    """The reviewer's score.json, or why it is missing.
 
     Raises:
         UsageError: its profile needs an option that only an issue could give.

@@ -1,6 +1,6 @@
-"""What a step left, looked at: its outputs, its handoff, tests that fail. Code decides, nothing an agent says does.
+"""Examines a step's outputs: files, handoff, failing tests. Code decides, not the agent's words.
 
-What outlives the steps of an issue: its handoff. The refs of the steps themselves go when the issue has landed.
+Handoffs outlive an issue's steps; the refs of the steps are removed after the landing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["forget_steps", "keep_handoff", "left_by"]
 
 
 OUTPUTS = "outputs"
-"""Class of failure of a step that did not leave what it had to."""
+"""Class of failure of a step with missing outputs."""
 _REPORT = "report.json"
 
 
@@ -40,7 +40,7 @@ def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Fa
 
     Args:
         work: the step's run.
-        flow_step: what is declared of it.
+        flow_step: its declaration.
         tree: tree that it made.
     """
     step = flow_step.step
@@ -78,7 +78,7 @@ def _outputs(work: Work, step: Step, tree: str, files: dict[str, bytes]) -> list
 
 
 def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
-    """Take the handoff, if there is one; what is wrong with it where it has to be there."""
+    """Read the handoff, if any; the problem with a required one."""
     data = left_file(work.out, HANDOFF, work.run.session.secrets)
     if isinstance(data, bytes) and data.strip():
         files[HANDOFF] = data

@@ -1,6 +1,6 @@
 """One step of a workflow: it is given its inputs, run in a slot, looked at, and its result kept in git.
 
-A step that comes to nothing is a failed attempt at its issue; what is kept of the others is not made again.
+A failed step fails the attempt at its issue; stored results of other steps are reused.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def flow_of(observer: Observer, ref: str) -> Flow:
 
 
 def step_facts(run: MilestoneRun, ref: str) -> StepFacts:
-    """What decides now which steps of an issue are done."""
+    """The facts that decide which steps of an issue are done."""
     facts = run.facts(ref)
     state = facts.state
     records = run.view.steps.get(run.issue(ref).id, {})
@@ -120,7 +120,7 @@ def perform(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt) -> bo
 
 
 def step_work(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
-    """What a step is run with; `fresh` makes its folders and its brief anew."""
+    """The work of a step; `fresh` recreates its folders and its brief."""
     assert step.step is not None  # noqa: S101  (a gate is not run)
     issue = run.issue(ref)
     facts = step_facts(run, ref)
@@ -163,7 +163,7 @@ def attempt_agent(run: MilestoneRun, ref: str, attempt: Attempt) -> Agent:
 
 
 def input_files(run: MilestoneRun, step: FlowStep, done: Mapping[str, StepRecord], tree: str) -> dict[str, bytes]:
-    """Content of a step's, or a gate's, input files by their names; those that are not there are left out."""
+    """Content of the input files of a step or gate by name; missing ones are left out."""
     store = run.session.store
     found: dict[str, bytes] = {}
     for name in step.inputs:

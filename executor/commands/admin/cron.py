@@ -208,7 +208,7 @@ def _argv(schedule: Schedule, options: dict[str, Any]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """What cron does not give: the present PATH as far as it exists, UTF-8, and where Python finds the executor."""
+    """Variables that cron lacks: the existing part of PATH, UTF-8, and the import path of the executor."""
     folders = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part.startswith("/")]
     given = {"PATH": os.pathsep.join(dict.fromkeys(part for part in folders if Path(part).is_dir())), "PYTHONUTF8": "1"}
     if os.environ.get("PYTHONPATH"):

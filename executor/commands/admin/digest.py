@@ -1,4 +1,4 @@
-"""`doit digest`: what landed, waits, failed and was spent since last night, and what to type next."""
+"""`doit digest`: landed, waiting, failed and spent since last night, and the next commands."""
 
 from __future__ import annotations
 

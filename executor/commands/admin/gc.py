@@ -82,7 +82,7 @@ class Gc(Command):
 
 
 class _Rule:
-    """What may go. Milestones that are being run are left alone."""
+    """Candidates for removal. Milestones with a live run are skipped."""
 
     def __init__(self, observer: Observer, refs: Refs, now: float, days: int) -> None:
         self.days = days
@@ -160,7 +160,7 @@ class _Rule:
                 yield self._at(folder, "workspaces, made again when needed", milestone)
 
     def caches(self) -> Iterator[_Item]:
-        """Verdicts and reports that nobody has made anew for so long, and damaged objects set aside."""
+        """Old verdicts and reports, and quarantined objects."""
         if self._held:
             return
         places = (

@@ -1,4 +1,4 @@
-"""`doit nightly`: what the nightly entry runs - every milestone in turn, quietly, with a log, a deadline and a digest.
+"""`doit nightly`: the command of the nightly entry: every milestone in turn, with a log, a deadline and a digest.
 
 It prints nothing unless something is wrong with the executor or the declarations, so that cron mails only then.
 """
@@ -145,7 +145,7 @@ def _milestones(
 
 
 def _digest(project: Project, nights: Nights, journal: Journal, started: datetime, run_id: str) -> None:
-    """Write the digest, and tell it to whom it may concern; whatever is wrong with it is in the log."""
+    """Write the digest and send it; errors go to the log."""
     try:
         policy = compile_project(project).policy
         digest = digest_since(project, started)

@@ -1,4 +1,4 @@
-"""`doit repair m4`: what is wrong with a journal that is refused, and with `--to` what is to be kept of it."""
+"""`doit repair m4`: show the damage of a refused journal, and with `--to` keep the records up to a number."""
 
 from __future__ import annotations
 

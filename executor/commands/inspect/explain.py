@@ -76,14 +76,14 @@ def _print_removed(landing: Landing, *, as_json: bool) -> None:
 
 
 def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
-    """Lines that tell old from new, for changed checks and for a spec that differs from the landed one."""
+    """Lines of difference for changed checks and for a spec that differs from the landed one."""
     if cause is not None and cause.input == "checks":
         return [*_changed_checks(observer, ref, cause.old), *_changed_spec(observer, ref)]
     return _changed_spec(observer, ref)
 
 
 def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
-    """What is another about the checks: from what was kept of them, else from the rules at the landing."""
+    """The difference of the checks, from their stored text, otherwise from the rules at the landing."""
     from executor.checks.described import described, differences, kept_checks
 
     node = observer.compiled.plan.nodes[ref]

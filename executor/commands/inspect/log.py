@@ -106,7 +106,7 @@ class Log(Command):
 
 
 def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
-    """What the issue came to: what landed, or what failed and what to do."""
+    """The outcome of the issue: its landing, or its failure and the next step."""
     facts = observer.facts(ref)
     project = observer.compiled.project
     receipt = read_json(project.receipt(*ref.split("/", 1)))
@@ -168,7 +168,7 @@ def _text(ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path
 
 
 def _briefs(folder: Path) -> str:
-    """What the agent of an attempt was told; for one in steps, what the agent of each step was told."""
+    """The brief of an attempt; for a workflow, the brief of each step."""
     steps = _of_steps(folder, "brief.md")
     if not steps:
         return _shown(folder / "brief.md")

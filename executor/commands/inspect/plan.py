@@ -1,4 +1,4 @@
-"""`doit plan m4`: the dry run. What each issue would do, in which order, how long, within which limits.
+"""`doit plan m4`: the dry run: order, actions, durations, limits.
 
 Touches nothing.
 """
@@ -96,7 +96,7 @@ def _expected(observer: Observer, issues: list[dict[str, Any]], name: str) -> di
 
 
 def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
-    """What bounds the cost: attempts at an issue, seconds of a call of its agent, money by scope."""
+    """Limits of the cost: attempts per issue, seconds per call, money by scope."""
     policy, nodes = observer.compiled.policy, observer.compiled.plan.nodes
     agents = [agent for item in issues for agent in policy.agents_for(nodes[item["ref"]].issue)]
     longest = max((agent.timeout or policy.limits.timeout_s for agent in agents), default=0.0)

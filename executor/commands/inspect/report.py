@@ -1,4 +1,4 @@
-"""`doit report m4`: what happened in a milestone, as a page, Markdown, JSON or JUnit XML."""
+"""`doit report m4`: the history of a milestone as HTML, Markdown, JSON or JUnit XML."""
 
 from __future__ import annotations
 

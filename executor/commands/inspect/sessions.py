@@ -35,7 +35,7 @@ _EXPLAINED = {How.INTERRUPTED, How.HALTED, How.ERROR}
 
 
 class Sessions(Command):
-    """Shows the runs that the journals tell of, latest last."""
+    """Shows the runs in the journals, latest last."""
 
     name = "sessions"
     output = Output.VIEW
@@ -101,7 +101,7 @@ def _row(name: str, record: RunRecord) -> list[str]:
 
 
 def _left(name: str, record: RunRecord) -> str:
-    """What it was at work on, and what it would have gone on with."""
+    """Its issues in progress, and the next ones."""
     flying = ", ".join(f"{name}/{issue}" for issue in record.in_flight)
     following = ", ".join(record.following[:3]) + (" ..." if len(record.following) > 3 else "")  # noqa: PLR2004
     parts = [f"at work on {flying}" if flying else "", f"next {following}" if following else ""]

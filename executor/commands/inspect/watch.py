@@ -135,7 +135,7 @@ class _Blocks:
 
 
 class _Screen:
-    """The whole terminal, drawn again and again; what stood there before comes back, and the last picture stays."""
+    """Full-screen view; the previous screen returns at the end, followed by the last view."""
 
     def __init__(self) -> None:
         from executor.commands.live import Drawing
@@ -174,7 +174,7 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 
 
 class Looker:
-    """Makes pictures of some milestones; what has not changed is not read again.
+    """Takes snapshots of milestones; unchanged files are not read again.
 
     Attributes:
         names: the milestones.

@@ -1,4 +1,4 @@
-"""What of the outside world a test uses: containers, databases, the network, running services, and time."""
+"""External access of a test: containers, databases, the network, running services, time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whether a test can fail: it has an assertion that is reached, is not swallowed, and is not true whatever happens.
 
-What is wrong with the new tests of a Python file, read from its syntax tree and never executed.
+Faults of the new tests of a Python file, from its syntax tree; nothing is executed.
 
 A new test must need nothing but the code it tests: no container, real database, network, running service or long
 sleep, and it must be able to fail. What a project cannot avoid is decided by a person, who is asked after the repairs.
@@ -146,7 +146,7 @@ def _suppresses(context: ast.expr) -> bool:
 
 
 def _ends(statement: ast.stmt) -> bool:
-    """Whether what follows in the same block never runs."""
+    """Whether the rest of the block is unreachable."""
     if isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break):
         return True
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
@@ -288,7 +288,7 @@ def is_test_file(path: str) -> bool:
 
 
 def examine(path: str, source: str, old: str | None = None) -> list[Finding]:
-    """What is wrong with the new tests of a file, in the order of its lines.
+    """Faults of the new tests of a file, in line order.
 
     Args:
         path: of the file; findings name it, and files that are not Python have none.

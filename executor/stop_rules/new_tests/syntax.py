@@ -1,4 +1,4 @@
-"""What names and expressions of a Python file stand for, as far as its text says.
+"""Resolution of names and expressions of a Python file, from its text alone.
 
 Names are resolved to what was imported: ``from urllib import request as r`` makes ``r.urlopen`` read
 ``urllib.request.urlopen``, and after ``s = requests.Session()`` ``s.get`` reads ``requests.Session().get``. A name that
@@ -139,7 +139,7 @@ def imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
 
 
 def bindings(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
-    """What is bound anywhere in a node: targets with their values."""
+    """Bindings anywhere in a node: targets with their values."""
     found: list[tuple[ast.expr, ast.expr]] = []
     for item in ast.walk(node):
         if isinstance(item, ast.Assign):
@@ -191,14 +191,14 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
-    """What one unit refers to.
+    """References of one unit.
 
     Attributes:
         nodes: every node, from the outside in.
         calls: every call with the resolved name of what is called.
         names: names it reads; attributes of self as ``self.x``.
         params: its parameters and the fixtures it asks for by marker.
-        scope: what its names stand for.
+        scope: bindings of its names.
         constants: expressions bound to names.
     """
 
@@ -228,7 +228,7 @@ class Module:
         return [unit for unit in self.units if unit.kind == "test"]
 
     def facts(self, unit: Unit) -> Facts:
-        """What a unit refers to, read once."""
+        """References of a unit, computed once."""
         if unit not in self._facts:
             self._facts[unit] = _facts(unit, self)
         return self._facts[unit]

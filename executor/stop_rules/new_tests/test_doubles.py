@@ -1,4 +1,4 @@
-"""What a test and everything it uses replaces or starts itself, so that using it does not reach the outside world."""
+"""Test doubles: things that a test replaces or starts itself, so that using them is no external access."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GENERIC = {"get", "post", "put", "request", "send", "connect", "run", "call", "
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a test and all it uses pretend or start themselves.
+    """Test doubles of a test and of everything that it uses.
 
     Attributes:
         patched: dotted names and keys that are replaced.
@@ -67,7 +67,7 @@ class Surroundings:
 
 
 def surroundings(reach: list[Facts]) -> Surroundings:
-    """What a test and everything it uses pretend or start."""
+    """Collect the test doubles of a test and of everything that it uses."""
     patched = tuple(target for facts in reach for target in _patched(facts))
     params = {name for facts in reach for name in facts.params}
     roots = {facts.scope[name].partition(".")[0] for facts in reach for name in facts.names if name in facts.scope}
