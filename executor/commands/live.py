@@ -26,6 +26,7 @@ from executor.commands.plain import ago, ending, event_line, headline, money, ru
 from executor.engine.stops import hold_of
 from executor.report.snapshot import picture_of, standing_of
 from executor.state.decide import Act
+from executor.status.phases import phase_line
 from executor.tasks.actions import IssueAction, Waiting
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ _STYLES = {
     "stale": "magenta",
     "blocked": "dim",
 }
+_NARROW = 60
+"""Columns below which there is no room for titles and bars."""
 _WIDE = 110
 """Columns from which on there is room for more than the necessary."""
 _MOST = 120
@@ -168,9 +171,10 @@ class Drawing:
         """The area below the progress lines: progress and active issues."""
         parts: list[RenderableType] = []
         narrow = min(width, _MOST)
-        room = max(1, (height - 3 * len(pictures)) // max(1, len(pictures)))
+        room = max(1, (height - (3 + _MOST_PHASES) * len(pictures)) // max(1, len(pictures)))
         for picture in pictures:
             parts += [_head(picture), _bar(picture, narrow), _working(picture.working, room, narrow)]
+            parts += _phases(picture)
         return self._lines(Group(*parts), narrow)[:height]
 
     def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
@@ -190,7 +194,8 @@ class Drawing:
         events = [_one_line(event_line(event), "dim") for event in picture.last]
         narrow = min(width, _MOST)
         head, tail = self._lines(Group(*top), narrow), self._lines(Group(*events), width) if events else []
-        active = self._lines(_working(picture.working, max(1, height // 4), narrow), narrow) if picture.working else []
+        drawn = Group(_working(picture.working, max(1, height // 4), narrow), *_phases(picture))
+        active = self._lines(drawn, narrow) if picture.working or picture.phases else []
         room = height - len(head) - len(active) - len(tail) - 2
         shown, above, below = _window(picture.rows, max(1, room))
         parts = [_one_line(f"  ... {above} more above", "dim")] if above else []
@@ -219,7 +224,9 @@ def _head(picture: Picture) -> Table:
     return grid
 
 
-def _bar(picture: Picture, width: int) -> Table:
+def _bar(picture: Picture, width: int) -> RenderableType:
+    if width < _NARROW:
+        return _one_line("  ".join([f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]))
     grid = _grid()
     grid.add_column(ratio=1)
     facts = [f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]
@@ -231,20 +238,45 @@ def _bar(picture: Picture, width: int) -> Table:
 
 
 def _working(working: Sequence[Working], room: int, width: int) -> RenderableType:
+    if width < _NARROW:
+        return _narrow_working(working, room)
     grid = _grid()
     grid.add_column(no_wrap=True, max_width=max(12, width // 4), overflow="ellipsis", style="cyan")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_column(no_wrap=True, max_width=max(14, width // 4), overflow="ellipsis")
+    grid.add_column(no_wrap=True, max_width=max(14, width // 3), overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     shown = working if len(working) <= room else working[: max(1, room - 1)]
     for item in shown:
-        tried = f"{item.what}, attempt {item.attempt}" if item.attempt > 1 or width >= _WIDE else item.what
+        who = f"{item.what} {item.agent}" if item.what.startswith("step ") and item.agent else item.what
+        tried = f"{who}, attempt {item.attempt}" if item.attempt > 1 or width >= _WIDE else who
         quiet = Text(f"{'stalled' if item.stalled else 'quiet'} {ago(item.quiet)}", "red" if item.stalled else "dim")
         grid.add_row(Text(safe(item.ref)), Text(safe(item.title)), Text(safe(tried)), Text(ago(item.elapsed)), quiet)
     if len(shown) == len(working):
         return grid
     return Group(grid, _one_line(f"  ... and {len(working) - len(shown)} more", "dim"))
+
+
+def _narrow_working(working: Sequence[Working], room: int) -> RenderableType:
+    """The same for a terminal without room for titles."""
+    grid = _grid()
+    grid.add_column(no_wrap=True, max_width=12, overflow="ellipsis", style="cyan")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
+    for item in working[:room]:
+        at = Text(f"stalled {ago(item.quiet)}", "red") if item.stalled else Text(ago(item.elapsed))
+        grid.add_row(Text(safe(item.ref)), Text(safe(item.what.removeprefix("step "))), at)
+    return grid
+
+
+_MOST_PHASES = 3
+
+
+def _phases(picture: Picture) -> list[RenderableType]:
+    """The phases of the issues that go through some, one line each, those in hand first."""
+    busy = {item.ref for item in picture.working}
+    refs = sorted(picture.phases, key=lambda ref: ref not in busy)[:_MOST_PHASES]
+    return [Text(safe(f"  {ref}: {phase_line(picture.phases[ref])}"), "dim") for ref in refs]
 
 
 def _tasks(rows: Sequence[Row], width: int) -> Table:
@@ -388,8 +420,15 @@ class LiveReporter(Reporter):
                 self._region.show(lines)
             pause = max(_EVERY, _SHARE * (time.monotonic() - began))
 
+    def _in_hand(self) -> dict[str, float]:
+        """Issue -> since when (seconds since 1970) the run has it in hand; its steps are tasks of their own."""
+        since = time.time() - time.monotonic()
+        begun = {ref: since + moment for ref, moment in list(self._session.working.items())}
+        known = self._session.compiled.plan.nodes
+        return {**{ref: at for ref, at in list(self._taken_up.items()) if ref in known}, **begun}
+
     def _lines(self, width: int, height: int) -> list[str]:
-        taken_up = dict(self._taken_up)
+        taken_up = self._in_hand()
         pictures = [
             picture_of(
                 self._session.observer,

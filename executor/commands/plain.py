@@ -13,6 +13,7 @@ from executor.commands.base import safe, table
 from executor.report.text import told
 from executor.state.runs import How
 from executor.status.estimate import moment
+from executor.status.phases import phase_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,6 +144,7 @@ def picture_value(picture: Picture) -> dict[str, Any]:
         "ends_at": None if ends is None else datetime.fromtimestamp(ends, UTC).isoformat(timespec="seconds"),
         "run": None if run is None else {**asdict(run), "how": str(run.how)},
         "working": [asdict(item) for item in picture.working],
+        "phases": {ref: [asdict(phase) for phase in phases] for ref, phases in picture.phases.items()},
         "issues": [asdict(row) for row in picture.rows],
         "events": [
             {"at": event.at, "issue": event.key, "event": event.kind, "text": event_line(event)}
@@ -166,8 +168,15 @@ def _notes(picture: Picture) -> list[str]:
     if ending(picture):
         elapsed, *ends = ending(picture)
         found.append(", ".join([f"for {elapsed}", f"cost {money(picture.cost_usd)}", *ends]))
+    found += [f"{ref}: {phase_line(phases)}" for ref, phases in picture.phases.items()]
+    found += [
+        f"{item.ref} {item.what}{f' by {item.agent}' if item.agent and item.what.startswith('step ') else ''} for "
+        f"{ago(item.elapsed)}, quiet {ago(item.quiet)}"
+        for item in picture.working
+        if item.what.startswith("step ")
+    ]
     quiet = (item for item in picture.working if item.stalled)
-    found += [f"{item.ref} has shown no sign of life for {ago(item.quiet)}" for item in quiet]
+    found += [f"{item.ref} {item.what} has shown no sign of life for {ago(item.quiet)}: stalled" for item in quiet]
     return [f"  {note}" for note in found if note]
 
 

@@ -17,6 +17,7 @@ from executor.process.locks import last_sign
 from executor.state.blockers import Blocker, Working, from_event, from_wait, from_working
 from executor.state.events import BlockerFound
 from executor.state.model import AttemptState
+from executor.status.phases import started_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,11 +147,16 @@ def _working(run: MilestoneRun) -> list[Working]:
             state = run.view.states.get(issue)
             last = state.attempts.get(state.last()) if state is not None else None
             number = last.number if last is not None else 0
-            silent = None
-            if last is not None and last.state is AttemptState.STARTED:
-                sign, _ = last_sign(run.session.project.logs(run.name, issue, number))
-                silent = clock - sign if sign else None
-            found.append(Working(issue, number, now - since, silent))
+            logs = run.session.project.logs(run.name, issue, number)
+            places = {"": logs}
+            if state is not None and (steps := started_steps(state.steps, number)):
+                places = {name: logs / "steps" / name for name in steps}
+            for step, folder in places.items():
+                silent = None
+                if last is not None and last.state is AttemptState.STARTED:
+                    sign, _ = last_sign(folder)
+                    silent = clock - sign if sign else None
+                found.append(Working(issue, number, now - since, silent, step))
     return found
 
 

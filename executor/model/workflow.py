@@ -152,6 +152,12 @@ class Workflow(_Rule):
         known = {name.lower(): name for name in self.types}
         return known.get(issue_type.lower(), self.default_type)
 
+    def agent_of(self, step: str) -> str | None:
+        """The profile that a step (``phase.step``) names; None when it leaves that to the issue."""
+        phase, _, name = step.partition(".")
+        rule = self.phases[phase].steps.get(name) if phase in self.phases else None
+        return rule.agent if rule is not None else None
+
     def agents(self) -> Iterator[tuple[str, str]]:
         """Every agent it names, after the place where it does."""
         for name, phase in self.phases.items():

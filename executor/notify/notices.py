@@ -25,8 +25,6 @@ NOTIFIED = "notified"
 DECIDING = frozenset({"attempt-failed", "stopped"})
 """Events after which an issue may wait for a person."""
 _QUESTION = "question"
-_NEWS_FOR_NOBODY = frozenset({"silence", "declaration"})
-"""Blockers that need no person: an agent that stays silent is ended, and who changes a declaration knows it."""
 _LONGEST = 500
 _INERT = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a", "`": "'", "\\": "/"})
 """Characters that a chat takes for a mention, a link or markup."""
@@ -87,8 +85,6 @@ def of_event(milestone: str, event: Record) -> Notice | None:
     recorded = event.event
     if isinstance(recorded, BlockerFound):
         blocker = read_blocker(event.key, recorded)
-        if blocker.kind in _NEWS_FOR_NOBODY:
-            return None
         says = f"{milestone} pauses: {blocker.kind}" if blocker.pauses else f"{milestone} is blocked: {blocker.kind}"
         lines = [_part(blocker.reason), f"next: {_part(blocker.resume)}"]
         return _notice("blocker", milestone, event.key, event_id(milestone, event), says, lines)

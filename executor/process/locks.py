@@ -142,7 +142,7 @@ def _born(pid: int) -> str:
 def last_sign(folder: Path) -> tuple[float, str]:
     """When the newest log of an attempt was last written to (seconds since 1970) and its name; 0 without any."""
     newest, name = 0.0, ""
-    for pattern in ("*.log", "*/*.log"):
+    for pattern in ("*.log", "*/*.log", "steps/*/*.log"):
         for path in folder.glob(pattern):
             try:
                 written = path.stat().st_mtime

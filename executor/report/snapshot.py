@@ -10,7 +10,9 @@ from executor.state.decide import Status
 from executor.state.events import RunStarted, spend_of
 from executor.state.model import IssueState
 from executor.state.runs import RunRecord, run_records
+from executor.status.estimate import moment
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
+from executor.status.phases import started_steps
 from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from executor.state.decide import Decision
     from executor.state.record import Record
+    from executor.status.phases import PhaseProgress
     from executor.status.progress import Activity
     from executor.status.reader import Observer
 
@@ -40,14 +43,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """An issue that is being worked on.
+    """An issue, or one step of it, that is being worked on.
 
     Attributes:
         ref: its qualified id.
         title: its title.
-        what: who or what is at work: ``agent claude``, ``check tests``.
+        what: what is at work: ``agent claude``, ``step design.keep``, ``check tests``.
+        agent: the profile that works; empty while only checks run.
         attempt: number of the attempt, 0 if it is not known.
-        elapsed: seconds since the run began with it.
+        elapsed: seconds since the run began with the issue, or since the step began.
         quiet: seconds since the last sign of life.
         stalled: whether that is too long.
     """
@@ -55,6 +59,7 @@ class Working:
     ref: str
     title: str
     what: str
+    agent: str
     attempt: int
     elapsed: float
     quiet: float
@@ -73,7 +78,8 @@ class Picture:
         standing: its state, why, and what would move it on.
         percent: how far it is.
         rows: every issue, in the order in which they would run.
-        working: issues in progress, longest first.
+        working: what is being worked on, longest first; an issue stands for each of its steps.
+        phases: qualified id -> phases of the workflow, for issues that have begun with theirs.
         run: the run that is under way, else the latest one; None before the first.
         end: when the rest will have landed, while a run is under way.
         cost_usd: money spent by that run.
@@ -88,6 +94,7 @@ class Picture:
     percent: int
     rows: tuple[Row, ...]
     working: tuple[Working, ...]
+    phases: Mapping[str, tuple[PhaseProgress, ...]]
     run: RunRecord | None
     end: End | None
     cost_usd: float
@@ -141,7 +148,7 @@ def picture_of(
             ref,
             plan.nodes[ref].issue.title,
             str(Status.RUNNING) if ref in working else str(item.status),
-            working[ref].what if ref in working else item.reason,
+            _told(working[ref]) if ref in working else item.reason,
             item.hint,
         )
         for ref, item in decisions.items()
@@ -164,7 +171,7 @@ def picture_of(
             plan.nodes[row.ref].issue.size,
             str(decisions[row.ref].status),
             plan.nodes[row.ref].needs,
-            working[row.ref].elapsed if row.ref in working else None,
+            working[row.ref][0].elapsed if row.ref in working else None,
         )
         for row in rows
     ]
@@ -177,12 +184,21 @@ def picture_of(
         standing=standing,
         percent=percent(parts),
         rows=tuple(rows),
-        working=tuple(sorted(working.values(), key=lambda item: -item.elapsed)),
+        working=tuple(sorted((item for own in working.values() for item in own), key=_place)),
+        phases={
+            ref: found
+            for ref in refs
+            if (ref in working or observer.steps_percent(ref)) and (found := observer.phases(ref))
+        },
         run=run,
         end=expected_end(ahead, events, sizes, workers or _workers(events, alive)) if alive else None,
         cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),
         last=tuple(events[-_LAST:]),
     )
+
+
+def _place(item: Working) -> tuple[int, str, str]:
+    return -int(item.elapsed), item.ref, item.what
 
 
 def _in_hand(
@@ -191,7 +207,7 @@ def _in_hand(
     busy: Mapping[str, Activity],
     at: float,
     taken_up: Mapping[str, float] | None,
-) -> dict[str, Working]:
+) -> dict[str, list[Working]]:
     """What is being worked on, by issue: what the journal says is busy, and what the run itself has in hand."""
     found = {}
     for ref, decision in decisions.items():
@@ -202,31 +218,44 @@ def _in_hand(
             found[ref] = _working(observer, ref, busy[issue], at)
         elif taken_up is not None:
             title = observer.compiled.plan.nodes[ref].issue.title
-            found[ref] = Working(ref, title, "checks", 0, at - taken_up[issue], 0.0, stalled=False)
+            found[ref] = [Working(ref, title, "checks", "", 0, at - taken_up[issue], 0.0, stalled=False)]
     return found
 
 
-def _working(observer: Observer, ref: str, item: Activity, at: float) -> Working:
-    """An activity with the signs of life that its logs give."""
-    project = observer.compiled.project
+def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Working]:
+    """An activity with the signs of life that its logs give, one entry for each step that somebody works on."""
     milestone = ref.partition("/")[0]
-    written, log = last_sign(project.logs(milestone, item.issue, item.attempt))
+    node = observer.compiled.plan.nodes[ref]
+    logs = observer.compiled.project.logs(milestone, item.issue, item.attempt)
+    states = (observer.views[milestone].states.get(item.issue) or IssueState()).steps
+    steps = [] if item.built else started_steps(states, item.attempt)
+    found = []
+    for name in steps:
+        began = moment(states[name].started_at)
+        written, _ = last_sign(logs / "steps" / name)
+        quiet = max(0.0, at - max(written, began))
+        agent = observer.compiled.policy.workflow_of(node.issue).agent_of(name) or item.agent
+        elapsed = max(0.0, at - began)
+        found.append(
+            Working(ref, node.issue.title, f"step {name}", agent, item.attempt, elapsed, quiet, stalled(quiet))
+        )
+    if found:
+        return found
+    written, log = last_sign(logs)
     quiet = max(0.0, at - max(written, item.last))
-    state = observer.views[milestone].states.get(item.issue) or IssueState()
-    steps = [name for name, step in state.steps.items() if step.word == "started" and step.attempt == item.attempt]
+    gate = next((phase.name for phase in observer.phases(ref) if phase.state in {"running", "held"}), "")
     if item.built or not item.agent:
-        what = f"check {log}" if log not in {"", "agent"} else "checks"
+        what, agent = (f"check {log}" if log not in {"", "agent"} else "checks"), ""
     else:
-        what = f"step {steps[0]}" if steps else f"agent {item.agent}"
-    return Working(
-        ref,
-        observer.compiled.plan.nodes[ref].issue.title,
-        what,
-        item.attempt,
-        max(0.0, at - item.since),
-        quiet,
-        stalled(quiet),
-    )
+        what, agent = (f"gate {gate}", "") if gate else (f"agent {item.agent}", item.agent)
+    elapsed = max(0.0, at - item.since)
+    return [Working(ref, node.issue.title, what, agent, item.attempt, elapsed, quiet, stalled(quiet))]
+
+
+def _told(working: Sequence[Working]) -> str:
+    """What works on an issue, in one phrase."""
+    first = working[0].what
+    return first if len(working) == 1 else f"{first} and {len(working) - 1} more"
 
 
 def _workers(events: Sequence[Record], run: str) -> int:

@@ -108,26 +108,29 @@ class Working:
         attempt: number of the attempt, 0 while there is none.
         seconds: since this run began with the issue.
         silent: seconds since the agent's last sign of life; None while no agent is at work.
+        step: the step of a workflow that the agent works on; empty for a whole attempt.
     """
 
     issue: str
     attempt: int
     seconds: float
     silent: float | None
+    step: str = ""
 
 
 def from_working(milestone: str, working: Iterable[Working], silent_s: float, long_s: float) -> list[Blocker]:
     """Agents that give no sign of life, and issues that take too long."""
     found: list[Blocker] = []
     for item in working:
+        step = f" in step {item.step}" if item.step else ""
         ref = f"{milestone}/{item.issue}"
         if item.silent is not None and item.silent >= silent_s:
             found.append(
                 Blocker(
                     "silence",
                     item.issue,
-                    f"attempt {item.attempt}",
-                    f"the agent of {ref} has given no sign of life for {_time(silent_s)}",
+                    f"attempt {item.attempt}{step}",
+                    f"the agent of {ref}{step} has given no sign of life for {_time(silent_s)}",
                     f"nothing to do: it is ended when it is idle for too long; see `doit log {ref}`",
                 )
             )

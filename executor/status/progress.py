@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from executor.model.plan import WEIGHTS
 from executor.state.decide import Status
 from executor.state.events import (
+    AgentSilent,
     AttemptBuilt,
     AttemptInterrupted,
     AttemptStarted,
     BaseRed,
+    BlockerFound,
     Checked,
     Landed,
     Stopped,
@@ -128,6 +130,8 @@ def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
                 found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, built=True)
             case Checked(seconds=seconds) if known is None:
                 found[event.key] = Activity(event.key, 0, "", at - seconds, at, built=True)
+            case AgentSilent() | BlockerFound():
+                pass  # an announcement is no sign of life
             case _ if known:
                 found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, known.built)
     return found

@@ -24,6 +24,7 @@ from executor.state.fold import fold
 from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
 from executor.state.steps import compiled_flow
 from executor.status.load import gather
+from executor.status.phases import PhaseProgress, phases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Milestone
     from executor.model.plan import Node
     from executor.state.record import Record
+    from executor.state.steps import Flow
     from executor.status.load import MilestoneView
     from executor.status.milestone_status import Pause
 
@@ -225,13 +227,27 @@ class Observer:
     def steps_percent(self, ref: str) -> int:
         """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
         node = self._node(ref)
-        kept = self.views[node.milestone].steps.get(node.issue.id, {})
         workflow = self.compiled.policy.workflow_of(node.issue)
-        if not kept or not workflow.phases:
+        if not workflow.phases or not self.views[node.milestone].steps.get(node.issue.id):
             return 0
-        key = self.spec_key(ref)
+        return progress(workflow, self._done(ref, compiled_flow(workflow, node.issue.type)))
+
+    def phases(self, ref: str) -> tuple[PhaseProgress, ...]:
+        """The phases of an issue's workflow; none for the direct one, and for an issue that has landed."""
+        node = self._node(ref)
+        workflow = self.compiled.policy.workflow_of(node.issue)
+        if not workflow.phases or self.decision(ref).status is Status.LANDED:
+            return ()
         flow = compiled_flow(workflow, node.issue.type)
-        return progress(workflow, {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps})
+        state = self.views[node.milestone].states.get(node.issue.id) or IssueState()
+        return phases_of(flow, self._done(ref, flow), state.steps)
+
+    def _done(self, ref: str, flow: Flow) -> dict[str, bool]:
+        """Step or gate -> whether a result of it is kept for the spec that is declared now."""
+        node = self._node(ref)
+        kept = self.views[node.milestone].steps.get(node.issue.id, {})
+        key = self.spec_key(ref)
+        return {step.id: step.id in kept and kept[step.id].spec_key == key for step in flow.steps}
 
     def _node(self, ref: str) -> Node:
         return self.compiled.plan.nodes[ref]

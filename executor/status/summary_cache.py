@@ -118,11 +118,14 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
 
 
 def _row(observer: Observer, ref: str) -> dict[str, Any]:
+    from executor.status.phases import started_steps
+
     node = observer.compiled.plan.nodes[ref]
     decision = observer.decision(ref)
     view = observer.views[node.milestone]
     state = view.states.get(node.issue.id)
     landing = view.landings.get(node.issue.id)
+    running = observer.running(ref)
     return {
         "ref": ref,
         "id": node.issue.id,
@@ -137,7 +140,8 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
         "last": state.last() if state else 0,
         "seconds": round(state.seconds, 3) if state else 0.0,
         "cost_usd": state.cost_usd if state else 0.0,
-        "started": observer.running(ref) is not None,
+        "started": running is not None,
+        "doing": ", ".join(started_steps(state.steps, running.number)) if state and running else "",
         "size": node.issue.size,
         "built": state.built if state else False,
         "until": decision.wait.until if decision.wait is not None else None,
@@ -237,8 +241,13 @@ def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any
                 held[name] = is_held(project, name)
             if held[name]:
                 out = list(rows) if out is rows else out
-                out[place] = {**row, "status": "running", "reason": f"attempt {row['last']} is at work"}
+                out[place] = {**row, "status": "running", "reason": _at_work(row)}
     return out
+
+
+def _at_work(row: dict[str, Any]) -> str:
+    reason = f"attempt {row['last']} is at work"
+    return f"{reason} on step {row['doing']}" if row["doing"] else reason
 
 
 def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[str], refs: list[str]) -> str:

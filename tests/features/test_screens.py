@@ -133,6 +133,63 @@ def test_the_views_of_a_run_at_two_widths(terminal: Terminal, night: Repo, reque
     compare(f"end-{columns}.txt", terminal.text("run", "-S", "-"))  # tmux scrolls when it says that the pane is dead
 
 
+STEPS = """
+[phase.design]
+weight = 15
+[phase.design.step.keep]
+does = "Keep."
+outputs = ["keep.md"]
+[phase.design.step.improve]
+does = "Improve."
+outputs = ["improve.md"]
+[phase.design.gate.criterion.keep]
+file = "design.keep/keep.md"
+[phase.spec]
+weight = 25
+[phase.spec.step.contracts]
+does = "Specify."
+outputs = ["contracts.md"]
+[phase.spec.step.data]
+does = "Specify data."
+outputs = ["data.md"]
+[phase.execute]
+weight = 60
+[phase.execute.step.code]
+does = "Build."
+tree = true
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_views_of_a_run_know_steps_and_phases(repo: Repo, columns: int) -> None:
+    repo.write("rules/workflows/steps.toml", STEPS)
+    wait = f"case $EXECUTOR_STEP in spec.*) while [ ! -e {repo.path}/go ]; do sleep 0.05; done;; esac; "
+    leave = "for f in keep improve contracts data; do echo x > $EXECUTOR_OUT/$f.md; done; echo a > a"
+    repo.milestone("m1", issue("a", wait + leave, title="Create the settings class", workflow="steps"))
+    repo.commit("declare")
+    terminal = Terminal(repo, columns, 24)
+    try:
+        terminal.open("run", "milestone:m1")
+        terminal.until("run", lambda text: text.count("spec.data") == 2 and "spec 0 of" in text)
+        terminal.open("watch", "watch", "--interval", "0.2")
+        terminal.until("watch", lambda text: "spec 0 of" in text)
+        live = terminal.text("run")
+        compare(f"live-steps-{columns}.txt", live[live.index("m1 Test m1") :])
+        compare(f"watch-steps-{columns}.txt", terminal.text("watch"))
+        plain = repo.doit("watch", "--once", "--plain").check().out
+        assert "m1/a: design done 100 %, spec 0 of 2, execute -" in plain
+        assert "m1/a step spec.data by script for 0:" in plain
+        value = repo.doit("watch", "--once", "--json").json["milestones"][0]
+        assert sorted(item["what"] for item in value["working"]) == ["step spec.contracts", "step spec.data"]
+        assert [phase["state"] for phase in value["phases"]["m1/a"]] == ["done", "running", "waiting"]
+        assert value["percent"] == 15
+        assert "attempt 1 is at work on step spec.contracts, spec.data" in repo.doit("status").check().out
+        repo.write("go", "")
+        terminal.until("run", lambda text: "this run:" in text)
+    finally:
+        terminal.close()
+
+
 def test_a_narrower_terminal_gets_a_whole_new_picture_and_no_colour_is_no_colour(night: Repo) -> None:
     terminal = Terminal(night, 140)
     try:

@@ -52,11 +52,11 @@ def test_any_other_makes_none(status: Status) -> None:
         ("disk", True, "m1 pauses: disk"),
         ("red-base", False, "m1 is blocked: red-base"),
         ("limit", False, "m1 is blocked: limit"),
-        ("silence", False, None),
-        ("declaration", False, None),
+        ("silence", False, "m1 is blocked: silence"),
+        ("declaration", False, "m1 is blocked: declaration"),
     ],
 )
-def test_a_blocker_makes_a_message_if_it_needs_a_person(kind: str, pauses: bool, title: str | None) -> None:
+def test_every_blocker_makes_a_message(kind: str, pauses: bool, title: str | None) -> None:
     blocker = Blocker(kind, "", "x", "why", "do this", pauses)  # type: ignore[arg-type]  # the table has words
     found = of_event("m1", event(BlockerFound.KIND, **blocker.data()))
     assert (found.title if found is not None else None) == title

@@ -1,0 +1,93 @@
+"""The phases of an issue's workflow: which steps are done, who works on which, which gate is held. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from executor.model.workflow import GATE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from executor.state.steps import Flow, StepState
+
+__all__ = ["PhaseProgress", "phase_line", "phases_of", "started_steps"]
+
+PhaseState = Literal["waiting", "running", "held", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseProgress:
+    """A phase as it concerns one issue.
+
+    Attributes:
+        name: of the phase.
+        state: ``waiting`` for the phase before it, ``running``, ``held`` by its gate, or ``done``.
+        done: how many of its steps are done.
+        total: how many steps it has.
+        percent: score of its gate, once it was asked; None before, and without a gate.
+        reason: why its gate is held; empty otherwise.
+    """
+
+    name: str
+    state: PhaseState
+    done: int
+    total: int
+    percent: int | None = None
+    reason: str = ""
+
+
+def phases_of(flow: Flow, done: Mapping[str, bool], states: Mapping[str, StepState]) -> tuple[PhaseProgress, ...]:
+    """The phases of a flow in their order.
+
+    Args:
+        flow: the steps and gates of the issue.
+        done: ``phase.step`` and ``phase.gate`` -> whether that is done.
+        states: what the journal says of steps and gates.
+    """
+    found: list[PhaseProgress] = []
+    complete = True
+    for name in dict.fromkeys(step.phase for step in flow.steps):
+        own = [step.id for step in flow.steps if step.phase == name and step.gate is None]
+        gate = next((step.id for step in flow.steps if step.phase == name and step.gate is not None), None)
+        ready = sum(done.get(step, False) for step in own)
+        asked = states.get(gate) if gate is not None else None
+        is_open = gate is None or done.get(gate, False)
+        held = asked is not None and asked.word == "held" and not is_open
+        if ready == len(own) and is_open:
+            state: PhaseState = "done"
+        else:
+            state = "held" if held else "running" if complete else "waiting"
+        percent = asked.percent if asked is not None and (held or is_open) and asked.word else None
+        reason = asked.reason if asked is not None and held else ""
+        found.append(PhaseProgress(name, state, ready, len(own), percent, reason))
+        complete = complete and state == "done"
+    return tuple(found)
+
+
+def started_steps(states: Mapping[str, StepState], attempt: int) -> list[str]:
+    """The steps at which somebody works within an attempt, by name."""
+    return sorted(
+        name
+        for name, item in states.items()
+        if item.word == "started" and item.attempt == attempt and not name.endswith(f".{GATE}")
+    )
+
+
+def phase_line(phases: Sequence[PhaseProgress]) -> str:
+    """The phases in one line, for example ``design done 83 %, spec 2 of 5, task -, execute -``."""
+    return ", ".join(_told(phase) for phase in phases)
+
+
+def _told(phase: PhaseProgress) -> str:
+    gate = f" {phase.percent} %" if phase.percent is not None else ""
+    match phase.state:
+        case "done":
+            return f"{phase.name} done{gate}"
+        case "held":
+            return f"{phase.name} held{gate}"
+        case "running":
+            return f"{phase.name} {phase.done} of {phase.total}"
+        case _:
+            return f"{phase.name} -"
