@@ -32,6 +32,8 @@ OWNERS = {
     "gitlab": {"forge.gitlab"},
     "requests": {"forge.forgejo", "forge.gitlab", "forge.rest"},
     "tomlkit": {"config.edit_toml"},
+    "markdown_it": {"importers.reading.markdown"},
+    "yaml": {"importers.reading.places"},
     "git": {"git.history"},
     "crontab": {"nightly.crontab"},
     "filelock": {"process.locks"},

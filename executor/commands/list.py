@@ -58,7 +58,8 @@ class List(DoitList):
 
 def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
     wanted = {name.removeprefix("milestone:") for name in names}
-    unknown = sorted(name for name in wanted if board.milestone(name) is None)
+    drafts = {item["id"] for item in board.drafts}
+    unknown = sorted(name for name in wanted - drafts if board.milestone(name) is None)
     if unknown:
         known = ", ".join(item["id"] for item in board.milestones)
         raise UsageError(f'unknown milestone "{unknown[0]}"; declared in milestones/: {known}')
@@ -79,6 +80,8 @@ def _text(board: Board, rows: list[dict[str, Any]], names: list[str], *, every: 
         for left in item["removed"]
     ]
     told = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
+    drafts = [item for item in board.drafts if not names or item["id"] in names]
+    told += "".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts)
     if rows or gone:
         shown = [[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]
         return table([*shown, *gone]) + "\n" + told

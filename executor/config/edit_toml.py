@@ -75,6 +75,7 @@ def edited_plan(
     defaults: Mapping[str, Any],
     phases: Sequence[Mapping[str, Any]],
     issues: Mapping[str, Mapping[str, Any]],
+    order: Sequence[str] = (),
 ) -> str:
     """A declaration with keys set, added and removed (None); comments and layout stay.
 
@@ -84,6 +85,7 @@ def edited_plan(
         defaults: keys of ``[defaults]``.
         phases: tables to be added.
         issues: id -> keys; a missing issue is appended.
+        order: ids in the order in which their tables are to stand; empty to leave them where they are.
     """
     import tomlkit
 
@@ -100,8 +102,37 @@ def edited_plan(
         if name in known:
             _set(known[name], values)
         else:
-            _tables_of(document, "issue").append(_set(tomlkit.table(), {"id": name, **values}))
+            tables = _tables_of(document, "issue")
+            # An issue of an inline array, `issue = [{...}]`, is an inline table.
+            empty = tomlkit.inline_table() if isinstance(tables, tomlkit.items.Array) else tomlkit.table()
+            tables.append(_set(empty, {"id": name, **values}))
+    if order:
+        _arrange(document, order)
     return str(tomlkit.dumps(document))
+
+
+def _arrange(document: Any, order: Sequence[str]) -> None:
+    """Put the tables of the issues into an order; those that it does not name stay behind the one they stand behind."""
+    import tomlkit
+
+    tables = list(document.get("issue", []))
+    names = [str(table.get("id")) for table in tables]
+    wanted = _order_of(names, order)
+    if wanted == names or not isinstance(document["issue"], tomlkit.items.AoT):
+        return
+    by_name = dict(zip(names, tables, strict=True))
+    arranged = tomlkit.aot()
+    for name in wanted:
+        arranged.append(by_name[name])
+    document["issue"] = arranged
+
+
+def _order_of(names: Sequence[str], order: Sequence[str]) -> list[str]:
+    found = [name for name in order if name in names]
+    for place, name in enumerate(names):
+        if name not in order:
+            found.insert(found.index(names[place - 1]) + 1 if place else 0, name)
+    return found
 
 
 def _tables_of(document: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ from executor.config.milestone_file import read_milestone
 from executor.errors import ExecutorError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from executor.model.milestone import Issue, Milestone
@@ -50,6 +50,7 @@ class Loaded:
         faulty: milestones and issue refs that exist but could not be read.
         faults: everything wrong.
         watched: files outside the declarations on which a status rests, relative to the folder's parent.
+        drafts: drafts that lack something -> their faults; they are not among the milestones.
     """
 
     folder: Path
@@ -59,6 +60,17 @@ class Loaded:
     faulty: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     watched: list[str] = field(default_factory=list)
+    drafts: dict[str, list[Fault]] = field(default_factory=dict)
+
+    def set_aside(self, names: Collection[str], faults: Sequence[Fault]) -> None:
+        """Take drafts out of the milestones, with those of the faults that are theirs."""
+        for name in names:
+            file = self.files.pop(name)
+            del self.milestones[name]
+            self.partial.pop(name, None)
+            self.drafts[name] = [fault for fault in faults if fault.file == file] or list(faults)
+            self.faults = [fault for fault in self.faults if fault.file != file]
+            self.faulty = {ref for ref in self.faulty if ref != name and not ref.startswith(f"{name}/")}
 
 
 def load(folder: Path) -> Loaded:

@@ -22,6 +22,7 @@ __all__ = [
     "Project",
     "base_branch",
     "base_names",
+    "compile_loaded",
     "compile_project",
     "has_milestones",
     "open_project",
@@ -83,6 +84,8 @@ class Compiled:
         Raises:
             UsageError: there is none of that name.
         """
+        if name in self.loaded.drafts:
+            raise UsageError(f"{name} is a draft: {self.loaded.drafts[name][0]}")
         try:
             return self.loaded.milestones[name]
         except KeyError:
@@ -150,11 +153,35 @@ def compile_project(project: Project) -> Compiled:
     Raises:
         DeclarationError: with every fault of every file.
     """
-    from executor.config.load_milestones import load, natural
+    from executor.config.load_milestones import load
+
+    return compile_loaded(project, load(project.milestones))
+
+
+def compile_loaded(project: Project, loaded: Loaded) -> Compiled:
+    """Compile what was read; drafts that lack something are set aside in `loaded`, so that they stop only themselves.
+
+    Raises:
+        DeclarationError: with every fault of every other file.
+    """
+    while True:
+        try:
+            return _compiled(project, loaded)
+        except DeclarationError as error:
+            drafts = [name for name, milestone in loaded.milestones.items() if milestone.draft]
+            named = {fault.file for fault in error.faults}
+            # A cycle through a draft may be named by the file of the other milestone: then all drafts go.
+            blamed = [name for name in drafts if loaded.files[name] in named] or drafts
+            if not blamed:
+                raise
+            loaded.set_aside(blamed, error.faults)
+
+
+def _compiled(project: Project, loaded: Loaded) -> Compiled:
+    from executor.config.load_milestones import natural
     from executor.config.load_rules import declared_names, load_policy, name_faults, policy_faults
     from executor.model.plan import compile_plan
 
-    loaded = load(project.milestones)
     faults = list(loaded.faults)
     policy = plan = None
     try:

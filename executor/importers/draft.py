@@ -7,41 +7,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
+from executor.importers.account import Account, Note
+from executor.importers.source import Source
 from executor.model.hints import Known, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Draft", "DraftIssue", "Note", "Source", "draft_faults", "milestone_id", "slug"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NUMBERED = re.compile(r"\b(?:milestone\s+|m)(\d+(?:\.\d+)*[a-z]?)(?![A-Za-z0-9])", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(?:^\W*(?:implementation plan\W+)?(?:milestone[\s_-]+|m)(\d+(?:\.\d+)*[a-z]?)(?![A-Za-z0-9])"
+    r"|[:–—|-]\s+(?:milestone\s+|m)(\d+(?:\.\d+)*[a-z]?)\s*(?:[:–—-]|$))",
+    re.IGNORECASE,
+)
+_REQUEST = re.compile(r"\brequest[\s_#-]+(\d+)\b", re.IGNORECASE)
 _LONGEST_SLUG = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is imported.
-
-    Attributes:
-        name: for messages.
-        text: its content.
-        read: text of a file by its path in the project; None when it is not there.
-        beside: the same by its path from the folder of what is imported.
-    """
-
-    name: str
-    text: str
-    read: Callable[[str], str | None]
-    beside: Callable[[str], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that was not taken over, or is only claimed; `line` counts from 1, 0 where there is none."""
-
-    line: int
-    text: str
+_LONGEST_ID = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +35,11 @@ class DraftIssue:
         id: as the format has it.
         title: one line.
         text: its specification, Markdown.
-        line: where it stands.
+        line: where it stands, 0 if its place is unknown.
         fields: keys of an issue's declaration besides id, title and spec; only those that the format says.
+        done: the plan says that it is done.
+        hold: the plan says that it waits for a person, and why; empty if it does not.
+        outside: ids that it needs and the plan does not have.
     """
 
     id: str
@@ -61,6 +47,9 @@ class DraftIssue:
     text: str
     line: int
     fields: Mapping[str, Any] = field(default_factory=dict)
+    done: bool = False
+    hold: str = ""
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,44 +65,62 @@ class Draft:
         epic: text of its epic; empty when there is none.
         notes: what was not understood, and what is only claimed.
         faults: what makes it impossible to import.
+        overview: the text of the plan that belongs to no issue.
+        after: milestones that the plan builds on, as ids; those that are not declared are reported.
+        whole: the source is the whole plan: an issue that it needs and does not have is a mistake. Lists of issues
+            that were filtered are not.
+        accounts: what became of the lines of its files.
     """
 
     id: str
     title: str
-    fields: Mapping[str, Any]
-    phases: tuple[tuple[str, str], ...]
-    issues: tuple[DraftIssue, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    phases: tuple[tuple[str, str], ...] = ()
+    issues: tuple[DraftIssue, ...] = ()
     epic: str = ""
     notes: tuple[Note, ...] = ()
     faults: tuple[Fault, ...] = ()
+    overview: str = ""
+    after: tuple[str, ...] = ()
+    whole: bool = True
+    accounts: tuple[Account, ...] = ()
 
 
 def milestone_id(*texts: str) -> str:
-    """The id that the first of some texts speaks of: ``Milestone 4: ...``, ``M4 - ...``, ``M4_workers.md``: ``m4``."""
+    """The id of the first text that begins with one: ``Milestone 4: ...``, ``M4 - ...``, ``M4_workers.md`` give ``m4``.
+
+    ``Request 42`` anywhere in a text gives ``request-42``. A milestone that a title only mentions gives none.
+    """
     for text in texts:
-        match = _NUMBERED.search(text.replace("_", " "))
+        match = _NUMBERED.search(text.rpartition("/")[2].replace("_", " "))
         if match:
-            return f"m{match[1]}"
+            return f"m{match[1] or match[2]}".casefold()
+        match = _REQUEST.search(text.replace("_", " "))
+        if match:
+            return f"request-{match[1]}"
     return ""
 
 
-def slug(text: str) -> str:
+def slug(text: str, longest: int = _LONGEST_SLUG) -> str:
     """A title as part of a file name."""
     words = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
-    return words[:_LONGEST_SLUG].rstrip("-")
+    return words[:longest].rstrip("-")
 
 
-def draft_faults(draft: Draft, source: str, elsewhere: Mapping[str, str]) -> Iterator[Fault]:
+def draft_faults(
+    draft: Draft, source: str, elsewhere: Mapping[str, str], *, skip_unknown: bool = False
+) -> Iterator[Fault]:
     """What is wrong with a draft as a whole: no issues, ids twice or unusable, needs that nothing has.
 
     Args:
-        draft: what was read.
-        source: its name, for messages.
+        draft: the draft.
+        source: the name of its source, for messages.
         elsewhere: ids of issues of other milestones -> their qualified ids.
+        skip_unknown: leave out needs that nothing has.
     """
     yield from draft.faults
     if not draft.issues and not draft.faults:
-        yield Fault(source, "", "no issue was found in it; see docs/import.md for what each format looks like")
+        yield Fault(source, "", "no issue was found in it; `doit import --formats` shows what each format looks like")
     first: dict[str, int] = {}
     for issue in draft.issues:
         place = f"line {issue.line}" if issue.line else ""
@@ -122,14 +129,30 @@ def draft_faults(draft: Draft, source: str, elsewhere: Mapping[str, str]) -> Ite
                 source, place, f"{quoted(issue.id)} cannot be an id: letters, digits, dots, dashes, underscores"
             )
         if issue.id in first:
-            yield Fault(source, place, f"{quoted(issue.id)} is already the id of the issue in line {first[issue.id]}")
+            where = f" in line {first[issue.id]}" if first[issue.id] else ""
+            yield Fault(source, place, f"{quoted(issue.id)} is already the id of the issue{where}")
         first.setdefault(issue.id, issue.line)
+    if skip_unknown or not draft.whole:
+        return
     known = Known(first)
     for issue in draft.issues:
-        for need in _unknown(issue.fields.get("needs", ()), first, elsewhere):
-            place = f"line {issue.line}" if issue.line else ""
-            yield Fault(source, place, f"unknown issue {quoted(need)}, needed by {quoted(issue.id)}{known.hint(need)}")
+        place = f"line {issue.line}" if issue.line else ""
+        for need in unknown_needs(issue, first, elsewhere):
+            hint = known.hint(need) or "; --skip-unknown-needs leaves it out"
+            yield Fault(source, place, f"unknown issue {quoted(need)}, needed by {quoted(issue.id)}{hint}")
 
 
-def _unknown(needs: Sequence[str], own: Mapping[str, int], elsewhere: Mapping[str, str]) -> Iterator[str]:
-    return (need for need in needs if need not in own and need not in elsewhere and need not in elsewhere.values())
+def unknown_needs(issue: DraftIssue, own: Mapping[str, int], elsewhere: Mapping[str, str]) -> list[str]:
+    """The needs of an issue that neither the plan nor any other milestone has."""
+    needs: Sequence[str] = (*issue.fields.get("needs", ()), *issue.outside)
+    qualified = set(elsewhere.values())
+    return [need for need in needs if need not in own and need not in elsewhere and need not in qualified]
+
+
+def unique_id(wanted: str, taken: Mapping[str, object] | set[str]) -> str:
+    """An id made of a text, different from those that are taken."""
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-._")[:_LONGEST_ID].strip("-._") or "1"
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base[: _LONGEST_ID - 4]}-{number}", number + 1
+    return name

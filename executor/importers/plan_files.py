@@ -1,206 +1,402 @@
-"""A plan of another format on its way into a declaration: what its files become, told, shown and written."""
+"""A plan on its way into a declaration: its identity, the files that it becomes, and what is reported about it."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import tomllib
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.config.edit_toml import edited_plan
-from executor.config.load_milestones import MOST_BYTES, TomlError, load, read_toml
-from executor.config.load_rules import load_policy, policy_faults
-from executor.config.milestone_file import read_milestone
-from executor.errors import DeclarationError, Fault, UsageError
-from executor.importers.draft import Source, draft_faults, slug
-from executor.importers.formats import read
+from executor.config.load_milestones import TomlError, read_toml
+from executor.errors import DeclarationError, Fault
+from executor.importers.account import Note
+from executor.importers.draft import Draft, DraftIssue, draft_faults, slug, unknown_needs
+from executor.importers.importer import chosen
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
+from executor.importers.sources import text_of
+from executor.importers.trust import OWN_FORMATS, reviewed
+from executor.model.fingerprint import digest
+from executor.model.milestone import default_branch
 from executor.process.files import read_json, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from executor.config.project import Project
+    from executor.importers.source import Source
+    from executor.model.policy import Policy
 
-__all__ = ["Planned", "source_of"]
+__all__ = ["Options", "Planned", "source_key"]
 
-_VERSION = 1
+_VERSION = 2
 _ORDER = ("title", "type", "priority", "size", "number", "phase", "needs", "spec", "files", "accept")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asks for.
+
+    Attributes:
+        form: the name of the format; empty to find out.
+        wanted: the id of the milestone; empty to take the plan's.
+        agents: agents to be written to ``[defaults]``.
+        overwrite: take the plan's word where both sides changed the same.
+        trusted: take what weakens the judge.
+        skip_unknown: leave out needs that nothing has.
+        moved: the plan is the one that was imported before, from another place.
+    """
+
+    form: str = ""
+    wanted: str = ""
+    agents: tuple[str, ...] = ()
+    overwrite: bool = False
+    trusted: bool = False
+    skip_unknown: bool = False
+    moved: bool = False
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is declared already: the document, the places of the specs, the values by owner, the memory."""
+
+    document: dict[str, Any]
+    specs: dict[str, Path | None]
+    now: Side
+    memory: dict[str, Any]
+
+    @property
+    def last(self) -> dict[str, dict[str, str]]:
+        found = self.memory.get("values", {})
+        return found if isinstance(found, dict) else {}
 
 
 class Planned:
     """One plan on its way into one declaration."""
 
     def __init__(
-        self,
-        project: Project,
-        source: Source,
-        *,
-        form: str = "",
-        wanted: str = "",
-        agent: str = "",
-        overwrite: bool = False,
+        self, project: Project, source: Source, options: Options, *, policy: Policy | None, tests: Sequence[str]
     ) -> None:
-        self._project = project
-        self._name = source.name
-        self._agent = agent
-        self._draft = read(source, form)
-        self.id = wanted or self._draft.id
-        self._file = project.milestones / f"{self.id}.toml"
-        self._elsewhere = _elsewhere(project, self.id)
-        self._memory = project.milestones / self.id / "import.json"
-        if self.id and not list(self._own_faults()):
-            self._plan(overwrite=overwrite)
-
-    def faults(self) -> list[Fault]:
-        """Everything wrong with it; nothing may be written then."""
-        found = list(self._own_faults())
-        if found:
-            return found
-        text = self._files[self._file]
-        read_back = read_milestone(tomllib.loads(text), f"milestones/{self._file.name}", self.id)
-        return read_back.faults
-
-    def write(self) -> list[str]:
-        """Write what changed and say what that was."""
-        told = self.told(diff=False)
-        for path, text in self._files.items():
-            if _text_of(path) != text:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(path, text.encode(), durable=False, mode=0o644)
-        return told
-
-    def told(self, *, diff: bool = True) -> list[str]:
-        """What is, or would be, changed, line by line."""
-        root = self._project.root
-        changed = [path for path, text in self._files.items() if _text_of(path) != text and path != self._memory]
-        lines: list[str] = []
-        if diff:
-            for path in changed:
-                name = str(path.relative_to(root))
-                old, new = (_text_of(path) or "").splitlines(), self._files[path].splitlines()
-                lines += difflib.unified_diff(old, new, name, name, lineterm="")
-        count = len(self._draft.issues)
-        shown = ", ".join(str(path.relative_to(root)) for path in changed[:4])
-        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""  # noqa: PLR2004
-        what = f"{'would write' if diff else 'wrote'} {shown}{more}" if changed else "nothing changed"
-        lines.append(f"{self.id}: {count} issues in {self._name}; {what}")
-        lines += (
-            f"kept yours: {key} was changed here and in {self._name}; --overwrite takes the plan's word"
-            for key in self._found.kept
+        importer = chosen(source, options.form)
+        draft = importer.read(source)
+        found = reviewed(
+            draft, policy, tests, trusted=options.trusted, own=importer.name in OWN_FORMATS and _exported(source)
         )
-        lines += (f"left as it is: {name} is no longer in {self._name}" for name in self._found.gone)
-        for note in self._draft.notes:
-            place = f":{note.line}" if note.line else ""
-            lines.append(f"note: {self._name}{place}: {note.text}")
-        return lines + self._next()
+        self.format = importer.name
+        self.name = source.name
+        self.draft: Draft = found.draft
+        self.notes: list[Note] = [*draft.notes, *found.notes]
+        for account in draft.accounts:
+            self.notes += account.notes()
+        self.id = options.wanted or draft.id
+        self.file = project.milestones / f"{self.id}.toml"
+        self.files: dict[Path, str] = {}
+        self.draft_faults: list[Fault] = []
+        self.found = Merged()
+        self._project = project
+        self._source = source
+        self._options = options
+        self._memory_file = project.milestones / self.id / "import.json"
 
-    def _next(self) -> list[str]:
-        """What the rules miss in the new declaration."""
-        document = tomllib.loads(self._files[self._file])
-        file = f"milestones/{self._file.name}"
-        milestone = read_milestone(document, file, self.id).milestone
-        if milestone is None:
-            return []
-        try:
-            missing = policy_faults({self.id: milestone}, {self.id: file}, load_policy(self._project.rules))
-        except DeclarationError:
-            return []
-        if not missing:
-            return [f"next: doit plan {self.id}"]
-        first = str(missing[0])
-        agent = ", or import it with --agent NAME" if "no agent" in first else ""
-        return [f"before it can run: {first}{agent}"]
+    @property
+    def text(self) -> str:
+        """The declaration as it will be."""
+        return self.files[self.file]
 
-    def _own_faults(self) -> Iterator[Fault]:
-        if not self.id:
+    def own_faults(self, elsewhere: Mapping[str, str]) -> Iterator[Fault]:
+        """What makes it impossible to import; nothing may be written then."""
+        if not self.id and not self.draft.faults:
             yield Fault(
-                self._name, "", "says no milestone id (a title such as `M4 - Worker settings`); give one with --id"
+                self.name, "", "says no milestone id (a title such as `M4 - Worker settings`); give one with --id"
             )
-        yield from draft_faults(self._draft, self._name, self._elsewhere)
+        yield from draft_faults(self.draft, self.name, elsewhere, skip_unknown=self._options.skip_unknown)
+        if self.id:
+            yield from self._clash()
 
-    def _plan(self, *, overwrite: bool) -> None:
-        """What the files of this milestone become."""
-        text = _text_of(self._file) or ""
-        declared = _declared(self._file) if text else {}
-        specs, now = self._now(declared)
-        new = self._new(now)
-        remembered = read_json(self._memory)
-        last = remembered.get("values", {}) if isinstance(remembered, dict) else {}
-        self._found: Merged = merged(last, now, new, overwrite=overwrite)
-        self._files: dict[Path, str] = {}
-        issues: dict[str, dict[str, Any]] = {}
-        head: dict[str, Any] = {}
-        for owner, values in self._found.changes.items():
-            plain = {key: None if value is MISSING else value for key, value in values.items()}
-            if not owner:
-                epic = plain.pop("epic_text", None)
-                if epic is not None:
-                    self._files[self._project.milestones / self.id / "epic.md"] = _ended(str(epic))
-                    plain["epic"] = f"{self.id}/epic.md"
-                head = plain
-                continue
-            if "spec" in plain:
-                self._spec(owner, plain, specs, str(values.get("title", "")))
-            issues[owner] = {key: plain[key] for key in sorted(plain, key=_place)}
+    def _clash(self) -> Iterator[Fault]:
+        """Whether the milestone of this id is another plan's."""
+        other = next(
+            (
+                path.stem
+                for path in self._project.milestones.glob("*.toml")
+                if path.stem.casefold() == self.id.casefold()
+            ),
+            "",
+        )
+        if other and other != self.id:
+            yield Fault(
+                self.name,
+                "",
+                f'the id "{self.id}" differs from the milestone "{other}" in its case only; give another --id',
+            )
+        memory = read_json(self._memory_file)
+        before = str(memory.get("source") or "") if isinstance(memory, dict) else ""
+        here = source_key(self._source)
+        if not before or not self.file.exists() or self._options.moved or before in {here, self.name}:
+            return
+        if isinstance(memory, dict) and memory.get("content") == _content(self._source):
+            self.notes.append(Note(0, f"the plan moved: it was imported from {before} before"))
+            return
+        yield Fault(
+            self.name,
+            "",
+            f"the milestone {self.id} was imported from {before}, which is another plan; "
+            "give this one another --id, or --moved if it is the same plan at a new place",
+        )
+
+    def plan(self, elsewhere: Mapping[str, str], milestones: set[str], branches: set[str]) -> None:
+        """Find out what the files of the milestone become.
+
+        Args:
+            elsewhere: ids of issues of other milestones -> their qualified ids.
+            milestones: ids of the milestones that are declared, or planned together with this one.
+            branches: the branches of the repository.
+        """
+        text = text_of(self.file) or ""
+        known = self._known(text)
+        new = self._new(known, elsewhere, milestones)
+        self.found = merged(known.last, known.now, new, overwrite=self._options.overwrite)
+        self._missing_again(known, new)
+        self._keep_branch(known, branches)
+        head, issues = self._changes(known)
         if not text:
             head = {"id": self.id, **head}
-        known = {table.get("name") for table in declared.get("phase", ())}
-        phases = [
-            {"name": name} | ({"goal": goal} if goal else {}) for name, goal in self._draft.phases if name not in known
-        ]
-        defaults = {"agent": self._agent} if self._agent else {}
-        self._files[self._file] = edited_plan(text, head, defaults, phases, issues)
-        memory = {"version": _VERSION, "source": self._name, "values": remembered_after(last, new, self._found)}
-        self._files[self._memory] = json.dumps(memory, indent=1, sort_keys=True) + "\n"
+        phases = self._phases(known)
+        defaults = (
+            {"agent": self._options.agents[0] if len(self._options.agents) == 1 else list(self._options.agents)}
+            if self._options.agents
+            else {}
+        )
+        self.files[self.file] = edited_plan(text, head, defaults, phases, issues, self._arranged(known))
+        memory = {
+            "version": _VERSION,
+            "source": source_key(self._source),
+            "content": _content(self._source),
+            "order": [issue.id for issue in self.draft.issues],
+            "values": remembered_after(known.last, new, self.found),
+        }
+        self.files[self._memory_file] = json.dumps(memory, indent=1, sort_keys=True) + "\n"
 
-    def _now(self, declared: Mapping[str, Any]) -> tuple[dict[str, Path | None], Side]:
+    def make_draft(self, faults: Sequence[Fault]) -> None:
+        """Write the milestone as a draft, because of some faults."""
+        self.draft_faults = list(faults)
+        if not re.search(r"^draft = true$", self.text, re.MULTILINE):
+            self.files[self.file] = edited_plan(self.text, {"draft": True}, {}, (), {})
+
+    def write(self) -> None:
+        """Write the files that change; the declaration last, so that it names no file that is missing."""
+        for path, text in sorted(self.files.items(), key=lambda item: item[0] == self.file):
+            if text_of(path) != text:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                target = path.resolve() if path.is_symlink() else path
+                mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+                write_atomic(target, text.encode(), durable=False, mode=mode)
+
+    def changed(self) -> list[str]:
+        """The files that change, relative to the project."""
+        root = self._project.root
+        return [
+            str(path.relative_to(root))
+            for path, text in self.files.items()
+            if text_of(path) != text and path != self._memory_file
+        ]
+
+    def difference(self) -> list[str]:
+        """What would change, as a unified diff."""
+        lines: list[str] = []
+        for name in self.changed():
+            path = self._project.root / name
+            old, new = (text_of(path) or "").splitlines(), self.files[path].splitlines()
+            lines += difflib.unified_diff(old, new, name, name, lineterm="")
+        return lines
+
+    def done(self) -> list[str]:
+        """The issues that the plan calls done."""
+        return [issue.id for issue in self.draft.issues if issue.done]
+
+    def _known(self, text: str) -> _Known:
         """What is declared, and where the specs of its issues are (None: in the declaration)."""
+        document = _declared(self.file) if text else {}
+        milestones = self._project.milestones
         specs: dict[str, Path | None] = {}
         now: Side = {}
-        if declared:
-            now[""] = dict(declared.get("milestone", {}))
+        if document:
+            now[""] = dict(document.get("milestone", {}))
             epic = now[""].get("epic")
             if epic:
-                now[""]["epic_text"] = _text_of(self._project.milestones / str(epic)) or ""
-        for table in declared.get("issue", ()):
+                now[""]["epic_text"] = text_of(milestones / str(epic)) or ""
+            if self._overview in now[""].get("context", ()):
+                now[""]["overview_text"] = text_of(self._project.root / self._overview) or ""
+        for table in document.get("issue", ()):
             values = {key: value for key, value in table.items() if key not in {"id", "spec", "body"}}
-            path = self._project.milestones / str(table["spec"]) if "spec" in table else None
-            values["spec"] = (_text_of(path) or "") if path is not None else str(table.get("body", ""))
+            path = milestones / str(table["spec"]) if "spec" in table else None
+            values["spec"] = (text_of(path) or "") if path is not None else str(table.get("body", ""))
             specs[str(table.get("id"))] = path
             now[str(table.get("id"))] = values
-        return specs, now
+        memory = read_json(self._memory_file)
+        return _Known(document, specs, now, memory if isinstance(memory, dict) else {})
 
-    def _new(self, now: Side) -> Side:
+    @property
+    def _overview(self) -> str:
+        return f"{self._project.milestones.name}/{self.id}/overview.md"
+
+    def _new(self, known: _Known, elsewhere: Mapping[str, str], milestones: set[str]) -> Side:
         """What the source says, in the terms of a declaration."""
-        draft = self._draft
-        title = draft.title or str(now.get("", {}).get("title") or self.id)
+        draft = self.draft
+        title = draft.title or str(known.now.get("", {}).get("title") or self.id)
         head: dict[str, Any] = {"title": title, **draft.fields}
+        after = [name for name in dict.fromkeys([*draft.after, *(draft.fields.get("needs") or ())]) if name != self.id]
+        head.pop("needs", None)
+        there = [name for name in after if name in milestones]
+        if there:
+            head["needs"] = there
+        missing = [name for name in after if name not in milestones]
+        if missing:
+            text = f"the plan builds on {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not declared here; add to `needs` what it waits for"
+            self.notes.append(Note(0, text))
         if draft.epic:
             head["epic_text"] = draft.epic
+        if draft.overview.strip():
+            head["overview_text"] = draft.overview
+            head["context"] = [*head.get("context", ()), self._overview]
+            count = sum(bool(line.strip()) for line in draft.overview.split("\n"))
+            self.notes.append(
+                Note(
+                    0,
+                    f"{count} lines of the plan that belong to no issue are kept in {self._overview}, which is read for every issue",
+                )
+            )
         own = {issue.id for issue in draft.issues}
         new: Side = {"": head}
         for issue in draft.issues:
-            values: dict[str, Any] = {"title": issue.title, **issue.fields, "spec": issue.text}
-            if "needs" in values:
-                values["needs"] = [need if need in own else self._elsewhere.get(need, need) for need in values["needs"]]
-            new[issue.id] = values
+            new[issue.id] = self._values(issue, own, elsewhere)
         return new
 
-    def _spec(self, owner: str, values: dict[str, Any], specs: dict[str, Path | None], title: str) -> None:
+    def _values(self, issue: DraftIssue, own: set[str], elsewhere: Mapping[str, str]) -> dict[str, Any]:
+        values: dict[str, Any] = {"title": issue.title, **issue.fields, "spec": issue.text}
+        unknown = unknown_needs(issue, dict.fromkeys(own, 0), elsewhere)
+        needs = [*values.pop("needs", ()), *issue.outside]
+        if issue.id in needs:
+            self.notes.append(
+                Note(issue.line, f"{issue.id} depends on itself; that was left out", "issues that depend on themselves")
+            )
+        if unknown:
+            text = f"{issue.id} needs {', '.join(unknown)}, which this plan does not have; that was left out"
+            self.notes.append(Note(issue.line, text, "needs that this plan does not have, left out"))
+        kept = [
+            need if need in own else elsewhere.get(need, need)
+            for need in needs
+            if need not in unknown and need != issue.id
+        ]
+        if kept:
+            values["needs"] = list(dict.fromkeys(kept))
+        return values
+
+    def _missing_again(self, known: _Known, new: Side) -> None:
+        """Write specs again whose files are gone."""
+        for name, path in known.specs.items():
+            if path is not None and name in new and not path.exists():
+                self.found.changes.setdefault(name, {})["spec"] = new[name]["spec"]
+                shown = path.relative_to(self._project.root)
+                self.notes.append(
+                    Note(
+                        0,
+                        f"{shown}, the spec of {name}, was gone and is written again",
+                        "specs that were gone and are written again",
+                    )
+                )
+
+    def _keep_branch(self, known: _Known, branches: set[str]) -> None:
+        """Leave the work where it is: neither a changed title nor a changed branch moves what has landed."""
+        changes = self.found.changes.get("", {})
+        now = known.now.get("", {})
+        if not now:
+            return
+        before = str(now.get("branch") or default_branch(self.id, str(now.get("title", ""))))
+        if "branch" in changes and before in branches and changes["branch"] != before:
+            wanted = "the default" if changes["branch"] is MISSING else changes["branch"]
+            self.notes.append(
+                Note(0, f"the plan's branch is {wanted} now; {before} exists and was kept, since the work is there")
+            )
+            changes["branch"] = before
+        elif "title" in changes and "branch" not in now and "branch" not in changes:
+            changes["branch"] = before
+            self.notes.append(Note(0, f"the title changed; the branch stays {before}"))
+
+    def _changes(self, known: _Known) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """The keys that change, of the milestone and of each issue; texts become files."""
+        head: dict[str, Any] = {}
+        issues: dict[str, dict[str, Any]] = {}
+        for owner, values in self.found.changes.items():
+            plain = {key: None if value is MISSING else value for key, value in values.items()}
+            if owner:
+                if "spec" in plain:
+                    title = str(values.get("title") or known.now.get(owner, {}).get("title", ""))
+                    self._spec(owner, plain, known.specs, title)
+                issues[owner] = {key: plain[key] for key in sorted(plain, key=_place)}
+                continue
+            epic, overview = plain.pop("epic_text", None), plain.pop("overview_text", None)
+            if epic is not None:
+                self.files[self._project.milestones / self.id / "epic.md"] = _ended(str(epic))
+                plain["epic"] = f"{self.id}/epic.md"
+            if overview is not None:
+                self.files[self._project.root / self._overview] = _ended(str(overview))
+            head = plain
+        return head, issues
+
+    def _spec(self, owner: str, values: dict[str, Any], specs: Mapping[str, Path | None], title: str) -> None:
         """Put the text of an issue where it belongs: its file, its `body`, or a new file."""
         text = _ended(str(values.pop("spec")))
-        place = specs.get(owner, MISSING)
-        if place is None:
-            values["body"] = text
-            return
-        if place is MISSING:
+        if owner in specs:
+            place = specs[owner]
+            if place is None:
+                values["body"] = text
+                return
+        else:
             name = "-".join(part for part in (owner, slug(title)) if part)
             place = self._project.milestones / self.id / f"{name}.md"
             values["spec"] = f"{self.id}/{name}.md"
-        assert isinstance(place, Path)  # noqa: S101  (for the type checker)
-        self._files[place] = text
+        self.files[place] = text
+
+    def _phases(self, known: _Known) -> list[dict[str, Any]]:
+        there = {table.get("name") for table in known.document.get("phase", ())}
+        return [
+            {"name": name} | ({"goal": goal} if goal else {}) for name, goal in self.draft.phases if name not in there
+        ]
+
+    def _arranged(self, known: _Known) -> list[str]:
+        """The order of the plan, unless a person changed the order of the declaration."""
+        before = [name for name in known.memory.get("order", ()) if name in known.specs]
+        here = [name for name in known.specs if name in before]
+        order = [issue.id for issue in self.draft.issues]
+        if before and here != before:
+            self.notes.append(Note(0, "the order of the issues here is yours and was kept"))
+            return []
+        return order
+
+
+def source_key(source: Source) -> str:
+    """How a source is known: its path from the project's root, or its address."""
+    if source.name.startswith("forge milestone "):
+        return source.name
+    base = Path(source.name.rstrip("/")).name
+    if source.files and not source.name.endswith(base + ".md"):
+        return source.place.rstrip("/") or base
+    return f"{source.place}{base}"
+
+
+def _content(source: Source) -> str:
+    texts = [source.text] if not source.files else [source.beside(name) or "" for name in source.files]
+    return digest("\0".join(texts).encode())[len("sha256:") :][:16]
+
+
+def _exported(source: Source) -> bool:
+    """Whether a file is an export of ours."""
+    return '"format": "make-for-milestones/' in source.text[:400] or source.text.startswith(
+        "id,title,type,priority,size,needs,files,accept,number,phase"
+    )
 
 
 def _place(key: str) -> int:
@@ -208,54 +404,11 @@ def _place(key: str) -> int:
     return _ORDER.index(key) if key in _ORDER else len(_ORDER)
 
 
-def source_of(project: Project, name: str) -> Source:
-    """A file as something to import.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    path = Path(name)
-    text = _text_of(path)
-    if text is None:
-        why = f"is no file of at most {MOST_BYTES // 2**20} MiB that can be read" if path.exists() else "does not exist"
-        raise UsageError(f"{name} {why}; name a plan")
-    return Source(name, text, _reader(project.root), _reader(path.parent))
-
-
-def _reader(folder: Path) -> Callable[[str], str | None]:
-    def inside(name: str) -> str | None:
-        if name.startswith("/") or ".." in name.split("/"):
-            return None
-        return _text_of(folder / name)
-
-    return inside
-
-
-def _text_of(path: Path) -> str | None:
-    """Content of a file; None when there is none, or when it is larger than any plan."""
-    try:
-        if not path.is_file() or path.stat().st_size > MOST_BYTES:
-            return None
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-
-
 def _declared(path: Path) -> dict[str, Any]:
     try:
         return read_toml(path)
     except TomlError as error:
         raise DeclarationError([Fault(f"milestones/{path.name}", "", f"{error}; correct it first")]) from error
-
-
-def _elsewhere(project: Project, own: str) -> dict[str, str]:
-    """Issues of other milestones by their bare id, where that is the id of one issue only."""
-    found: dict[str, list[str]] = {}
-    for name, milestone in load(project.milestones).milestones.items():
-        if name != own:
-            for issue in milestone.issues:
-                found.setdefault(issue.id, []).append(f"{name}/{issue.id}")
-    return {issue: refs[0] for issue, refs in found.items() if len(refs) == 1}
 
 
 def _ended(text: str) -> str:

@@ -190,7 +190,8 @@ class Phase(_Declared):
 class Milestone(_Declared):
     """A declared milestone with its issues, in the order of the file.
 
-    `checks` are asked on release besides those of its issues; `accept` is proved on release.
+    `checks` are asked on release besides those of its issues; `accept` is proved on release. Faults of a `draft` stop
+    the draft only: it is listed with what it lacks, and is a milestone like any other as soon as it lacks nothing.
     """
 
     id: Id
@@ -205,6 +206,7 @@ class Milestone(_Declared):
     forge_milestone: Line | None = None
     accept: tuple[Acceptance, ...] = ()
     checks: tuple[str, ...] = ()
+    draft: StrictBool = False
     phases: tuple[Phase, ...] = ()
     issues: tuple[Issue, ...] = ()
     _places: tuple[int, ...] = ()

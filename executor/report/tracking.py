@@ -11,13 +11,13 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.config.load_milestones import spec_text
 from executor.errors import ExecutorError, UsageError
 from executor.git.trailers import one_line
-from executor.model.milestone import Claim, FileCheck, Issue, Milestone, RunCheck
 from executor.process.files import write_atomic
+from executor.report.exports import as_github, as_json, as_rows
 from executor.report.snapshot import standing_of
 from executor.state import segments
 from executor.status.summary_cache import pull_of
@@ -27,33 +27,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.engine.session import Session
-    from executor.model.milestone import Milestone
+    from executor.model.milestone import Issue, Milestone
     from executor.state.model import IssueState
     from executor.status.reader import Observer
 
 __all__ = [
     "FORMATS",
-    "OWN_FORMAT",
     "Tracked",
-    "as_github",
-    "as_json",
     "as_markdown",
-    "as_rows",
     "between_marks",
-    "cell",
-    "cell_text",
     "exported",
     "keep_section",
     "keep_tracking",
     "tracked",
 ]
-
-
-OWN_FORMAT = "make-for-milestones/1"
-"""The format name in the JSON; `doit import` reads it back."""
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-"""How a cell begins that would be calculated, or one that was guarded against that."""
-_COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "accept", "number", "phase")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,90 +132,6 @@ def between_marks(text: str, section: str, milestone: str) -> str:
         raise ValueError(f"expected one {begin} and one {end} after it")
     after = text[stop + len(end) :]
     return text[:start] + section.rstrip("\n") + after
-
-
-def as_json(milestone: Milestone, status: str, issues: Sequence[Tracked], epic: str) -> dict[str, Any]:
-    """Declaration and status as one JSON value."""
-    head = milestone.model_dump(mode="json", exclude_defaults=True, exclude={"phases", "issues", "accept"})
-    head |= {"accept": _accept(milestone.accept)} if milestone.accept else {}
-    return {
-        "format": OWN_FORMAT,
-        "milestone": {**head, "id": milestone.id, "status": status},
-        "phases": [{"name": phase.name, "goal": phase.goal} for phase in milestone.phases],
-        "epic": epic,
-        "issues": [
-            {
-                **_fields(item.issue),
-                "text": item.text,
-                "status": item.status,
-                "reason": item.reason,
-                "commit": item.commit,
-            }
-            for item in issues
-        ],
-    }
-
-
-def as_github(milestone: Milestone, issues: Iterable[Tracked]) -> list[dict[str, Any]]:
-    """Issues in the form of `gh issue list --json number,title,body,labels,milestone,state`."""
-    items = list(issues)
-    numbers = {item.issue.id: item.issue.number for item in items}
-    found = []
-    for item in items:
-        issue = item.issue
-        labels = [f"type:{issue.type}", issue.priority, f"size:{issue.size}"]
-        needs = [f"#{numbers[need]}" for need in issue.needs if numbers.get(need) is not None]
-        body = item.text.rstrip("\n") + (f"\n\nDepends on {', '.join(needs)}" if needs else "") + "\n"
-        found.append(
-            {
-                "number": issue.number,
-                "title": issue.title,
-                "body": body,
-                "labels": [{"name": label} for label in labels],
-                "milestone": {"title": milestone.forge_milestone or milestone.title},
-                "state": "CLOSED" if item.status == "landed" else "OPEN",
-            }
-        )
-    return found
-
-
-def as_rows(issues: Iterable[Tracked]) -> list[list[str]]:
-    """A table with its header, one issue a row; lists are separated by spaces, acceptance criteria by lines."""
-    rows = [[*_COLUMNS, "status", "reason", "commit", "description"]]
-    for item in issues:
-        issue = item.issue
-        values = {
-            **_fields(issue),
-            "needs": " ".join(issue.needs),
-            "files": " ".join(issue.files),
-            "accept": "\n".join(one.text for one in issue.accept if isinstance(one, Claim)),
-        }
-        row = ["" if values.get(name) is None else str(values.get(name)) for name in _COLUMNS]
-        rows.append([cell(text) for text in (*row, item.status, item.reason, item.commit, item.text)])
-    return rows
-
-
-def cell(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula; `cell_text` gives the text back."""
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def cell_text(written: str) -> str:
-    """The text of a cell."""
-    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written
-
-
-def _fields(issue: Issue) -> dict[str, Any]:
-    """An issue's declaration without what says nothing."""
-    found = issue.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"accept", "spec", "body"})
-    if found.get("agent") and len(issue.agent or ()) == 1:
-        found["agent"] = found["agent"][0]
-    return {"id": issue.id, "title": issue.title, **found} | ({"accept": _accept(issue.accept)} if issue.accept else {})
-
-
-def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
-    """Acceptance criteria as they are declared."""
-    return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
 
 
 def _marks(milestone: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.config.project import compile_project, prepare_cache
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from executor.config.project import Project
+    from executor.config.project import Compiled, Project
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
 
@@ -43,6 +43,7 @@ class Board:
         milestones: for each: id, title, branch, tip, total, landed, needs, status, reason, hint, release and more.
         pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
             started.
+        drafts: for each draft that lacks something: id, file, count of faults and the first of them.
         rows: function that gives the rows of all issues; reads a second file only when asked.
     """
 
@@ -50,6 +51,7 @@ class Board:
     pending: list[dict[str, Any]]
     project: Project
     key: str
+    drafts: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of all issues, in the order in which they would run."""
@@ -75,7 +77,8 @@ def board_of(project: Project) -> Board:
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
         if key == found.get("key") and time.time() < found["expires"]:
-            return Board(_overlaid(project, found["milestones"]), _running(project, found["pending"]), project, key)
+            pending = _running(project, found["pending"])
+            return Board(_overlaid(project, found["milestones"]), pending, project, key, found["drafts"])
     board, _ = _build(project)
     return board
 
@@ -99,6 +102,7 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
     rows = [_row(observer, ref) for ref in compiled.plan.order]
     milestones = [_milestone(observer, name, rows) for name in ids]
     pending = [row for row in rows if row["status"] != "landed"]
+    drafts = _drafts(compiled)
     _keep(
         project,
         {
@@ -110,11 +114,20 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
             "refs": names,
             "milestones": milestones,
             "pending": pending,
+            "drafts": drafts,
             "expires": min((row["until"] for row in pending if row["until"]), default=_NEVER),
         },
         {"key": key, "rows": rows},
     )
-    return Board(_overlaid(project, milestones), _running(project, pending), project, key), _running(project, rows)
+    board = Board(_overlaid(project, milestones), _running(project, pending), project, key, drafts)
+    return board, _running(project, rows)
+
+
+def _drafts(compiled: Compiled) -> list[dict[str, Any]]:
+    return [
+        {"id": name, "file": f"milestones/{name}.toml", "faults": len(faults), "reason": str(faults[0])}
+        for name, faults in compiled.loaded.drafts.items()
+    ]
 
 
 def _row(observer: Observer, ref: str) -> dict[str, Any]:

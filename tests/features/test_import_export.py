@@ -113,7 +113,7 @@ def test_what_was_exported_can_be_imported_under_another_id_beside_it(repo: Repo
     repo.doit("import", "m1.json", "--id", "m2").check()
     assert "lands on milestone/m2-test-m1" in repo.doit("plan", "m2").check().out
     assert repo.doit("import", "gone.json").check(3).err == "gone.json does not exist; name a plan\n"
-    assert "milestones is no file of at most" in repo.doit("import", "milestones").check(3).err
+    assert "milestones is a folder of" in repo.doit("import", "milestones").check(3).err
 
 
 def test_github_issues_and_csv_go_out_and_in_again(repo: Repo) -> None:

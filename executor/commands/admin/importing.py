@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import Command, safe
-from executor.config.project import open_project, prepare_cache
+from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.config.project import Project, prepare_cache
 from executor.errors import DeclarationError, UsageError
-from executor.importers.draft import Source
-from executor.importers.formats import FORMATS
-from executor.importers.plan_files import Planned, source_of
 
 if TYPE_CHECKING:
-    from executor.config.project import Project
     from executor.forge.base import Forge
+    from executor.importers.plan_files import Planned
+    from executor.importers.source import Source
+    from executor.model.policy import Policy
 
 __all__ = ["Import"]
 
@@ -29,48 +29,207 @@ class Import(Command):
 
     name = "import"
     doc_purpose = "write milestones from plans of other formats; again: take over only what changed"
-    doc_usage = "FILE ... | --milestone TITLE"
+    doc_usage = "FILE|FOLDER ... | --milestone TITLE | --formats"
     cmd_options = (
-        _option("format", str, f"format of the files ({', '.join(FORMATS)}; default: found out)"),
+        _option("format", str, "format of the files (default: found out; --formats lists them)"),
+        _option("formats", bool, "show each format: an example, what becomes of its parts, what is left out"),
         _option("id", str, "id of the milestone (default: as the plan says)"),
-        _option("agent", str, "agent of its issues, written to [defaults]"),
+        _option("agent", str, "agent of its issues, or several with commas between, written to [defaults]"),
         _option("milestone", str, "read the issues of this milestone from the forge instead of files"),
+        _option("tag", str, "of a file with several plans, the one with this tag or milestone"),
+        _option("split", bool, "make an issue of each smallest task where the format groups them"),
+        _option("encoding", str, "encoding of the files, if they are not UTF-8 and do not say which"),
         _option("dry_run", bool, "show what would change and write nothing"),
         _option("overwrite", bool, "where you and the plan changed the same, take the plan's word"),
+        _option("moved", bool, "the plan is the one that was imported before, from another place"),
+        _option("trust", bool, "take what weakens the judge: types, files over tests, allow, checks, commands"),
+        _option("skip_unknown_needs", bool, "leave out needs that nothing has"),
+        _option("done_as_landed", str, "take the issues that the plan calls done as landed with this commit"),
+        JSON_OPTION,
     )
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Read everything first; write only if nothing is wrong."""
-        title = options["milestone"]
-        if title and (arguments or options["format"] not in {"", "github"}):
-            raise UsageError("--milestone reads from the forge; name no files and no other format with it")
-        if not title and not arguments:
-            raise UsageError("name at least one file, for example `doit import docs/M4_workers.md`")
-        if options["id"] and len(arguments) > 1:
-            raise UsageError("--id names one milestone; import one file at a time")
-        project = open_project()
-        sources = [_from_forge(project, title)] if title else [source_of(project, name) for name in arguments]
-        imports = [
-            Planned(
-                project,
-                source,
-                form="github" if title else options["format"],
-                wanted=options["id"],
-                agent=options["agent"],
-                overwrite=options["overwrite"],
-            )
-            for source in sources
-        ]
-        faults = [fault for item in imports for fault in item.faults()]
-        ids = [item.id for item in imports]
-        if len(set(ids)) < len(ids):
-            raise UsageError(f"several of these files are milestone {max(ids, key=ids.count)}; import them with --id")
-        if faults:
-            raise DeclarationError(faults)
-        for item in imports:
-            lines = item.told() if options["dry_run"] else item.write()
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
+        if options["formats"]:
+            return _formats(options["format"] or (arguments[0] if arguments else ""))
+        from executor.importers.report import report_data, report_lines
+
+        _usage(options, arguments)
+        project = _project()
+        plans, policy = _plans(project, options, arguments)
+        _settle(project, plans, policy)
+        dry = options["dry_run"]
+        commit = _commit(project, options["done_as_landed"])
+        for plan in plans if commit else ():
+            if plan.draft_faults and plan.done():
+                raise UsageError(f"--done-as-landed: {plan.id} would be a draft: {plan.draft_faults[0]}")
+        results = []
+        for plan in plans:
+            changed = plan.changed()
+            lines = plan.difference() if dry else []
+            if not dry:
+                plan.write()
+            landed = _landed(project, plan, commit) if commit and not dry else []
+            results.append({"landed": landed, **report_data(plan, changed, dry=dry)})
+            lines += report_lines(plan, changed, dry=dry)
+            lines += [f"taken as landed with {commit[:10]}: {', '.join(landed)}"] if landed else []
+            if not options["json"]:
+                sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
+        if options["json"]:
+            print_json({"milestones": results})
         return 0
+
+
+def _commit(project: Project, name: str) -> str:
+    from executor.importers.landed import resolve_commit
+
+    return resolve_commit(project, name) if name else ""
+
+
+def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
+    """Take the issues that the plan calls done as landed.
+
+    Raises:
+        UsageError: the milestone is a draft.
+    """
+    from executor.importers.landed import take_as_landed
+
+    return take_as_landed(project, plan.id, plan.done(), commit) if plan.done() else []
+
+
+def _usage(options: dict[str, Any], arguments: list[str]) -> None:
+    title = options["milestone"]
+    if title and (arguments or options["format"] not in {"", "github"}):
+        raise UsageError("--milestone reads from the forge; name no files and no other format with it")
+    if not title and not arguments:
+        raise UsageError("name at least one file, for example `doit import docs/M4_workers.md`")
+
+
+def _project() -> Project:
+    """The project that the working directory is in: the folder above it with milestones/, rules/ or dodo.py."""
+    from executor.git.repository import find_repository
+
+    here = Path.cwd().resolve()
+    repository = find_repository(here)
+    for folder in (here, *here.parents):
+        if any((folder / name).exists() for name in ("milestones", "dodo.py")) or (folder / "rules").is_dir():
+            return Project(folder, repository)
+        if folder == repository.top:
+            break
+    return Project(repository.top, repository)
+
+
+def _formats(name: str) -> int:
+    from executor.importers.guides import guide_text
+    from executor.importers.importer import chosen, installed
+    from executor.importers.source import Source
+
+    shown = [chosen(Source(name, ""), name)] if name else list(installed().values())
+    sys.stdout.write("\n".join(guide_text(importer) for importer in shown))
+    return 0
+
+
+def _plans(project: Project, options: dict[str, Any], arguments: list[str]) -> tuple[list[Planned], Policy | None]:
+    """The plans that are asked for, planned against each other and what is declared."""
+    from executor.importers.plan_files import Planned
+    from executor.importers.sources import Disk
+    from executor.importers.trust import tests_among
+
+    if project.milestones.exists() and not project.milestones.is_dir():
+        raise UsageError(
+            f"{project.milestones.name} is a file; remove it, milestones are declared in a folder of that name"
+        )
+    disk = Disk(project, encoding=options["encoding"], part=options["tag"], split=options["split"])
+    title = options["milestone"]
+    sources = [_from_forge(project, title)] if title else disk.sources(arguments, options["format"])
+    if options["id"] and len(sources) > 1:
+        raise UsageError("--id names one milestone; import one plan at a time")
+    policy = _policy(project)
+    wanted = _options(options, policy, form="github" if title else options["format"])
+    tests = tests_among(disk.tracked())
+    plans = [Planned(project, source, wanted, policy=policy, tests=tests) for source in sources]
+    ids = [plan.id for plan in plans if plan.id]
+    if len(set(ids)) < len(ids):
+        raise UsageError(f"several of these files are milestone {max(ids, key=ids.count)}; import them with --id")
+    _resolve(project, plans)
+    return plans, policy
+
+
+def _options(options: dict[str, Any], policy: Policy | None, form: str) -> Any:
+    from executor.importers.plan_files import Options
+    from executor.model.hints import Known, quoted
+
+    agents = tuple(name.strip() for name in options["agent"].split(",") if name.strip())
+    for name in agents:
+        if policy is not None and name not in policy.agents:
+            raise UsageError(f"unknown agent {quoted(name)}{Known(policy.agents).advice(name, 'agents')}")
+    return Options(
+        form=form,
+        wanted=options["id"],
+        agents=agents,
+        overwrite=options["overwrite"],
+        trusted=options["trust"],
+        skip_unknown=options["skip_unknown_needs"],
+        moved=options["moved"],
+    )
+
+
+def _policy(project: Project) -> Policy | None:
+    """The rules; None if they are faulty, which is for other commands to say."""
+    from executor.config.load_rules import load_policy
+
+    try:
+        return load_policy(project.rules)
+    except DeclarationError:
+        return None
+
+
+def _resolve(project: Project, plans: list[Planned]) -> None:
+    """Plan each against the others.
+
+    Raises:
+        DeclarationError: with what makes them impossible to import.
+    """
+    from executor.config.load_milestones import load
+    from executor.git.refs import Refs
+
+    declared = load(project.milestones)
+    issues: dict[str, dict[str, str]] = {
+        name: {issue.id: f"{name}/{issue.id}" for issue in milestone.issues}
+        for name, milestone in declared.milestones.items()
+    }
+    issues |= {plan.id: {issue.id: f"{plan.id}/{issue.id}" for issue in plan.draft.issues} for plan in plans}
+    elsewhere = {plan.id: _elsewhere(issues, plan.id) for plan in plans}
+    faults = [fault for plan in plans for fault in plan.own_faults(elsewhere[plan.id])]
+    if faults:
+        raise DeclarationError(faults)
+    branches = set(Refs(project.repository).branches())
+    for plan in plans:
+        plan.plan(elsewhere[plan.id], {*issues}, branches)
+
+
+def _elsewhere(issues: dict[str, dict[str, str]], own: str) -> dict[str, str]:
+    """Issues of other milestones by their bare id, where that is the id of one issue only."""
+    found: dict[str, list[str]] = {}
+    for name, refs in issues.items():
+        for issue, ref in refs.items() if name != own else ():
+            found.setdefault(issue, []).append(ref)
+    return {issue: refs[0] for issue, refs in found.items() if len(refs) == 1} | {
+        ref: ref for refs in found.values() for ref in refs
+    }
+
+
+def _settle(project: Project, plans: list[Planned], policy: Policy | None) -> None:
+    """Make drafts of the plans that cannot run yet.
+
+    Raises:
+        DeclarationError: a plan would break a milestone that is sound, or is no declaration.
+    """
+    from executor.importers.check import settle
+
+    faults = settle(project, plans, policy)
+    if faults:
+        raise DeclarationError(faults)
 
 
 def _from_forge(project: Project, title: str) -> Source:
@@ -80,6 +239,8 @@ def _from_forge(project: Project, title: str) -> Source:
         UsageError: no forge with issues is declared, or the milestone has none.
         ForgeRefusedError: the forge has no such milestone.
     """
+    from executor.importers.source import Source
+
     found = [
         {
             "number": item.number,
@@ -94,7 +255,7 @@ def _from_forge(project: Project, title: str) -> Source:
     ]
     if not found:
         raise UsageError(f'milestone "{title}" of the forge has no issues')
-    return Source(f"forge milestone {title}", json.dumps(found), _nothing, _nothing)
+    return Source(f"forge milestone {title}", json.dumps(found))
 
 
 def _forge(project: Project) -> Forge:
@@ -111,7 +272,3 @@ def _forge(project: Project) -> Forge:
     token = find_token(rules)
     address = Remote(project.repository, rules.pushes_to, token).url if rules.pushes_to is not None else ""
     return connected(Target(rules, address, token, project.cache / "_forge"))
-
-
-def _nothing(_path: str) -> None:
-    """A forge has no files beside its issues."""

@@ -43,21 +43,24 @@ class Status(Command):
             _refresh(names)
         board = board_of(project)
         for name in names:
-            if board.milestone(name) is None:
+            if board.milestone(name) is None and all(item["id"] != name for item in board.drafts):
                 known = ", ".join(item["id"] for item in board.milestones) or "none"
                 raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
         rows = board.rows()
         shown = [item for item in board.milestones if not names or item["id"] in names]
+        drafts = [item for item in board.drafts if not names or item["id"] in names]
         outlook = Nights(project.cache).outlook(utcnow(), LOCAL)
         if options["json"]:
             print_json(
                 {
                     "milestones": [_json(item, _own(rows, item["id"])) for item in shown],
+                    "drafts": drafts,
                     "nightly": night_json(outlook),
                 }
             )
         else:
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
+            sys.stdout.write("".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts))
             sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
         return 0
 

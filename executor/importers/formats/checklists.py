@@ -1,0 +1,251 @@
+"""Kiro, OpenSpec and plain checklists. Pure.
+
+Each has its own unit of work: Kiro's is the number of the first level, OpenSpec's the change, a plain list's the box of the
+first level. The smaller boxes are the acceptance criteria of the issue.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from executor.importers.draft import Draft, Note, Source, slug, unique_id
+from executor.importers.formats.boxes import (
+    NUMBER,
+    TASK,
+    TITLE,
+    Group,
+    beside,
+    boxes_of,
+    draft_of_groups,
+    folder_id,
+    is_markdown,
+    path_of,
+    short,
+)
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import files_in
+from executor.importers.reading.markdown import Document, Item, Section, document, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Checklist", "Kiro", "OpenSpec"]
+
+_HINT = re.compile(r"^_([^_:]+):\s*(.*?)_$")
+
+
+class Kiro:
+    """``.kiro/specs/NAME/tasks.md``: one issue for each number of the first level, one after the other."""
+
+    name = "kiro"
+    guide = GUIDES["kiro"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if not is_markdown(source):
+            return 0
+        parts = document(source.text).sections
+        numbered = [item for part in parts for item in part.items if item.box is not None and NUMBER.match(item.text)]
+        hints = re.search(r"^\s*[-*]\s+_Requirements?:", source.text, re.MULTILINE)
+        if not numbered:
+            return 0
+        return 92 if hints or "/.kiro/" in path_of(source) else 45 if source.stem == "tasks.md" else 25
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a spec."""
+        doc = document(source.text)
+        notes: list[Note] = []
+        groups: dict[str, Group] = {}
+        for part in doc.sections:
+            for item in part.items:
+                match = NUMBER.match(item.text) if item.box is not None else None
+                if match:
+                    _numbered(groups, match, item, part, notes, split=source.split)
+        found = list(groups.values())
+        before = ""
+        for group in found:
+            group.fields["needs"] = [before] if before else []
+            before = group.id
+        title = plain(doc.title())
+        title = "" if re.fullmatch(r"(?:implementation plan|tasks?)", title, re.IGNORECASE) else TITLE.sub("", title)
+        wanted = folder_id(source)
+        names = ("requirements.md", "design.md", "bugfix.md")
+        return draft_of_groups(
+            doc, found, wanted, title or wanted.replace("-", " ").capitalize(), beside(source, names), notes
+        )
+
+
+def _numbered(
+    groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: list[Note], *, split: bool
+) -> None:
+    """Put a numbered box into the group of its first number."""
+    number, title = match[1], match[2]
+    major = number.split(".")[0]
+    if split and item.children:
+        kids = [(child, NUMBER.match(child.text)) for child in item.children if child.box is not None]
+        if any(found for _, found in kids):
+            for child, found in kids:
+                if found:
+                    _numbered(groups, found, child, part, notes, split=split)
+            return
+    name = number if split else major
+    group = groups.get(name)
+    if group is None:
+        own = number in {major, f"{major}.0", name}
+        group = groups[name] = Group(
+            name, title if own else plain(part.title) or title, item.first, phase=_chapter(part)
+        )
+        group.whole = item if own else None
+    group.lines += range(item.first, item.last + 1)
+    boxes = [box for child in item.children for box in child.walk() if box.box is not None]
+    inner = boxes or ([] if number == name else [item])
+    group.boxes += inner
+    claims = [plain(box.text) + (" (optional)" if box.starred else "") for box in inner]
+    group.fields["accept"] = [*group.fields.get("accept", ()), *claims]
+    optional = [short(box.text) for box in item.walk() if box.starred]
+    if optional:
+        notes.append(
+            Note(
+                item.first,
+                f"{name}: {', '.join(optional)} are optional in the plan",
+                "tasks that are optional in the plan",
+            )
+        )
+    for child in item.walk():
+        hint = _HINT.match(child.text)
+        if hint and hint[1].casefold() == "agent":
+            group.fields.setdefault("agent", plain(hint[2]))
+        elif hint and re.search(r"file|ファイル", hint[1], re.IGNORECASE):
+            group.fields["files"] = [*group.fields.get("files", ()), *files_in([hint[2]])[0]]
+
+
+def _chapter(part: Section) -> str:
+    """The name of a chapter, as a phase."""
+    return plain(part.title) if part.level > 1 else ""
+
+
+class OpenSpec:
+    """``openspec/changes/NAME/``: one issue for a change; its boxes are the criteria."""
+
+    name = "openspec"
+    guide = GUIDES["openspec"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files:
+            names = set(source.files)
+            return 85 if "tasks.md" in names and ({"proposal.md"} & names or "/changes/" in f"/{source.name}") else 0
+        if not is_markdown(source) or source.stem != "tasks.md":
+            return 0
+        inside = "/openspec/" in path_of(source) or "proposal.md" in source.siblings
+        return 91 if inside and any(boxes_of(part) for part in document(source.text).sections) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a change."""
+        text = source.beside("tasks.md") or "" if source.files else source.text
+        doc = document(text, file="tasks.md" if source.files else "")
+        notes: list[Note] = []
+        wanted = folder_id(source)
+        bare = re.sub(r"^\d{4}-\d{2}-\d{2}-", "", wanted)
+        proposal = source.beside("proposal.md") or ""
+        title = re.sub(
+            r"^(?:change(?: proposal)?|proposal)\s*[:–—-]\s*", "", document(proposal).title(), flags=re.IGNORECASE
+        )
+        if not title or re.fullmatch(r"(?:proposal|why|change)", title, re.IGNORECASE):
+            title = bare.replace("-", " ").capitalize()
+        boxes = [box for part in doc.sections for box in boxes_of(part)]
+        groups = list(_parts(doc)) if source.split else [_whole(doc, bare, title, boxes)]
+        if "/archive/" in path_of(source) and groups:
+            notes.append(Note(0, "the change is in archive/, so the plan calls it done"))
+        if proposal:
+            groups[0].fields["_proposal"] = ""
+        names = ("proposal.md", "design.md", r"specs/[^/]+/spec[.]md", r"specs/[^/]+")
+        return draft_of_groups(
+            doc, [group for group in groups if group.boxes], wanted, title, beside(source, names), notes
+        )
+
+
+def _whole(doc: Document, name: str, title: str, boxes: Sequence[Item]) -> Group:
+    first = boxes[0].first if boxes else 0
+    group = Group(name or "change", title, first, boxes=list(boxes))
+    group.lines = [number for part in doc.sections for number in part.numbers()]
+    group.fields["accept"] = [plain(box.text) for box in boxes]
+    group.fields["files"] = list(
+        dict.fromkeys(path for box in boxes for path in files_in(re.findall(r"`[^`]+`", box.text))[0] if "/" in path)
+    )
+    return group
+
+
+def _parts(doc: Document) -> Iterator[Group]:
+    """A group for each chapter of a change, one after the other."""
+    before = ""
+    taken: set[str] = set()
+    for part in doc.sections:
+        boxes = boxes_of(part)
+        if not boxes:
+            continue
+        match = NUMBER.match(plain(part.title))
+        name = unique_id(match[1] if match else slug(part.title, 32) or "tasks", taken)
+        taken.add(name)
+        group = Group(
+            name,
+            match[2] if match else plain(part.title) or "Tasks",
+            part.line or boxes[0].first,
+            part.numbers(),
+            boxes,
+        )
+        group.fields = {"accept": [plain(box.text) for box in boxes], "needs": [before] if before else []}
+        before = name
+        yield group
+
+
+class Checklist:
+    """A list of boxes: one issue for each box of the first level, known by its words."""
+
+    name = "checklist"
+    guide = GUIDES["checklist"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if not is_markdown(source):
+            return 0
+        return 20 if any(item.box is not None for part in document(source.text).sections for item in part.items) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a list."""
+        doc = document(source.text)
+        notes: list[Note] = []
+        groups: list[Group] = []
+        taken: set[str] = set()
+        for part in doc.sections:
+            for item in part.items:
+                if item.box is None:
+                    continue
+                if item.box in "-~" and item.text.startswith("~~"):
+                    notes.append(Note(item.first, f'"{plain(item.text)}" is struck out and was left out'))
+                    continue
+                groups.append(_boxed(item, part, taken))
+        wanted = slug(doc.title()) if doc.title() else slug(source.stem.rpartition(".")[0])
+        return draft_of_groups(doc, groups, wanted, doc.title(), (), notes)
+
+
+def _boxed(item: Item, part: Section, taken: set[str]) -> Group:
+    match = NUMBER.match(item.text)
+    task = TASK.match(item.text)
+    number = match[1] if match else task[1] if task else ""
+    # The words and not the place are the id: a new box in the middle must not become another one's landed work.
+    name = unique_id(number or slug(plain(item.text), 40) or "task", taken)
+    taken.add(name)
+    kids = [box for child in item.children for box in child.walk()]
+    group = Group(
+        name,
+        match[2] if match else item.text,
+        item.first,
+        list(range(item.first, item.last + 1)),
+        kids,
+        phase=_chapter(part),
+    )
+    group.boxes, group.whole = [box for box in kids if box.box is not None], item
+    group.fields["accept"] = [plain(box.text) for box in kids if box.box is not None or not box.children]
+    return group

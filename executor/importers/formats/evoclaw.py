@@ -1,0 +1,165 @@
+"""Stories of BMAD, and the folder of a repository of the EvoClaw benchmark. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.formats.records import Reading, draft_of
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import fields_of, status_of
+from executor.importers.reading.markdown import document, flat, plain
+from executor.importers.reading.places import PlaceError, table_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+from executor.importers.formats.folders import files_of
+
+__all__ = ["EvoClaw", "Stories"]
+
+_STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
+
+
+class Stories:
+    """A story of BMAD, or a folder of them: an issue for each ``# Story 1.2: Title``."""
+
+    name = "story"
+    guide = GUIDES["story"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        texts = (
+            [source.beside(path) or "" for path in list(files_of(source, r"^\d+[-.]\d+.*\.md$"))[:2]]
+            if source.files
+            else [source.text]
+        )
+        return 78 if any(re.search(r"^# Story \d+\.\d+", text, re.MULTILINE) for text in texts) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of the stories."""
+        reading = Reading(source)
+        accounts = []
+        named = (
+            [(path, source.beside(path) or "") for path in files_of(source, r"\.md$")]
+            if source.files
+            else [("", source.text)]
+        )
+        for path, text in named:
+            doc = document(text, file=path)
+            match = next(
+                (
+                    hit
+                    for part in doc.sections
+                    if (hit := re.match(r"^Story\s+(\d+)\.(\d+[a-z]?)\s*[:–—-]*\s*(.*)$", plain(part.title)))
+                ),
+                None,
+            )
+            if match is None:
+                continue
+            status = _STATUS_AFTER.search(text)
+            name = f"{match[1]}-{match[2]}"
+            state = status_of(status[1]) if status else ""
+            own = fields_of(doc.sections, name)
+            doc.account.take(range(1, len(doc.account.lines) + 1))
+            accounts.append(doc.account)
+            fields = {"accept": own.values["accept"]} if own.values.get("accept") else {}
+            reading.issues.append(
+                DraftIssue(name, match[3] or f"Story {name}", text.strip("\n"), 1, fields, state == "done", "")
+            )
+        from dataclasses import replace
+
+        return replace(
+            draft_of(reading, slug(source.folder) or "stories", "", {}, whole=False), accounts=tuple(accounts)
+        )
+
+
+class EvoClaw:
+    """A workspace of the EvoClaw benchmark: ``milestones.csv``, ``dependencies.csv``, ``srs/ID/SRS.md``."""
+
+    name = "evoclaw"
+    guide = GUIDES["evoclaw"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        return 95 if {"milestones.csv", "dependencies.csv"} <= set(source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a workspace: its milestones are the issues."""
+        reading = Reading(source)
+        rows = _table(source, "milestones.csv", reading)
+        chosen = {
+            line.strip() for line in (source.beside("selected_milestone_ids.txt") or "").split("\n") if line.strip()
+        }
+        weak = 0
+        needs: dict[str, list[str]] = {}
+        for name in ("dependencies.csv", "additional_dependencies.csv"):
+            for _, row in _table(source, name, reading) if name in source.files else ():
+                if "weak" in " ".join(row.values()).casefold():
+                    weak += 1
+                needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
+        if weak:
+            reading.notes.append(
+                Note(0, f"{weak} weak dependencies were taken like strong ones", file="dependencies.csv")
+            )
+        ungraded = {
+            line.strip() for line in (source.beside("non-graded_milestone_ids.txt") or "").split("\n") if line.strip()
+        }
+        if ungraded:
+            reading.notes.append(
+                Note(0, f"milestones that are not graded are issues like the others: {', '.join(sorted(ungraded))}")
+            )
+        for line, row in rows:
+            name = row.get("id", "").strip()
+            if chosen and name not in chosen:
+                reading.gone[name] = "not selected"
+                reading.notes.append(
+                    Note(
+                        line,
+                        f"{name} is not in selected_milestone_ids.txt and was left out",
+                        "milestones that are not selected, left out",
+                        "milestones.csv",
+                    )
+                )
+                continue
+            _work(name, row, line, [need for need in needs.get(name, ()) if need], source, reading)
+        return draft_of(reading, slug(source.folder, 60), "", {})
+
+
+def _table(source: Source, name: str, reading: Reading) -> list[tuple[int, dict[str, str]]]:
+    try:
+        header, rows, _ = table_rows(source.beside(name) or "")
+    except PlaceError as error:
+        reading.faults.append(Fault(f"{source.name}/{name}", f"line {error.line}", str(error)))
+        return []
+    return [(line, dict(zip([column.casefold() for column in header], row, strict=False))) for line, row in rows]
+
+
+def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source: Source, reading: Reading) -> None:
+    text = source.beside(f"srs/{name}/SRS.md")
+    title = flat(row.get("title") or row.get("name") or "")
+    if text is None:
+        reading.notes.append(
+            Note(
+                line,
+                f"{name}: srs/{name}/SRS.md was not found; write its spec",
+                "specs that were not found; write them",
+            )
+        )
+        text = "\n".join(f"- {key}: {value}" for key, value in row.items() if value.strip())
+    title = title or document(text).title() or name.replace("_", " ")
+    fields: dict[str, Any] = {"needs": needs} if needs else {}
+    tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
+    if tests:
+        reading.notes.append(
+            Note(
+                line,
+                f"{name}: its lists of tests ({', '.join(tests)}) were not taken over; declare the command that runs them as acceptance",
+                "lists of tests that were not taken over",
+                "milestones.csv",
+            )
+        )
+    reading.issues.append(DraftIssue(name, title, text.strip("\n"), line, fields))

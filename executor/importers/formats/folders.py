@@ -1,0 +1,427 @@
+"""Plans with a file for each task: Backlog.md, ccpm, spec-kitty. Pure.
+
+The fields stand in the front matter of each file, the text below it becomes the spec.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.formats.records import Reading, draft_of, needs_of
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import fields_of, meaning, priority_of, size_of, status_of
+from executor.importers.reading.markdown import Document, document, flat
+from executor.importers.reading.places import Node, PlaceError, yaml_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from executor.importers.account import Account
+
+__all__ = ["Backlog", "Ccpm", "SpecKitty", "files_of"]
+
+_SHOWN = 5
+_ASIDE = frozenset(
+    {
+        "created",
+        "updated",
+        "created_date",
+        "updated_date",
+        "createdat",
+        "updatedat",
+        "ordinal",
+        "assignee",
+        "history",
+        "lane",
+        "shell_pid",
+        "subtasks",
+        "parallel",
+        "progress",
+        "prd",
+        "reporter",
+        "type",
+        "review_status",
+        "reviewed_by",
+        "review_feedback",
+        "modified_files",
+        "planning_base_branch",
+        "merge_target_branch",
+        "branch_strategy",
+        "created_at",
+        "base_branch",
+        "base_commit",
+        "execution_mode",
+        "authoritative_surface",
+        "agent_profile",
+        "role",
+        "model",
+        "tags",
+        "last_sync",
+    }
+)
+_STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class _File:
+    """A file of a folder: its path, its fields, its text."""
+
+    path: str
+    front: Node
+    doc: Document
+    body: str
+
+    def has(self, *names: str) -> bool:
+        return self.front.has(*names)
+
+
+@dataclass(slots=True)
+class _Folder:
+    source: Source
+    reading: Reading
+    files: list[_File] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
+
+
+def files_of(source: Source, wanted: str) -> Iterator[str]:
+    """The files of a folder whose path fits a pattern."""
+    return (path for path in source.files if re.search(wanted, path, re.IGNORECASE))
+
+
+def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
+    """The front matter of a file as a table, its Markdown, and what is wrong with the front matter."""
+    doc = document(text, file=path)
+    if doc.front is None:
+        return Node(None, 1, "", keys={}), doc, []
+    try:
+        front = yaml_node(doc.front, first=2)
+    except PlaceError as error:
+        front = _lenient(doc.front)
+        return (
+            front,
+            doc,
+            [
+                Note(
+                    error.line,
+                    f"the front matter {error}; it was read line by line",
+                    "front matter that is not YAML",
+                    path,
+                )
+            ],
+        )
+    return (front if front.keys is not None else Node(None, 1, "", keys={})), doc, []
+
+
+def _lenient(text: str) -> Node:
+    """Front matter that is not YAML (a colon in a title): one ``key: value`` a line."""
+    keys: dict[str, Node] = {}
+    for number, line in enumerate(text.split("\n"), 2):
+        match = re.match(r"^(\w[\w-]*):\s*(.*)$", line)
+        if match:
+            value = match[2].strip().strip("\"'")
+            if value.startswith("[") and value.endswith("]"):
+                items = [
+                    Node(part.strip().strip("\"'"), number, match[1]) for part in value[1:-1].split(",") if part.strip()
+                ]
+                keys[match[1]] = Node(None, number, match[1], items=items)
+            else:
+                keys[match[1]] = Node(value, number, match[1])
+    return Node(None, 1, "", keys=keys)
+
+
+def _read(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]) -> _Folder:
+    """The files of a folder that have the fields of the format."""
+    folder = _Folder(source, reading)
+    for path in files_of(source, wanted):
+        text = source.beside(path)
+        if text is None:
+            continue
+        front, doc, notes = _front(text, path)
+        if any(front.get(name) is not None for name in needs):
+            body = "\n".join(doc.account.lines[_first(doc) :]).strip("\n")
+            folder.files.append(_File(path, front, doc, body))
+            folder.accounts.append(doc.account)
+            doc.account.take(range(1, len(doc.account.lines) + 1))
+            reading.notes += notes
+            reading.notes += doc.notes
+        else:
+            folder.other.append(path)
+    return folder
+
+
+def _first(doc: Document) -> int:
+    """The number of lines that the front matter takes."""
+    return 0 if doc.front is None else doc.front.count("\n") + 3
+
+
+def _state(file: _File, name: str, status: str, reading: Reading) -> tuple[bool, str, bool]:
+    state = status_of(status.replace("_", " "))
+    if state == "cancelled":
+        reading.gone[name] = status
+        reading.notes.append(
+            Note(0, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out", file.path)
+        )
+    elif state in {"other", "skipped"}:
+        reading.notes.append(
+            Note(
+                0,
+                f'{name}: the status "{status}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    return state == "done", status if state == "stopped" else "", state == "cancelled"
+
+
+def _finish(
+    folder: _Folder, name: str, wanted: str, title: str, fields: Mapping[str, Any], overview: str = "", *, whole: bool
+) -> Draft:
+    from dataclasses import replace
+
+    reading = folder.reading
+    for file in folder.files:
+        reading.notes += file.front.notes(file.path)
+    if folder.other:
+        reading.notes.append(
+            Note(
+                0,
+                f"files that are no {name} were not read: {', '.join(folder.other[:_SHOWN])}"
+                + (f" and {len(folder.other) - _SHOWN} more" if len(folder.other) > _SHOWN else ""),
+            )
+        )
+    known = {issue.id.casefold(): issue.id for issue in reading.issues}
+    reading.issues = [_cased(issue, known) for issue in reading.issues]
+    return replace(
+        draft_of(reading, wanted, title, fields, whole=whole), overview=overview, accounts=tuple(folder.accounts)
+    )
+
+
+def _cased(issue: DraftIssue, known: Mapping[str, str]) -> DraftIssue:
+    """An issue whose needs are written as the ids of the plan are."""
+    from dataclasses import replace
+
+    needs = [known.get(need.casefold(), need) for need in issue.fields.get("needs", ())]
+    return replace(issue, fields={**issue.fields, "needs": needs}) if needs else issue
+
+
+def _accept(doc: Document, numbered: re.Pattern[str] | None = None) -> list[str]:
+    """The criteria of a file; ``#1`` before a criterion is Backlog.md's number."""
+    found = fields_of([doc.sections[0], *doc.sections[1:]]).values.get("accept", [])
+    return [numbered.sub("", claim) if numbered else claim for claim in found]
+
+
+class Backlog:
+    """``backlog/tasks/``: an issue for each file."""
+
+    name = "backlog"
+    guide = GUIDES["backlog"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        for path in list(files_of(source, r"\.md$"))[:3]:
+            front, _, _ = _front(source.beside(path) or "", path)
+            if (
+                front.has("id")
+                and front.get("status") is not None
+                and front.get("dependencies") is not None
+                and front.has("title")
+            ):
+                return 80
+        return 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a folder."""
+        reading = Reading(source)
+        folder = _read(source, reading, r"\.md$", needs=("id",))
+        for file in folder.files:
+            _backlog(file, reading, source.part)
+        return _finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
+
+
+def _backlog(file: _File, reading: Reading, part: str) -> None:
+    front = file.front
+    name, title = front.text("id"), flat(front.text("title"))
+    group = front.text("milestone")
+    if part and group.casefold() != part.casefold():
+        front.plain()
+        reading.gone[name] = f"in {group or 'no milestone'}"
+        return
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name, file.path, f'expected a task with id and title, found id "{name}", title "{title}"'
+            )
+        )
+        return
+    done, hold, gone = _state(file, name, front.text("status"), reading)
+    if gone:
+        front.plain()
+        return
+    front.pass_over(*_ASIDE)
+    kind = front.text("type")
+    fields: dict[str, Any] = {
+        "needs": needs_of(front.words("dependencies")),
+        "priority": priority_of(front.text("priority")),
+    }
+    fields["accept"] = _accept(file.doc, re.compile(r"^#\d+\s+"))
+    fields["type"] = kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""
+    if group:
+        fields["phase"] = group
+    _listed(file, name, reading, ("labels", "references", "documentation", "parent_task_id", "parent"))
+    text = re.sub(r"^[ \t]*<!-- (?:SECTION|AC|DOD|COMMENT)[^>]*-->[ \t]*\n?", "", file.body, flags=re.MULTILINE).strip(
+        "\n"
+    )
+    reading.issues.append(
+        DraftIssue(name, title, text or f"# {title}", 1, {k: v for k, v in fields.items() if v}, done, hold)
+    )
+
+
+def _listed(file: _File, name: str, reading: Reading, keys: Sequence[str]) -> None:
+    for key in keys:
+        node = file.front.get(key)
+        if node is not None and not node.empty():
+            reading.notes.append(
+                Note(0, f"{name}: {key}: {node.shown()} was not taken over", f"{key} that were not taken over")
+            )
+
+
+class Ccpm:
+    """``.claude/epics/NAME/``: an issue for each task of an epic; the epic's text is the overview."""
+
+    name = "ccpm"
+    guide = GUIDES["ccpm"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        inside = "/.claude/epics/" in f"/{source.place}/{source.name}/"
+        for path in list(files_of(source, r"^(?:\d+|[A-Za-z]+-?\d+)\.md$"))[:3]:
+            front, _, _ = _front(source.beside(path) or "", path)
+            if front.has("name", "title") and (
+                front.get("depends_on") is not None or front.get("parallel") is not None or inside
+            ):
+                return 82
+        return 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of an epic."""
+        reading = Reading(source)
+        folder = _read(
+            source, reading, r"^[^/]+\.md$", needs=("depends_on", "parallel", "conflicts_with", "status", "title")
+        )
+        epic = next((file for file in folder.files if file.path.casefold() == "epic.md"), None)
+        tasks = [file for file in folder.files if re.fullmatch(r"(?:\d+|[A-Za-z]+-?\d+)\.md", file.path)]
+        folder.other += [file.path for file in folder.files if file not in tasks and file is not epic]
+        names = {file.path[: -len(".md")] for file in tasks}
+        for file in tasks:
+            _ccpm(file, names, reading)
+        fields: dict[str, Any] = {}
+        title = overview = ""
+        if epic is not None:
+            title = re.sub(r"^Epic:\s*", "", epic.doc.title()) or epic.front.text("name")
+            overview = epic.body
+            claims = [
+                claim
+                for part in epic.doc.sections
+                if meaning(part.title) == "accept"
+                for claim in (flat(item.text) for item in part.every_item())
+            ]
+            fields = {"accept": claims} if claims else {}
+            epic.front.pass_over(*_ASIDE, "name", "github", "status", "title", "description")
+        folder.files = [file for file in folder.files if file in tasks or file is epic]
+        wanted = slug(source.folder if source.files else "", 60)
+        return _finish(folder, "tasks", wanted, title, fields, overview, whole=True)
+
+
+def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
+    front = file.front
+    name = file.path[: -len(".md")]
+    title = flat(front.text("title") or front.text("name")) or re.sub(r"^Task:\s*", "", file.doc.title())
+    title = title or f"Task {name}"
+    done, hold, gone = _state(file, name, front.text("status"), reading)
+    front.pass_over(*_ASIDE, "name", "id", "epic", "estimated_hours", "effort")
+    if gone:
+        front.plain()
+        return
+    own = fields_of(file.doc.sections, name)
+    reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
+    needs = [_task_name(need, names) for need in front.words("depends_on", "dependencies")]
+    fields: dict[str, Any] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
+    fields["priority"] = priority_of(front.text("priority"))
+    fields["size"] = size_of(front.text("size")) or own.values.get("size")
+    # Two tasks that conflict must not run at the same time: they share a resource of their own.
+    fields["resources"] = [
+        "+".join(sorted((name, _task_name(other, names)))) for other in front.words("conflicts_with")
+    ]
+    link = re.search(r"/issues/(\d+)$", front.text("github"))
+    if link:
+        fields["number"] = int(link[1])
+    text = file.body or f"# {title}"
+    reading.issues.append(DraftIssue(name, title, text, 1, {k: v for k, v in fields.items() if v}, done, hold))
+
+
+def _task_name(word: str, names: set[str]) -> str:
+    """A dependency as the name of a file: ``1`` and ``001`` are one."""
+    bare = word.strip().lstrip("#").removesuffix(".md")
+    if bare in names:
+        return bare
+    return next((name for name in names if name.lstrip("0") == bare.lstrip("0")), bare)
+
+
+class SpecKitty:
+    """``kitty-specs/NAME/tasks/WP01-*.md``: an issue for each work package."""
+
+    name = "speckitty"
+    guide = GUIDES["speckitty"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a mission."""
+        reading = Reading(source)
+        folder = _read(
+            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
+        )
+        for file in folder.files:
+            _package(file, reading)
+        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
+        wanted = slug(parts[-1] if parts else "", 60)
+        return _finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
+
+
+def _package(file: _File, reading: Reading) -> None:
+    front = file.front
+    named = re.search(r"WP\d+", file.path)
+    name = front.text("work_package_id") or (named[0] if named else "")
+    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
+    status = front.text("lane") or front.text("status")
+    done, hold, gone = _state(
+        file,
+        name,
+        status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", ""),
+        reading,
+    )
+    if gone:
+        front.plain()
+        return
+    front.pass_over(*_ASIDE, "agent", "requirement_refs", "priority")
+    own = fields_of(file.doc.sections, name)
+    checks = [
+        flat(item.text)
+        for part in file.doc.sections
+        if re.search(r"definition of done", part.title, re.IGNORECASE)
+        for item in part.every_item()
+    ]
+    fields: dict[str, Any] = {
+        "needs": needs_of(front.words("dependencies", "depends_on")),
+        "files": front.words("owned_files"),
+    }
+    fields["accept"] = list(dict.fromkeys([*(own.values.get("accept") or ()), *checks]))
+    fields["phase"] = front.text("phase")
+    text = file.body or f"# {title}"
+    reading.issues.append(DraftIssue(name, title, text, 1, {k: v for k, v in fields.items() if v}, done, hold))

@@ -1,0 +1,274 @@
+"""JSON and CSV: our own exports, value for value, and records of others by their keys and columns. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug
+from executor.importers.guides import GUIDES
+from executor.importers.reading.markdown import flat, plain
+from executor.importers.reading.places import Node, PlaceError, table_rows
+from executor.model.hints import found as found_text
+from executor.model.hints import quoted
+from executor.model.milestone import default_branch
+from executor.report.exports import OWN_COLUMNS, OWN_FORMAT, cell_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+from executor.importers.formats.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
+
+__all__ = ["Csv", "Json"]
+
+_HEAD = ("goal", "base", "branch", "needs", "context", "tag", "forge_milestone", "accept", "checks")
+
+
+class Json:
+    """A list of issues with the usual keys, or what `doit export --format json` wrote."""
+
+    name = "json"
+    guide = GUIDES["json"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        return 40 if not source.files and source.stem.endswith(".json") else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a JSON file."""
+        root, faults = parsed(source)
+        if root is None:
+            return Draft("", "", faults=tuple(faults))
+        name = root.text("format")
+        if name == OWN_FORMAT:
+            return _own(source, root)
+        if name.startswith(OWN_FORMAT.rpartition("/")[0] + "/"):
+            fault = f"expected the format {OWN_FORMAT}, found {name}; export it again with this version"
+            return Draft("", "", faults=(Fault(source.name, f"line {root.line}", fault),))
+        reading = Reading(source)
+        head = root.get("milestone") or root
+        rows = _rows(root)
+        if rows is None:
+            fault = f"expected a list of issues, found {found_text(root.plain())}; `doit import --formats` shows the formats"
+            return Draft("", "", faults=(Fault(source.name, f"line {root.line}", fault),))
+        rows.read = True
+        fields, title, wanted = _head(head if head.keys is not None else Node(None, 1, "", keys={}), reading)
+        for row in rows.items or ():
+            if row.keys is None:
+                reading.notes.append(
+                    Note(
+                        row.line,
+                        f"expected an issue, found {_shown(row)}; it was left out",
+                        "entries that are no issues",
+                    )
+                )
+                continue
+            record = take_record(row)
+            issue_of(record, reading)
+        reading.notes += root.notes()
+        return draft_of(reading, wanted or milestone_id(title, source.stem), title, fields)
+
+
+def _shown(row: Node) -> str:
+    return quoted(flat(row.shown()))
+
+
+def _rows(root: Node) -> Node | None:
+    if root.items is not None:
+        return root
+    for name in ("issues", "tasks", "items", "stories", "todos", "workItems"):
+        node = root.get(name)
+        if node is not None and node.items is not None:
+            return node
+    return None
+
+
+def _head(head: Node, reading: Reading) -> tuple[dict[str, Any], str, str]:
+    """The fields of the milestone, its title and its id."""
+    fields: dict[str, Any] = {}
+    for key in _HEAD:
+        node = head.get(key)
+        if node is None or node.empty():
+            continue
+        value = node.plain()
+        if key in {"needs", "context", "accept", "checks"}:
+            value = [value] if isinstance(value, str | dict) else value
+        if isinstance(value, str | list) and (key not in {"goal", "base", "branch", "tag"} or isinstance(value, str)):
+            fields[key] = value
+        else:
+            reading.notes.append(Note(node.line, f"not taken over: {key}: {found_text(value)}"))
+    title = head.text("title", "name")
+    wanted = head.text("id")
+    if "goal" not in fields and head.has("description"):
+        fields["goal"] = flat(head.text("description"))
+    return fields, title, wanted
+
+
+class Csv:
+    """One issue a row, columns by name: our own export, Jira, Linear, or any table with an id and a title."""
+
+    name = "csv"
+    guide = GUIDES["csv"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        return 60 if not source.files and source.stem.endswith((".csv", ".tsv")) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a table."""
+        try:
+            header, rows, _ = table_rows(source.text.lstrip("\ufeff"))
+        except PlaceError as error:
+            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", str(error)),))
+        names = [name.casefold() for name in header]
+        names = _with_id(names, rows)
+        missing = [key for key in ("id", "title") if not set(names) & set(NAMES[key])]
+        if missing:
+            faults = [
+                Fault(source.name, "line 1", f"expected a column {key}; columns: {', '.join(names)}") for key in missing
+            ]
+            return Draft("", "", faults=tuple(faults))
+        reading = Reading(source)
+        own = {"reason", "commit", "description"} <= set(names) and names[: len(OWN_COLUMNS)] == list(OWN_COLUMNS)
+        for line, row in rows:
+            if len(row) > len(header):
+                more = ", ".join(quoted(cell) for cell in row[len(header) :] if cell.strip())
+                if more:
+                    reading.notes.append(
+                        Note(line, f"cells behind the last column: {more}", "cells behind the last column")
+                    )
+            node = _row_node(names, row, line)
+            if own:
+                _own_row(node, reading)
+            else:
+                issue_of(take_record(node), reading)
+            if node.text("id", "key", "issue key") not in reading.gone:
+                reading.notes += node.notes()
+        projects = {str(issue.fields["phase"]) for issue in reading.issues if issue.fields.get("phase")}
+        project = _one(names, rows, "project")
+        wanted = (
+            milestone_id(source.stem, *sorted(projects)[:1]) or slug(project) or slug(source.stem.rpartition(".")[0])
+        )
+        return draft_of(reading, wanted, project, {}, whole=False)
+
+
+def _with_id(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[str]:
+    """The names of the columns; where none is an id, an address of issues gives the ids."""
+    if set(names) & set(NAMES["id"]) or "url" not in names:
+        return names
+    place = names.index("url")
+    for _, row in rows:
+        found = re.search(r"/(?:issues|pull)/(\d+)$", row[place].strip()) if len(row) > place else None
+        if found is None:
+            return names
+        row[place] = found[1]
+    return ["id" if name == "url" else name for name in names]
+
+
+def _one(names: Sequence[str], rows: Iterable[tuple[int, list[str]]], column: str) -> str:
+    """The value of a column if it is the same in all rows."""
+    if column not in names:
+        return ""
+    place = names.index(column)
+    values = {row[place].strip() for _, row in rows if len(row) > place and row[place].strip()}
+    return next(iter(values)) if len(values) == 1 else ""
+
+
+def _row_node(names: Sequence[str], row: Sequence[str], line: int) -> Node:
+    """A row as a record; several columns of one name are taken together."""
+    keys: dict[str, Node] = {}
+    for name, written in zip(names, row, strict=False):
+        cell = cell_text(written)
+        if not cell.strip() or not name:
+            continue
+        text = f"{keys[name].value}, {cell}" if name in keys else cell
+        keys[name] = Node(text, line, name)
+    return Node(None, line, "", keys=keys)
+
+
+def _own_row(node: Node, reading: Reading) -> None:
+    """A row of our own export, value for value; lists that a line cannot hold are JSON."""
+    node.pass_over("status", "reason", "commit")
+    fields: dict[str, Any] = {}
+    for name, cell in (node.keys or {}).items():
+        if name in {"id", "title", "description", "status", "reason", "commit"}:
+            continue
+        text = cell.word()
+        fields[name] = _decoded(name, text)
+    fields.pop("", None)
+    name = node.text("id")
+    text = node.text("description").rstrip("\n") or f"# {node.text('title')}"
+    reading.issues.append(DraftIssue(name, node.text("title"), text, node.line, fields))
+
+
+def _decoded(name: str, text: str) -> Any:
+    if text.startswith(("[", "{")):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    if name in {"needs", "files", "resources", "allow", "was"}:
+        return text.split()
+    if name == "accept":
+        return text.split("\n")
+    if name == "number":
+        return int(text) if text.isdecimal() else text
+    return text
+
+
+def _own(source: Source, root: Node) -> Draft:
+    """What we wrote ourselves, taken over as it is; the declaration's own reader looks at the values.
+
+    A branch that follows from id and title is left out: under another id it would be that of another milestone.
+    """
+    value = root.plain()
+    faults = []
+    head = value.get("milestone") or {}
+    rows = value.get("issues") or []
+    phases = value.get("phases") or []
+    for key, item, kind in (("milestone", head, dict), ("issues", rows, list), ("phases", phases, list)):
+        if not isinstance(item, kind):
+            node = root.get(key)
+            faults.append(
+                Fault(
+                    source.name,
+                    f"line {node.line if node else 1}",
+                    f"{key}: expected a {'table' if kind is dict else 'list'}, found {found_text(item)}",
+                )
+            )
+    if not faults:
+        for key, items in (("issues", rows), ("phases", phases)):
+            faults += [
+                Fault(
+                    source.name,
+                    f"line {place.line}",
+                    f"{place.path}: expected a table, found {found_text(place.plain())}",
+                )
+                for place in root.rows(key)
+                if place.keys is None
+            ]
+            del items
+    if faults:
+        return Draft("", "", faults=tuple(faults))
+    head = dict(head)
+    if head.get("branch") == default_branch(str(head.get("id", "")), str(head.get("title", ""))):
+        del head["branch"]
+    left = {"text", "status", "reason", "commit", "id", "title"}
+    issues = [
+        DraftIssue(
+            str(row.get("id", "")),
+            str(row.get("title", "")),
+            str(row.get("text", "")),
+            0,
+            {key: item for key, item in row.items() if key not in left and item is not None},
+        )
+        for row in rows
+    ]
+    listed = tuple((str(item.get("name", "")), str(item.get("goal") or "")) for item in phases)
+    fields = {
+        key: item for key, item in head.items() if key not in {"id", "title", "status", "epic"} and item is not None
+    }
+    title = plain(str(head.get("title", ""))) if not isinstance(head.get("title"), str) else head["title"]
+    return Draft(str(head.get("id", "")), title, fields, listed, tuple(issues), str(value.get("epic") or ""))

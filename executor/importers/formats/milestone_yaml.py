@@ -1,0 +1,319 @@
+"""Plans in YAML: ``.milestones/active/NAME.yaml`` and the sprint of BMAD. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of
+from executor.importers.formats.trackers import TIMES, standing
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import fields_of, priority_of, size_of, status_of
+from executor.importers.reading.markdown import document, flat, plain
+from executor.importers.reading.places import Node, PlaceError, yaml_node
+
+__all__ = ["Bmad", "MilestoneYaml"]
+
+
+class MilestoneYaml:
+    """``.milestones/active/NAME.yaml``: tasks with dependencies, success criteria and the weights of KIRO's phases."""
+
+    name = "milestone-yaml"
+    guide = GUIDES["milestone-yaml"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not source.stem.endswith((".yaml", ".yml")):
+            return 0
+        try:
+            root = yaml_node(source.text)
+        except PlaceError:
+            return 60 if "/.milestones/" in f"/{source.name}" else 10
+        root = _milestone_of(root)
+        return 85 if root.get("tasks") is not None else 40 if root.get("id") is not None else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a file."""
+        try:
+            whole = yaml_node(source.text)
+        except PlaceError as error:
+            return Draft("", "", faults=(Fault(source.name, f"line {error.line}" if error.line else "", str(error)),))
+        root = _milestone_of(whole)
+        reading = Reading(source)
+        root.read = whole.read = True
+        wanted, title = root.text("id"), flat(root.text("title", "name"))
+        fields: dict[str, Any] = {"goal": flat(root.text("description", "goal"))}
+        fields["accept"] = [*accept_of(_plain(root, "success_criteria")), *_deliverables(root)]
+        after = _requires(root, reading)
+        rows = root.rows("tasks")
+        pairs = [row for row in rows if row.keys is not None]
+        table = root.get("tasks")
+        if table is not None and table.keys is not None:
+            pairs = [_named_row(name, row) for name, row in table.keys.items() if row.keys is not None]
+            table.read = True
+        for row in pairs:
+            _yaml_task(row, reading, root)
+        _asides(root, reading)
+        reading.notes += whole.notes()
+        draft = draft_of(
+            reading,
+            wanted or source.stem.rpartition(".")[0],
+            title,
+            {key: value for key, value in fields.items() if value},
+        )
+        return replace(draft, after=tuple(after), overview=_overview(root))
+
+
+def _milestone_of(root: Node) -> Node:
+    inner = root.get("milestone")
+    return inner if inner is not None and inner.keys is not None and root.get("tasks") is None else root
+
+
+def _named_row(name: str, row: Node) -> Node:
+    return (
+        row
+        if row.get("id") is not None
+        else Node(None, row.line, row.path, keys={"id": Node(name, row.line, row.path), **(row.keys or {})})
+    )
+
+
+def _plain(root: Node, *names: str) -> Any:
+    node = root.get(*names)
+    if node is None:
+        return None
+    value = node.plain()
+    if isinstance(value, dict):
+        return [f"{key}: {flat(str(item))}" for key, item in value.items()]
+    if isinstance(value, list):
+        return [
+            flat(str(item.get("description") or item.get("name") or item.get("criterion") or item))
+            if isinstance(item, dict)
+            else item
+            for item in value
+        ]
+    return value
+
+
+def _deliverables(root: Node) -> list[str]:
+    """The acceptance criteria of the deliverables, each with the name of its deliverable."""
+    found = []
+    for node in root.rows("deliverables"):
+        if node.keys is None:
+            found.append(node.word())
+            continue
+        name = flat(node.text("name", "title"))
+        node.pass_over("type", "status")
+        claims = node.words("acceptance_criteria", "criteria")
+        found += [f"{name}: {claim}" for claim in claims] or ([name] if name else [])
+    return [claim for claim in found if claim.strip()]
+
+
+def _requires(root: Node, reading: Reading) -> list[str]:
+    node = root.get("dependencies")
+    if node is None:
+        return []
+    node.read = True
+    if node.keys is None:
+        return needs_of([item.shown() for item in node.items or ()])
+    for key in ("enables", "external", "blocks", "optional"):
+        other = node.get(key)
+        if other is not None and not other.empty():
+            reading.notes.append(
+                Note(other.line, f"dependencies.{key}: {other.shown()} orders nothing here and was left out")
+            )
+        elif other is not None:
+            other.plain()
+    return needs_of(node.words("requires", "depends_on", "milestones"))
+
+
+def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
+    name, title = row.text("id"), flat(row.text("title", "name"))
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name,
+                f"line {row.line}",
+                f'expected a task with id and title, found id "{name}", title "{title}"',
+            )
+        )
+        return
+    row.pass_over(*TIMES)
+    done, hold, gone = standing(reading, name, row.text("status").replace("_", " "), row.line)
+    if gone:
+        row.plain()
+        return
+    fields: dict[str, Any] = {"needs": needs_of(row.words("dependencies", "depends_on", "needs"))}
+    fields["priority"] = priority_of(row.text("priority"))
+    fields["size"] = size_of(row.text("size")) or _size_of_hours(row.text("estimated_hours", "estimate"))
+    fields["accept"] = accept_of(_plain(row, "acceptance_criteria", "success_criteria", "acceptance"))
+    fields["files"] = row.words("files")
+    who = row.text("assigned_to", "assignee", "agent")
+    if who:
+        fields["agent"] = who
+    flow = row.get("kiro_workflow")
+    if flow is not None:
+        if flow.text("enabled") == "true":
+            fields["workflow"] = "kiro"
+            _weights(root, reading, row.line)
+        flow.plain()
+    text = row.text("description") or f"# {title}"
+    more = [
+        f"## {key.capitalize()}\n\n{value}"
+        for key in ("notes", "deliverables", "details")
+        if row.has(key) and (value := _listed(row, key))
+    ]
+    text = "\n\n".join([text.strip("\n"), *more])
+    reading.issues.append(
+        DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
+    )
+
+
+def _listed(row: Node, key: str) -> str:
+    node = row.get(key)
+    if node is None:
+        return ""
+    return "\n".join(f"- {item.shown()}" for item in node.items) if node.items is not None else node.shown()
+
+
+def _size_of_hours(word: str) -> str:
+    """A size from hours: up to 2 is S, up to 8 is M, more is L."""
+    if not re.fullmatch(r"\d+(?:\.\d+)?", word):
+        return ""
+    hours = float(word)
+    return "S" if hours <= 2 else "M" if hours <= 8 else "L"  # noqa: PLR2004
+
+
+def _weights(root: Node, reading: Reading, line: int) -> None:
+    """Note the weights of KIRO's phases if they are not those of the workflow that ships."""
+    node = root.get("kiro_configuration")
+    weights = node.get("phase_weights") if node is not None else None
+    value = weights.plain() if weights is not None else None
+    usual = {"design": 15, "spec": 25, "task": 20, "execute": 40}
+    if (
+        isinstance(value, dict)
+        and {key: int(str(item)) if str(item).isdecimal() else item for key, item in value.items()} != usual
+    ):
+        said = ", ".join(f"{key} {item}" for key, item in value.items())
+        reading.notes.append(
+            Note(
+                line,
+                f"phase weights ({said}) differ from those of the workflow kiro; set them in rules/workflows/kiro.toml",
+                "phase weights that differ from those of the workflow kiro",
+            )
+        )
+
+
+def _asides(root: Node, reading: Reading) -> None:
+    """Pass over what a milestone computes itself, and note what it has no place for."""
+    root.pass_over("progress", "execution", "category", "tags", "metadata", *TIMES)
+    status = root.text("status")
+    if status_of(status.replace("_", " ")) == "done":
+        reading.notes.append(
+            Note(root.line, f'the milestone\'s status "{status}" was not taken over; what has landed is read from git')
+        )
+    priority = root.text("priority")
+    if priority:
+        reading.notes.append(
+            Note(root.line, f'the priority "{priority}" of the milestone was not taken over; only issues have one')
+        )
+    for key in ("timeline", "kiro_configuration", "resources", "stakeholders", "blockers"):
+        node = root.get(key)
+        if node is not None and not node.empty():
+            said = flat(node.shown())
+            reading.notes.append(Note(node.line, f"{key} was not taken over: {said[:80]}{'...' if said[80:] else ''}"))
+
+
+def _overview(root: Node) -> str:
+    """The risks of a milestone and other text of it, for whoever works on any issue."""
+    parts = []
+    for key in ("risks", "notes", "context", "constraints"):
+        node = root.get(key)
+        if node is not None and not node.empty():
+            lines = [_risk(item) for item in node.items] if node.items is not None else [node.shown()]
+            parts.append(f"## {key.capitalize()}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _risk(item: Node) -> str:
+    if item.keys is None:
+        return f"- {item.shown()}"
+    said = "; ".join(f"{key}: {flat(node.shown())}" for key, node in item.keys.items())
+    return f"- {said}"
+
+
+class Bmad:
+    """``sprint-status.yaml``: an issue for each story, with its story file as the spec; epics are phases."""
+
+    name = "bmad"
+    guide = GUIDES["bmad"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not source.stem.endswith((".yaml", ".yml")):
+            return 0
+        return 95 if re.search(r"^development_status:", source.text, re.MULTILINE) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a sprint."""
+        try:
+            root = yaml_node(source.text)
+        except PlaceError as error:
+            return Draft("", "", faults=(Fault(source.name, f"line {error.line}" if error.line else "", str(error)),))
+        reading = Reading(source)
+        project, place = root.text("project"), root.text("story_location")
+        root.pass_over("generated", "project_key", "tracking_system", "last_updated", "date")
+        table = root.get("development_status")
+        root.read = True
+        for key, node in (table.keys or {}).items() if table is not None else ():
+            _sprint_line(key, node, place, reading)
+        reading.notes += root.notes()
+        return draft_of(reading, slug(project) or "sprint", project, {})
+
+
+def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
+    status = node.word()
+    if re.fullmatch(r"epic-[\w.]+(?:-retrospective)?", key):
+        return
+    match = re.fullmatch(r"(\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
+    if match is None:
+        reading.notes.append(Note(node.line, f"{key}: is no story and was left out", "entries that are no stories"))
+        return
+    name = f"{match[1]}-{match[2]}"
+    done, hold, gone = standing(reading, name, status, node.line)
+    if gone:
+        return
+    text = reading.source.read(f"{place.rstrip('/')}/{key}.md") if place else None
+    text = text if text is not None else reading.source.beside(f"{key}.md")
+    title = match[3].replace("-", " ")
+    fields: dict[str, Any] = {"phase": f"Epic {match[1]}"}
+    if text is None:
+        if not done:
+            reading.notes.append(
+                Note(
+                    node.line,
+                    f"{name}: its story file {key}.md was not found; write its spec",
+                    "story files that were not found; write their specs",
+                )
+            )
+        text = f"# {title}"
+    else:
+        doc = document(text, file=f"{key}.md")
+        title = re.sub(r"^Story\s+[\d.]+[a-z]?\s*[:–—-]+\s*", "", doc.title()) or title
+        own = fields_of(doc.sections, name)
+        fields["accept"] = own.values.get("accept")
+        reading.notes += (Note(note.line, note.text, note.kind, f"{key}.md") for note in own.notes)
+    title = plain(title)
+    reading.issues.append(
+        DraftIssue(
+            name,
+            title[:1].upper() + title[1:],
+            text.strip("\n"),
+            node.line,
+            {k: v for k, v in fields.items() if v},
+            done,
+            hold,
+        )
+    )

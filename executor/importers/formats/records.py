@@ -1,0 +1,275 @@
+"""Issues as records of JSON and CSV, keys and columns read by name; what no name fits is reported. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.reading.fields import files_in, kind_of, priority_of, size_of, status_of
+from executor.importers.reading.markdown import document, flat
+from executor.importers.reading.places import Node, PlaceError, json_node
+from executor.model.hints import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NAMES", "Reading", "Record", "accept_of", "draft_of", "issue_of", "needs_of", "parsed", "take_record"]
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "id": ("id", "key", "issue key", "identifier", "issue id", "task id", "#", "work item key", "work item id"),
+    "title": ("title", "summary", "name", "content"),
+    "text": ("description", "body", "text", "spec"),
+    "type": ("type", "issue type", "issue_type", "kind", "work item type"),
+    "priority": ("priority",),
+    "needs": (
+        "needs",
+        "dependencies",
+        "depends on",
+        "depends_on",
+        "dependson",
+        "blocked by",
+        "blocked_by",
+        "blockedby",
+        "inward issue link (blocks)",
+        "inward work item link (blocks)",
+    ),
+    "files": ("files", "file", "owned_files"),
+    "accept": (
+        "accept",
+        "acceptance",
+        "acceptance criteria",
+        "acceptancecriteria",
+        "acceptance_criteria",
+        "success_criteria",
+        "custom field (acceptance criteria)",
+    ),
+    "size": ("size", "est. size", "estimate"),
+    "number": ("number", "github issue"),
+    "phase": ("phase", "epic", "stage", "project milestone"),
+    "agent": ("agent", "assigned_agent", "assigned agent"),
+    "status": ("status", "state", "passes", "done", "completed"),
+}
+"""What an importer looks for -> the keys that may hold it. Of several that are there the first counts, the others are
+texts that are added to the spec, or are reported."""
+_MORE_TEXT = ("details", "design", "notes", "teststrategy", "test_strategy", "implementation", "rationale", "overview")
+_TITLES = {"teststrategy": "Test strategy", "test_strategy": "Test strategy"}
+_TRUSTED = ("workflow", "checks", "resources", "allow", "with", "token", "slug", "was")
+_NONE = frozenset({"", "none", "-", "--", "n/a", "null", "[]"})
+
+
+@dataclass(slots=True)
+class Record:
+    """One issue as it is written: its values by what they mean, and the texts that its spec is made of."""
+
+    line: int
+    values: dict[str, Any] = field(default_factory=dict)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reading:
+    """The state of a reading: notes, faults, the issues so far, those that are left out with the reason, all ids."""
+
+    source: Source
+    notes: list[Note] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    issues: list[DraftIssue] = field(default_factory=list)
+    gone: dict[str, str] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+
+def parsed(source: Source, text: str | None = None) -> tuple[Node | None, list[Fault]]:
+    """A source as JSON, or the fault that it is none."""
+    try:
+        return json_node(source.text if text is None else text), []
+    except PlaceError as error:
+        return None, [Fault(source.name, f"line {error.line}" if error.line else "", str(error))]
+
+
+def take_record(row: Node) -> Record:
+    """The values of a record by their meaning; keys that no importer knows stay unread."""
+    record = Record(row.line)
+    keys = {name.casefold(): name for name in row.keys or {}}
+    for meaning, names in NAMES.items():
+        there = [keys[name] for name in names if name in keys and row.keys and not row.keys[keys[name]].empty()]
+        if there:
+            record.values[meaning] = _value(row.keys[there[0]], meaning) if row.keys else None
+        if meaning == "text":
+            record.texts += ((name, row.text(name)) for name in there[1:])
+    for name in _MORE_TEXT:
+        if name in keys and row.keys and row.keys[keys[name]].keys is None:
+            node = row.keys[keys[name]]
+            text = node.word() if node.items is None else "\n".join(f"- {item.shown()}" for item in node.items)
+            if node.items is not None:
+                node.plain()
+            if text.strip():
+                record.texts.append((_TITLES.get(name, keys[name].capitalize()), text))
+    for name in _TRUSTED:
+        if name in keys and row.keys:
+            record.values[name] = row.keys[keys[name]].plain()
+    return record
+
+
+def _value(node: Node, meaning: str) -> Any:
+    if meaning in {"needs", "files", "accept"}:
+        if node.items is not None:
+            node.read = True
+            return [item.plain() if item.keys is not None else item.word() for item in node.items if not item.empty()]
+        return node.plain() if node.keys is not None else node.word()
+    return node.word() if node.keys is None and node.items is None else node.plain()
+
+
+def issue_of(record: Record, reading: Reading) -> None:
+    """Make an issue of a record, or say why it is none."""
+    values = record.values
+    name = _id_of(values.get("id"))
+    title = flat(str(values.get("title") or ""))
+    place = f"line {record.line}" if record.line else ""
+    if not name or not title:
+        what = "an issue with id and title"
+        said = f"id {quoted(name)}, title {quoted(title)}"
+        reading.faults.append(Fault(reading.source.name, place, f"expected {what}, found {said}"))
+        return
+    status = str(values.get("status") or "")
+    state = "done" if status == "true" else "" if status == "false" else status_of(status)
+    if state == "cancelled":
+        reading.gone[name] = status
+        reading.notes.append(
+            Note(record.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
+        )
+        return
+    hold = status if state == "stopped" else ""
+    if state in {"other", "skipped"}:
+        reading.notes.append(
+            Note(
+                record.line,
+                f'{name}: the status "{status}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    fields = _fields(name, record, reading.notes)
+    reading.issues.append(
+        DraftIssue(name, title, _text(title, record), record.line, fields, done=state == "done", hold=hold)
+    )
+
+
+def _id_of(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value).strip().lstrip("#").strip()
+
+
+def _text(title: str, record: Record) -> str:
+    main = str(record.values.get("text") or "").replace("\r\n", "\n").strip("\n")
+    more = [f"## {name[:1].upper()}{name[1:]}\n\n{text.strip(chr(10))}" for name, text in record.texts]
+    return "\n\n".join([main, *more] if main else [f"# {title}", *more])
+
+
+def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, Any]:
+    values, line = record.values, record.line
+    found: dict[str, Any] = {}
+    for key, reader, allowed in (
+        ("priority", priority_of, "P0, P1, P2, P3"),
+        ("size", size_of, "S, M, L"),
+        ("type", kind_of, "a word"),
+    ):
+        word = values.get(key)
+        if word is None or str(word).strip().casefold() in {*_NONE, "no priority"}:
+            continue
+        value = reader(str(word))
+        if value:
+            found[key] = value
+        else:
+            notes.append(
+                Note(line, f'{name}: {key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
+            )
+    found["needs"] = needs_of(values.get("needs"))
+    found["files"] = _files(name, values.get("files"), line, notes)
+    found["accept"] = accept_of(values.get("accept"), values.get("text"))
+    number = str(values.get("number") or "").lstrip("#")
+    if number.isdecimal() and int(number):
+        found["number"] = int(number)
+    for key in ("phase", "agent"):
+        if isinstance(values.get(key), str) and str(values[key]).strip():
+            found[key] = flat(str(values[key]))
+    found |= {key: values[key] for key in _TRUSTED if key in values}
+    return {key: value for key, value in found.items() if value or key == "checks"}
+
+
+def needs_of(value: Any) -> list[str]:
+    """The ids in a list, or in a text that separates them by commas, semicolons or spaces."""
+    names = value if isinstance(value, list) else re.split(r"[\s,;]+", str(value or ""))
+    texts = [str(name.get("id") or name.get("key") or "") if isinstance(name, dict) else str(name) for name in names]
+    return list(
+        dict.fromkeys(text.strip().lstrip("#") for text in texts if text.strip().lstrip("#").casefold() not in _NONE)
+    )
+
+
+def _files(name: str, value: Any, line: int, notes: list[Note]) -> list[str]:
+    if isinstance(value, list):
+        return [str(part) for part in value if str(part).strip()]
+    paths, odd = files_in(re.split(r"[\n;]+", str(value or "")))
+    if odd:
+        notes.append(Note(line, f"{name}: not taken as files: {', '.join(odd)}", "not taken as files"))
+    return paths
+
+
+def accept_of(value: Any, body: Any = None) -> list[Any]:
+    """Acceptance criteria: items of a list as they are, the lines or sentences of a text; else those of the body."""
+    if isinstance(value, list):
+        return [part if isinstance(part, dict) else _claim(str(part)) for part in value if str(part).strip()]
+    text = str(value or "").strip()
+    if not text and isinstance(body, str):
+        from executor.importers.reading.fields import fields_of
+
+        return list(fields_of(document(body).sections).values.get("accept", ()))
+    parts = text.split("\n")
+    if len(parts) == 1:
+        # A semicolon separates criteria only where each of them begins like one.
+        parts = re.split(r";\s*(?=[A-Z`\[*-])|;\s*$", text)
+    return [claim for part in parts if (claim := _claim(part))]
+
+
+def _claim(text: str) -> str:
+    return flat(re.sub(r"^\s*(?:[-*+]\s+|\d+[.)]\s+)?(?:\[[ xX]\]\s*)?", "", text))
+
+
+def draft_of(
+    reading: Reading, wanted: str, title: str, fields: Mapping[str, Any], *, whole: bool = True, epic: str = ""
+) -> Draft:
+    """The milestone of a reading: needs of issues that were left out go with them."""
+    issues = [_without(issue, reading) for issue in reading.issues]
+    phases = dict.fromkeys(str(issue.fields["phase"]) for issue in issues if issue.fields.get("phase"))
+    return Draft(
+        _usable(wanted),
+        title,
+        dict(fields),
+        tuple((name, "") for name in phases),
+        tuple(issues),
+        epic=epic,
+        notes=tuple(reading.notes),
+        faults=tuple(reading.faults),
+        whole=whole,
+    )
+
+
+def _usable(wanted: str) -> str:
+    return wanted if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", wanted) else slug(wanted)
+
+
+def _without(issue: DraftIssue, reading: Reading) -> DraftIssue:
+    needs = list(issue.fields.get("needs", ()))
+    gone = [need for need in needs if need in reading.gone]
+    if not gone:
+        return issue
+    reading.notes.append(
+        Note(
+            issue.line,
+            f"{issue.id} does not wait for {', '.join(gone)}, which {'is' if len(gone) == 1 else 'are'} left out",
+            "needs of issues that are left out",
+        )
+    )
+    kept = [need for need in needs if need not in reading.gone]
+    fields = {key: value for key, value in issue.fields.items() if key != "needs"} | ({"needs": kept} if kept else {})
+    return DraftIssue(issue.id, issue.title, issue.text, issue.line, fields, issue.done, issue.hold, issue.outside)

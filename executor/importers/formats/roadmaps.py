@@ -1,0 +1,228 @@
+"""Roadmaps: GSD's slices and phases, and the to-dos of a Cursor plan. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug, unique_id
+from executor.importers.formats.records import Reading, draft_of
+from executor.importers.formats.tasks import head_fields, resolved, title_of
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import fields_of, labelled
+from executor.importers.reading.ids import needs_in
+from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
+from executor.importers.reading.places import Node, PlaceError, yaml_node
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Cursor", "Gsd"]
+
+_SLICE = re.compile(r"^(?:\*\*)?(S\d+[a-z]?)\s*[:.–—-]\s*(.*?)(?:\*\*)?\s*((?:`[^`]*`\s*)*)$")
+_PHASE_ITEM = re.compile(r"^(?:\*\*)?Phase\s+(\d+(?:\.\d+)*)\s*[:.–—-]\s*(.*?)\*\*(.*)$", re.IGNORECASE)
+_PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*)\s*[:.–—-]\s*(.*)$", re.IGNORECASE)
+
+
+class Gsd:
+    """``M001-ROADMAP.md`` and ``.planning/ROADMAP.md`` of GSD: an issue for each slice or phase."""
+
+    name = "gsd"
+    guide = GUIDES["gsd"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not source.stem.endswith(".md"):
+            return 0
+        doc = document(source.text)
+        if any(_SLICE.match(item.text) and "depends:" in item.text for part in doc.sections for item in part.items):
+            return 93
+        details = [part for part in doc.sections if part.level > 1 and _PHASE.match(plain(part.title))]
+        asked = [part for part in details if any(item.label == "depends on" for item in labelled(part.prose()))]
+        return 88 if asked and "roadmap" in f"{source.stem} {doc.title()}".casefold() else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a roadmap."""
+        doc = document(source.text)
+        notes: list[Note] = list(doc.notes)
+        slices = [
+            (part, item, hit)
+            for part in doc.sections
+            for item in part.items
+            if (hit := _SLICE.match(item.text)) and item.box is not None
+        ]
+        issues = _slices(doc, slices, notes) if slices else _phases(doc, notes)
+        own = {number for number, line in enumerate(doc.account.lines, 1) if number in doc.account.taken}
+        rest = [part for part in doc.sections if not set(part.numbers()) <= own and part.line not in own]
+        before = [part for part in doc.sections if part.line not in own]
+        fields, after = head_fields([part for part in before if not _PHASE.match(plain(part.title))], notes)
+        vision = next(
+            (flat(item.value) for part in before for item in labelled(part.prose()) if item.label == "vision"), ""
+        )
+        if vision:
+            fields.setdefault("goal", vision)
+        for part in doc.sections:
+            doc.account.inform((number for number in part.numbers() if number not in own), "")
+        title = re.sub(r"^Roadmap\s*[:–—-]\s*", "", doc.title())
+        wanted = milestone_id(doc.title(), source.stem) or slug(title)
+        overview = "\n\n".join(text for part in rest if (text := _rest_of(part, own)))
+        return Draft(
+            wanted,
+            title_of(title),
+            fields,
+            issues=tuple(issues),
+            notes=tuple(notes),
+            overview=overview,
+            after=tuple(after),
+            accounts=(doc.account,),
+        )
+
+
+def _rest_of(part: Section, own: set[int]) -> str:
+    kept = "\n".join(line for number, line in part.lines if number not in own).strip("\n -")
+    return f"{'#' * max(1, part.level)} {part.title}\n\n{kept}" if kept and part.line else kept
+
+
+def _slices(
+    doc: Document, slices: Sequence[tuple[Section, Item, re.Match[str]]], notes: list[Note]
+) -> list[DraftIssue]:
+    order = [hit[1] for _, _, hit in slices]
+    issues = []
+    for _, item, hit in slices:
+        name = hit[1]
+        depends = re.search(r"`depends:\s*\[?([^\]`]*)\]?`", hit[3])
+        needs = needs_in(depends[1] if depends else "", order, name)
+        resolved(needs.rest, name, item.first, notes)
+        lines = [doc.account.lines[number - 1] for number in range(item.first, item.last + 1)]
+        after = [re.sub(r"^\s*>\s*(?:After this:\s*)?", "", line) for line in lines if line.lstrip().startswith(">")]
+        claim = flat(" ".join(after))
+        text = "\n".join([plain(hit[2]), "", *lines[1:]]).strip("\n")
+        boundaries = [
+            part for part in doc.sections if re.search(rf"\b{name}\b\s*(?:→|->)|(?:→|->)\s*{name}\b", part.title)
+        ]
+        for part in boundaries:
+            text += f"\n\n### {part.title}\n\n{part.text()}"
+            doc.account.take(part.numbers())
+        fields: dict[str, Any] = {
+            key: value for key, value in (("needs", needs.names), ("accept", [claim] if claim else [])) if value
+        }
+        doc.account.take(range(item.first, item.last + 1))
+        issues.append(DraftIssue(name, plain(hit[2]), text, item.first, fields, item.ticked, "", tuple(needs.unknown)))
+    return issues
+
+
+def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
+    """An issue for each chapter ``Phase 1: Title``; a list of the phases above them ticks those that are done."""
+    heads = [(part, hit) for part in doc.sections if part.level > 1 and (hit := _PHASE.match(plain(part.title)))]
+    order = [hit[1] for _, hit in heads]
+    listed = {hit[1]: item for part in doc.sections for item in part.items if (hit := _PHASE_ITEM.match(item.text))}
+    issues = []
+    places = {id(part): place for place, part in enumerate(doc.sections)}
+    taken: set[str] = set()
+    for part, hit in heads:
+        own = [part]
+        for other in doc.sections[places[id(part)] + 1 :]:
+            if other.level <= part.level:
+                break
+            own.append(other)
+        found = fields_of(own, hit[1])
+        notes += found.notes
+        name = unique_id(hit[1], taken)
+        if name != hit[1]:
+            notes.append(Note(part.line, f"phase {hit[1]} is there twice; the second became {name}"))
+        taken.add(name)
+        needs = needs_in(re.sub(r"\bPhases?\s+", "", found.needs), order, hit[1])
+        resolved(needs.rest, name, found.needs_line, notes)
+        values = {key: value for key, value in found.values.items() if value}
+        if needs.names:
+            values["needs"] = needs.names
+        item = listed.pop(hit[1], None)
+        done = found.state == "done" or (item is not None and item.ticked)
+        title = re.sub(r"\s*\(INSERTED\)\s*$", "", plain(hit[2]))
+        for section in own:
+            doc.account.take(section.numbers())
+        if item is not None:
+            doc.account.take(range(item.first, item.last + 1))
+        text = "\n\n".join(section.text() if section is part else section.whole() for section in own).strip("\n")
+        detail = f"{plain(item.text.partition('**')[2])}\n\n" if item is not None and not text else ""
+        issues.append(
+            DraftIssue(name, title, detail + text or f"# {title}", part.line, values, done, "", tuple(needs.unknown))
+        )
+    for number, item in listed.items():
+        notes.append(
+            Note(
+                item.first,
+                f"phase {number} is listed, but has no chapter; it was left out: {plain(item.text)}",
+                "phases without a chapter, left out",
+            )
+        )
+    return issues
+
+
+class Cursor:
+    """A Cursor plan: the to-dos of its front matter are the issues, its text is the overview."""
+
+    name = "cursor"
+    guide = GUIDES["cursor"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not source.stem.endswith(".md"):
+            return 0
+        front = document(source.text).front
+        return 80 if front is not None and re.search(r"^todos:", front, re.MULTILINE) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a plan."""
+        from dataclasses import replace
+
+        from executor.errors import Fault
+
+        doc = document(source.text)
+        try:
+            root = yaml_node(doc.front or "", first=2)
+        except PlaceError as error:
+            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", f"the front matter {error}"),))
+        reading = Reading(source)
+        root.read = True
+        title, goal = flat(root.text("name", "title")), flat(root.text("overview", "description"))
+        for todo in root.rows("todos"):
+            if todo.keys is not None:
+                _todo(todo, reading)
+        root.pass_over("isProject", "createdAt", "updatedAt")
+        reading.notes += root.notes()
+        for part in doc.sections:
+            doc.account.inform(part.numbers(), "")
+        text = "\n\n".join(text for part in doc.sections if (text := part.whole()))
+        wanted = slug(title) or slug(source.stem.partition(".")[0])
+        draft = draft_of(reading, wanted, title or doc.title(), {"goal": goal} if goal else {})
+        return replace(draft, overview=text, accounts=(doc.account,))
+
+
+def _todo(todo: Node, reading: Reading) -> None:
+    from executor.importers.reading.fields import status_of
+
+    content = flat(todo.text("content", "title", "name"))
+    name = todo.text("id") or slug(content, 40)
+    status = todo.text("status")
+    state = status_of(status.replace("_", " "))
+    if state == "cancelled":
+        todo.plain()
+        reading.gone[name] = status
+        reading.notes.append(
+            Note(todo.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
+        )
+        return
+    if state in {"other", "skipped"}:
+        reading.notes.append(
+            Note(
+                todo.line,
+                f'{name}: the status "{status}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    needs = todo.words("dependencies", "depends_on")
+    title = content if len(content) <= 120 else f"{content[:119].rstrip()}…"  # noqa: PLR2004
+    reading.issues.append(
+        DraftIssue(name, title, f"# {content}", todo.line, {"needs": needs} if needs else {}, state == "done")
+    )

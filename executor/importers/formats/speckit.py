@@ -1,0 +1,217 @@
+"""spec-kit: one issue for each phase of ``tasks.md``, or for each task. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from executor.importers.draft import Draft, Note, Source, slug, unique_id
+from executor.importers.formats.boxes import (
+    TASK,
+    TITLE,
+    Group,
+    beside,
+    boxes_of,
+    draft_of_groups,
+    folder_id,
+    is_markdown,
+)
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import files_in, labelled, priority_of
+from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["SpecKit"]
+
+_PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:.–—-]*\s*(.*)$", re.IGNORECASE)
+_ASIDE = re.compile(r"parallel|example|summary|depend|format|notes", re.IGNORECASE)
+_STORY = re.compile(r"\b(?:User Story|US)[\s-]*(\d+)\b", re.IGNORECASE)
+
+
+class SpecKit:
+    """``specs/001-name/tasks.md`` of spec-kit: one issue for each phase, its tasks are the criteria."""
+
+    name = "speckit"
+    guide = GUIDES["speckit"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if not is_markdown(source):
+            return 0
+        found = [box for part in document(source.text).sections for box in boxes_of(part) if TASK.match(box.text)]
+        return 90 if len(found) > 1 else 80 if found and source.stem == "tasks.md" else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a feature."""
+        doc = document(source.text)
+        notes: list[Note] = []
+        groups = list(_phases(doc, split=source.split))
+        _speckit_needs(doc, groups, notes, split=source.split)
+        twice: dict[str, int] = {}
+        for group in groups:
+            for box in group.boxes:
+                match = TASK.match(box.text)
+                if match and match[1] in twice:
+                    notes.append(
+                        Note(
+                            box.first,
+                            f"{match[1]} is already the id of the task in line {twice[match[1]]}; both were taken",
+                        )
+                    )
+                elif match:
+                    twice[match[1]] = box.first
+        names = ("spec.md", "plan.md", "research.md", "data-model.md", "quickstart.md", r"contracts/[^/]+")
+        title = TITLE.sub("", doc.title()) or doc.title()
+        return draft_of_groups(doc, groups, folder_id(source), title, beside(source, names), notes)
+
+
+def _phases(doc: Document, *, split: bool) -> Iterator[Group]:
+    """A group for each phase; where there are no phases, for each chapter."""
+    current: Group | None = None
+    taken: set[str] = set()
+    level = 0
+    for part in doc.sections:
+        boxes = [box for box in boxes_of(part) if TASK.match(box.text)] or ([] if current is None else boxes_of(part))
+        match = _PHASE.match(plain(part.title)) if part.level else None
+        if match is None and current is not None and part.level > level and (boxes or not _ASIDE.search(part.title)):
+            _add(current, part, boxes)
+            continue
+        if current is not None and not match and not (boxes and any(TASK.match(box.text) for box in boxes)):
+            yield from _split(current, split=split)
+            current = None
+            continue
+        if match or boxes:
+            if current is not None:
+                yield from _split(current, split=split)
+            current, level = _phase(part, match, taken), part.level
+            _add(current, part, boxes)
+    if current is not None:
+        yield from _split(current, split=split)
+
+
+def _phase(part: Section, match: re.Match[str] | None, taken: set[str]) -> Group:
+    title = plain(part.title) or "Tasks"
+    story = _STORY.search(title)
+    wanted = f"US{story[1]}" if story else f"phase-{match[1]}" if match else slug(title, 32)
+    name = unique_id(wanted, taken)
+    taken.add(name)
+    said = re.search(r"\(?\bPriority:?\s*(P\d)\)?", title, re.IGNORECASE)
+    priority = priority_of(said[1]) if said else ""
+    bare = match[2] if match and match[2] else title
+    bare = re.sub(r"\s*\(?\bPriority:?\s*P\d[^)]*\)?|\s*🎯.*$|\s*\[US\d+\]", "", bare).strip(" –—-:")
+    return Group(name, bare or title, part.line, fields={"priority": priority}, phase="")
+
+
+def _add(group: Group, part: Section, boxes: Sequence[Item]) -> None:
+    group.lines += part.numbers() if group.lines else [number for number, _ in part.lines]
+    if not group.lines:
+        group.lines = part.numbers()
+    if part.line == group.line and part.line:
+        group.lines = [*group.lines, part.line]
+    group.boxes += boxes
+    claims = [_claim(box) for box in boxes]
+    claims += [
+        f"{item.label.capitalize()}: {flat(item.value)}"
+        for item in labelled(part.prose())
+        if item.label in {"independent test", "checkpoint"} and item.value
+    ]
+    group.fields["accept"] = list(dict.fromkeys([*group.fields.get("accept", ()), *claims]))
+    paths = [path for box in boxes for path in files_in([box.text])[0] if "/" in path]
+    group.fields["files"] = list(dict.fromkeys([*group.fields.get("files", ()), *paths]))
+
+
+def _claim(box: Item) -> str:
+    """A box as a criterion: its id and its words, without the marks for parallel work and story."""
+    match = TASK.match(box.text)
+    if match is None:
+        return plain(box.text)
+    return flat(f"{match[1]} {match[3] or match[2]}")
+
+
+def _split(group: Group, *, split: bool) -> Iterator[Group]:
+    """A group, or one group for each of its tasks."""
+    if not group.boxes:
+        return
+    if not split:
+        yield group
+        return
+    taken: set[str] = set()
+    for box in group.boxes:
+        match = TASK.match(box.text)
+        name = unique_id(match[1] if match else slug(box.text, 32), taken)
+        taken.add(name)
+        marks = match[2] if match else ""
+        found = Group(
+            name,
+            match[3] if match else box.text,
+            box.first,
+            list(range(box.first, box.last + 1)),
+            [box],
+            phase=group.title,
+        )
+        found.fields = {
+            "priority": group.fields.get("priority", ""),
+            "files": [path for path in files_in([box.text])[0] if "/" in path],
+            "_parallel": "[P]" in marks,
+        }
+        yield found
+
+
+def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, split: bool) -> None:
+    """The order of the phases: stories wait for the phases before the first story, other phases for all before them."""
+    if split:
+        last: list[str] = []
+        wave: list[str] = []
+        for group in groups:
+            if not group.fields.pop("_parallel", False):
+                last, wave = [*wave] or last, []
+            if last:
+                group.fields["needs"] = list(last)
+            wave.append(group.id)
+            if not wave[:-1] and not last:
+                continue
+        return
+    said = _said_needs(doc, groups)
+    base: list[str] = []
+    stories: list[str] = []
+    for group in groups:
+        if group.id.startswith("US"):
+            needs = [*base[-1:], *said.get(group.id, ())]
+            stories.append(group.id)
+        else:
+            needs = [*base[-1:], *stories] if not stories else list(stories)
+            base.append(group.id)
+            stories = []
+        group.fields["needs"] = [name for name in dict.fromkeys(needs) if name != group.id]
+    if said:
+        told = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in said.items())
+        notes.append(Note(0, f"dependencies read from sentences: {told}"))
+
+
+def _said_needs(doc: Document, groups: Sequence[Group]) -> dict[str, list[str]]:
+    """Dependencies between stories that sentences state: ``User Story 2: Depends on US1``."""
+    ids = [group.id for group in groups]
+    found: dict[str, list[str]] = {}
+    for part in doc.sections:
+        if not re.search(r"depend", part.title, re.IGNORECASE):
+            continue
+        for item in part.every_item():
+            head, depends, tail = re.sub(r"\*", "", item.text).partition("epends on")
+            own = _STORY.search(head)
+            if not depends or own is None or re.search(r"\bno\b|\bnot\b|independent", tail, re.IGNORECASE):
+                continue
+            needs = [f"US{number}" for number in _STORY.findall(tail.split(" but ")[0])]
+            needs = [
+                name
+                for name in needs
+                if name in ids and name != f"US{own[1]}" and ids.index(name) < _at(ids, f"US{own[1]}")
+            ]
+            if needs and f"US{own[1]}" in ids:
+                found.setdefault(f"US{own[1]}", []).extend(needs)
+    return found
+
+
+def _at(ids: Sequence[str], name: str) -> int:
+    return ids.index(name) if name in ids else -1

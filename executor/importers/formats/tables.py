@@ -1,0 +1,427 @@
+"""Plans whose issues are rows of tables, in phases or not; columns are read by name. Pure.
+
+The full form is an ``IMPLEMENTATION_PLAN.md`` with a table for each phase, a file for each issue beside it, and a section
+``Tracking`` that says how far it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.formats.tasks import head_fields, resolved, title_of
+from executor.importers.formats.tracking_section import Tracking, tracking_of
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import fields_of, files_in, kind_of, labelled, priority_of, size_of, status_of
+from executor.importers.reading.ids import needs_in
+from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+from executor.importers.formats.table_rows import ASIDE, columns_of, has_phases, in_phases, is_id, rows_of
+
+__all__ = ["Tables"]
+
+_TAG = re.compile(r"git tag -a (v?[\w.+-]+)(?=\s|$)")
+_CLOSE = re.compile(r"gh milestone close \"([^\"{}]+)\"")
+_TOKEN = re.compile(r"^`?([a-z]+)(?:\(([^)`]*)\))?!?:?`?$")
+_BRANCH = re.compile(r"^(?:[\w-]+/)*[mM][\w.]*?-#?0*(\d+)-(.+)$")
+_PLACE = re.compile(r"\{[^{}]*\}|<[A-Za-z_ -]+>")
+_CHECKS = re.compile(r"full (?:checks|ci)\b|\bci\b.*\bfull\b", re.IGNORECASE)
+_AFTER = re.compile(
+    r"#?([\w.]+)\s+(?:\w+\s+){0,4}?(?:only after|after|depends? on|needs?|requires?|waits? for|(?:is )?blocked by|follows)\s+((?:#?[\w.]*\d[\w.]*(?:\s*(?:,|and|&)\s*)?)+)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A row that is an issue: its phase, the priority of the phase, its cells by meaning."""
+
+    id: str
+    title: str
+    phase: str
+    priority: str
+    line: int
+    cells: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Reading:
+    source: Source
+    doc: Document
+    notes: list[Note]
+    overview: dict[str, str]
+    phases: dict[str, str] = field(default_factory=dict)
+    lines: list[_Line] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+
+class Tables:
+    """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files beside it, a section that tracks progress."""
+
+    name = "autopilot"
+    guide = GUIDES["autopilot"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or source.stem.endswith((".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml")):
+            return 0
+        doc = document(source.text)
+        phased = has_phases(doc.sections)
+        rows = [
+            row
+            for part, phase, _ in in_phases(doc.sections)
+            for table in part.tables
+            for row in rows_of(table, in_phase=bool(phase), phased=phased, part=part)
+        ]
+        if not rows:
+            return 0
+        return 70 if phased else 50
+
+    def read(self, source: Source) -> Draft:
+        """The milestone that a plan describes; issue files beside it become the specs."""
+        doc = document(source.text)
+        overview = {item.label: item.value for part in doc.sections for item in reversed(list(labelled(part.prose())))}
+        reading = _Reading(source, doc, list(doc.notes), overview)
+        _find(reading)
+        tracking = tracking_of(doc, [line.id for line in reading.lines], reading.notes)
+        lines = reading.lines
+        if lines and all(_PLACE.search(line.title) for line in lines):
+            return Draft("", "", faults=(Fault(source.name, "", "is a template whose places are not filled in"),))
+        order = [line.id for line in lines]
+        folder = _folder(overview)
+        after: list[str] = []
+        more = _dependency_notes(reading, order)
+        issues = [_issue(reading, line, order, folder, tracking, more, after) for line in lines]
+        fields, epic, heads = _head(reading, folder)
+        rest = [part for part in doc.sections if part.line not in tracking.lines]
+        for part in doc.sections:
+            doc.account.inform(part.numbers(), "")
+        return Draft(
+            milestone_id(plain(overview.get("milestone", "")), doc.title(), _file_id(source)),
+            _title(reading),
+            fields,
+            tuple((name, goal) for name, goal in reading.phases.items() if any(line.phase == name for line in lines)),
+            tuple(issues),
+            epic=epic,
+            notes=tuple(reading.notes),
+            overview="\n\n".join(text for part in rest if (text := part.whole())),
+            after=tuple(dict.fromkeys([*heads, *after])),
+            accounts=(doc.account,),
+        )
+
+
+def _file_id(source: Source) -> str:
+    return source.stem if not source.stem.startswith("implementation") else source.folder
+
+
+def _find(reading: _Reading) -> None:
+    """The rows of the plan; the rows and tables that only look like some are noted."""
+    phased = has_phases(reading.doc.sections)
+    for part, phase, priority in in_phases(reading.doc.sections):
+        if phase and phase not in reading.phases:
+            goal = next((flat(item.value) for item in labelled(part.prose()) if item.key == "goal"), "")
+            reading.phases[phase] = goal
+        for table in part.tables:
+            columns = columns_of(table)
+            rows = list(rows_of(table, in_phase=bool(phase), phased=phased, part=part))
+            if not rows:
+                _left(reading, table, part, phase)
+                continue
+            unknown = [name for name in table.columns if name and name not in columns.values()]
+            if unknown:
+                reading.notes.append(Note(table.line, f"columns that were not taken over: {', '.join(unknown)}"))
+            for row in rows:
+                _row(reading, row, columns, phase, priority)
+
+
+def _left(reading: _Reading, table: Table, part: Section, phase: str) -> None:
+    """Note a table that looks like a part of the plan and is none."""
+    columns = columns_of(table)
+    if {"id", "title"} <= columns.keys() and (phase or len(columns) > 2):  # noqa: PLR2004
+        where = f' below "{plain(part.title)}"' if part.title else ""
+        reading.notes.append(Note(table.line, f"the table{where} was not taken for issues; it is kept in the overview"))
+
+
+def _row(reading: _Reading, row: Row, columns: Mapping[str, str], phase: str, priority: str) -> None:
+    cells = {meaning: row.cells.get(name, "") for meaning, name in columns.items()}
+    name = re.sub(r"^(?:Task|Issue)\s+", "", plain(cells["id"]).lstrip("#").strip(), flags=re.IGNORECASE)
+    title = plain(cells["title"])
+    if not any(flat(cell) for cell in row.cells.values()):
+        return
+    if not is_id(name) or not title:
+        what = "a number" if not is_id(name) else "a title"
+        shown = " | ".join(flat(cell) for cell in row.cells.values())
+        reading.notes.append(
+            Note(row.line, f'the row "{shown}" has not {what} and was left out', f"rows without {what}")
+        )
+        return
+    if name in {"00", "0"} and "epic" in title.casefold():
+        return
+    reading.lines.append(_Line(name, title, phase, priority, row.line, cells))
+    reading.doc.account.take([row.line])
+
+
+def _issue(
+    reading: _Reading,
+    line: _Line,
+    order: list[str],
+    folder: str,
+    tracking: Tracking,
+    more: Mapping[str, list[str]],
+    after: list[str],
+) -> DraftIssue:
+    notes, cells = reading.notes, line.cells
+    fields: dict[str, Any] = {"phase": line.phase} if line.phase else {}
+    _words(line, fields, notes)
+    _naming(line, fields, notes)
+    # "#123" is a number of the forge, "#01" and "1" are numbers of the plan.
+    if re.fullmatch(r"[1-9]\d*", line.id) and plain(cells["id"]).startswith("#"):
+        fields["number"] = int(line.id)
+    needs = needs_in(plain(cells.get("needs", "")), order, line.id)
+    resolved(needs.rest, line.id, line.line, notes)
+    after += needs.milestones
+    names = [name for name in dict.fromkeys([*needs.names, *more.get(line.id, ())]) if name != line.id]
+    if names:
+        fields["needs"] = names
+    text = _text(reading, line, folder, fields)
+    done, hold = _standing(line, tracking, notes)
+    return DraftIssue(line.id, line.title, text, line.line, fields, done=done, hold=hold, outside=tuple(needs.unknown))
+
+
+def _words(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
+    """Priority, size, type, agent, files and acceptance of a row."""
+    cells = line.cells
+    for key, reader, allowed in (
+        ("priority", priority_of, "P0, P1, P2, P3"),
+        ("size", size_of, "S, M, L"),
+        ("type", kind_of, "a word"),
+    ):
+        word = plain(cells.get(key, ""))
+        value = reader(word) if word.strip(" -–—") else ""
+        if value:
+            fields[key] = value
+        elif word.strip(" -–—"):
+            notes.append(
+                Note(
+                    line.line,
+                    f'{line.id}: {key} "{word}" is not {allowed} and was left out',
+                    f"{key} that is not {allowed}",
+                )
+            )
+    if "priority" not in fields and line.priority:
+        fields["priority"] = line.priority
+    agent = plain(cells.get("agent", ""))
+    if agent.strip(" -–—"):
+        fields["agent"] = agent
+    paths, odd = files_in([cells.get("files", "")])
+    if paths:
+        fields["files"] = paths
+    if odd:
+        notes.append(Note(line.line, f"{line.id}: not taken as files: {', '.join(odd)}", "not taken as files"))
+    claims = [
+        plain(one) for one in re.split(r"<br\s*/?>|\n|;(?=\s+[A-Z`])", cells.get("accept", "")) if one.strip(" -–—")
+    ]
+    if claims:
+        fields["accept"] = [re.sub(r"^(?:[-*]\s+)?(?:\[[ x]\]\s+)?", "", claim) for claim in claims]
+
+
+def _naming(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
+    """The title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
+    raw = plain(line.cells.get("token", ""))
+    token = _TOKEN.match(raw)
+    if token:
+        fields["token"] = raw.strip("`").rstrip(":")
+        if token[1] != "feat" and "type" not in fields:
+            fields["type"] = kind_of(token[1])
+    elif raw.strip(" -–—"):
+        notes.append(
+            Note(
+                line.line,
+                f'{line.id}: the title token "{raw}" was not taken over',
+                "title tokens that were not taken over",
+            )
+        )
+    branch = plain(line.cells.get("branch", ""))
+    if branch.strip(" -–—"):
+        match = _BRANCH.match(branch)
+        short = match[2] if match else branch.rpartition("/")[2]
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", short):
+            fields["slug"] = short
+        else:
+            notes.append(
+                Note(
+                    line.line,
+                    f'{line.id}: the branch "{branch}" was not taken over',
+                    "branches that were not taken over",
+                )
+            )
+
+
+def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, Any]) -> str:
+    """The spec of a row: its issue file, or what the row says."""
+    file = plain(line.cells.get("file", ""))
+    file = file if file.strip(" -–—") else ""
+    source, text = reading.source, None
+    if file and not _PLACE.search(file):
+        text = source.read(f"{folder}{file}") if folder else None
+        text = text if text is not None else source.beside(file)
+    if text is None:
+        if "file" in line.cells:
+            reading.notes.append(
+                Note(
+                    line.line,
+                    f"{line.id}: its issue file {file or '(none)'} was not found; write its spec",
+                    "issue files that were not found; write their specs",
+                )
+            )
+        detail = plain(line.cells.get("text", ""))
+        rows = [
+            f"- {name}: {cell}"
+            for name, cell in line.cells.items()
+            if name not in {"id", "title", "text"} and cell.strip(" -–—")
+        ]
+        return "\n\n".join(
+            part for part in (f"# {line.title}", detail if detail != line.title else "", "\n".join(rows)) if part
+        )
+    doc = document(text, file=file)
+    found = fields_of(doc.sections, line.id)
+    reading.notes += (Note(note.line, note.text, note.kind, file) for note in (*doc.notes, *found.notes))
+    for key in ("accept", "files"):
+        if found.values.get(key):
+            fields[key] = list(dict.fromkeys([*fields.get(key, ()), *found.values[key]]))
+    if found.needs:
+        reading.notes.append(
+            Note(
+                found.needs_line,
+                f'{line.id}: its file says "{flat(found.needs)}"; the needs of the plan count',
+                "dependencies in issue files; those of the plan count",
+                file,
+            )
+        )
+    return text.strip("\n")
+
+
+def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool, str]:
+    """Whether the plan calls an issue done, and why it waits for a person."""
+    word = plain(line.cells.get("status", ""))
+    state = status_of(word)
+    done = state == "done" or line.id in tracking.done
+    hold = tracking.stopped.get(line.id, "") or (word if state == "stopped" else "")
+    if state in {"skipped", "cancelled", "other"} or line.id in tracking.skipped:
+        said = word or f"skipped: {tracking.skipped.get(line.id, '')}"
+        notes.append(
+            Note(
+                line.line,
+                f'{line.id}: the status "{said}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    return done, "" if done else hold
+
+
+def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list[str]]:
+    """Needs that stand in sentences: ``**Dependencies notes:** Start #03 only after #02``."""
+    found: dict[str, list[str]] = {}
+    for part in reading.doc.sections:
+        for item in labelled(part.prose()):
+            if not item.label.startswith(("dependencies note", "dependency note")):
+                continue
+            text = flat(" ".join([item.value, *item.items]))
+            hits = [(needs_in(one, order).names, needs_in(two, order).names) for one, two in _AFTER.findall(text)]
+            hits = [(own, needs) for own, needs in hits if len(own) == 1 and needs]
+            for own, needs in hits:
+                found.setdefault(own[0], []).extend(needs)
+            if hits:
+                said = "; ".join(f"{own[0]} needs {', '.join(needs)}" for own, needs in hits)
+                reading.notes.append(Note(item.line, f"dependency notes: {said}"))
+            elif (
+                text
+                and not re.match(r"^\W*(?:none|n/a|no dependencies|-)", text, re.IGNORECASE)
+                and not _PLACE.search(text)
+            ):
+                reading.notes.append(Note(item.line, f'dependency notes that were not understood: "{text}"'))
+    return found
+
+
+def _head(reading: _Reading, folder: str) -> tuple[dict[str, Any], str, list[str]]:
+    """The fields of the milestone, the text of its epic, and the milestones that it builds on."""
+    source, overview, notes = reading.source, reading.overview, reading.notes
+    plan = [part for part in reading.doc.sections if part.level <= 2 and not ASIDE.search(plain(part.title))]  # noqa: PLR2004
+    fields, after = head_fields([part for part in plan if "checklist" not in part.title.casefold()], notes)
+    fields.pop("branch", None)
+    branch = plain(re.sub(r"\s+\(.*$", "", overview.get("milestone branch", overview.get("branch", ""))))
+    if branch and not _PLACE.search(branch) and re.fullmatch(r"[\w./-]+", branch):
+        fields["branch"] = branch
+    context = _context(reading)
+    if context:
+        fields["context"] = context
+    for key, pattern in (("tag", _TAG), ("forge_milestone", _CLOSE)):
+        found = pattern.search(source.text)
+        if found and not _PLACE.search(found[1]):
+            fields[key] = found[1]
+    _checks(reading, fields)
+    epic = (source.read(f"{folder}00-epic.md") if folder else None) or source.beside("00-epic.md") or ""
+    return fields, epic, after
+
+
+def _checks(reading: _Reading, fields: dict[str, Any]) -> None:
+    """The commands that a plan runs before a merge: ``Run full checks``, ``Run Full CI``."""
+    found: dict[str, int] = {}
+    for part in reading.doc.sections:
+        near = bool(_CHECKS.search(part.title))
+        for number, line in part.lines:
+            if number not in reading.doc.code:
+                near = near or bool(_CHECKS.search(line))
+            elif near and line.strip() and not line.strip().startswith(("```", "~~~", "#")):
+                found.setdefault(line.strip(), number)
+            elif line.strip().startswith(("```", "~~~")) and found:
+                near = near and number + 1 in reading.doc.code
+    if found:
+        fields["_commands"] = list(found)
+        first = min(found.values())
+        commands = ", ".join(f"`{command}`" for command in found)
+        reading.notes.append(
+            Note(
+                first,
+                f"the plan runs {commands} before a merge; declare them in rules/checks.toml, or import with --trust "
+                "to prove them before the release",
+            )
+        )
+
+
+def _title(reading: _Reading) -> str:
+    heading, overview = reading.doc.title(), reading.overview
+    bare = title_of(heading)
+    if bare and not re.fullmatch(r"M[\w{}.]*", bare, re.IGNORECASE) and not _PLACE.search(bare):
+        return bare
+    named = plain(overview.get("milestone", ""))
+    after = re.search(r"\bM[\w.]*\s*[:–—-]+\s*([^\"]+)", named) or re.search(
+        r"M[\w.]*\s*[:–—-]+\s*([^\"]+)", overview.get("epic issue", "")
+    )
+    return plain(after[1]) if after and not _PLACE.search(after[1]) else ""
+
+
+def _folder(overview: Mapping[str, str]) -> str:
+    """The folder of the issue files, as the plan has it, with a slash at its end."""
+    folder = plain(overview.get("milestone folder", ""))
+    return "" if not folder or _PLACE.search(folder) else folder.rstrip("/") + "/"
+
+
+def _context(reading: _Reading) -> list[str]:
+    """The required reading that is there."""
+    found: list[str] = []
+    for part in reading.doc.sections:
+        if part.title.casefold().startswith("always load context"):
+            for line, text in part.prose():
+                for path in re.findall(r"`([^`{}]+)`", text):
+                    if reading.source.read(path) is None:
+                        reading.notes.append(Note(line, f"required reading {path} was not found and was left out"))
+                    else:
+                        found.append(path)
+    return found

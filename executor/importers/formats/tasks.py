@@ -1,0 +1,398 @@
+"""Markdown whose tasks are headings, ``## Task 4.1: Title``, with the handoff beside it. Ids keep their form. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning, status_of
+from executor.importers.reading.ids import Ids, milestones_in, needs_in
+from executor.importers.reading.markdown import Document, Section, document, flat, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+from executor.importers.formats.task_heads import (
+    MILESTONE,
+    TASK,
+    Head,
+    handoff_claims,
+    head_of,
+    is_handoff,
+    is_markdown,
+)
+
+__all__ = ["Tasks", "head_fields", "resolved", "title_of"]
+
+_TICKED = re.compile(r"^\s*[-*+]\s+\[[xX]\]")
+_NUMBERED = re.compile(r"^()?(0\d\d)\s*[:.–—-]\s+(.+)$".replace("()?", ""))
+_PHASE = re.compile(r"^(?:phase|stage|part|wave|sprint|epic)\s+\w+", re.IGNORECASE)
+_CHAPTER = re.compile(r"^(?:phase|stage|wave|sprint|step)\s+\w+", re.IGNORECASE)
+_WORD = re.compile(
+    r"^(?:implementation plan\s*[:–—-]+\s*)?(?:(?:milestone|request)\s+|m)#?\d[\d.]*[a-z]?\s*[:–—-]+\s*", re.IGNORECASE
+)
+_PLAN_WORDS = re.compile(r"\s*[:–—-]*\s*implementation plan$|\s*[:–—-]+\s*tasks$", re.IGNORECASE)
+_HEAD_KEYS = frozenset({"goal", "branch"})
+_TEMPLATE = re.compile(
+    r"\{[A-Za-z][^{}\n]{0,40}\}|<[A-Z][A-Z_ ]+>|\[(?:title|name|description|component|feature)\b[^\]]*\]", re.IGNORECASE
+)
+_LETTERED = re.compile(r"^[A-Z]{1,2}\d*$")
+
+
+@dataclass(slots=True)
+class _Part:
+    """A task with its sections."""
+
+    head: Head
+    own: list[Section]
+    phase: str = ""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The state of a reading."""
+
+    source: Source
+    doc: Document
+    notes: list[Note] = field(default_factory=list)
+
+
+class Tasks:
+    """``## Task 4.1: Title`` with labelled fields; also ``## Milestone 1: Title`` of a request's plan."""
+
+    name = "tasks"
+    guide = GUIDES["tasks"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not is_markdown(source):
+            return 0
+        if is_handoff(source):
+            return 96
+        doc = document(source.text, TASK)
+        heads = [part for part in doc.sections if part.level and head_of(part.title)]
+        if heads:
+            return 60
+        return (
+            55 if len([part for part in doc.sections if part.level > 1 and head_of(part.title, MILESTONE)]) > 0 else 0
+        )
+
+    def read(self, source: Source) -> Draft:
+        """The milestone that a Markdown file describes."""
+        doc = document(source.text, TASK)
+        pattern = _pattern(doc)
+        doc = document(source.text, pattern)
+        reading = _Reading(source, doc, list(doc.notes))
+        if is_handoff(source):
+            fault = "is a handoff, not a plan; import the plan, its handoff is read beside it"
+            return _refused(reading, fault)
+        parts, rest = _cut(reading, pattern)
+        problem = _no_plan(reading, parts, pattern)
+        if problem:
+            return _refused(reading, problem)
+        claims = _progress(rest, pattern) | handoff_claims(source, reading.notes)
+        order = Ids([part.head.id for part in parts])
+        groups = _groups(parts)
+        after: list[str] = []
+        issues = [_issue(reading, part, order, groups, claims, after) for part in parts]
+        title = next((part.title for part in doc.sections if part.level == 1 and not head_of(part.title, pattern)), "")
+        fields, more = head_fields(rest, reading.notes)
+        phases = dict.fromkeys(part.phase for part in parts if part.phase)
+        several = [part for part in rest if part.level == 1 and milestone_id(plain(part.title))]
+        if len(several) > 1:
+            lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
+            reading.notes.append(
+                Note(several[1].line, f"the file has several milestones, all its tasks became one: {lines}")
+            )
+        kept = [part for part in rest if part.text() or part.level > 1]
+        said = {
+            number
+            for part in kept
+            for item in labelled(part.prose())
+            if item.key in _HEAD_KEYS
+            for number in item.lines
+        }
+        worth = [number for part in kept for number, line in part.lines if line.strip(" -*_") and number not in said]
+        for part in rest:
+            doc.account.inform(part.numbers(), "")
+        return Draft(
+            milestone_id(plain(title), source.stem),
+            title_of(title),
+            fields,
+            tuple((name, _goal_of(doc, name)) for name in phases),
+            tuple(issues),
+            notes=tuple(reading.notes),
+            overview="\n\n".join(part.whole() for part in kept) if worth else "",
+            after=tuple(dict.fromkeys([*more, *after])),
+            accounts=(doc.account,),
+        )
+
+
+def _pattern(doc: Document) -> re.Pattern[str]:
+    """How the headings of the tasks of a plan look."""
+    heads = [part for part in doc.sections if part.level and head_of(part.title)]
+    numbered = [part for part in doc.sections if part.level > 1 and head_of(part.title, _NUMBERED)]
+    if numbered and all(part.level == 1 for part in heads):
+        return _NUMBERED  # an epic of ccpm: "# Task 47: ... Epic" with "### 001: ..." below
+    return TASK if heads else MILESTONE
+
+
+def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list[Section]]:
+    """The tasks with their sections, and the sections that belong to none.
+
+    A heading of a lower number between two tasks is a chapter, unless it has what only a task has: then an agent that
+    wrote the plan slipped in the level, and it belongs to the task before.
+    """
+    parts: list[_Part] = []
+    rest: list[Section] = []
+    current: _Part | None = None
+    phase = ""
+    sections = reading.doc.sections
+    last = max(
+        (place for place, part in enumerate(sections) if part.level and head_of(part.title, pattern)), default=-1
+    )
+    for place, part in enumerate(sections):
+        head = head_of(part.title, pattern) if part.level else None
+        if head is not None and _is_epic(sections, place, pattern):
+            head = None
+        if head is not None:
+            if head.struck:
+                reading.notes.append(Note(part.line, f"{head.id} is struck out in the plan and was left out"))
+            current = _Part(head, [part], phase)
+            parts.append(current)
+        elif current is not None and (part.level > current.own[0].level or (place < last and _slipped(part))):
+            current.own.append(part)
+        else:
+            if part.level and _PHASE.match(plain(part.title)):
+                phase = plain(part.title)
+            elif part.level and current is not None and part.level < current.own[0].level:
+                phase = ""
+            if current is not None and part.line and part.text() and not _PHASE.match(plain(part.title)):
+                reading.notes.append(
+                    Note(
+                        part.line,
+                        f'"{plain(part.title)}" is not part of a task; it is kept in the overview',
+                        "not part of a task; kept in the overview",
+                    )
+                )
+            current = None
+            rest.append(part)
+    return _sorted(reading, parts, rest)
+
+
+def _sorted(reading: _Reading, parts: Sequence[_Part], rest: Sequence[Section]) -> tuple[list[_Part], list[Section]]:
+    """The tasks, and the sections that belong to none, those of tasks that are struck out among them."""
+    for task in parts:
+        for section in task.own:
+            reading.doc.account.take(section.numbers())
+    struck = [part for part in parts if part.head.struck]
+    others = [*rest, *(section for part in struck for section in part.own)]
+    return [part for part in parts if not part.head.struck], sorted(others, key=lambda section: section.line)
+
+
+def _slipped(part: Section) -> bool:
+    """Whether a chapter has the fields of a task."""
+    if _PHASE.match(plain(part.title)) or milestone_id(plain(part.title)):
+        return False
+    return any(
+        item.key in {"accept", "files", "needs"} and (item.items or item.value) for item in labelled(part.prose())
+    )
+
+
+def _is_epic(sections: Sequence[Section], place: int, pattern: re.Pattern[str]) -> bool:
+    """Whether a heading of level 1 is the plan's title: other tasks stand below it."""
+    part = sections[place]
+    return part.level == 1 and any(other.level > 1 and head_of(other.title, pattern) for other in sections[place + 1 :])
+
+
+def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]) -> str:
+    """Why a text is no plan although it has tasks; empty if it is one."""
+    if parts and all(_TEMPLATE.search(part.head.title) for part in parts):
+        return "is a template whose places are not filled in; import the plan that was made from it"
+    doc = reading.doc
+    steps = [
+        part
+        for part in parts
+        if re.search(r"\(\s*~?\d+\s*(?:-\s*\d+\s*)?(?:min|minutes|m)\s*\)", part.own[0].title, re.IGNORECASE)
+    ]
+    own = [part for part in doc.sections if part.level <= 2 and meaning(part.title) == "accept"]  # noqa: PLR2004
+    if (
+        pattern is TASK
+        and parts
+        and (
+            len(steps) == len(parts)
+            or (
+                own
+                and all(part.own[0].level > 2 for part in parts)  # noqa: PLR2004
+                and not milestone_id(doc.title(), reading.source.stem)
+                and not any(fields_of(part.own).values for part in parts)
+            )
+        )
+    ):
+        return "is the file of one issue: its tasks are the steps of its work; import the plan that names it"
+    return ""
+
+
+def _refused(reading: _Reading, why: str) -> Draft:
+    from executor.errors import Fault
+
+    return Draft("", "", faults=(Fault(reading.source.name, "", why),), notes=tuple(reading.notes))
+
+
+def _progress(rest: Sequence[Section], pattern: re.Pattern[str]) -> set[str]:
+    """The tasks that a list of progress ticks."""
+    return {
+        head.id
+        for part in rest
+        for item in part.every_item()
+        if item.ticked and (head := head_of(item.text, pattern)) is not None
+    }
+
+
+def _groups(parts: Sequence[_Part]) -> dict[str, list[str]]:
+    """Names of phases, ``phase 1``, and their tasks."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        match = _PHASE.match(part.phase)
+        if match:
+            found.setdefault(flat(match[0]).casefold(), []).append(part.head.id)
+    return found
+
+
+def _issue(
+    reading: _Reading,
+    part: _Part,
+    order: Ids,
+    groups: Mapping[str, Sequence[str]],
+    claims: set[str],
+    after: list[str],
+) -> DraftIssue:
+    head, own, notes = part.head, part.own, reading.notes
+    found = fields_of(own, head.id)
+    notes += found.notes
+    values: dict[str, Any] = {key: value for key, value in found.values.items() if value}
+    needs = needs_in(found.needs, order, head.id, groups)
+    resolved(needs.rest, head.id, found.needs_line or own[0].line, notes)
+    after += needs.milestones
+    if needs.milestones:
+        notes.append(
+            Note(
+                found.needs_line,
+                f"{head.id} needs {', '.join(needs.milestones)}; a milestone waits for milestones as a whole",
+                "an issue needs a milestone",
+            )
+        )
+    if needs.names:
+        values["needs"] = needs.names
+    if part.phase:
+        values["phase"] = part.phase
+    ticked = [number for section in own for number, line in section.prose() if _TICKED.match(line)]
+    if ticked:
+        notes.append(
+            Note(ticked[0], f"{head.id}: {len(ticked)} boxes are ticked; a tick proves nothing here", "ticked boxes")
+        )
+    done, hold = _state(found, head, claims, own[0].line, notes)
+    texts = [own[0].text(), *(section.whole() for section in own[1:])]
+    text = "\n\n".join(text.strip("\n") for text in texts if text)
+    return DraftIssue(
+        head.id,
+        head.title or f"Task {head.id}",
+        text,
+        own[0].line,
+        values,
+        done=done,
+        hold=hold,
+        outside=tuple(needs.unknown),
+    )
+
+
+def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[Note]) -> tuple[bool, str]:
+    """Whether the plan calls a task done, and why it waits for a person if it does."""
+    done = head.done or head.id in claims or found.state == "done"
+    if found.state == "stopped" and not done:
+        return False, found.status
+    if found.state in {"other", "skipped", "cancelled"} and not done:
+        notes.append(
+            Note(
+                line,
+                f'{head.id}: the status "{found.status}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    return done, ""
+
+
+def resolved(rest: Sequence[str], name: str, line: int, notes: list[Note]) -> None:
+    """Note the parts of a text of dependencies that were not understood."""
+    kind = "dependencies that were not understood"
+    notes += (Note(line, f'{name}: dependencies: "{text}" was not understood', kind) for text in rest)
+
+
+def head_fields(parts: Sequence[Section], notes: list[Note]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a milestone, and the milestones that it builds on, from the sections that belong to no task."""
+    found: dict[str, Any] = {}
+    after: list[str] = []
+    chapters = False
+    for part in parts:
+        chapters = chapters or bool(part.level and _CHAPTER.match(plain(part.title)))
+        if chapters:
+            # The goal and the branch of a phase are not the milestone's.
+            found.setdefault("goal", None)
+            found.setdefault("branch", None)
+        top = part.level <= 2  # noqa: PLR2004
+        for item in labelled(part.prose()):
+            _head_field(item.key, item.label, item.value, item.items, item.line, found, after, notes, top=top)
+        if meaning(part.title) in {"accept", "needs", "goal"} and top:
+            body = [flat(line) for _, line in part.prose() if line.strip()]
+            items = [item.text for item in part.items] or ([" ".join(body)] if body else [])
+            _head_field(meaning(part.title), label_key(part.title), "", items, part.line, found, after, notes, top=True)
+    return {key: value for key, value in found.items() if value}, after
+
+
+def _head_field(
+    key: str,
+    label: str,
+    value: str,
+    items: Sequence[str],
+    line: int,
+    found: dict[str, Any],
+    after: list[str],
+    notes: list[Note],
+    *,
+    top: bool,
+) -> None:
+    text = flat(" ".join([value, *items]))
+    milestone = label.startswith("milestone ") and meaning(label.removeprefix("milestone "))
+    key = milestone or key
+    if key == "goal" and text and "goal" not in found:
+        found["goal"] = text
+    elif key == "branch" and value and "branch" not in found:
+        branch = plain(re.sub(r"\s+\(.*$", "", value))
+        if re.fullmatch(r"[\w./-]+", branch):
+            found["branch"] = branch
+        else:
+            notes.append(Note(line, f'the branch "{branch}" was not taken over'))
+    elif key == "accept" and top:
+        claims = [flat(one) for one in [value, *items] if one.strip()]
+        found["accept"] = list(dict.fromkeys([*found.get("accept", ()), *claims]))
+    elif key in {"builds_on", "needs"} and text:
+        names = milestones_in(text)
+        after += names
+        if not names and not re.match(r"^\W*(?:none|n/a|nothing|-)", text, re.IGNORECASE):
+            notes.append(Note(line, f'{label}: "{text}" was not understood', "dependencies that were not understood"))
+    elif key == "status" and status_of(text) not in {"", "other"}:
+        notes.append(Note(line, f'the plan\'s status "{text}" was not taken over; what has landed is read from git'))
+
+
+def _goal_of(doc: Document, name: str) -> str:
+    part = next(part for part in doc.sections if plain(part.title) == name)
+    return next((flat(item.value) for item in labelled(part.prose()) if item.key == "goal"), "")
+
+
+def title_of(heading: str) -> str:
+    """A heading without its number and the words that only say that it is a plan."""
+    bare = _WORD.sub("", plain(heading))
+    return _PLAN_WORDS.sub("", bare) or bare

@@ -1,0 +1,396 @@
+"""Trackers that keep their tasks as JSON: task-master, Ralph, beads. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from executor.errors import Fault
+from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
+from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import priority_of, status_of
+from executor.importers.reading.markdown import flat
+from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
+
+__all__ = ["TIMES", "Beads", "Ralph", "TaskMaster", "standing"]
+
+TIMES = (
+    "createdAt",
+    "updatedAt",
+    "created_at",
+    "updated_at",
+    "created",
+    "updated",
+    "closed_at",
+    "completed_at",
+    "started_at",
+    "previousStatus",
+    "created_by",
+    "complexity",
+    "complexityScore",
+    "recommendedSubtasks",
+    "expansionPrompt",
+    "analysisResults",
+)
+
+
+def _json(source: Source) -> Node | None:
+    if source.files or not source.stem.endswith(".json"):
+        return None
+    try:
+        return json_node(source.text)
+    except PlaceError:
+        return None
+
+
+def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool, str, bool]:
+    """Whether a task is done, why it waits for a person, and whether it is cancelled and so left out."""
+    state = status_of(status.replace("_", "-"))
+    if state == "cancelled":
+        reading.gone[name] = status
+        reading.notes.append(
+            Note(line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
+        )
+    elif state in {"other", "skipped"}:
+        reading.notes.append(
+            Note(
+                line,
+                f'{name}: the status "{status}" was not taken over; it is pending here',
+                "a status that was not taken over",
+            )
+        )
+    return state == "done", status if state == "stopped" else "", state == "cancelled"
+
+
+class TaskMaster:
+    """``.taskmaster/tasks/tasks.json``: an issue for each task of a tag, its subtasks as a checklist."""
+
+    name = "taskmaster"
+    guide = GUIDES["taskmaster"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        root = _json(source)
+        return 75 if root is not None and _tags(root) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a tag: the one that is asked for, the only one, or ``master``."""
+        root, faults = parsed(source)
+        if root is None:
+            return Draft("", "", faults=tuple(faults))
+        tags = _tags(root)
+        reading = Reading(source)
+        tag = source.part or (next(iter(tags), "") if len(tags) == 1 else "master" if "master" in tags else "")
+        if tag not in tags:
+            listed = ", ".join(f"{name} ({len(tasks)} tasks)" for name, tasks in tags.items()) or "none"
+            fault = (
+                f"has several tags: {listed}; name one with --tag"
+                if not source.part
+                else f'has no tag "{source.part}"; tags: {listed}'
+            )
+            return Draft("", "", faults=(Fault(source.name, "", fault),))
+        others = [f"{name} ({len(tasks)} tasks)" for name, tasks in tags.items() if name != tag]
+        if others:
+            reading.notes.append(
+                Note(0, f"other tags of the file were not imported: {', '.join(others)}; name one with --tag")
+            )
+        for name in tags:
+            node = root.get(name)
+            if name != tag and node is not None:
+                node.plain()
+        holder = root.get(tag) or root
+        holder.pass_over("metadata")
+        root.pass_over("metadata", "tag", "version", "_meta")
+        holder.read = root.read = True
+        tasks = holder.rows("tasks") or root.rows("tasks")
+        for task in tasks:
+            if task.keys is None:
+                reading.notes.append(
+                    Note(task.line, "an entry is no task and was left out", "entries that are no tasks")
+                )
+                task.plain()
+                continue
+            _task(task, reading)
+        reading.notes += root.notes()
+        wanted = "" if tag in {"master", ""} else slug(tag)
+        return draft_of(reading, wanted or "tasks", "" if tag in {"master", ""} else tag, {})
+
+
+def _tags(root: Node) -> dict[str, list[Node]]:
+    """The tasks by tag; a file without tags has the one tag ``master``. Only tasks of task-master count."""
+    found = {name: node.get("tasks") for name, node in (root.keys or {}).items() if node.keys is not None}
+    tags = {name: node.items for name, node in found.items() if node is not None and node.items is not None}
+    plain_tasks = root.get("tasks")
+    if not tags and plain_tasks is not None and plain_tasks.items:
+        tags = {"master": plain_tasks.items}
+    known = {"subtasks", "testStrategy", "details", "dependencies"}
+    fits = any(task.keys is not None and len(known & task.keys.keys()) > 1 for tasks in tags.values() for task in tasks)
+    return tags if fits or (found and all(not tasks for tasks in tags.values())) else {}
+
+
+def _task(task: Node, reading: Reading) -> None:
+    name = task.text("id")
+    title = flat(task.text("title"))
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name,
+                f"line {task.line}",
+                f'expected a task with id and title, found id "{name}", title "{title}"',
+            )
+        )
+        return
+    task.pass_over(*TIMES)
+    done, hold, gone = standing(reading, name, task.text("status"), task.line)
+    if gone:
+        task.plain()
+        return
+    texts = [task.text("description")]
+    texts += [
+        f"## {head}\n\n{text}"
+        for key, head in (("details", "Details"), ("testStrategy", "Test strategy"))
+        if (text := task.text(key))
+    ]
+    subtasks = [one for one in task.rows("subtasks") if one.keys is not None]
+    fields: dict[str, Any] = {"priority": priority_of(task.text("priority"))}
+    fields["accept"] = [f"{name}.{one.text('id')} {flat(one.text('title'))}" for one in subtasks]
+    if subtasks:
+        texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
+    needs = [
+        need.split(".")[0] if need.split(".")[0] != name else ""
+        for need in needs_of([node.word() for node in task.rows("dependencies")])
+    ]
+    fields["needs"] = list(dict.fromkeys(need for need in needs if need))
+    text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
+    reading.issues.append(
+        DraftIssue(name, title, text, task.line, {key: value for key, value in fields.items() if value}, done, hold)
+    )
+
+
+def _subtask(name: str, one: Node, reading: Reading) -> str:
+    """A subtask as text."""
+    one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
+    done = status_of(one.text("status")) == "done"
+    if done:
+        text = f"{name}: subtasks that are done in the source are asked for again: {name}.{one.text('id')}"
+        reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are asked for again"))
+    lines = [f"### {name}.{one.text('id')} {flat(one.text('title'))}"]
+    lines += [
+        text
+        for key in ("description", "details", "testStrategy", "acceptanceCriteria", "notes")
+        if (text := one.text(key).strip("\n"))
+    ]
+    needs = [node.word() for node in one.rows("dependencies")]
+    if needs:
+        lines.append(f"After: {', '.join(need if '.' in need else f'{name}.{need}' for need in needs)}")
+    return "\n\n".join(lines)
+
+
+class Ralph:
+    """``prd.json``: an issue for each user story, in the order of their priority numbers."""
+
+    name = "ralph"
+    guide = GUIDES["ralph"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        root = _json(source)
+        if root is None:
+            return 0
+        if root.get("userStories") is not None:
+            return 85
+        first = root.items[0] if root.items else None
+        return (
+            72 if first is not None and first.keys is not None and {"passes", "id", "title"} <= first.keys.keys() else 0
+        )
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a product requirements document."""
+        root, faults = parsed(source)
+        if root is None:
+            return Draft("", "", faults=tuple(faults))
+        reading = Reading(source)
+        stories = root.items if root.items is not None else root.rows("userStories")
+        root.read = True
+        found: list[tuple[float, DraftIssue]] = []
+        for story in stories:
+            if story.keys is None:
+                continue
+            order, issue = _story(story, reading)
+            if issue is not None:
+                found.append((order, issue))
+        if [order for order, _ in found] != sorted(order for order, _ in found):
+            reading.notes.append(Note(0, "the issues stand in the order of their priority numbers"))
+        reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
+        title, goal, branch = (
+            root.text("project", "name", "title"),
+            flat(root.text("description")),
+            root.text("branchName", "branch"),
+        )
+        fields = {key: value for key, value in (("goal", goal), ("branch", branch)) if value}
+        reading.notes += root.notes()
+        return draft_of(reading, slug(branch.rpartition("/")[2]) or slug(title) or "prd", title, fields)
+
+
+def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
+    name, title = story.text("id"), flat(story.text("title", "name"))
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name,
+                f"line {story.line}",
+                f'expected a story with id and title, found id "{name}", title "{title}"',
+            )
+        )
+        return 0, None
+    done = story.text("passes", "completed", "done").casefold() in {"true", "yes"}
+    done, hold, gone = standing(reading, name, "done" if done else story.text("status"), story.line)
+    if gone:
+        story.plain()
+        return 0, None
+    word = story.text("priority")
+    order = float(word) if re.fullmatch(r"\d+(?:\.\d+)?", word) else float(len(reading.issues))
+    node = story.get("acceptanceCriteria") or story.get("acceptance_criteria") or story.get("acceptance")
+    claims = accept_of(node.plain()) if node is not None else []
+    fields: dict[str, Any] = {
+        "accept": claims,
+        "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
+    }
+    if not word.isdecimal() and priority_of(word):
+        fields["priority"] = priority_of(word)
+    notes = story.text("notes")
+    text = story.text("description") or f"# {title}"
+    text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
+    return order, DraftIssue(
+        name, title, text, story.line, {key: value for key, value in fields.items() if value}, done, hold
+    )
+
+
+class Beads:
+    """``.beads/issues.jsonl``: an issue for each bead; only ``blocks`` orders work, epics become phases."""
+
+    name = "beads"
+    guide = GUIDES["beads"]
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of this format, 0 to 100."""
+        if source.files or not source.stem.endswith(".jsonl"):
+            return 0
+        first = next((line for line in source.text.split("\n") if line.strip()), "")
+        return 85 if '"issue_type"' in first or ('"id"' in first and '"title"' in first) else 20
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a database of beads."""
+        try:
+            root = json_lines_node(source.text)
+        except PlaceError as error:
+            return Draft("", "", faults=(Fault(source.name, f"line {error.line}", str(error)),))
+        reading = Reading(source)
+        root.read = True
+        rows = [row for row in root.items or () if row.keys is not None]
+        parents = {parent for row in rows for kind, parent in _links(row) if kind == "parent-child"}
+        epics = {
+            row.text("id"): flat(row.text("title"))
+            for row in rows
+            if row.text("issue_type") == "epic" and row.text("id") in parents
+        }
+        for row in rows:
+            _bead(row, reading, epics)
+        for name, title in epics.items():
+            reading.gone[name] = f"the phase {title}"
+        reading.notes += root.notes()
+        names = [row.text("id") for row in rows]
+        prefix = re.sub(r"[-._]?[a-z0-9]*(?:\.\d+)*$", "", names[0]) if names else ""
+        return draft_of(reading, slug(prefix) or "beads", "", {}, whole=False)
+
+
+def _links(row: Node) -> list[tuple[str, str]]:
+    """The kind and the other end of each dependency of a bead."""
+    found = []
+    for link in row.rows("dependencies"):
+        if link.keys is not None:
+            found.append((link.text("type", "dep_type") or "blocks", link.text("depends_on_id", "id")))
+            link.plain()
+        else:
+            found.append(("blocks", link.word()))
+    return found
+
+
+def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
+    name, title = row.text("id"), flat(row.text("title"))
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name,
+                f"line {row.line}",
+                f'expected an issue with id and title, found id "{name}", title "{title}"',
+            )
+        )
+        return
+    links = _links(row)
+    row.pass_over(
+        *TIMES,
+        "content_hash",
+        "source_repo",
+        "compaction_level",
+        "original_size",
+        "closed_by",
+        "updated_by",
+        "owner",
+        "sender",
+        "ephemeral",
+        "comment_count",
+        "dependency_count",
+        "dependent_count",
+    )
+    if name in epics:
+        text = row.text("description")
+        row.plain()
+        reading.notes.append(
+            Note(
+                row.line,
+                f'the epic {name} became the phase "{epics[name]}"' + ("; its text was left out" if text else ""),
+                "epics that became phases",
+            )
+        )
+        return
+    status = row.text("status")
+    done, hold, gone = standing(reading, name, status, row.line)
+    if gone:
+        row.plain()
+        return
+    kind = row.text("issue_type")
+    fields: dict[str, Any] = {"type": kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""}
+    fields["priority"] = priority_of(row.text("priority"))
+    fields["needs"] = list(dict.fromkeys(other for link, other in links if link == "blocks" and other != name))
+    fields["phase"] = next((epics[other] for link, other in links if link == "parent-child" and other in epics), "")
+    body = row.text("description")
+    fields["accept"] = accept_of(row.text("acceptance_criteria"), body)
+    other_links = [f"{link} {other}" for link, other in links if link not in {"blocks", "parent-child"}]
+    if other_links:
+        reading.notes.append(
+            Note(
+                row.line,
+                f"{name}: links that order nothing were left out: {', '.join(other_links)}",
+                "links that order nothing, left out",
+            )
+        )
+    for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
+        node = row.get(key)
+        if node is not None and not node.empty():
+            reading.notes.append(
+                Note(row.line, f"{name}: {key}: {node.shown()} was not taken over", f"{key} that were not taken over")
+            )
+    texts = [
+        body,
+        *(
+            f"## {head}\n\n{text}"
+            for key, head in (("design", "Design"), ("notes", "Notes"))
+            if (text := row.text(key))
+        ),
+    ]
+    text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
+    reading.issues.append(
+        DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
+    )

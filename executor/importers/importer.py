@@ -1,0 +1,116 @@
+"""What an importer is, and which are installed: the entry points of the group `make_for_milestones.importers`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from executor.errors import UsageError
+from executor.model.hints import Known, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from executor.importers.draft import Draft
+    from executor.importers.source import Source
+
+__all__ = ["GROUP", "Guide", "Importer", "chosen", "installed"]
+
+GROUP = "make_for_milestones.importers"
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """What a person should know about a format.
+
+    Attributes:
+        summary: one line: what the files are.
+        example: a short file, true to form.
+        becomes: part of the file -> what becomes of it.
+        left_out: what is not taken over, and is reported.
+    """
+
+    summary: str
+    example: str
+    becomes: Mapping[str, str]
+    left_out: str
+
+
+@runtime_checkable
+class Importer(Protocol):
+    """Reads plans of one format. It has no state; a class without arguments is registered.
+
+    `executor.importers.conformance.check` holds an importer against this protocol.
+    """
+
+    name: str
+    """The word for `--format`."""
+    guide: Guide
+
+    def recognises(self, source: Source) -> int:
+        """How sure it is that a source is of its format: 0 (no) to 100. It never raises."""
+
+    def read(self, source: Source) -> Draft:
+        """The milestone that a source holds.
+
+        It never raises for what a source says: what is wrong is a fault of the draft, what is not understood a note.
+        """
+
+
+@cache
+def installed() -> dict[str, Importer]:
+    """The importers by name; those of this package first.
+
+    Raises:
+        UsageError: an importer of another package cannot be loaded.
+    """
+    found: dict[str, Importer] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: not entry.value.startswith("executor.")):
+        try:
+            importer = entry.load()()
+        except Exception as error:
+            owner = entry.dist.name if entry.dist is not None else "a package"
+            raise UsageError(
+                f"the importer {quoted(entry.name)} of {owner} cannot be loaded ({error}); update or uninstall it"
+            ) from error
+        found.setdefault(entry.name, importer)
+    return found
+
+
+def chosen(source: Source, name: str = "") -> Importer:
+    """The importer of a format, or the one that is surest of a source.
+
+    Raises:
+        UsageError: there is no such format, or nobody recognises the source.
+    """
+    known = installed()
+    if name:
+        if name not in known:
+            raise UsageError(f"unknown format {quoted(name)}{Known(known).advice(name, 'formats')}")
+        return known[name]
+    sure, best = max(((importer.recognises(source), name) for name, importer in known.items()), default=(0, ""))
+    if sure <= 0:
+        raise UsageError(
+            f"{source.name} is {seen(source)}, not a plan of a format that is known: {', '.join(known)}; "
+            "`doit import --formats` shows what each looks like"
+        )
+    return known[best]
+
+
+def seen(source: Source) -> str:
+    """What a source looks like to somebody who knows no format."""
+    if source.files:
+        return f"a folder of {len(source.files)} files"
+    if not source.text.strip():
+        return "an empty file"
+    ending = source.stem.rpartition(".")[2]
+    if ending in {"json", "jsonl", "yaml", "yml", "csv", "tsv", "toml"}:
+        return f"a {ending.upper()} file"
+    from executor.importers.reading.markdown import document
+
+    parts = document(source.text).sections
+    boxes = sum(item.box is not None for part in parts for item in part.every_item())
+    tables = sum(len(part.tables) for part in parts)
+    return f"Markdown with {sum(part.level > 0 for part in parts)} headings, {boxes} boxes and {tables} tables"

@@ -1,0 +1,1 @@
+"""The structure of plans: Markdown, fields in words, ids, JSON, YAML and CSV with places."""

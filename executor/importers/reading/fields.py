@@ -1,0 +1,448 @@
+"""The fields of a task in Markdown: labels with values, criteria, files, words of status, priority, size. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from executor.importers.account import Note
+from executor.importers.reading.markdown import flat, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from executor.importers.reading.markdown import Section
+
+__all__ = [
+    "Fields",
+    "Labelled",
+    "State",
+    "fields_of",
+    "files_in",
+    "kind_of",
+    "label_key",
+    "labelled",
+    "meaning",
+    "priority_of",
+    "size_of",
+    "status_of",
+    "without_status",
+]
+
+State = Literal["done", "cancelled", "stopped", "skipped", "other", ""]
+"""The meaning of a word of status; empty if it says that nothing has been done."""
+
+_LABEL = re.compile(
+    r"^(\s*)(?:[-*+]\s+)?(?:\[[ xX]\]\s+)?(?:\*\*|__|\*|_)([A-Za-z][^*_:`]{0,60}?)\s*(?::\s*(?:\*\*|__|\*|_)|(?:\*\*|__|\*|_)\s*:)\s*(.*)$"
+)
+_BOLD = re.compile(r"^(\s*)(?:[-*+]\s+)?\*\*([A-Za-z][^*:`]{0,60}?)\*\*\s*$")
+_PLAIN = re.compile(r"^(\s*)(?:[-*+]\s+)?([A-Za-z][A-Za-z ()/.]{1,40}?)\s*:(?!//)\s*(.*)$")
+_UNDER = re.compile(r"^(\s*)(?:[-*+]\s+)?_([A-Za-z][^:_]{1,40}):\s*(.*?)_\s*$")
+_ITEM = re.compile(r"^(\s*)(?:[-*+]|\d+[.)])\s+(?:\[[ xX]\]\s*)?(.*\S)")
+_CODE = re.compile(r"`([^`]+)`")
+_NONE = frozenset(
+    {"", "-", "--", "—", "–", "none", "n/a", "na", "nothing", "no", "tbd", "none.", "(none)", "nil", "keine"}
+)
+_PATH = re.compile(r"[\w@.*?\[\]+-]+(?:/[\w@.*?\[\]+-]+)*/?")
+_BARE_FILES = frozenset(
+    {"dockerfile", "makefile", "license", "justfile", "procfile", "gemfile", "rakefile", "cargo.lock"}
+)
+_MEANINGS: dict[str, tuple[str, ...]] = {
+    "files": (
+        "file",
+        "files",
+        "file(s)",
+        "expected files",
+        "files created",
+        "files modified",
+        "files to create",
+        "files to modify",
+        "files to change",
+        "files changed",
+        "files affected",
+        "affected files",
+        "new files",
+        "new file",
+        "modified files",
+        "files to create/modify",
+        "files to modify/create",
+        "target files",
+        "target file",
+        "owned files",
+        "expected files to create/modify",
+        "files touched",
+        "files to touch",
+    ),
+    "type": ("type", "task type", "kind"),
+    "needs": (
+        "dependencies",
+        "dependency",
+        "depends on",
+        "depends",
+        "blocked by",
+        "prerequisites",
+        "prerequisite",
+        "requires",
+        "needs",
+        "depends-on",
+        "depends_on",
+        "after",
+    ),
+    "priority": ("priority",),
+    "size": ("size", "est. size", "estimate size"),
+    "accept": (
+        "acceptance criteria",
+        "acceptance",
+        "success criteria",
+        "definition of done",
+        "done when",
+        "ac",
+        "acceptance criterion",
+        "exit criteria",
+        "done criteria",
+        "acceptance criteria checklist",
+        "dod",
+    ),
+    "number": ("github issue", "github issue #", "issue number", "github"),
+    "agent": ("agent", "assigned agent"),
+    "status": ("status", "state", "current status"),
+    "branch": ("branch", "milestone branch", "feature branch", "git branch"),
+    "goal": ("goal", "objective", "milestone goal"),
+    "builds_on": (
+        "builds on",
+        "depends on milestone",
+        "depends on milestones",
+        "milestone dependencies",
+        "previous milestone",
+    ),
+}
+_KEYS = {word: key for key, words in _MEANINGS.items() for word in words}
+# Words that begin a sentence so often that they are labels in bold only.
+_BOLD_ONLY = frozenset(
+    {"after", "needs", "ac", "agent", "kind", "state", "github", "requires", "depends", "goal", "branch", "acceptance"}
+)
+_STATES: tuple[tuple[State, re.Pattern[str]], ...] = (
+    ("stopped", re.compile(r"⛔|🛑|\bSTOP\b|needs? review|\bblocked\b|\bon hold\b|❌", re.IGNORECASE)),
+    ("skipped", re.compile(r"⏭|\bskipped\b", re.IGNORECASE)),
+    (
+        "cancelled",
+        re.compile(
+            r"cancell?ed|won'?t (?:do|fix)|wontfix|duplicate|obsolete|tombstone|superseded|not planned|abandoned|rejected|\bdropped\b|deprecated",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "other",
+        re.compile(
+            r"🔄|🚧|⏳|in[ _-]?progress|\bwip\b|partial(?:ly)?|ready[ -]for|in[ -]review|^review$|started|deferred|\bmostly\b|\d+\s?%|not (?:done|complete|started|finished|implemented)|incomplete|unfinished|undone",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "done",
+        re.compile(
+            r"✅|☑|✔|\[x\]|\b(?:done|completed?|closed|finished|landed|merged|shipped|implemented|resolved|fixed|released|conclu[ií]d[ao]|erledigt|termin[ée]e?)\b",
+            re.IGNORECASE,
+        ),
+    ),
+)
+_OPEN = re.compile(
+    r"^(?:⬜|\[ \]|todo|to do|pending|open|backlog|not started|planned|pendente|offen|new|ready|proposed|draft|unstarted|triage|approved)?$",
+    re.IGNORECASE,
+)
+_TAIL = re.compile(
+    r"\s*(?:[-–—]\s*)?(?:[✅☑✔]\ufe0f?\s*(?:\*\*)?(?:done|completed?|finished)?(?:\*\*)?|\[x\]|[\[(]\s*(?:✅\s*)?(?:done|completed?|finished|closed)\s*[\])])\s*$",
+    re.IGNORECASE,
+)
+_HEAD_MARK = re.compile(r"^(?:[✅☑✔]\ufe0f?|\[x\])\s*", re.IGNORECASE)
+_PRIORITIES = {
+    "P0": ("p0", "0", "critical", "urgent", "highest", "blocker", "must", "must have"),
+    "P1": ("p1", "1", "high", "major", "should", "should have"),
+    "P2": ("p2", "2", "medium", "normal", "moderate", "could", "could have"),
+    "P3": ("p3", "3", "p4", "4", "low", "lowest", "minor", "trivial"),
+}
+_PRIORITY_WORDS = {word: level for level, words in _PRIORITIES.items() for word in words}
+_SIZES = {
+    "s": "S",
+    "m": "M",
+    "l": "L",
+    "xs": "S",
+    "xl": "L",
+    "small": "S",
+    "medium": "M",
+    "large": "L",
+    "extra large": "L",
+}
+_LONGEST_TYPE = 32
+
+
+@dataclass(slots=True)
+class Labelled:
+    """A field as it is written.
+
+    Attributes:
+        line: the line of the label.
+        label: the label in lower case, without its remark in parentheses.
+        key: its meaning, one of those of `meaning`, or empty.
+        value: the words on the label's line and on those that continue it.
+        items: the items of the list below it, or the paragraphs.
+        lines: the lines that it takes.
+    """
+
+    line: int
+    label: str
+    key: str
+    value: str = ""
+    items: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fields:
+    """The fields of a task.
+
+    Attributes:
+        values: keys of an issue's declaration: type, files, priority, size, accept, number, agent.
+        needs: the text of its dependencies.
+        needs_line: the line of these.
+        state: the meaning of its status.
+        status: its status as it is written.
+        notes: what was not understood.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    needs: str = ""
+    needs_line: int = 0
+    state: State = ""
+    status: str = ""
+    notes: list[Note] = field(default_factory=list)
+
+
+def label_key(label: str) -> str:
+    """A label in lower case, without a remark in parentheses and without emoji."""
+    bare = re.sub(r"\s+\([^)]*\)\s*$", "", label.strip().rstrip(":").strip())
+    return flat(re.sub(r"^[^\w(]+", "", plain(bare))).casefold().strip("* :")
+
+
+def meaning(label: str) -> str:
+    """The meaning of a label: files, type, needs, priority, size, accept, number, agent, status, ...; or empty."""
+    return _KEYS.get(label_key(label), "")
+
+
+def labelled(lines: Sequence[tuple[int, str]]) -> Iterator[Labelled]:
+    """Fields written as ``**Label:** value``, ``- Label: value`` or ``_Label: value_``.
+
+    A value goes on until a blank line, a list or the next label. The items are those of the list below the label.
+    """
+    current: Labelled | None = None
+    state = "none"
+    indent = 0
+    for number, line in lines:
+        found = _label(line)
+        if found is not None and not (current is not None and state == "items" and not found[3] and found[0] > indent):
+            if current is not None:
+                yield current
+            indent = found[0]
+            current, state = Labelled(number, label_key(found[1]), meaning(found[1]), found[2].strip()), "value"
+            current.lines.append(number)
+            continue
+        if current is None:
+            continue
+        state = _continue(current, state, line)
+        if state in {"value", "items"}:
+            current.lines.append(number)
+    if current is not None:
+        yield current
+
+
+def _label(line: str) -> tuple[int, str, str, bool] | None:
+    """Indent, label, value and whether the label is one of ours."""
+    match = _LABEL.match(line) or _UNDER.match(line)
+    if match:
+        return len(match[1]), match[2], match[3], bool(meaning(match[2]))
+    match = _BOLD.match(line)
+    if match and meaning(match[2]):
+        return len(match[1]), match[2], "", True
+    match = _PLAIN.match(line)
+    if match and meaning(match[2]) and label_key(match[2]) not in _BOLD_ONLY:
+        return len(match[1]), match[2], match[3], True
+    return None
+
+
+def _continue(current: Labelled, state: str, line: str) -> str:
+    """Take a line into a field; the state is value, gap (blank lines behind the value), items or end."""
+    item = _ITEM.match(line)
+    if state == "end":
+        return state
+    if item and (state in {"value", "gap"} or state == "items"):
+        current.items.append(item[2])
+        return "items"
+    if not line.strip():
+        return "gap" if state == "value" else state
+    if state == "value":
+        current.value = f"{current.value} {line.strip()}".strip()
+        return state
+    if state == "items" and line.startswith((" ", "\t")):
+        current.items[-1] = f"{current.items[-1]} {line.strip()}"
+        return state
+    return "end"
+
+
+def fields_of(parts: Sequence[Section], name: str = "") -> Fields:
+    """The fields that the sections of a task give; the first section is the task's own.
+
+    Args:
+        parts: the sections.
+        name: the id of the task, for notes.
+    """
+    found = Fields()
+    who = f"{name}: " if name else ""
+    for part in parts:
+        raw = list(labelled(part.prose()))
+        key = meaning(part.title) if part is not parts[0] else ""
+        if key in {"accept", "files", "needs"}:
+            raw.insert(0, Labelled(part.line, label_key(part.title), key, "", _paragraphs(part)))
+        for item in raw:
+            _take(found, item, who)
+    return found
+
+
+def _paragraphs(part: Section) -> list[str]:
+    """The items of a section's lists; where it has none, its paragraphs; and the rows of its tables."""
+    items: list[str] = []
+    text: list[str] = []
+    for _, line in [*part.prose(), (0, "")]:
+        match = _ITEM.match(line)
+        if match:
+            items.append(match[2])
+        elif items and line.startswith((" ", "\t")) and line.strip():
+            items[-1] = f"{items[-1]} {line.strip()}"
+        elif _label(line) is not None:
+            break
+        elif not items:
+            text.append(line.strip())
+    if not items:
+        items = [flat(block) for block in "\n".join(text).split("\n\n") if block.strip(" -*_\n")]
+    return items + [
+        ": ".join(filter(None, map(plain, row.cells.values()))) for table in part.tables for row in table.rows
+    ]
+
+
+def _take(found: Fields, item: Labelled, who: str) -> None:
+    key = item.key
+    if key == "needs":
+        text = " ".join([item.value, *(f", {one}" for one in item.items)]).strip(" ,")
+        if text:
+            found.needs = f"{found.needs}, {text}" if found.needs else text
+            found.needs_line = found.needs_line or item.line
+    elif key == "status" and item.value:
+        if not found.status:
+            found.status, found.state = flat(plain(item.value)), status_of(item.value)
+    elif key == "accept":
+        texts = [flat(one) for one in [item.value, *item.items]]
+        found.values["accept"] = list(
+            dict.fromkeys([*found.values.get("accept", ()), *(text for text in texts if text.casefold() not in _NONE)])
+        )
+    elif key == "files":
+        paths, odd = files_in([item.value, *item.items])
+        found.values["files"] = list(dict.fromkeys([*found.values.get("files", ()), *paths]))
+        if odd:
+            text = f"{who}not taken as files: {', '.join(odd)}"
+            found.notes.append(Note(item.line, text, "not taken as files"))
+    elif key in {"type", "priority", "size", "number", "agent"} and key not in found.values:
+        _word(found, key, item, who)
+
+
+def _word(found: Fields, key: str, item: Labelled, who: str) -> None:
+    word = plain(re.sub(r"\s*\([^)]*\)\s*$", "", item.value)).strip()
+    if word.casefold() in _NONE:
+        return
+    if key == "number":
+        digits = re.search(r"(?:#|issues/|^)(\d+)\b", item.value)
+        if digits and int(digits[1]):
+            found.values["number"] = int(digits[1])
+        return
+    readers = {"type": kind_of, "priority": priority_of, "size": size_of}
+    value = readers[key](word) if key in readers else word
+    if value:
+        found.values[key] = value
+        if key == "type" and value != word.casefold():
+            found.notes.append(Note(item.line, f'{who}the type "{word}" became "{value}"', "a type was shortened"))
+    else:
+        allowed = {"priority": "P0, P1, P2, P3", "size": "S, M, L", "type": "a word"}[key]
+        found.notes.append(
+            Note(item.line, f'{who}{key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
+        )
+
+
+def kind_of(word: str) -> str:
+    """A type as a declaration may have it: "CODING / TDD" is ``coding``; empty if there is no such word."""
+    first = re.split(r"\s*[/,+|(]\s*|\s+[-–—&]\s+", word.strip())[0]
+    found = re.sub(r"[^a-z0-9_]+", "-", first.casefold()).strip("-_")
+    return found if re.fullmatch(r"[a-z][a-z0-9_-]*", found) and len(found) <= _LONGEST_TYPE else ""
+
+
+def priority_of(word: str) -> str:
+    """A priority: P0 to P3; critical, high, medium and low are these four; empty if it is none."""
+    text = plain(word).casefold().strip()
+    match = re.search(r"\bp([0-4])\b", text)
+    return _PRIORITY_WORDS.get(f"p{match[1]}" if match else re.sub(r"[^\w ]", "", text).strip(), "")
+
+
+def size_of(word: str) -> str:
+    """A size: S, M, L; XS is S, XL is L; empty if it is none."""
+    return _SIZES.get(plain(word).casefold().strip(), "")
+
+
+def status_of(word: str) -> State:
+    """The meaning of a word of status, mark or sentence."""
+    text = plain(word).strip()
+    if _OPEN.match(text):
+        return ""
+    return next((state for state, pattern in _STATES if pattern.search(text)), "other")
+
+
+def without_status(title: str) -> tuple[str, bool]:
+    """A title without the mark that says that it is done, and whether it had one."""
+    bare = _TAIL.sub("", _HEAD_MARK.sub("", title))
+    return (bare, True) if bare.strip() and bare != title else (title, False)
+
+
+def files_in(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Paths in some texts, and the words that look like paths and are none that a declaration may have.
+
+    Paths are what stands in back quotes, and the words that have a slash or an ending.
+    """
+    found: list[str] = []
+    odd: list[str] = []
+    for text in texts:
+        coded = _CODE.findall(text)
+        rest = re.sub(r"^\s*(?:\*\*)?[A-Za-z ]+(?:\*\*)?\s*:\s+", " ", _CODE.sub(" ", text))
+        rest = re.sub(r"\([^)]*\)", " ", rest)
+        words = [word.strip(" ,;:\"'*") for word in re.split(r"\s+|,(?!\S*\})", rest)]
+        bare = [word for word in words if _like_a_path(word)]
+        for word in [*coded, *bare]:
+            path = re.sub(r"(?::\d+(?:-\d+)?|#L\d+(?:-L?\d+)?)$", "", word.strip())
+            path = path.removeprefix("./")
+            if _PATH.fullmatch(path) and not path.startswith("/") and ".." not in path.split("/"):
+                found.append(f"{path}**" if path.endswith("/") else path)
+            elif path.casefold() not in _NONE:
+                odd.append(word)
+    return list(dict.fromkeys(found)), odd
+
+
+def _like_a_path(word: str) -> bool:
+    if word.casefold() in _BARE_FILES:
+        return True
+    if (
+        "://" in word
+        or not re.search(r"[A-Za-z]", word)
+        or word.casefold() in {"n/a", "and/or", "e.g", "i.e", "e.g.", "i.e."}
+    ):
+        return False
+    return (
+        "/" in word.strip("/")
+        or bool(re.fullmatch(r"[\w.*{}<>\[\]-]*\.[A-Za-z][A-Za-z0-9]{0,5}", word))
+        or word.endswith("/")
+    )

@@ -1,0 +1,387 @@
+"""Markdown plans as sections, list items and tables, each with its lines. Pure.
+
+A CommonMark parser finds the structure, in a copy in which the lines of code are blank: `fences` has found them before.
+The text itself is never changed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+from executor.importers.account import Account, Note
+from executor.importers.reading.fences import code_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+__all__ = ["Document", "Item", "Row", "Section", "Table", "document", "flat", "plain"]
+
+_TIGHT = re.compile(r"^(\s{0,3}#{1,6})(?=[A-Za-z\[*✅~])(.*)$")
+_MARKER = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
+_BOX = re.compile(r"^\[([ xX~/\-*>!])\](\*?)(?:\s+|$)")
+_RULE = re.compile(r"\n+[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^()]*\)")
+_FRONT_MOST = 400
+_SILENT = frozenset({"code_block", "blockquote_open", "html_block", "table_open"})
+
+
+@dataclass(slots=True)
+class Item:
+    """An item of a list.
+
+    Attributes:
+        first: its first line.
+        last: its last line, those of its children included.
+        text: its own words on one line, without marker and box.
+        box: the character in its box; None if it has none.
+        starred: its box is followed by a star, Kiro's mark of an optional task.
+        number: the number of its marker, or empty.
+        depth: 0 for the items of a list that is in no other.
+        children: the items of the lists in it.
+        own: its own lines: those that are not its children's.
+    """
+
+    first: int
+    last: int
+    text: str
+    box: str | None
+    starred: bool
+    number: str
+    depth: int
+    children: list[Item] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+
+    @property
+    def ticked(self) -> bool:
+        """Whether its box is ticked."""
+        return self.box is not None and self.box in "xX"
+
+    def walk(self) -> Iterator[Item]:
+        """It and all items below it, in their order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: its line, and its cells by the name of their column in lower case."""
+
+    line: int
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: the line of its header, the names of its columns in lower case, its rows."""
+
+    line: int
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(slots=True)
+class Section:
+    """A heading and what follows it, up to the next heading.
+
+    Attributes:
+        level: 1 to 6; 0 for what stands before the first heading.
+        title: the text of the heading.
+        line: the line of the heading, 0 if it has none.
+        lines: number and text of each line below it.
+        silent: numbers of those lines that are code, comment, quotation or table.
+        items: its lists' items of depth 0.
+        tables: its tables.
+    """
+
+    level: int
+    title: str
+    line: int
+    lines: list[tuple[int, str]] = field(default_factory=list)
+    silent: set[int] = field(default_factory=set)
+    items: list[Item] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The lines as they are, without blank ones at both ends and without a rule at the end."""
+        return _RULE.sub("", "\n".join(line for _, line in self.lines).rstrip("\n \t")).strip("\n")
+
+    def prose(self) -> list[tuple[int, str]]:
+        """The lines that are neither code, comment, quotation nor table."""
+        return [item for item in self.lines if item[0] not in self.silent]
+
+    def numbers(self) -> list[int]:
+        """The numbers of its lines, the heading's included."""
+        return ([self.line] if self.line else []) + [number for number, _ in self.lines]
+
+    def whole(self) -> str:
+        """The heading and the text."""
+        heading = f"{'#' * max(1, self.level)} {self.title}" if self.line else ""
+        return "\n\n".join(part for part in (heading, self.text()) if part)
+
+    def every_item(self) -> Iterator[Item]:
+        """All items of its lists, those inside others included."""
+        for item in self.items:
+            yield from item.walk()
+
+
+@dataclass(slots=True)
+class Document:
+    """A Markdown text.
+
+    Attributes:
+        sections: its parts by heading; the first stands before any heading.
+        front: the lines of its front matter, without the marks; None if it has none.
+        account: what became of its lines.
+        notes: what is odd about its structure.
+        code: numbers of the lines in blocks of code.
+        comments: numbers of the lines in comments.
+    """
+
+    sections: list[Section]
+    front: str | None
+    account: Account
+    notes: list[Note]
+    code: set[int]
+    comments: set[int]
+
+    def title(self) -> str:
+        """The text of the first heading of level 1, without marks."""
+        return next((plain(part.title) for part in self.sections if part.level == 1), "")
+
+
+def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "") -> Document:
+    """A text as sections.
+
+    Args:
+        text: the Markdown.
+        heading: how a heading of a task looks, without marks; used to repair what hides one.
+        file: its name, if it is not the plan itself.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    notes: list[Note] = []
+    front, skipped = _front(lines)
+    code = code_lines(lines, skipped, heading, notes)
+    copy = ["" if number in code or number <= skipped else line for number, line in enumerate(lines, 1)]
+    _loosen(copy, heading, notes)
+    found = Document([Section(0, "", 0)], front, Account(lines, file), notes, code, set())
+    found.account.inform(range(1, skipped + 1), "")
+    _cut(found, lines, copy, skipped)
+    if heading is not None:
+        found.notes += _hidden(found, lines, heading)
+    return found
+
+
+def plain(text: str) -> str:
+    """Text without Markdown's marks around it: links are their words, marks go in pairs only."""
+    bare = _LINK.sub(r"\1", text).strip()
+    while True:
+        for mark in ("**", "__", "~~", "*", "_", "`"):
+            inner = bare[len(mark) : -len(mark)]
+            # A mark inside belongs to another pair: "`a` and `b`", "__init__ and x__".
+            if len(bare) > 2 * len(mark) and bare.startswith(mark) and bare.endswith(mark) and mark[0] not in inner:
+                if mark == "__" and inner.isidentifier():
+                    return bare
+                bare = inner.strip()
+                break
+        else:
+            return bare
+
+
+def flat(text: str) -> str:
+    """Text with its white space made single."""
+    return " ".join(text.split())
+
+
+@cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"maxNesting": 60}).enable("table")
+    # The structure is all that is asked for: the words of a line are read by the importers themselves.
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+@lru_cache(maxsize=4)
+def _tokens(text: str) -> list[Token]:
+    """The structure of a text; every importer looks at it before one of them reads it."""
+    return _parser().parse(text)
+
+
+def _front(lines: Sequence[str]) -> tuple[str | None, int]:
+    """The front matter and the number of lines that it takes."""
+    if not lines or lines[0].rstrip() != "---":
+        return None, 0
+    for number, line in enumerate(lines[1:_FRONT_MOST], 2):
+        if line.rstrip() in {"---", "..."}:
+            return "\n".join(lines[1 : number - 1]), number
+        if line.startswith("#") and ":" not in line:
+            break
+    return None, 0
+
+
+def _loosen(copy: list[str], heading: re.Pattern[str] | None, notes: list[Note]) -> None:
+    """Take ``##Task 1: A`` for the heading that is meant."""
+    for number, line in enumerate(copy, 1):
+        mark = _TIGHT.match(line) if heading is not None else None
+        if mark and heading is not None and heading.match(plain(mark[2])):
+            copy[number - 1] = f"{mark[1]} {mark[2]}"
+            notes.append(Note(number, "a space is missing after #; the line was read as a heading"))
+
+
+def _cut(found: Document, lines: Sequence[str], copy: Sequence[str], skipped: int) -> None:
+    """Fill in the sections."""
+    tokens = _tokens("\n".join(copy))
+    starts: dict[int, tuple[Section, int]] = {}
+    silent = set(found.code)
+    pieces: list[tuple[int, Item | Table]] = []
+    place = 0
+    while place < len(tokens):
+        token = tokens[place]
+        first, last = _range(token)
+        if token.type == "heading_open" and token.level == 0:
+            title = flat(tokens[place + 1].content)
+            starts[first] = (Section(int(token.tag[1]), title, first), last)
+        elif token.type in _SILENT:
+            silent.update(range(first, last + 1))
+            if token.type == "html_block" and lines[first - 1].lstrip().startswith("<!--"):
+                found.comments.update(range(first, last + 1))
+            elif token.type == "table_open":
+                pieces.append((first, _table(tokens, place)))
+        elif token.type in {"bullet_list_open", "ordered_list_open"} and token.level == 0:
+            place, items = _items(tokens, place, lines, 0, silent)
+            pieces += ((item.first, item) for item in items)
+        place += 1
+    _fill(found, lines, starts, silent, skipped)
+    _place(found.sections, pieces)
+
+
+def _fill(
+    found: Document, lines: Sequence[str], starts: Mapping[int, tuple[Section, int]], silent: set[int], skipped: int
+) -> None:
+    """Give each section its lines."""
+    until = 0
+    for number, line in enumerate(lines, 1):
+        if number in starts:
+            found.sections.append(starts[number][0])
+            until = starts[number][1]
+        if number > max(skipped, until):
+            found.sections[-1].lines.append((number, line))
+            if number in silent:
+                found.sections[-1].silent.add(number)
+
+
+def _place(sections: list[Section], pieces: Iterable[tuple[int, Item | Table]]) -> None:
+    order = sorted(pieces, key=lambda piece: piece[0])
+    place = 0
+    for line, piece in order:
+        while place + 1 < len(sections) and sections[place + 1].line <= line:
+            place += 1
+        if isinstance(piece, Item):
+            sections[place].items.append(piece)
+        else:
+            sections[place].tables.append(piece)
+
+
+def _range(token: Token) -> tuple[int, int]:
+    """The first and the last line of a token, from 1."""
+    return (token.map[0] + 1, token.map[1]) if token.map else (0, 0)
+
+
+def _items(
+    tokens: Sequence[Token], place: int, lines: Sequence[str], depth: int, silent: set[int]
+) -> tuple[int, list[Item]]:
+    """The items of the list that opens at a place, and the place where it closes."""
+    closing = tokens[place].type.replace("open", "close")
+    level = tokens[place].level
+    items: list[Item] = []
+    place += 1
+    while not (tokens[place].type == closing and tokens[place].level == level):
+        token = tokens[place]
+        first, last = _range(token)
+        if token.type == "list_item_open" and token.level == level + 1:
+            while last > first and not lines[last - 1].strip():
+                last -= 1
+            items.append(
+                Item(
+                    first,
+                    last,
+                    "",
+                    None,
+                    starred=False,
+                    number=token.info,
+                    depth=depth,
+                    own=list(range(first, last + 1)),
+                )
+            )
+        elif token.type in {"bullet_list_open", "ordered_list_open"}:
+            place, children = _items(tokens, place, lines, depth + 1, silent)
+            items[-1].children += children
+        elif token.type in _SILENT:
+            silent.update(range(first, last + 1))
+        place += 1
+    for item in items:
+        _words(item, lines, silent)
+    return place, items
+
+
+def _words(item: Item, lines: Sequence[str], silent: set[int]) -> None:
+    inner = {number for child in item.children for number in range(child.first, child.last + 1)}
+    item.own = [number for number in item.own if number not in inner]
+    words = []
+    for number in item.own:
+        if number in silent and number != item.first:
+            continue
+        line = lines[number - 1].strip()
+        words.append(_MARKER.sub("", line.lstrip("> "), count=1) if number == item.first else line)
+    text = flat(" ".join(words))
+    box = _BOX.match(text)
+    if box:
+        item.box, item.starred, text = box[1], bool(box[2]), text[box.end() :]
+    item.text = text
+
+
+def _table(tokens: Sequence[Token], place: int) -> Table:
+    columns: list[str] = []
+    rows: list[Row] = []
+    line = _range(tokens[place])[0]
+    cells: list[str] = []
+    at = 0
+    for token in tokens[place:]:
+        if token.type == "table_close":
+            break
+        if token.type == "tr_open":
+            cells, at = [], _range(token)[0]
+        elif token.type == "inline":
+            cells.append(token.content)
+        elif token.type == "tr_close":
+            if columns:
+                rows.append(Row(at, _named(columns, cells)))
+            else:
+                columns = [plain(cell).casefold() for cell in cells]
+    return Table(line, tuple(columns), tuple(rows))
+
+
+def _named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, cell in zip(columns, cells, strict=False):
+        found[name] = f"{found[name]}, {cell}" if found.get(name) and cell else found.get(name) or cell
+    return found
+
+
+def _hidden(found: Document, lines: Sequence[str], heading: re.Pattern[str]) -> Iterator[Note]:
+    """Headings of tasks that are none to the parser: in comments, in quotations."""
+    heads = {part.line for part in found.sections}
+    for number, line in enumerate(lines, 1):
+        if number in heads or number in found.code or not line.lstrip(" >").startswith("#"):
+            continue
+        if heading.match(plain(line.lstrip(" >#").strip())):
+            where = "in a comment" if number in found.comments else "in a quotation or a list"
+            yield Note(number, f"looks like a task, but stands {where}, and was left out", f"looks like a task {where}")
