@@ -245,7 +245,7 @@ _STATUSES = {
 }
 _SAYS = {
     "refusal": " refused",
-    "input": " waited for an answer that nobody gives",
+    "input": " waited for an answer that never comes",
     "transient": ": its service failed",
     "resource": ": the machine ran out of something",
     "gave-up": " gave up",

@@ -203,7 +203,7 @@ def _attempts(scene: _Scene) -> Iterator[Finding]:
 
 def _without_ref(scene: _Scene, subject: str, ref: str, commit: str) -> Finding:
     if scene.refs.tip(commit) is None:
-        text = f"its result {commit[:10]} was kept under {ref}; ref and commit are gone, the next run makes it anew"
+        text = f"its result {commit[:10]} was kept under {ref}; ref and commit are gone; the next run makes it again"
         return Finding(
             "result-lost", subject, text, "find out who removed it: `git gc` does not, unless the ref was deleted"
         )
@@ -237,7 +237,7 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
             return "forgotten"
 
         who = f"process {told.pid} on {told.host}"
-        text = f"{who} held it since {told.since} and did not give it back; nobody holds the lock"
+        text = f"{who} held it since {told.since} and did not release it; the lock is free"
         yield Finding("holder-stale", f"milestone {scene.name}", text, mend=forget, milestone=scene.name)
     repository, names = scene.project.repository, _own_refs(scene)
     locks = found_locks(repository, names)
@@ -278,7 +278,7 @@ def _users_git(project: Project) -> Iterator[Finding]:
     for name in _USERS_LOCKS:
         path = project.repository.git_dir / name
         if path.exists():
-            text = f"{path} is there: a git is at work, or was killed"
+            text = f"{path} exists: a git process is running, or was killed"
             yield Finding("git-lock-users", "git", text, f"when no git runs any more: rm {path}")
     for pointer in sorted((project.repository.common_dir / "worktrees").glob("*/gitdir")):
         place = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).parent

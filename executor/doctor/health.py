@@ -180,7 +180,7 @@ def _cache(project: Project) -> Iterator[Finding]:
         def mend() -> str:
             own.unlink(missing_ok=True)
             own.write_bytes(_IGNORE)
-            return f"{own.relative_to(project.root)} written anew"
+            return f"{own.relative_to(project.root)} rewritten"
 
         text = "git does not ignore it, so a careless `git add` would commit logs and state"
         yield Finding("cache-not-ignored", ".cache", text, mend=mend)
@@ -279,7 +279,7 @@ def _sandbox(compiled: Compiled) -> Iterator[Finding]:
 
 def _then(wanting: list[Agent]) -> str:
     if all(agent.isolation == "auto" for agent in wanting):
-        return "what they make waits for a person instead of landing"
+        return "their work waits for a person instead of landing"
     return 'those with isolation = "bwrap" are not started'
 
 

@@ -251,7 +251,7 @@ def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
     """Why an entry of a result cannot land although git takes it; empty when all can."""
     for file in change.files:
         if file.new_mode == "160000":
-            return f"{file.path} is a repository of its own (submodule); only files can land"
+            return f"{file.path} is a separate repository (submodule); only files can land"
         if file.new_mode == "120000":
             target = run.session.store.blob(tree, file.path) or b""
             if leads_out(os.fsencode(file.path), target):

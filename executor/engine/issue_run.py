@@ -49,7 +49,7 @@ def _bring_to_rest(run: MilestoneRun, ref: str) -> Decision:
                 run.session.plugins.workflow.forget(IssueRun(run, ref))
             return decision
         _act(run, ref, decision)
-    raise ExecutorError(f"{ref} did not come to rest in {_MOST_STEPS} steps; its journal shows what it repeats")
+    raise ExecutorError(f"{ref} did not finish within {_MOST_STEPS} actions; its journal shows the repetition")
 
 
 def _act(run: MilestoneRun, ref: str, decision: Decision) -> None:

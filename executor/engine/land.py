@@ -122,7 +122,7 @@ def _swap(run: MilestoneRun, ref: str, candidate: Candidate, landing: Landing) -
                 return False
             if not advance(run, landing.commit, f"land {ref}"):
                 raise ExecutorError(
-                    f"{run.view.branch} cannot be moved from {tip[:10]} although it is there; see doit doctor"
+                    f"{run.view.branch} cannot be moved from {tip[:10]} although it exists; see doit doctor"
                 )
         landing = Landing(landing.commit, landing.tree, run.view.count, landing.time, landing.trailers)
         run.take(landing)

@@ -137,7 +137,7 @@ def _joined(run: MilestoneRun, at: str, ahead: str) -> str:
         why = f'branch "{short}" and what landed beyond it conflict in {names}'
         run.session.paused.setdefault(run.name, why)
         raise PersonNeededError(f"{why}: `git merge {AHEAD}/{run.name}` on it, then run again")
-    text = f"Merge branch '{short}'\n\nIt got commits of its own while work landed beyond it.\n"
+    text = f"Merge branch '{short}'\n\nIt got other commits while work landed ahead of it.\n"
     made = session.store.commit(
         merged.tree, [ahead, at], text, session.identity, max(map(session.refs.time_of, (ahead, at)))
     )

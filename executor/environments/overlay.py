@@ -144,7 +144,7 @@ def _mirror(site: Path, target: Path, pointers: set[str], redirection: Redirecti
     for entry in sorted(os.scandir(site), key=lambda entry: entry.name):
         source, place = Path(entry.path), target / entry.name
         if entry.name == "__pycache__":
-            continue  # bytecode of files that are written anew here would be taken for the user's
+            continue  # bytecode of files that are rewritten here would be taken for the user's
         if entry.name not in pointers:
             place.symlink_to(source)
         elif source.is_symlink():

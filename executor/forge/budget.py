@@ -54,7 +54,7 @@ class Standing:
 
     def describe(self, now: float) -> str:
         """One line for a person."""
-        told = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was told"
+        told = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was reported"
         if self.limit and self.reset > now:
             told += f" until {_clock(self.reset)}"
         if self.closed_until > now:

@@ -306,7 +306,7 @@ def catch_up(run: MilestoneRun) -> str:
             pushed(run, remote, theirs, ours)
         else:
             raise ForgeRefusedError(
-                f"{run.milestone.branch} has commits of its own here ({ours[:10]}) and on {remote.name} "
+                f"{run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
                 f"({theirs[:10]}); bring them together, for example `git rebase {theirs[:10]} "
                 f"{run.milestone.branch}`, then run again"
             )
@@ -399,7 +399,7 @@ def _start_from(run: MilestoneRun, remote: Remote, base: str | None) -> None:
         view.tip = base
     elif not refs.contains(base, view.tip):
         run.warn(
-            f"{view.base.removeprefix('refs/heads/')} has commits of its own here and on {remote.name}; "
+            f"{view.base.removeprefix('refs/heads/')} differs here and on {remote.name}; "
             f"{run.milestone.branch} starts from the one here"
         )
 

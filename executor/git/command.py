@@ -79,7 +79,7 @@ def git_version() -> tuple[int, ...]:
         raise GitError(f"{program} does not start: {error.strerror}") from error
     told = _VERSION.match(done.stdout)
     if told is None:
-        raise GitError(f"{program} does not tell its version (exit {done.returncode})")
+        raise GitError(f"{program} does not report its version (exit {done.returncode})")
     return tuple(int(part) for part in told[1].split(b"."))
 
 

@@ -99,7 +99,7 @@ class PhaseTeller:
         self._thread.join(max(0.0, end - time.monotonic()))
         self._over.set()
         if self._thread.is_alive():
-            self._failed["it was not told of everything before the run ended"] = 1
+            self._failed["the run ended before every phase was reported"] = 1
         self._thread = None
 
     def _tell(self) -> None:

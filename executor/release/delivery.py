@@ -46,7 +46,7 @@ def base_brought_up(run: MilestoneRun) -> str:
     elif not refs.contains(there, here):
         base = view.base.removeprefix("refs/heads/")
         raise ForgeRefusedError(
-            f"{base} has commits of its own here ({here[:10]}) and on {remote.name} ({there[:10]}); bring them "
+            f"{base} differs here ({here[:10]}) and on {remote.name} ({there[:10]}); bring them "
             f"together, then release {run.name} again"
         )
     return there

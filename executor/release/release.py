@@ -201,9 +201,7 @@ def _tag_criterion(run: MilestoneRun) -> list[Criterion]:
 def _merge_criterion(run: MilestoneRun, conflicts: tuple[str, ...]) -> Criterion:
     base = _base(run)
     if not conflicts:
-        return Criterion(
-            "merge", base, Met.YES, "merges without conflict; what was asked was asked of exactly that tree"
-        )
+        return Criterion("merge", base, Met.YES, "merges without conflict; the checks ran on exactly that tree")
     names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
     return Criterion(
         "merge", base, Met.LACKING, f"conflict in {names}; merge {base} into {run.milestone.branch} by hand, then again"

@@ -222,7 +222,7 @@ def _sentence_of_run(event: Event) -> str:  # noqa: PLR0911  (a table of sentenc
         case BlockerFound():
             return f"{event.blocker}: {event.reason}"
         case Notified():
-            return f"told by {event.channel}"
+            return f"notified by {event.channel}"
         case MilestoneReleased():
             return f"released as {event.commit[:10]}"
         case BranchMoved():

@@ -191,7 +191,7 @@ def keep_tracking(session: Session) -> list[str]:
         try:
             keep_section(session.project.root / name, session.observer, run.name)
         except (ExecutorError, OSError) as error:
-            problems.append(f"{name} was not brought up to date: {error}")
+            problems.append(f"{name} was not updated: {error}")
     return problems
 
 

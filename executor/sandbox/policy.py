@@ -214,7 +214,7 @@ def _warn(run: MilestoneRun, problem: str) -> None:
         else "their work waits for a person instead of landing"
     )
     message = (
-        f"NO SANDBOX for {who}: {problem}. What they run can reach everything that you can; {then}. Better: {INSTALL}"
+        f"NO SANDBOX for {who}: {problem}. Their commands can reach everything that you can; {then}. Better: {INSTALL}"
     )
     if not any(message in each.messages for each in run.session.runs()):
         run.warn(message)

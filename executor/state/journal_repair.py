@@ -45,7 +45,11 @@ def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str
     if trouble.newer:
         refuse(folder, chain)
     if to and not trouble.first <= to <= trouble.good:
-        ways = f"{trouble.first} to {trouble.good}, or 0 to begin anew" if trouble.good else "0 only: to begin anew"
+        ways = (
+            f"{trouble.first} to {trouble.good}, or 0 for an empty journal"
+            if trouble.good
+            else "0 only: for an empty journal"
+        )
         raise UsageError(f"--to {to}: the journal of {folder.name} can be kept up to record {ways}")
     try:
         return _cut(folder, chain, to, folder / f"journal.corrupt.{at}", disk or Disk())

@@ -167,7 +167,7 @@ def _is_code(path: str) -> bool:
         return False
     if is_test(name_of(path)):
         return False
-    if is_test(path):  # a folder called testing or fixtures may hold the product: its own tests are told by their names
+    if is_test(path):  # a folder called testing or fixtures may hold the product: names mark its tests
         folders = [folder.lower() for folder in path.split("/")[:-1]]
         return (
             not (

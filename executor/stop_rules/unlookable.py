@@ -150,7 +150,7 @@ def _unread(file: FileChange, data: bytes) -> Iterator[str]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return
     if b"\0" in data:
-        yield "a NUL byte: it cannot be told from a program"
+        yield "a NUL byte: it looks like a program"
     elif len(data) > LARGEST:
         yield f"larger than {LARGEST // 1_000_000} MB: it cannot be looked through"
     elif not _is_text(data):

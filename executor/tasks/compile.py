@@ -115,7 +115,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
         yield {"basename": "milestone", "name": name, "doc": title, "actions": None, "task_dep": own}
     releases = [name.partition(":")[2] for name in wanted if name.startswith("release:")]
     if releases:
-        yield {"basename": "release", "name": None, "doc": "a milestone, brought to its base"}
+        yield {"basename": "release", "name": None, "doc": "merge a milestone into its base"}
     for name in releases:
         yield {
             "basename": "release",

@@ -110,7 +110,7 @@ def test_without_words_the_exit_decides(how: Ending, kind: str) -> None:
 
 def test_a_silent_agent_behind_a_question_waits_for_input() -> None:
     finding = found(Agent(name="x", command=("x",)), "Working\nProceed with edits? [y/N] ", ending(None, reason="idle"))
-    assert finding == Diagnosis("input", "agent x waited for an answer that nobody gives: Proceed with edits? [y/N]")
+    assert finding == Diagnosis("input", "agent x waited for an answer that never comes: Proceed with edits? [y/N]")
 
 
 def test_a_command_of_the_users_own_is_judged_by_its_exit_code_only() -> None:

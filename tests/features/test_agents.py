@@ -180,7 +180,7 @@ def test_an_agent_that_waits_for_an_answer_is_found_out(repo: Repo, fake: Callab
     fake("claude", plan="ask", extra="idle = 2.0\n")
     repo.milestone("m1", task("a", agent="claude"))
     told = repo.doit("milestone:m1").check(1)
-    assert "waited for an answer that nobody gives: Allow the agent to edit files? [y/N]" in state(repo)["reason"]
+    assert "waited for an answer that never comes: Allow the agent to edit files? [y/N]" in state(repo)["reason"]
     assert "has shown no output, work or changed file" in told.out
 
 

@@ -188,7 +188,7 @@ def cache_shown(repo: Repo) -> None:
         (half_slot, "slot-broken", 1, "its tree folder has no index", "removed; it is made again"),
         (gone_slot, "slot-broken", 1, "its tree folder is gone", "removed; it is made again"),
         (ref_lost, "result-ref-missing", 1, "is not under refs/attempts/m1/w/1 any more", "refs/attempts/m1/w/1 is"),
-        (cache_shown, "cache-not-ignored", 1, "git does not ignore it", ".cache/.gitignore written anew"),
+        (cache_shown, "cache-not-ignored", 1, "git does not ignore it", ".cache/.gitignore rewritten"),
     ],
 )
 def test_what_is_safe_to_mend_is_mended_and_nothing_else_happens(
@@ -300,7 +300,7 @@ def agent_without_login(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("harm", "kind", "code", "text", "todo"),
     [
-        (result_gone, "result-lost", 4, "ref and commit are gone, the next run makes it anew", "git gc"),
+        (result_gone, "result-lost", 4, "ref and commit are gone; the next run makes it again", "git gc"),
         (
             misnamed,
             "attempt-misnamed",
@@ -308,7 +308,7 @@ def agent_without_login(repo: Repo) -> None:
             "refs/attempts/m1/odd is no attempt",
             "git update-ref -d refs/attempts/m1/odd",
         ),
-        (users_lock, "git-lock-users", 4, "a git is at work, or was killed", "when no git runs any more: rm "),
+        (users_lock, "git-lock-users", 4, "a git process is running, or was killed", "when no git runs any more: rm "),
         (tracked, "cache-tracked", 4, "1 files of it are tracked by git", "git rm -r -q --cached .cache"),
         (clock_back, "clock-back", 4, "but the journal of m1 was written at", "set the clock"),
         (corrupt, "journal-broken", 74, "journal.000001.jsonl", "doit repair m1"),
@@ -345,8 +345,8 @@ def test_what_a_person_has_to_do_is_said_with_the_exit_code_for_it(
     ("script", "kind", "text", "todo"),
     [
         ("", "git-missing", "git is not on PATH", "install git 2.38 or newer"),
-        ("#!/bin/sh\nexit 3", "git-broken", "/git does not tell its version (exit 3)", "install git 2.38 or newer"),
-        ("#!/bin/sh\necho hello", "git-broken", "/git does not tell its version (exit 0)", "see why it does not"),
+        ("#!/bin/sh\nexit 3", "git-broken", "/git does not report its version (exit 3)", "install git 2.38 or newer"),
+        ("#!/bin/sh\necho hello", "git-broken", "/git does not report its version (exit 0)", "see why it does not"),
         ("#!/nonexistent/sh", "git-broken", "/git does not start: No such file or directory", "see why it does not"),
         (
             '#!/bin/sh\ntest "$1" = version && echo git version 2.37.4 || exec {git} "$@"',
@@ -406,7 +406,7 @@ def test_a_cache_on_a_network_file_system_is_told(landed: Repo, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("isolation", "then"),
     [
-        ("auto", "what they make waits for a person instead of landing"),
+        ("auto", "their work waits for a person instead of landing"),
         ("bwrap", 'those with isolation = "bwrap" are not started'),
     ],
 )

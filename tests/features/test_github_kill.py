@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["hub"]
 
 REQUESTS = 60
-"""More than such a run has; a kill that never comes is told by the run's end."""
+"""More than such a run has; a kill that never comes is notified by the run's end."""
 PUSHES = 6
 HOOK = """#!/bin/sh
 echo x >> {folder}/{moment}.count

@@ -118,7 +118,7 @@ def test_branches_that_have_both_gone_on_are_for_a_person_to_bring_together(repo
     other = repo.git("commit-tree", f"{base}^{{tree}}", "-p", base, "-m", "else")
     repo.git("push", "-q", "-f", "origin", f"{other}:refs/heads/{BRANCH}")
     result = repo.doit("milestone:m1").check(4)
-    assert f"{BRANCH} has commits of its own here" in result.err
+    assert f"{BRANCH} differs here" in result.err
     assert tip(up, BRANCH) == other
 
 

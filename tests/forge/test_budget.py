@@ -58,7 +58,7 @@ def test_runs_of_one_token_share_it_and_another_token_does_not(tmp_path: Path, m
         same.before(writes=False)
     other.before(writes=False)
     told = standings()[0].describe(time.time())
-    assert told.startswith("https://forge: no limit was told; nothing is sent until ")
+    assert told.startswith("https://forge: no limit was reported; nothing is sent until ")
     assert all(b"token" not in path.read_bytes() for path in tmp_path.rglob("*.json"))
 
 

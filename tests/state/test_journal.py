@@ -1198,7 +1198,7 @@ def test_a_compacted_journal_is_kept_from_its_beginning_on_or_not_at_all(folder:
     flipped(path, path.read_bytes().index(b'{"n":31,') + 12)
     before = everything(folder)
     for wrong in (1, 23, 31, 99):
-        with pytest.raises(UsageError, match="record 24 to 30, or 0 to begin anew"):
+        with pytest.raises(UsageError, match="record 24 to 30, or 0 for an empty journal"):
             cut(folder, wrong, at="now")
     assert everything(folder) == before
     cut(folder, to, at="now")

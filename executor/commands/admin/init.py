@@ -46,7 +46,7 @@ class Init(Command):
     """Writes dodo.py, the commands into the configuration of doit, a first milestone and the line for `.gitignore`."""
 
     name = "init"
-    doc_purpose = "set this repository up for milestones; changes nothing that is there"
+    doc_purpose = "set up this repository for milestones; existing files stay unchanged"
     doc_usage = ""
 
     def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
@@ -60,7 +60,7 @@ class Init(Command):
         done = [*_configuration(project.root), *_dodo(project), *_milestone(project), *_ignored(project.root)]
         program = "doit" if shutil.which("doit") else "make-for-milestones"
         if not done:
-            sys.stdout.write(f"everything is there already; `{program} list` shows what is pending\n")
+            sys.stdout.write(f"everything is set up already; `{program} list` shows what is pending\n")
             return 0
         sys.stdout.write("".join(f"{line}\n" for line in done))
         first = next(iter(sorted(path.stem for path in project.milestones.glob("*.toml"))), "ID")

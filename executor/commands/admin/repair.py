@@ -62,14 +62,14 @@ def _shown(name: str, trouble: Trouble | None) -> list[str]:
     ]
     if trouble.newer:
         return [*table([*rows[:1], ["problem", "a newer version of the executor wrote it; use that one"]]).splitlines()]
-    rows += [["would be put aside", f"{size} bytes of {file}"] for file, size in trouble.cut]
+    rows += [["would be moved aside", f"{size} bytes of {file}"] for file, size in trouble.cut]
     lines = [
         *table(rows).splitlines(),
         "",
         f"doit repair {name} --to {trouble.good}  keeps records 1 to {trouble.good}",
     ]
     if not trouble.good:
-        lines[-1] = f"doit repair {name} --to 0  begins the journal anew"
+        lines[-1] = f"doit repair {name} --to 0  starts an empty journal"
     return [*lines, "What has landed is in git and stays; only figures of time and cost are lost."]
 
 
@@ -83,9 +83,9 @@ def _repaired(project: Project, name: str, to: int) -> list[str]:
     finally:
         (project.state(name) / "holder.json").unlink(missing_ok=True)
         lock.release()
-    kept = f"records 1 to {to} are kept" if to else "it begins anew"
+    kept = f"records 1 to {to} are kept" if to else "it starts empty"
     return [
         f"the journal of {name} is repaired: {kept}",
-        *(f"put aside: {project.state(name) / file}" for file in made),
+        *(f"moved aside: {project.state(name) / file}" for file in made),
         f"go on with: doit milestone:{name}",
     ]
