@@ -27,6 +27,7 @@ __all__ = ["AgentError", "Told", "read_output", "read_told"]
 
 _MOST_EVENT = 4 * 1024 * 1024
 _MOST_ERRORS = 50
+_MOST_DONE = 500
 _WORDS = 4_000
 _NOISE = 16_000
 _THOUSANDS = {"k": 1_000, "m": 1_000_000}
@@ -63,6 +64,8 @@ class Told:
         tokens: `input` (cached ones included), `cached` and `output`; empty when nothing is said.
         cost_usd: money that it says it spent; None when it says nothing.
         events: how many structured events there were.
+        commands: commands that it ran, in their order.
+        files: names of files that it wrote, each once.
     """
 
     session: str = ""
@@ -72,6 +75,8 @@ class Told:
     tokens: dict[str, int] = field(default_factory=dict)
     cost_usd: float | None = None
     events: int = 0
+    commands: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
 
 def read_output(agent: Agent, lines: Iterable[str]) -> Told:
@@ -158,10 +163,21 @@ def _apply(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
             for value in map(_as_number, _at(event, path)):
                 if value is not None:
                     told.tokens[name] = told.tokens.get(name, 0) + int(value)
+    _take_work(told, rule, event)
     if rule.cost:
         spent = [value for value in map(_as_number, _at(event, rule.cost)) if value is not None]
         if spent:
             told.cost_usd = (told.cost_usd or 0.0) + sum(spent)
+
+
+def _take_work(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
+    """Commands that the agent ran and files that it wrote."""
+    for path in rule.commands if len(told.commands) < _MOST_DONE else ():
+        told.commands += [_words(value)[:_WORDS] for value in _at(event, path) if _words(value)]
+    for path in rule.files if len(told.files) < _MOST_DONE else ():
+        told.files += [
+            value for value in _at(event, path) if isinstance(value, str) and value and value not in told.files
+        ]
 
 
 def _at(value: object, path: str) -> Iterator[object]:
@@ -183,6 +199,13 @@ def _at(value: object, path: str) -> Iterator[object]:
 def _text(event: dict[str, Any], path: str) -> str:
     texts = [value for value in _at(event, path) if isinstance(value, str) and value]
     return "\n".join(texts)
+
+
+def _words(value: object) -> str:
+    """A command as text, whether it is one or a list of words."""
+    if isinstance(value, list):
+        return " ".join(word for word in value if isinstance(word, str))
+    return value if isinstance(value, str) else ""
 
 
 def _number(event: dict[str, Any], path: str) -> float | None:

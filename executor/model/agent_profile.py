@@ -68,6 +68,8 @@ class EventRule(Rule):
         input, cached, output: paths of tokens read (the cached ones among them), read from a cache, and written; those
             of one event and of all events are added up.
         cost: path of money spent in US dollars, added up likewise.
+        commands: paths of commands that it ran, for `doit log`.
+        files: paths of names of files that it wrote, for `doit log`.
     """
 
     when: dict[str, str | bool | int] = Field(default_factory=dict)
@@ -82,6 +84,8 @@ class EventRule(Rule):
     cached: tuple[str, ...] = ()
     output: tuple[str, ...] = ()
     cost: str = ""
+    commands: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 class Patterns(Rule):

@@ -201,4 +201,4 @@ def test_what_failed_is_reported_with_remedy_and_what_comes_next(repo: Repo) -> 
     out = repo.doit("log", "m1/a").check().out
     assert "failed: attempt 2 (checks)\nwhy: echo no such thing; exit 3: exit 3\nremedy: read the output below" in out
     assert "next: escalated, a person is needed" in out
-    assert "--- check that failed in attempt 2, asked of the same tree before\nno such thing\n" in out
+    assert "check that failed, asked of the same tree before:\n    no such thing\n" in out

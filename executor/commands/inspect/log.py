@@ -8,24 +8,29 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.agents.output import Told, read_told
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
 from executor.config.project import compile_project, open_project
 from executor.engine.receipts import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
 from executor.process.files import read_json, segments
+from executor.report.attempt import CheckRun, Session, attempt_lines, local_time
 from executor.state.decide import Status
+from executor.state.events import AttemptBuilt, AttemptStarted, Checked
 from executor.state.model import Attempt, AttemptState, IssueState
+from executor.state.segments import read as read_events
 from executor.status.follow import Tail
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from executor.config.project import Project
+    from executor.config.project import Compiled, Project
     from executor.state.record import Record
 
 __all__ = ["Log", "event_value", "stream"]
@@ -63,6 +68,14 @@ _FOLLOW = {
     "default": False,
     "help": "with --events: go on with what comes, until interrupted",
 }
+_RAW = {
+    "name": "raw",
+    "short": "",
+    "long": "raw",
+    "type": bool,
+    "default": False,
+    "help": "print what agent and checks printed, as it is",
+}
 _SHOWN = 200_000
 
 
@@ -71,9 +84,9 @@ class Log(Command):
 
     name = "log"
     output = Output.VIEW
-    doc_purpose = "show the attempts at an issue and what the last one printed; --events: everything that happened"
-    doc_usage = "MILESTONE/ISSUE | --events [MILESTONE | MILESTONE/ISSUE ...]"
-    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _EVENTS, _FOLLOW)
+    doc_purpose = "show the attempts at an issue and what the last one did; --events: everything that happened"
+    doc_usage = "[MILESTONE/ISSUE] | --events [MILESTONE | MILESTONE/ISSUE ...]"
+    cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _RAW, _EVENTS, _FOLLOW)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
@@ -81,11 +94,11 @@ class Log(Command):
             names = [name.removeprefix("milestone:").removeprefix("issue:") for name in arguments]
             stream(open_project(), names, follow=options["follow"])
             return 0
-        if len(arguments) != 1:
+        if len(arguments) > 1:
             raise UsageError("name one issue, for example `doit log m4/4.1`")
         project = open_project()
         compiled = compile_project(project)
-        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        ref = compiled.ref(arguments[0].removeprefix("issue:")) if arguments else _latest(compiled)
         milestone, _, issue = ref.partition("/")
         observer = observe(compiled, Refs(project.repository))
         state = observer.views[milestone].states.get(issue) or IssueState()
@@ -101,8 +114,27 @@ class Log(Command):
         else:
             head = _report(observer, ref, state)
             shown = state.attempts.get(number)
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + _text(ref, attempts, shown, folder))
+            body = _raw(folder) if options["raw"] else _told(observer, ref, attempts, shown, folder)
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + body)
         return 0
+
+
+def _latest(compiled: Compiled) -> str:
+    """The issue that something happened to last: the one that is meant when none is named.
+
+    Raises:
+        UsageError: nothing has happened yet.
+    """
+    refs = compiled.plan.nodes
+    found = [
+        (record.at, f"{name}/{record.key}")
+        for name in compiled.loaded.milestones
+        for record in read_events(compiled.project.state(name))
+        if f"{name}/{record.key}" in refs
+    ]
+    if not found:
+        raise UsageError("nothing has happened yet; name one issue, for example `doit log m4/4.1`")
+    return max(found)[1]
 
 
 def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
@@ -139,7 +171,8 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
     }
 
 
-def _text(ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
+def _told(observer: Observer, ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
+    """Every attempt in one line, and one of them as a report."""
     if not attempts:
         return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
     rows = [
@@ -149,22 +182,74 @@ def _text(ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path
             f"{item.state} ({item.kind})" if item.kind else str(item.state),
             item.agent,
             f"${item.cost_usd:.4f}" if item.cost_known else "",
-            item.started_at,
+            local_time(item.started_at),
             item.reason or item.commit[:10],
         ]
         for item in attempts
     ]
-    parts = [table(rows)]
-    parts += (f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in _logs(folder))
+    parts = [table(rows)] if len(attempts) > 1 else []
+    if shown is not None:
+        parts.append("".join(f"{safe(line)}\n" for line in _attempt(observer, ref, shown, folder)).rstrip())
+        parts.append(f"everything that it printed: doit log {ref} --attempt {shown.number} --raw")
+    return "\n".join(parts) + "\n"
+
+
+def _attempt(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list[str]:
+    milestone, _, issue = ref.partition("/")
+    files, checks = _results(observer.compiled.project.state(milestone), issue, shown)
+    sessions = _sessions(observer, ref, shown, folder)
+    if checks and shown.kind == "checks" and not checks[-1].ok:
+        checks[-1] = replace(checks[-1], output=shown.detail)
+        return attempt_lines(shown, sessions, files, checks)
+    lines = attempt_lines(shown, sessions, files, checks)
+    if shown.detail and (shown.kind == "checks" or not any(item.output or item.told.text for item in sessions)):
+        title = "check that failed, asked of the same tree before" if shown.kind == "checks" else "output"
+        lines += [f"  {title}:", *(f"    {line}" for line in shown.detail.splitlines())]
+    return lines
+
+
+def _results(state: Path, issue: str, shown: Attempt) -> tuple[list[str], list[CheckRun]]:
+    """What an attempt changed, and the checks that ran on it, as the journal has them."""
+    files: list[str] = []
+    checks: list[CheckRun] = []
+    current = 0
+    for record in read_events(state):
+        if record.key != issue:
+            continue
+        match record.event:
+            case AttemptStarted(attempt=number):
+                current = number
+            case AttemptBuilt(attempt=shown.number, files=paths):
+                files = list(paths)
+            case Checked(check=name, ok=ok, seconds=seconds) if current == shown.number:
+                checks.append(CheckRun(name, ok, seconds))
+    return files, checks
+
+
+def _sessions(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list[Session]:
+    """The calls of agents in an attempt, read by the mapping of their profiles."""
+    policy = observer.compiled.policy
+    workflow = policy.workflow_of(observer.compiled.plan.nodes[ref].issue)
+    found = []
+    for log in [*sorted(folder.glob("agent*.log")), *_of_steps(folder, "agent*.log")]:
+        step = log.parent.name if log.parent != folder else ""
+        agent = policy.agents.get((workflow.agent_of(step) if step else None) or shown.agent)
+        if agent is None:
+            found.append(Session(step, Told(), _shown(log)))
+            continue
+        out = Path(agent.output_file.format(out=log.parent / "out")) if agent.output_file else None
+        told = read_told(agent, log, out)
+        found.append(Session(step, told, "" if told.events else told.noise))
+    return found
+
+
+def _raw(folder: Path) -> str:
+    """Everything that agents and checks of an attempt printed."""
+    parts = [f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in _logs(folder)]
     parts += (
         f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
     )
-    if shown is not None and shown.kind == "checks" and not any(folder.glob("check-*.log")):
-        told = "".join(f"{safe(line)}\n" for line in shown.detail.splitlines()).rstrip()
-        parts.append(f"--- check that failed in attempt {folder.name}, asked of the same tree before\n{told}")
-    if len(parts) == 1:
-        parts.append("its output is no longer in .cache/")
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts or ["its output is no longer in .cache/"]) + "\n"
 
 
 def _briefs(folder: Path) -> str:

@@ -6,7 +6,7 @@ Touches nothing.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
 from executor.commands.plain import ago, money
@@ -17,6 +17,10 @@ from executor.state import segments
 from executor.state.decide import Status
 from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
+from executor.status.summary_cache import board_of, is_held
+
+if TYPE_CHECKING:
+    from executor.config.project import Project
 
 __all__ = ["Plan"]
 
@@ -30,16 +34,17 @@ class Plan(Command):
     name = "plan"
     output = Output.VIEW
     doc_purpose = "show what running a milestone would do, in which order and why; touches nothing"
-    doc_usage = "MILESTONE"
+    doc_usage = "[MILESTONE]"
     cmd_options = (JSON_OPTION,)
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
-        if len(arguments) != 1:
+        if len(arguments) > 1:
             raise UsageError("name one milestone, for example `doit plan m4`")
         project = open_project()
         compiled = compile_project(project)
-        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        named = arguments[0].removeprefix("milestone:") if arguments else _meant(project)
+        name = compiled.milestone(named).id
         observer = observe(compiled, Refs(project.repository))
         value = _value(observer, name)
         if options["json"]:
@@ -47,6 +52,25 @@ class Plan(Command):
         else:
             sys.stdout.write(_text(value))
         return 0
+
+
+def _meant(project: Project) -> str:
+    """The milestone that is meant when none is named: the one that is run now, else the only one that is not complete.
+
+    Raises:
+        UsageError: there is no such one.
+    """
+    items = board_of(project).milestones
+    for found in (
+        [item["id"] for item in items if is_held(project, item["id"])],
+        [item["id"] for item in items if item["landed"] < item["total"]],
+        [item["id"] for item in items],
+    ):
+        if len(found) == 1:
+            return str(found[0])
+        if found:
+            raise UsageError(f"name one milestone, for example `doit plan {found[0]}`; there are {', '.join(found)}")
+    raise UsageError("milestones/ declares no milestone; `doit new` makes one")
 
 
 def _value(observer: Observer, name: str) -> dict[str, Any]:
