@@ -42,6 +42,7 @@ OWNERS = {
 }
 IMPURE = {"os", "io", "subprocess", "socket", "time", "random", "secrets", "threading", "shutil", "tempfile", "signal"}
 PURE = (
+    "engine.queue",
     *(f"state.{name}" for name in ("events", "fold", "steps", "model", "decide", "runs", "budget", "blockers")),
     *("stop_rules.evaluate", "stop_rules.weakened_tests", "stop_rules.sensitive", "stop_rules.new_tests"),
     *("git.diff", "git.trailers", "git.landed", "process.redact", "checks.spec", "checks.junit", "agents.errors"),

@@ -1,0 +1,272 @@
+"""The merge queue: which candidates are proved together, which land, and which one is to blame. Pure.
+
+Candidates land in the order of the queue. They are proved in lots on the predicted tip: the branch with every lot ahead
+of them. A lot of one is the mode `each`: every landed tree is proved. Larger lots are the mode `batch`: the tree after
+the last member is proved, and the members land in one push. A red lot is narrowed down to its culprit, the rest is
+proved again and lands.
+
+Invariants, held by tests/engine/test_queue.py over thousands of simulated queues:
+
+- A lot lands only if all checks of all its members passed on the tree after its last member, on the real tip.
+- A candidate is rejected only if it failed alone on the real tip.
+- As long as the queue is not empty, there is an action to take or a proof under way.
+
+The batch size follows the failure rate p of the queue: the cost of halving has its minimum near 0.6/p, and above 25 % a
+batch costs more runs than it saves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Action",
+    "Land",
+    "Probe",
+    "Prove",
+    "Queue",
+    "Rate",
+    "Reject",
+    "Suspect",
+    "Verdict",
+    "after_landing",
+    "batch_size",
+    "next_actions",
+]
+
+_TOO_RED = 0.25
+_PRIOR_FAILED, _PRIOR_ASKED = 0.4, 20.0
+_MEMORY = 0.97
+"""Weight that an outcome loses with each later one: about the last thirty outcomes count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A tree to be proved: the tip with these candidates on it.
+
+    Attributes:
+        members: candidates in landing order.
+        lot: how many of the last ones are asked for; those before them are predicted to land first.
+        only: names of the checks to run; empty: all checks of the lot.
+        again: whether this repeats a failed proof, to see whether the failure is flaky.
+    """
+
+    members: tuple[str, ...]
+    lot: int
+    only: frozenset[str] = frozenset()
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a probe.
+
+    Attributes:
+        ok: whether every check that was asked for passed.
+        failed: names of the checks that failed.
+        culprit: the member that is known to be in the way, because it conflicts with those before it; or empty.
+    """
+
+    ok: bool
+    failed: frozenset[str] = frozenset()
+    culprit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Run a probe."""
+
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Land:
+    """Land these candidates, the first ones of the queue, in one push."""
+
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Take a candidate out of the queue: it failed alone on the tip."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Prove this candidate alone from now on: it made its lot fail."""
+
+    member: str
+
+
+Action = Prove | Land | Reject | Suspect
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue at one moment.
+
+    Attributes:
+        members: candidates in landing order.
+        suspects: those that are proved alone, on the real tip.
+        verdicts: results of probes on the present tip.
+        running: probes under way.
+    """
+
+    members: tuple[str, ...] = ()
+    suspects: frozenset[str] = frozenset()
+    verdicts: Mapping[Probe, Verdict] = field(default_factory=dict)
+    running: frozenset[Probe] = frozenset()
+
+
+def next_actions(queue: Queue, size: int, slots: int) -> list[Action]:
+    """What to do now; empty while only waiting helps. An action other than `Prove` comes alone.
+
+    Args:
+        queue: the queue.
+        size: how many candidates are proved together.
+        slots: how many probes may run at a time.
+    """
+    wanted: list[Probe] = []
+    for member in queue.members:
+        if member in queue.suspects:
+            probe = Probe((member,), 1)
+            verdict = queue.verdicts.get(probe)
+            if verdict is not None:
+                return [Land((member,)) if verdict.ok else Reject(member)]
+            wanted.append(probe)
+    found = _walk(queue, size, wanted)
+    if found is not None and not (wanted and queue.suspects and isinstance(found, Land)):
+        return [found]
+    free = max(0, slots - len(queue.running))
+    probes: list[Action] = [Prove(probe) for probe in wanted if probe not in queue.running]
+    return probes[:free]
+
+
+def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspect | None:
+    """Walk the lots from the head of the queue; what to do with them, and in `wanted` the probes that are missing."""
+    waiting = [member for member in queue.members if member not in queue.suspects]
+    accepted: tuple[str, ...] = ()
+    land: tuple[str, ...] = ()
+    proved = True
+    while waiting:
+        lot = _lot(waiting, size, accepted, queue)
+        probe = Probe((*accepted, *lot), len(lot))
+        verdict = queue.verdicts.get(probe)
+        if verdict is None:
+            proved = False
+            if len(lot) == size or probe in queue.running or not (queue.running or wanted):
+                wanted.append(probe)
+        elif not verdict.ok and len(lot) == 1:
+            if not accepted:
+                return Reject(lot[0])
+            # Red behind others: they may be the reason. It is predicted not to land, and judged again at the head.
+            del waiting[0]
+            continue
+        elif not verdict.ok and not _was_flaky(probe, verdict, queue.verdicts):
+            culprit = verdict.culprit or _narrowed(probe, verdict.failed, queue.verdicts, wanted)
+            if land:
+                break
+            return Suspect(culprit) if culprit else None
+        accepted = probe.members
+        land = accepted if proved else land
+        del waiting[: len(lot)]
+    return Land(land) if land else None
+
+
+def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) -> dict[Probe, Verdict]:
+    """The results that are still of use after these have landed: those of trees that contain all of them."""
+    count = len(landed)
+    return {
+        replace(probe, members=probe.members[count:]): verdict
+        for probe, verdict in verdicts.items()
+        if probe.members[:count] == landed and probe.lot <= len(probe.members) - count
+    }
+
+
+def batch_size(rate: float, most: int) -> int:
+    """How many candidates to prove together at a failure rate: about 0.6/rate as a power of two, one above 25 %."""
+    if rate > _TOO_RED:
+        return 1
+    wanted = round(math.log2(0.6 / max(rate, 1e-6)))
+    return max(1, min(most, 1 << max(0, wanted)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The failure rate of what was in the queue lately.
+
+    Attributes:
+        failed: weight of the rejected ones; begins as if 2 % had failed.
+        asked: weight of all.
+    """
+
+    failed: float = _PRIOR_FAILED
+    asked: float = _PRIOR_ASKED
+
+    def after(self, *, rejected: bool) -> Rate:
+        """The rate with one outcome more."""
+        return Rate(self.failed * _MEMORY + rejected, self.asked * _MEMORY + 1)
+
+    @property
+    def value(self) -> float:
+        """Rejected ones among all, 0 to 1."""
+        return self.failed / self.asked
+
+
+def _lot(waiting: list[str], size: int, accepted: tuple[str, ...], queue: Queue) -> tuple[str, ...]:
+    """The next lot: one that is known or under way if there is one, so that no proof is thrown away."""
+    start = len(accepted)
+    known = [
+        probe.lot
+        for probe in (*queue.running, *queue.verdicts)
+        if not probe.only
+        and len(probe.members) == start + probe.lot
+        and probe.members[:start] == accepted
+        and probe.members[start:] == tuple(waiting[: probe.lot])
+    ]
+    if known:
+        return tuple(waiting[: max(known)])
+    return tuple(waiting[:size])
+
+
+def _was_flaky(probe: Probe, verdict: Verdict, verdicts: Mapping[Probe, Verdict]) -> bool:
+    """Whether the failed checks passed when they were run again on the same tree."""
+    again = verdicts.get(replace(probe, only=verdict.failed, again=True))
+    return again is not None and again.ok
+
+
+def _narrowed(probe: Probe, failed: frozenset[str], verdicts: Mapping[Probe, Verdict], wanted: list[Probe]) -> str:
+    """The culprit of a red lot, or empty with the probes appended that narrow it down.
+
+    Only the failed checks are run, first on the same tree again, then on ever shorter parts of the lot. The culprit is
+    the last member of the shortest red part.
+    """
+    again = replace(probe, only=failed, again=True)
+    if again not in verdicts:
+        wanted.append(again)
+        return ""
+    start = len(probe.members) - probe.lot
+    lot = probe.members[start:]
+    green, red = 0, len(lot)
+    for count in range(1, len(lot)):
+        verdict = verdicts.get(Probe(probe.members[: start + count], count, failed))
+        if verdict is None:
+            continue
+        if verdict.culprit:
+            return verdict.culprit
+        if verdict.ok:
+            green = max(green, count)
+        else:
+            red = min(red, count)
+    if red - green <= 1:
+        return lot[red - 1]
+    half = (green + red) // 2
+    wanted.append(Probe(probe.members[: start + half], half, failed))
+    return ""

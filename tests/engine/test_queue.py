@@ -1,0 +1,265 @@
+"""The merge queue over thousands of simulated queues: nothing bad lands, everything good does, at the expected cost."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from executor.engine.queue import (
+    Action,
+    Land,
+    Probe,
+    Prove,
+    Queue,
+    Rate,
+    Reject,
+    Suspect,
+    Verdict,
+    after_landing,
+    batch_size,
+    next_actions,
+)
+
+
+@dataclass
+class Trial:
+    """A queue that is filled, proved and landed in simulated time.
+
+    Attributes:
+        names: candidates in the order in which they arrive.
+        bad: those that fail wherever they are.
+        pairs: two of which the later one fails on a tree with the earlier one.
+        rivals: two that conflict textually.
+        flaky: probability that a good tree fails.
+    """
+
+    names: list[str]
+    bad: set[str] = field(default_factory=set)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    rivals: set[tuple[str, str]] = field(default_factory=set)
+    flaky: float = 0.0
+    size: int = 1
+    slots: int = 1
+    every: float = 0.0
+    chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
+    landed: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    runs: int = 0
+    partial: int = 0
+    clock: float = 0.0
+    queue: Queue = field(default_factory=Queue)
+    arriving: list[str] = field(default_factory=list)
+    ending: list[tuple[float, int, Probe, Verdict]] = field(default_factory=list)
+
+    def failing(self, tree: list[str]) -> frozenset[str]:
+        """Names of the checks that fail on a tree."""
+        found = {name for name in tree if name in self.bad}
+        found |= {b for a, b in self.pairs if a in tree and b in tree}
+        return frozenset(found)
+
+    def verdict(self, probe: Probe) -> Verdict:
+        tree = list(self.landed)
+        for member in probe.members:
+            if any({member, other} in [set(pair) for pair in self.rivals] for other in tree):
+                return Verdict(ok=False, culprit=member if member in probe.members[-probe.lot :] else "")
+            tree.append(member)
+        failed = self.failing(tree)
+        if probe.only:
+            failed &= probe.only
+        elif not failed and self.chance.random() < self.flaky:
+            return Verdict(ok=False, failed=frozenset({"flaky"}))
+        return Verdict(ok=not failed, failed=failed)
+
+    def run(self) -> None:
+        """Until everything has landed or is rejected."""
+        self.arriving = list(self.names)
+        while self.queue.members or self.arriving:
+            while self.arriving and self.clock >= self.every * (len(self.names) - len(self.arriving)):
+                self.queue = replace(self.queue, members=(*self.queue.members, self.arriving.pop(0)))
+            actions = next_actions(self.queue, self.size, self.slots)
+            assert actions or self.queue.running or self.arriving, f"stuck with {self.queue}"
+            for action in actions:
+                self.act(action)
+            if all(isinstance(action, Prove) for action in actions):
+                self.wait()
+
+    def act(self, action: Action) -> None:
+        queue = self.queue
+        match action:
+            case Prove(probe):
+                assert probe not in queue.running
+                assert probe not in queue.verdicts
+                self.runs += not probe.only
+                self.partial += bool(probe.only)
+                heapq.heappush(self.ending, (self.clock + 1, self.runs + self.partial, probe, self.verdict(probe)))
+                self.queue = replace(queue, running=queue.running | {probe})
+            case Land(members):
+                self.land(members)
+                kept = after_landing(dict.fromkeys(queue.running, Verdict(ok=True)), members)
+                self.ending = [
+                    (when, order, kept_probe, verdict)
+                    for when, order, probe, verdict in self.ending
+                    for kept_probe in after_landing({probe: verdict}, members)
+                ]
+                heapq.heapify(self.ending)
+                rest = tuple(name for name in queue.members if name not in members)
+                verdicts = after_landing(queue.verdicts, members)
+                self.queue = Queue(rest, queue.suspects - set(members), verdicts, frozenset(kept))
+            case Reject(member):
+                assert not queue.verdicts[Probe((member,), 1)].ok
+                self.rejected.append(member)
+                rest = tuple(name for name in queue.members if name != member)
+                self.queue = replace(queue, members=rest, suspects=queue.suspects - {member})
+            case Suspect(member):
+                assert member in queue.members
+                assert member not in queue.suspects
+                self.queue = replace(queue, suspects=queue.suspects | {member})
+
+    def wait(self) -> None:
+        """For the end of a probe, or for the next candidate."""
+        if not self.ending:
+            self.clock += self.every or 1.0
+            return
+        self.clock, _, probe, verdict = heapq.heappop(self.ending)
+        if probe in self.queue.running:
+            verdicts = {**self.queue.verdicts, probe: verdict}
+            self.queue = replace(self.queue, running=self.queue.running - {probe}, verdicts=verdicts)
+
+    def land(self, members: tuple[str, ...]) -> None:
+        """Every member was proved in a lot whose tree is part of what lands now."""
+        queue, place = self.queue, 0
+        while place < len(members):
+            count = next(
+                count
+                for count in range(len(members) - place, 0, -1)
+                if (probe := Probe(members[: place + count], count)) in queue.verdicts
+                and (
+                    queue.verdicts[probe].ok
+                    or queue.verdicts[replace(probe, only=queue.verdicts[probe].failed, again=True)].ok
+                )
+            )
+            place += count
+        self.landed += members
+        assert not self.failing(self.landed)
+
+
+def names(count: int) -> list[str]:
+    return [f"c{number}" for number in range(count)]
+
+
+def test_all_good_candidates_land_and_no_bad_one_does() -> None:
+    for seed in range(1000):
+        trial = one_with_bad_candidates(random.Random(seed))  # noqa: S311
+        trial.run()
+        assert set(trial.landed) == set(trial.names) - trial.bad, seed
+        assert set(trial.rejected) == trial.bad, seed
+
+
+def one_with_bad_candidates(chance: random.Random) -> Trial:
+    own = names(chance.randrange(1, 25))
+    rate = chance.choice((0.0, 0.05, 0.2, 0.5, 1.0))
+    return Trial(
+        own,
+        {name for name in own if chance.random() < rate},
+        size=chance.choice((1, 2, 4, 8, 32)),
+        slots=chance.choice((1, 2, 3, 8)),
+        every=chance.choice((0.0, 0.1, 1.0, 3.0)),
+        chance=chance,
+    )
+
+
+def test_of_two_that_do_not_go_together_one_lands() -> None:
+    for seed in range(1000):
+        trial = one_with_rivals(random.Random(seed))  # noqa: S311
+        trial.run()
+        assert set(trial.landed) | set(trial.rejected) == set(trial.names), seed
+        assert not set(trial.landed) & trial.bad, seed
+
+
+def one_with_rivals(chance: random.Random) -> Trial:
+    own = names(chance.randrange(2, 20))
+    couples = {(a, b) for a in own for b in own if own.index(a) < own.index(b) and chance.random() < 0.05}
+    split = {pair for pair in couples if chance.random() < 0.5}
+    return Trial(
+        own,
+        {name for name in own if chance.random() < 0.1},
+        pairs=split,
+        rivals=couples - split,
+        flaky=chance.choice((0.0, 0.1)),
+        size=chance.choice((1, 2, 4, 8)),
+        slots=chance.choice((1, 2, 8)),
+        every=chance.choice((0.0, 0.3)),
+        chance=chance,
+    )
+
+
+@pytest.mark.parametrize("slots", [1, 4, 8])
+def test_each_costs_one_run_a_candidate_and_the_slots_are_used(slots: int) -> None:
+    trial = Trial(names(24), slots=slots)
+    trial.run()
+    assert (trial.runs, trial.clock, trial.landed) == (24, 24 / slots, names(24))
+
+
+def test_in_each_mode_only_what_stands_behind_a_failure_is_proved_again() -> None:
+    trial = Trial(names(8), {"c3"}, slots=8)
+    trial.run()
+    assert trial.landed == [name for name in names(8) if name != "c3"]
+    assert trial.runs <= 8 + 5  # those behind it once more, and itself at the head
+    assert trial.clock == 2.0
+
+
+def test_a_green_batch_costs_one_run() -> None:
+    trial = Trial(names(8), size=8)
+    trial.run()
+    assert (trial.runs, trial.partial, trial.landed) == (1, 0, names(8))
+
+
+def test_a_red_batch_is_narrowed_with_the_failed_checks_only() -> None:
+    trial = Trial(names(8), {"c5"}, size=8)
+    trial.run()
+    assert (trial.runs, trial.partial) == (3, 4)  # the batch, the culprit alone, the rest; once again and three halves
+    assert trial.rejected == ["c5"]
+
+
+def test_a_flaky_failure_of_a_batch_costs_one_partial_run() -> None:
+    trial = Trial(names(4), size=4)
+    first = Probe(tuple(names(4)), 4)
+    queue = Queue(tuple(names(4)), verdicts={first: Verdict(ok=False, failed=frozenset({"tests"}))})
+    again = replace(first, only=frozenset({"tests"}), again=True)
+    assert next_actions(queue, 4, 1) == [Prove(again)]
+    queue = replace(queue, verdicts={**queue.verdicts, again: Verdict(ok=True)})
+    assert next_actions(queue, 4, 1) == [Land(tuple(names(4)))]
+    assert not trial.landed
+
+
+@pytest.mark.parametrize(
+    ("rate", "size"), [(0.0001, 64), (0.005, 64), (0.01, 64), (0.02, 32), (0.05, 16), (0.1, 8), (0.2, 4), (0.3, 1)]
+)
+def test_the_batch_size_follows_the_failure_rate(rate: float, size: int) -> None:
+    assert batch_size(rate, 64) == size
+
+
+def test_the_rate_forgets() -> None:
+    rate = Rate()
+    for _ in range(200):
+        rate = rate.after(rejected=True)
+    assert rate.value > 0.95
+    for _ in range(200):
+        rate = rate.after(rejected=False)
+    assert rate.value < 0.01
+
+
+@pytest.mark.parametrize(("rate", "bound"), [(0.005, 0.12), (0.02, 0.3), (0.05, 0.55), (0.1, 0.8), (0.2, 1.25)])
+def test_runs_for_each_candidate_stay_near_the_table(rate: float, bound: float) -> None:
+    """A partial run is counted as a tenth of a full one; the entropy of the rate is the least that any method needs."""
+    chance = random.Random(7)  # noqa: S311
+    runs = 0.0
+    for _ in range(10):
+        own = names(200)
+        trial = Trial(own, {name for name in own if chance.random() < rate}, size=batch_size(rate, 64), chance=chance)
+        trial.run()
+        runs += trial.runs + trial.partial / 10
+    assert runs / 2000 <= bound
