@@ -20,13 +20,11 @@ from executor.git.trailers import one_line
 from executor.model.milestone import Claim, FileCheck, RunCheck
 from executor.model.workflow import TREE
 from executor.process.files import read_json, write_json
-from executor.state.model import UNSPENT, AttemptState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.model.milestone import Issue, Milestone
     from executor.state.model import Attempt
 
@@ -36,7 +34,6 @@ __all__ = [
     "Handoff",
     "StepFacts",
     "brief",
-    "brief_facts",
     "chosen",
     "distances",
     "keep_spec",
@@ -377,46 +374,3 @@ def kept_spec(folder: Path, key: str) -> dict[str, Any] | None:
 
 def _path(folder: Path, key: str) -> Path:
     return folder / "specs" / f"{key.removeprefix('sha256:')}.json"
-
-
-def brief_facts(run: MilestoneRun, ref: str, attempt: int, revision: int) -> BriefFacts:
-    """Everything that the brief of an attempt, or of one of its steps, is made of."""
-    observer = run.session.observer
-    issue = run.issue(ref)
-    facts = run.facts(ref)
-    tried = facts.state.counted(facts.spec_key)
-    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
-    old = None
-    if facts.landing is not None:
-        archived = kept_spec(run.folder, facts.landing.trailers.spec_key)
-        old = archived["text"] if archived is not None else None
-    refusal = facts.state.refusal
-    return BriefFacts(
-        milestone=run.milestone,
-        issue=issue,
-        text=observer.spec(ref)["text"],
-        attempt=attempt,
-        revision=revision,
-        landed=tuple(run.view.landings),
-        previous=failed[-1] if failed else None,
-        old_text=old,
-        refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and revision > 1 else "",
-        focus=run.session.policy.route_of(issue).focus,
-        handoffs=_briefing_handoffs(run, ref),
-        conventions=run.session.policy.prompt_for(issue),
-        answers=tuple((item.question, item.answer) for item in run.view.answers.get(issue.id, ())),
-    )
-
-
-def _briefing_handoffs(run: MilestoneRun, ref: str) -> tuple[Handoff, ...]:
-    """Handoffs of what has landed, nearest needs first, then the newest, as many as the budget holds."""
-    view = run.view
-    own = run.issue(ref).id
-    landed = {name: view.landings[name].position for name in view.handoffs if name in view.landings and name != own}
-    near = distances(ref, {name: node.needs for name, node in run.session.compiled.plan.nodes.items()})
-    order = sorted(landed, key=lambda name: (near.get(f"{run.name}/{name}", len(near) + 1), -landed[name]))
-    texts = []
-    for name in order:
-        data = run.session.store.blob(view.handoffs[name], "handoff.md") or b""
-        texts.append(Handoff(name, data.decode("utf-8", "replace").strip(), view.handoffs[name]))
-    return chosen(texts, run.session.policy.limits.handoff_tokens)

@@ -13,7 +13,6 @@ from executor.agents.output import read_told
 from executor.errors import InterruptedRunError
 from executor.process.files import clock_after
 from executor.process.runner import Command
-from executor.sandbox.policy import is_boxed
 from executor.state.events import AgentSilent, Spend
 
 if TYPE_CHECKING:
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.agents.output import Told
-    from executor.engine.milestone_run import MilestoneRun
     from executor.model.agent_profile import Agent
     from executor.process.runner import Ended
+    from executor.sandbox.context import RunContext
+    from executor.sandbox.policy import Sandboxing
 
-__all__ = ["LOG", "Called", "agent_command", "call", "call_values", "cost_of"]
+__all__ = ["LOG", "AgentCaller", "Called", "cost_of"]
 
 LOG = "agent.log"
 _MOST_ARGUMENT = 100_000
@@ -47,93 +47,110 @@ class Called:
     finding: Diagnosis | None
 
 
-def call(
-    run: MilestoneRun, ref: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
-) -> Called:
-    """Run an agent until it ends, again at once where its service failed, as often as `limits.transient` says.
+class AgentCaller:
+    """Calls agents for one milestone."""
 
-    Args:
-        run: the milestone's run.
-        ref: the issue.
-        agent: its profile.
-        command: the command; its log is in a separate folder for this call.
-        changed: whether the tree differs from what the agent was given.
-        told_file: where its structured output is, if it is not printed.
+    def __init__(self, context: RunContext, sandboxing: Sandboxing) -> None:
+        self._context = context
+        self._sandboxing = sandboxing
 
-    Raises:
-        InterruptedRunError: the run is being stopped.
-    """
-    limits = run.session.policy.limits
-    for turn in range(limits.transient + 1):
-        if told_file is not None:
-            told_file.unlink(missing_ok=True)
-        ended = run.supervisor.run(command, lambda seconds: _silent(run, ref, agent, seconds))
-        if ended.reason in {"stopped", "lost"}:
-            raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
-        told = read_told(agent, command.log, told_file)
-        how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
-        finding = classify(agent, how, told, datetime.now().astimezone())
-        if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
-            break
-        seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
-        again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
-        run.session.tell("again", ref, f"{finding.reason}; {again}")
-        _put_aside(command.log, told_file, turn + 1)
-        if run.session.stopping.wait(seconds):
-            raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
-    return Called(ended, told, _dated(run, agent, finding))
+    def call(
+        self, issue: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
+    ) -> Called:
+        """Run an agent until it ends, again at once where its service failed, as often as `limits.transient` says.
 
+        Args:
+            issue: id of the issue.
+            agent: its profile.
+            command: the command; its log is in a separate folder for this call.
+            changed: whether the tree differs from what the agent was given.
+            told_file: where its structured output is, if it is not printed.
 
-def agent_command(
-    run: MilestoneRun,
-    agent: Agent,
-    argv: tuple[str, ...],
-    *,
-    tree: Path,
-    env: dict[str, str],
-    brief: Path,
-    log: Path,
-    result_file: Path | None = None,
-) -> Command:
-    """The command of an agent that works in a tree, within the limits of its profile and of the policy.
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        limits, ref = self._context.policy.limits, f"{self._context.name}/{issue}"
+        for turn in range(limits.transient + 1):
+            if told_file is not None:
+                told_file.unlink(missing_ok=True)
+            ended = self._context.supervisor.run(command, lambda seconds: self._silent(issue, agent, seconds))
+            if ended.reason in {"stopped", "lost"}:
+                raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
+            told = read_told(agent, command.log, told_file)
+            how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
+            finding = classify(agent, how, told, datetime.now().astimezone())
+            if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
+                break
+            seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
+            again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
+            self._context.tell("again", ref, f"{finding.reason}; {again}")
+            _put_aside(command.log, told_file, turn + 1)
+            if self._context.stopping.wait(seconds):
+                raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
+        return Called(ended, told, self._dated(agent, finding))
 
-    Args:
-        run: the milestone's run.
-        agent: its profile.
-        argv: the command line, wrapped in the sandbox if it belongs there.
-        tree: where, and what is watched for signs of life.
-        env: its whole environment.
-        brief: its brief, if it reads it from standard input.
-        log: its output.
-        result_file: how it ended, kept durably.
-    """
-    limits = run.session.policy.limits
-    return Command(
-        argv=argv,
-        cwd=tree,
-        env=env,
-        log=log,
-        stdin=brief if agent.brief == "stdin" else None,
-        timeout=float(agent.timeout or limits.timeout_s),
-        idle=float(agent.idle or limits.idle_s),
-        silent=limits.silent_s or None,
-        watch=tree,
-        output_cap=limits.output_cap_bytes,
-        linger=limits.background_s,
-        secrets=run.session.secrets,
-        result_file=result_file,
-    )
+    def command(
+        self,
+        agent: Agent,
+        argv: tuple[str, ...],
+        *,
+        tree: Path,
+        env: dict[str, str],
+        brief: Path,
+        log: Path,
+        result_file: Path | None = None,
+    ) -> Command:
+        """The command of an agent that works in a tree, within the limits of its profile and of the policy.
 
+        Args:
+            agent: its profile.
+            argv: the command line, wrapped in the sandbox if it belongs there.
+            tree: where, and what is watched for signs of life.
+            env: its whole environment.
+            brief: its brief, if it reads it from standard input.
+            log: its output.
+            result_file: how it ended, kept durably.
+        """
+        limits = self._context.policy.limits
+        return Command(
+            argv=argv,
+            cwd=tree,
+            env=env,
+            log=log,
+            stdin=brief if agent.brief == "stdin" else None,
+            timeout=float(agent.timeout or limits.timeout_s),
+            idle=float(agent.idle or limits.idle_s),
+            silent=limits.silent_s or None,
+            watch=tree,
+            output_cap=limits.output_cap_bytes,
+            linger=limits.background_s,
+            secrets=self._context.secrets,
+            result_file=result_file,
+        )
 
-def call_values(run: MilestoneRun, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
-    """Placeholders of a profile's command line, besides the options of an issue."""
-    values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
-    values["sandbox"] = "bwrap" if is_boxed(run, agent) else ""
-    if agent.brief == "argument":
-        text = brief.read_text(encoding="utf-8", errors="surrogateescape")
-        fits = len(text.encode("utf-8", "surrogateescape")) <= _MOST_ARGUMENT and "\0" not in text
-        values["brief"] = text if fits else _TOO_LONG.format(path=brief)
-    return values
+    def values(self, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
+        """Placeholders of a profile's command line, besides the options of an issue."""
+        values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
+        values["sandbox"] = "bwrap" if self._sandboxing.is_boxed(agent) else ""
+        if agent.brief == "argument":
+            text = brief.read_text(encoding="utf-8", errors="surrogateescape")
+            fits = len(text.encode("utf-8", "surrogateescape")) <= _MOST_ARGUMENT and "\0" not in text
+            values["brief"] = text if fits else _TOO_LONG.format(path=brief)
+        return values
+
+    def _dated(self, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
+        """A limit or an outage with the moment at which the account is used again."""
+        if finding is not None and finding.kind == "transient":
+            until, rest_s = self._context.outage(agent)
+            return replace(finding, until=until, rest_s=rest_s)
+        if finding is None or finding.kind != "limit" or finding.until is not None:
+            return finding
+        return replace(finding, until=time.time() + self._context.policy.limits.suspend_s)
+
+    def _silent(self, issue: str, agent: Agent, seconds: float) -> None:
+        told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
+        self._context.tell("silent", f"{self._context.name}/{issue}", told)
+        self._context.record(AgentSilent(agent=agent.name, silent_s=seconds), issue)
 
 
 def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
@@ -156,22 +173,6 @@ def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
 def _known(changed: Callable[[], bool], ended: Ended) -> bool:
     """Whether it changed something; asked only where it matters."""
     return ended.reason == "exited" and changed()
-
-
-def _dated(run: MilestoneRun, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
-    """A limit or an outage with the moment at which the account is used again."""
-    if finding is not None and finding.kind == "transient":
-        until, rest_s = run.session.observer.allowance.outage(agent)
-        return replace(finding, until=until, rest_s=rest_s)
-    if finding is None or finding.kind != "limit" or finding.until is not None:
-        return finding
-    return replace(finding, until=time.time() + run.session.policy.limits.suspend_s)
-
-
-def _silent(run: MilestoneRun, ref: str, agent: Agent, seconds: float) -> None:
-    told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
-    run.session.tell("silent", ref, told)
-    run.record(AgentSilent(agent=agent.name, silent_s=seconds), run.issue(ref).id)
 
 
 def _put_aside(log: Path, told_file: Path | None, number: int) -> None:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.agents.call import agent_command, call_values, cost_of
+from executor.agents.call import AgentCaller, cost_of
 from executor.agents.command import child_environment
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.process.untrusted import scrub
-from executor.sandbox.policy import agent_in_sandbox
 from executor.sandbox.private_copies import take_back
 from executor.state.events import ReviewerCalled
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.environments.environment import TreeEnvironment
     from executor.model.agent_profile import Agent
     from executor.process.runner import Command, Ended
+    from executor.sandbox.context import RunContext
+    from executor.sandbox.policy import Sandboxing
 
-__all__ = ["REVIEW", "Question", "ask_reviewer"]
+__all__ = ["REVIEW", "Question", "Reviewers"]
 
 REVIEW = "review"
 """The route whose focus and tools reviewers have."""
@@ -68,66 +68,74 @@ class Question:
         return self.home / "reviewer.log"
 
 
-def ask_reviewer(run: MilestoneRun, agent: Agent, question: Question) -> Ended:
-    """Ask an agent for a review and record that it was asked; its answer is then in `out`, without secrets.
+class Reviewers:
+    """Asks agents for reviews in one milestone."""
 
-    Raises:
-        InterruptedRunError: the run is being stopped.
-        UsageError: its command line names an option of an issue.
-    """
-    question.out.mkdir(parents=True, exist_ok=True)
-    (question.out / question.answer).unlink(missing_ok=True)
-    question.brief.write_text(question.text, encoding="utf-8", errors="surrogateescape")
-    with run.pool.slot() as slot:
-        slot.work.prepare(run.session.store, question.tree)
-        env = child_environment((), {}, slot.work.folder)
-        environment = tree_environment(run.session.project.repository, slot.work, slot.number, env)
+    def __init__(self, context: RunContext, agents: AgentCaller, sandboxing: Sandboxing) -> None:
+        self._context = context
+        self._agents = agents
+        self._sandboxing = sandboxing
+
+    def ask(self, agent: Agent, question: Question) -> Ended:
+        """Ask an agent for a review and record that it was asked; its answer is then in `out`, without secrets.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+            UsageError: its command line names an option of an issue.
+        """
+        question.out.mkdir(parents=True, exist_ok=True)
+        (question.out / question.answer).unlink(missing_ok=True)
+        question.brief.write_text(question.text, encoding="utf-8", errors="surrogateescape")
+        with self._context.pool.slot() as slot:
+            slot.work.prepare(self._context.store, question.tree)
+            env = child_environment((), {}, slot.work.folder)
+            environment = tree_environment(self._context.project.repository, slot.work, slot.number, env)
+            try:
+                ended = self._context.supervisor.run(
+                    self._command(agent, question, slot.work.folder, slot.number, environment)
+                )
+            finally:
+                take_back(agent, question.out.with_name("private"))
+        scrub(question.out, self._context.redact)
+        spend = cost_of(agent, question.log, None)
+        self._context.record(ReviewerCalled(attempt=question.attempt, reviewer=agent.name, spend=spend), question.issue)
+        if ended.reason in {"stopped", "lost"}:
+            of = f" of {question.step}" if question.step else ""
+            raise InterruptedRunError(f"{self._context.name}/{question.issue}: the review{of} was interrupted", 130)
+        return ended
+
+    def _command(
+        self, agent: Agent, question: Question, tree: Path, slot: int, environment: TreeEnvironment
+    ) -> Command:
+        """The command by which an agent reviews; what it may use is what the route `review` says."""
+        route = self._context.policy.routes.get(REVIEW)
+        values = self._agents.values(agent, question.brief, question.out)
         try:
-            ended = run.supervisor.run(_command(run, agent, question, slot.work.folder, slot.number, environment))
-        finally:
-            take_back(agent, question.out.with_name("private"))
-    scrub(question.out, run.session.redaction.redact)
-    spend = cost_of(agent, question.log, None)
-    run.record(ReviewerCalled(attempt=question.attempt, reviewer=agent.name, spend=spend), question.issue)
-    if ended.reason in {"stopped", "lost"}:
-        of = f" of {question.step}" if question.step else ""
-        raise InterruptedRunError(f"{run.name}/{question.issue}: the review{of} was interrupted", 130)
-    return ended
-
-
-def _command(
-    run: MilestoneRun, agent: Agent, question: Question, tree: Path, slot: int, environment: TreeEnvironment
-) -> Command:
-    """The command by which an agent reviews; what it may use is what the route `review` says."""
-    route = run.session.policy.routes.get(REVIEW)
-    values = call_values(run, agent, question.brief, question.out)
-    try:
-        argv = agent.argv({**values, "tools": ",".join(route.tools) if route else ""})
-    except KeyError as error:
-        raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
-    variables = {
-        "EXECUTOR_MILESTONE": run.name,
-        "EXECUTOR_ISSUE": question.issue,
-        "EXECUTOR_ATTEMPT": str(question.attempt),
-        "EXECUTOR_SLOT": str(slot),
-        "EXECUTOR_BRIEF": str(question.brief),
-        "EXECUTOR_OUT": str(question.out),
-    }
-    if question.given is not None:
-        variables["EXECUTOR_IN"] = str(question.given)
-    if question.step:
-        variables["EXECUTOR_STEP"] = question.step
-    env = environment.environment({**child_environment(agent.env, variables, tree), **agent.variables})
-    boxed = agent_in_sandbox(
-        run,
-        agent,
-        argv,
-        issue=question.issue,
-        attempt=question.attempt,
-        tree=tree,
-        writable=[question.out],
-        readable=[question.brief, *([question.given] if question.given else []), *environment.readable],
-        env=env,
-        private=question.out.with_name("private"),
-    )
-    return agent_command(run, agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)
+            argv = agent.argv({**values, "tools": ",".join(route.tools) if route else ""})
+        except KeyError as error:
+            raise UsageError(f"agent {agent.name} cannot review: it needs the option {error} of an issue") from error
+        variables = {
+            "EXECUTOR_MILESTONE": self._context.name,
+            "EXECUTOR_ISSUE": question.issue,
+            "EXECUTOR_ATTEMPT": str(question.attempt),
+            "EXECUTOR_SLOT": str(slot),
+            "EXECUTOR_BRIEF": str(question.brief),
+            "EXECUTOR_OUT": str(question.out),
+        }
+        if question.given is not None:
+            variables["EXECUTOR_IN"] = str(question.given)
+        if question.step:
+            variables["EXECUTOR_STEP"] = question.step
+        env = environment.environment({**child_environment(agent.env, variables, tree), **agent.variables})
+        boxed = self._sandboxing.wrap_agent(
+            agent,
+            argv,
+            issue=question.issue,
+            attempt=question.attempt,
+            tree=tree,
+            writable=[question.out],
+            readable=[question.brief, *([question.given] if question.given else []), *environment.readable],
+            env=env,
+            private=question.out.with_name("private"),
+        )
+        return self._agents.command(agent, boxed, tree=tree, env=env, brief=question.brief, log=question.log)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import most_useful
 from executor.agents.command import child_environment
 from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
-from executor.checks.setup import Unready, make_ready
+from executor.checks.setup import Unready
 from executor.checks.verdicts import Verdict
 from executor.environments.environment import NO_ENVIRONMENT
 from executor.environments.making import conditions_of
@@ -16,18 +16,20 @@ from executor.git.trailers import one_line
 from executor.git.worktrees import empty_folder
 from executor.process.runner import Command, Ended
 from executor.process.untrusted import ABSENT, left_file
-from executor.sandbox.policy import in_sandbox, judges_in_sandbox
 from executor.state.events import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from executor.checks.setup import TreeSetup
     from executor.checks.spec import CommandProof
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.checks.verdicts import Verdicts
     from executor.git.worktrees import Slot
+    from executor.sandbox.context import RunContext
+    from executor.sandbox.policy import Sandboxing
 
-__all__ = ["check_conditions", "report_of", "tail", "verdict_on"]
+__all__ = ["CheckRunner", "tail"]
 
 _LOG_TAIL = 64 * 1024
 _SERVICE_PATIENCE = 300.0
@@ -35,62 +37,87 @@ _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
 """One command for the service and the check: what the first leaves running lives as long as the second."""
 
 
-def verdict_on(
-    run: MilestoneRun,
-    tree: str,
-    item: CommandProof,
-    *,
-    base: str = "",
-    files: Sequence[str] = (),
-    issue: str = "",
-    log: Path,
-    sabotaged: bool = False,
-) -> Verdict:
-    """What a check says about a tree: as it is known, or by running it in a clean checkout.
+class CheckRunner:
+    """Runs the checks of one milestone and keeps what they say."""
 
-    Args:
-        run: the milestone's run.
-        tree: the tree to be judged.
-        item: the check.
-        base: tree whose tests must not get fewer, and whose failures may be forgiven; empty when there is none.
-        files: changed files that a check with `changed_only` is given.
-        issue: id of the issue on whose behalf it runs; empty for the milestone.
-        log: where its output goes.
-        sabotaged: the tree is a copy that was broken on purpose; that it fails there is no event of the milestone.
+    def __init__(
+        self, context: RunContext, sandboxing: Sandboxing, setup: TreeSetup, verdicts: Verdicts, *, force: bool = False
+    ) -> None:
+        self.context = context
+        self.sandboxing = sandboxing
+        self.setup = setup
+        self.verdicts = verdicts
+        self._force = force
 
-    Raises:
-        InterruptedRunError: the run is being stopped.
-    """
-    key = item.verdict_key(files)
-    conditions = check_conditions(run, item)
-    known = _known(run, tree, key, item, conditions)
-    if known is not None:
-        return known
-    compared = item.named and item.wants_report and bool(base) and not item.changed_only
-    before = _base_report(run, item, base, tree, log) if compared else None
-    with run.session.verdicts.alone(tree, key):
-        known = _known(run, tree, key, item, conditions)
+    def verdict_on(
+        self,
+        tree: str,
+        item: CommandProof,
+        *,
+        base: str = "",
+        files: Sequence[str] = (),
+        issue: str = "",
+        log: Path,
+        sabotaged: bool = False,
+    ) -> Verdict:
+        """What a check says about a tree: as it is known, or by running it in a clean checkout.
+
+        Args:
+            tree: the tree to be judged.
+            item: the check.
+            base: tree whose tests must not get fewer, and whose failures may be forgiven; empty when there is none.
+            files: changed files that a check with `changed_only` is given.
+            issue: id of the issue on whose behalf it runs; empty for the milestone.
+            log: where its output goes.
+            sabotaged: the tree is a copy that was broken on purpose; that it fails there is no event of the milestone.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        key = item.verdict_key(files)
+        conditions = self.check_conditions(item)
+        known = self._known(tree, key, item, conditions)
         if known is not None:
             return known
-        with run.pool.slot() as slot:
-            trial = _Trial(run, tree, item, slot, tuple(files), issue, log, conditions)
-            return trial.verdict(before, key, quiet=sabotaged)
+        compared = item.named and item.wants_report and bool(base) and not item.changed_only
+        before = self._base_report(item, base, tree, log) if compared else None
+        with self.verdicts.alone(tree, key):
+            known = self._known(tree, key, item, conditions)
+            if known is not None:
+                return known
+            with self.context.pool.slot() as slot:
+                trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
+                return trial.verdict(before, key, quiet=sabotaged)
 
+    def check_conditions(self, item: CommandProof) -> dict[str, str]:
+        """What a verdict depends on beside the tree and the check, by name: the sandbox, the tools, the environment."""
+        repository = self.context.project.repository
+        found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
+        return {"sandbox": "yes" if self.boxed(item) else "no", **found}
 
-def check_conditions(run: MilestoneRun, item: CommandProof) -> dict[str, str]:
-    """What a verdict depends on beside the tree and the check, by name: the sandbox, the tools, the environment."""
-    repository = run.session.project.repository
-    found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
-    return {"sandbox": "yes" if _boxed(run, item) else "no", **found}
+    def report_of(self, verdict: Verdict) -> Report | None:
+        """The JUnit report that belongs to a verdict, if it is still there."""
+        data = self.verdicts.report(verdict.report) if verdict.report else None
+        try:
+            return read_junit(data) if data is not None else None
+        except ReportError:
+            return None
 
+    def _known(self, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
+        """A verdict that may be used again: passes always, failures only within the run that saw them."""
+        verdict = self.verdicts.find(tree, key, conditions) if item.reusable else None
+        if verdict is None or verdict.run == self.context.run_id:
+            return verdict
+        return verdict if verdict.ok and not self._force else None
 
-def report_of(run: MilestoneRun, verdict: Verdict) -> Report | None:
-    """The JUnit report that belongs to a verdict, if it is still there."""
-    data = run.session.verdicts.report(verdict.report) if verdict.report else None
-    try:
-        return read_junit(data) if data is not None else None
-    except ReportError:
-        return None
+    def boxed(self, item: CommandProof) -> bool:
+        """Whether a check runs in the sandbox."""
+        return item.sandboxed and self.sandboxing.judges()
+
+    def _base_report(self, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
+        if base == tree:
+            return None
+        return self.report_of(self.verdict_on(base, item, log=log.with_name(f"base-{log.name}")))
 
 
 def tail(log: Path) -> str:
@@ -104,31 +131,12 @@ def tail(log: Path) -> str:
         return ""
 
 
-def _known(run: MilestoneRun, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
-    """A verdict that may be used again: passes always, failures only within the run that saw them."""
-    session = run.session
-    verdict = session.verdicts.find(tree, key, conditions) if item.reusable else None
-    if verdict is None or verdict.run == session.run_id:
-        return verdict
-    return verdict if verdict.ok and not session.force else None
-
-
-def _boxed(run: MilestoneRun, item: CommandProof) -> bool:
-    return item.sandboxed and judges_in_sandbox(run)
-
-
-def _base_report(run: MilestoneRun, item: CommandProof, base: str, tree: str, log: Path) -> Report | None:
-    if base == tree:
-        return None
-    return report_of(run, verdict_on(run, base, item, log=log.with_name(f"base-{log.name}")))
-
-
 class _Trial:
     """One check being tried on one tree."""
 
     def __init__(
         self,
-        run: MilestoneRun,
+        checks: CheckRunner,
         tree: str,
         item: CommandProof,
         slot: Slot,
@@ -137,18 +145,19 @@ class _Trial:
         log: Path,
         conditions: dict[str, str],
     ) -> None:
-        self._run, self._tree, self._item, self._slot = run, tree, item, slot
+        self._checks, self._tree, self._item, self._slot = checks, tree, item, slot
+        self._context = checks.context
         self._files, self._issue, self._log = files, issue, log
         self._out = slot.scratch.with_name("report")
         self._report = self._out / "report.xml"
-        self._boxed = _boxed(run, item)
+        self._boxed = checks.boxed(item)
         self._environment = NO_ENVIRONMENT
         self._conditions = conditions
 
     def verdict(self, base: Report | None, key: str, *, quiet: bool = False) -> Verdict:
         """Run it, again if it says so, and keep what it said."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        verdicts = self._run.session.verdicts
+        verdicts = self._checks.verdicts
         failed_before = False
         for _ in range(self._item.retries + 1):
             verdict = self._once(base)
@@ -162,13 +171,15 @@ class _Trial:
         if not quiet:
             seconds = round(verdict.seconds, 3)
             event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)
-            self._run.record(event, self._issue)
+            self._context.record(event, self._issue)
         return verdict
 
     def _once(self, base: Report | None) -> Verdict:
-        self._slot.check.prepare(self._run.session.store, self._tree)
+        self._slot.check.prepare(self._context.store, self._tree)
         try:
-            self._environment = make_ready(self._run, self._slot, self._slot.check, self._log.parent, judging=True)
+            self._environment = self._checks.setup.make_ready(
+                self._slot, self._slot.check, self._log.parent, judging=True
+            )
         except Unready as problem:
             return self._unready(problem)
         empty_folder(self._out)
@@ -200,7 +211,7 @@ class _Trial:
     def _judged(self, ended: Ended, base: Report | None) -> Verdict:
         report, problem, kept = self._read_report()
         if not ended.ok:
-            self._run.session.require_space()  # a check that had no room says nothing about the tree
+            self._context.require_space()  # a check that had no room says nothing about the tree
         if ended.ok:
             lacking = problem or (missing_evidence(report, base) if self._item.wants_report else "")
             if lacking:
@@ -219,14 +230,14 @@ class _Trial:
         """The report, what is wrong with it, and the name under which it is kept."""
         if not self._item.wants_report:
             return None, "", ""
-        data = left_file(self._report.parent, self._report.name, self._run.session.secrets, LARGEST)
+        data = left_file(self._report.parent, self._report.name, self._context.secrets, LARGEST)
         if isinstance(data, str):
             return None, "" if data == ABSENT else f"its report cannot be believed: it {data}", ""
         try:
             report = read_junit(data)
         except ReportError as error:
             return None, f"its report cannot be believed: {error}", ""
-        return report, "", self._run.session.verdicts.keep_report(data)
+        return report, "", self._checks.verdicts.keep_report(data)
 
     def _passed(self, ended: Ended, report: str) -> Verdict:
         return Verdict(
@@ -253,12 +264,12 @@ class _Trial:
 
     @property
     def _id(self) -> str:
-        return self._run.session.run_id
+        return self._context.run_id
 
     def _child(self, argv: tuple[str, ...], part: str, timeout: float) -> Ended:
         given = {
             **self._item.environment(str(self._report)),
-            "EXECUTOR_MILESTONE": self._run.name,
+            "EXECUTOR_MILESTONE": self._context.name,
             "EXECUTOR_ISSUE": self._issue,
             "EXECUTOR_SLOT": str(self._slot.number),
         }
@@ -267,18 +278,18 @@ class _Trial:
         argv = self._environment.command(argv)
         if self._boxed:
             shown, network = [*self._item.readable, *self._environment.shown], self._item.network
-            argv = in_sandbox(
-                self._run, argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
+            argv = self._checks.sandboxing.wrap(
+                argv, tree=folder, env=env, writable=[self._out], readable=shown, network=network
             )
-        ended = self._run.supervisor.run(
+        ended = self._context.supervisor.run(
             Command(
                 argv=argv,
                 cwd=folder,
                 env=env,
                 log=self._log.with_suffix(f".{part}.log") if part else self._log,
                 timeout=timeout,
-                output_cap=self._run.session.policy.limits.output_cap_bytes,
-                secrets=self._run.session.secrets,
+                output_cap=self._context.policy.limits.output_cap_bytes,
+                secrets=self._context.secrets,
             )
         )
         if ended.reason in {"stopped", "lost"} and part != "after":

@@ -13,18 +13,18 @@ from executor.errors import InterruptedRunError
 from executor.git.worktrees import remove
 from executor.process.files import read_json, write_json
 from executor.process.runner import Command
-from executor.sandbox.policy import in_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.environments.environment import TreeEnvironment
     from executor.git.worktrees import Slot, Workspace
     from executor.model.rules import Setup
+    from executor.sandbox.context import RunContext
+    from executor.sandbox.policy import Sandboxing
 
-__all__ = ["Unready", "make_ready"]
+__all__ = ["TreeSetup", "Unready"]
 
 
 class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
@@ -35,69 +35,72 @@ class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
         self.log = log
 
 
-def make_ready(run: MilestoneRun, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> TreeEnvironment:
-    """Make a tree ready, and the environment of what runs in it.
+class TreeSetup:
+    """Makes the trees of one milestone ready."""
 
-    Args:
-        run: the milestone's run.
-        slot: the slot that the tree belongs to.
-        tree: one of its trees, as it was checked out.
-        logs: folder for the output of the commands.
-        judging: it is a tree for checks: what was kept there is used again only if nothing has touched it since.
+    def __init__(self, context: RunContext, sandboxing: Sandboxing) -> None:
+        self._context = context
+        self._sandboxing = sandboxing
 
-    Raises:
-        Unready: a command failed.
-        InterruptedRunError: the run is being stopped.
-    """
-    rules = run.session.policy.setup
-    repository = run.session.project.repository
-    environment = tree_environment(repository, tree, slot.number, child_environment((), {}, tree.folder))
-    for source, target in _included(run.session.project.root, tree.folder, rules.include):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target, follow_symlinks=False)
-    if not rules.steps:
+    def make_ready(self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> TreeEnvironment:
+        """Make a tree ready, and the environment of what runs in it.
+
+        Args:
+            slot: the slot that the tree belongs to.
+            tree: one of its trees, as it was checked out.
+            logs: folder for the output of the commands.
+            judging: it is a tree for checks: what was kept there is used again only if nothing has touched it since.
+
+        Raises:
+            Unready: a command failed.
+            InterruptedRunError: the run is being stopped.
+        """
+        rules = self._context.policy.setup
+        repository = self._context.project.repository
+        environment = tree_environment(repository, tree, slot.number, child_environment((), {}, tree.folder))
+        for source, target in _included(self._context.project.root, tree.folder, rules.include):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+        if not rules.steps:
+            return environment
+        mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
+        known = read_json(mark)
+        done: dict[str, list[str]] = known if isinstance(known, dict) else {}
+        for name, step in rules.steps.items():
+            key = step.key(_inputs(tree.folder, step))
+            if done.get(name) == [key, _stamp(tree.folder, step) if judging else ""] and _there(tree.folder, step):
+                continue
+            done.pop(name, None)
+            write_json(mark, done, durable=False)
+            for path in step.keep:
+                remove(tree.folder / path)
+            self._run(slot, environment, tree.folder, name, step, logs / f"setup-{name}.log")
+            done[name] = [key, _stamp(tree.folder, step) if judging else ""]
+            write_json(mark, done, durable=False)
         return environment
-    mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
-    known = read_json(mark)
-    done: dict[str, list[str]] = known if isinstance(known, dict) else {}
-    for name, step in rules.steps.items():
-        key = step.key(_inputs(tree.folder, step))
-        if done.get(name) == [key, _stamp(tree.folder, step) if judging else ""] and _there(tree.folder, step):
-            continue
-        done.pop(name, None)
-        write_json(mark, done, durable=False)
-        for path in step.keep:
-            remove(tree.folder / path)
-        _run(run, slot, environment, tree.folder, name, step, logs / f"setup-{name}.log")
-        done[name] = [key, _stamp(tree.folder, step) if judging else ""]
-        write_json(mark, done, durable=False)
-    return environment
 
-
-def _run(
-    run: MilestoneRun, slot: Slot, environment: TreeEnvironment, folder: Path, name: str, step: Setup, log: Path
-) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    limits = run.session.policy.limits
-    given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_SLOT": str(slot.number)}
-    env = environment.environment(child_environment((), given, folder))
-    argv = environment.command(step.argv)
-    ended = run.supervisor.run(
-        Command(
-            argv=in_sandbox(run, argv, tree=folder, env=env, readable=environment.shown, network=True),
-            cwd=folder,
-            env=env,
-            log=log,
-            timeout=float(step.timeout or limits.check_timeout_s),
-            output_cap=limits.output_cap_bytes,
-            secrets=run.session.secrets,
+    def _run(self, slot: Slot, environment: TreeEnvironment, folder: Path, name: str, step: Setup, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        limits = self._context.policy.limits
+        given = {"EXECUTOR_MILESTONE": self._context.name, "EXECUTOR_SLOT": str(slot.number)}
+        env = environment.environment(child_environment((), given, folder))
+        argv = environment.command(step.argv)
+        ended = self._context.supervisor.run(
+            Command(
+                argv=self._sandboxing.wrap(argv, tree=folder, env=env, readable=environment.shown, network=True),
+                cwd=folder,
+                env=env,
+                log=log,
+                timeout=float(step.timeout or limits.check_timeout_s),
+                output_cap=limits.output_cap_bytes,
+                secrets=self._context.secrets,
+            )
         )
-    )
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"the set-up {name} was interrupted", 130)
-    if not ended.ok:
-        run.session.require_space()
-        raise Unready(f"set-up {name}: {ended.describe()}", log)
+        if ended.reason in {"stopped", "lost"}:
+            raise InterruptedRunError(f"the set-up {name} was interrupted", 130)
+        if not ended.ok:
+            self._context.require_space()
+            raise Unready(f"set-up {name}: {ended.describe()}", log)
 
 
 def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.background import waiting_for_background
-from executor.agents.call import LOG, agent_command, call, call_values, cost_of
+from executor.agents.call import LOG, cost_of
 from executor.agents.command import child_environment, missing_program
 from executor.checks.run import tail
-from executor.checks.setup import Unready, make_ready
+from executor.checks.setup import Unready
 from executor.engine.receipts import deviations_in
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.untrusted import left_file, scrub
-from executor.sandbox.policy import agent_in_sandbox, is_boxed
 from executor.sandbox.private_copies import take_back
 
 if TYPE_CHECKING:
@@ -158,14 +157,14 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number, work.step)
     try:
-        environment = make_ready(run, slot, slot.work, work.logs, judging=False)
+        environment = run.setup.make_ready(slot, slot.work, work.logs, judging=False)
     except Unready as problem:
         return Failure("setup", str(problem), tail(problem.log))
     command = _command(work, slot, environment)
     if lacking := missing_program(work.agent, command.env):
         return Failure("missing", lacking)
     try:
-        called = call(run, work.ref, work.agent, command, lambda: _changed(work, slot), work.told_file)
+        called = run.agents.call(issue.id, work.agent, command, lambda: _changed(work, slot), work.told_file)
     finally:
         take_back(work.agent, work.logs / PRIVATE)
     scrub(work.out, run.session.redaction.redact)
@@ -215,7 +214,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
     values = {
         **work.options,
-        **call_values(work.run, agent, work.brief, work.out),
+        **work.run.agents.values(agent, work.brief, work.out),
         "tools": ",".join(route.tools),
         "budget": f"{min(caps):.2f}" if caps else "",
     }
@@ -223,11 +222,10 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
         argv = agent.argv(values)
     except KeyError as error:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
-    if is_boxed(work.run, agent):
+    if work.run.sandboxing.is_boxed(agent):
         argv = waiting_for_background(argv, limits.background_s)
     env = environment.environment({**child_environment(agent.env, given, tree), **agent.variables})
-    boxed = agent_in_sandbox(
-        work.run,
+    boxed = work.run.sandboxing.wrap_agent(
         agent,
         argv,
         issue=issue.id,
@@ -244,7 +242,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
         private=work.logs / PRIVATE,
     )
     result = work.logs / RESULT
-    return agent_command(work.run, agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
+    return work.run.agents.command(agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
 
 
 def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:

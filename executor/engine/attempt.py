@@ -9,11 +9,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.agents.brief import brief, brief_facts, most_useful
+from executor.agents.brief import brief, most_useful
 from executor.checks.run import tail
-from executor.checks.verify import Candidate, repaired
+from executor.checks.verify import Candidate
 from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, produce, taken
+from executor.engine.brief import brief_facts
 from executor.engine.change_rules import KNOWN_SECRET, hits_of, record_stop, without_secrets
+from executor.engine.issue import IssueRun
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
@@ -247,7 +249,9 @@ def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: 
     out = logs / "out"
     out.mkdir(parents=True, exist_ok=True)
     path = logs / "brief.md"
-    path.write_text(brief(brief_facts(run, ref, decision.attempt, decision.revision)), "utf-8", "surrogateescape")
+    path.write_text(
+        brief(brief_facts(IssueRun(run, ref), decision.attempt, decision.revision)), "utf-8", "surrogateescape"
+    )
     return Work(
         run, ref, decision.attempt, decision.revision, base, run.session.store.tree_of(base), agent, logs, path, out
     )
@@ -267,7 +271,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         return
     change = _change(work, tree)
     if change.files and not hits_of(run, work.ref, attempt, change, tree):  # until then nothing of it is run
-        mended = repaired(run, work.ref, Candidate(tree, work.base_tree, change), work.logs)
+        mended = IssueRun(run, work.ref).verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, _change(work, mended)
     problem = entry_problem(run, tree, change)

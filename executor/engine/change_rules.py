@@ -11,7 +11,6 @@ from executor.checks.spec import CommandProof
 from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, consent
-from executor.sandbox.policy import unsandboxed
 from executor.state.events import Stopped
 from executor.stop_rules.consent import change_identity
 from executor.stop_rules.evaluate import Hit, stops_of
@@ -185,7 +184,7 @@ def _all_hits(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, tre
         kind=issue.type,
     )
     found = stops_of(change, run.session.policy.stops, allowed_rules(run, ref), view)
-    return found + unsandboxed(run, ref, attempt)
+    return found + run.sandboxing.unsandboxed(run.issue(ref), attempt)
 
 
 def _base_of(run: MilestoneRun, attempt: Attempt) -> str:

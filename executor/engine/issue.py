@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from executor.checks.verify import Candidate, Verifier
+from executor.git.diff import parse_diff
+from executor.state.events import Refused, Verified
 from executor.state.steps import Flow, compiled_flow
 
 if TYPE_CHECKING:
     import threading
+    from pathlib import Path
 
+    from executor.checks.spec import Proofs
+    from executor.checks.verify import Judgement
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.model.milestone import Issue
     from executor.state.decide import Decision, Facts
+    from executor.state.events import Event
     from executor.state.model import Attempt, IssueState
 
 __all__ = ["IssueRun"]
@@ -67,6 +74,26 @@ class IssueRun:
         return self.run.view.states[self.id]
 
     @property
+    def proofs(self) -> Proofs:
+        """Its checks and acceptance."""
+        return self.run.session.observer.proofs(self.ref)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Its canonical spec; `text` is what agents are given."""
+        return self.run.session.observer.spec(self.ref)
+
+    @property
+    def spec_key(self) -> str:
+        """Fingerprint of its spec."""
+        return self.run.session.observer.spec_key(self.ref)
+
+    @property
+    def verifier(self) -> Verifier:
+        """Runs its checks and acceptance."""
+        return Verifier(self.run.checks, self.proofs, self.declared, self.run.folder / "logs" / "base")
+
+    @property
     def lock(self) -> threading.RLock:
         """Held while its steps change its attempts side by side."""
         return self.run.issue_lock(self.ref)
@@ -74,3 +101,41 @@ class IssueRun:
     def attempt(self, number: int) -> Attempt:
         """One of its attempts as it is now."""
         return self.state.attempts[number]
+
+    def record(self, event: Event) -> None:
+        """Append an event about the issue to the journal."""
+        self.run.record(event, self.id)
+
+    def tell(self, word: str, text: str) -> None:
+        """Show a line about the issue."""
+        self.run.tell(word, self.ref, text)
+
+    def logs(self, number: int) -> Path:
+        """Folder with brief, output and check logs of an attempt."""
+        return self.session.project.logs(self.run.name, self.id, number)
+
+    def verify_on(self, tree: str) -> Judgement:
+        """Prove the landed issue on a tree that contains it."""
+        landing = self.run.view.landings[self.id]
+        change = parse_diff(self.session.store.diff(f"{landing.commit}^", landing.commit))
+        return self.verifier.first_failure(Candidate(tree, "", change), self.run.folder / "logs" / self.id / "verify")
+
+    def verify_again(self) -> None:
+        """Prove the landed issue on the present tip and record the result."""
+        facts = self.facts
+        landing = facts.landing
+        if landing is None:
+            return
+        tip = self.run.view.tip
+        result = self.verify_on(self.session.store.tree_of(tip))
+        key, revision = facts.check_key, landing.trailers.revision
+        needs = {need.ref: need.result_key for need in facts.needs}
+        self.run.keep_spec(self.ref)
+        if result.ok:
+            self.record(Verified(check_key=key, needs=needs, revision=revision, tip=tip))
+            self.run.write_receipt(landing)
+        else:
+            reason, detail = result.reason, result.detail
+            self.record(
+                Refused(reason=reason, detail=detail, check_key=key, needs=needs, revision=revision, tip=tip),
+            )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.verify import held_by_base, verify_again
 from executor.engine.attempt import implement
 from executor.engine.issue import IssueRun
 from executor.engine.land import land
-from executor.engine.stops import held_back, stopped_by_spec
+from executor.engine.stops import find_obstacle, held_back, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.state.decide import Act, Decision, Status
 
@@ -57,9 +56,12 @@ def _act(run: MilestoneRun, ref: str, decision: Decision) -> None:
         case Act.IMPLEMENT if IssueRun(run, ref).flow.steps:
             run.session.plugins.workflow.implement(IssueRun(run, ref))
         case Act.IMPLEMENT:
-            if not (stopped_by_spec(run, ref) or held_by_base(run, ref, decision)):
+            obstacle = find_obstacle(IssueRun(run, ref), decision)
+            if obstacle is not None:
+                record_obstacle(IssueRun(run, ref), obstacle)
+            else:
                 implement(run, ref, decision)
         case Act.JUDGE:
             land(run, ref, decision)
         case Act.VERIFY:
-            verify_again(run, ref)
+            IssueRun(run, ref).verify_again()

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.checks.verify import Candidate as Judged
-from executor.checks.verify import judge
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import fail
 from executor.engine.candidate import candidate_of
@@ -68,7 +67,7 @@ def _proved(run: MilestoneRun, ref: str, candidate: Candidate) -> Landing | None
             record_stop(run, ref, again, attempt=attempt.number, bound=bound)
             publisher.show_stopped(candidate)
             return None
-    result = judge(run, ref, _judged(run, ref, attempt, change, tree, store.tree_of(tip)), logs)
+    result = IssueRun(run, ref).verifier.judge(_judged(run, ref, attempt, change, tree, store.tree_of(tip)), logs)
     if result.tests and stopped_by_changed_tests(run, ref, attempt, change, result):
         publisher.show_stopped(candidate)
         return None

@@ -17,7 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
+from executor.agents.call import AgentCaller
+from executor.agents.reviewer import Reviewers
 from executor.checks.described import keep_checks
+from executor.checks.run import CheckRunner
+from executor.checks.setup import TreeSetup
 from executor.engine.milestone_branch import advance, look_again, record_branch
 from executor.engine.ports import now
 from executor.engine.receipts import write_receipt
@@ -27,6 +31,7 @@ from executor.git.landed import landings_in
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
+from executor.sandbox.policy import Sandboxing, unsandboxed_warning
 from executor.state.decide import Act
 from executor.state.events import (
     BranchCreated,
@@ -47,8 +52,11 @@ if TYPE_CHECKING:
 
     from executor.config.project import Project
     from executor.engine.session import Session
+    from executor.git.objects import Store
     from executor.git.trailers import Landing
+    from executor.model.agent_profile import Agent
     from executor.model.milestone import Issue, Milestone
+    from executor.model.policy import Policy
     from executor.process.runner import Supervisor
     from executor.state.decide import Decision, Facts
     from executor.state.record import Record
@@ -116,6 +124,73 @@ class MilestoneRun:
         self.messages: list[str] = list(self.journal.warnings)
         look_after_restart(self)
         self.excludes = self._excludes()
+        self.sandboxing = Sandboxing(self)
+        self.setup = TreeSetup(self, self.sandboxing)
+        self.checks = CheckRunner(self, self.sandboxing, self.setup, session.verdicts, force=session.force)
+        self.agents = AgentCaller(self, self.sandboxing)
+        self.reviewers = Reviewers(self, self.agents, self.sandboxing)
+
+    @property
+    def run_id(self) -> str:
+        """Identifies this run."""
+        return self.session.run_id
+
+    @property
+    def project(self) -> Project:
+        """Where the repository, rules and state are."""
+        return self.session.project
+
+    @property
+    def policy(self) -> Policy:
+        """The rules."""
+        return self.session.policy
+
+    @property
+    def store(self) -> Store:
+        """Objects of the repository."""
+        return self.session.store
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set when the run is being stopped."""
+        return self.session.stopping
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that no log or file may keep."""
+        return self.session.secrets
+
+    @property
+    def sandboxed_agents(self) -> list[Agent]:
+        """Agents of the milestone's issues that want a sandbox, each once."""
+        agents = {agent.name: agent for issue in self.milestone.issues for agent in self.policy.agents_for(issue)}
+        return [agents[name] for name in sorted(agents) if agents[name].isolation != "none"]
+
+    def redact(self, data: bytes) -> bytes:
+        """Replace secrets in data."""
+        return self.session.redaction.redact(data)
+
+    def tell(self, word: str, ref: str, text: str) -> None:
+        """Show a line to the user."""
+        self.session.tell(word, ref, text)
+
+    def outage(self, agent: Agent) -> tuple[float, float]:
+        """When an account whose service fails is used again: epoch seconds, and the seconds of rest."""
+        return self.session.observer.allowance.outage(agent)
+
+    def require_space(self) -> None:
+        """Make sure that there is room to work."""
+        self.session.require_space()
+
+    def warn_unsandboxed(self, problem: str) -> None:
+        """Warn once in a session that agents work without a sandbox."""
+        runs = self.session.runs()
+        wanting = [agent for run in runs for agent in run.sandboxed_agents]
+        lands = self.policy.limits.unsandboxed_landing == "allow"
+        message = unsandboxed_warning(wanting, problem, lands=lands)
+        if not any(message in run.messages for run in runs):
+            self.warn(message)
+            self.tell("warning", self.name, message)
 
     @property
     def milestone(self) -> Milestone:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import most_useful, review_brief
-from executor.agents.reviewer import REVIEW, Question, ask_reviewer
+from executor.agents.reviewer import REVIEW, Question
 from executor.checks.verdicts import Verdict
 from executor.engine.change_rules import identity_of, record_stop
 from executor.git.diff import parse_diff
@@ -126,7 +126,7 @@ def _asked(
     spec = run.session.observer.spec(ref)["text"]
     text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
     question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
-    ended = ask_reviewer(run, agent, question)
+    ended = run.reviewers.ask(agent, question)
     if not ended.ok:
         return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
     data, problem = _answer(question.out / question.answer, agent.name)

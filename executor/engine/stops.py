@@ -9,7 +9,7 @@ Holds: why this run begins nothing new for an issue that it could begin: the dea
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
@@ -31,9 +31,9 @@ from executor.model.fingerprint import cleared
 from executor.model.paths import is_test
 from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
-from executor.sandbox.policy import in_sandbox
 from executor.state.budget import Wait
 from executor.state.decide import Act, Status
+from executor.state.events import BaseRed
 from executor.state.model import UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.checks.verify import Judgement
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.diff import Change
     from executor.model.rules import StopRule
@@ -51,11 +52,13 @@ if TYPE_CHECKING:
     from executor.state.model import Attempt
 
 __all__ = [
+    "Obstacle",
+    "find_obstacle",
     "held_back",
     "hold_of",
+    "record_obstacle",
     "stopped_by_change",
     "stopped_by_changed_tests",
-    "stopped_by_spec",
     "stopped_by_tests",
 ]
 
@@ -68,19 +71,87 @@ _PARSING = threading.Lock()
 """Python parses with warnings switched off, which is not for several threads at once."""
 
 
-def stopped_by_spec(run: MilestoneRun, ref: str) -> bool:
-    """Stop an issue whose spec cannot be worked on, before anything is spent on it."""
+_BLIND_REMEDY = (
+    "no attempt was spent. Make it run in the tree (EXECUTOR_TREE, {{tree}} in its prefix), or vouch for it in "
+    'rules/checks.toml: [check.{name}] sabotage = "off", sabotage_reason = "..."'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why work on an issue does not begin.
+
+    Attributes:
+        reason: one sentence.
+        hit: the stop rule that its spec breaks; None if the branch is in the way.
+        failure: the check that fails, or is blind, on the branch before anything was done.
+        word: ``red`` or ``blind``.
+        remedy: what to do about it.
+        tip: the commit on which that was found.
+    """
+
+    reason: str
+    hit: Hit | None = None
+    failure: Judgement | None = None
+    word: str = ""
+    remedy: str = ""
+    tip: str = ""
+
+
+def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
+    """What keeps work on an issue from beginning, if anything does; runs the checks on the branch.
+
+    An issue that is done again because its checks fail is what repairs them, so their failure is no obstacle to it.
+    """
+    hit = _broken_spec(issue.run, issue.ref)
+    if hit is not None:
+        return Obstacle(hit.reason, hit)
+    if decision.cause is not None and decision.cause.input == "verification":
+        return None
+    tip = issue.run.ensure_branch()
+    tree = issue.session.store.tree_of(tip)
+    found = issue.verifier.red_on_base(tree)
+    if not found.ok:
+        branch = issue.run.milestone.branch
+        reason = f'the check "{found.failed}" fails on {branch} before anything was done: {found.reason}'
+        return Obstacle(reason, None, found, "red", "repair it there, no attempt was spent", tip)
+    found = issue.verifier.blind_on_base(tree)
+    if not found.ok:
+        remedy = _BLIND_REMEDY.format(name=found.failed)
+        return Obstacle(f'the check "{found.failed}" is blind: {found.reason}', None, found, "blind", remedy, tip)
+    return None
+
+
+def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
+    """Journal an obstacle; no attempt is spent."""
+    if obstacle.failure is None:
+        hits = [obstacle.hit] if obstacle.hit is not None else []
+        record_stop(issue.run, issue.ref, hits, attempt=0, bound=issue.spec_key)
+        return
+    issue.record(
+        BaseRed(
+            tip=obstacle.tip,
+            check_key=issue.proofs.key,
+            reason=obstacle.reason,
+            word=obstacle.word,
+            check=obstacle.failure.failed,
+            detail=obstacle.failure.detail[-4000:],
+        )
+    )
+    issue.run.warn(f"{obstacle.reason}; {obstacle.remedy}")
+
+
+def _broken_spec(run: MilestoneRun, ref: str) -> Hit | None:
+    """The stop of an issue whose spec cannot be worked on."""
     rule = next((rule for rule in run.session.policy.stops if rule.id == SPEC), None)
     issue = run.issue(ref)
     key = run.session.observer.spec_key(ref)
     if (rule is not None and not rule.enabled) or SPEC in issue.allow or cleared(key, (SPEC,), run.facts(ref).approved):
-        return False
+        return None
     problems = spec_problems(run.session.observer.spec(ref)["text"], issue.title, len(issue.accept))
     if not problems:
-        return False
-    needs = rule.needs if rule is not None else ""
-    record_stop(run, ref, [Hit(SPEC, "hard", "; ".join(problems), needs, ())], attempt=0, bound=key)
-    return True
+        return None
+    return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
 
 
 def stopped_by_change(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> bool:
@@ -174,7 +245,7 @@ def _hit_of_command(run: MilestoneRun, ref: str, tree: str, rule: StopRule, logs
         env = child_environment((), given, folder)
         ended = run.supervisor.run(
             Command(
-                argv=in_sandbox(run, argv, tree=folder, env=env),
+                argv=run.sandboxing.wrap(argv, tree=folder, env=env),
                 cwd=folder,
                 env=env,
                 log=log,

@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.run import verdict_on
 from executor.checks.spec import CommandProof, file_problem, release_proofs
-from executor.checks.verify import verify_tip
+from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError, ForgeUnavailableError
 from executor.git.history import read_records
 from executor.git.landed import releases_in
@@ -149,7 +148,7 @@ def _proved(run: MilestoneRun, tree: str, item: CommandProof | FileProof, place:
     kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
     if isinstance(item, CommandProof):
         log = run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
-        verdict = verdict_on(run, tree, item, log=log)
+        verdict = run.checks.verdict_on(tree, item, log=log)
         reason = "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(run.session.project.root)}"
         return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
     store = run.session.store
@@ -167,7 +166,7 @@ def _issues_again(run: MilestoneRun, tree: str) -> list[Criterion]:
     """Checks and acceptance of every issue on the tree that is to be the base's."""
     criteria = []
     for issue in run.milestone.issues:
-        result = verify_tip(run, f"{run.name}/{issue.id}", tree)
+        result = IssueRun(run, f"{run.name}/{issue.id}").verify_on(tree)
         if not result.ok:
             criteria.append(Criterion("issues", issue.id, Met.FAILED, result.reason))
     if not criteria:

@@ -18,162 +18,163 @@ from executor.state.model import UNKNOWN_AGENT, UNSANDBOXED
 from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from executor.config.project import Project
-    from executor.engine.milestone_run import MilestoneRun
     from executor.model.agent_profile import Agent
+    from executor.model.milestone import Issue
     from executor.sandbox.bubblewrap import Sandbox
+    from executor.sandbox.context import RunContext
     from executor.state.model import Attempt
 
-__all__ = ["INSTALL", "agent_in_sandbox", "in_sandbox", "is_boxed", "judges_in_sandbox", "unsandboxed"]
+__all__ = ["INSTALL", "Sandboxing", "unsandboxed_warning"]
 
 INSTALL = "install bubblewrap (docs/sandbox.md says how)"
 _BY_NAME = 'declare isolation = "none" for it in rules/agents.toml'
 
 
-def agent_in_sandbox(
-    run: MilestoneRun,
-    agent: Agent,
-    argv: tuple[str, ...],
-    *,
-    issue: str,
-    attempt: int,
-    tree: Path,
-    writable: Sequence[Path],
-    readable: Sequence[Path],
-    env: Mapping[str, str],
-    private: Path,
-) -> tuple[str, ...]:
-    """An agent's command as its profile wants it; that it runs without the sandbox it wants is recorded first.
+class Sandboxing:
+    """Runs the children of one milestone in sandboxes, as its agents want."""
 
-    What the profile names in `copied` is copied below `private`; `take_back` ends that.
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
 
-    Raises:
-        UsageError: the profile demands a sandbox and there is none.
-    """
-    if agent.isolation == "none":
-        return argv
-    sandbox, problem = _sandbox(run.session.project)
-    if sandbox is None:
-        if agent.isolation == "bwrap":
-            told = f"agent {agent.name} is to run in a sandbox, but {problem}"
-            raise UsageError(f"{run.name}/{issue}: {told}; {INSTALL}, or {_BY_NAME}")
-        _warn(run, problem)
-        run.record(Unsandboxed(attempt=attempt, agent=agent.name, why=problem), issue)
-        return argv
-    objects = object_folders(run.session.project.repository.objects)
-    read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]
-    copies = copies_for(agent, private)
-    return _wrapped(run, sandbox, argv, tree, write, read, env, network=agent.network, copies=copies)
+    def wrap_agent(
+        self,
+        agent: Agent,
+        argv: tuple[str, ...],
+        *,
+        issue: str,
+        attempt: int,
+        tree: Path,
+        writable: Sequence[Path],
+        readable: Sequence[Path],
+        env: Mapping[str, str],
+        private: Path,
+    ) -> tuple[str, ...]:
+        """An agent's command as its profile wants it; that it runs without the sandbox it wants is recorded first.
 
+        What the profile names in `copied` is copied below `private`; `take_back` ends that.
 
-def is_boxed(run: MilestoneRun, agent: Agent) -> bool:
-    """Whether an agent works in the sandbox here."""
-    return agent.isolation != "none" and _sandbox(run.session.project)[0] is not None
-
-
-def judges_in_sandbox(run: MilestoneRun) -> bool:
-    """Whether what runs on this milestone's trees runs in a sandbox.
-
-    Raises:
-        UsageError: an agent of the milestone demands a sandbox and there is none.
-    """
-    wanting = _wanting(run)
-    if not wanting:
-        return False
-    sandbox, problem = _sandbox(run.session.project)
-    if sandbox is not None:
-        return True
-    strict = next((agent.name for agent in wanting if agent.isolation == "bwrap"), None)
-    if strict is not None:
-        told = f"what agent {strict} makes is to be checked in a sandbox, but {problem}"
-        raise UsageError(f"{run.name}: {told}; {INSTALL}, or {_BY_NAME}")
-    return False
-
-
-def in_sandbox(
-    run: MilestoneRun,
-    argv: tuple[str, ...],
-    *,
-    tree: Path,
-    env: Mapping[str, str],
-    writable: Sequence[Path] = (),
-    readable: Sequence[str] = (),
-    network: bool = False,
-) -> tuple[str, ...]:
-    """A command of the user's that works on a tree, as this milestone runs them: in a sandbox or as it is.
-
-    Args:
-        run: the milestone's run.
-        argv: the command.
-        tree: the clean checkout that it works in.
-        env: its whole environment.
-        writable: where else it may write.
-        readable: further readable paths; ``~`` is the user's home.
-        network: whether it has one inside the sandbox.
-    """
-    if not judges_in_sandbox(run):
-        return argv
-    sandbox, _ = _sandbox(run.session.project)
-    assert sandbox is not None  # noqa: S101 - asked a line above
-    return _wrapped(run, sandbox, argv, tree, writable, _expanded(readable), env, network=network)
-
-
-def unsandboxed(run: MilestoneRun, ref: str, attempt: Attempt) -> list[Hit]:
-    """The stop of a change that was made, or would now be checked, without the sandbox that its agent wants."""
-    issue = run.issue(ref)
-    policy = run.session.policy
-    agent = policy.agents.get(attempt.agent) or policy.agent_for(issue)
-    if policy.limits.unsandboxed_landing == "allow" or UNSANDBOXED in issue.allow:
-        return []
-    name = attempt.unsandboxed
-    if name == UNKNOWN_AGENT:
+        Raises:
+            UsageError: the profile demands a sandbox and there is none.
+        """
         if agent.isolation == "none":
+            return argv
+        sandbox, problem = _sandbox(self._context.project)
+        if sandbox is None:
+            if agent.isolation == "bwrap":
+                told = f"agent {agent.name} is to run in a sandbox, but {problem}"
+                raise UsageError(f"{self._context.name}/{issue}: {told}; {INSTALL}, or {_BY_NAME}")
+            self._context.warn_unsandboxed(problem)
+            self._context.record(Unsandboxed(attempt=attempt, agent=agent.name, why=problem), issue)
+            return argv
+        objects = object_folders(self._context.project.repository.objects)
+        read, write = [*readable, *objects, *_expanded(agent.readable)], [*writable, *_expanded(agent.writable)]
+        copies = copies_for(agent, private)
+        return self._wrapped(sandbox, argv, tree, write, read, env, network=agent.network, copies=copies)
+
+    def is_boxed(self, agent: Agent) -> bool:
+        """Whether an agent works in the sandbox here."""
+        return agent.isolation != "none" and _sandbox(self._context.project)[0] is not None
+
+    def judges(self) -> bool:
+        """Whether what runs on this milestone's trees runs in a sandbox.
+
+        Raises:
+            UsageError: an agent of the milestone demands a sandbox and there is none.
+        """
+        wanting = self._context.sandboxed_agents
+        if not wanting:
+            return False
+        sandbox, problem = _sandbox(self._context.project)
+        if sandbox is not None:
+            return True
+        strict = next((agent.name for agent in wanting if agent.isolation == "bwrap"), None)
+        if strict is not None:
+            told = f"what agent {strict} makes is to be checked in a sandbox, but {problem}"
+            raise UsageError(f"{self._context.name}: {told}; {INSTALL}, or {_BY_NAME}")
+        return False
+
+    def wrap(
+        self,
+        argv: tuple[str, ...],
+        *,
+        tree: Path,
+        env: Mapping[str, str],
+        writable: Sequence[Path] = (),
+        readable: Sequence[str] = (),
+        network: bool = False,
+    ) -> tuple[str, ...]:
+        """A command of the user's that works on a tree, as this milestone runs them: in a sandbox or as it is.
+
+        Args:
+            argv: the command.
+            tree: the clean checkout that it works in.
+            env: its whole environment.
+            writable: where else it may write.
+            readable: further readable paths; ``~`` is the user's home.
+            network: whether it has one inside the sandbox.
+        """
+        if not self.judges():
+            return argv
+        sandbox, _ = _sandbox(self._context.project)
+        assert sandbox is not None  # noqa: S101 - asked a line above
+        return self._wrapped(sandbox, argv, tree, writable, _expanded(readable), env, network=network)
+
+    def unsandboxed(self, issue: Issue, attempt: Attempt) -> list[Hit]:
+        """The stop of a change that was made, or would now be checked, without the sandbox that its agent wants."""
+        policy = self._context.policy
+        agent = policy.agents.get(attempt.agent) or policy.agent_for(issue)
+        if policy.limits.unsandboxed_landing == "allow" or UNSANDBOXED in issue.allow:
             return []
-        name = f"{agent.name} (nothing says how it worked)"
-    if not name:
-        if agent.isolation == "none" or _sandbox(run.session.project)[0] is not None:
-            return []
-        name = agent.name
-        _warn(run, _sandbox(run.session.project)[1])
-    return [
-        Hit(
-            UNSANDBOXED,
-            "hard",
-            f"agent {name} was to work in a sandbox and had none, so it could reach everything that you can",
-            f"Read the change as one of a stranger's and approve of it; or {INSTALL} and retry. By name: isolation = "
-            f'"none" for agent {name} in rules/agents.toml, or unsandboxed_landing = "allow" in rules/limits.toml.',
-            (),
+        name = attempt.unsandboxed
+        if name == UNKNOWN_AGENT:
+            if agent.isolation == "none":
+                return []
+            name = f"{agent.name} (nothing says how it worked)"
+        if not name:
+            if agent.isolation == "none" or _sandbox(self._context.project)[0] is not None:
+                return []
+            name = agent.name
+            self._context.warn_unsandboxed(_sandbox(self._context.project)[1])
+        return [
+            Hit(
+                UNSANDBOXED,
+                "hard",
+                f"agent {name} was to work in a sandbox and had none, so it could reach everything that you can",
+                f"Read the change as one of a stranger's and approve of it; or {INSTALL} and retry. By name: "
+                f'isolation = "none" for agent {name} in rules/agents.toml, or unsandboxed_landing = "allow" in '
+                "rules/limits.toml.",
+                (),
+            )
+        ]
+
+    def _wrapped(
+        self,
+        sandbox: Sandbox,
+        argv: tuple[str, ...],
+        tree: Path,
+        writable: Sequence[Path],
+        readable: Sequence[Path],
+        env: Mapping[str, str],
+        *,
+        network: bool,
+        copies: Sequence[tuple[Path, Path]] = (),
+    ) -> tuple[str, ...]:
+        project = self._context.project
+        repository = project.repository
+        return sandbox.argv(
+            argv,
+            tree=tree,
+            writable=writable,
+            readable=readable,
+            hidden=(project.cache, repository.top, repository.git_dir, repository.common_dir),
+            network=network,
+            env=env,
+            inherit_env=True,
+            copies=copies,
         )
-    ]
-
-
-def _wrapped(
-    run: MilestoneRun,
-    sandbox: Sandbox,
-    argv: tuple[str, ...],
-    tree: Path,
-    writable: Sequence[Path],
-    readable: Sequence[Path],
-    env: Mapping[str, str],
-    *,
-    network: bool,
-    copies: Sequence[tuple[Path, Path]] = (),
-) -> tuple[str, ...]:
-    project = run.session.project
-    repository = project.repository
-    return sandbox.argv(
-        argv,
-        tree=tree,
-        writable=writable,
-        readable=readable,
-        hidden=(project.cache, repository.top, repository.git_dir, repository.common_dir),
-        network=network,
-        env=env,
-        inherit_env=True,
-        copies=copies,
-    )
 
 
 def _expanded(paths: Sequence[str]) -> list[Path]:
@@ -196,26 +197,21 @@ def _probed(state: Path, repository: Path) -> tuple[Sandbox | None, str]:
     return (sandbox, "") if not broken else (None, f"the sandbox of {sandbox.program} does not hold: {broken[0]}")
 
 
-def _wanting(run: MilestoneRun) -> list[Agent]:
-    """Agents of the milestone's issues that want a sandbox, each once."""
-    policy = run.session.policy
-    agents = {agent.name: agent for issue in run.milestone.issues for agent in policy.agents_for(issue)}
-    return [agents[name] for name in sorted(agents) if agents[name].isolation != "none"]
+def unsandboxed_warning(agents: Iterable[Agent], problem: str, *, lands: bool) -> str:
+    """The warning that agents work without a sandbox.
 
-
-def _warn(run: MilestoneRun, problem: str) -> None:
-    """Say once in a run who works without a sandbox."""
-    names = sorted({agent.name for each in run.session.runs() for agent in _wanting(each) if agent.isolation == "auto"})
+    Args:
+        agents: those that want one.
+        problem: why there is none.
+        lands: whether the rules let their work land all the same.
+    """
+    names = sorted({agent.name for agent in agents if agent.isolation == "auto"})
     who = f"agent{'s' if len(names) > 1 else ''} {', '.join(names)}"
-    lands = run.session.policy.limits.unsandboxed_landing == "allow"
     then = (
         "unsandboxed_landing in rules/limits.toml lets their work land all the same"
         if lands
         else "their work waits for a person instead of landing"
     )
-    message = (
-        f"NO SANDBOX for {who}: {problem}. Their commands can reach everything that you can; {then}. Better: {INSTALL}"
+    return (
+        f"NO SANDBOX for {who}: {problem}. What they run can reach everything that you can; {then}. Better: {INSTALL}"
     )
-    if not any(message in each.messages for each in run.session.runs()):
-        run.warn(message)
-        run.session.tell("warning", run.name, message)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.verify import held_by_base
 from executor.engine.agent_work import Work, taken
 from executor.engine.attempt import begin, keep_candidate, keep_interrupted, pause
+from executor.engine.issue import IssueRun
 from executor.engine.recover import agent_end
-from executor.engine.stops import held_back, stopped_by_spec
+from executor.engine.stops import find_obstacle, held_back, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.process.untrusted import question_in
 from executor.state.decide import Act, Decision
@@ -33,7 +33,6 @@ from executor.workflow.step_run import (
 )
 
 if TYPE_CHECKING:
-    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.state.model import Attempt
     from executor.state.steps import Flow, FlowStep, StepRecord
@@ -146,7 +145,9 @@ def _begun(run: MilestoneRun, ref: str) -> Attempt | None:
             return last
         pause(run, ref)
         run.session.require_space()
-        if stopped_by_spec(run, ref) or held_by_base(run, ref, decision):
+        obstacle = find_obstacle(IssueRun(run, ref), decision)
+        if obstacle is not None:
+            record_obstacle(IssueRun(run, ref), obstacle)
             return None
         spec_key = run.session.observer.spec_key(ref)
         pinned = pinned_base(run.view.steps.get(issue.id, {}), state, spec_key, decision.revision)

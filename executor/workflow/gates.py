@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import score_brief
-from executor.agents.reviewer import Question, ask_reviewer
-from executor.checks.verify import Candidate, judge
+from executor.agents.reviewer import Question
+from executor.checks.verify import Candidate
 from executor.engine.change_rules import record_stop
+from executor.engine.issue import IssueRun
 from executor.git.diff import Change, parse_diff
 from executor.model.fingerprint import cleared, digest
 from executor.process.untrusted import left_file
@@ -122,7 +123,7 @@ def _checked(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, resu
     base = run.session.store.tree_of(attempt.base)
     change = parse_diff(run.session.store.diff(base, tree)) if tree != base else Change((), "")
     logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number) / "steps" / gate.id
-    judged = judge(run, ref, Candidate(tree, base, change), logs)
+    judged = IssueRun(run, ref).verifier.judge(Candidate(tree, base, change), logs)
     if judged.ok:
         return result
     detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
@@ -191,7 +192,7 @@ def _asked(
     facts = step_facts(run, ref)
     tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
     question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
-    ended = ask_reviewer(run, agent, question)
+    ended = run.reviewers.ask(agent, question)
     return left_file(question.out, question.answer, run.session.secrets) if ended.ok else ended.describe()
 
 

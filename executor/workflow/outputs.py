@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.checks.run import verdict_on
 from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.git.diff import parse_diff
@@ -108,7 +107,7 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
         if item.changed_only and not concerned:
             continue
         given = concerned if item.changed_only else ()
-        if not verdict_on(run, tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
+        if not run.checks.verdict_on(tree, item, files=given, log=work.logs / f"{item.slug}.log").ok:
             return ""
     return "its tests pass although the code is not written; they have to fail first" if tests else ""
 

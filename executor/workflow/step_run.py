@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.agents import brief as briefs
-from executor.agents.brief import brief_facts
 from executor.engine.agent_work import Failure, Work, produce
 from executor.engine.attempt import ask, fail
+from executor.engine.brief import brief_facts
+from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError
 from executor.git.refs import STEPS, Move
 from executor.model.fingerprint import combined_key, digest
@@ -151,7 +152,7 @@ def step_work(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt, *, 
         given = input_files(run, step, done, work.base_tree)
         where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
         told = replace(_told(run, ref, step, tuple(where), tuple(done)), contract=contract_text(contract))
-        text = briefs.brief(replace(brief_facts(run, ref, attempt.number, attempt.revision), step=told))
+        text = briefs.brief(replace(brief_facts(IssueRun(run, ref), attempt.number, attempt.revision), step=told))
         work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
     return work
 

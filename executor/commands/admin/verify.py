@@ -55,13 +55,13 @@ class Verify(Command):
 
 
 def _rows(run: MilestoneRun) -> list[dict[str, Any]]:
-    from executor.checks.verify import verify_tip
+    from executor.engine.issue import IssueRun
 
     tree = run.session.store.tree_of(run.view.tip)
     rows = []
     for ref in run.session.compiled.plan.order:
         node = run.session.compiled.plan.nodes[ref]
         if node.milestone == run.name and node.issue.id in run.view.landings:
-            result = verify_tip(run, ref, tree)
+            result = IssueRun(run, ref).verify_on(tree)
             rows.append({"ref": ref, "title": node.issue.title, "ok": result.ok, "reason": result.reason})
     return rows
