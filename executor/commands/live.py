@@ -23,7 +23,7 @@ from rich.text import Text
 
 from executor.commands.base import safe
 from executor.commands.plain import ago, ending, event_line, headline, money, run_note
-from executor.engine.stops import hold_of
+from executor.engine.stops import Stops
 from executor.report.snapshot import picture_of, standing_of
 from executor.state.decide import Act
 from executor.status.phases import phase_line
@@ -86,11 +86,13 @@ class Reporter:
 
     def execute_task(self, task: Any) -> None:
         """An issue is being worked on."""
+        from executor.engine.issue import IssueRun
+
         action = _action(task)
         if action is not None and not any(name.startswith("step:") for name in task.task_dep):
             run = self._session.run_of(action.ref.partition("/")[0])
             decision = self._session.observer.decision(action.ref)
-            if decision.act is not Act.REST and hold_of(run, action.ref, decision, begun=False) is None:
+            if decision.act is not Act.REST and Stops(IssueRun(run, action.ref)).hold_of(decision, begun=False) is None:
                 self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
 
     def add_success(self, task: Any) -> None:

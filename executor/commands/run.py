@@ -181,8 +181,8 @@ class Run(DoitRun):
         from executor.commands.summary import notes, opening, passed_over, start_of
         from executor.commands.task_loader import RequestLoader
         from executor.engine.milestone_run import cut_off, resumed
-        from executor.engine.recover import mending, recover
-        from executor.forge.reconcile import take_over
+        from executor.engine.recover import Recovery, mending
+        from executor.forge.reconcile import Reconciliation
         from executor.notify.phase_hook import phases_told
         from executor.notify.queue import require_channels
         from executor.tasks.compile import selected
@@ -212,8 +212,8 @@ class Run(DoitRun):
                 records.begin(run, wanted, workers)
                 if before is not None:
                     sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
-                recover(run)
-                take_over(run)
+                Recovery(run).recover()
+                Reconciliation(run).take_over()
             session.observer.allowance.budget = budget
             passed = passed_over(session.observer, start) if start else ()
             session.observer.pass_over(passed)

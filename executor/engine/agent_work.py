@@ -22,9 +22,11 @@ from executor.sandbox.private_copies import take_back
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.environments.environment import TreeEnvironment
     from executor.git.diff import Change
+    from executor.git.objects import Store
     from executor.git.worktrees import Slot, Workspace
     from executor.model.agent_profile import Agent
     from executor.model.milestone import Issue
@@ -74,8 +76,7 @@ class Work:
     """One attempt under way.
 
     Attributes:
-        run: the milestone's run.
-        ref: qualified id of the issue.
+        issue: the issue.
         number: of the attempt.
         revision: that it would become.
         base: commit that it starts from.
@@ -90,8 +91,7 @@ class Work:
         readable: further paths that its agent may read in a sandbox.
     """
 
-    run: MilestoneRun
-    ref: str
+    issue: IssueRun
     number: int
     revision: int
     base: str
@@ -104,6 +104,16 @@ class Work:
     inputs: Path | None = None
     own_options: Mapping[str, Any] | None = None
     readable: tuple[Path, ...] = ()
+
+    @property
+    def run(self) -> MilestoneRun:
+        """The run of the milestone."""
+        return self.issue.run
+
+    @property
+    def ref(self) -> str:
+        """Qualified id of the issue."""
+        return self.issue.ref
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -245,13 +255,13 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     return work.run.agents.command(agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
 
 
-def entry_problem(run: MilestoneRun, tree: str, change: Change) -> str:
+def entry_problem(store: Store, tree: str, change: Change) -> str:
     """Why an entry of a result cannot land although git takes it; empty when all can."""
     for file in change.files:
         if file.new_mode == "160000":
             return f"{file.path} is a separate repository (submodule); only files can land"
         if file.new_mode == "120000":
-            target = run.session.store.blob(tree, file.path) or b""
+            target = store.blob(tree, file.path) or b""
             if leads_out(os.fsencode(file.path), target):
                 return f"{file.path} is a link that leads out of the tree"
     return ""

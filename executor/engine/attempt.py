@@ -14,7 +14,7 @@ from executor.checks.run import tail
 from executor.checks.verify import Candidate
 from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, produce, taken
 from executor.engine.brief import brief_facts
-from executor.engine.change_rules import KNOWN_SECRET, hits_of, record_stop, without_secrets
+from executor.engine.change_rules import KNOWN_SECRET, ChangeRules
 from executor.engine.issue import IssueRun
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
@@ -35,226 +35,236 @@ from executor.state.model import QUESTION, UNSPENT, AttemptState
 from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
-    from executor.engine.milestone_run import MilestoneRun
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = ["ask", "begin", "fail", "implement", "keep_candidate", "keep_interrupted", "pause", "time_of"]
+__all__ = ["Attempts", "keep_candidate"]
 
 
 _MOST_REASON = 1500
 
 
-def keep_interrupted(run: MilestoneRun, issue: str, attempt: Attempt, tree: str, cost: Spend | None = None) -> None:
-    """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
-    store = run.session.store
-    commit = ""
-    if tree and attempt.base and tree != store.tree_of(attempt.base):
-        commit = _keep(run, issue, attempt, tree, "was interrupted", "Outcome: interrupted\n")
-    run.record(AttemptInterrupted(attempt=attempt.number, commit=commit, spend=cost or Spend()), issue)
+class Attempts:
+    """Begins and ends the attempts of one issue."""
 
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
 
-def ask(run: MilestoneRun, ref: str, number: int, question: str, tree: str, cost: Spend | None = None) -> None:
-    """Put an attempt aside whose agent asks a person: the issue rests until the answer, and nothing counts as failed.
-
-    Side by side, several steps may ask; the first one is put to the person, the others ask again.
-    """
-    issue = run.issue(ref).id
-    with run.issue_lock(ref):
-        attempt = run.view.states[issue].attempts[number]
-        if attempt.state is not AttemptState.STARTED:
-            return
-        told = one_line(question)[:_MOST_REASON]
-        kept = tree or run.session.store.tree_of(attempt.base)
-        trailers = f"Outcome: {QUESTION}\nReason: {told}\n"
-        commit = _keep(run, issue, attempt, kept, "asks a person", trailers)
-        run.record(AttemptInterrupted(attempt=number, commit=commit, spend=cost or Spend()), issue)
-        lines = [one_line(line)[:300] for line in question.splitlines() if line.strip()]
-        event = Stopped(
-            level="hard",
-            rule=QUESTION,
-            reason=told,
-            needs=f'doit answer {ref} "..."',
-            lines=tuple(lines[:50]),
-            spec_key=attempt.spec_key,
-            attempt=number,
+    def keep_interrupted(self, attempt: Attempt, tree: str, cost: Spend | None = None) -> None:
+        """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
+        store = self._session.store
+        commit = ""
+        if tree and attempt.base and tree != store.tree_of(attempt.base):
+            commit = self._keep(attempt, tree, "was interrupted", "Outcome: interrupted\n")
+        self._run.record(
+            AttemptInterrupted(attempt=attempt.number, commit=commit, spend=cost or Spend()), self._issue.id
         )
-        run.record(event, issue)
 
+    def ask(self, number: int, question: str, tree: str, cost: Spend | None = None) -> None:
+        """Suspend an attempt whose agent asks a person; the issue waits for the answer and no attempt is spent.
 
-def time_of(run: MilestoneRun, attempt: Attempt) -> int:
-    """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
-    if attempt.when:
-        return attempt.when
-    return run.session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
+        Side by side, several steps may ask; the first one is put to the person, the others ask again.
+        """
+        issue = self._issue.id
+        with self._issue.lock:
+            attempt = self._run.view.states[issue].attempts[number]
+            if attempt.state is not AttemptState.STARTED:
+                return
+            told = one_line(question)[:_MOST_REASON]
+            kept = tree or self._session.store.tree_of(attempt.base)
+            trailers = f"Outcome: {QUESTION}\nReason: {told}\n"
+            commit = self._keep(attempt, kept, "asks a person", trailers)
+            self._run.record(AttemptInterrupted(attempt=number, commit=commit, spend=cost or Spend()), issue)
+            lines = [one_line(line)[:300] for line in question.splitlines() if line.strip()]
+            event = Stopped(
+                level="hard",
+                rule=QUESTION,
+                reason=told,
+                needs=f'doit answer {self._issue.ref} "..."',
+                lines=tuple(lines[:50]),
+                spec_key=attempt.spec_key,
+                attempt=number,
+            )
+            self._run.record(event, issue)
 
+    def time_of(self, attempt: Attempt) -> int:
+        """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
+        if attempt.when:
+            return attempt.when
+        return self._session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
 
-def _keep(run: MilestoneRun, issue: str, attempt: Attempt, tree: str, what: str, trailers: str) -> str:
-    text = (
-        f"attempt {attempt.number} at {run.name}/{issue} {what}\n\n"
-        f"Milestone: {run.name}\nIssue: {issue}\nAttempt: {attempt.number}\nRevision: {attempt.revision}\n"
-        f"Spec-Key: {attempt.spec_key}\n{trailers}"
-    )
-    store, ref = run.session.store, f"{run.name}/{issue}"
-    if ref in run.session.compiled.plan.nodes:
-        tree, _ = without_secrets(run, ref, store.tree_of(attempt.base), tree)
-    commit = store.commit(tree, [attempt.base], text, run.session.identity, time_of(run, attempt))
-    name = attempt_ref(run.name, issue, attempt.number)
-    run.session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} {what}")
-    return commit
+    def _keep(self, attempt: Attempt, tree: str, what: str, trailers: str) -> str:
+        text = (
+            f"attempt {attempt.number} at {self._issue.ref} {what}\n\n"
+            f"Milestone: {self._run.name}\nIssue: {self._issue.id}\nAttempt: {attempt.number}\n"
+            f"Revision: {attempt.revision}\n"
+            f"Spec-Key: {attempt.spec_key}\n{trailers}"
+        )
+        store, _ref = self._session.store, f"{self._issue.ref}"
+        if self._issue.ref in self._session.compiled.plan.nodes:
+            tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(attempt.base), tree)
+        commit = store.commit(tree, [attempt.base], text, self._session.identity, self.time_of(attempt))
+        name = attempt_ref(self._run.name, self._issue.id, attempt.number)
+        self._session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} {what}")
+        return commit
 
+    def implement(self, decision: Decision) -> None:
+        """Have an agent implement the issue once; records ``attempt-built`` or ``attempt-failed``.
 
-def implement(run: MilestoneRun, ref: str, decision: Decision) -> None:
-    """Have an agent implement the issue once; records ``attempt-built`` or ``attempt-failed``.
-
-    Raises:
-        InterruptedRunError: the run is being stopped; the attempt does not count.
-    """
-    issue = run.issue(ref)
-    pause(run, ref)
-    run.session.require_space()
-    base = run.ensure_branch()
-    number = decision.attempt
-    run.keep_spec(ref)
-    agent = begin(run, ref, decision, base)
-    if agent is None:
-        return
-    work = _prepare(run, ref, decision, base, agent)
-    began = time.monotonic()
-    try:
-        run.resources.acquire(issue.resources)
-        try:
-            made = produce(work)
-        finally:
-            run.resources.release(issue.resources)
-    except InterruptedRunError:
-        workspace = run.pool.left_by(issue.id, number)
-        left = taken(run, workspace, issue) if workspace is not None else ""
-        kept = left if isinstance(left, str) else ""
-        keep_interrupted(run, issue.id, run.view.states[issue.id].attempts[number], kept, work.cost())
-        raise
-    seconds = round(time.monotonic() - began, 3)
-    question = question_in(work.out, run.session.secrets)
-    if question:
-        ask(run, ref, number, question, "" if isinstance(made, Failure) else made, work.cost())
-        return
-    if isinstance(made, Failure):
-        fail(run, ref, number, made, seconds=seconds, cost=work.cost())
-        return
-    keep_candidate(work, made, seconds)
-
-
-def pause(run: MilestoneRun, ref: str) -> None:
-    """Let time pass after an attempt that failed in this run, twice as much after each further one."""
-    facts = run.facts(ref)
-    limits = run.session.policy.limits
-    tried = facts.state.counted(facts.spec_key)
-    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
-    if not failed or failed[-1].run != run.session.run_id:
-        return
-    seconds = min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)
-    if seconds:
-        run.session.tell("pause", ref, f"attempt {len(failed) + 1} of {limits.attempts} {clock_after(seconds)}")
-    if run.session.stopping.wait(seconds):
-        raise InterruptedRunError(f"{ref}: the run was stopped", 130)
-
-
-def begin(run: MilestoneRun, ref: str, decision: Decision, base: str, *, workflow: str = "") -> Agent | None:
-    """Choose who works, set money aside and record that the attempt begins.
-
-    None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
-    """
-    with run.session.observer.allowance.spending:
-        agent = _chosen(run, ref)
+        Raises:
+            InterruptedRunError: the run is being stopped; the attempt does not count.
+        """
+        issue = self._issue.declared
+        self.pause()
+        self._session.require_space()
+        base = self._run.ensure_branch()
+        number = decision.attempt
+        self._run.keep_spec(self._issue.ref)
+        agent = self.begin(decision, base)
         if agent is None:
-            return None
-        reserved = run.session.observer.allowance.reserve(ref, agent)
-        event = AttemptStarted(
-            attempt=decision.attempt,
-            revision=decision.revision,
-            spec_key=run.session.observer.spec_key(ref),
-            base=base,
-            agent=agent.name,
-            account=agent.payer,
-            when=int(time.time()),
-            reserved_usd=reserved,
-            workflow=workflow,
+            return
+        work = self._prepare(decision, base, agent)
+        began = time.monotonic()
+        try:
+            self._run.resources.acquire(issue.resources)
+            try:
+                made = produce(work)
+            finally:
+                self._run.resources.release(issue.resources)
+        except InterruptedRunError:
+            workspace = self._run.pool.left_by(issue.id, number)
+            left = taken(self._run, workspace, issue) if workspace is not None else ""
+            kept = left if isinstance(left, str) else ""
+            self.keep_interrupted(self._issue.state.attempts[number], kept, work.cost())
+            raise
+        seconds = round(time.monotonic() - began, 3)
+        question = question_in(work.out, self._session.secrets)
+        if question:
+            self.ask(number, question, "" if isinstance(made, Failure) else made, work.cost())
+            return
+        if isinstance(made, Failure):
+            self.fail(number, made, seconds=seconds, cost=work.cost())
+            return
+        keep_candidate(work, made, seconds)
+
+    def pause(self) -> None:
+        """Let time pass after an attempt that failed in this run, twice as much after each further one."""
+        facts = self._issue.facts
+        limits = self._session.policy.limits
+        tried = facts.state.counted(facts.spec_key)
+        failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
+        if not failed or failed[-1].run != self._session.run_id:
+            return
+        seconds = min(limits.backoff_s * 2 ** min(len(failed), 60), limits.backoff_most_s)
+        if seconds:
+            self._issue.tell("pause", f"attempt {len(failed) + 1} of {limits.attempts} {clock_after(seconds)}")
+        if self._session.stopping.wait(seconds):
+            raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
+
+    def begin(self, decision: Decision, base: str, *, workflow: str = "") -> Agent | None:
+        """Choose who works, set money aside and record that the attempt begins.
+
+        None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
+        """
+        with self._session.observer.allowance.spending:
+            agent = self._chosen()
+            if agent is None:
+                return None
+            reserved = self._session.observer.allowance.reserve(self._issue.ref, agent)
+            event = AttemptStarted(
+                attempt=decision.attempt,
+                revision=decision.revision,
+                spec_key=self._issue.spec_key,
+                base=base,
+                agent=agent.name,
+                account=agent.payer,
+                when=int(time.time()),
+                reserved_usd=reserved,
+                workflow=workflow,
+            )
+            self._run.record(event, self._issue.id)
+        return agent
+
+    def _chosen(self) -> Agent | None:
+        """Who works on it now; None if since the decision an account reached its limit or the money ran out."""
+        facts = self._issue.facts
+        choice = self._session.observer.allowance.choice(
+            self._issue.ref, self._issue.declared, facts.state.counted(facts.spec_key)
         )
-        run.record(event, run.issue(ref).id)
-    return agent
+        if not choice.agent:
+            self._session.observer.changed(self._issue.ref)
+            return None
+        return self._session.policy.agents[choice.agent]
 
+    def fail(
+        self,
+        number: int,
+        failure: Failure,
+        *,
+        seconds: float = 0.0,
+        commit: str = "",
+        cost: Spend | None = None,
+    ) -> None:
+        """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
+        issue = self._issue.declared
+        name = attempt_ref(self._run.name, issue.id, number)
+        redacted = self._session.redaction.redact_value
+        failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
+        attempt = self._issue.state.attempts[number]
+        kept = commit or attempt.commit
+        store = self._session.store
+        base = attempt.base or store.parent_of(kept)
+        tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
+        tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(base), tree)
+        lines = (
+            f"{inert(f'{issue.type}({self._run.name}): {issue.title}')} - attempt {number} failed\n\n"
+            f"{inert(failure.reason)}\n\n"
+            f"Milestone: {self._run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
+            f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
+            f"Reason: {inert(failure.reason)[:500]}\n"
+        )
+        lines += f"Step: {failure.step}\n" if failure.step else ""
+        lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
+        final = store.commit(tree, [base], lines, self._session.identity, self.time_of(attempt))
+        self._session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
+        self._issue.tell("attempt", f"attempt {number} failed: {one_line(failure.reason)}")
+        event = AttemptFailed(
+            attempt=number,
+            failure=failure.kind,
+            reason=failure.reason[:2000],
+            detail=most_useful(failure.detail, 6000),
+            fingerprint=failure.print(),
+            seconds=seconds,
+            commit=final,
+            step=failure.step,
+            until=round(failure.until or 0.0, 3),
+            rest_s=round(failure.rest_s, 3),
+            spend=cost or Spend(),
+        )
+        self._run.record(event, issue.id)
 
-def _chosen(run: MilestoneRun, ref: str) -> Agent | None:
-    """Who works on it now; None if since the decision an account reached its limit or the money ran out."""
-    facts = run.facts(ref)
-    choice = run.session.observer.allowance.choice(ref, run.issue(ref), facts.state.counted(facts.spec_key))
-    if not choice.agent:
-        run.session.observer.changed(ref)
-        return None
-    return run.session.policy.agents[choice.agent]
-
-
-def fail(
-    run: MilestoneRun,
-    ref: str,
-    number: int,
-    failure: Failure,
-    *,
-    seconds: float = 0.0,
-    commit: str = "",
-    cost: Spend | None = None,
-) -> None:
-    """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
-    issue = run.issue(ref)
-    name = attempt_ref(run.name, issue.id, number)
-    redacted = run.session.redaction.redact_value
-    failure = replace(failure, reason=redacted(failure.reason), detail=redacted(failure.detail))
-    attempt = run.view.states[issue.id].attempts[number]
-    kept = commit or attempt.commit
-    store = run.session.store
-    base = attempt.base or store.parent_of(kept)
-    tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
-    tree, _ = without_secrets(run, ref, store.tree_of(base), tree)
-    lines = (
-        f"{inert(f'{issue.type}({run.name}): {issue.title}')} - attempt {number} failed\n\n"
-        f"{inert(failure.reason)}\n\n"
-        f"Milestone: {run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
-        f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
-        f"Reason: {inert(failure.reason)[:500]}\n"
-    )
-    lines += f"Step: {failure.step}\n" if failure.step else ""
-    lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
-    final = store.commit(tree, [base], lines, run.session.identity, time_of(run, attempt))
-    run.session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
-    run.session.tell("attempt", ref, f"attempt {number} failed: {one_line(failure.reason)}")
-    event = AttemptFailed(
-        attempt=number,
-        failure=failure.kind,
-        reason=failure.reason[:2000],
-        detail=most_useful(failure.detail, 6000),
-        fingerprint=failure.print(),
-        seconds=seconds,
-        commit=final,
-        step=failure.step,
-        until=round(failure.until or 0.0, 3),
-        rest_s=round(failure.rest_s, 3),
-        spend=cost or Spend(),
-    )
-    run.record(event, issue.id)
-
-
-def _prepare(run: MilestoneRun, ref: str, decision: Decision, base: str, agent: Agent) -> Work:
-    logs = run.session.project.logs(run.name, run.issue(ref).id, decision.attempt)
-    out = logs / "out"
-    out.mkdir(parents=True, exist_ok=True)
-    path = logs / "brief.md"
-    path.write_text(
-        brief(brief_facts(IssueRun(run, ref), decision.attempt, decision.revision)), "utf-8", "surrogateescape"
-    )
-    return Work(
-        run, ref, decision.attempt, decision.revision, base, run.session.store.tree_of(base), agent, logs, path, out
-    )
+    def _prepare(self, decision: Decision, base: str, agent: Agent) -> Work:
+        logs = self._session.project.logs(self._run.name, self._issue.id, decision.attempt)
+        out = logs / "out"
+        out.mkdir(parents=True, exist_ok=True)
+        path = logs / "brief.md"
+        path.write_text(
+            brief(brief_facts(self._issue, decision.attempt, decision.revision)), "utf-8", "surrogateescape"
+        )
+        return Work(
+            self._issue,
+            decision.attempt,
+            decision.revision,
+            base,
+            self._session.store.tree_of(base),
+            agent,
+            logs,
+            path,
+            out,
+        )
 
 
 def keep_candidate(work: Work, tree: str, seconds: float) -> None:
@@ -265,25 +275,27 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         when = int(time.time())
         run.record(Snapshot(attempt=work.number, tree=tree, when=when, seconds=seconds), issue.id)
     attempt = run.view.states[issue.id].attempts[work.number]
-    tree, secrets = without_secrets(run, work.ref, work.base_tree, tree)
+    tree, secrets = ChangeRules(IssueRun(run, work.ref)).without_secrets(work.base_tree, tree)
     if secrets:
         _refuse_secrets(work, tree, secrets, seconds)
         return
     change = _change(work, tree)
-    if change.files and not hits_of(run, work.ref, attempt, change, tree):  # until then nothing of it is run
+    if change.files and not ChangeRules(IssueRun(run, work.ref)).hits_of(
+        attempt, change, tree
+    ):  # until then nothing of it is run
         mended = IssueRun(run, work.ref).verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
             tree, change = mended, _change(work, mended)
-    problem = entry_problem(run, tree, change)
+    problem = entry_problem(run.store, tree, change)
     if problem:
         failure = Failure("import", problem, tree=work.base_tree)
-        fail(run, work.ref, work.number, failure, seconds=seconds, cost=work.cost())
+        Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return
     trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
     if not change.files and not _may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
         failure = Failure("empty", reason, tail(work.log), tree)
-        fail(run, work.ref, work.number, failure, seconds=seconds, cost=work.cost())
+        Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
@@ -310,16 +322,14 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     run, issue = work.run, work.run.issue(work.ref)
     rule = next(rule for rule in run.session.policy.stops if rule.id == KNOWN_SECRET)
     reason = f"{rule.reason} {places[0]}"
-    fail(
-        run,
-        work.ref,
+    Attempts(IssueRun(run, work.ref)).fail(
         work.number,
         Failure(KNOWN_SECRET, reason, "\n".join(places), tree),
         seconds=seconds,
         cost=work.cost(),
     )
     hit = Hit(rule.id, "hard", reason, rule.needs, tuple(places))
-    record_stop(run, work.ref, [hit], attempt=work.number, bound="")
+    ChangeRules(IssueRun(run, work.ref)).record_stop([hit], attempt=work.number, bound="")
     run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
 
 

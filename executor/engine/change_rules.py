@@ -21,172 +21,160 @@ from executor.stop_rules.view import View
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.issue import IssueRun
     from executor.git.diff import Change
+    from executor.git.objects import Store
     from executor.state.model import Attempt
 
-__all__ = [
-    "KNOWN_SECRET",
-    "allowed_rules",
-    "altered_since",
-    "approvals_of",
-    "contents_of",
-    "hits_of",
-    "identity_of",
-    "record_stop",
-    "uncleared",
-    "without_secrets",
-]
+__all__ = ["KNOWN_SECRET", "ChangeRules", "contents_of", "identity_of"]
 
 KNOWN_SECRET = "known-secret"  # noqa: S105  (the name of a rule)
 
 
-def hits_of(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
-    """The rules that stop a change, and that it was made without a sandbox; without those that a person cleared.
+class ChangeRules:
+    """Meets the change of one issue with the stop rules."""
 
-    Args:
-        run: the milestone's run.
-        ref: qualified id of the issue.
-        attempt: whose change it is.
-        change: what it changes.
-        tree: its result.
-    """
-    return uncleared(run, ref, _all_hits(run, ref, attempt, change, tree), identity_of(run, attempt, change, tree))
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
+
+    def hits_of(self, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
+        """The rules that stop a change, and that it was made without a sandbox; without those that a person cleared.
+
+        Args:
+            attempt: whose change it is.
+            change: what it changes.
+            tree: its result.
+        """
+        return self.uncleared(
+            self._all_hits(attempt, change, tree), identity_of(self._run.store, attempt, change, tree)
+        )
+
+    def allowed_rules(self) -> frozenset[str]:
+        """Rules that the issue clears in advance, and rules about deceiving a test run where no test run is a proof."""
+        allowed = frozenset(self._issue.declared.allow)
+        if self._issue.proofs.has_tests:
+            return allowed
+        return allowed | {rule.id for rule in self._session.policy.stops if rule.where_tests_judge}
+
+    def uncleared(self, hits: Sequence[Hit], bound: str) -> list[Hit]:
+        """The hits that nobody has approved for this change. A secret that is known by its value cannot be approved."""
+        approved = self._issue.facts.approved
+        return [hit for hit in hits if hit.rule == KNOWN_SECRET or not cleared(bound, (hit.rule,), approved)]
+
+    def altered_since(self, attempt: Attempt, change: Change, tip: str, tree: str) -> tuple[list[Hit], str]:
+        """What a person approved of that would land as another change, because its files have changed meanwhile.
+
+        Args:
+            attempt: whose change was approved of.
+            change: as it was made.
+            tip: tree that it is to land on.
+            tree: what would land.
+
+        Returns:
+            The rules to ask about once more, and what their approval is bound to.
+        """
+        if not self._issue.facts.approved:
+            return [], ""
+        was = identity_of(self._run.store, attempt, change)
+        landing = parse_diff(self._session.store.diff(tip, tree))
+        now = change_identity(landing, contents_of(self._run.store, tip, tree))
+        if now == was:
+            return [], ""
+        everything = self._all_hits(attempt, change, self._session.store.tree_of(attempt.commit))
+        before = {file.path: (file.old_id, file.new_id) for file in change.files}
+        moved = [file.path for file in landing.files if before.get(file.path) != (file.old_id, file.new_id)]
+        told = tuple(f"{path}: changed by others since it was approved of" for path in moved)
+        hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*told, *hit.lines)) for hit in everything]
+        return self.uncleared(hits, now), now
+
+    def approvals_of(self, attempt: Attempt, change: Change) -> str:
+        """Trailers of the commit that lands: who approved of which rule, when and why; empty when nobody was asked."""
+        bound = identity_of(self._run.store, attempt, change)
+        found = self._run.view.approvals.get(self._issue.id, ())
+        return "\n".join(
+            f"Approved-By: {one_line(item.who)} for {rule} on {item.when}: {one_line(item.why)[:200]}"
+            for item in found
+            for rule in item.rules
+            if consent(bound, rule) in item.tokens
+        )
+
+    def record_stop(self, hits: Sequence[Hit], *, attempt: int, bound: str) -> None:
+        """Journal a stop; one hard rule makes it a hard one."""
+        level = "hard" if any(hit.level == "hard" for hit in hits) else "soft"
+        telling = [hit for hit in hits if hit.level == level]
+        rule = ", ".join(dict.fromkeys(hit.rule for hit in hits))
+        lines = [one_line(line)[:300] for hit in telling for line in hit.lines]
+        event = Stopped(
+            level=level,
+            rule=rule,
+            reason="; ".join(one_line(hit.reason) for hit in telling)[:1000],
+            needs="; ".join(dict.fromkeys(hit.needs for hit in telling if hit.needs))[:1000],
+            lines=tuple(lines[:50]),
+            spec_key=self._issue.spec_key,
+            attempt=attempt,
+            bound=bound,
+        )
+        self._run.record(event, self._issue.id)
+
+    def without_secrets(self, base: str, tree: str) -> tuple[str, list[str]]:
+        """A tree without the values that agents were given, and where they were; the same tree if there are none.
+
+        A file whose name holds one, or in which one cannot be cut out, is left out as a whole.
+        """
+        store, values = self._session.store, self._session.known_secrets
+        rule = next((rule for rule in self._session.policy.stops if rule.id == KNOWN_SECRET), None)
+        off = rule is None or not rule.enabled or KNOWN_SECRET in self._issue.declared.allow
+        if off or not values or not tree or tree == base:
+            return tree, []
+        change = parse_diff(store.diff(base, tree))
+        found = list(known_secrets(change.files, contents_of(self._run.store, base, tree), values))
+        if not found:
+            return tree, []
+        names = dict.fromkeys(path for path, _, _ in found)
+        contents = {path: blotted(store.blob(tree, path) or b"", values) for path in names}
+        with self._run.pool.slot() as slot:
+            cleaned = store.with_contents(tree, contents, slot.scratch)
+            rest = known_secrets(
+                parse_diff(store.diff(base, cleaned)).files, contents_of(self._run.store, base, cleaned), values
+            )
+            gone = dict.fromkeys((path for path, _, _ in rest), None)
+            cleaned = store.with_contents(cleaned, gone, slot.scratch) if gone else cleaned
+        places = [(self._session.redaction.redact_value(path), number, what) for path, number, what in found]
+        return cleaned, [f"{path}:{number}: {what}" if number else f"{path}: {what}" for path, number, what in places]
+
+    def _all_hits(self, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
+        issue, base = self._issue.declared, _base_of(self._run.store, attempt)
+        items = self._issue.proofs.items
+        view = View(
+            files=(),
+            content=contents_of(self._run.store, base, tree),
+            base=self._session.store.paths(base),
+            commands=[item.argv for item in items if isinstance(item, CommandProof)],
+            secrets=find_secrets,
+            values=self._session.known_secrets,
+            declared=issue.files,
+            kind=issue.type,
+        )
+        found = stops_of(change, self._session.policy.stops, self.allowed_rules(), view)
+        return found + self._run.sandboxing.unsandboxed(self._issue.declared, attempt)
 
 
-def identity_of(run: MilestoneRun, attempt: Attempt, change: Change, tree: str = "") -> str:
+def identity_of(store: Store, attempt: Attempt, change: Change, tree: str = "") -> str:
     """What an approval of the change of an attempt is bound to."""
-    store = run.session.store
-    return change_identity(change, contents_of(run, _base_of(run, attempt), tree or store.tree_of(attempt.commit)))
+    return change_identity(change, contents_of(store, _base_of(store, attempt), tree or store.tree_of(attempt.commit)))
 
 
-def contents_of(run: MilestoneRun, base: str, tree: str) -> Callable[[str, bool], bytes | None]:
+def contents_of(store: Store, base: str, tree: str) -> Callable[[str, bool], bytes | None]:
     """Contents of files before (False) and after (True) a change from one tree to another."""
 
     def content(path: str, new: bool) -> bytes | None:  # noqa: FBT001  (the shape of the rules)
-        return run.session.store.blob(tree if new else base, path)
+        return store.blob(tree if new else base, path)
 
     return content
 
 
-def allowed_rules(run: MilestoneRun, ref: str) -> frozenset[str]:
-    """Rules that the issue clears in advance, and rules about deceiving a test run where no test run is a proof."""
-    allowed = frozenset(run.issue(ref).allow)
-    if run.session.observer.proofs(ref).has_tests:
-        return allowed
-    return allowed | {rule.id for rule in run.session.policy.stops if rule.where_tests_judge}
+def _base_of(store: Store, attempt: Attempt) -> str:
 
-
-def uncleared(run: MilestoneRun, ref: str, hits: Sequence[Hit], bound: str) -> list[Hit]:
-    """Those that nobody has approved of for this change. A secret that is known by its value cannot be approved of."""
-    approved = run.facts(ref).approved
-    return [hit for hit in hits if hit.rule == KNOWN_SECRET or not cleared(bound, (hit.rule,), approved)]
-
-
-def altered_since(
-    run: MilestoneRun, ref: str, attempt: Attempt, change: Change, tip: str, tree: str
-) -> tuple[list[Hit], str]:
-    """What a person approved of that would land as another change, because its files have changed meanwhile.
-
-    Args:
-        run: the milestone's run.
-        ref: qualified id of the issue.
-        attempt: whose change was approved of.
-        change: as it was made.
-        tip: tree that it is to land on.
-        tree: what would land.
-
-    Returns:
-        The rules to ask about once more, and what their approval is bound to.
-    """
-    if not run.facts(ref).approved:
-        return [], ""
-    was = identity_of(run, attempt, change)
-    landing = parse_diff(run.session.store.diff(tip, tree))
-    now = change_identity(landing, contents_of(run, tip, tree))
-    if now == was:
-        return [], ""
-    everything = _all_hits(run, ref, attempt, change, run.session.store.tree_of(attempt.commit))
-    before = {file.path: (file.old_id, file.new_id) for file in change.files}
-    moved = [file.path for file in landing.files if before.get(file.path) != (file.old_id, file.new_id)]
-    told = tuple(f"{path}: changed by others since it was approved of" for path in moved)
-    hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*told, *hit.lines)) for hit in everything]
-    return uncleared(run, ref, hits, now), now
-
-
-def approvals_of(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> str:
-    """Trailers of the commit that lands: who approved of which rule, when and why; empty when nobody was asked."""
-    bound = identity_of(run, attempt, change)
-    found = run.view.approvals.get(run.issue(ref).id, ())
-    return "\n".join(
-        f"Approved-By: {one_line(item.who)} for {rule} on {item.when}: {one_line(item.why)[:200]}"
-        for item in found
-        for rule in item.rules
-        if consent(bound, rule) in item.tokens
-    )
-
-
-def record_stop(run: MilestoneRun, ref: str, hits: Sequence[Hit], *, attempt: int, bound: str) -> None:
-    """Journal a stop; one hard rule makes it a hard one."""
-    level = "hard" if any(hit.level == "hard" for hit in hits) else "soft"
-    telling = [hit for hit in hits if hit.level == level]
-    rule = ", ".join(dict.fromkeys(hit.rule for hit in hits))
-    lines = [one_line(line)[:300] for hit in telling for line in hit.lines]
-    event = Stopped(
-        level=level,
-        rule=rule,
-        reason="; ".join(one_line(hit.reason) for hit in telling)[:1000],
-        needs="; ".join(dict.fromkeys(hit.needs for hit in telling if hit.needs))[:1000],
-        lines=tuple(lines[:50]),
-        spec_key=run.session.observer.spec_key(ref),
-        attempt=attempt,
-        bound=bound,
-    )
-    run.record(event, run.issue(ref).id)
-
-
-def without_secrets(run: MilestoneRun, ref: str, base: str, tree: str) -> tuple[str, list[str]]:
-    """A tree without the values that agents were given, and where they were; the same tree if there are none.
-
-    A file whose name holds one, or in which one cannot be cut out, is left out as a whole.
-    """
-    store, values = run.session.store, run.session.known_secrets
-    rule = next((rule for rule in run.session.policy.stops if rule.id == KNOWN_SECRET), None)
-    off = rule is None or not rule.enabled or KNOWN_SECRET in run.issue(ref).allow
-    if off or not values or not tree or tree == base:
-        return tree, []
-    change = parse_diff(store.diff(base, tree))
-    found = list(known_secrets(change.files, contents_of(run, base, tree), values))
-    if not found:
-        return tree, []
-    names = dict.fromkeys(path for path, _, _ in found)
-    contents = {path: blotted(store.blob(tree, path) or b"", values) for path in names}
-    with run.pool.slot() as slot:
-        cleaned = store.with_contents(tree, contents, slot.scratch)
-        rest = known_secrets(parse_diff(store.diff(base, cleaned)).files, contents_of(run, base, cleaned), values)
-        gone = dict.fromkeys((path for path, _, _ in rest), None)
-        cleaned = store.with_contents(cleaned, gone, slot.scratch) if gone else cleaned
-    places = [(run.session.redaction.redact_value(path), number, what) for path, number, what in found]
-    return cleaned, [f"{path}:{number}: {what}" if number else f"{path}: {what}" for path, number, what in places]
-
-
-def _all_hits(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
-    issue, base = run.issue(ref), _base_of(run, attempt)
-    items = run.session.observer.proofs(ref).items
-    view = View(
-        files=(),
-        content=contents_of(run, base, tree),
-        base=run.session.store.paths(base),
-        commands=[item.argv for item in items if isinstance(item, CommandProof)],
-        secrets=find_secrets,
-        values=run.session.known_secrets,
-        declared=issue.files,
-        kind=issue.type,
-    )
-    found = stops_of(change, run.session.policy.stops, allowed_rules(run, ref), view)
-    return found + run.sandboxing.unsandboxed(run.issue(ref), attempt)
-
-
-def _base_of(run: MilestoneRun, attempt: Attempt) -> str:
-    store = run.session.store
     return store.tree_of(attempt.base or store.parent_of(attempt.commit))

@@ -51,7 +51,7 @@ class IssueRun:
     @property
     def id(self) -> str:
         """Its id within the milestone."""
-        return self.declared.id
+        return self.ref.partition("/")[2]
 
     @property
     def flow(self) -> Flow:

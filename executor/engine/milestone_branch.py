@@ -19,153 +19,156 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.checkout import Checkout
 
-__all__ = ["advance", "catch_up_checkouts", "look_again", "record_branch", "settle_tip"]
+__all__ = ["Branch"]
 
 
-def advance(run: MilestoneRun, new: str, reason: str, others: Iterable[Move] = ()) -> bool:
-    """Make a commit the tip of the milestone, if the tip is still the one that the run has seen last.
+class Branch:
+    """The milestone branch of one run."""
 
-    Args:
-        run: whose view then has the new tip.
-        new: a commit that has the present tip, and what is on the branch.
-        reason: for the reflog.
-        others: further changes of refs, made together with it or not at all.
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
 
-    Returns:
-        Whether the tip was moved; False when a ref was not where it was expected.
-    """
-    view, session = run.view, run.session
-    checkouts = session.checkouts.of(view.branch) if view.branch_at else []
-    obstacles = _obstacles(run, checkouts, new)
-    ahead = f"{AHEAD}/{run.name}"
-    moves = list(others)
-    if obstacles:
-        moves += [Move(view.branch, view.branch_at, view.branch_at), Move(ahead, view.ahead or None, new)]
-    else:
-        moves.append(Move(view.branch, view.branch_at or None, new))
-        if view.ahead:
-            moves.append(Move(ahead, view.ahead, None))
-        if checkouts:
-            run.record(CheckoutsUpdating(branch=view.branch, old=view.branch_at, new=new))
-    if not session.refs.move(moves, reason):
-        return False
-    old = view.branch_at
-    view.tip, view.exists = new, True
-    view.ahead = new if obstacles else ""
-    if obstacles:
-        for told in obstacles:
-            run.warn(told)
+    def advance(self, new: str, reason: str, others: Iterable[Move] = ()) -> bool:
+        """Make a commit the tip of the milestone, if the tip is still the one that the run has seen last.
+
+        Args:
+            run: whose view then has the new tip.
+            new: a commit that has the present tip, and what is on the branch.
+            reason: for the reflog.
+            others: further changes of refs, made together with it or not at all.
+
+        Returns:
+            Whether the tip was moved; False when a ref was not where it was expected.
+        """
+        view, session = self._run.view, self._run.session
+        checkouts = session.checkouts.of(view.branch) if view.branch_at else []
+        obstacles = self._obstacles(checkouts, new)
+        ahead = f"{AHEAD}/{self._run.name}"
+        moves = list(others)
+        if obstacles:
+            moves += [Move(view.branch, view.branch_at, view.branch_at), Move(ahead, view.ahead or None, new)]
+        else:
+            moves.append(Move(view.branch, view.branch_at or None, new))
+            if view.ahead:
+                moves.append(Move(ahead, view.ahead, None))
+            if checkouts:
+                self._run.record(CheckoutsUpdating(branch=view.branch, old=view.branch_at, new=new))
+        if not session.refs.move(moves, reason):
+            return False
+        old = view.branch_at
+        view.tip, view.exists = new, True
+        view.ahead = new if obstacles else ""
+        if obstacles:
+            for told in obstacles:
+                self._run.warn(told)
+            return True
+        view.branch_at = new
+        self._follow(checkouts, old, new)
         return True
-    view.branch_at = new
-    _follow(run, checkouts, old, new)
-    return True
 
+    def settle_tip(self) -> None:
+        """Bring the branch up to what landed beyond it, if its checkouts can follow now.
 
-def settle_tip(run: MilestoneRun) -> None:
-    """Bring the branch up to what landed beyond it, if its checkouts can follow now.
+        Raises:
+            PersonNeededError: the branch has commits of its own that conflict with it.
+        """
+        view = self._run.view
+        if not view.ahead:
+            return
+        self.look_again()
+        if view.ahead and view.branch_at != view.ahead:
+            self.advance(view.ahead, f"milestone {self._run.name}: what landed beyond the branch")
 
-    Raises:
-        PersonNeededError: the branch has commits of its own that conflict with it.
-    """
-    view = run.view
-    if not view.ahead:
-        return
-    look_again(run)
-    if view.ahead and view.branch_at != view.ahead:
-        advance(run, view.ahead, f"milestone {run.name}: what landed beyond the branch")
+    def look_again(self) -> str:
+        """The tip as it is now; a branch that got commits of its own meanwhile is merged with what landed beyond it.
 
+        Raises:
+            PersonNeededError: the branch was deleted, or the two conflict.
+        """
+        view, refs = self._run.view, self._run.session.refs
+        name = f"{AHEAD}/{self._run.name}"
+        at, ahead = refs.tip(view.branch), refs.tip(name) or ""
+        if at is None:
+            short = view.branch.removeprefix("refs/heads/")
+            why = f'branch "{short}" was deleted or renamed during the run; nothing more is begun or landed on it'
+            self._run.session.paused.setdefault(self._run.name, why)
+            raise PersonNeededError(f"{why}: `git branch {short} {view.tip[:10]}` brings it back")
+        if (at, ahead) == (view.branch_at, view.ahead):
+            return view.tip
+        view.branch_at, view.ahead = at, ahead
+        if not ahead:
+            return at
+        if refs.contains(ahead, at):
+            refs.move([Move(name, ahead, None)], "the branch has it")
+            view.ahead = ""
+            return at
+        return ahead if refs.contains(at, ahead) else self._joined(at, ahead)
 
-def look_again(run: MilestoneRun) -> str:
-    """The tip as it is now; a branch that got commits of its own meanwhile is merged with what landed beyond it.
-
-    Raises:
-        PersonNeededError: the branch was deleted, or the two conflict.
-    """
-    view, refs = run.view, run.session.refs
-    name = f"{AHEAD}/{run.name}"
-    at, ahead = refs.tip(view.branch), refs.tip(name) or ""
-    if at is None:
+    def record_branch(self) -> Move | None:
+        """The change of the ref that keeps which branch the milestone lands on; None when it says so already."""
+        view, session = self._run.view, self._run.session
+        name = f"{BRANCHES}/{self._run.name}"
         short = view.branch.removeprefix("refs/heads/")
-        why = f'branch "{short}" was deleted or renamed during the run; nothing more is begun or landed on it'
-        run.session.paused.setdefault(run.name, why)
-        raise PersonNeededError(f"{why}: `git branch {short} {view.tip[:10]}` brings it back")
-    if (at, ahead) == (view.branch_at, view.ahead):
-        return view.tip
-    view.branch_at, view.ahead = at, ahead
-    if not ahead:
-        return at
-    if refs.contains(ahead, at):
-        refs.move([Move(name, ahead, None)], "the branch has it")
-        view.ahead = ""
-        return at
-    return ahead if refs.contains(at, ahead) else _joined(run, at, ahead)
+        before = session.refs.tip(name)
+        if before is not None and session.refs.trailers(before).get("Branch") == short and view.exists:
+            return None
+        milestone = self._run.name
+        text = f"milestone {milestone} is on {short}\n\nMilestone-Id: {milestone}\nBranch: {short}\nBegan: {view.tip}\n"
+        made = session.store.commit(
+            session.store.files_tree({}), [], text, session.identity, session.refs.time_of(view.tip)
+        )
+        return None if made == before else Move(name, before, made)
 
+    def catch_up_checkouts(self) -> None:
+        """Update the checkouts that a run which was killed had moved a branch under, and not yet updated."""
+        last = next(
+            (event for event in reversed(self._run.journal.events) if event.kind.startswith("checkouts-")), None
+        )
+        if last is None or last.kind != "checkouts-updating":
+            return
+        branch, old, new = (str(last.data[key]) for key in ("branch", "old", "new"))
+        if self._run.session.refs.tip(branch) == new:
+            self._run.session.checkouts.catch_up(branch, old, new)
+        self._run.record(CheckoutsUpdated(branch=branch))
 
-def record_branch(run: MilestoneRun) -> Move | None:
-    """The change of the ref that keeps which branch the milestone lands on; None when it says so already."""
-    view, session = run.view, run.session
-    name = f"{BRANCHES}/{run.name}"
-    short = view.branch.removeprefix("refs/heads/")
-    before = session.refs.tip(name)
-    if before is not None and session.refs.trailers(before).get("Branch") == short and view.exists:
-        return None
-    text = f"milestone {run.name} is on {short}\n\nMilestone-Id: {run.name}\nBranch: {short}\nBegan: {view.tip}\n"
-    made = session.store.commit(
-        session.store.files_tree({}), [], text, session.identity, session.refs.time_of(view.tip)
-    )
-    return None if made == before else Move(name, before, made)
+    def _joined(self, at: str, ahead: str) -> str:
+        """A merge of the branch into what landed beyond it: both sides are kept."""
+        view, session = self._run.view, self._run.session
+        short = view.branch.removeprefix("refs/heads/")
+        merged = session.store.merge(ahead, at)
+        if merged.conflicts:
+            names = ", ".join(merged.conflicts[:3])
+            why = f'branch "{short}" and what landed beyond it conflict in {names}'
+            self._run.session.paused.setdefault(self._run.name, why)
+            raise PersonNeededError(f"{why}: `git merge {AHEAD}/{self._run.name}` on it, then run again")
+        text = f"Merge branch '{short}'\n\nIt got other commits while work landed ahead of it.\n"
+        made = session.store.commit(
+            merged.tree, [ahead, at], text, session.identity, max(map(session.refs.time_of, (ahead, at)))
+        )
+        if not session.refs.move([Move(f"{AHEAD}/{self._run.name}", ahead, made)], "merge the branch"):
+            raise PersonNeededError(f"{AHEAD}/{self._run.name} was moved by somebody else; run again")
+        view.ahead = made
+        return made
 
+    def _obstacles(self, checkouts: list[Checkout], new: str) -> list[str]:
+        """Why the branch is not moved now, with what to do; nothing when it may be."""
+        view = self._run.view
+        short = view.branch.removeprefix("refs/heads/")
+        found = []
+        for checkout in checkouts:
+            why = self._run.session.checkouts.in_the_way(checkout, view.branch_at, new)
+            if why:
+                found.append(
+                    f"{checkout.top} has {short} checked out and cannot follow ({why}): what lands is kept beyond it, "
+                    f"in {AHEAD}/{self._run.name}; commit or put aside what is there, then "
+                    f"`doit milestone:{self._run.name}` brings it in"
+                )
+        return found
 
-def catch_up_checkouts(run: MilestoneRun) -> None:
-    """Update the checkouts that a run which was killed had moved a branch under, and not yet updated."""
-    last = next((event for event in reversed(run.journal.events) if event.kind.startswith("checkouts-")), None)
-    if last is None or last.kind != "checkouts-updating":
-        return
-    branch, old, new = (str(last.data[key]) for key in ("branch", "old", "new"))
-    if run.session.refs.tip(branch) == new:
-        run.session.checkouts.catch_up(branch, old, new)
-    run.record(CheckoutsUpdated(branch=branch))
-
-
-def _joined(run: MilestoneRun, at: str, ahead: str) -> str:
-    """A merge of the branch into what landed beyond it: both sides are kept."""
-    view, session = run.view, run.session
-    short = view.branch.removeprefix("refs/heads/")
-    merged = session.store.merge(ahead, at)
-    if merged.conflicts:
-        names = ", ".join(merged.conflicts[:3])
-        why = f'branch "{short}" and what landed beyond it conflict in {names}'
-        run.session.paused.setdefault(run.name, why)
-        raise PersonNeededError(f"{why}: `git merge {AHEAD}/{run.name}` on it, then run again")
-    text = f"Merge branch '{short}'\n\nIt got other commits while work landed ahead of it.\n"
-    made = session.store.commit(
-        merged.tree, [ahead, at], text, session.identity, max(map(session.refs.time_of, (ahead, at)))
-    )
-    if not session.refs.move([Move(f"{AHEAD}/{run.name}", ahead, made)], "merge the branch"):
-        raise PersonNeededError(f"{AHEAD}/{run.name} was moved by somebody else; run again")
-    view.ahead = made
-    return made
-
-
-def _obstacles(run: MilestoneRun, checkouts: list[Checkout], new: str) -> list[str]:
-    """Why the branch is not moved now, with what to do; nothing when it may be."""
-    view = run.view
-    short = view.branch.removeprefix("refs/heads/")
-    found = []
-    for checkout in checkouts:
-        why = run.session.checkouts.in_the_way(checkout, view.branch_at, new)
-        if why:
-            found.append(
-                f"{checkout.top} has {short} checked out and cannot follow ({why}): what lands is kept beyond it, in "
-                f"{AHEAD}/{run.name}; commit or put aside what is there, then `doit milestone:{run.name}` brings it in"
-            )
-    return found
-
-
-def _follow(run: MilestoneRun, checkouts: list[Checkout], old: str, new: str) -> None:
-    for checkout in checkouts:
-        told = run.session.checkouts.follow(checkout, old, new)
-        if told:
-            run.warn(told)
-    if checkouts:
-        run.record(CheckoutsUpdated(branch=run.view.branch))
+    def _follow(self, checkouts: list[Checkout], old: str, new: str) -> None:
+        for checkout in checkouts:
+            told = self._run.session.checkouts.follow(checkout, old, new)
+            if told:
+                self._run.warn(told)
+        if checkouts:
+            self._run.record(CheckoutsUpdated(branch=self._run.view.branch))

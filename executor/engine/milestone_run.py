@@ -22,10 +22,10 @@ from executor.agents.reviewer import Reviewers
 from executor.checks.described import keep_checks
 from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup
-from executor.engine.milestone_branch import advance, look_again, record_branch
+from executor.engine.milestone_branch import Branch
 from executor.engine.ports import now
 from executor.engine.receipts import write_receipt
-from executor.engine.recover import look_after_restart
+from executor.engine.recover import Recovery
 from executor.errors import BusyError, ExecutorError
 from executor.git.landed import landings_in
 from executor.git.trailers import UNPROVED
@@ -122,7 +122,7 @@ class MilestoneRun:
         kept = session.policy.setup.kept
         self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces", kept)
         self.messages: list[str] = list(self.journal.warnings)
-        look_after_restart(self)
+        Recovery(self).look_after_restart()
         self.excludes = self._excludes()
         self.sandboxing = Sandboxing(self)
         self.setup = TreeSetup(self, self.sandboxing)
@@ -268,9 +268,9 @@ class MilestoneRun:
             if not view.branch_at:
                 self._warn_of_unreleased()
             if view.branch_at != view.tip and not view.ahead:
-                kept = record_branch(self)
+                kept = Branch(self).record_branch()
                 self.record(BranchIntended(branch=view.branch, base=view.tip))
-                if not advance(self, view.tip, f"milestone {self.name}: start", [kept] if kept else []):
+                if not Branch(self).advance(view.tip, f"milestone {self.name}: start", [kept] if kept else []):
                     raise ExecutorError(
                         f"branch {self.milestone.branch} was moved while this run was starting; run again to use it"
                     )
@@ -303,7 +303,7 @@ class MilestoneRun:
         Raises:
             PersonNeededError: the branch was deleted or renamed during the run.
         """
-        tip = look_again(self)
+        tip = Branch(self).look_again()
         if tip != self.view.tip:
             self.took_over(tip)
         return tip

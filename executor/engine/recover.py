@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.engine.agent_work import RESULT, Failure, Work, taken
-from executor.engine.attempt import ask, keep_candidate, keep_interrupted
+from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.issue import IssueRun
-from executor.engine.milestone_branch import catch_up_checkouts, settle_tip
+from executor.engine.milestone_branch import Branch
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, Move, attempt_ref
 from executor.git.repair import set_aside, sweep
@@ -31,29 +31,194 @@ if TYPE_CHECKING:
     from executor.git.trailers import Landing
     from executor.process.runner import Ended
 
-__all__ = ["agent_end", "look_after_restart", "mending", "recover"]
+__all__ = ["Recovery", "mending"]
 
 
-def recover(run: MilestoneRun) -> None:
-    """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
-    _sweep(run)
-    _sweep_files(run)
-    for issue, state in list(run.view.states.items()):
-        for attempt in list(state.attempts.values()):
-            landing = run.view.landings.get(issue)
-            unended = attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
-            if unended and landing is not None and _is(landing, attempt):
-                _finish(run, landing, attempt)
-            elif attempt.state is AttemptState.STARTED:
-                _settle(run, issue, attempt)
-            elif attempt.state is AttemptState.BUILT:
-                _make_sure(run, issue, attempt)
-    for issue in [issue for issue in run.view.steps if _landed(run, issue)]:
-        run.session.plugins.workflow.forget(IssueRun(run, f"{run.name}/{issue}"))
-    catch_up_checkouts(run)
-    settle_tip(run)
-    if run.view.note:
-        run.warn(f"{run.name}: {run.view.note}")
+class Recovery:
+    """Settles what a dead run of one milestone left."""
+
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
+
+    def recover(self) -> None:
+        """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
+        self._sweep()
+        self._sweep_files()
+        for issue, state in list(self._run.view.states.items()):
+            for attempt in list(state.attempts.values()):
+                landing = self._run.view.landings.get(issue)
+                unended = attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
+                if unended and landing is not None and _is(landing, attempt):
+                    self._finish(landing, attempt)
+                elif attempt.state is AttemptState.STARTED:
+                    self._settle(issue, attempt)
+                elif attempt.state is AttemptState.BUILT:
+                    self._make_sure(issue, attempt)
+        for issue in [issue for issue in self._run.view.steps if self._landed(issue)]:
+            self._run.session.plugins.workflow.forget(IssueRun(self._run, f"{self._run.name}/{issue}"))
+        Branch(self._run).catch_up_checkouts()
+        Branch(self._run).settle_tip()
+        if self._run.view.note:
+            self._run.warn(f"{self._run.name}: {self._run.view.note}")
+
+    def _sweep(self) -> None:
+        """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
+        kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
+        names = (self._run.view.branch, *(f"{prefix}/{self._run.name}/" for prefix in kept))
+        for name in sweep(self._run.session.project.repository, names, objects=self._died()):
+            self._run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+    def _make_sure(self, issue: str, attempt: Attempt) -> None:
+        """Restore the ref of a result that has not landed, or record that the disk has lost the result."""
+        name = attempt_ref(self._run.name, issue, attempt.number)
+        refs, store = self._run.session.refs, self._run.session.store
+        there = refs.tip(name) == attempt.commit
+        if there and attempt.boot == self._run.journal.boot:
+            return
+        if attempt.landing and refs.contains(attempt.landing, self._run.view.tip):
+            return
+        if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
+            self._run.warn(
+                f"{self._run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; "
+                "it is made again"
+            )
+            self._run.record(AttemptLost(attempt=attempt.number, commit=attempt.commit), issue)
+        elif refs.tip(name) is None and refs.move([Move(name, None, attempt.commit)], "restore"):
+            self._run.warn(f"{self._run.name}/{issue}: {name} was gone and is restored")
+
+    def _died(self) -> bool:
+        """Whether the run before, or a git of this one, did not come to its end."""
+        before = next(
+            (event for event in reversed(self._run.journal.events) if event.run != self._run.session.run_id), None
+        )
+        return self._run.session.git_killed or before is None or before.kind != "run-ended"
+
+    def _sweep_files(self) -> None:
+        """Remove the halves of files that a dead process did not come to put in their places."""
+        cache = self._run.session.project.cache
+        folders = [cache, cache / "_board", cache / "_store", cache / "_store" / "info", self._run.folder]
+        if self._died():
+            verdicts = cache / "_verdicts"
+            folders += [
+                self._run.folder / "receipts",
+                self._run.folder / "specs",
+                *(self._run.folder / "workspaces").glob("*"),
+            ]
+            folders += [
+                verdicts / "flaky",
+                verdicts / "proofs",
+                *verdicts.glob("reports/*"),
+                *verdicts.glob("[0-9a-f][0-9a-f]"),
+            ]
+        for folder in folders:
+            sweep_temporary(folder)
+
+    def _finish(self, landing: Landing, attempt: Attempt) -> None:
+        """Finish a landing whose branch had moved: remove the attempt's ref and record the landing."""
+        name = attempt_ref(self._run.name, landing.trailers.issue, attempt.number)
+        refs = self._run.session.refs
+        if refs.tip(name) == attempt.commit:
+            refs.move([Move(name, attempt.commit, None)], f"attempt {attempt.number} has landed")
+        self._run.record_landed(landing, attempt.number)
+
+    def _settle(self, issue: str, attempt: Attempt) -> None:
+        """End an attempt whose run died: a result or a question of its agent counts, anything else is kept."""
+        ref = f"{self._run.name}/{issue}"
+        if attempt.tree and self._may_go_on(ref, attempt):
+            self._run.messages.append(
+                f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used"
+            )
+            keep_candidate(self._work(ref, attempt), attempt.tree, attempt.seconds)
+            return
+        if ref in self._run.session.compiled.plan.nodes and IssueRun(self._run, ref).flow.steps:
+            self._run.session.plugins.workflow.settle(IssueRun(self._run, ref), attempt)
+            return
+        workspace = self._run.pool.left_by(issue, attempt.number)
+        if workspace is None or ref not in self._run.session.compiled.plan.nodes:
+            Attempts(IssueRun(self._run, ref)).keep_interrupted(attempt, "", self._cost(ref, attempt))
+            return
+        _ = self._run.supervisor  # it starts only when every process of the dead run is gone
+        if attempt.boot != self._run.journal.boot and attempt.base:
+            workspace.mend(self._run.session.store, f"{attempt.base}^{{tree}}")
+        tree = taken(self._run, workspace, self._run.issue(ref))
+        scrub(
+            self._run.session.project.logs(self._run.name, issue, attempt.number) / "out",
+            self._run.session.redaction.redact,
+        )
+        kept = "" if isinstance(tree, Failure) else tree
+        ended = self.agent_end(ref, attempt)
+        question = question_in(self._work(ref, attempt).out, self._run.session.secrets) if ended is not None else ""
+        if question:
+            self._run.messages.append(
+                f"{ref}: attempt {attempt.number} had ended when the run before died; it asks a person"
+            )
+            Attempts(IssueRun(self._run, ref)).ask(attempt.number, question, kept, self._cost(ref, attempt))
+        elif ended is not None and ended.ok and kept:
+            self._run.messages.append(
+                f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used"
+            )
+            keep_candidate(self._work(ref, attempt), kept, round(ended.seconds, 3))
+        else:
+            Attempts(IssueRun(self._run, ref)).keep_interrupted(attempt, kept, self._cost(ref, attempt))
+
+    def _cost(self, ref: str, attempt: Attempt) -> Spend:
+        """Money and tokens that its agent reported before it was cut off."""
+        known = ref in self._run.session.compiled.plan.nodes and attempt.agent in self._run.session.policy.agents
+        return self._work(ref, attempt).cost() if known and attempt.base else Spend()
+
+    def _may_go_on(self, ref: str, attempt: Attempt) -> bool:
+        """Whether the tree that its agent left is in git as a whole and still what is wanted."""
+        if ref not in self._run.session.compiled.plan.nodes or attempt.spec_key != self._run.session.observer.spec_key(
+            ref
+        ):
+            return False
+        return self._run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
+
+    def _landed(self, issue: str) -> bool:
+        """Whether what was built of an issue is what has landed, so that its steps have served."""
+        ref = f"{self._run.name}/{issue}"
+        return ref in self._run.session.compiled.plan.nodes and self._run.decision(ref).status is Status.LANDED
+
+    def agent_end(self, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
+        """How the agent ended, if it did so before its run died, at the present spec, and without a restart since.
+
+        After a restart the files may be older than the record of the agent's end.
+        """
+        if attempt.spec_key != self._run.session.observer.spec_key(ref) or attempt.boot != self._run.journal.boot:
+            return None
+        logs = self._run.session.project.logs(self._run.name, self._run.issue(ref).id, attempt.number)
+        ended = read_result((logs / "steps" / step if step else logs) / RESULT)
+        return ended if ended is not None and ended.reason not in {"stopped", "lost"} else None
+
+    def _work(self, ref: str, attempt: Attempt) -> Work:
+        issue = self._run.issue(ref)
+        logs = self._run.session.project.logs(self._run.name, issue.id, attempt.number)
+        return Work(
+            issue=IssueRun(self._run, ref),
+            number=attempt.number,
+            revision=attempt.revision,
+            base=attempt.base,
+            base_tree=self._run.session.store.tree_of(attempt.base),
+            agent=self._run.session.policy.agents.get(attempt.agent) or self._run.session.policy.agent_for(issue),
+            logs=logs,
+            brief=logs / "brief.md",
+            out=logs / "out",
+        )
+
+    def look_after_restart(self) -> None:
+        """If the machine was started again since the last record, the disk may have lost what was written last."""
+        last = self._run.journal.events[-1] if self._run.journal.events else None
+        if last is None or last.boot == self._run.journal.boot:
+            return
+        since = datetime.fromisoformat(last.at).timestamp() - _LOST_WITHIN
+        session = self._run.session
+        aside = session.project.cache / "_damaged"
+        damaged = set_aside(session.project.repository.objects, since, aside)
+        if damaged:
+            self._run.warn(f"{len(damaged)} git objects that a power cut had damaged were moved to {aside}")
+        for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{self._run.name}/"):
+            if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
+                self._run.warn(f"{ref} is removed: the disk has lost its commit")
 
 
 @contextmanager
@@ -69,54 +234,7 @@ def mending(session: Session) -> Iterator[None]:
             session.store.close()  # as long as a git is at work, no lock is taken for left behind
             for run in session.runs():
                 with suppress(ExecutorError):
-                    recover(run)
-
-
-def _sweep(run: MilestoneRun) -> None:
-    """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
-    kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
-    names = (run.view.branch, *(f"{prefix}/{run.name}/" for prefix in kept))
-    for name in sweep(run.session.project.repository, names, objects=_died(run)):
-        run.warn(f"removed {name}, which a git process that was killed had left behind")
-
-
-def _make_sure(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
-    """A result that has not landed: after a restart of the machine the disk may have lost it, or somebody its ref."""
-    name = attempt_ref(run.name, issue, attempt.number)
-    refs, store = run.session.refs, run.session.store
-    there = refs.tip(name) == attempt.commit
-    if there and attempt.boot == run.journal.boot:
-        return
-    if attempt.landing and refs.contains(attempt.landing, run.view.tip):
-        return
-    if not store.whole(attempt.commit, attempt.base or f"{attempt.commit}^"):
-        run.warn(f"{run.name}/{issue}: the result of attempt {attempt.number} is gone from the disk; it is made again")
-        run.record(AttemptLost(attempt=attempt.number, commit=attempt.commit), issue)
-    elif refs.tip(name) is None and refs.move([Move(name, None, attempt.commit)], "restore"):
-        run.warn(f"{run.name}/{issue}: {name} was gone and is restored")
-
-
-def _died(run: MilestoneRun) -> bool:
-    """Whether the run before, or a git of this one, did not come to its end."""
-    before = next((event for event in reversed(run.journal.events) if event.run != run.session.run_id), None)
-    return run.session.git_killed or before is None or before.kind != "run-ended"
-
-
-def _sweep_files(run: MilestoneRun) -> None:
-    """Remove the halves of files that a dead process did not come to put in their places."""
-    cache = run.session.project.cache
-    folders = [cache, cache / "_board", cache / "_store", cache / "_store" / "info", run.folder]
-    if _died(run):
-        verdicts = cache / "_verdicts"
-        folders += [run.folder / "receipts", run.folder / "specs", *(run.folder / "workspaces").glob("*")]
-        folders += [
-            verdicts / "flaky",
-            verdicts / "proofs",
-            *verdicts.glob("reports/*"),
-            *verdicts.glob("[0-9a-f][0-9a-f]"),
-        ]
-    for folder in folders:
-        sweep_temporary(folder)
+                    Recovery(run).recover()
 
 
 def _is(landing: Landing, attempt: Attempt) -> bool:
@@ -126,110 +244,5 @@ def _is(landing: Landing, attempt: Attempt) -> bool:
     return landing.commit == attempt.landing or same
 
 
-def _finish(run: MilestoneRun, landing: Landing, attempt: Attempt) -> None:
-    """Do what was left undone after the branch had moved: git may have been killed before it removed the attempt."""
-    name = attempt_ref(run.name, landing.trailers.issue, attempt.number)
-    refs = run.session.refs
-    if refs.tip(name) == attempt.commit:
-        refs.move([Move(name, attempt.commit, None)], f"attempt {attempt.number} has landed")
-    run.record_landed(landing, attempt.number)
-
-
-def _settle(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
-    """An attempt without an end: what its agent had ended with, a result or a question, counts; the rest is kept."""
-    ref = f"{run.name}/{issue}"
-    if attempt.tree and _may_go_on(run, ref, attempt):
-        run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
-        keep_candidate(_work(run, ref, attempt), attempt.tree, attempt.seconds)
-        return
-    if ref in run.session.compiled.plan.nodes and IssueRun(run, ref).flow.steps:
-        run.session.plugins.workflow.settle(IssueRun(run, ref), attempt)
-        return
-    workspace = run.pool.left_by(issue, attempt.number)
-    if workspace is None or ref not in run.session.compiled.plan.nodes:
-        keep_interrupted(run, issue, attempt, "", _cost(run, ref, attempt))
-        return
-    _ = run.supervisor  # it starts only when every process of the dead run is gone
-    if attempt.boot != run.journal.boot and attempt.base:
-        workspace.mend(run.session.store, f"{attempt.base}^{{tree}}")
-    tree = taken(run, workspace, run.issue(ref))
-    scrub(run.session.project.logs(run.name, issue, attempt.number) / "out", run.session.redaction.redact)
-    kept = "" if isinstance(tree, Failure) else tree
-    ended = agent_end(run, ref, attempt)
-    question = question_in(_work(run, ref, attempt).out, run.session.secrets) if ended is not None else ""
-    if question:
-        run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; it asks a person")
-        ask(run, ref, attempt.number, question, kept, _cost(run, ref, attempt))
-    elif ended is not None and ended.ok and kept:
-        run.messages.append(f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used")
-        keep_candidate(_work(run, ref, attempt), kept, round(ended.seconds, 3))
-    else:
-        keep_interrupted(run, issue, attempt, kept, _cost(run, ref, attempt))
-
-
-def _cost(run: MilestoneRun, ref: str, attempt: Attempt) -> Spend:
-    """Money and tokens that its agent reported before it was cut off."""
-    known = ref in run.session.compiled.plan.nodes and attempt.agent in run.session.policy.agents
-    return _work(run, ref, attempt).cost() if known and attempt.base else Spend()
-
-
-def _may_go_on(run: MilestoneRun, ref: str, attempt: Attempt) -> bool:
-    """Whether the tree that its agent left is in git as a whole and still what is wanted."""
-    if ref not in run.session.compiled.plan.nodes or attempt.spec_key != run.session.observer.spec_key(ref):
-        return False
-    return run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
-
-
-def _landed(run: MilestoneRun, issue: str) -> bool:
-    """Whether what was built of an issue is what has landed, so that its steps have served."""
-    ref = f"{run.name}/{issue}"
-    return ref in run.session.compiled.plan.nodes and run.decision(ref).status is Status.LANDED
-
-
-def agent_end(run: MilestoneRun, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
-    """How the agent ended, if it did so before its run died, at the present spec, and without a restart since.
-
-    After a restart the files may be older than the record of the agent's end.
-    """
-    if attempt.spec_key != run.session.observer.spec_key(ref) or attempt.boot != run.journal.boot:
-        return None
-    logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number)
-    ended = read_result((logs / "steps" / step if step else logs) / RESULT)
-    return ended if ended is not None and ended.reason not in {"stopped", "lost"} else None
-
-
-def _work(run: MilestoneRun, ref: str, attempt: Attempt) -> Work:
-    issue = run.issue(ref)
-    logs = run.session.project.logs(run.name, issue.id, attempt.number)
-    return Work(
-        run=run,
-        ref=ref,
-        number=attempt.number,
-        revision=attempt.revision,
-        base=attempt.base,
-        base_tree=run.session.store.tree_of(attempt.base),
-        agent=run.session.policy.agents.get(attempt.agent) or run.session.policy.agent_for(issue),
-        logs=logs,
-        brief=logs / "brief.md",
-        out=logs / "out",
-    )
-
-
 _LOST_WITHIN = 3600.0
 """Seconds before the last record in which something may have been written that never reached the disk."""
-
-
-def look_after_restart(run: MilestoneRun) -> None:
-    """If the machine was started again since the last record, the disk may have lost what was written last."""
-    last = run.journal.events[-1] if run.journal.events else None
-    if last is None or last.boot == run.journal.boot:
-        return
-    since = datetime.fromisoformat(last.at).timestamp() - _LOST_WITHIN
-    session = run.session
-    aside = session.project.cache / "_damaged"
-    damaged = set_aside(session.project.repository.objects, since, aside)
-    if damaged:
-        run.warn(f"{len(damaged)} git objects that a power cut had damaged were moved to {aside}")
-    for ref, commit in session.refs.unreadable(f"{ATTEMPTS}/{run.name}/"):
-        if session.refs.move([Move(ref, commit, None)], "its commit was lost"):
-            run.warn(f"{ref} is removed: the disk has lost its commit")

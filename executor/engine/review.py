@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from executor.agents.brief import most_useful, review_brief
 from executor.agents.reviewer import REVIEW, Question
 from executor.checks.verdicts import Verdict
-from executor.engine.change_rules import identity_of, record_stop
+from executor.engine.change_rules import ChangeRules, identity_of
 from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, combined_key, digest
@@ -21,11 +21,11 @@ from executor.stop_rules.evaluate import Hit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.issue import IssueRun
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
 
-__all__ = ["ReviewFinding", "read_findings", "stopped_by_review"]
+__all__ = ["ReviewFinding", "Reviews", "read_findings"]
 
 _MOST_BYTES = 1024 * 1024
 _MOST_FINDINGS = 200
@@ -42,28 +42,74 @@ class ReviewFinding:
     line: int
 
 
-def stopped_by_review(run: MilestoneRun, ref: str, attempt: Attempt, tree: str, logs: Path) -> bool:
-    """Have the route's reviewer read the change; stop the issue when a finding reaches the threshold."""
-    issue = run.issue(ref)
-    route = run.session.policy.route_of(issue)
-    facts = run.facts(ref)
-    if route.reviewer is None:
-        return False
-    store = run.session.store
-    bound = identity_of(run, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))
-    if FINDINGS in issue.allow or cleared(bound, (FINDINGS,), facts.approved):
-        return False
-    findings, problem = _findings(run, ref, run.session.policy.agents[route.reviewer], attempt, tree, logs)
-    grave = [item for item in findings if item.score >= route.threshold]
-    if not grave and not problem:
-        return False
-    lines = tuple(f"{item.file}:{item.line}: {item.description} (score {item.score})" for item in grave)
-    count = (
-        f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}" if grave else ""
-    )
-    hit = Hit(FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines)
-    record_stop(run, ref, [hit], attempt=attempt.number, bound=bound)
-    return True
+class Reviews:
+    """Has one issue's changes reviewed."""
+
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
+
+    def stopped_by_review(self, attempt: Attempt, tree: str, logs: Path) -> bool:
+        """Have the route's reviewer read the change; stop the issue when a finding reaches the threshold."""
+        issue = self._issue.declared
+        route = self._session.policy.route_of(issue)
+        facts = self._issue.facts
+        if route.reviewer is None:
+            return False
+        store = self._session.store
+        bound = identity_of(self._run.store, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))
+        if FINDINGS in issue.allow or cleared(bound, (FINDINGS,), facts.approved):
+            return False
+        findings, problem = self._findings(self._session.policy.agents[route.reviewer], attempt, tree, logs)
+        grave = [item for item in findings if item.score >= route.threshold]
+        if not grave and not problem:
+            return False
+        lines = tuple(f"{item.file}:{item.line}: {item.description} (score {item.score})" for item in grave)
+        count = (
+            f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}"
+            if grave
+            else ""
+        )
+        hit = Hit(
+            FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines
+        )
+        ChangeRules(self._issue).record_stop([hit], attempt=attempt.number, bound=bound)
+        return True
+
+    def _findings(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[list[ReviewFinding], str]:
+        """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
+        key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
+        known = self._session.verdicts.find(tree, key)
+        if known is not None and known.ok:
+            return read_findings(known.detail.encode()), ""
+        data, problem, seconds = self._asked(agent, attempt, tree, logs)
+        if problem:
+            return [], problem
+        try:
+            findings = read_findings(data)
+        except ValueError as error:
+            return [], f"reviewer {agent.name}: {error}"
+        verdict = Verdict(ok=True, reason="", detail=data.decode(), seconds=seconds, run=self._session.run_id)
+        self._session.verdicts.keep(tree, key, verdict)
+        shown = tuple(
+            {"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]
+        )
+        self._run.record(Reviewed(attempt=attempt.number, reviewer=agent.name, findings=shown), self._issue.id)
+        return findings, ""
+
+    def _asked(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float]:
+        issue, store = self._issue.declared, self._session.store
+        diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
+        route = self._session.policy.routes.get(REVIEW)
+        spec = self._issue.spec["text"]
+        text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
+        question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
+        ended = self._run.reviewers.ask(agent, question)
+        if not ended.ok:
+            return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
+        data, problem = _answer(question.out / question.answer, agent.name)
+        return self._session.redaction.redact(data), problem, ended.seconds
 
 
 def read_findings(data: bytes) -> list[ReviewFinding]:
@@ -91,46 +137,6 @@ def _finding(item: Any, place: int) -> ReviewFinding:
     return ReviewFinding(
         one_line(item["description"])[:500], int(score), one_line(str(item.get("file", "")))[:300], place_in_file
     )
-
-
-def _findings(
-    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
-) -> tuple[list[ReviewFinding], str]:
-    """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
-    key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
-    known = run.session.verdicts.find(tree, key)
-    if known is not None and known.ok:
-        return read_findings(known.detail.encode()), ""
-    data, problem, seconds = _asked(run, ref, agent, attempt, tree, logs)
-    if problem:
-        return [], problem
-    try:
-        findings = read_findings(data)
-    except ValueError as error:
-        return [], f"reviewer {agent.name}: {error}"
-    verdict = Verdict(ok=True, reason="", detail=data.decode(), seconds=seconds, run=run.session.run_id)
-    run.session.verdicts.keep(tree, key, verdict)
-    shown = tuple(
-        {"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]
-    )
-    run.record(Reviewed(attempt=attempt.number, reviewer=agent.name, findings=shown), run.issue(ref).id)
-    return findings, ""
-
-
-def _asked(
-    run: MilestoneRun, ref: str, agent: Agent, attempt: Attempt, tree: str, logs: Path
-) -> tuple[bytes, str, float]:
-    issue, store = run.issue(ref), run.session.store
-    diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
-    route = run.session.policy.routes.get(REVIEW)
-    spec = run.session.observer.spec(ref)["text"]
-    text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
-    question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
-    ended = run.reviewers.ask(agent, question)
-    if not ended.ok:
-        return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
-    data, problem = _answer(question.out / question.answer, agent.name)
-    return run.session.redaction.redact(data), problem, ended.seconds
 
 
 def _answer(path: Path, name: str) -> tuple[bytes, str]:

@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING
 from executor.agents.command import child_environment
 from executor.checks.run import tail
 from executor.engine.agent_work import Failure
-from executor.engine.attempt import fail
-from executor.engine.change_rules import (
-    KNOWN_SECRET,
-    allowed_rules,
-    contents_of,
-    hits_of,
-    identity_of,
-    record_stop,
-    uncleared,
-)
+from executor.engine.attempt import Attempts
+from executor.engine.change_rules import KNOWN_SECRET, ChangeRules, contents_of, identity_of
 from executor.errors import InterruptedRunError
 from executor.model.deadline import too_late
 from executor.model.fingerprint import cleared
@@ -45,22 +37,12 @@ if TYPE_CHECKING:
 
     from executor.checks.verify import Judgement
     from executor.engine.issue import IssueRun
-    from executor.engine.milestone_run import MilestoneRun
     from executor.git.diff import Change
     from executor.model.rules import StopRule
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = [
-    "Obstacle",
-    "find_obstacle",
-    "held_back",
-    "hold_of",
-    "record_obstacle",
-    "stopped_by_change",
-    "stopped_by_changed_tests",
-    "stopped_by_tests",
-]
+__all__ = ["Obstacle", "Stops", "find_obstacle", "record_obstacle"]
 
 
 NEW_TESTS = "new-tests"
@@ -103,7 +85,7 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
 
     An issue that is done again because its checks fail is what repairs them, so their failure is no obstacle to it.
     """
-    hit = _broken_spec(issue.run, issue.ref)
+    hit = Stops(issue).broken_spec()
     if hit is not None:
         return Obstacle(hit.reason, hit)
     if decision.cause is not None and decision.cause.input == "verification":
@@ -126,7 +108,7 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     """Journal an obstacle; no attempt is spent."""
     if obstacle.failure is None:
         hits = [obstacle.hit] if obstacle.hit is not None else []
-        record_stop(issue.run, issue.ref, hits, attempt=0, bound=issue.spec_key)
+        ChangeRules(issue).record_stop(hits, attempt=0, bound=issue.spec_key)
         return
     issue.record(
         BaseRed(
@@ -141,169 +123,178 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     issue.run.warn(f"{obstacle.reason}; {obstacle.remedy}")
 
 
-def _broken_spec(run: MilestoneRun, ref: str) -> Hit | None:
-    """The stop of an issue whose spec cannot be worked on."""
-    rule = next((rule for rule in run.session.policy.stops if rule.id == SPEC), None)
-    issue = run.issue(ref)
-    key = run.session.observer.spec_key(ref)
-    if (rule is not None and not rule.enabled) or SPEC in issue.allow or cleared(key, (SPEC,), run.facts(ref).approved):
-        return None
-    problems = spec_problems(run.session.observer.spec(ref)["text"], issue.title, len(issue.accept))
-    if not problems:
-        return None
-    return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
+class Stops:
+    """Stops one issue where a rule wants a person, and holds it back where it may not begin."""
 
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
 
-def stopped_by_change(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, logs: Path) -> bool:
-    """Stop an issue whose change a rule is about, unless the rule is allowed or approved of for exactly this change."""
-    tree = run.session.store.tree_of(attempt.commit)
-    bound = identity_of(run, attempt, change)
-    hits = hits_of(run, ref, attempt, change, tree)
-    if not any(hit.rule == UNSANDBOXED for hit in hits):  # until a person has read it, nothing of it is run
-        hits += uncleared(run, ref, _hits_of_commands(run, ref, tree, allowed_rules(run, ref), logs), bound)
-    if not hits:
-        return False
-    secret = any(hit.rule == KNOWN_SECRET for hit in hits)
-    record_stop(run, ref, hits, attempt=attempt.number, bound="" if secret else bound)
-    return True
+    def broken_spec(self) -> Hit | None:
+        """The stop of an issue whose spec cannot be worked on."""
+        rule = next((rule for rule in self._session.policy.stops if rule.id == SPEC), None)
+        issue = self._issue.declared
+        key = self._issue.spec_key
+        if (
+            (rule is not None and not rule.enabled)
+            or SPEC in issue.allow
+            or cleared(key, (SPEC,), self._issue.facts.approved)
+        ):
+            return None
+        problems = spec_problems(self._issue.spec["text"], issue.title, len(issue.accept))
+        if not problems:
+            return None
+        return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
 
-
-def stopped_by_changed_tests(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, result: Judgement) -> bool:
-    """Stop an issue whose declared tests had to change for its result to pass; False if nobody wants to be asked."""
-    rule = next((rule for rule in run.session.policy.stops if rule.id == TESTS_CHANGED and rule.enabled), None)
-    if rule is None:
-        return False
-    store = run.session.store
-    contents = contents_of(
-        run, store.tree_of(attempt.base or store.parent_of(attempt.commit)), store.tree_of(attempt.commit)
-    )
-    lines = changed_tests([file for file in change.files if file.path in result.tests], contents)
-    reason = f"{rule.reason} With the base's tests: {result.reason}"
-    hit = Hit(rule.id, rule.level, reason, rule.needs, tuple(lines[:20]))
-    record_stop(run, ref, [hit], attempt=attempt.number, bound=identity_of(run, attempt, change))
-    return True
-
-
-def stopped_by_tests(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> bool:
-    """Send an attempt back whose new tests would prove nothing, and ask a person when that did not help."""
-    issue = run.issue(ref)
-    facts = run.facts(ref)
-    rule = next((rule for rule in run.session.policy.stops if rule.id == NEW_TESTS and rule.enabled), None)
-    if rule is None or not run.session.policy.route_of(issue).examine_tests:
-        return False
-    bound = identity_of(run, attempt, change)
-    if NEW_TESTS in issue.allow or cleared(bound, (NEW_TESTS,), facts.approved):
-        return False
-    findings = _findings(run, attempt, change)
-    if not findings:
-        return False
-    told = tuple(f"{item.file}:{item.line}: {item.description}" for item in findings[:20])
-    reason = f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in its new tests: {told[0]}"
-    rounds = sum(item.kind == NEW_TESTS for item in facts.state.counted(facts.spec_key))
-    if rounds < _ROUNDS:
-        tree = run.session.store.tree_of(attempt.commit)
-        fail(run, ref, attempt.number, Failure(NEW_TESTS, reason, "\n".join(told), tree))
+    def stopped_by_change(self, attempt: Attempt, change: Change, logs: Path) -> bool:
+        """Stop an issue whose change breaks a rule that is neither allowed nor approved for exactly this change."""
+        tree = self._session.store.tree_of(attempt.commit)
+        bound = identity_of(self._run.store, attempt, change)
+        hits = ChangeRules(self._issue).hits_of(attempt, change, tree)
+        if not any(hit.rule == UNSANDBOXED for hit in hits):  # until a person has read it, nothing of it is run
+            hits += ChangeRules(self._issue).uncleared(
+                self._hits_of_commands(tree, ChangeRules(self._issue).allowed_rules(), logs), bound
+            )
+        if not hits:
+            return False
+        secret = any(hit.rule == KNOWN_SECRET for hit in hits)
+        ChangeRules(self._issue).record_stop(hits, attempt=attempt.number, bound="" if secret else bound)
         return True
-    needs = rule.needs
-    record_stop(run, ref, [Hit(NEW_TESTS, "hard", reason, needs, told)], attempt=attempt.number, bound=bound)
-    return True
 
+    def stopped_by_changed_tests(self, attempt: Attempt, change: Change, result: Judgement) -> bool:
+        """Stop an issue whose result passes only with changed declared tests; False if the rule is off."""
+        rule = next((rule for rule in self._session.policy.stops if rule.id == TESTS_CHANGED and rule.enabled), None)
+        if rule is None:
+            return False
+        store = self._session.store
+        contents = contents_of(
+            self._run.store,
+            store.tree_of(attempt.base or store.parent_of(attempt.commit)),
+            store.tree_of(attempt.commit),
+        )
+        lines = changed_tests([file for file in change.files if file.path in result.tests], contents)
+        reason = f"{rule.reason} With the base's tests: {result.reason}"
+        hit = Hit(rule.id, rule.level, reason, rule.needs, tuple(lines[:20]))
+        ChangeRules(self._issue).record_stop(
+            [hit], attempt=attempt.number, bound=identity_of(self._run.store, attempt, change)
+        )
+        return True
 
-def _findings(run: MilestoneRun, attempt: Attempt, change: Change) -> list[Finding]:
-    store = run.session.store
-    base = store.tree_of(attempt.base or store.parent_of(attempt.commit))
-    tree = store.tree_of(attempt.commit)
-    found: list[Finding] = []
-    for file in change.files:
-        new = store.blob(tree, file.path)
-        if new is None or file.binary or not is_test(file.path):
-            continue
-        old = store.blob(base, file.path)
-        with _PARSING:
-            found += examine(file.path, _text(new), None if old is None else _text(old))
-    return found
+    def stopped_by_tests(self, attempt: Attempt, change: Change) -> bool:
+        """Send an attempt back whose new tests would prove nothing, and ask a person when that did not help."""
+        issue = self._issue.declared
+        facts = self._issue.facts
+        rule = next((rule for rule in self._session.policy.stops if rule.id == NEW_TESTS and rule.enabled), None)
+        if rule is None or not self._session.policy.route_of(issue).examine_tests:
+            return False
+        bound = identity_of(self._run.store, attempt, change)
+        if NEW_TESTS in issue.allow or cleared(bound, (NEW_TESTS,), facts.approved):
+            return False
+        findings = self._findings(attempt, change)
+        if not findings:
+            return False
+        told = tuple(f"{item.file}:{item.line}: {item.description}" for item in findings[:20])
+        reason = f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in its new tests: {told[0]}"
+        rounds = sum(item.kind == NEW_TESTS for item in facts.state.counted(facts.spec_key))
+        if rounds < _ROUNDS:
+            tree = self._session.store.tree_of(attempt.commit)
+            Attempts(self._issue).fail(attempt.number, Failure(NEW_TESTS, reason, "\n".join(told), tree))
+            return True
+        needs = rule.needs
+        ChangeRules(self._issue).record_stop(
+            [Hit(NEW_TESTS, "hard", reason, needs, told)], attempt=attempt.number, bound=bound
+        )
+        return True
+
+    def _findings(self, attempt: Attempt, change: Change) -> list[Finding]:
+        store = self._session.store
+        base = store.tree_of(attempt.base or store.parent_of(attempt.commit))
+        tree = store.tree_of(attempt.commit)
+        found: list[Finding] = []
+        for file in change.files:
+            new = store.blob(tree, file.path)
+            if new is None or file.binary or not is_test(file.path):
+                continue
+            old = store.blob(base, file.path)
+            with _PARSING:
+                found += examine(file.path, _text(new), None if old is None else _text(old))
+        return found
+
+    def _hits_of_commands(self, tree: str, allowed: frozenset[str], logs: Path) -> list[Hit]:
+        """Rules of the user's that ask a command: anything but exit 0 is a hit, with what it printed."""
+        rules = [rule for rule in self._session.policy.stops if rule.run and rule.enabled and rule.id not in allowed]
+        return [hit for rule in rules if (hit := self._hit_of_command(tree, rule, logs)) is not None]
+
+    def _hit_of_command(self, tree: str, rule: StopRule, logs: Path) -> Hit | None:
+        log = logs / f"stop-{rule.id}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        argv = ("sh", "-c", rule.run) if isinstance(rule.run, str) else tuple(rule.run or ())
+        with self._run.pool.slot() as slot:
+            slot.check.prepare(self._session.store, tree)
+            folder = slot.check.folder
+            given = {"EXECUTOR_MILESTONE": self._run.name, "EXECUTOR_ISSUE": self._issue.id}
+            env = child_environment((), given, folder)
+            ended = self._run.supervisor.run(
+                Command(
+                    argv=self._run.sandboxing.wrap(argv, tree=folder, env=env),
+                    cwd=folder,
+                    env=env,
+                    log=log,
+                    timeout=float(self._session.policy.limits.check_timeout_s),
+                    output_cap=self._session.policy.limits.output_cap_bytes,
+                    secrets=self._session.secrets,
+                )
+            )
+        if ended.reason in {"stopped", "lost"}:
+            raise InterruptedRunError(f"{self._issue.ref}: the rule {rule.id} was interrupted", 130)
+        if ended.ok:
+            return None
+        reason = rule.reason or f"{rule.id} says so ({ended.describe()})"
+        return Hit(rule.id, rule.level, reason, rule.needs, tuple(tail(log).splitlines()[-10:]))
+
+    def held_back(self, decision: Decision, *, begun: bool) -> Decision:
+        """The decision on the issue, or, if it may not start now, one that does nothing, kept in `session.held`."""
+        wait = self.hold_of(decision, begun=begun)
+        if wait is None:
+            self._session.held.pop(self._issue.ref, None)
+            return decision
+        status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
+        held = replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
+        self._session.held[self._issue.ref] = held
+        return held
+
+    def hold_of(self, decision: Decision, *, begun: bool) -> Wait | None:
+        """What keeps this run from doing what would be done next with an issue, if anything does.
+
+        Args:
+            decision: what would be done next.
+            begun: something was done for it in this run; then it may come to its end, but no other attempt begins.
+        """
+        if decision.act is Act.REST or (begun and decision.act is not Act.IMPLEMENT):
+            return None
+        session = self._session
+        paused = session.paused.get(self._run.name)
+        if paused:
+            return Wait(paused, None, kind="pause")
+        if session.deadline is None:
+            return None
+        seconds = self._expected() if decision.act is Act.IMPLEMENT else 0.0
+        reason = too_late(session.deadline, utcnow(), seconds, LOCAL)
+        return Wait(reason, session.deadline.timestamp(), kind="deadline") if reason else None
+
+    def _expected(self) -> float:
+        """Seconds that an attempt is expected to take, from what issues of the milestone have taken."""
+        view = self._run.view
+        past = [
+            (declared.size, attempt.seconds)
+            for declared in view.milestone.issues
+            if (state := view.states.get(declared.id)) is not None
+            for attempt in state.attempts.values()
+            if attempt.state is AttemptState.LANDED and attempt.seconds
+        ]
+        return expected_seconds(self._issue.declared.size, past)
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def _hits_of_commands(run: MilestoneRun, ref: str, tree: str, allowed: frozenset[str], logs: Path) -> list[Hit]:
-    """Rules of the user's that ask a command: anything but exit 0 is a hit, with what it printed."""
-    rules = [rule for rule in run.session.policy.stops if rule.run and rule.enabled and rule.id not in allowed]
-    return [hit for rule in rules if (hit := _hit_of_command(run, ref, tree, rule, logs)) is not None]
-
-
-def _hit_of_command(run: MilestoneRun, ref: str, tree: str, rule: StopRule, logs: Path) -> Hit | None:
-    log = logs / f"stop-{rule.id}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    argv = ("sh", "-c", rule.run) if isinstance(rule.run, str) else tuple(rule.run or ())
-    with run.pool.slot() as slot:
-        slot.check.prepare(run.session.store, tree)
-        folder = slot.check.folder
-        given = {"EXECUTOR_MILESTONE": run.name, "EXECUTOR_ISSUE": run.issue(ref).id}
-        env = child_environment((), given, folder)
-        ended = run.supervisor.run(
-            Command(
-                argv=run.sandboxing.wrap(argv, tree=folder, env=env),
-                cwd=folder,
-                env=env,
-                log=log,
-                timeout=float(run.session.policy.limits.check_timeout_s),
-                output_cap=run.session.policy.limits.output_cap_bytes,
-                secrets=run.session.secrets,
-            )
-        )
-    if ended.reason in {"stopped", "lost"}:
-        raise InterruptedRunError(f"{ref}: the rule {rule.id} was interrupted", 130)
-    if ended.ok:
-        return None
-    reason = rule.reason or f"{rule.id} says so ({ended.describe()})"
-    return Hit(rule.id, rule.level, reason, rule.needs, tuple(tail(log).splitlines()[-10:]))
-
-
-def held_back(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Decision:
-    """The decision on an issue as it is, or, if it may not start now, one that lets it rest, kept in `session.held`."""
-    wait = hold_of(run, ref, decision, begun=begun)
-    if wait is None:
-        run.session.held.pop(ref, None)
-        return decision
-    status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
-    held = replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
-    run.session.held[ref] = held
-    return held
-
-
-def hold_of(run: MilestoneRun, ref: str, decision: Decision, *, begun: bool) -> Wait | None:
-    """What keeps this run from doing what would be done next with an issue, if anything does.
-
-    Args:
-        run: the milestone's run.
-        ref: the issue.
-        decision: what would be done next.
-        begun: something was done for it in this run; then it may come to its end, but no other attempt begins.
-    """
-    if decision.act is Act.REST or (begun and decision.act is not Act.IMPLEMENT):
-        return None
-    session = run.session
-    paused = session.paused.get(run.name)
-    if paused:
-        return Wait(paused, None, kind="pause")
-    if session.deadline is None:
-        return None
-    seconds = _expected(run, ref) if decision.act is Act.IMPLEMENT else 0.0
-    reason = too_late(session.deadline, utcnow(), seconds, LOCAL)
-    return Wait(reason, session.deadline.timestamp(), kind="deadline") if reason else None
-
-
-def _expected(run: MilestoneRun, ref: str) -> float:
-    """Seconds that an attempt is expected to take, from what issues of the milestone have taken."""
-    view = run.view
-    past = [
-        (declared.size, attempt.seconds)
-        for declared in view.milestone.issues
-        if (state := view.states.get(declared.id)) is not None
-        for attempt in state.attempts.values()
-        if attempt.state is AttemptState.LANDED and attempt.seconds
-    ]
-    return expected_seconds(run.issue(ref).size, past)

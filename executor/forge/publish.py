@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
-from executor.engine.milestone_branch import advance
+from executor.engine.milestone_branch import Branch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
@@ -38,26 +38,13 @@ from executor.state.model import AttemptState, Pull
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.remote import Remote
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
 
-__all__ = [
-    "catch_up",
-    "head_of",
-    "is_free",
-    "is_ours",
-    "landed_attempt",
-    "publish",
-    "pushed",
-    "record_pull",
-    "seen_on_remote",
-    "settle_landed",
-    "show_stopped",
-    "tip_to_build_on",
-    "wait_for_person",
-]
+__all__ = ["Publication", "RemoteBranch", "landed_attempt"]
 
 
 _TRIES = 3
@@ -65,303 +52,345 @@ _UNSHOWN = frozenset({"secrets"})
 """Rules whose finding must not leave this machine."""
 
 
-def show_stopped(run: MilestoneRun, ref: str, attempt: Attempt, change: Change) -> None:
-    """Show a result that waits for a person as a draft, unless the reason is one to keep it here."""
-    stop = run.view.states[run.issue(ref).id].stop
-    if run.session.remote is None or stop is None or stop.attempt != attempt.number or stop.level != "hard":
-        return
-    if stop.rules & _UNSHOWN:
-        run.warn(f"{ref}: its result was not pushed, because {stop.rule} stopped it")
-        return
-    publish(run, ref, attempt, attempt.commit, change, stopped=f"{stop.rule}: {stop.reason}")
+class Publication:
+    """Shows results of one issue on the remote and its forge."""
 
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
 
-def publish(
-    run: MilestoneRun, ref: str, attempt: Attempt, commit: str, change: Change, *, stopped: str = ""
-) -> PullRequest | None:
-    """Push a result and open or update its pull request; None where there is none, or somebody else has the branch.
+    def show_stopped(self, attempt: Attempt, change: Change) -> None:
+        """Show a result that waits for a person as a draft, unless the reason is one to keep it here."""
+        stop = self._issue.state.stop
+        if self._session.remote is None or stop is None or stop.attempt != attempt.number or stop.level != "hard":
+            return
+        if stop.rules & _UNSHOWN:
+            self._run.warn(f"{self._issue.ref}: its result was not pushed, because {stop.rule} stopped it")
+            return
+        self.publish(attempt, attempt.commit, change, stopped=f"{stop.rule}: {stop.reason}")
 
-    Args:
-        run: the milestone's run.
-        ref: qualified id of the issue.
-        attempt: whose result it is.
-        commit: what is pushed.
-        change: what it changes.
-        stopped: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
-    """
-    if run.session.remote is None:
-        return None
-    _withdraw_older(run, ref, attempt, commit)
-    if not _push(run, ref, attempt, commit):
-        return None
-    if forge_of(run.session).kind == "local":
-        return None
-    text = _text(run, ref, attempt, change, stopped)
-    issue = run.issue(ref)
-    title = title_of(issue.type, run.name, issue.title, attempt.revision)
-    body = body_of(text, title)
-    pull = _open_pull(run, ref, attempt)
-    labels = run.session.policy.forge.labels
-    if pull is None:
-        new = NewPull(head_of(run, ref, attempt), run.milestone.branch, title, body, draft=bool(stopped))
-        pull = forge_of(run.session).open(new)
-    if pull.base != run.milestone.branch:
-        wait_for_person(run, ref, pull, f"it goes to {pull.base}, expected {run.milestone.branch}; set its base back")
-        return None
-    known = read_mark(pull.body).get("title")
-    pull = forge_of(run.session).update(
-        pull,
-        title=title if known is None or known == title_digest(pull.title) else None,
-        body=merged_body(body, pull.body),
-        draft=bool(stopped),
-        labels=labels,
-    )
-    record_pull(run, ref, pull, commit, attempt=attempt.number)
-    return pull
+    def publish(self, attempt: Attempt, commit: str, change: Change, *, stopped: str = "") -> PullRequest | None:
+        """Push a result and open or update its pull request; None where there is none, or somebody else has the branch.
 
-
-def head_of(run: MilestoneRun, ref: str, attempt: Attempt) -> str:
-    """Short name of the branch of a result."""
-    return feature_branch(run.name, run.issue(ref), attempt.revision)
-
-
-def record_pull(
-    run: MilestoneRun,
-    ref: str,
-    pull: PullRequest | None,
-    commit: str,
-    *,
-    head: str = "",
-    state: str = "",
-    waits: str = "",
-    why: str = "",
-    attempt: int = 0,
-) -> None:
-    """Journal what is known of an issue's pull request, if that is news; what is not given stays as it was."""
-    issue = run.issue(ref).id
-    folded = run.view.states.get(issue)
-    before = folded.pull if folded else None
-    if before is not None and head and before.head != head:
-        before = None
-    old = before or Pull(0, "", "", head, "")
-    word = ("draft" if pull.draft and pull.state == "open" else pull.state) if pull else ""
-    new = replace(
-        old,
-        number=pull.number if pull else old.number,
-        state=state or word or old.state,
-        url=pull.url if pull else old.url,
-        head=pull.head if pull else (head or old.head),
-        commit=commit,
-        waits=waits,
-        reason=why,
-        attempt=attempt or old.attempt,
-    )
-    if new != old or waits:
-        event = PullChanged(
-            number=new.number,
-            state=new.state,
-            url=new.url,
-            head=new.head,
-            commit=new.commit,
-            waits=new.waits,
-            reason=new.reason,
-            attempt=new.attempt,
-        )
-        run.record(event, issue)
-
-
-def wait_for_person(run: MilestoneRun, ref: str, pull: PullRequest | None, why: str, *, head: str = "") -> None:
-    """The issue comes to rest until a person has changed something about its pull request or branch."""
-    state = run.view.states[run.issue(ref).id]
-    told = f"pull request #{pull.number}: {why}" if pull else why
-    commit = state.pull.commit if state.pull else ""
-    record_pull(run, ref, pull, commit, head=head, waits="review", why=told)
-
-
-def is_free(run: MilestoneRun, ref: str) -> bool:
-    """Whether nothing about its branch or pull request keeps the issue waiting."""
-    state = run.view.states.get(run.issue(ref).id)
-    return state is None or state.pull is None or not state.pull.waits or state.pull.run != run.session.run_id
-
-
-def is_ours(run: MilestoneRun, ref: str, commit: str) -> bool:
-    """Whether a commit that is on the remote is one that the executor made and nobody has changed.
-
-    Its message has the result key of its own change, which nobody else computes.
-    """
-    state = run.view.states.get(run.issue(ref).id)
-    if state is not None:
-        known = {attempt.commit for attempt in state.attempts.values()}
-        if commit in known or (state.pull is not None and commit == state.pull.commit):
-            return True
-    store, refs = run.session.store, run.session.refs
-    try:
-        trailers = parse_trailers(refs.trailers(commit))
-        if trailers is None or (trailers.milestone, trailers.issue) != (run.name, run.issue(ref).id):
-            return False
-        text = store.diff(f"{commit}^", commit)
-        return not text or parse_diff(text).key == trailers.result_key
-    except GitError:
-        return False
-
-
-def _push(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> bool:
-    """Whether the branch is at that commit on the remote."""
-    remote = run.session.remote
-    head = head_of(run, ref, attempt)
-    name = f"refs/heads/{head}"
-    for _ in range(_TRIES):
-        if remote is None:
-            return False
-        there = remote.tips(name).get(name)
-        if there == commit:
-            return True
-        if there is not None:
-            remote.fetch(name)
-            if not is_ours(run, ref, there):
-                who = run.session.refs.author_of(there)
-                why = (
-                    f"the branch {head} has a commit of {who} ({there[:10]}) and is left alone; merge it, or delete it"
-                )
-                wait_for_person(run, ref, None, why, head=head)
-                return False
-        record_pull(run, ref, None, commit, head=head, attempt=attempt.number)
-        done = remote.push([Move(name, there, commit)])
-        if done.ok:
-            return True
-        if not done.moved:
-            wait_for_person(run, ref, None, f"the branch {head} cannot be pushed: {done.reason}", head=head)
-            return False
-    raise ForgeRefusedError(f"{ref}: the branch {head} is being moved on the remote by somebody else")
-
-
-def _withdraw_older(run: MilestoneRun, ref: str, attempt: Attempt, commit: str) -> None:
-    """Before another commit is pushed: the forge must not merge the one that the pull request still shows."""
-    seen = run.view.states[run.issue(ref).id].pull
-    if forge_of(run.session).kind == "local" or seen is None or not seen.number or seen.commit == commit:
-        return
-    for pull in forge_of(run.session).find(head_of(run, ref, attempt)):
-        if pull.state == "open" and pull.sha != commit:
-            forge_of(run.session).withdraw(pull)
-
-
-def _open_pull(run: MilestoneRun, ref: str, attempt: Attempt) -> PullRequest | None:
-    """The open pull request of the branch; the oldest where there are several."""
-    found = [pull for pull in forge_of(run.session).find(head_of(run, ref, attempt)) if pull.state == "open"]
-    if len(found) > 1:
-        others = ", ".join(f"#{pull.number}" for pull in found[1:])
-        run.warn(f"{ref}: pull request #{found[0].number} is used; {others} of the same branch should be closed")
-    return found[0] if found else None
-
-
-def _text(run: MilestoneRun, ref: str, attempt: Attempt, change: Change, stopped: str) -> PullText:
-    issue = run.issue(ref)
-    proofs = run.session.observer.proofs(ref).items
-    reviewer = run.session.policy.route_of(issue).reviewer
-    return PullText(
-        ref=ref,
-        revision=attempt.revision,
-        attempt=attempt.number,
-        spec_key=attempt.spec_key,
-        change=change,
-        boxes=boxes_of(issue, proved=not stopped, reviewed=bool(reviewer) and not stopped),
-        checks=() if stopped else tuple(item.name for item in proofs if isinstance(item, CommandProof)),
-        stopped=stopped,
-        deviations=attempt.deviations,
-        number=issue.number,
-    )
-
-
-def tip_to_build_on(run: MilestoneRun) -> str:
-    """The tip of the milestone branch as it is now, on the remote if there is one."""
-    if run.session.remote is None:
-        return run.ensure_branch()
-    with run.landing_lock:
-        return catch_up(run)
-
-
-def catch_up(run: MilestoneRun) -> str:
-    """Bring branch and remote together and return the tip; for a caller that holds the landing lock.
-
-    Raises:
-        ForgeUnavailableError: the remote cannot be reached.
-        ForgeRefusedError: the remote refuses, or both have commits of their own.
-    """
-    remote = run.session.remote
-    if remote is None:
-        return run.ensure_branch()
-    view, refs = run.view, run.session.refs
-    there = remote.tips(view.branch, view.base)
-    theirs = there.get(view.branch)
-    ours = run.refresh_tip() if view.exists else refs.tip(view.branch)
-    if theirs is None and ours is None:
-        _start_from(run, remote, there.get(view.base))
-    if theirs is None:
-        pushed(run, remote, None, run.ensure_branch())
-    elif theirs != ours:
-        remote.fetch(view.branch)
-        if ours is None or refs.contains(ours, theirs):
-            _follow(run, theirs)
-        elif refs.contains(theirs, ours):
-            pushed(run, remote, theirs, ours)
-        else:
-            raise ForgeRefusedError(
-                f"{run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
-                f"({theirs[:10]}); bring them together, for example `git rebase {theirs[:10]} "
-                f"{run.milestone.branch}`, then run again"
+        Args:
+            attempt: whose result it is.
+            commit: what is pushed.
+            change: what it changes.
+            stopped: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
+        """
+        if self._session.remote is None:
+            return None
+        self._withdraw_older(attempt, commit)
+        if not self._push(attempt, commit):
+            return None
+        if forge_of(self._session).kind == "local":
+            return None
+        text = self._text(attempt, change, stopped)
+        issue = self._issue.declared
+        title = title_of(issue.type, self._run.name, issue.title, attempt.revision)
+        body = body_of(text, title)
+        pull = self._open_pull(attempt)
+        labels = self._session.policy.forge.labels
+        if pull is None:
+            new = NewPull(self.head_of(attempt), self._run.milestone.branch, title, body, draft=bool(stopped))
+            pull = forge_of(self._session).open(new)
+        if pull.base != self._run.milestone.branch:
+            self.wait_for_person(
+                pull, f"it goes to {pull.base}, expected {self._run.milestone.branch}; set its base back"
             )
-    seen_on_remote(run)
-    settle_landed(run)
-    return run.view.tip
+            return None
+        known = read_mark(pull.body).get("title")
+        pull = forge_of(self._session).update(
+            pull,
+            title=title if known is None or known == title_digest(pull.title) else None,
+            body=merged_body(body, pull.body),
+            draft=bool(stopped),
+            labels=labels,
+        )
+        self.record_pull(pull, commit, attempt=attempt.number)
+        return pull
+
+    def head_of(self, attempt: Attempt) -> str:
+        """Short name of the branch of a result."""
+        return feature_branch(self._run.name, self._issue.declared, attempt.revision)
+
+    def record_pull(
+        self,
+        pull: PullRequest | None,
+        commit: str,
+        *,
+        head: str = "",
+        state: str = "",
+        waits: str = "",
+        why: str = "",
+        attempt: int = 0,
+    ) -> None:
+        """Journal what is known of an issue's pull request, if that is news; what is not given stays as it was."""
+        issue = self._issue.id
+        folded = self._run.view.states.get(issue)
+        before = folded.pull if folded else None
+        if before is not None and head and before.head != head:
+            before = None
+        old = before or Pull(0, "", "", head, "")
+        word = ("draft" if pull.draft and pull.state == "open" else pull.state) if pull else ""
+        new = replace(
+            old,
+            number=pull.number if pull else old.number,
+            state=state or word or old.state,
+            url=pull.url if pull else old.url,
+            head=pull.head if pull else (head or old.head),
+            commit=commit,
+            waits=waits,
+            reason=why,
+            attempt=attempt or old.attempt,
+        )
+        if new != old or waits:
+            event = PullChanged(
+                number=new.number,
+                state=new.state,
+                url=new.url,
+                head=new.head,
+                commit=new.commit,
+                waits=new.waits,
+                reason=new.reason,
+                attempt=new.attempt,
+            )
+            self._run.record(event, issue)
+
+    def wait_for_person(self, pull: PullRequest | None, why: str, *, head: str = "") -> None:
+        """The issue comes to rest until a person has changed something about its pull request or branch."""
+        state = self._issue.state
+        told = f"pull request #{pull.number}: {why}" if pull else why
+        commit = state.pull.commit if state.pull else ""
+        self.record_pull(pull, commit, head=head, waits="review", why=told)
+
+    def is_free(self) -> bool:
+        """Whether nothing about its branch or pull request keeps the issue waiting."""
+        state = self._run.view.states.get(self._issue.id)
+        return state is None or state.pull is None or not state.pull.waits or state.pull.run != self._session.run_id
+
+    def is_ours(self, commit: str) -> bool:
+        """Whether a commit that is on the remote is one that the executor made and nobody has changed.
+
+        Its message has the result key of its own change, which nobody else computes.
+        """
+        state = self._run.view.states.get(self._issue.id)
+        if state is not None:
+            known = {attempt.commit for attempt in state.attempts.values()}
+            if commit in known or (state.pull is not None and commit == state.pull.commit):
+                return True
+        store, refs = self._session.store, self._session.refs
+        try:
+            trailers = parse_trailers(refs.trailers(commit))
+            if trailers is None or (trailers.milestone, trailers.issue) != (self._run.name, self._issue.id):
+                return False
+            text = store.diff(f"{commit}^", commit)
+            return not text or parse_diff(text).key == trailers.result_key
+        except GitError:
+            return False
+
+    def _push(self, attempt: Attempt, commit: str) -> bool:
+        """Whether the branch is at that commit on the remote."""
+        remote = self._session.remote
+        head = self.head_of(attempt)
+        name = f"refs/heads/{head}"
+        for _ in range(_TRIES):
+            if remote is None:
+                return False
+            there = remote.tips(name).get(name)
+            if there == commit:
+                return True
+            if there is not None:
+                remote.fetch(name)
+                if not self.is_ours(there):
+                    who = self._session.refs.author_of(there)
+                    why = (
+                        f"the branch {head} has a commit of {who} ({there[:10]}) and is left alone; merge it, or "
+                        "delete it"
+                    )
+                    self.wait_for_person(None, why, head=head)
+                    return False
+            self.record_pull(None, commit, head=head, attempt=attempt.number)
+            done = remote.push([Move(name, there, commit)])
+            if done.ok:
+                return True
+            if not done.moved:
+                self.wait_for_person(None, f"the branch {head} cannot be pushed: {done.reason}", head=head)
+                return False
+        raise ForgeRefusedError(f"{self._issue.ref}: the branch {head} is being moved on the remote by somebody else")
+
+    def _withdraw_older(self, attempt: Attempt, commit: str) -> None:
+        """Before another commit is pushed: the forge must not merge the one that the pull request still shows."""
+        seen = self._issue.state.pull
+        if forge_of(self._session).kind == "local" or seen is None or not seen.number or seen.commit == commit:
+            return
+        for pull in forge_of(self._session).find(self.head_of(attempt)):
+            if pull.state == "open" and pull.sha != commit:
+                forge_of(self._session).withdraw(pull)
+
+    def _open_pull(self, attempt: Attempt) -> PullRequest | None:
+        """The open pull request of the branch; the oldest where there are several."""
+        found = [pull for pull in forge_of(self._session).find(self.head_of(attempt)) if pull.state == "open"]
+        if len(found) > 1:
+            others = ", ".join(f"#{pull.number}" for pull in found[1:])
+            self._run.warn(
+                f"{self._issue.ref}: pull request #{found[0].number} is used; {others} of the same branch should be "
+                "closed"
+            )
+        return found[0] if found else None
+
+    def _text(self, attempt: Attempt, change: Change, stopped: str) -> PullText:
+        issue = self._issue.declared
+        proofs = self._issue.proofs.items
+        reviewer = self._session.policy.route_of(issue).reviewer
+        return PullText(
+            ref=self._issue.ref,
+            revision=attempt.revision,
+            attempt=attempt.number,
+            spec_key=attempt.spec_key,
+            change=change,
+            boxes=boxes_of(issue, proved=not stopped, reviewed=bool(reviewer) and not stopped),
+            checks=() if stopped else tuple(item.name for item in proofs if isinstance(item, CommandProof)),
+            stopped=stopped,
+            deviations=attempt.deviations,
+            number=issue.number,
+        )
 
 
-def pushed(run: MilestoneRun, remote: Remote, old: str | None, new: str) -> None:
-    """Push the milestone branch itself, where nothing else could do it."""
-    done = remote.push([Move(run.view.branch, old, new)])
-    if done.moved:
-        raise ForgeUnavailableError(f"{run.milestone.branch} was moved on {remote.name} at the same moment; run again")
-    if not done.ok:
-        raise ForgeRefusedError(f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
+class RemoteBranch:
+    """Keeps the milestone branch here and on the remote together."""
 
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
 
-def seen_on_remote(run: MilestoneRun) -> None:
-    """Remember where the remote's branch is, so that it can be told without asking."""
-    name, refs = f"{REMOTE}/{run.name}", run.session.refs
-    before = refs.tip(name)
-    if before != run.view.tip:
-        refs.move([Move(name, before, run.view.tip)], "seen on the remote")
+    def tip_to_build_on(self) -> str:
+        """The tip of the milestone branch as it is now, on the remote if there is one."""
+        if self._run.session.remote is None:
+            return self._run.ensure_branch()
+        with self._run.landing_lock:
+            return self.catch_up()
 
+    def catch_up(self) -> str:
+        """Bring branch and remote together and return the tip; for a caller that holds the landing lock.
 
-def settle_landed(run: MilestoneRun) -> None:
-    """End the attempts whose result is found landed, and give up their refs if nothing else is in them."""
-    for issue, state in list(run.view.states.items()):
-        landing = run.view.landings.get(issue)
-        if landing is None or f"{run.name}/{issue}" not in run.session.compiled.plan.nodes:
-            continue
-        built = [
-            item
-            for item in state.attempts.values()
-            if item.state is AttemptState.BUILT and item.revision == landing.trailers.revision
-        ]
-        if not built:
-            continue
-        landed = landed_attempt(built, landing.trailers.result_key, state.pull.attempt if state.pull else 0)
-        run.record_landed(landing, landed.number, proved=_landed_as_proved(run, issue, landing))
-        if landed.result_key == landing.trailers.result_key:
-            _forget(run, issue, landed)
-        for other in built:
-            if other is not landed:
-                reason = f"attempt {landed.number} landed instead"
-                event = AttemptFailed(
-                    attempt=other.number,
-                    failure="superseded",
-                    reason=reason,
-                    detail="",
-                    fingerprint="",
-                    seconds=0.0,
-                    commit=other.commit,
+        Raises:
+            ForgeUnavailableError: the remote cannot be reached.
+            ForgeRefusedError: the remote refuses, or both have commits of their own.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return self._run.ensure_branch()
+        view, refs = self._run.view, self._run.session.refs
+        there = remote.tips(view.branch, view.base)
+        theirs = there.get(view.branch)
+        ours = self._run.refresh_tip() if view.exists else refs.tip(view.branch)
+        if theirs is None and ours is None:
+            self._start_from(remote, there.get(view.base))
+        if theirs is None:
+            self.pushed(remote, None, self._run.ensure_branch())
+        elif theirs != ours:
+            remote.fetch(view.branch)
+            if ours is None or refs.contains(ours, theirs):
+                self._follow(theirs)
+            elif refs.contains(theirs, ours):
+                self.pushed(remote, theirs, ours)
+            else:
+                raise ForgeRefusedError(
+                    f"{self._run.milestone.branch} differs here ({ours[:10]}) and on {remote.name} "
+                    f"({theirs[:10]}); bring them together, for example `git rebase {theirs[:10]} "
+                    f"{self._run.milestone.branch}`, then run again"
                 )
-                run.record(event, issue)
+        self.seen_on_remote()
+        self.settle_landed()
+        return self._run.view.tip
+
+    def pushed(self, remote: Remote, old: str | None, new: str) -> None:
+        """Push the milestone branch itself, where nothing else could do it."""
+        done = remote.push([Move(self._run.view.branch, old, new)])
+        if done.moved:
+            raise ForgeUnavailableError(
+                f"{self._run.milestone.branch} was moved on {remote.name} at the same moment; run again"
+            )
+        if not done.ok:
+            raise ForgeRefusedError(f"{self._run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
+
+    def seen_on_remote(self) -> None:
+        """Remember where the remote's branch is, so that it can be told without asking."""
+        name, refs = f"{REMOTE}/{self._run.name}", self._run.session.refs
+        before = refs.tip(name)
+        if before != self._run.view.tip:
+            refs.move([Move(name, before, self._run.view.tip)], "seen on the remote")
+
+    def settle_landed(self) -> None:
+        """End the attempts whose result is found landed, and give up their refs if nothing else is in them."""
+        for issue, state in list(self._run.view.states.items()):
+            landing = self._run.view.landings.get(issue)
+            if landing is None or f"{self._run.name}/{issue}" not in self._run.session.compiled.plan.nodes:
+                continue
+            built = [
+                item
+                for item in state.attempts.values()
+                if item.state is AttemptState.BUILT and item.revision == landing.trailers.revision
+            ]
+            if not built:
+                continue
+            landed = landed_attempt(built, landing.trailers.result_key, state.pull.attempt if state.pull else 0)
+            self._run.record_landed(landing, landed.number, proved=self._landed_as_proved(issue, landing))
+            if landed.result_key == landing.trailers.result_key:
+                self._forget(issue, landed)
+            for other in built:
+                if other is not landed:
+                    reason = f"attempt {landed.number} landed instead"
+                    event = AttemptFailed(
+                        attempt=other.number,
+                        failure="superseded",
+                        reason=reason,
+                        detail="",
+                        fingerprint="",
+                        seconds=0.0,
+                        commit=other.commit,
+                    )
+                    self._run.record(event, issue)
+
+    def _landed_as_proved(self, issue: str, landing: Landing) -> bool:
+        """Whether what landed is the tree that was pushed, and so the one that the checks passed on."""
+        pull = self._run.view.states[issue].pull
+        if landing.trailers.check_key == UNPROVED:
+            return False
+        if pull is None or not pull.commit or pull.commit == landing.commit:
+            return True
+        try:
+            return self._run.session.store.tree_of(pull.commit) == landing.tree
+        except GitError:
+            return False
+
+    def _forget(self, issue: str, attempt: Attempt) -> None:
+        name = attempt_ref(self._run.name, issue, attempt.number)
+        self._run.session.refs.move([Move(name, attempt.commit, None)], f"landed {self._run.name}/{issue}")
+
+    def _start_from(self, remote: Remote, base: str | None) -> None:
+        """A new branch starts from the remote's base if that is only ahead of ours."""
+        view, refs = self._run.view, self._run.session.refs
+        if base is None or base == view.tip:
+            return
+        remote.fetch(view.base)
+        if refs.contains(view.tip, base):
+            view.tip = base
+        elif not refs.contains(base, view.tip):
+            self._run.warn(
+                f"{view.base.removeprefix('refs/heads/')} differs here and on {remote.name}; "
+                f"{self._run.milestone.branch} starts from the one here"
+            )
+
+    def _follow(self, theirs: str) -> None:
+        """Move our branch forward to where the remote's is, with the checkouts that have it."""
+        view = self._run.view
+        before = view.tip
+        if not Branch(self._run).advance(theirs, f"milestone {self._run.name}: follow the remote"):
+            raise ForgeUnavailableError(f"{self._run.milestone.branch} was moved here at the same moment; run again")
+        view.tip = before
+        self._run.took_over(theirs)
 
 
 def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:
@@ -369,46 +398,3 @@ def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Att
     same = [item for item in built if item.result_key == result_key]
     seen = [item for item in built if item.number == shown]
     return (same or seen or list(built))[-1]
-
-
-def _landed_as_proved(run: MilestoneRun, issue: str, landing: Landing) -> bool:
-    """Whether what landed is the tree that was pushed, and so the one that the checks passed on."""
-    pull = run.view.states[issue].pull
-    if landing.trailers.check_key == UNPROVED:
-        return False
-    if pull is None or not pull.commit or pull.commit == landing.commit:
-        return True
-    try:
-        return run.session.store.tree_of(pull.commit) == landing.tree
-    except GitError:
-        return False
-
-
-def _forget(run: MilestoneRun, issue: str, attempt: Attempt) -> None:
-    name = attempt_ref(run.name, issue, attempt.number)
-    run.session.refs.move([Move(name, attempt.commit, None)], f"landed {run.name}/{issue}")
-
-
-def _start_from(run: MilestoneRun, remote: Remote, base: str | None) -> None:
-    """A new branch starts from the remote's base if that is only ahead of ours."""
-    view, refs = run.view, run.session.refs
-    if base is None or base == view.tip:
-        return
-    remote.fetch(view.base)
-    if refs.contains(view.tip, base):
-        view.tip = base
-    elif not refs.contains(base, view.tip):
-        run.warn(
-            f"{view.base.removeprefix('refs/heads/')} differs here and on {remote.name}; "
-            f"{run.milestone.branch} starts from the one here"
-        )
-
-
-def _follow(run: MilestoneRun, theirs: str) -> None:
-    """Move our branch forward to where the remote's is, with the checkouts that have it."""
-    view = run.view
-    before = view.tip
-    if not advance(run, theirs, f"milestone {run.name}: follow the remote"):
-        raise ForgeUnavailableError(f"{run.milestone.branch} was moved here at the same moment; run again")
-    view.tip = before
-    run.took_over(theirs)

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from executor.engine.issue import IssueRun
 from executor.forge.connect import Connection
-from executor.forge.merge import merge, resumed
-from executor.forge.publish import (
-    head_of,
-    is_free,
-    publish,
-    seen_on_remote,
-    show_stopped,
-    tip_to_build_on,
-    wait_for_person,
-)
+from executor.forge.merge import Merging
+from executor.forge.publish import Publication, RemoteBranch
 from executor.git.refs import Move
 
 if TYPE_CHECKING:
     from executor.engine.candidate import Candidate
-    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.trailers import Landing
 
@@ -36,19 +28,19 @@ class ForgePublisher(Connection):
 
     def tip(self, run: MilestoneRun) -> str:
         """Bring the milestone branch and the remote's together and return the tip."""
-        return tip_to_build_on(run)
+        return RemoteBranch(run).tip_to_build_on()
 
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person as a draft."""
-        show_stopped(candidate.issue.run, candidate.issue.ref, candidate.attempt, candidate.change)
+        Publication(candidate.issue).show_stopped(candidate.attempt, candidate.change)
 
     def publish(self, candidate: Candidate, commit: str) -> None:
         """Push a proved candidate's branch."""
-        publish(candidate.issue.run, candidate.issue.ref, candidate.attempt, commit, candidate.change)
+        Publication(candidate.issue).publish(candidate.attempt, commit, candidate.change)
 
     def may_land(self, issue: IssueRun) -> bool:
         """Whether nothing about its branch or pull request keeps the issue waiting."""
-        return is_free(issue.run, issue.ref)
+        return Publication(issue).is_free()
 
     def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
         """Move the remote's milestone branch to the candidate and delete the candidate's own branch."""
@@ -56,7 +48,7 @@ class ForgePublisher(Connection):
         remote = run.session.remote
         if remote is None:
             return True
-        head = f"refs/heads/{head_of(run, ref, candidate.attempt)}"
+        head = f"refs/heads/{Publication(IssueRun(run, ref)).head_of(candidate.attempt)}"
         moves = [Move(run.view.branch, tip, commit), Move(head, commit, None)]
         done = remote.push(moves)
         if not done.ok and done.moved:
@@ -64,20 +56,22 @@ class ForgePublisher(Connection):
             done = remote.push(moves[:1])
         if done.ok or done.moved:
             return done.ok
-        wait_for_person(run, ref, None, f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
+        Publication(IssueRun(run, ref)).wait_for_person(
+            None, f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}"
+        )
         return False
 
     def pushed(self, run: MilestoneRun) -> None:
         """Record where the remote's milestone branch is, after a push."""
         if run.session.remote is not None:
-            seen_on_remote(run)
+            RemoteBranch(run).seen_on_remote()
 
     def resume(self, candidate: Candidate) -> bool:
         """Wait for a merge that an earlier run requested; False if there is none."""
-        return resumed(candidate.issue.run, candidate.issue.ref, candidate.attempt, candidate.change)
+        return Merging(candidate.issue).resumed(candidate.attempt, candidate.change)
 
     def merge(self, candidate: Candidate, landing: Landing) -> bool:
         """Have the forge merge a proved candidate; False if branch or pull request moved meanwhile."""
         issue = candidate.issue
         tip = issue.session.store.parent_of(landing.commit)
-        return merge(issue.run, issue.ref, candidate.attempt, tip, landing, candidate.change)
+        return Merging(issue).merge(candidate.attempt, tip, landing, candidate.change)

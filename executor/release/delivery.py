@@ -18,106 +18,107 @@ from executor.state.events import ReleasePull
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
 
-__all__ = ["base_brought_up", "close_milestone", "merged_by_forge", "push_base", "push_tag"]
+__all__ = ["Delivery"]
 
 _POLLS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
-def base_brought_up(run: MilestoneRun) -> str:
-    """Take over what the remote's base has; the remote's commit of it, empty without a remote or a branch there.
+class Delivery:
+    """Delivers the release of one milestone to remote and forge."""
 
-    Raises:
-        ForgeRefusedError: the local and the remote branch have diverged.
-    """
-    remote, view, refs = run.session.remote, run.view, run.session.refs
-    if remote is None:
-        return ""
-    there, here = remote.tips(view.base).get(view.base), refs.tip(view.base)
-    if there is None or here is None or there == here:
-        return there or ""
-    remote.fetch(view.base)
-    if refs.contains(here, there):
-        checkouts = run.session.checkouts.of(view.base)
-        if refs.move([Move(view.base, here, there)], "catch up with the remote"):
-            for checkout in checkouts:
-                told = run.session.checkouts.follow(checkout, here, there)
-                if told:
-                    run.warn(told)
-    elif not refs.contains(there, here):
-        base = view.base.removeprefix("refs/heads/")
-        raise ForgeRefusedError(
-            f"{base} differs here ({here[:10]}) and on {remote.name} ({there[:10]}); bring them "
-            f"together, then release {run.name} again"
-        )
-    return there
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
 
+    def base_brought_up(self) -> str:
+        """Take over what the remote's base has; the remote's commit of it, empty without a remote or a branch there.
 
-def push_base(run: MilestoneRun, there: str, commit: str) -> bool:
-    """Make a release the remote's base; False when that has moved meanwhile.
+        Raises:
+            ForgeRefusedError: the local and the remote branch have diverged.
+        """
+        remote, view, refs = self._run.session.remote, self._run.view, self._run.session.refs
+        if remote is None:
+            return ""
+        there, here = remote.tips(view.base).get(view.base), refs.tip(view.base)
+        if there is None or here is None or there == here:
+            return there or ""
+        remote.fetch(view.base)
+        if refs.contains(here, there):
+            checkouts = self._run.session.checkouts.of(view.base)
+            if refs.move([Move(view.base, here, there)], "catch up with the remote"):
+                for checkout in checkouts:
+                    told = self._run.session.checkouts.follow(checkout, here, there)
+                    if told:
+                        self._run.warn(told)
+        elif not refs.contains(there, here):
+            base = view.base.removeprefix("refs/heads/")
+            raise ForgeRefusedError(
+                f"{base} differs here ({here[:10]}) and on {remote.name} ({there[:10]}); bring them "
+                f"together, then release {self._run.name} again"
+            )
+        return there
 
-    Raises:
-        ForgeRefusedError: the remote takes no such push.
-    """
-    remote = run.session.remote
-    if remote is None:
-        return True
-    done = remote.push([Move(run.view.base, there or None, commit)])
-    if not done.ok and not done.moved:
-        raise ForgeRefusedError(f"{remote.name} does not take {run.name} into {_base(run)}: {done.reason}")
-    return done.ok
+    def push_base(self, there: str, commit: str) -> bool:
+        """Make a release the remote's base; False when that has moved meanwhile.
 
-
-def merged_by_forge(run: MilestoneRun, tip: str, message: str) -> Criterion | None:
-    """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
-    forge, rules = forge_of(run.session), run.session.policy.forge
-    title, _, body = message.partition("\n\n")
-    text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"
-    pull = forge.open(NewPull(run.milestone.branch, _base(run), title, text))
-    pull = forge.update(pull, title=title, body=text, labels=rules.labels)
-    until = time.monotonic() + rules.wait
-    run.record(ReleasePull(pull=pull.number, url=pull.url))
-    for poll in range(1_000_000):
-        answer = forge.request_merge(pull, tip, title, body, "merge")
-        if answer.state == "merged":
-            return None
-        name = f"pull request #{pull.number}"
-        if answer.state in {"refused", "moved"}:
-            return Criterion("merge", name, Met.LACKING, f"{answer.reason}; {pull.url}".rstrip("; "))
-        left = until - time.monotonic()
-        if left <= 0 or run.session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
-            return Criterion("merge", name, Met.WAITS, f"{answer.reason}; release again when it is merged")
-    return None
-
-
-def push_tag(run: MilestoneRun, name: str, made: str) -> str:
-    """Have the tag on the remote; the commit or tag that is there instead, empty when it is ours.
-
-    Raises:
-        ForgeRefusedError: the remote takes no such push.
-    """
-    remote = run.session.remote
-    if remote is None:
-        return ""
-    there = remote.tips(name).get(name)
-    if there is None:
-        done = remote.push([Move(name, None, made)])
+        Raises:
+            ForgeRefusedError: the remote takes no such push.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return True
+        done = remote.push([Move(self._run.view.base, there or None, commit)])
         if not done.ok and not done.moved:
-            raise ForgeRefusedError(f"{remote.name} does not take the tag {name}: {done.reason}")
-        there = remote.tips(name).get(name) if done.moved else made
-    return "" if there == made else there or ""
+            raise ForgeRefusedError(f"{remote.name} does not take {self._run.name} into {self._base()}: {done.reason}")
+        return done.ok
 
+    def merged_by_forge(self, tip: str, message: str) -> Criterion | None:
+        """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
+        forge, rules = forge_of(self._run.session), self._run.session.policy.forge
+        title, _, body = message.partition("\n\n")
+        text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"
+        pull = forge.open(NewPull(self._run.milestone.branch, self._base(), title, text))
+        pull = forge.update(pull, title=title, body=text, labels=rules.labels)
+        until = time.monotonic() + rules.wait
+        self._run.record(ReleasePull(pull=pull.number, url=pull.url))
+        for poll in range(1_000_000):
+            answer = forge.request_merge(pull, tip, title, body, "merge")
+            if answer.state == "merged":
+                return None
+            name = f"pull request #{pull.number}"
+            if answer.state in {"refused", "moved"}:
+                return Criterion("merge", name, Met.LACKING, f"{answer.reason}; {pull.url}".rstrip("; "))
+            left = until - time.monotonic()
+            if left <= 0 or self._run.session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
+                return Criterion("merge", name, Met.WAITS, f"{answer.reason}; release again when it is merged")
+        return None
 
-def close_milestone(run: MilestoneRun) -> bool:
-    """Close the forge's milestone; whether it was open."""
-    title = run.milestone.forge_milestone
-    if title is None or run.session.policy.forge.kind == "local":
-        return False
-    try:
-        return forge_of(run.session).close_milestone(title)
-    except ForgeRefusedError as error:
-        run.warn(f"{run.name}: {error}")
-        return False
+    def push_tag(self, name: str, made: str) -> str:
+        """Have the tag on the remote; the commit or tag that is there instead, empty when it is ours.
 
+        Raises:
+            ForgeRefusedError: the remote takes no such push.
+        """
+        remote = self._run.session.remote
+        if remote is None:
+            return ""
+        there = remote.tips(name).get(name)
+        if there is None:
+            done = remote.push([Move(name, None, made)])
+            if not done.ok and not done.moved:
+                raise ForgeRefusedError(f"{remote.name} does not take the tag {name}: {done.reason}")
+            there = remote.tips(name).get(name) if done.moved else made
+        return "" if there == made else there or ""
 
-def _base(run: MilestoneRun) -> str:
-    return run.view.base.removeprefix("refs/heads/")
+    def close_milestone(self) -> bool:
+        """Close the forge's milestone; whether it was open."""
+        title = self._run.milestone.forge_milestone
+        if title is None or self._run.session.policy.forge.kind == "local":
+            return False
+        try:
+            return forge_of(self._run.session).close_milestone(title)
+        except ForgeRefusedError as error:
+            self._run.warn(f"{self._run.name}: {error}")
+            return False
+
+    def _base(self) -> str:
+        return self._run.view.base.removeprefix("refs/heads/")

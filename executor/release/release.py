@@ -27,7 +27,7 @@ from executor.release.criteria import (
     release_message,
     tag_object,
 )
-from executor.release.delivery import base_brought_up, close_milestone, merged_by_forge, push_base, push_tag
+from executor.release.delivery import Delivery
 from executor.state.decide import Status
 from executor.state.events import (
     CheckoutsUpdated,
@@ -43,47 +43,284 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.status.reader import Observer
 
-__all__ = ["release", "told_dependents"]
+__all__ = ["ReleaseRun", "told_dependents"]
 
 _MOST_RACES = 20
 
 
-def release(run: MilestoneRun) -> Outcome:
-    """Release a milestone to its base, as far as that has not been done.
+class ReleaseRun:
+    """Releases one milestone."""
 
-    Raises:
-        ExecutorError: something that has to work did not; ask again.
-        InterruptedRunError: the run is being stopped.
-    """
-    outcome = Outcome(run.name)
-    _sweep(run)
-    _have_base(run)
-    for _ in range(_MOST_RACES):
-        there = base_brought_up(run)
-        base_tip = _look_again(run)
-        commit = _released(run)
-        if commit:
-            return _finished(run, outcome, commit)
-        tip = run.view.tip
-        merged = run.session.store.merge(base_tip, tip)
-        tree = merged.tree or run.session.store.tree_of(tip)
-        outcome.criteria = [*_gate(run, tree), _merge_criterion(run, merged.conflicts)]
-        if not merged.conflicts:
-            outcome.criteria += _checkout_criteria(run, base_tip, tree)
-        outcome.code = refusal_code(outcome.criteria)
-        if outcome.code:
-            names = tuple(item.name for item in outcome.criteria if item.holds_back)
-            run.record(ReleaseRefused(criteria=names[:50]))
-            return outcome
-        if run.session.plugins.publisher.merges:
-            waits = _merged_by_pull(run, base_tip, tree, outcome)
-            if waits is not None:
-                outcome.criteria.append(waits)
-                outcome.code = refusal_code(outcome.criteria)
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
+
+    def release(self) -> Outcome:
+        """Release a milestone to its base, as far as that has not been done.
+
+        Raises:
+            ExecutorError: something that has to work did not; ask again.
+            InterruptedRunError: the run is being stopped.
+        """
+        outcome = Outcome(self._run.name)
+        self._sweep()
+        self._have_base()
+        for _ in range(_MOST_RACES):
+            there = Delivery(self._run).base_brought_up()
+            base_tip = self._look_again()
+            commit = self._released()
+            if commit:
+                return self._finished(outcome, commit)
+            tip = self._run.view.tip
+            merged = self._run.session.store.merge(base_tip, tip)
+            tree = merged.tree or self._run.session.store.tree_of(tip)
+            outcome.criteria = [*self._gate(tree), self._merge_criterion(merged.conflicts)]
+            if not merged.conflicts:
+                outcome.criteria += self._checkout_criteria(base_tip, tree)
+            outcome.code = refusal_code(outcome.criteria)
+            if outcome.code:
+                names = tuple(item.name for item in outcome.criteria if item.holds_back)
+                self._run.record(ReleaseRefused(criteria=names[:50]))
                 return outcome
-        elif _merged(run, base_tip, there, tree, outcome):
-            return _finished(run, outcome, _released(run))
-    raise ExecutorError(f"{_base(run)} moves faster than {run.name} can be proved on it; try again later")
+            if self._run.session.plugins.publisher.merges:
+                waits = self._merged_by_pull(base_tip, tree, outcome)
+                if waits is not None:
+                    outcome.criteria.append(waits)
+                    outcome.code = refusal_code(outcome.criteria)
+                    return outcome
+            elif self._merged(base_tip, there, tree, outcome):
+                return self._finished(outcome, self._released())
+        raise ExecutorError(f"{self._base()} moves faster than {self._run.name} can be proved on it; try again later")
+
+    def _released(self) -> str:
+        """The commit of the base that has everything that has landed; empty while there is none."""
+        view = self._run.view
+        if not all(
+            self._run.decision(f"{self._run.name}/{issue.id}").status is Status.LANDED
+            for issue in view.milestone.issues
+        ):
+            return ""
+        found = view.released
+        if found is not None and (not view.exists or found.tip == view.tip):
+            return found.commit
+        if view.merged and view.landings:
+            return self._run.session.refs.merged_at(view.tip, self._base_tip())
+        return ""
+
+    def _gate(self, tree: str) -> list[Criterion]:
+        """All criteria of the final merge, cheap ones first; every failure is reported."""
+        observer = self._run.session.observer
+        milestone = self._run.milestone
+        waiting = {
+            issue.id: observer.decision(f"{self._run.name}/{issue.id}")
+            for issue in milestone.issues
+            if observer.decision(f"{self._run.name}/{issue.id}").status is not Status.LANDED
+        }
+        criteria = [
+            Criterion(
+                "issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, told
+            )
+            for issue, item in waiting.items()
+            for told in [f"{item.status}: {item.reason}"]
+        ]
+        if not milestone.issues:
+            criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
+        elif not waiting:
+            total = len(milestone.issues)
+            criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
+        proofs = release_proofs(milestone, self._run.session.policy, observer.tools.version)
+        accept: list[Criterion] = []
+        for place, item in enumerate(proofs):
+            found = self._proved(tree, item, place) if not waiting else _not_asked(item)
+            criteria.append(found)
+            if found.kind == "accept":
+                accept.append(found)
+        if not waiting:
+            criteria += self._issues_again(tree)
+        criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
+        return [*criteria, *self._epic(accept), *self._tag_criterion()]
+
+    def _proved(self, tree: str, item: CommandProof | FileProof, place: int) -> Criterion:
+        kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
+        if isinstance(item, CommandProof):
+            log = self._run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
+            verdict = self._run.checks.verdict_on(tree, item, log=log)
+            reason = (
+                "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(self._run.session.project.root)}"
+            )
+            return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
+        store = self._run.session.store
+        exists = store.has_path(tree, item.file)
+        problem = file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
+        return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
+
+    def _issues_again(self, tree: str) -> list[Criterion]:
+        """Checks and acceptance of every issue on the tree that is to be the base's."""
+        criteria = []
+        for issue in self._run.milestone.issues:
+            result = IssueRun(self._run, f"{self._run.name}/{issue.id}").verify_on(tree)
+            if not result.ok:
+                criteria.append(Criterion("issues", issue.id, Met.FAILED, result.reason))
+        if not criteria:
+            criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
+        return criteria
+
+    def _epic(self, accept: list[Criterion]) -> list[Criterion]:
+        epic = self._run.milestone.epic
+        if epic is None:
+            return []
+        path = self._run.session.project.milestones / epic
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
+        return box_criteria(boxes(text), accept, f"milestones/{epic}")
+
+    def _tag_criterion(self) -> list[Criterion]:
+        tag = self._run.milestone.tag
+        if tag is None:
+            return []
+        there = self._run.session.refs.tip(f"refs/tags/{tag}")
+        if there is None:
+            return [Criterion("tag", tag, Met.YES, "is free")]
+        reason = f"is already the tag of {there[:10]}; declare another one"
+        return [Criterion("tag", tag, Met.LACKING, reason)]
+
+    def _merge_criterion(self, conflicts: tuple[str, ...]) -> Criterion:
+        base = self._base()
+        if not conflicts:
+            return Criterion("merge", base, Met.YES, "merges without conflict; the checks ran on exactly that tree")
+        names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
+        return Criterion(
+            "merge",
+            base,
+            Met.LACKING,
+            f"conflict in {names}; merge {base} into {self._run.milestone.branch} by hand, then again",
+        )
+
+    def _checkout_criteria(self, base_tip: str, tree: str) -> list[Criterion]:
+        """Checkouts of the base whose local changes are in the way of what the release brings."""
+        found = self._run.session.checkouts
+        lacking = [
+            (checkout, found.in_the_way(checkout, base_tip, tree, carry=True))
+            for checkout in found.of(self._run.view.base)
+        ]
+        return [
+            Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(told))
+            for checkout, told in lacking
+            if told
+        ]
+
+    def _message(self, outcome: Outcome) -> str:
+        numbers = tuple(issue.number for issue in self._run.milestone.issues if issue.number is not None)
+        return release_message(ReleaseText(self._run.milestone, self._run.view.tip, numbers), outcome.criteria)
+
+    def _merged_by_pull(self, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
+        """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
+        self._run.record(ReleaseIntended(onto=base_tip, tip=self._run.view.tip))
+        waits = Delivery(self._run).merged_by_forge(self._run.view.tip, self._message(outcome))
+        if waits is not None:
+            return waits
+        Delivery(self._run).base_brought_up()
+        commit = self._run.session.refs.merged_at(self._run.view.tip, self._look_again())
+        if not commit:
+            raise ForgeUnavailableError(
+                f"{self._run.name}: the forge says that its pull request is merged, but {self._base()} does not have "
+                "it yet; release again later"
+            )
+        if self._run.session.store.tree_of(commit) != tree:
+            self._run.warn(
+                f"{self._base()} moved while {self._run.name} was merged: {commit[:10]} is not the tree that was proved"
+            )
+        outcome.done.append(
+            f"merged {self._run.milestone.branch} into {self._base()} as {commit[:10]} by its pull request"
+        )
+        return None
+
+    def _look_again(self) -> str:
+        """The base's tip, after reading its releases."""
+        view, refs = self._run.view, self._run.session.refs
+        view.base_tip = self._base_tip()
+        path = self._run.session.project.cache / f"_history.{view.base.replace('/', '%')}.json"
+        view.released = releases_in(read_records(path, refs, view.base_tip)).get(self._run.name)
+        view.merged = bool(view.landings) and (view.merged or refs.contains(view.tip, view.base_tip))
+        return view.base_tip
+
+    def _merged(self, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
+        """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
+        session, view = self._run.session, self._run.view
+        message = self._message(outcome)
+        commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
+        self._run.record(ReleaseIntended(commit=commit, onto=base_tip, tip=view.tip))
+        checkouts = session.checkouts.of(view.base)
+        if not Delivery(self._run).push_base(there, commit):
+            return False
+        if checkouts:
+            self._run.record(CheckoutsUpdating(branch=view.base, old=base_tip, new=commit))
+        if not session.refs.move([Move(view.base, base_tip, commit)], f"release {self._run.name}"):
+            return False
+        view.released, view.base_tip = Released(commit, view.tip), commit
+        for checkout in checkouts:
+            told = session.checkouts.follow(checkout, base_tip, commit)
+            if told:
+                self._run.warn(told)
+        if checkouts:
+            self._run.record(CheckoutsUpdated(branch=view.base))
+        outcome.done.append(f"merged {self._run.milestone.branch} into {self._base()} as {commit[:10]}")
+        return True
+
+    def _finished(self, outcome: Outcome, commit: str) -> Outcome:
+        """Actions after the merge."""
+        if Delivery(self._run).close_milestone():
+            outcome.done.append(f'closed the milestone "{self._run.milestone.forge_milestone}" of the forge')
+        if self._run.milestone.tag is not None:
+            self._tagged(outcome, commit, self._run.milestone.tag)
+        if not outcome.code and self._run.session.remote is not None:
+            mark = f"{DELIVERED}/{self._run.name}"
+            self._run.session.refs.move(
+                [Move(mark, self._run.session.refs.tip(mark), commit)], f"release {self._run.name}"
+            )
+        if outcome.done:
+            self._run.record(MilestoneReleased(commit=commit, tag=self._run.milestone.tag or ""))
+        return outcome
+
+    def _tagged(self, outcome: Outcome, commit: str, tag: str) -> None:
+        """Create the annotated tag of the release, on the remote first, unless it exists."""
+        refs, name = self._run.session.refs, f"refs/tags/{tag}"
+        made = refs.tips([name]).get(name) or self._run.session.store.write(
+            "tag", tag_object(tag, commit, refs.committer_of(commit), self._run.milestone)
+        )
+        there = Delivery(self._run).push_tag(name, made) if refs.tip(name) in {None, commit} else ""
+        if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {self._run.name}"):
+            outcome.done.append(f"tagged it {tag}")
+        self._run.view.tag = tag
+        if there or refs.tip(name) != commit:
+            elsewhere = there or refs.tip(name) or ""
+            reason = f"is at {elsewhere[:10]}, not at the release {commit[:10]}; delete it or declare another one"
+            outcome.criteria.append(Criterion("tag", tag, Met.LACKING, reason))
+            outcome.code = refusal_code(outcome.criteria)
+
+    def _sweep(self) -> None:
+        """Remove what a killed git left in the way of the refs that a release moves."""
+        names = [self._run.view.base] + ([f"refs/tags/{self._run.milestone.tag}"] if self._run.milestone.tag else [])
+        for name in sweep(self._run.session.project.repository, names):
+            self._run.warn(f"removed {name}, which a git process that was killed had left behind")
+
+    def _have_base(self) -> None:
+        """Make the base here if so far only a remote has it."""
+        if self._run.session.refs.tip(self._run.view.base) is None:
+            self._run.session.refs.move(
+                [Move(self._run.view.base, None, self._run.view.base_tip)],
+                f"release {self._run.name}: base of the remote",
+            )
+
+    def _base_tip(self) -> str:
+        tip = self._run.session.refs.tip(self._run.view.base)
+        if tip is None:
+            raise ExecutorError(f"branch {self._base()} was deleted during the run; nothing was released")
+        return tip
+
+    def _base(self) -> str:
+        return self._run.view.base.removeprefix("refs/heads/")
 
 
 def told_dependents(observer: Observer, name: str) -> list[str]:
@@ -99,237 +336,10 @@ def told_dependents(observer: Observer, name: str) -> list[str]:
     return unblocked_by(name, {other: view.milestone.needs for other, view in views.items()}, complete)
 
 
-def _released(run: MilestoneRun) -> str:
-    """The commit of the base that has everything that has landed; empty while there is none."""
-    view = run.view
-    if not all(run.decision(f"{run.name}/{issue.id}").status is Status.LANDED for issue in view.milestone.issues):
-        return ""
-    found = view.released
-    if found is not None and (not view.exists or found.tip == view.tip):
-        return found.commit
-    if view.merged and view.landings:
-        return run.session.refs.merged_at(view.tip, _base_tip(run))
-    return ""
-
-
-def _gate(run: MilestoneRun, tree: str) -> list[Criterion]:
-    """All criteria of the final merge, cheap ones first; every failure is reported."""
-    observer = run.session.observer
-    milestone = run.milestone
-    waiting = {
-        issue.id: observer.decision(f"{run.name}/{issue.id}")
-        for issue in milestone.issues
-        if observer.decision(f"{run.name}/{issue.id}").status is not Status.LANDED
-    }
-    criteria = [
-        Criterion("issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, told)
-        for issue, item in waiting.items()
-        for told in [f"{item.status}: {item.reason}"]
-    ]
-    if not milestone.issues:
-        criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
-    elif not waiting:
-        total = len(milestone.issues)
-        criteria.append(Criterion("issues", "all", Met.YES, f"{total} of {total} have landed"))
-    proofs = release_proofs(milestone, run.session.policy, observer.tools.version)
-    accept: list[Criterion] = []
-    for place, item in enumerate(proofs):
-        found = _proved(run, tree, item, place) if not waiting else _not_asked(item)
-        criteria.append(found)
-        if found.kind == "accept":
-            accept.append(found)
-    if not waiting:
-        criteria += _issues_again(run, tree)
-    criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
-    return [*criteria, *_epic(run, accept), *_tag_criterion(run)]
-
-
-def _proved(run: MilestoneRun, tree: str, item: CommandProof | FileProof, place: int) -> Criterion:
-    kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
-    if isinstance(item, CommandProof):
-        log = run.folder / "logs" / "release" / f"{place + 1}-{item.slug}.log"
-        verdict = run.checks.verdict_on(tree, item, log=log)
-        reason = "exit 0" if verdict.ok else f"{verdict.reason}; see {log.relative_to(run.session.project.root)}"
-        return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
-    store = run.session.store
-    exists = store.has_path(tree, item.file)
-    problem = file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
-    return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
-
-
 def _not_asked(item: CommandProof | FileProof) -> Criterion:
     kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
     return Criterion(kind, item.name, Met.LACKING, "not asked before every issue has landed")
 
 
-def _issues_again(run: MilestoneRun, tree: str) -> list[Criterion]:
-    """Checks and acceptance of every issue on the tree that is to be the base's."""
-    criteria = []
-    for issue in run.milestone.issues:
-        result = IssueRun(run, f"{run.name}/{issue.id}").verify_on(tree)
-        if not result.ok:
-            criteria.append(Criterion("issues", issue.id, Met.FAILED, result.reason))
-    if not criteria:
-        criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
-    return criteria
-
-
-def _epic(run: MilestoneRun, accept: list[Criterion]) -> list[Criterion]:
-    epic = run.milestone.epic
-    if epic is None:
-        return []
-    path = run.session.project.milestones / epic
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        return [Criterion("epic", epic, Met.LACKING, f"cannot be read: {error.strerror}")]
-    return box_criteria(boxes(text), accept, f"milestones/{epic}")
-
-
-def _tag_criterion(run: MilestoneRun) -> list[Criterion]:
-    tag = run.milestone.tag
-    if tag is None:
-        return []
-    there = run.session.refs.tip(f"refs/tags/{tag}")
-    if there is None:
-        return [Criterion("tag", tag, Met.YES, "is free")]
-    reason = f"is already the tag of {there[:10]}; declare another one"
-    return [Criterion("tag", tag, Met.LACKING, reason)]
-
-
-def _merge_criterion(run: MilestoneRun, conflicts: tuple[str, ...]) -> Criterion:
-    base = _base(run)
-    if not conflicts:
-        return Criterion("merge", base, Met.YES, "merges without conflict; the checks ran on exactly that tree")
-    names = ", ".join(conflicts[:5]) + (f" and {len(conflicts) - 5} more" if len(conflicts) > 5 else "")  # noqa: PLR2004
-    return Criterion(
-        "merge", base, Met.LACKING, f"conflict in {names}; merge {base} into {run.milestone.branch} by hand, then again"
-    )
-
-
-def _checkout_criteria(run: MilestoneRun, base_tip: str, tree: str) -> list[Criterion]:
-    """Checkouts of the base whose local changes are in the way of what the release brings."""
-    found = run.session.checkouts
-    lacking = [
-        (checkout, found.in_the_way(checkout, base_tip, tree, carry=True)) for checkout in found.of(run.view.base)
-    ]
-    return [
-        Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(told)) for checkout, told in lacking if told
-    ]
-
-
 def _put_aside(told: str) -> str:
     return told if "`" in told or "would be overwritten: not" in told else f"{told}; commit or stash your changes to it"
-
-
-def _message(run: MilestoneRun, outcome: Outcome) -> str:
-    numbers = tuple(issue.number for issue in run.milestone.issues if issue.number is not None)
-    return release_message(ReleaseText(run.milestone, run.view.tip, numbers), outcome.criteria)
-
-
-def _merged_by_pull(run: MilestoneRun, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
-    """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
-    run.record(ReleaseIntended(onto=base_tip, tip=run.view.tip))
-    waits = merged_by_forge(run, run.view.tip, _message(run, outcome))
-    if waits is not None:
-        return waits
-    base_brought_up(run)
-    commit = run.session.refs.merged_at(run.view.tip, _look_again(run))
-    if not commit:
-        raise ForgeUnavailableError(
-            f"{run.name}: the forge says that its pull request is merged, but {_base(run)} does not have it yet; "
-            "release again later"
-        )
-    if run.session.store.tree_of(commit) != tree:
-        run.warn(f"{_base(run)} moved while {run.name} was merged: {commit[:10]} is not the tree that was proved")
-    outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]} by its pull request")
-    return None
-
-
-def _look_again(run: MilestoneRun) -> str:
-    """The base's tip, after reading its releases."""
-    view, refs = run.view, run.session.refs
-    view.base_tip = _base_tip(run)
-    path = run.session.project.cache / f"_history.{view.base.replace('/', '%')}.json"
-    view.released = releases_in(read_records(path, refs, view.base_tip)).get(run.name)
-    view.merged = bool(view.landings) and (view.merged or refs.contains(view.tip, view.base_tip))
-    return view.base_tip
-
-
-def _merged(run: MilestoneRun, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
-    """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
-    session, view = run.session, run.view
-    message = _message(run, outcome)
-    commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
-    run.record(ReleaseIntended(commit=commit, onto=base_tip, tip=view.tip))
-    checkouts = session.checkouts.of(view.base)
-    if not push_base(run, there, commit):
-        return False
-    if checkouts:
-        run.record(CheckoutsUpdating(branch=view.base, old=base_tip, new=commit))
-    if not session.refs.move([Move(view.base, base_tip, commit)], f"release {run.name}"):
-        return False
-    view.released, view.base_tip = Released(commit, view.tip), commit
-    for checkout in checkouts:
-        told = session.checkouts.follow(checkout, base_tip, commit)
-        if told:
-            run.warn(told)
-    if checkouts:
-        run.record(CheckoutsUpdated(branch=view.base))
-    outcome.done.append(f"merged {run.milestone.branch} into {_base(run)} as {commit[:10]}")
-    return True
-
-
-def _finished(run: MilestoneRun, outcome: Outcome, commit: str) -> Outcome:
-    """Actions after the merge."""
-    if close_milestone(run):
-        outcome.done.append(f'closed the milestone "{run.milestone.forge_milestone}" of the forge')
-    if run.milestone.tag is not None:
-        _tagged(run, outcome, commit, run.milestone.tag)
-    if not outcome.code and run.session.remote is not None:
-        mark = f"{DELIVERED}/{run.name}"
-        run.session.refs.move([Move(mark, run.session.refs.tip(mark), commit)], f"release {run.name}")
-    if outcome.done:
-        run.record(MilestoneReleased(commit=commit, tag=run.milestone.tag or ""))
-    return outcome
-
-
-def _tagged(run: MilestoneRun, outcome: Outcome, commit: str, tag: str) -> None:
-    """Create the annotated tag of the release, on the remote first, unless it exists."""
-    refs, name = run.session.refs, f"refs/tags/{tag}"
-    made = refs.tips([name]).get(name) or run.session.store.write(
-        "tag", tag_object(tag, commit, refs.committer_of(commit), run.milestone)
-    )
-    there = push_tag(run, name, made) if refs.tip(name) in {None, commit} else ""
-    if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {run.name}"):
-        outcome.done.append(f"tagged it {tag}")
-    run.view.tag = tag
-    if there or refs.tip(name) != commit:
-        elsewhere = there or refs.tip(name) or ""
-        reason = f"is at {elsewhere[:10]}, not at the release {commit[:10]}; delete it or declare another one"
-        outcome.criteria.append(Criterion("tag", tag, Met.LACKING, reason))
-        outcome.code = refusal_code(outcome.criteria)
-
-
-def _sweep(run: MilestoneRun) -> None:
-    """Remove what a killed git left in the way of the refs that a release moves."""
-    names = [run.view.base] + ([f"refs/tags/{run.milestone.tag}"] if run.milestone.tag else [])
-    for name in sweep(run.session.project.repository, names):
-        run.warn(f"removed {name}, which a git process that was killed had left behind")
-
-
-def _have_base(run: MilestoneRun) -> None:
-    """Make the base here if so far only a remote has it."""
-    if run.session.refs.tip(run.view.base) is None:
-        run.session.refs.move([Move(run.view.base, None, run.view.base_tip)], f"release {run.name}: base of the remote")
-
-
-def _base_tip(run: MilestoneRun) -> str:
-    tip = run.session.refs.tip(run.view.base)
-    if tip is None:
-        raise ExecutorError(f"branch {_base(run)} was deleted during the run; nothing was released")
-    return tip
-
-
-def _base(run: MilestoneRun) -> str:
-    return run.view.base.removeprefix("refs/heads/")

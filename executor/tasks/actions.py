@@ -88,9 +88,10 @@ class IssueAction(_IssueAction):
 
     def bring(self, run: MilestoneRun) -> Decision | None:
         """Run until the issue has landed or cannot continue."""
-        from executor.engine.issue_run import bring_to_rest
+        from executor.engine.issue import IssueRun
+        from executor.engine.issue_run import IssueLife
 
-        return bring_to_rest(run, self.ref)
+        return IssueLife(IssueRun(run, self.ref)).bring_to_rest()
 
     def __str__(self) -> str:
         return f"implement, verify and land {self.ref}"
@@ -105,9 +106,10 @@ class StepAction(_IssueAction):
 
     def bring(self, run: MilestoneRun) -> Decision | None:
         """Run until the step is done or the issue cannot continue."""
-        from executor.workflow.flow import bring_step
+        from executor.engine.issue import IssueRun
+        from executor.workflow.flow import StepFlow
 
-        return bring_step(run, self.ref, self.step)
+        return StepFlow(IssueRun(run, self.ref)).bring_step(self.step)
 
     def __str__(self) -> str:
         return f"{self.step} of {self.ref}"
@@ -128,9 +130,9 @@ class ReleaseAction(_Action):
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Until it is released, or a criterion is not met."""
-        from executor.release.release import release
+        from executor.release.release import ReleaseRun
 
-        outcome = release(run)
+        outcome = ReleaseRun(run).release()
         request.releases[self.milestone] = outcome
         return None if outcome.code == 0 else NotReleased(self.milestone)
 

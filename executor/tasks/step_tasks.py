@@ -54,8 +54,10 @@ def step_task(
 
 
 def _is_done(request: Request | None, ref: str, step: str) -> bool:
+    from executor.engine.issue import IssueRun
+
     if request is None:
         return False
-    from executor.workflow.step_run import done_of
+    from executor.workflow.step_run import Steps
 
-    return step in done_of(request.session.run_of(ref.partition("/")[0]), ref)
+    return step in Steps(IssueRun(request.session.run_of(ref.partition("/")[0]), ref)).done_of()

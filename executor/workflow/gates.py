@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import score_brief
 from executor.agents.reviewer import Question
 from executor.checks.verify import Candidate
-from executor.engine.change_rules import record_stop
-from executor.engine.issue import IssueRun
+from executor.engine.change_rules import ChangeRules
 from executor.git.diff import Change, parse_diff
 from executor.model.fingerprint import cleared, digest
 from executor.process.untrusted import left_file
@@ -20,17 +19,17 @@ from executor.state.model import AttemptState, IssueState
 from executor.state.steps import StepRecord, StepState, done_steps, step_key, tree_before
 from executor.stop_rules.evaluate import Hit
 from executor.workflow.criteria import Score, criteria_texts, score
-from executor.workflow.step_run import flow_of, input_files, keep, perform, restore, step_facts
+from executor.workflow.step_run import Steps, flow_of, input_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.issue import IssueRun
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
     from executor.state.steps import Flow, FlowStep
 
-__all__ = ["close_gate"]
+__all__ = ["Gates"]
 
 RULE = "gate"
 VALIDATION = "validation.json"
@@ -38,96 +37,142 @@ _LONGEST = 1_500
 """Characters of one missing thing that are kept: a failing check's output is longer than a missing heading."""
 
 
-def close_gate(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt) -> bool:
-    """Score a phase until its gate opens; whether it did. If not, an attempt has failed or a person is asked."""
-    issue = run.issue(ref)
-    flow = flow_of(run.session.observer, ref)
-    rule = gate.gate
-    assert rule is not None  # noqa: S101  (only gates are closed)
-    while True:
-        if run.view.states[issue.id].attempts[attempt.number].state is not AttemptState.STARTED:
-            return False
-        if not _again(run, ref, flow, gate, attempt):
-            return False
-        facts = step_facts(run, ref)
-        done = done_steps(flow, facts)
-        key = step_key(gate, facts, done)
-        if not key:
-            return False
-        files = input_files(run, gate, done, tree_before(gate, facts, done))
-        result = score(rule, files, criteria_texts(issue))
-        if rule.reviewer is not None:
-            result = _reviewed(run, ref, gate, attempt, result, files)
-        if rule.checks and result.opens(rule):
-            result = _checked(run, ref, gate, attempt, result)
-        approved = cleared(key, (RULE,), run.facts(ref).approved)
-        if approved or result.opens(rule):
-            left = {VALIDATION: _validation(gate, result, approved=approved)}
-            names = {name: digest(data) for name, data in left.items()}
-            record = StepRecord(
-                gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", names, 0.0
-            )
-            record = keep(run, ref, record, left)
-            run.record(GateOpened(attempt=attempt.number, step=gate.id, percent=result.percent), issue.id)
-            run.session.tell("gate", ref, f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
-            restore(run, ref, record)
-            return True
-        if not _held(run, ref, gate, attempt, result, key):
-            return False
+class Gates:
+    """Closes gates of one issue."""
 
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
 
-def _held(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
-    """Record that a gate is held; whether there is a further round, otherwise a person is asked."""
-    assert gate.gate is not None  # noqa: S101  (only gates are held)
-    issue = run.issue(ref).id
-    before = _state(run, ref).steps.get(gate.id, StepState())
-    rounds = before.rounds if before.spec_key == attempt.spec_key else 0
-    reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.told()}"
-    further = rounds < gate.gate.rounds
-    missing = _by_step(gate, result) if further else {}
-    event = GateHeld(
-        attempt=attempt.number,
-        step=gate.id,
-        percent=result.percent,
-        reason=reason[:2000],
-        missing=missing,
-        spec_key=attempt.spec_key,
-    )
-    run.record(event, issue)
-    run.session.tell("gate", ref, reason)
-    if further:
-        return True
-    needs = "look at what the steps left, and approve of it as it is, or change the spec or the gate and retry"
-    texts = tuple(text for own in result.missing.values() for text in own)
-    run.record(AttemptInterrupted(attempt=attempt.number, commit=""), issue)
-    record_stop(run, ref, [Hit(RULE, "hard", reason, needs, texts)], attempt=attempt.number, bound=key)
-    return False
-
-
-def _again(run: MilestoneRun, ref: str, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
-    """Do the steps of the phase that are not done, or were sent back, once more; whether all are good."""
-    for step in flow.steps:
-        if step.id == gate.id:
-            return True
-        if step.phase == gate.phase and step.id not in done_steps(flow, step_facts(run, ref)):
-            run.session.tell("step", ref, f"{step.id}: another round")
-            if not perform(run, ref, step, attempt):
+    def close_gate(self, gate: FlowStep, attempt: Attempt) -> bool:
+        """Score a phase until its gate opens; whether it did. If not, an attempt has failed or a person is asked."""
+        issue = self._issue.declared
+        flow = flow_of(self._session.observer, self._issue.ref)
+        rule = gate.gate
+        assert rule is not None  # noqa: S101  (only gates are closed)
+        while True:
+            if self._issue.state.attempts[attempt.number].state is not AttemptState.STARTED:
                 return False
-    return True
+            if not self._again(flow, gate, attempt):
+                return False
+            facts = Steps(self._issue).step_facts()
+            done = done_steps(flow, facts)
+            key = step_key(gate, facts, done)
+            if not key:
+                return False
+            files = input_files(self._run.store, gate, done, tree_before(gate, facts, done))
+            result = score(rule, files, criteria_texts(issue))
+            if rule.reviewer is not None:
+                result = self._reviewed(gate, attempt, result, files)
+            if rule.checks and result.opens(rule):
+                result = self._checked(gate, attempt, result)
+            approved = cleared(key, (RULE,), self._issue.facts.approved)
+            if approved or result.opens(rule):
+                left = {VALIDATION: _validation(gate, result, approved=approved)}
+                names = {name: digest(data) for name, data in left.items()}
+                record = StepRecord(
+                    gate.id, "", key, facts.spec_key, facts.revision, attempt.number, attempt.base, "", names, 0.0
+                )
+                record = Steps(self._issue).keep(record, left)
+                self._run.record(GateOpened(attempt=attempt.number, step=gate.id, percent=result.percent), issue.id)
+                self._issue.tell("gate", f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
+                Steps(self._issue).restore(record)
+                return True
+            if not self._held(gate, attempt, result, key):
+                return False
 
+    def _held(self, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
+        """Record that a gate is held; whether there is a further round, otherwise a person is asked."""
+        assert gate.gate is not None  # noqa: S101  (only gates are held)
+        issue = self._issue.id
+        before = self._state().steps.get(gate.id, StepState())
+        rounds = before.rounds if before.spec_key == attempt.spec_key else 0
+        reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.told()}"
+        further = rounds < gate.gate.rounds
+        missing = _by_step(gate, result) if further else {}
+        event = GateHeld(
+            attempt=attempt.number,
+            step=gate.id,
+            percent=result.percent,
+            reason=reason[:2000],
+            missing=missing,
+            spec_key=attempt.spec_key,
+        )
+        self._run.record(event, issue)
+        self._issue.tell("gate", reason)
+        if further:
+            return True
+        needs = "look at what the steps left, and approve of it as it is, or change the spec or the gate and retry"
+        texts = tuple(text for own in result.missing.values() for text in own)
+        self._run.record(AttemptInterrupted(attempt=attempt.number, commit=""), issue)
+        ChangeRules(self._issue).record_stop(
+            [Hit(RULE, "hard", reason, needs, texts)], attempt=attempt.number, bound=key
+        )
+        return False
 
-def _checked(run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score) -> Score:
-    """The score, or none of it where a check or an acceptance command fails on the tree that the phase made."""
-    facts = step_facts(run, ref)
-    tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
-    base = run.session.store.tree_of(attempt.base)
-    change = parse_diff(run.session.store.diff(base, tree)) if tree != base else Change((), "")
-    logs = run.session.project.logs(run.name, run.issue(ref).id, attempt.number) / "steps" / gate.id
-    judged = IssueRun(run, ref).verifier.judge(Candidate(tree, base, change), logs)
-    if judged.ok:
-        return result
-    detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
-    return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
+    def _again(self, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
+        """Do the steps of the phase that are not done, or were sent back, once more; whether all are good."""
+        for step in flow.steps:
+            if step.id == gate.id:
+                return True
+            if step.phase == gate.phase and step.id not in done_steps(flow, Steps(self._issue).step_facts()):
+                self._issue.tell("step", f"{step.id}: another round")
+                if not Steps(self._issue).perform(step, attempt):
+                    return False
+        return True
+
+    def _checked(self, gate: FlowStep, attempt: Attempt, result: Score) -> Score:
+        """The score, or none of it where a check or an acceptance command fails on the tree that the phase made."""
+        facts = Steps(self._issue).step_facts()
+        tree = tree_before(gate, facts, done_steps(flow_of(self._session.observer, self._issue.ref), facts))
+        base = self._session.store.tree_of(attempt.base)
+        change = parse_diff(self._session.store.diff(base, tree)) if tree != base else Change((), "")
+        logs = self._session.project.logs(self._run.name, self._issue.id, attempt.number) / "steps" / gate.id
+        judged = self._issue.verifier.judge(Candidate(tree, base, change), logs)
+        if judged.ok:
+            return result
+        detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
+        return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
+
+    def _reviewed(self, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]) -> Score:
+        """The lower one of the score by code and the reviewer's; a reviewer who gives none gives nothing."""
+        assert gate.gate is not None  # noqa: S101  (as above)
+        agent = self._session.policy.agents[gate.gate.reviewer or ""]
+        data = self._asked(gate, attempt, agent, files)
+        if isinstance(data, str):
+            return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name}: {data}",)})
+        given, missing = _read(data)
+        if given is None:
+            return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name} left no score from 0 to 100",)})
+        texts = (*result.missing.get("", ()), *missing)
+        share = min(result.share, Fraction(given, 100))
+        return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
+
+    def _asked(self, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]) -> bytes | str:
+        """The reviewer's score.json, or why it is missing.
+
+        Raises:
+            UsageError: its profile needs an option that only an issue could give.
+        """
+        issue = self._issue.declared
+        home = self._session.project.logs(self._run.name, issue.id, attempt.number) / "steps" / gate.id
+        given = home / "in"
+        shown = []
+        for name, data in files.items():
+            path = given / name.replace(":", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            shown.append((name, f"$EXECUTOR_IN/{name.replace(':', '/')}"))
+        text = score_brief(issue, self._issue.spec["text"], gate.id, shown)
+        facts = Steps(self._issue).step_facts()
+        tree = tree_before(gate, facts, done_steps(flow_of(self._session.observer, self._issue.ref), facts))
+        question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
+        ended = self._run.reviewers.ask(agent, question)
+        return left_file(question.out, question.answer, self._session.secrets) if ended.ok else ended.describe()
+
+    def _state(self) -> IssueState:
+        return self._issue.state
 
 
 def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
@@ -154,48 +199,6 @@ def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
     return own
 
 
-def _reviewed(
-    run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]
-) -> Score:
-    """The lower one of the score by code and the reviewer's; a reviewer who gives none gives nothing."""
-    assert gate.gate is not None  # noqa: S101  (as above)
-    agent = run.session.policy.agents[gate.gate.reviewer or ""]
-    data = _asked(run, ref, gate, attempt, agent, files)
-    if isinstance(data, str):
-        return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name}: {data}",)})
-    given, missing = _read(data)
-    if given is None:
-        return Score(Fraction(0), {**result.missing, "": (f"reviewer {agent.name} left no score from 0 to 100",)})
-    texts = (*result.missing.get("", ()), *missing)
-    share = min(result.share, Fraction(given, 100))
-    return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
-
-
-def _asked(
-    run: MilestoneRun, ref: str, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]
-) -> bytes | str:
-    """The reviewer's score.json, or why it is missing.
-
-    Raises:
-        UsageError: its profile needs an option that only an issue could give.
-    """
-    issue = run.issue(ref)
-    home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / gate.id
-    given = home / "in"
-    shown = []
-    for name, data in files.items():
-        path = given / name.replace(":", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        shown.append((name, f"$EXECUTOR_IN/{name.replace(':', '/')}"))
-    text = score_brief(issue, run.session.observer.spec(ref)["text"], gate.id, shown)
-    facts = step_facts(run, ref)
-    tree = tree_before(gate, facts, done_steps(flow_of(run.session.observer, ref), facts))
-    question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
-    ended = run.reviewers.ask(agent, question)
-    return left_file(question.out, question.answer, run.session.secrets) if ended.ok else ended.describe()
-
-
 def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:
     """Score and what is missing in a score.json; None when there is no score in it."""
     try:
@@ -208,7 +211,3 @@ def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:
     missing = value.get("missing", [])
     texts = [str(item)[:300] for item in missing[:20]] if isinstance(missing, list) else []
     return int(given), tuple(texts)
-
-
-def _state(run: MilestoneRun, ref: str) -> IssueState:
-    return run.view.states[run.issue(ref).id]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.engine.agent_work import Work
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.issue import IssueRun
     from executor.model.workflow import Step
     from executor.state.steps import Flow, FlowStep, StepRecord
 
-__all__ = ["forget_steps", "keep_handoff", "left_by"]
+__all__ = ["KeptOutputs", "left_by"]
 
 
 OUTPUTS = "outputs"
@@ -112,28 +112,38 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
     return "its tests pass although the code is not written; they have to fail first" if tests else ""
 
 
-def keep_handoff(run: MilestoneRun, ref: str, flow: Flow, done: Mapping[str, StepRecord]) -> None:
-    """Keep the last handoff of an issue's steps for the briefs of those that come after it."""
-    latest = next((done[step.id] for step in reversed(flow.steps) if HANDOFF in done[step.id].files), None)
-    if latest is None:
-        return
-    store = run.session.store
-    issue = run.issue(ref).id
-    data = store.blob(latest.commit, f"out/{HANDOFF}") or b""
-    text = f"handoff of {ref}\n\nMilestone: {run.name}\nIssue: {issue}\nSpec-Key: {latest.spec_key}\n"
-    tree = store.files_tree({HANDOFF: data})
-    before = run.view.handoffs.get(issue)
-    if before is not None and store.tree_of(before) == tree:
-        return
-    parents = [before] if before is not None else []
-    commit = store.commit(tree, parents, text, run.session.identity, int(time.time()))
-    run.session.refs.move([Move(f"{HANDOFFS}/{ref}", before, commit)], f"handoff of {ref}")
-    run.view.handoffs[issue] = commit
+class KeptOutputs:
+    """What is kept of one issue's steps."""
 
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
 
-def forget_steps(run: MilestoneRun, ref: str) -> None:
-    """Remove the refs of an issue's steps: it has landed, and what they were for is in its commit."""
-    records = run.view.steps.pop(run.issue(ref).id, {})
-    moves = [Move(f"{STEPS}/{ref}/{name}", record.commit, None) for name, record in records.items()]
-    if moves:
-        run.session.refs.move(moves, f"steps of {ref} landed")
+    def keep_handoff(self, flow: Flow, done: Mapping[str, StepRecord]) -> None:
+        """Keep the last handoff of an issue's steps for the briefs of those that come after it."""
+        latest = next((done[step.id] for step in reversed(flow.steps) if HANDOFF in done[step.id].files), None)
+        if latest is None:
+            return
+        store = self._session.store
+        issue = self._issue.id
+        data = store.blob(latest.commit, f"out/{HANDOFF}") or b""
+        name = self._run.name
+        text = f"handoff of {self._issue.ref}\n\nMilestone: {name}\nIssue: {issue}\nSpec-Key: {latest.spec_key}\n"
+        tree = store.files_tree({HANDOFF: data})
+        before = self._run.view.handoffs.get(issue)
+        if before is not None and store.tree_of(before) == tree:
+            return
+        parents = [before] if before is not None else []
+        commit = store.commit(tree, parents, text, self._session.identity, int(time.time()))
+        self._session.refs.move(
+            [Move(f"{HANDOFFS}/{self._issue.ref}", before, commit)], f"handoff of {self._issue.ref}"
+        )
+        self._run.view.handoffs[issue] = commit
+
+    def forget_steps(self) -> None:
+        """Remove the refs of an issue's steps: it has landed, and what they were for is in its commit."""
+        records = self._run.view.steps.pop(self._issue.id, {})
+        moves = [Move(f"{STEPS}/{self._issue.ref}/{name}", record.commit, None) for name, record in records.items()]
+        if moves:
+            self._session.refs.move(moves, f"steps of {self._issue.ref} landed")

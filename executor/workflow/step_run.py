@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents import brief as briefs
 from executor.engine.agent_work import Failure, Work, produce
-from executor.engine.attempt import ask, fail
+from executor.engine.attempt import Attempts
 from executor.engine.brief import brief_facts
 from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError
@@ -46,23 +46,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.objects import Store
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
     from executor.status.reader import Observer
 
-__all__ = [
-    "attempt_agent",
-    "done_of",
-    "flow_of",
-    "input_files",
-    "keep",
-    "keep_result",
-    "perform",
-    "restore",
-    "step_facts",
-    "step_work",
-]
+__all__ = ["Steps", "flow_of", "input_files", "keep_result"]
 
 RECEIPT = "step.json"
 _OUT = "out"
@@ -75,97 +64,150 @@ def flow_of(observer: Observer, ref: str) -> Flow:
     return compiled_flow(observer.compiled.policy.workflow_of(issue), issue.type)
 
 
-def step_facts(run: MilestoneRun, ref: str) -> StepFacts:
-    """The facts that decide which steps of an issue are done."""
-    facts = run.facts(ref)
-    state = facts.state
-    records = run.view.steps.get(run.issue(ref).id, {})
-    revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
-    last = state.attempts.get(state.last())
-    base = last.base if last is not None and last.state is AttemptState.STARTED else ""
-    base = base or pinned_base(records, state, facts.spec_key, revision) or run.view.tip
-    return StepFacts(
-        spec_key=facts.spec_key,
-        revision=revision,
-        refused=refused_at(state, facts.spec_key, revision),
-        base_tree=run.session.store.tree_of(base),
-        records=dict(records),
-        wanted=frozenset(name for name, item in state.steps.items() if item.missing),
-        criteria=combined_key(criteria_texts(run.issue(ref))),
-        content=lambda tree, path: _digest(run.session.store.blob(tree, path)),
-    )
+class Steps:
+    """Runs steps of one issue and keeps what they leave."""
+
+    def __init__(self, issue: IssueRun) -> None:
+        self._issue = issue
+        self._run = issue.run
+        self._session = issue.session
+
+    def step_facts(self) -> StepFacts:
+        """The facts that decide which steps of an issue are done."""
+        facts = self._issue.facts
+        state = facts.state
+        records = self._run.view.steps.get(self._issue.id, {})
+        revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
+        last = state.attempts.get(state.last())
+        base = last.base if last is not None and last.state is AttemptState.STARTED else ""
+        base = base or pinned_base(records, state, facts.spec_key, revision) or self._run.view.tip
+        return StepFacts(
+            spec_key=facts.spec_key,
+            revision=revision,
+            refused=refused_at(state, facts.spec_key, revision),
+            base_tree=self._session.store.tree_of(base),
+            records=dict(records),
+            wanted=frozenset(name for name, item in state.steps.items() if item.missing),
+            criteria=combined_key(criteria_texts(self._issue.declared)),
+            content=lambda tree, path: _digest(self._session.store.blob(tree, path)),
+        )
+
+    def done_of(self) -> dict[str, StepRecord]:
+        """The steps of an issue that are done."""
+        return done_steps(flow_of(self._session.observer, self._issue.ref), self.step_facts())
+
+    def perform(self, step: FlowStep, attempt: Attempt) -> bool:
+        """Run a step once, within an attempt; whether its result is good.
+
+        Raises:
+            InterruptedRunError: the run is being stopped; the attempt is the caller's to settle.
+        """
+        issue = self._issue.declared
+        work = self.step_work(step, attempt)
+        self._issue.tell("step", f"{step.id}: {work.agent.name}")
+        self._run.record(StepStarted(attempt=attempt.number, step=step.id), issue.id)
+        began = time.monotonic()
+        self._run.resources.acquire(issue.resources)
+        try:
+            made = produce(work)
+        finally:
+            self._run.resources.release(issue.resources)
+        return keep_result(work, step, made, round(time.monotonic() - began, 3))
+
+    def step_work(self, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
+        """The work of a step; `fresh` recreates its folders and its brief."""
+        assert step.step is not None  # noqa: S101  (a gate is not run)
+        issue = self._issue.declared
+        facts = self.step_facts()
+        done = done_steps(flow_of(self._session.observer, self._issue.ref), facts)
+        home = self._session.project.logs(self._run.name, issue.id, attempt.number) / "steps" / step.id
+        policy = self._session.policy
+        work = Work(
+            issue=self._issue,
+            number=attempt.number,
+            revision=attempt.revision,
+            base=attempt.base,
+            base_tree=tree_before(step, facts, done),
+            agent=policy.agents[step.step.agent] if step.step.agent is not None else self.attempt_agent(attempt),
+            logs=home,
+            brief=home / "brief.md",
+            out=home / _OUT,
+            step=step.id,
+            inputs=home / "in",
+            readable=readable_paths(),
+            own_options=step.step.options if step.step.agent is not None or step.step.options else None,
+        )
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+            work.out.mkdir(parents=True)
+            contract = contract_of(flow_of(self._session.observer, self._issue.ref), step, criteria_texts(issue))
+            write_self_check(home / "in", contract)
+            given = input_files(self._run.store, step, done, work.base_tree)
+            where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
+            told = replace(self._told(step, tuple(where), tuple(done)), contract=contract_text(contract))
+            text = briefs.brief(replace(brief_facts(self._issue, attempt.number, attempt.revision), step=told))
+            work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
+        return work
+
+    def attempt_agent(self, attempt: Attempt) -> Agent:
+        """Who was chosen for an attempt."""
+        policy = self._session.policy
+        return policy.agents.get(attempt.agent) or policy.agent_for(self._issue.declared)
+
+    def keep(self, record: StepRecord, files: Mapping[str, bytes]) -> StepRecord:
+        """Keep a result under its ref; from now on the step is done."""
+        store = self._session.store
+        folders = {_OUT: store.files_tree(files)} if files else {}
+        if record.tree:
+            folders[_TREE] = record.tree
+        issue = self._issue.id
+        name = self._run.name
+        text = f"{record.step} of {self._issue.ref}\n\nMilestone: {name}\nIssue: {issue}\n{step_trailers(record)}\n"
+        tree = store.folders_tree(folders)
+        commit = store.commit(tree, [record.base], text, self._session.identity, int(time.time()))
+        with self._issue.lock:
+            known = self._run.view.steps.setdefault(issue, {})
+            name = f"{STEPS}/{self._issue.ref}/{record.step}"
+            before = known[record.step].commit if record.step in known else None
+            if not self._session.refs.move([Move(name, before, commit)], f"{record.step} done"):
+                raise ExecutorError(f"{name} was changed by somebody else; run again")
+            known[record.step] = replace(record, commit=commit)
+            return known[record.step]
+
+    def restore(self, record: StepRecord) -> None:
+        """Write what a step left to its folder in `.cache/`, where it is missing: doit's targets."""
+        folder = self._session.project.step(self._run.name, self._issue.id, record.step)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, key in record.files.items():
+            path = folder / name
+            if not path.is_file() or _digest(path.read_bytes()) != key:
+                data = self._session.store.blob(record.commit, f"{_OUT}/{name}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, data or b"", durable=False)
+        told = {"step": record.step, "key": record.key, "commit": record.commit, "tree": record.tree}
+        if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != told:
+            write_json(folder / RECEIPT, told, durable=False)
+
+    def _told(self, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]) -> briefs.StepFacts:
+        assert step.step is not None  # noqa: S101  (a gate has no brief)
+        issue = self._issue.declared
+        state = self._run.view.states.get(issue.id) or IssueState()
+        known = state.steps.get(step.id)
+        return briefs.StepFacts(
+            id=step.id,
+            does=step.step.does,
+            inputs=given,
+            outputs=step.step.outputs,
+            handoff=(step.step.handoff or "").replace("{issue}", issue.id),
+            tree=step.step.tree,
+            tests=step.step.shows is not None,
+            missing=known.missing if known is not None else (),
+            done=done,
+        )
 
 
-def done_of(run: MilestoneRun, ref: str) -> dict[str, StepRecord]:
-    """The steps of an issue that are done."""
-    return done_steps(flow_of(run.session.observer, ref), step_facts(run, ref))
-
-
-def perform(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt) -> bool:
-    """Run a step once, within an attempt; whether its result is good.
-
-    Raises:
-        InterruptedRunError: the run is being stopped; the attempt is the caller's to settle.
-    """
-    issue = run.issue(ref)
-    work = step_work(run, ref, step, attempt)
-    run.session.tell("step", ref, f"{step.id}: {work.agent.name}")
-    run.record(StepStarted(attempt=attempt.number, step=step.id), issue.id)
-    began = time.monotonic()
-    run.resources.acquire(issue.resources)
-    try:
-        made = produce(work)
-    finally:
-        run.resources.release(issue.resources)
-    return keep_result(work, step, made, round(time.monotonic() - began, 3))
-
-
-def step_work(run: MilestoneRun, ref: str, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
-    """The work of a step; `fresh` recreates its folders and its brief."""
-    assert step.step is not None  # noqa: S101  (a gate is not run)
-    issue = run.issue(ref)
-    facts = step_facts(run, ref)
-    done = done_steps(flow_of(run.session.observer, ref), facts)
-    home = run.session.project.logs(run.name, issue.id, attempt.number) / "steps" / step.id
-    policy = run.session.policy
-    work = Work(
-        run=run,
-        ref=ref,
-        number=attempt.number,
-        revision=attempt.revision,
-        base=attempt.base,
-        base_tree=tree_before(step, facts, done),
-        agent=policy.agents[step.step.agent] if step.step.agent is not None else attempt_agent(run, ref, attempt),
-        logs=home,
-        brief=home / "brief.md",
-        out=home / _OUT,
-        step=step.id,
-        inputs=home / "in",
-        readable=readable_paths(),
-        own_options=step.step.options if step.step.agent is not None or step.step.options else None,
-    )
-    if fresh:
-        shutil.rmtree(home, ignore_errors=True)
-        work.out.mkdir(parents=True)
-        contract = contract_of(flow_of(run.session.observer, ref), step, criteria_texts(issue))
-        write_self_check(home / "in", contract)
-        given = input_files(run, step, done, work.base_tree)
-        where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
-        told = replace(_told(run, ref, step, tuple(where), tuple(done)), contract=contract_text(contract))
-        text = briefs.brief(replace(brief_facts(IssueRun(run, ref), attempt.number, attempt.revision), step=told))
-        work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
-    return work
-
-
-def attempt_agent(run: MilestoneRun, ref: str, attempt: Attempt) -> Agent:
-    """Who was chosen for an attempt."""
-    policy = run.session.policy
-    return policy.agents.get(attempt.agent) or policy.agent_for(run.issue(ref))
-
-
-def input_files(run: MilestoneRun, step: FlowStep, done: Mapping[str, StepRecord], tree: str) -> dict[str, bytes]:
+def input_files(store: Store, step: FlowStep, done: Mapping[str, StepRecord], tree: str) -> dict[str, bytes]:
     """Content of the input files of a step or gate by name; missing ones are left out."""
-    store = run.session.store
     found: dict[str, bytes] = {}
     for name in step.inputs:
         owner, _, file = name.partition("/")
@@ -183,7 +225,9 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
     run = work.run
     question = question_in(work.out, run.session.secrets)
     if question:
-        ask(run, work.ref, work.number, question, "" if isinstance(made, Failure) else made, work.cost())
+        Attempts(IssueRun(run, work.ref)).ask(
+            work.number, question, "" if isinstance(made, Failure) else made, work.cost()
+        )
         return False
     if isinstance(made, Failure):
         return _failed(work, made, seconds)
@@ -191,7 +235,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
     files = left_by(work, step, made)
     if isinstance(files, Failure):
         return _failed(work, files, seconds)
-    facts = step_facts(run, work.ref)
+    facts = Steps(IssueRun(run, work.ref)).step_facts()
     done = done_steps(flow_of(run.session.observer, work.ref), facts)
     key = step_key(step, facts, done)
     if not key:
@@ -208,46 +252,11 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
         files={name: _digest(data) for name, data in sorted(files.items())},
         seconds=seconds,
     )
-    record = keep(run, work.ref, record, files)
+    record = Steps(IssueRun(run, work.ref)).keep(record, files)
     run.record(StepDone(attempt=work.number, step=step.id, took=seconds, spend=cost), run.issue(work.ref).id)
-    restore(run, work.ref, record)
+    Steps(IssueRun(run, work.ref)).restore(record)
     run.session.tell("done", work.ref, step.id)
     return True
-
-
-def keep(run: MilestoneRun, ref: str, record: StepRecord, files: Mapping[str, bytes]) -> StepRecord:
-    """Keep a result under its ref; from now on the step is done."""
-    store = run.session.store
-    folders = {_OUT: store.files_tree(files)} if files else {}
-    if record.tree:
-        folders[_TREE] = record.tree
-    issue = run.issue(ref).id
-    text = f"{record.step} of {ref}\n\nMilestone: {run.name}\nIssue: {issue}\n{step_trailers(record)}\n"
-    tree = store.folders_tree(folders)
-    commit = store.commit(tree, [record.base], text, run.session.identity, int(time.time()))
-    with run.issue_lock(ref):
-        known = run.view.steps.setdefault(issue, {})
-        name = f"{STEPS}/{ref}/{record.step}"
-        before = known[record.step].commit if record.step in known else None
-        if not run.session.refs.move([Move(name, before, commit)], f"{record.step} done"):
-            raise ExecutorError(f"{name} was changed by somebody else; run again")
-        known[record.step] = replace(record, commit=commit)
-        return known[record.step]
-
-
-def restore(run: MilestoneRun, ref: str, record: StepRecord) -> None:
-    """Write what a step left to its folder in `.cache/`, where it is missing: doit's targets."""
-    folder = run.session.project.step(run.name, run.issue(ref).id, record.step)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, key in record.files.items():
-        path = folder / name
-        if not path.is_file() or _digest(path.read_bytes()) != key:
-            data = run.session.store.blob(record.commit, f"{_OUT}/{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, data or b"", durable=False)
-    told = {"step": record.step, "key": record.key, "commit": record.commit, "tree": record.tree}
-    if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != told:
-        write_json(folder / RECEIPT, told, durable=False)
 
 
 def _failed(work: Work, failure: Failure, seconds: float) -> bool:
@@ -261,28 +270,8 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
     with run.issue_lock(work.ref):
         if run.view.states[issue].attempts[work.number].state is AttemptState.STARTED:
             whole = replace(failure, reason=reason, step=work.step, tree=failure.tree or work.base_tree)
-            fail(run, work.ref, work.number, whole, seconds=seconds)
+            Attempts(IssueRun(run, work.ref)).fail(work.number, whole, seconds=seconds)
     return False
-
-
-def _told(
-    run: MilestoneRun, ref: str, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]
-) -> briefs.StepFacts:
-    assert step.step is not None  # noqa: S101  (a gate has no brief)
-    issue = run.issue(ref)
-    state = run.view.states.get(issue.id) or IssueState()
-    known = state.steps.get(step.id)
-    return briefs.StepFacts(
-        id=step.id,
-        does=step.step.does,
-        inputs=given,
-        outputs=step.step.outputs,
-        handoff=(step.step.handoff or "").replace("{issue}", issue.id),
-        tree=step.step.tree,
-        tests=step.step.shows is not None,
-        missing=known.missing if known is not None else (),
-        done=done,
-    )
 
 
 def _given(folder: Path, name: str, data: bytes) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.config.project import Compiled, Project, compile_project
-from executor.engine.issue_run import bring_to_rest
+from executor.engine.issue import IssueRun
+from executor.engine.issue_run import IssueLife
 from executor.engine.milestone_run import begin, end
-from executor.engine.recover import recover
+from executor.engine.recover import Recovery
 from executor.engine.session import Session
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
 from executor.git.repository import Repository
@@ -192,7 +193,7 @@ class History:
                 self._believe_the_journal(session)
             begin(run, ["milestone:m1"], 1)
             if not self.naive:
-                recover(run)
+                Recovery(run).recover()
             self._work(run)
             self._see(run)
             statuses = {run.decision(ref).status for ref in compiled.plan.order}
@@ -218,7 +219,7 @@ class History:
         def one(ref: str) -> None:
             waiting.remove(ref)
             try:
-                bring_to_rest(run, ref)
+                IssueLife(IssueRun(run, ref)).bring_to_rest()
             except (StateFullError, StateBrokenError) as error:
                 run.session.halt(error)
             except ExecutorError:

@@ -35,7 +35,7 @@ class Verify(Command):
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print what every landed issue's proofs say; exit code 1 if one fails."""
         from executor.commands.sessions import open_session
-        from executor.engine.recover import recover
+        from executor.engine.recover import Recovery
 
         if len(arguments) != 1:
             raise UsageError("name one milestone, for example `doit verify m4`")
@@ -44,7 +44,7 @@ class Verify(Command):
         with open_session(compiled) as session:
             session.force = options["force"]
             session.enter([name])
-            recover(session.run_of(name))
+            Recovery(session.run_of(name)).recover()
             rows = _rows(session.run_of(name))
         if options["json"]:
             print_json(rows)

@@ -70,7 +70,7 @@ def _refresh(names: list[str]) -> None:
     from executor.commands.sessions import open_session
     from executor.config.project import compile_project
     from executor.errors import BusyError
-    from executor.forge.reconcile import take_over
+    from executor.forge.reconcile import Reconciliation
 
     compiled = compile_project(open_project())
     if compiled.policy.forge.pushes_to is None:
@@ -82,7 +82,7 @@ def _refresh(names: list[str]) -> None:
             except BusyError as error:
                 sys.stderr.write(f"note: {safe(str(error))}\n")
         for run in session.runs():
-            take_over(run)
+            Reconciliation(run).take_over()
             for message in run.messages:
                 sys.stderr.write(f"note: {safe(message)}\n")
 
