@@ -41,13 +41,21 @@ class CheckRunner:
     """Runs the checks of one milestone and keeps what they say."""
 
     def __init__(
-        self, context: RunContext, sandboxing: Sandboxing, setup: TreeSetup, verdicts: Verdicts, *, force: bool = False
+        self,
+        context: RunContext,
+        sandboxing: Sandboxing,
+        setup: TreeSetup,
+        verdicts: Verdicts,
+        *,
+        force: bool = False,
+        again: bool = False,
     ) -> None:
         self.context = context
         self.sandboxing = sandboxing
         self.setup = setup
         self.verdicts = verdicts
         self._force = force
+        self._again = again
 
     def verdict_on(
         self,
@@ -89,6 +97,10 @@ class CheckRunner:
                 trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
                 return trial.verdict(before, key, quiet=sabotaged)
 
+    def trying_again(self) -> CheckRunner:
+        """The same, but failures of this run are not believed."""
+        return CheckRunner(self.context, self.sandboxing, self.setup, self.verdicts, force=self._force, again=True)
+
     def check_conditions(self, item: CommandProof) -> dict[str, str]:
         """What a verdict depends on beside the tree and the check, by name: the sandbox, the tools, the environment."""
         repository = self.context.project.repository
@@ -106,7 +118,7 @@ class CheckRunner:
     def _known(self, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
         """A verdict that may be used again: passes always, failures only within the run that saw them."""
         verdict = self.verdicts.find(tree, key, conditions) if item.reusable else None
-        if verdict is None or verdict.run == self.context.run_id:
+        if verdict is None or (verdict.run == self.context.run_id and (verdict.ok or not self._again)):
             return verdict
         return verdict if verdict.ok and not self._force else None
 

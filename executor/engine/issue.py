@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from executor.checks.verify import Candidate, Verifier
@@ -92,6 +92,12 @@ class IssueRun:
     def verifier(self) -> Verifier:
         """Runs its checks and acceptance."""
         return Verifier(self.run.checks, self.proofs, self.declared, self.run.folder / "logs" / "base")
+
+    def verifier_of(self, only: frozenset[str], *, again: bool) -> Verifier:
+        """Runs some of its checks by their names, all if none are named; `again` retries failures of this run."""
+        items = tuple(item for item in self.proofs.items if not only or item.name in only)
+        checks = self.run.checks.trying_again() if again else self.run.checks
+        return Verifier(checks, replace(self.proofs, items=items), self.declared, self.run.folder / "logs" / "base")
 
     @property
     def lock(self) -> threading.RLock:

@@ -1,8 +1,12 @@
-"""Landing: candidate on the present tip, proof of exactly that tree, then compare-and-swap of the branch."""
+"""Landing: build a candidate on a tip, prove exactly that tree, then compare-and-swap the branch.
+
+Who is proved on which tip, and who lands when, is decided by the merge queue (`executor.engine.merge_queue`).
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.checks.verify import Candidate as Judged
@@ -20,13 +24,47 @@ from executor.model.fingerprint import cleared
 from executor.state.events import LandingIntended, Stopped
 
 if TYPE_CHECKING:
+    from executor.checks.verify import Judgement
     from executor.engine.candidate import Candidate
     from executor.engine.issue import IssueRun
     from executor.git.diff import Change
     from executor.state.decide import Decision
     from executor.state.model import Attempt
+    from executor.stop_rules.evaluate import Hit
 
-__all__ = ["Landings"]
+__all__ = ["Built", "Clash", "Lander", "Landings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate as a commit on a given tip.
+
+    Attributes:
+        commit: the commit.
+        tree: its tree.
+        tip: the commit that it was built on.
+        trailers: the trailers of its message.
+    """
+
+    commit: str
+    tree: str
+    tip: str
+    trailers: Trailers
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Why a candidate cannot be built on a tip.
+
+    Attributes:
+        tip: the commit.
+        paths: files that conflict; empty if a stop rule is in the way of the merged change.
+        culprit: the candidate that clashes, where several were built.
+    """
+
+    tip: str
+    paths: tuple[str, ...] = ()
+    culprit: str = ""
 
 
 class Landings:
@@ -34,14 +72,10 @@ class Landings:
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
-        self._run = issue.run
         self._session = issue.session
 
     def land(self, decision: Decision) -> None:
-        """Verify the result of an attempt on the present tip and land it, or record why not.
-
-        The proof runs while others may land; if the tip has moved by then, it is done again for the new one.
-        """
+        """Prove the result of an attempt and land it, or record why not."""
         attempt = self._issue.state.attempts[decision.attempt]
         candidate = candidate_of(self._issue, attempt)
         change, logs, publisher = candidate.change, candidate.logs, self._session.plugins.publisher
@@ -49,48 +83,121 @@ class Landings:
             attempt, change
         ):
             publisher.show_stopped(candidate)
-            return
-        if publisher.merges and publisher.resume(candidate):
-            return
+        elif not publisher.merges:
+            self._issue.run.queue.land(Lander(candidate))
+        elif not publisher.resume(candidate):
+            Lander(candidate).settle()
+
+
+class Lander:
+    """Builds, proves and lands one candidate."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.key = candidate.issue.ref
+        self._issue = candidate.issue
+        self._run = candidate.issue.run
+        self._session = candidate.issue.session
+        self._judgements: dict[tuple[str, str], Judgement] = {}
+
+    def settle(self) -> None:
+        """Prove the candidate alone on the present tip and land it, or record why not.
+
+        The proof runs while others may land; if the tip has moved by then, it is done again for the new one.
+        """
         while True:
-            landing = self._proved(candidate)
-            if landing is None or self._brought(candidate, landing):
+            landing = self._proved()
+            if landing is None or self._brought(self.candidate, landing):
                 return
 
-    def _proved(self, candidate: Candidate) -> Landing | None:
-        """The candidate on the present tip, once its checks have passed; None when something speaks against it."""
-        store, publisher = self._session.store, self._session.plugins.publisher
-        attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
-        tip = publisher.tip(self._run)
+    def build(self, tip: str, notes: str = "") -> Built | Clash:
+        """The candidate on a tip; the same commit for the same tip and notes, always.
+
+        Args:
+            tip: the commit to build on; it need not be on any branch.
+            notes: further trailers.
+        """
+        store, candidate = self._session.store, self.candidate
+        attempt, change, issue = candidate.attempt, candidate.change, self._issue.declared
         merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
         if merged is not None and merged.conflicts:
-            self._stop_for_conflict(attempt, tip, merged.conflicts)
-            return None
-        issue = self._issue.declared
+            return Clash(tip, merged.conflicts)
         tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
-        if merged is not None:
-            again, bound = ChangeRules(self._issue).altered_since(attempt, change, store.tree_of(tip), tree)
-            if again:
-                ChangeRules(self._issue).record_stop(again, attempt=attempt.number, bound=bound)
-                publisher.show_stopped(candidate)
-                return None
-        result = self._issue.verifier.judge(self._judged(attempt, change, tree, store.tree_of(tip)), logs)
+        if merged is not None and self._altered(tip, tree)[0]:
+            return Clash(tip)
+        trailers = self._trailers(attempt, change)
+        if notes:
+            trailers = replace(trailers, notes="\n".join(part for part in (trailers.notes, notes) if part))
+        if merged is None and not notes and "Approved-By:" not in trailers.notes:
+            return Built(attempt.commit, tree, tip, trailers)
+        message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
+        when = max(map(self._session.refs.time_of, (attempt.commit, tip)))
+        commit = self._pushed_before(tree, tip) or store.commit(tree, [tip], message, self._session.identity, when)
+        return Built(commit, tree, tip, trailers)
+
+    def judge(self, tree: str, base: str, only: frozenset[str] = frozenset(), *, again: bool = False) -> Judgement:
+        """Run the checks of the candidate on a tree that contains it.
+
+        Args:
+            tree: the tree.
+            base: the tree to compare with.
+            only: names of the checks to run; empty: all.
+            again: whether failures that this run has seen are tried once more.
+        """
+        attempt, change = self.candidate.attempt, self.candidate.change
+        judged = self._judged(attempt, change, tree, base)
+        if only or again:
+            return self._issue.verifier_of(only, again=again).judge(replace(judged, trusted=True), self.candidate.logs)
+        known = self._judgements.get((tree, base))
+        if known is None:
+            known = self._issue.verifier.judge(judged, self.candidate.logs)
+            self._judgements[tree, base] = known
+        return known
+
+    def has_landed(self) -> bool:
+        """Whether the attempt's revision is on the branch."""
+        landing = self._run.view.landings.get(self._issue.id)
+        return landing is not None and landing.trailers.revision >= self.candidate.attempt.revision
+
+    def wants_review(self) -> bool:
+        """Whether the route has a reviewer, who reads each change on the tree that it lands with."""
+        return self._session.policy.route_of(self._issue.declared).reviewer is not None
+
+    def _altered(self, tip: str, tree: str) -> tuple[list[Hit], str]:
+        """Stop rules that the merged change breaks and the attempt's own did not."""
+        store, candidate = self._session.store, self.candidate
+        return ChangeRules(self._issue).altered_since(candidate.attempt, candidate.change, store.tree_of(tip), tree)
+
+    def _proved(self) -> Landing | None:
+        """The candidate on the present tip, once its checks have passed; None if something speaks against it."""
+        store, publisher, candidate = self._session.store, self._session.plugins.publisher, self.candidate
+        attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
+        tip = publisher.tip(self._run)
+        built = self.build(tip)
+        if isinstance(built, Clash):
+            self._stop_for_clash(built)
+            return None
+        result = self.judge(built.tree, store.tree_of(tip))
         if result.tests and Stops(self._issue).stopped_by_changed_tests(attempt, change, result):
             publisher.show_stopped(candidate)
             return None
         if not result.ok:
-            Attempts(self._issue).fail(attempt.number, Failure("checks", result.reason, result.detail, tree))
+            Attempts(self._issue).fail(attempt.number, Failure("checks", result.reason, result.detail, built.tree))
             return None
-        if Reviews(self._issue).stopped_by_review(attempt, tree, logs):
+        if Reviews(self._issue).stopped_by_review(attempt, built.tree, logs):
             publisher.show_stopped(candidate)
             return None
-        trailers = self._trailers(attempt, change)
-        commit = attempt.commit
-        if merged is not None or "Approved-By:" in trailers.notes:
-            message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
-            when = max(map(self._session.refs.time_of, (attempt.commit, tip)))  # the same for the same two, always
-            commit = self._pushed_before(tree, tip) or store.commit(tree, [tip], message, self._session.identity, when)
-        return Landing(commit, tree, self._run.view.count, int(time.time()), trailers)
+        return Landing(built.commit, built.tree, self._run.view.count, int(time.time()), built.trailers)
+
+    def _stop_for_clash(self, clash: Clash) -> None:
+        """Record that the candidate does not go onto the present tip."""
+        attempt, store = self.candidate.attempt, self._session.store
+        if clash.paths:
+            self._stop_for_conflict(attempt, clash.tip, clash.paths)
+            return
+        hits, bound = self._altered(clash.tip, store.merge(clash.tip, attempt.commit).tree)
+        ChangeRules(self._issue).record_stop(hits, attempt=attempt.number, bound=bound)
+        self._session.plugins.publisher.show_stopped(self.candidate)
 
     def _judged(self, attempt: Attempt, change: Change, tree: str, base: str) -> Judged:
         """What is to be proved, and which of its tests a person has seen."""
@@ -121,7 +228,7 @@ class Landings:
             if self._run.view.tip != tip:
                 return False
             self._run.record(LandingIntended(attempt=attempt.number, commit=landing.commit, onto=tip), issue.id)
-            if not publisher.push(candidate, tip, landing.commit):
+            if not publisher.push([(candidate, landing.commit)], tip):
                 return not publisher.may_land(candidate.issue)
             spent = Move(attempt_ref(self._run.name, issue.id, attempt.number), attempt.commit, None)
             if not Branch(self._run).advance(landing.commit, f"land {self._issue.ref}", [spent]):

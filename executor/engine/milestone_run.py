@@ -22,6 +22,7 @@ from executor.agents.reviewer import Reviewers
 from executor.checks.described import keep_checks
 from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup
+from executor.engine.merge_queue import MergeQueue
 from executor.engine.milestone_branch import Branch
 from executor.engine.ports import now
 from executor.engine.receipts import write_receipt
@@ -129,6 +130,7 @@ class MilestoneRun:
         self.checks = CheckRunner(self, self.sandboxing, self.setup, session.verdicts, force=session.force)
         self.agents = AgentCaller(self, self.sandboxing)
         self.reviewers = Reviewers(self, self.agents, self.sandboxing)
+        self.queue = MergeQueue(self)
 
     @property
     def run_id(self) -> str:

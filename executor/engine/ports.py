@@ -18,7 +18,7 @@ from executor.process.runner import Supervisor
 from executor.state.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from executor.config.project import Project
@@ -72,10 +72,10 @@ class Publisher(Protocol):
     def may_land(self, issue: IssueRun) -> bool:
         """Whether nothing about its branch or pull request keeps the issue waiting."""
 
-    def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
-        """Move the remote's milestone branch from `tip` to `commit`; False if it moved or refused.
+    def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
+        """Move the remote's milestone branch from `tip` over these candidates' commits, in order.
 
-        A refusal is recorded on the issue, which then no longer may land.
+        False if the branch moved or the remote refused. A refusal is recorded on the issues, which then may not land.
         """
 
     def pushed(self, run: MilestoneRun) -> None:
@@ -124,9 +124,9 @@ class LocalPublisher:
         _ = issue
         return True
 
-    def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
+    def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
         """Nothing can refuse it."""
-        _ = candidate, tip, commit
+        _ = landings, tip
         return True
 
     def pushed(self, run: MilestoneRun) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.engine.issue import IssueRun
 from executor.forge.connect import Connection
 from executor.forge.merge import Merging
 from executor.forge.publish import Publication, RemoteBranch
 from executor.git.refs import Move
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from executor.engine.candidate import Candidate
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.trailers import Landing
 
@@ -42,23 +44,25 @@ class ForgePublisher(Connection):
         """Whether nothing about its branch or pull request keeps the issue waiting."""
         return Publication(issue).is_free()
 
-    def push(self, candidate: Candidate, tip: str, commit: str) -> bool:
-        """Move the remote's milestone branch to the candidate and delete the candidate's own branch."""
-        run, ref = candidate.issue.run, candidate.issue.ref
+    def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
+        """Move the remote's milestone branch over commits, in order, and delete the candidates' own branches."""
+        run = landings[0][0].issue.run
         remote = run.session.remote
         if remote is None:
             return True
-        head = f"refs/heads/{Publication(IssueRun(run, ref)).head_of(candidate.attempt)}"
-        moves = [Move(run.view.branch, tip, commit), Move(head, commit, None)]
+        moves = [Move(run.view.branch, tip, landings[-1][1])]
+        for candidate, commit in landings:
+            head = Publication(candidate.issue).head_of(candidate.attempt)
+            moves.append(Move(f"refs/heads/{head}", commit, None))
         done = remote.push(moves)
         if not done.ok and done.moved:
-            # Somebody may have deleted the candidate's own branch; the milestone branch is what counts.
+            # Somebody may have deleted a candidate's own branch; the milestone branch is what counts.
             done = remote.push(moves[:1])
         if done.ok or done.moved:
             return done.ok
-        Publication(IssueRun(run, ref)).wait_for_person(
-            None, f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}"
-        )
+        reason = f"{run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}"
+        for candidate, _ in landings:
+            Publication(candidate.issue).wait_for_person(None, reason)
         return False
 
     def pushed(self, run: MilestoneRun) -> None:

@@ -10,7 +10,7 @@ from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, quoted
 from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
-from executor.model.rules import Check, Limits, Route, SetupRules, StopRule, stop_problems
+from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule, stop_problems
 from executor.model.validation import declared, named, single
 from executor.model.workflow import DIRECT, Workflow, read_workflow
 
@@ -46,6 +46,7 @@ class Policy(Rule):
     notify: dict[str, Channel] = Field(default_factory=dict)
     protected: tuple[str, ...] = ()
     setup: SetupRules = SetupRules()
+    landing: LandingRules = LandingRules()
 
     def route_of(self, issue: Issue) -> Route:
         """The route of the issue's type; missing keys come from the default route."""
@@ -103,6 +104,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     limits = single(value, "limits", Limits, place, faults)
     forge = single(value, "forge", Forge, place, faults)
     setup = single(value, "setup", SetupRules, place, faults)
+    landing = single(value, "landing", LandingRules, place, faults)
     status = single(value, "status", StatusRules, place, faults)
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
@@ -125,7 +127,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
         known = known_agents, declared(value, "checks", "check"), documents
         faults += _route_faults(routes, *known, f"{place}/routes.toml")
-    if faults or limits is None or forge is None or setup is None or status is None:
+    if faults or limits is None or forge is None or setup is None or status is None or landing is None:
         return None, faults
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
@@ -142,6 +144,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         notify=notify,
         protected=protected,
         setup=setup,
+        landing=landing,
     )
     return policy, []
 

@@ -6,6 +6,8 @@ The bounds of a run: `rules/limits.toml`.
 
 Set-up of a tree before work starts in it: copied files and commands. Pure.
 
+How results land: `rules/landing.toml`.
+
 The rules that stop a change: `[stop.ID]` of `rules/stops.toml`.
 """
 
@@ -25,7 +27,18 @@ from executor.model.milestone import Inside, Line, Names, Seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SCOPES", "Caps", "Check", "Limits", "Route", "Setup", "SetupRules", "StopRule", "stop_problems"]
+__all__ = [
+    "SCOPES",
+    "Caps",
+    "Check",
+    "LandingRules",
+    "Limits",
+    "Route",
+    "Setup",
+    "SetupRules",
+    "StopRule",
+    "stop_problems",
+]
 
 
 class Check(Rule):
@@ -122,6 +135,21 @@ class Caps:
 
     usd: Mapping[str, float]
     tokens: Mapping[str, int]
+
+
+class LandingRules(Rule):
+    """How proved results land.
+
+    Attributes:
+        mode: ``each`` proves every landed tree; ``batch`` proves the last tree of several that land in one push;
+            ``auto`` proves each while the processors suffice, else batches sized by the failure rate.
+        batch_most: results in one batch.
+        order: of issues with equal priority: ``declared``, or ``critical-path`` first.
+    """
+
+    mode: Literal["auto", "each", "batch"] = "auto"
+    batch_most: Annotated[StrictInt, Field(ge=1, le=1024)] = 64
+    order: Literal["declared", "critical-path"] = "declared"
 
 
 class Limits(Rule):

@@ -1,0 +1,296 @@
+"""The merge queue of a milestone: the threads of the issues that wait in it prove and land for one another.
+
+`executor.engine.queue` decides what to do next, and a waiting thread does it: prove a tree, land the head, settle a
+candidate alone. A proof ahead of the tip only fills the cache of verdicts. Landing looks at the real tip again, so a
+wrong prediction costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from executor.engine.land import Built, Clash
+from executor.engine.milestone_branch import Branch
+from executor.engine.queue import (
+    Land,
+    Probe,
+    Prove,
+    Queue,
+    Rate,
+    Reject,
+    Suspect,
+    Verdict,
+    after_landing,
+    batch_size,
+    next_actions,
+)
+from executor.errors import InterruptedRunError
+from executor.git.refs import Move, attempt_ref
+from executor.git.trailers import Landing
+from executor.state.events import LandingIntended
+
+if TYPE_CHECKING:
+    from executor.engine.land import Lander
+    from executor.engine.milestone_run import MilestoneRun
+
+__all__ = ["MergeQueue"]
+
+_LOOK_S = 0.2
+"""Seconds after which a waiting thread looks whether the run is being stopped."""
+
+
+class MergeQueue:
+    """Candidates of one milestone that wait to land, in the order in which they came."""
+
+    def __init__(self, run: MilestoneRun) -> None:
+        self._run = run
+        self._rules = run.policy.landing
+        self._changed = threading.Condition()
+        self._queue = Queue()
+        self._landers: dict[str, Lander] = {}
+        self._probes: dict[int, Probe | None] = {}
+        self._next = 0
+        self._settling = False
+        self._tip = ""
+        self._rate = Rate()
+
+    def land(self, lander: Lander) -> None:
+        """Wait until the candidate has landed or is settled otherwise, and work for the queue meanwhile.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        key = lander.key
+        with self._changed:
+            self._landers[key] = lander
+            self._queue = replace(self._queue, members=(*self._queue.members, key))
+            self._changed.notify_all()
+        try:
+            while True:
+                action = self._wait_for_action(key)
+                if action is None:
+                    return
+                self._do(action)
+        finally:
+            with self._changed:
+                self._leave(key)
+
+    def _wait_for_action(self, key: str) -> Prove | Land | Reject | None:
+        """What the calling thread is to do next; None once its candidate has left the queue."""
+        with self._changed:
+            while key in self._queue.members:
+                if self._run.stopping.is_set():
+                    raise InterruptedRunError(f"{key}: the run was stopped", 130)
+                action = self._choose(key)
+                if action is not None:
+                    return action
+                self._changed.wait(_LOOK_S)
+        return None
+
+    def _choose(self, key: str) -> Prove | Land | Reject | None:
+        """An action for the calling thread, its own probe if that is among them; nobody else gets the same one."""
+        if self._settling:
+            return None
+        actions = next_actions(self._queue, self._size(), len(self._queue.members))
+        own = [item for item in actions if isinstance(item, Prove) and item.probe.members[-1] == key]
+        action = next(iter([*own, *actions]), None)
+        if isinstance(action, Suspect):
+            self._queue = replace(self._queue, suspects=self._queue.suspects | {action.member})
+            return self._choose(key)
+        if isinstance(action, Prove):
+            self._queue = replace(self._queue, running=self._queue.running | {action.probe})
+        elif action is not None:
+            self._settling = True
+        return action
+
+    def _size(self) -> int:
+        """How many candidates are proved together now."""
+        if self._rules.mode == "each":
+            return 1
+        if self._rules.mode == "batch":
+            return self._rules.batch_most
+        if len(self._queue.members) <= len(os.sched_getaffinity(0)):
+            return 1
+        return batch_size(self._rate.value, self._rules.batch_most)
+
+    def _do(self, action: Prove | Land | Reject) -> None:
+        match action:
+            case Prove(probe):
+                self._prove(probe)
+            case Land(members):
+                self._settle(members)
+            case Reject(member):
+                self._settle((member,))
+
+    def _prove(self, probe: Probe) -> None:
+        """Run a probe and keep its verdict, if its tree still is a possible future of the branch."""
+        with self._changed:
+            number, self._next = self._next, self._next + 1
+            self._probes[number] = probe
+            landers = [self._landers[member] for member in probe.members]
+            tip = self._tip
+        verdict = None
+        try:
+            tip = tip or self._run.session.plugins.publisher.tip(self._run)
+            verdict = _verdict(landers, probe, tip)
+        finally:
+            with self._changed:
+                self._tip = self._tip or tip
+                kept = self._probes.pop(number)
+                if kept is not None:
+                    verdicts = self._queue.verdicts if verdict is None else {**self._queue.verdicts, kept: verdict}
+                    self._queue = replace(self._queue, running=self._queue.running - {kept}, verdicts=verdicts)
+                self._changed.notify_all()
+
+    def _settle(self, members: tuple[str, ...]) -> None:
+        """Land members that are proved, or judge one alone on the real tip and record why it does not land."""
+        with self._changed:
+            landers = [self._landers[member] for member in members]
+            before, verdicts = self._tip, dict(self._queue.verdicts)
+        landed: list[str] = []
+        try:
+            for lot in _lots(members, verdicts):
+                group = [lander for lander in landers if lander.key in lot]
+                if len(group) > 1 and self._land_together(group):
+                    landed += lot
+                    continue
+                for lander in group:
+                    lander.settle()
+                    if lander.has_landed():
+                        landed.append(lander.key)
+        finally:
+            with self._changed:
+                for member in members:
+                    self._rate = self._rate.after(rejected=member not in landed)
+                    self._leave(member)
+                self._move_on(tuple(landed), before)
+                self._settling = False
+                self._changed.notify_all()
+
+    def _land_together(self, landers: list[Lander]) -> bool:
+        """Land a lot whose last tree is proved in one push; False if one of them has to be settled alone."""
+        run, publisher = self._run, self._run.session.plugins.publisher
+        tip = publisher.tip(run)
+        chain = _chain(landers, tip)
+        if isinstance(chain, Clash):
+            return False
+        tree = chain[-1].tree
+        if not all(lander.judge(tree, run.store.tree_of(tip)).ok for lander in landers):
+            return False
+        if any(lander.wants_review() for lander in landers):
+            return False
+        proof = f"Proved-With: {tree}"
+        chain = _chain(landers, tip, proof)
+        if isinstance(chain, Clash):
+            return False
+        for lander, built in zip(landers, chain, strict=True):
+            publisher.publish(lander.candidate, built.commit)
+            if not publisher.may_land(lander.candidate.issue):
+                return False
+        return self._advance(landers, chain, tip)
+
+    def _advance(self, landers: list[Lander], chain: list[Built], tip: str) -> bool:
+        """Move the branch over a chain of commits, if the tip is still the one that it was built on."""
+        run, publisher = self._run, self._run.session.plugins.publisher
+        last = chain[-1].commit
+        with run.landing_lock:
+            if run.view.tip != tip:
+                return False
+            for lander, built in zip(landers, chain, strict=True):
+                attempt = lander.candidate.attempt.number
+                lander.candidate.issue.record(LandingIntended(attempt=attempt, commit=built.commit, onto=built.tip))
+            shown = [(lander.candidate, built.commit) for lander, built in zip(landers, chain, strict=True)]
+            if not publisher.push(shown, tip):
+                return False
+            spent = [_spent(lander) for lander in landers]
+            reason = f"land {', '.join(lander.key for lander in landers)}"
+            # An attempt's ref may have been removed by somebody else; the branch is what counts.
+            if not Branch(run).advance(last, reason, spent) and not (
+                run.refresh_tip() == tip and Branch(run).advance(last, reason)
+            ):
+                return False
+            now = int(time.time())
+            for lander, built in zip(landers, chain, strict=True):
+                landing = Landing(built.commit, built.tree, run.view.count, now, built.trailers)
+                run.take(landing)
+                run.record_landed(landing, lander.candidate.attempt.number)
+                run.write_receipt(landing)
+            publisher.pushed(run)
+        return True
+
+    def _move_on(self, landed: tuple[str, ...], before: str) -> None:
+        """Keep the verdicts of trees that contain what has landed; all of them, if the tip has not moved."""
+        tip = self._run.view.tip
+        if tip == before:
+            return
+        self._tip = tip
+        verdicts = after_landing(self._queue.verdicts, landed) if landed else {}
+        probes: dict[int, Probe | None] = {}
+        for number, probe in self._probes.items():
+            kept = after_landing({probe: Verdict(ok=True)}, landed) if probe is not None and landed else {}
+            probes[number] = next(iter(kept), None)
+        self._probes = probes
+        running = frozenset(probe for probe in probes.values() if probe is not None)
+        self._queue = replace(self._queue, verdicts=verdicts, running=running)
+
+    def _leave(self, key: str) -> None:
+        members = tuple(member for member in self._queue.members if member != key)
+        self._queue = replace(self._queue, members=members, suspects=self._queue.suspects - {key})
+        self._landers.pop(key, None)
+        self._changed.notify_all()
+
+
+def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
+    """Build the tree of a probe on a tip and run the checks of its lot."""
+    chain = _chain(landers, tip)
+    if isinstance(chain, Clash):
+        return Verdict(ok=False, culprit=chain.culprit)
+    tree, store = chain[-1].tree, landers[0].candidate.issue.session.store
+    # Compared with the real tip, whose reports are known; compared with its predecessor, each proof would wait for the
+    # one before it. Landing compares with the predecessor.
+    base = store.tree_of(tip)
+    failed = set()
+    for lander in landers[-probe.lot :]:
+        judgement = lander.judge(tree, base, probe.only, again=probe.again)
+        if not judgement.ok:
+            failed.add(judgement.failed)
+            break
+    return Verdict(ok=not failed, failed=frozenset(failed))
+
+
+def _chain(landers: list[Lander], tip: str, notes: str = "") -> list[Built] | Clash:
+    """Candidates as a chain of commits on a tip, or the first of them that does not go onto it."""
+    chain: list[Built] = []
+    for lander in landers:
+        built = lander.build(chain[-1].commit if chain else tip, notes)
+        if isinstance(built, Clash):
+            return replace(built, culprit=lander.key)
+        chain.append(built)
+    return chain
+
+
+def _lots(members: tuple[str, ...], verdicts: dict[Probe, Verdict]) -> list[tuple[str, ...]]:
+    """Members that land now, as they were proved: each lot with its own tree."""
+    lots, place = [], 0
+    while place < len(members):
+        known = [
+            probe.lot
+            for probe in verdicts
+            if not probe.only
+            and len(probe.members) == place + probe.lot
+            and probe.members == members[: place + probe.lot]
+        ]
+        count = max(known, default=1)
+        lots.append(members[place : place + count])
+        place += count
+    return lots
+
+
+def _spent(lander: Lander) -> Move:
+    candidate = lander.candidate
+    name = attempt_ref(candidate.issue.run.name, candidate.issue.id, candidate.attempt.number)
+    return Move(name, candidate.attempt.commit, None)
