@@ -1,0 +1,97 @@
+"""Results land through a merge queue: proved side by side on the predicted tip, or in batches; killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import Repo, issue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BRANCH = "milestone/m1-test-m1"
+NAMES = tuple("abcdef")
+
+
+def declare(repo: Repo, mode: str, *, bad: str = "", seconds: float = 0.5) -> Path:
+    """Issues that need nothing of one another, and a check of them all that writes down when it runs."""
+    runs = repo.path.parent / "runs"
+    runs.touch()
+    repo.write("check.sh", f"sleep {seconds}; echo run >> {runs}; ! grep -q bad *.txt\n")
+    repo.write("start.txt", "good\n")
+    repo.commit("start")
+    repo.write(
+        "rules/checks.toml",
+        '[check.all]\nrun = "sh check.sh"\nsabotage = "off"\nsabotage_reason = "a test counts its runs"\n',
+    )
+    repo.write("rules/landing.toml", f'mode = "{mode}"\n')
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    work = [issue(name, f"echo {'bad' if name in bad else name} > {name}.txt", checks=["all"]) for name in NAMES]
+    repo.milestone("m1", "".join(work))
+    return runs
+
+
+def count(runs: Path) -> int:
+    return len(runs.read_text().splitlines())
+
+
+def proved_with(repo: Repo) -> list[str]:
+    form = "%(trailers:key=Proved-With,valueonly,separator=)"
+    return repo.git("log", "--first-parent", f"--format={form}", BRANCH).split()
+
+
+def test_each_landed_tree_is_proved_once_and_side_by_side(repo: Repo) -> None:
+    runs = declare(repo, "each")
+    repo.doit("milestone:m1", "-n", "6").check()
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert count(runs) <= 1 + 1.3 * len(NAMES)  # the first is that of the base
+    assert proved_with(repo) == []
+
+
+def test_a_batch_is_proved_by_its_last_tree_which_every_landing_names(repo: Repo) -> None:
+    runs = declare(repo, "batch")
+    repo.doit("milestone:m1", "-n", "6").check()
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert count(runs) <= 1 + 0.5 * len(NAMES)
+    trees = repo.git("log", "--first-parent", "--format=%T", BRANCH).split()
+    assert set(proved_with(repo)) <= set(trees)
+
+
+@pytest.mark.parametrize("mode", ["each", "batch", "auto"])
+def test_a_bad_result_fails_alone_and_the_others_land(repo: Repo, mode: str) -> None:
+    declare(repo, mode, bad="c", seconds=0.2)
+    repo.doit("milestone:m1", "-n", "6").check(1)
+    others = [name for name in NAMES if name != "c"]
+    assert repo.statuses() == {"m1/c": "failed", **{f"m1/{name}": "landed" for name in others}}
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in others]
+
+
+def test_of_two_results_that_conflict_the_first_lands(repo: Repo) -> None:
+    declare(repo, "batch", seconds=0.2)
+    work = [issue(name, f"echo {name} > same.txt", checks=["all"]) for name in "ab"]
+    repo.milestone("m1", "".join(work))
+    repo.doit("milestone:m1", "-n", "2").check(1)
+    assert sorted(repo.statuses().values()) == ["landed", "skipped"]
+
+
+def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo: Repo) -> None:
+    declare(repo, "batch", seconds=0.2)
+    run = repo.start("milestone:m1", "-n", "6")
+    journal = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
+    end = time.monotonic() + 60
+    while not (journal.exists() and '"e":"landing"' in journal.read_text()):
+        assert time.monotonic() < end
+        assert run.poll() is None
+        time.sleep(0.002)
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+    repo.doit("milestone:m1", "-n", "6").check()
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert repo.attempts() == []
+    assert journal.read_text().count('"e":"attempt-built"') == len(NAMES)  # no agent worked twice
+    assert "nothing to do" in repo.doit("milestone:m1").check().out
