@@ -43,7 +43,7 @@ def settle(project: Project, plans: Sequence[Planned], policy: Policy | None) ->
         if not own:
             continue
         fresh = [fault for fault in fresh if fault.file != file]
-        sound = plan.file.exists() and file not in broken and not loaded.milestones[plan.id].draft
+        sound = plan.file.exists() and file not in broken
         if sound:
             refused += own
         else:

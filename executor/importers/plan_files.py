@@ -20,7 +20,7 @@ from executor.importers.sources import text_of
 from executor.importers.trust import OWN_FORMATS, reviewed
 from executor.model.fingerprint import digest
 from executor.model.milestone import default_branch
-from executor.process.files import read_json, write_atomic
+from executor.process.files import read_json, write_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -190,9 +190,7 @@ class Planned:
         for path, text in sorted(self.files.items(), key=lambda item: item[0] == self.file):
             if text_of(path) != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                target = path.resolve() if path.is_symlink() else path
-                mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-                write_atomic(target, text.encode(), durable=False, mode=mode)
+                write_over(path, text.encode())
 
     def changed(self) -> list[str]:
         """The files that change, relative to the project."""

@@ -59,7 +59,10 @@ def _issue(
     fields = dict(issue.fields)
     known = declared_keys()
     for key in [key for key in fields if key not in known]:
-        del fields[key]
+        said = fields.pop(key)
+        if not key.startswith("_"):
+            text = f"{issue.id}: {key} = {said} is no key of an issue here and was left out"
+            notes.append(Note(issue.line, text, f"{key} is no key of an issue here and was left out"))
     if issue.hold and "hold" in known:
         fields["hold"] = issue.hold
     if own:

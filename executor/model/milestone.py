@@ -155,7 +155,11 @@ def _claims(value: object) -> object:
 
 
 class Issue(_Declared):
-    """One issue of a milestone; `options` is the TOML key `with`, `was` holds its earlier ids."""
+    """One issue of a milestone.
+
+    `options` is the TOML key `with`, `was` holds its earlier ids. An issue with a `hold` waits until a person
+    removes it.
+    """
 
     id: Id
     title: Line
@@ -176,6 +180,7 @@ class Issue(_Declared):
     allow: tuple[Line, ...] = ()
     phase: Line | None = None
     was: tuple[Id, ...] = ()
+    hold: Line | None = None
 
     _texts = model_validator(mode="before")(_claims)
 

@@ -36,6 +36,7 @@ __all__ = [
     "write_all",
     "write_atomic",
     "write_json",
+    "write_over",
 ]
 
 
@@ -139,6 +140,20 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
         with suppress(OSError):
             temporary.unlink()
         raise state_error(path, error) from error
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Replace the content of a file of the user's: a link stays a link, and the permission bits stay.
+
+    Raises:
+        StateFullError: there is no space; the old content is still there.
+        StateBrokenError: it cannot be written for another reason; the old content is still there.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+    write_atomic(target, data, durable=False, mode=mode)
+    if target.stat().st_mode & 0o777 != mode:
+        target.chmod(mode)  # what the umask took from a mode that the file had
 
 
 def sweep_temporary(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from executor.config.load_milestones import spec_text
 from executor.errors import ExecutorError, UsageError
 from executor.git.trailers import one_line
-from executor.process.files import write_atomic
+from executor.process.files import write_over
 from executor.report.exports import as_github, as_json, as_rows
 from executor.report.snapshot import standing_of
 from executor.state import segments
@@ -124,14 +124,18 @@ def between_marks(text: str, section: str, milestone: str) -> str:
         ValueError: only one of the two marks is there, or they are in the wrong order.
     """
     begin, end = _marks(milestone)
+    if "\r\n" in text:
+        # A file with the line ends of Windows keeps them, in our section too.
+        section = section.replace("\n", "\r\n")
     start, stop = text.find(begin), text.find(end)
     if start < 0 and stop < 0:
-        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+        line = "\r\n" if "\r\n" in text else "\n"
+        gap = "" if not text else line if text.endswith("\n") else line * 2
         return f"{text}{gap}{section}"
     if start < 0 or stop < start or text.count(begin) > 1 or text.count(end) > 1:
         raise ValueError(f"expected one {begin} and one {end} after it")
     after = text[stop + len(end) :]
-    return text[:start] + section.rstrip("\n") + after
+    return text[:start] + section.rstrip("\r\n") + after
 
 
 def _marks(milestone: str) -> tuple[str, str]:
@@ -179,7 +183,7 @@ def keep_section(path: Path, observer: Observer, milestone: str) -> bool:
     if text == before:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode(), durable=False, mode=0o644)
+    write_over(path, text.encode())
     return True
 
 

@@ -102,6 +102,7 @@ class Facts:
         pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
         wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
         nobody: why none of its agents can work on it; empty otherwise.
+        hold: why the declaration has it wait for a person; empty if it does not.
         reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
         revived: what took its landing back, where a person wants it again after that; empty otherwise.
         lost: commit that landed by the journal and that neither branch nor base has; empty when they agree.
@@ -125,6 +126,7 @@ class Facts:
     pull: Pull | None = None
     wait: Wait | None = None
     nobody: str = ""
+    hold: str = ""
     reverted: str = ""
     revived: str = ""
     lost: str = ""
@@ -254,7 +256,7 @@ def _cause_of_work(facts: Facts) -> Cause:
 
 def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT001  (read as a word at both calls)
     revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
-    rest = _waits(facts) or _at_rest(facts, revision)
+    rest = _waits(facts) or _on_hold(facts) or _at_rest(facts, revision)
     if rest is not None:
         status, reason, hint = rest
         stop = facts.state.stop
@@ -316,6 +318,13 @@ def _waits(facts: Facts) -> tuple[Status, str, str] | None:
         names = ", ".join(f"{need.ref} ({need.status})" for need in waiting)
         return Status.BLOCKED, f"needs {names}", f"doit issue:{waiting[0].ref}"
     return None
+
+
+def _on_hold(facts: Facts) -> tuple[Status, str, str] | None:
+    if not facts.hold:
+        return None
+    milestone, _, issue = facts.ref.partition("/")
+    return Status.REVIEW, f"on hold: {facts.hold}", f"remove `hold` of {issue} in milestones/{milestone}.toml"
 
 
 def _cause_of_rest(facts: Facts) -> Cause | None:

@@ -198,6 +198,7 @@ class Observer:
             red=self._red(ref, view, state),
             wait=choice.wait,
             nobody=choice.failed,
+            hold=node.issue.hold or "",
             pull=self._pull(state),
             reverted=self._reverted(view, node.issue.id, wanted=False),
             revived=self._reverted(view, node.issue.id, wanted=True),

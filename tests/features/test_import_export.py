@@ -147,3 +147,194 @@ def test_a_damaged_mark_is_told_and_the_file_is_left_alone(repo: Repo) -> None:
     repo.write("T.md", text)
     assert "T.md: expected one" in repo.doit("export", "m1", "--output", "T.md").check(3).err
     assert (repo.path / "T.md").read_text() == text
+
+
+A_PLAN = "# Milestone 1: Foundation\n\n## Task 1.1: Package\na\n\n## Task 1.2: Config\nb\n"
+B_PLAN = "# Milestone 1: Init flags\n\n**Branch:** `feature/flags`\n\n## Task 1.1: Refactor init\nx\n"
+
+
+def test_a_milestone_follows_one_plan_and_its_landed_work_stays_where_it_is(repo: Repo) -> None:
+    repo.write("rules/agents.toml", '[agent.writer]\ncommand = ["sh", "-c", "echo x > work-$EXECUTOR_ISSUE"]\n')
+    repo.write("docs/a/M1.md", A_PLAN)
+    repo.write("docs/b/M1.md", B_PLAN)
+    repo.doit("import", "docs/a/M1.md", "--agent", "writer").check()
+    repo.doit("milestone:m1").check()
+    before = (repo.path / "milestones/m1.toml").read_text()
+    err = repo.doit("import", "docs/b/M1.md").check(3).err
+    assert "the milestone m1 was imported from docs/a/M1.md, which is another plan" in err
+    assert (repo.path / "milestones/m1.toml").read_text() == before
+    repo.write("docs/a/M1.md", A_PLAN.replace("Foundation", "The foundation"))
+    out = repo.doit("import", "docs/a/M1.md").check().out
+    assert "the title changed; the branch stays milestone/m1-foundation" in out
+    repo.write("docs/a/M1.md", A_PLAN.replace("Foundation\n", "The foundation\n\n**Branch:** `feature/new`\n"))
+    assert "kept yours: branch" in repo.doit("import", "docs/a/M1.md").check().out
+    assert set(repo.statuses("m1").values()) == {"landed"}
+    (repo.path / "docs/a/M1.md").rename(repo.path / "docs/M1.md")
+    assert "the plan moved" in repo.doit("import", "docs/M1.md").check().out
+    assert "differs from the milestone" in repo.doit("import", "docs/M1.md", "--id", "M1").check(3).err
+
+
+def test_the_order_of_the_plan_is_taken_over_and_lost_specs_are_written_again(repo: Repo) -> None:
+    repo.write("docs/M4.md", PLAN)
+    repo.doit("import", "docs/M4.md", "--agent", "claude").check()
+    repo.write("docs/M4.md", PLAN.replace("## Task 4.10", "## Task 4.2: Between\nText.\n\n## Task 4.10"))
+    spec = next((repo.path / "milestones/m4").glob("4.1-*.md"))
+    spec.unlink()
+    out = repo.doit("import", "docs/M4.md").check().out
+    assert "the spec of 4.1, was gone and is written again" in out
+    assert spec.exists()
+    assert [item["id"] for item in declared(repo)["issue"]] == ["4.1", "4.2", "4.10"]
+
+
+def test_files_that_git_would_not_commit_never_become_specs(repo: Repo) -> None:
+    secret = repo.path.parent / "secret.txt"
+    secret.write_text("token")
+    repo.write(".gitignore", ".env\n")
+    repo.write("docs/.env", "PASSWORD=1")
+    (repo.path / "docs/link.md").symlink_to(secret)
+    rows = "".join(
+        f"| #0{number} | {name} | T{number} | P1 | None |\n"
+        for number, name in enumerate(["link.md", ".env", "../.git/config", "ok.md"], 1)
+    )
+    table = "| Issue # | Issue File | Title | Priority | Dependencies |\n|---|---|---|---|---|\n"
+    repo.write("docs/IMPLEMENTATION_PLAN.md", f"# M5: X - Implementation Plan\n\n### Phase 1: P\n\n{table}{rows}")
+    repo.write("docs/ok.md", "Fine text.\n")
+    repo.doit("import", "docs/IMPLEMENTATION_PLAN.md", "--agent", "claude").check()
+    texts = "".join(path.read_text() for path in (repo.path / "milestones/m5").glob("*.md"))
+    assert "Fine text." in texts
+    assert "token" not in texts
+    assert "PASSWORD" not in texts
+    assert "[core]" not in texts
+
+
+def test_several_plans_at_once_see_each_other_and_odd_requests_end_with_a_sentence(repo: Repo) -> None:
+    repo.write("docs/a.md", "# M1: A\n\n## Task 1.1: A\na\n")
+    repo.write("docs/b.md", "# M2: B\n\n**Builds on:** M1\n\n## Task 2.1: B\n**Depends on:** 1.1\nb\n")
+    repo.doit("import", "docs/a.md", "docs/b.md", "--agent", "claude").check()
+    assert declared(repo, "m2")["issue"][0]["needs"] == ["m1/1.1"]
+    assert declared(repo, "m2")["milestone"]["needs"] == ["m1"]
+    assert "### `speckit`" in repo.doit("import", "--formats").check().out
+    (repo.path / "docs/latin.md").write_bytes("# M3: X\n\n## Task 3.1: Größe\n".encode("latin-1"))
+    assert "line 3 is not utf-8: byte 0xf6" in repo.doit("import", "docs/latin.md").check(3).err
+    repo.doit("import", "docs/latin.md", "--encoding", "latin-1", "--agent", "claude").check()
+    assert declared(repo, "m3")["issue"][0]["title"] == "Größe"
+    repo.write("milestones/m9.toml", '[milestone]\nid = "m9"\ntitle = "T"\n[defaults]\nagent = "claude"\n')
+    text = (repo.path / "milestones/m9.toml").read_text()
+    (repo.path / "milestones/m9.toml").write_text(f'issue = [{{id = "9.1", title = "A", body = "x"}}]\n{text}')
+    repo.write("docs/M9.md", "# M9: T\n\n## Task 9.2: B\nb\n")
+    repo.doit("import", "docs/M9.md").check()
+    assert [item["id"] for item in declared(repo, "m9")["issue"]] == ["9.1", "9.2"]
+
+
+def test_what_a_plan_says_about_its_judge_needs_trust(repo: Repo) -> None:
+    repo.write("rules/routes.toml", '[route.default]\nchecks = ["unit"]\n[route.docs]\nchecks = []\n')
+    repo.write("rules/checks.toml", '[check.unit]\nrun = "true"\n')
+    repo.write("tests/test_old.py", "def test_old(): pass\n")
+    item = {
+        "id": "1",
+        "title": "A",
+        "type": "docs",
+        "files": ["tests/test_old.py", "a.py"],
+        "allow": ["tests-weakened"],
+        "with": {"run": "true"},
+    }
+    repo.write("plan.json", json.dumps({"milestone": {"id": "t1", "title": "T"}, "issues": [item]}))
+    found = repo.doit("import", "plan.json", "--agent", "script", "--json").check().json["milestones"][0]
+    issue_now = declared(repo, "t1")["issue"][0]
+    assert issue_now["files"] == ["a.py"]
+    assert not {"type", "allow", "with"} & issue_now.keys()
+    assert sum("--trust" in note["kind"] for note in found["notes"]) == 4
+    repo.doit("import", "plan.json", "--agent", "script", "--trust").check()
+    assert declared(repo, "t1")["issue"][0]["allow"] == ["tests-weakened"]
+
+
+EVERY_KEY = """[milestone]
+id = "m5"
+title = "Round, \\"trip\\" | pipes"
+goal = "A goal\\nof two lines"
+base = "main"
+branch = "milestone/my-branch"
+context = ["README.md"]
+tag = "v5"
+forge_milestone = "M5 - Trip"
+accept = [{ run = "true" }, "sentence"]
+
+[[phase]]
+name = "One"
+goal = "first"
+
+[[issue]]
+id = "5.1"
+title = "First; with, commas \\"and\\" quotes | pipe"
+type = "docs"
+priority = "P0"
+body = "text"
+files = ["a b/c.txt", "src/*.py", "x,y.txt"]
+accept = ["one; two, three", { run = "test -e x" }, { file = "README.md", contains = "demo" }]
+number = 11
+phase = "One"
+checks = []
+resources = ["db"]
+allow = ["dependency-change"]
+agent = "claude"
+hold = "wait"
+
+[[issue]]
+id = "5.2"
+title = "=SUM(A1)"
+needs = ["5.1"]
+body = "inline"
+size = "S"
+agent = ["claude", "codex"]
+workflow = "direct"
+
+[[issue]]
+id = "5.10"
+title = "No number"
+needs = ["5.2", "5.1"]
+body = "-x"
+agent = "script"
+with = { run = "true" }
+"""
+
+
+DEFAULTS = {"priority": "P1", "size": "M", "type": "feature"}
+
+
+def _flat(repo: Repo, name: str) -> list[dict[str, Any]]:
+    found = []
+    for item in declared(repo, name)["issue"]:
+        text = item.pop("body", None) or (repo.path / "milestones" / item.pop("spec")).read_text()
+        said = {key: value for key, value in item.items() if DEFAULTS.get(key) != value}
+        found.append({**said, "text": text.strip()})
+    return found
+
+
+def test_each_export_comes_back_value_for_value(repo: Repo) -> None:
+    repo.write("README.md", "demo\n")
+    repo.write("milestones/m5.toml", EVERY_KEY)
+    for form, more in (("json", []), ("csv", []), ("github", ["--trust"])):
+        file = f"m5.{'csv' if form == 'csv' else 'json'}"
+        repo.doit("export", "m5", "--format", form, "--output", file).check()
+        repo.doit("import", file, "--id", f"back-{form}", *more).check()
+        assert _flat(repo, f"back-{form}") == _flat(repo, "m5"), form
+        head, before = declared(repo, f"back-{form}")["milestone"], declared(repo, "m5")["milestone"]
+        if form == "json":
+            head.pop("draft")  # its branch is that of m5
+            assert {**head, "id": "m5"} == before
+        (repo.path / f"milestones/back-{form}.toml").unlink()
+
+
+def test_an_export_keeps_mode_link_and_line_ends_and_refuses_odd_places(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a"))
+    real = repo.write("docs/real.md", "# Status\r\n")
+    real.write_bytes(b"# Status\r\n")
+    real.chmod(0o600)
+    (repo.path / "link.md").symlink_to("docs/real.md")
+    repo.doit("export", "m1", "--output", "link.md").check()
+    assert (repo.path / "link.md").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert b"\n" not in real.read_bytes().replace(b"\r\n", b"")
+    assert "nothing changed" in repo.doit("export", "m1", "--output", "link.md").check().out
+    assert "is a folder; name a file" in repo.doit("export", "m1", "--format", "json", "--output", ".").check(3).err
+    assert "does not exist" in repo.doit("export", "m1", "--format", "json", "--output", "no/x.json").check(3).err

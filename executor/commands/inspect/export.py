@@ -11,7 +11,7 @@ from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
 from executor.model.hints import Known
-from executor.process.files import write_atomic
+from executor.process.files import write_over
 from executor.report.tracking import FORMATS, exported, keep_section
 from executor.status.reader import observe
 
@@ -49,6 +49,10 @@ class Export(Command):
         form = options["format"]
         if form not in FORMATS:
             raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
+        output = Path(options["output"]) if options["output"] else None
+        if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
+            what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
+            raise UsageError(f"--output {options['output']} {what}; name a file")
         if len(arguments) != 1:
             raise UsageError("name one milestone, for example `doit export m4 --format json`")
         project = open_project()
@@ -63,6 +67,6 @@ class Export(Command):
                 f"{options['output']}: {'wrote' if changed else 'nothing changed in'} the section of {name}\n"
             )
         else:
-            write_atomic(Path(options["output"]), exported(observer, name, form).encode(), durable=False, mode=0o644)
+            write_over(Path(options["output"]), exported(observer, name, form).encode())
             sys.stdout.write(f"wrote {options['output']}\n")
         return 0
