@@ -194,7 +194,7 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     packaged = packaged_rules() / SCHEMAS
     found = {path.stem: json.loads(path.read_bytes()) for path in sorted(packaged.glob("*.json"))}
     own = folder / SCHEMAS
-    if not own.is_dir() or own.samefile(packaged):
+    if not own.is_dir() or (packaged.is_dir() and own.samefile(packaged)):
         return found
     from executor.model.handed_in import schema_fault
 

@@ -56,7 +56,9 @@ def test_its_status_is_read_and_a_run_pays_for_nothing_again(old: Repo) -> None:
 
 def test_what_waits_for_a_person_goes_on(old: Repo) -> None:
     old.doit("milestone:m1").check(1)
-    old.doit("approve", "m1/4", "--reason", "wanted").check()
-    old.doit("milestone:m1").check(1)
+    # An approval of a stop that version 0.1.0 recorded does not say which rules were shown, so it is asked once more.
+    for _ in range(2):
+        old.doit("approve", "m1/4", "--reason", "wanted")
+        old.doit("milestone:m1").check(1)
     assert issues(old)["4"]["status"] == "landed"
     assert old.git("show", "milestone/m1-first-things:requirements.txt") == "requests"

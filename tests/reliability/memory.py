@@ -144,6 +144,12 @@ class MemoryStore(Store):
         text = self.world.trees[self.tree_of(tree)].get(path)
         return None if text is None else text.encode()
 
+    def paths(self, tree: str) -> frozenset[str]:
+        return frozenset(self.world.trees[self.tree_of(tree)])
+
+    def mentions(self, tree: str, text: str) -> list[str]:
+        return [path for path, content in self.world.trees[self.tree_of(tree)].items() if text and text in content]
+
     def has_path(self, tree: str, path: str) -> bool:
         files = self.world.trees.get(self.tree_of(tree))
         return files is not None and (not path or any(f"{name}/".startswith(f"{path}/") for name in files))
