@@ -11,7 +11,7 @@ from executor.stop_rules.manifests import UNREADABLE, ToolNames, dependencies, i
 from executor.stop_rules.test_suite import judges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from executor.git.diff import FileChange, Finding
     from executor.stop_rules.manifests import Part
@@ -71,6 +71,7 @@ _LICENSED = re.compile(
 _SPDX = re.compile(r"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SPDX_BYTES = re.compile(rb"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SCRIPT = re.compile(r"(?m)^# /// script\n((?:#(?: .*)?\n)*?)# ///$")
+_ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
 _TOP = 40
 """Lines at the top of a file among which its notice is."""
 _TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json"})
@@ -158,8 +159,16 @@ def tool_changes(view: View) -> Iterator[Finding]:
             def part(path: str, data: bytes) -> Part:
                 return tools(path, data, names)
 
-            yield from _compared(file, view.content, part, "its settings of tools cannot be compared")
+            for path, number, what in _compared(file, view.content, part, "its settings of tools cannot be compared"):
+                if not _adds_a_script(what, found.package_scripts):
+                    yield path, number, what
         yield from _reached(file, found, view)
+
+
+def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:
+    """Whether a difference is a new script of package.json that neither a check nor npm runs by itself."""
+    added = _ADDED_SCRIPT.match(what)
+    return added is not None and added[1] not in reached_scripts
 
 
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:

@@ -34,10 +34,11 @@ class Case:
 
 @dataclass(slots=True)
 class Cases:
-    """The tests of a file by name, and the lines that skip tests or leave others out."""
+    """The tests of a file by name, and the lines that skip tests or leave others out, with the test they are part of."""
 
     cases: dict[str, Case] = field(default_factory=dict)
     skips: dict[int, str] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict)
     unreadable: bool = False
 
 
@@ -138,6 +139,8 @@ def _python(data: bytes) -> Cases:
         while name in found.cases:  # a later one of the same name hides the earlier one
             del found.cases[name]
         skipped = any(_skips(item) for item in node.decorator_list) or any(_skips(item) for item in node.body)
+        first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+        found.owners |= dict.fromkeys(range(first, (node.end_lineno or first) + 1), name)
         found.cases[name] = Case(
             node.lineno, _checks(node.body), sum(_rows(item) for item in node.decorator_list), skipped
         )
@@ -283,6 +286,7 @@ def _other(kind: str, suffix: str, text: str) -> Cases:
         name = start[2]
         while name in found.cases:
             name += "'"
+        found.owners |= dict.fromkeys(range(line, plain.count("\n", 0, end) + 1), name)
         found.cases[name] = Case(line, len(_ASSERTS.findall(body)), 0, bool(_SKIPS.search(body)))
     lines = text.splitlines()
     for skip in _SKIPS.finditer(plain):

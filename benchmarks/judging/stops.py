@@ -1,0 +1,152 @@
+"""How often stop rules stop ordinary work: all rules over real commits. `python -m benchmarks stops REPOSITORY RANGE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.config.load_rules import load_policy
+from executor.git.diff import parse_diff
+from executor.model.paths import matches
+from executor.stop_rules.evaluate import stops_of
+from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from executor.model.rules import StopRule
+    from executor.stop_rules.evaluate import Hit
+
+__all__ = ["Share", "main", "share_of"]
+
+_NO_RULES = Path("no-rules-here")
+_WEIGHTY = frozenset({"dependency-change", "licence-change", "database-migration"})
+"""A commit that one of these stops is no ordinary change: the stop is what the rule is for."""
+_CI = (".github/**", ".gitlab-ci.yml", ".gitlab/**", ".circleci/**", "azure-pipelines*.yml", ".travis.yml", "appveyor.yml")
+_CI += (".pre-commit-config.yaml", ".husky/**", "CODEOWNERS", "renovate.json*")
+_EXAMPLES = 3
+_LARGEST = 20_000_000
+
+
+@dataclass
+class Share:
+    """What became of the commits of a history.
+
+    Attributes:
+        commits: all that were looked at.
+        ordinary: those without a change of dependencies, schema, licence or CI.
+        hard: ordinary ones that wait for a person.
+        soft: ordinary ones that are skipped for their size alone.
+        rules: rule -> ordinary commits that it stops.
+        examples: rule -> some of them, with the first line that it names.
+    """
+
+    commits: int = 0
+    ordinary: int = 0
+    hard: int = 0
+    soft: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def percent(self) -> float:
+        """Share of the ordinary commits that wait for a person."""
+        return 100 * self.hard / self.ordinary if self.ordinary else 0.0
+
+
+def share_of(repository: Path, span: str, most: int = 0) -> Share:
+    """All rules over the commits of a span, merges left out.
+
+    Args:
+        repository: a git directory or checkout.
+        span: as `git rev-list` takes it: ``v1.0..v2.0``, ``HEAD``.
+        most: newest commits that are looked at; 0 for all.
+    """
+    limit = [f"--max-count={most}"] if most else []
+    commits = _git(repository, "rev-list", "--no-merges", *limit, span).decode().split()
+    rules = [rule for rule in load_policy(_NO_RULES).stops if rule.enabled]
+    share = Share()
+    for commit in commits:
+        hits = _hits(repository, commit, rules)
+        if hits is not None:
+            _count(share, repository, commit, hits)
+    return share
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the share stopped, rule by rule, with examples."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks stops", description=__doc__)
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("range", help="as git rev-list takes it, for example v1.0..v2.0")
+    parser.add_argument("--most", type=int, default=0, help="look at so many of the newest commits only")
+    parser.add_argument("--examples", type=int, default=_EXAMPLES)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    options = parser.parse_args(arguments)
+    share = share_of(options.repository, options.range, options.most)
+    print(
+        f"{share.commits} commits, {share.ordinary} ordinary; of these {share.hard} wait for a person "
+        f"({share.percent:.1f} %), {share.soft} more are skipped for their size"
+    )
+    for rule, count in share.rules.most_common():
+        print(f"\n{rule}: {count} ({100 * count / max(share.ordinary, 1):.1f} %)")
+        for example in share.examples[rule][: options.examples]:
+            print(f"  {example}")
+    if options.json:
+        figures = {"commits": share.commits, "ordinary": share.ordinary, "hard": share.hard, "soft": share.soft}
+        options.json.write_text(json.dumps({**figures, "rules": dict(share.rules)}, indent=1))
+
+
+def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit]) -> None:
+    share.commits += 1
+    ids = {hit.rule for hit in hits}
+    paths = _git(repository, "diff-tree", "-r", "--no-commit-id", "--name-only", "-z", f"{commit}^", commit)
+    if ids & _WEIGHTY or any(matches(path, _CI) for path in paths.decode("utf-8", "replace").split("\0")):
+        return
+    share.ordinary += 1
+    levels = {hit.level for hit in hits}
+    share.hard += "hard" in levels
+    share.soft += levels == {"soft"}
+    subject = _git(repository, "log", "-1", "--format=%h %s", commit).decode("utf-8", "replace").strip()[:80]
+    for hit in hits:
+        share.rules[hit.rule] += 1
+        share.examples[hit.rule].append(f"{subject}: {hit.lines[0][:120] if hit.lines else ''}")
+
+
+def _hits(repository: Path, commit: str, rules: Sequence[StopRule]) -> list[Hit] | None:
+    """The rules that stop a commit; None for the first one of a history, and for one of unusual size."""
+    try:
+        diff = _git(
+            repository, "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", f"{commit}^", commit
+        )
+    except subprocess.CalledProcessError:
+        return None
+    if len(diff) > _LARGEST:
+        return None
+    base = frozenset(
+        _git(repository, "ls-tree", "-r", "-z", "--name-only", f"{commit}^").decode("utf-8", "surrogateescape").split("\0")
+    )
+    view = View(files=(), content=_contents(repository, commit), base=base, secrets=find_secrets)
+    return stops_of(parse_diff(diff), rules, (), view)
+
+
+def _contents(repository: Path, commit: str) -> Callable[[str, bool], bytes | None]:
+    @lru_cache(maxsize=None)
+    def content(path: str, new: bool) -> bytes | None:  # noqa: FBT001  (the shape of the rules)
+        name = f"{commit}{'' if new else '^'}:{path}"
+        done = subprocess.run(
+            ["git", "-C", str(repository), "cat-file", "blob", name], capture_output=True, check=False
+        )
+        return done.stdout if done.returncode == 0 else None
+
+    return content
+
+
+def _git(repository: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=True).stdout
