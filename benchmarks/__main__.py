@@ -1,6 +1,7 @@
 """Measure and print: `python -m benchmarks [--quick] [--json FILE]`. Ratios count; seconds are this machine's.
 
---quick leaves 10,000 issues out and takes fewer rounds.
+--quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
+stops` measure the judge.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from benchmarks import landing, ours, peers
 from benchmarks.graphs import SHAPES, graph
+from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+JUDGING = {"sabotage": sabotage.main, "stops": stops.main}
 _DOIT = (sys.executable, "-m", "doit")
 
 
@@ -51,6 +54,9 @@ class Row:
 
 def main() -> None:
     """Measure what the command line asks for."""
+    if sys.argv[1:2] and sys.argv[1] in JUDGING:
+        JUDGING[sys.argv[1]](sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 issues, three rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")

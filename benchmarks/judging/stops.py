@@ -1,4 +1,4 @@
-"""How often stop rules stop ordinary work: all rules over real commits. `python -m benchmarks stops REPOSITORY RANGE`."""
+"""How often stop rules stop ordinary work: `python -m benchmarks stops REPOSITORY RANGE`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,19 @@ __all__ = ["Share", "main", "share_of"]
 _NO_RULES = Path("no-rules-here")
 _WEIGHTY = frozenset({"dependency-change", "licence-change", "database-migration"})
 """A commit that one of these stops is no ordinary change: the stop is what the rule is for."""
-_CI = (".github/**", ".gitlab-ci.yml", ".gitlab/**", ".circleci/**", "azure-pipelines*.yml", ".travis.yml", "appveyor.yml")
-_CI += (".pre-commit-config.yaml", ".husky/**", "CODEOWNERS", "renovate.json*")
+_CI = (
+    ".github/**",
+    ".gitlab-ci.yml",
+    ".gitlab/**",
+    ".circleci/**",
+    "azure-pipelines*.yml",
+    ".travis.yml",
+    "appveyor.yml",
+    ".pre-commit-config.yaml",
+    ".husky/**",
+    "CODEOWNERS",
+    "renovate.json*",
+)
 _EXAMPLES = 3
 _LARGEST = 20_000_000
 
@@ -130,14 +141,16 @@ def _hits(repository: Path, commit: str, rules: Sequence[StopRule]) -> list[Hit]
     if len(diff) > _LARGEST:
         return None
     base = frozenset(
-        _git(repository, "ls-tree", "-r", "-z", "--name-only", f"{commit}^").decode("utf-8", "surrogateescape").split("\0")
+        _git(repository, "ls-tree", "-r", "-z", "--name-only", f"{commit}^")
+        .decode("utf-8", "surrogateescape")
+        .split("\0")
     )
     view = View(files=(), content=_contents(repository, commit), base=base, secrets=find_secrets)
     return stops_of(parse_diff(diff), rules, (), view)
 
 
 def _contents(repository: Path, commit: str) -> Callable[[str, bool], bytes | None]:
-    @lru_cache(maxsize=None)
+    @cache
     def content(path: str, new: bool) -> bytes | None:  # noqa: FBT001  (the shape of the rules)
         name = f"{commit}{'' if new else '^'}:{path}"
         done = subprocess.run(

@@ -186,6 +186,8 @@ class _Search:
             self._make(rest, folder, depth)
         elif program in _LISTING:
             self._listing(program, folder, depth)
+        if program == "go" and rest[:1] == ["run"]:
+            self._go_run(rest[1:], folder)
         tested = _RUNS_TESTS.search(" ".join(words[:4])) is not None
         if tested:
             self.patterns += (word for before, word in pairwise(rest) if before in {"-p", "--pattern"} and "*" in word)
@@ -215,6 +217,12 @@ class _Search:
                 self._script(folder, word, depth)
                 return rest[place + 1 :]
         return []
+
+    def _go_run(self, rest: Sequence[str], folder: str) -> None:
+        place = self._path(folder, next((word for word in rest if not word.startswith("-")), ""))
+        for path in self._paths:
+            if path == place or (path.endswith(".go") and posixpath.dirname(path) == place and place):
+                self.scripts.setdefault(path, self.why)
 
     def _named(self, words: Sequence[str], folder: str, depth: int, into: dict[str, str]) -> None:
         before = ""

@@ -174,7 +174,7 @@ def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:
     """A script that a check runs and that is there to judge; what is declared to be changed is not."""
     why = found.scripts.get(file.path)
-    if why is None or is_test(file.path) or matches(file.path, view.declared) or not judges(file.path):
+    if why is None or is_test(file.path) or matches(file.path, view.declared) or not judges(file.path, view.base):
         return
     yield file.path, 0, f"{file.kind}; run by the check `{why}`"
 

@@ -66,7 +66,9 @@ _PAGES = frozenset(
         ".liquid",
     ]
 )
-_ELSEWHERE = re.compile(r"(?i)^(examples?|samples?|demos?)/|(^|/)(docs?|documentation|locales?|i18n|l10n|translations|node_modules)/")
+_ELSEWHERE = re.compile(
+    r"(?i)^(examples?|samples?|demos?)/|(^|/)(docs?|documentation|locales?|i18n|l10n|translations|node_modules)/"
+)
 _LOCKS = re.compile(
     r"(?i)(package(-lock)?\.json|npm-shrinkwrap\.json|pnpm-lock\.yaml|composer\.json|.*requirements.*|pyproject\.toml|.*\.toml)"
 )

@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(slots=True)
 class Cases:
-    """The tests of a file by name, and the lines that skip tests or leave others out, with the test they are part of."""
+    """The tests of a file by name, lines that skip tests or leave others out, and the test that each line is part of."""
 
     cases: dict[str, Case] = field(default_factory=dict)
     skips: dict[int, str] = field(default_factory=dict)

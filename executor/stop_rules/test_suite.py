@@ -139,6 +139,38 @@ _JUDGING = frozenset(
         "harness",
     ]
 )
+_PRODUCTS = frozenset(
+    (
+        "src",
+        "lib",
+        "app",
+        "apps",
+        "cmd",
+        "bin",
+        "pkg",
+        "internal",
+        "server",
+        "client",
+        "packages",
+        "api",
+        "web",
+        "backend",
+    )
+) | {
+    "frontend",
+    "core",
+    "services",
+    "functions",
+    "lambda",
+    "examples",
+    "example",
+    "demo",
+    "public",
+    "static",
+    "dist",
+    "build",
+}
+"""Folders in which a program that a check runs is likely the product."""
 _INI = ("pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 _LISTS = re.compile(
     r"\b(?:testMatch|testRegex|include|spec|testFiles|specPattern|specs)\b[\"']?\s*:\s*(\[[^\]]*\]|[\"'][^\"']+[\"'])"
@@ -251,7 +283,7 @@ def put_back(
             (added if file.kind == "created" else tests).append(path)
         elif file.kind == "created":
             continue
-        elif path in reached.scripts and judges(path):
+        elif path in reached.scripts and judges(path, base.paths):
             scripts.append(path)
         elif path in reached.scripts or path in reached.operands:
             operands.append(path)
@@ -261,14 +293,22 @@ def put_back(
     return PutBack(tuple(tests), named, tuple(added), tuple(scripts), tuple(operands))
 
 
-def judges(path: str) -> bool:
-    """Whether a script that a check runs is there to judge, by its place and name; otherwise it may be the product."""
+def judges(path: str, paths: Collection[str] = ()) -> bool:
+    """Whether a script that a check runs is there to judge, by its place and name; otherwise it may be the product.
+
+    Args:
+        path: of the script.
+        paths: every file of the tree. A script in a folder of its own, that is no package and no usual place of a
+            product, is there to judge.
+    """
     *folders, name = path.split("/")
     if suffix_of(path) in {".sh", ".bash", ".mk", ".bats"} or "akefile" in name or is_test(path):
         return True
-    return not _JUDGES.isdisjoint(folder.lower() for folder in folders) or not _JUDGING.isdisjoint(
-        words_of(name.rpartition(".")[0] or name)
-    )
+    if not _JUDGES.isdisjoint(map(str.lower, folders)) or not _JUDGING.isdisjoint(words_of(name.rpartition(".")[0])):
+        return True
+    if not paths or not folders or not _PRODUCTS.isdisjoint(map(str.lower, folders)):
+        return False
+    return not any(f"{'/'.join(folders[:end])}/__init__.py" in paths for end in range(1, len(folders) + 1))
 
 
 def is_test_name(path: str) -> bool:

@@ -131,8 +131,9 @@ def unlookable(files: Sequence[FileChange], content: Callable[[str, bool], bytes
         if data is None:
             continue
         old = content(file.path, False) if file.kind != "created" else None  # noqa: FBT003
-        yield from ((file.path, 0, told) for told in _unread(file, data) if told not in set(_unread(file, old or b"")))
-        if not is_documentation(file.path):
+        before = set(_unread(file, old or b""))
+        yield from ((file.path, 0, told) for told in _unread(file, data) if told not in before)
+        if not is_documentation(file.path) and b"\0" not in data:
             for line in file.lines:
                 if line.added and not line.text.isascii() and (odd := _odd(line.text.removeprefix("\ufeff"))):
                     yield file.path, line.number, f"{odd} in the line"

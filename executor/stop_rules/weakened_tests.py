@@ -131,9 +131,7 @@ def _compared(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
 def _marks(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
     """Lines that skip tests or leave others out, more than there were; a new file may skip its own."""
     added = {line for line, name in new.owners.items() if name not in old.cases}  # a new test may skip itself
-    places = [
-        (file.path, line, text) for line, text in new.skips.items() if line not in added or _ONLY.search(text)
-    ]
+    places = [(file.path, line, text) for line, text in new.skips.items() if line not in added or _ONLY.search(text)]
     if file.kind == "created":
         return [place for place in places if _ONLY.search(place[2])]
     seen = Counter(old.skips.values())

@@ -27,6 +27,7 @@ TREE = {
     "justfile": "test:\n    sh ci/x.sh\n",
     "expected.txt": "",
     "checks/a.mjs": "",
+    "proofs/main.go": "",
 }
 SCRIPTS = {
     "sh check.sh": {"check.sh", "scripts/smoke.py", "scripts/helpers.py"},
@@ -45,6 +46,8 @@ SCRIPTS = {
     "just test": {"justfile", "ci/x.sh"},
     "timeout 5 env A=1 sh ci/x.sh": {"ci/x.sh"},
     "uv run sh ci/x.sh": {"ci/x.sh"},
+    "go run ./proofs": {"proofs/main.go"},
+    "go run proofs/main.go": {"proofs/main.go"},
     "pytest -q": set(),
     "python -c 'import calc'": set(),
 }

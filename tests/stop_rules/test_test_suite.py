@@ -8,7 +8,7 @@ import pytest
 
 from executor.git.diff import FileChange
 from executor.stop_rules.commands import reached
-from executor.stop_rules.test_suite import Base, PutBack, Suite, put_back, suite_of
+from executor.stop_rules.test_suite import Base, PutBack, Suite, judges, put_back, suite_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,3 +151,22 @@ def test_scripts_of_checks_are_put_back_and_the_product_only_as_operand() -> Non
     found = plan(tree, kinds, "sh check.sh; python scripts/smoke.py; python app.py | diff - out.txt")
     assert found.scripts == ("check.sh", "scripts/smoke.py")
     assert found.operands == ("app.py", "out.txt")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("check.sh", True),
+        ("proofs/feature.py", True),
+        ("proofs/a/main.go", True),
+        ("tools/gen.py", True),
+        ("verify_all.py", True),
+        ("app.py", False),
+        ("src/app/cli.py", False),
+        ("shop/manage.py", False),
+        ("cmd/shop/main.go", False),
+        ("bin/shop", False),
+    ],
+)
+def test_whether_a_script_judges(path: str, expected: bool) -> None:
+    assert judges(path, {"shop/__init__.py", path}) is expected
