@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(slots=True)
 class Cases:
-    """The tests of a file by name, lines that skip tests or leave others out, and the test that each line is part of."""
+    """The tests of a file by name, lines that skip tests or leave others out, and whose test each line is."""
 
     cases: dict[str, Case] = field(default_factory=dict)
     skips: dict[int, str] = field(default_factory=dict)
