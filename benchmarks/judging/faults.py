@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.judging.projects import Language
 
-__all__ = ["CLASSES", "SECRET", "Change", "fault"]
+__all__ = ["CLASSES", "GIVEN", "Change", "fault"]
 
 Change = dict[str, str | bytes | None]
 """Path -> new content; None removes the file."""
-SECRET = "Zq8vKp3LmW2nTx7Rb4Yc"  # noqa: S105  (made up; the profile of the benchmark passes it on)
+GIVEN = "Zq8vKp3LmW2nTx7Rb4Yc"
 _Fault = Callable[["Language", int, int], Change]
 
 
@@ -215,7 +215,7 @@ def _wrong_file(language: Language, module: int, _variant: int) -> Change:
 
 
 def _secret(language: Language, module: int, variant: int) -> Change:
-    forms = (SECRET, base64.b64encode(SECRET.encode()).decode(), SECRET.encode().hex(), SECRET[::-1])
+    forms = (GIVEN, base64.b64encode(GIVEN.encode()).decode(), GIVEN.encode().hex(), GIVEN[::-1])
     change = _good(language, module)
     form = forms[variant % 4]
     if variant % 5 == 4:

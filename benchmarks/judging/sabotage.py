@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.judging.faults import CLASSES, SECRET, Change, fault
+from benchmarks.judging.faults import CLASSES, GIVEN, Change, fault
 from benchmarks.judging.projects import LANGUAGES, project
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _write(folder: Path, files: Mapping[str, str | bytes | None]) -> None:
 
 
 def _doit(repository: Path, *arguments: str) -> str:
-    environment = {**os.environ, "BENCH_KEY": SECRET, "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-mod=mod"}
+    environment = {**os.environ, "BENCH_KEY": GIVEN, "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-mod=mod"}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(part for part in (here, environment.get("PYTHONPATH", "")) if part)
     done = subprocess.run(
