@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
+from executor.config.plugin_rules import with_plugins
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
 from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
@@ -115,7 +116,7 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     merged[WORKFLOWS] = _workflows(folder, faults)
     merged[PROMPTS] = _prompts(folder, faults)
     merged[SCHEMAS] = _schemas(folder, faults)
-    return merged
+    return with_plugins(merged, folder.name, faults)
 
 
 def _stops(folder: Path, faults: list[Fault]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import executor
 from executor.errors import UsageError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUPS", "RENAME", "Plugin", "PluginError", "load", "packages_in_the_way", "plugins"]
 
-T = TypeVar("T")
 _PREFIX = "make_for_milestones."
 GROUPS = ("agents", "checks", "forges", "importers", "notifications", "stop_rules")
 """Kinds of plug-ins; the group of entry points is `make_for_milestones.` and this."""
@@ -74,7 +73,7 @@ def plugins(group: str) -> dict[str, Plugin]:
     return found
 
 
-def load(group: str, name: str, protocol: type[T]) -> T:
+def load(group: str, name: str, protocol: type) -> Any:
     """Import a plug-in, make it if it is a class, and hold it against the protocol of its group.
 
     Args:

@@ -168,6 +168,7 @@ class Channel(BaseModel):
         url: where to, as Apprise writes it; ``${NAME}`` stands for a variable of the environment.
         command: argument list that is given the text on standard input; ``{title}``, ``{body}``, ``{kind}``,
             ``{milestone}``, ``{issue}`` and ``{event}`` are filled in.
+        plugin: name of a plug-in of another package that sends the text.
         events: kinds of notices that it gets.
         env: names of variables that the command is given besides the ordinary ones.
         timeout: seconds that one message may take.
@@ -178,6 +179,7 @@ class Channel(BaseModel):
     name: str
     url: str = ""
     command: tuple[str, ...] = ()
+    plugin: str = ""
     events: tuple[NoticeKind, ...] = _USUAL
     env: tuple[str, ...] = ()
     timeout: Seconds = 20.0
@@ -186,8 +188,8 @@ class Channel(BaseModel):
 def channel_problems(channel: Channel) -> list[tuple[str, str]]:
     """Faults of a channel: (key, problem)."""
     found: list[tuple[str, str]] = []
-    if bool(channel.url) == bool(channel.command):
-        found.append(("", "expected either a url or a command"))
+    if sum(map(bool, (channel.url, channel.command, channel.plugin))) != 1:
+        found.append(("", "expected either a url, a command or a plugin"))
     if _PASSWORD.search(VARIABLE.sub("", channel.url)):
         found.append(
             ("url", "expected no password in the file; write ${NAME} and put it into the environment variable NAME")

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from executor.config.plugins import load
 from executor.errors import ExecutorError, UsageError
 from executor.notify.notices import DECIDING, Notice, event_id, of_completion, of_event, of_rest
-from executor.notify.send import APPRISE_MISSING, apprise_there, send
+from executor.notify.send import APPRISE_MISSING, NotificationPlugin, apprise_there, send
 from executor.process.redact import MARK
 from executor.state.decide import Status
 from executor.state.events import Notified
@@ -100,8 +101,11 @@ def require_channels(channels: Mapping[str, Channel]) -> None:
     """Make sure that every channel could be used.
 
     Raises:
-        UsageError: a url is declared and Apprise is not installed.
+        UsageError: a url is declared and Apprise is not installed, or a plug-in cannot be used.
     """
+    for channel in channels.values():
+        if channel.plugin:
+            load("notifications", channel.plugin, NotificationPlugin)
     wanting = [name for name, channel in channels.items() if channel.url]
     if wanting and not apprise_there():
         raise UsageError(f"rules/notify.toml: notify.{wanting[0]}: {APPRISE_MISSING}")

@@ -1,4 +1,4 @@
-"""Sends a notice over a channel: to a command of the user's, or with Apprise to mail, chat, desktop or a webhook.
+"""Sends a notice over a channel: to a command, a plug-in, or with Apprise to mail, chat, desktop or a webhook.
 
 A failure is a sentence, never an exception: nothing here may bring a run down.
 """
@@ -9,19 +9,36 @@ import logging
 import os
 import subprocess
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from executor.agents.command import ordinary_environment
+from executor.config.plugins import load
 from executor.model.outward_rules import VARIABLE
 
 if TYPE_CHECKING:
     from executor.model.outward_rules import Channel
     from executor.notify.notices import Notice
 
-__all__ = ["APPRISE_MISSING", "apprise_there", "send"]
+__all__ = ["APPRISE_MISSING", "NotificationPlugin", "apprise_there", "send"]
 
 APPRISE_MISSING = 'a url needs the extra "notify": pip install "make-for-milestones[notify]"; a command needs nothing'
+
+
+@runtime_checkable
+class NotificationPlugin(Protocol):
+    """Sends notices; entry point group `make_for_milestones.notifications`."""
+
+    def send(self, notice: Notice, timeout: float) -> str:
+        """Send a notice; returns why it was not sent, or an empty text.
+
+        Called on a thread that only sends. An exception counts as a notice that was not sent.
+
+        Args:
+            notice: what to send; values of secrets are replaced already.
+            timeout: seconds that it may take.
+        """
+        ...
 
 
 def apprise_there() -> bool:
@@ -32,6 +49,9 @@ def apprise_there() -> bool:
 def send(channel: Channel, notice: Notice) -> str:
     """Send a notice; why it was not sent, or nothing."""
     try:
+        if channel.plugin:
+            plugin: NotificationPlugin = load("notifications", channel.plugin, NotificationPlugin)
+            return plugin.send(notice, channel.timeout)
         return _to_command(channel, notice) if channel.command else _to_url(channel, notice)
     except Exception as error:  # noqa: BLE001  (whatever a service's code raises, it is a message that was not sent)
         return f"{type(error).__name__}: {error}"
