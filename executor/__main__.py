@@ -21,13 +21,15 @@ from executor.errors import UsageError
 __all__ = ["main", "root_of"]
 
 _NAME = "make-for-milestones"
-_ANYWHERE = {"doctor", "help", "init", "--help", "-h", "--version"}
+_ANYWHERE = {"doctor", "help", "init", "version"}
 """Words that need no repository that is set up."""
 
 
 def main(words: list[str] | None = None) -> int:
     """Run doit with our commands in the folder that is set up; returns the exit code."""
-    words = sys.argv[1:] if words is None else words
+    words = list(sys.argv[1:] if words is None else words)
+    if words[:1] in (["--version"], ["--help"], ["-h"]):
+        words[0] = words[0].removeprefix("--").replace("-h", "help")
     return guarded(lambda: _run(words))
 
 

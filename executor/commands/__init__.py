@@ -16,6 +16,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "doctor": "admin.doctor:Doctor",
         "list": "list:List",
         "run": "run:Run",
+        "help": "help:Help",
+        "version": "help:Version",
     },
     "Look": {
         "plan": "inspect.plan:Plan",
@@ -35,7 +37,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "pause": "decisions:Pause",
         "unpause": "decisions:Unpause",
     },
-    "Plans of other tools": {
+    "Write and exchange plans": {
+        "new": "admin.new:New",
+        "schema": "admin.schema:Schema",
         "import": "admin.importing:Import",
         "export": "inspect.export:Export",
     },

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_json, safe
-from executor.config.project import compile_project, open_project, prepare_cache
+from executor.config.project import compile_project, open_project, prepare_cache, unknown_milestone
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
 from executor.git.objects import Store
@@ -325,8 +325,7 @@ def _named(project: Project, arguments: list[str], command: str) -> list[dict[st
     for name in arguments:
         item = board.milestone(name.removeprefix("milestone:"))
         if item is None:
-            known = ", ".join(item["id"] for item in board.milestones) or "none"
-            raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
+            raise UsageError(unknown_milestone(name, [item["id"] for item in board.milestones]))
         found.append(item)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from executor.commands.base import JSON_OPTION, Output, asks_help, guarded, permuted, print_json, safe, show_help, table
-from executor.config.project import has_milestones, open_project
+from executor.config.project import has_milestones, open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.status.summary_cache import Board, board_of
 
@@ -61,8 +61,7 @@ def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[
     drafts = {item["id"] for item in board.drafts}
     unknown = sorted(name for name in wanted - drafts if board.milestone(name) is None)
     if unknown:
-        known = ", ".join(item["id"] for item in board.milestones)
-        raise UsageError(f'unknown milestone "{unknown[0]}"; declared in milestones/: {known}')
+        raise UsageError(unknown_milestone(unknown[0], [item["id"] for item in board.milestones]))
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 

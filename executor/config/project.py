@@ -11,6 +11,8 @@ from executor.errors import DeclarationError, Fault, RepositoryError, StateBroke
 from executor.git.repository import Repository, find_repository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from executor.config.load_milestones import Loaded
     from executor.git.refs import Refs
     from executor.model.milestone import Milestone
@@ -27,6 +29,7 @@ __all__ = [
     "has_milestones",
     "open_project",
     "prepare_cache",
+    "unknown_milestone",
 ]
 
 
@@ -89,8 +92,7 @@ class Compiled:
         try:
             return self.loaded.milestones[name]
         except KeyError:
-            known = ", ".join(self.loaded.milestones) or "none"
-            raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}') from None
+            raise UsageError(unknown_milestone(name, self.loaded.milestones)) from None
 
     def ref(self, name: str) -> str:
         """The qualified id that a user meant.
@@ -102,12 +104,25 @@ class Compiled:
             return name
         milestone, slash, _ = name.partition("/")
         if not slash:
-            raise UsageError(f'"{name}" is not an issue; write MILESTONE/ISSUE, for example m4/4.1')
+            alike = [ref for ref in self.plan.nodes if ref.partition("/")[2] == name]
+            if len(alike) == 1:
+                return alike[0]
+            which = f"several have it: {', '.join(alike)}" if alike else "write MILESTONE/ISSUE, as in m4/4.1"
+            raise UsageError(f'"{name}" is not an issue; {which}')
         own = self.milestone(milestone).id
         from executor.model.hints import did_you_mean
 
         meant = did_you_mean(name, [ref for ref, node in self.plan.nodes.items() if node.milestone == own])
         raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` shows those that there are"}')
+
+
+def unknown_milestone(name: str, known: Iterable[str]) -> str:
+    """What to say of a milestone that is not declared."""
+    from executor.model.hints import did_you_mean
+
+    known = list(known)
+    hint = did_you_mean(name, known) or f"; declared in milestones/: {', '.join(known) or 'none'}"
+    return f'unknown milestone "{name}"{hint}'
 
 
 def open_project(start: Path | None = None) -> Project:

@@ -17,6 +17,7 @@ from pydantic import (
     StrictBool,
     StrictInt,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -98,7 +99,8 @@ Id = Annotated[str, AfterValidator(_id)]
 Line = Annotated[str, AfterValidator(_line)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Branch = Annotated[str, AfterValidator(_branch)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+Names = Annotated[tuple[str, ...], BeforeValidator(_names), WithJsonSchema(_NAMES)]
 """One name or an ordered list of them."""
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 

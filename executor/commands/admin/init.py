@@ -10,6 +10,7 @@ from configparser import Error as ConfigError
 from typing import TYPE_CHECKING, Any
 
 from executor.commands import COMMANDS
+from executor.commands.admin.schema import FOLDER, write_schemas
 from executor.commands.base import Command, none_but_options, safe
 from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, open_project
@@ -57,7 +58,8 @@ class Init(Command):
             sys.stderr.write(
                 f"warning: {safe(other)} hides the package executor; rename it or use another environment\n"
             )
-        done = [*_configuration(project.root), *_dodo(project), *_milestone(project), *_ignored(project.root)]
+        root = project.root
+        done = [*_configuration(root), *_dodo(project), *_milestone(project), *_ignored(root), *_schemas(root)]
         program = "doit" if shutil.which("doit") else "make-for-milestones"
         if not done:
             sys.stdout.write(f"everything is set up already; `{program} list` shows what is pending\n")
@@ -125,8 +127,16 @@ def _milestone(project: Project) -> list[str]:
     if project.milestones.is_dir() and any(project.milestones.glob("*.toml")):
         return []
     project.milestones.mkdir(exist_ok=True)
-    (project.milestones / "first.toml").write_text(_EXAMPLE, encoding="utf-8")
+    from executor.model.schema import schema_line
+
+    text = schema_line(f"../{FOLDER}", "milestone") + _EXAMPLE
+    (project.milestones / "first.toml").write_text(text, encoding="utf-8")
     return ["wrote milestones/first.toml, an example of one issue"]
+
+
+def _schemas(root: Path) -> list[str]:
+    written = write_schemas(root)
+    return [f"wrote {FOLDER}/, with which editors complete and check milestones and rules"] if written else []
 
 
 def _ignored(root: Path) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import Command, safe, table
+from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.state.journal_repair import cut
@@ -37,10 +38,8 @@ class Repair(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Show or repair."""
-        if len(arguments) != 1:
-            raise UsageError("name one milestone, for example `doit repair m4`")
         project = open_project()
-        name = compile_project(project).milestone(arguments[0].removeprefix("milestone:")).id
+        name = meant_milestone(compile_project(project), arguments, "repair")
         if options["to"]:
             if not (options["to"].isascii() and options["to"].isdigit()):
                 raise UsageError(f"--to {options['to']}: expected the number of a record")

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
-from executor.errors import UsageError
 
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
@@ -37,10 +37,8 @@ class Verify(Command):
         from executor.commands.sessions import open_session
         from executor.engine.recover import Recovery
 
-        if len(arguments) != 1:
-            raise UsageError("name one milestone, for example `doit verify m4`")
         compiled = compile_project(open_project())
-        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        name = meant_milestone(compiled, arguments, "verify")
         with open_session(compiled) as session:
             session.force = options["force"]
             session.enter([name])

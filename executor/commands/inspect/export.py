@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from executor.commands.base import Command, Output
+from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -53,11 +54,9 @@ class Export(Command):
         if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
             what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
             raise UsageError(f"--output {options['output']} {what}; name a file")
-        if len(arguments) != 1:
-            raise UsageError("name one milestone, for example `doit export m4 --format json`")
         project = open_project()
         compiled = compile_project(project)
-        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        name = meant_milestone(compiled, arguments, "export")
         observer = observe(compiled, Refs(project.repository))
         if not options["output"]:
             sys.stdout.write(exported(observer, name, form))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.agents.output import Told, read_told
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
-from executor.config.project import compile_project, open_project
+from executor.config.project import compile_project, open_project, unknown_milestone
 from executor.engine.receipts import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
@@ -298,7 +298,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
     names = list(dict.fromkeys(name.partition("/")[0] for name in wanted))
     for name in names:
         if not (project.milestones / f"{name}.toml").exists() and not segments(project.state(name)):
-            raise UsageError(f'unknown milestone "{name}"; `doit status` shows those that there are')
+            raise UsageError(unknown_milestone(name, sorted(path.stem for path in project.milestones.glob("*.toml"))))
     tails: dict[str, Tail] = {}
     while True:
         for name in names or _journals(project):

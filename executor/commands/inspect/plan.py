@@ -6,21 +6,17 @@ Touches nothing.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
+from executor.commands.meant import meant_milestone
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, open_project
-from executor.errors import UsageError
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
 from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
-from executor.status.summary_cache import board_of, is_held
-
-if TYPE_CHECKING:
-    from executor.config.project import Project
 
 __all__ = ["Plan"]
 
@@ -39,12 +35,9 @@ class Plan(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Print it."""
-        if len(arguments) > 1:
-            raise UsageError("name one milestone, for example `doit plan m4`")
         project = open_project()
         compiled = compile_project(project)
-        named = arguments[0].removeprefix("milestone:") if arguments else _meant(project)
-        name = compiled.milestone(named).id
+        name = meant_milestone(compiled, arguments, "plan")
         observer = observe(compiled, Refs(project.repository))
         value = _value(observer, name)
         if options["json"]:
@@ -52,25 +45,6 @@ class Plan(Command):
         else:
             sys.stdout.write(_text(value))
         return 0
-
-
-def _meant(project: Project) -> str:
-    """The milestone that is meant when none is named: the one that is run now, else the only one that is not complete.
-
-    Raises:
-        UsageError: there is no such one.
-    """
-    items = board_of(project).milestones
-    for found in (
-        [item["id"] for item in items if is_held(project, item["id"])],
-        [item["id"] for item in items if item["landed"] < item["total"]],
-        [item["id"] for item in items],
-    ):
-        if len(found) == 1:
-            return str(found[0])
-        if found:
-            raise UsageError(f"name one milestone, for example `doit plan {found[0]}`; there are {', '.join(found)}")
-    raise UsageError("milestones/ declares no milestone; `doit new` makes one")
 
 
 def _value(observer: Observer, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import Command, Output
+from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -49,14 +50,12 @@ class Report(Command):
 
     def run(self, options: dict[str, Any], arguments: list[str]) -> int:
         """Write it."""
-        if len(arguments) != 1:
-            raise UsageError("name one milestone, for example `doit report m4 --format html --output report.html`")
         kind = options["format"]
         if kind not in _MAKERS:
             raise UsageError(f'unknown format "{kind}"; expected one of {", ".join(_MAKERS)}')
         project = open_project()
         compiled = compile_project(project)
-        name = compiled.milestone(arguments[0].removeprefix("milestone:")).id
+        name = meant_milestone(compiled, arguments, "report")
         row = board_of(project).milestone(name) or {}
         text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
         if options["output"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
 from executor.commands.plain import ago
-from executor.config.project import open_project
+from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.process.locks import read_holder
 from executor.state import segments
@@ -50,7 +50,7 @@ class Sessions(Command):
         names = [name.removeprefix("milestone:") for name in arguments]
         for name in names:
             if name not in known:
-                raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {", ".join(known) or "none"}')
+                raise UsageError(unknown_milestone(name, known))
         found = [(name, record) for name in names or known for record in sessions_of(project, name)]
         found.sort(key=lambda item: item[1].started)
         shown = found if options["all"] or options["json"] else found[-_SHOWN:]

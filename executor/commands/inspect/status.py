@@ -7,7 +7,7 @@ from typing import Any
 
 from executor.commands.admin.cron import night_json, night_lines
 from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
-from executor.config.project import open_project
+from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.nightly.night_log import Nights
 from executor.process.files import LOCAL, utcnow
@@ -44,8 +44,7 @@ class Status(Command):
         board = board_of(project)
         for name in names:
             if board.milestone(name) is None and all(item["id"] != name for item in board.drafts):
-                known = ", ".join(item["id"] for item in board.milestones) or "none"
-                raise UsageError(f'unknown milestone "{name}"; declared in milestones/: {known}')
+                raise UsageError(unknown_milestone(name, [item["id"] for item in board.milestones]))
         rows = board.rows()
         shown = [item for item in board.milestones if not names or item["id"] in names]
         drafts = [item for item in board.drafts if not names or item["id"] in names]

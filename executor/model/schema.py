@@ -1,0 +1,148 @@
+"""JSON Schemas of milestones and rules for editors, made from the models that read them.
+
+A schema is for help while writing: what it refuses, the product refuses; some faults only the product finds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from executor.model.agent_profile import Agent
+from executor.model.milestone import Issue, Milestone, Phase
+from executor.model.outward_rules import Channel, Forge, StatusRules
+from executor.model.rules import Check, Limits, Route, SetupRules, StopRule
+from executor.model.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+
+__all__ = ["SUFFIX", "schema_line", "schemas"]
+
+SUFFIX = ".schema.json"
+"""End of the names of the files that schemas are written to."""
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+_TABLES: dict[str, tuple[str, type[BaseModel]]] = {
+    "agents": ("agent", Agent),
+    "checks": ("check", Check),
+    "routes": ("route", Route),
+    "stops": ("stop", StopRule),
+    "notify": ("notify", Channel),
+}
+"""Rules files of named tables: stem -> the word before the names, and the model of a table."""
+_SINGLE: dict[str, type[BaseModel]] = {"limits": Limits, "forge": Forge, "setup": SetupRules, "status": StatusRules}
+_EXTENDED = {"^extend_": {"type": ["array", "object"]}}
+_PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand below these"}
+
+Schema = dict[str, Any]
+
+
+def schema_line(up: str, kind: str) -> str:
+    """The first line of a TOML file that names its schema for editors.
+
+    Args:
+        up: path from the folder of the file to the folder of the schemas, for example ``../.schemas``.
+        kind: a key of `schemas`.
+    """
+    return f"#:schema {up}/{kind}{SUFFIX}\n"
+
+
+def schemas() -> dict[str, Schema]:
+    """Every schema by the kind of file: ``milestone``, the stems of the rules files, ``stop``, ``workflow``."""
+    found = {"milestone": _milestone()}
+    found |= {stem: _named(stem, word, model) for stem, (word, model) in _TABLES.items()}
+    found |= {stem: _document(model) for stem, model in _SINGLE.items()}
+    found["stop"] = {**_document(StopRule, without=("id",)), "patternProperties": _EXTENDED}
+    found["workflow"] = _workflow()
+    return dict(sorted(found.items()))
+
+
+def _milestone() -> Schema:
+    header, definitions = _table(Milestone, without=("phases", "issues"))
+    issue, more = _table(Issue)
+    phase, phases = _table(Phase)
+    defaults = {**issue, "properties": {key: value for key, value in issue["properties"].items() if key != "id"}}
+    return {
+        "$schema": _DRAFT,
+        "title": "A milestone",
+        "type": "object",
+        "required": ["milestone"],
+        "additionalProperties": False,
+        "properties": {
+            "milestone": header,
+            "defaults": {**defaults, "required": []},
+            "phase": {"type": "array", "items": phase},
+            "issue": {"type": "array", "items": {**issue, "required": ["id"]}},  # a title may be a default
+        },
+        "definitions": {**definitions, **more, **phases},
+    }
+
+
+def _named(stem: str, word: str, model: type[BaseModel]) -> Schema:
+    """A rules file of tables ``[word.NAME]``; none of their keys is required, as a packaged table may have them."""
+    table, definitions = _table(model, without=("name", "id"))
+    table["required"] = []
+    if stem in {"agents", "checks"}:
+        table["properties"]["plugin"] = _PLUGIN
+    tables: Schema = {"type": "object", "additionalProperties": table}
+    if stem == "stops":
+        table["patternProperties"] = _EXTENDED
+        listed = {**table, "properties": {"id": {"type": "string"}, **table["properties"]}, "required": ["id"]}
+        tables = {"anyOf": [tables, {"type": "array", "items": listed}]}
+    return {
+        "$schema": _DRAFT,
+        "title": f"rules/{stem}.toml",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {word: tables},
+        "definitions": definitions,
+    }
+
+
+def _workflow() -> Schema:
+    """A workflow, where the tables ``[phase.NAME]`` and ``[phase.NAME.step.NAME]`` are written in the singular."""
+    schema = _document(Workflow, without=("name",))
+    for table, plural, singular in ((schema, "phases", "phase"), (schema["definitions"]["Phase"], "steps", "step")):
+        table["properties"] = {singular if key == plural else key: item for key, item in table["properties"].items()}
+        table["required"] = []
+    for name in ("Phase", "Step"):
+        schema["definitions"][name]["properties"].pop("name", None)
+    return schema
+
+
+def _document(model: type[BaseModel], without: Iterable[str] = ()) -> Schema:
+    table, definitions = _table(model, without)
+    return {"$schema": _DRAFT, **table, "required": [], "definitions": definitions}
+
+
+def _table(model: type[BaseModel], without: Iterable[str] = ()) -> tuple[Schema, Schema]:
+    """The schema of a table, and the definitions that it refers to."""
+    schema = _plain(model.model_json_schema(by_alias=True, ref_template="#/definitions/{model}"))
+    definitions = schema.pop("$defs", {})
+    if "Claim" in definitions:  # a text in a list of acceptance criteria
+        definitions["Claim"] = {"type": "string", "minLength": 1}
+    hidden = set(without)
+    schema["properties"] = {key: value for key, value in schema["properties"].items() if key not in hidden}
+    schema["required"] = [key for key in schema.get("required", ()) if key not in hidden]
+    return schema, definitions
+
+
+def _plain(value: Any) -> Any:
+    """Without what pydantic adds for Python: titles of keys, defaults, and `null`, which TOML does not have."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept: Schema = {}
+    for key, item in value.items():
+        if key == "properties":
+            kept[key] = {name: _plain(inner) for name, inner in item.items()}
+        elif key == "default" or (key == "title" and isinstance(item, str)):
+            continue
+        elif key in {"anyOf", "oneOf"}:
+            kinds = [_plain(inner) for inner in item if inner != {"type": "null"}]
+            kept |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        else:
+            kept[key] = _plain(item)
+    return kept
