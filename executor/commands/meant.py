@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
-from executor.process.locks import is_held
-from executor.status.summary_cache import board_of
+from executor.status.summary_cache import board_of, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
