@@ -141,7 +141,6 @@ def test_a_repair_waits_for_nobody_and_says_who_runs_the_milestone(repo: Repo) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name one milestone, for example `doit repair m4`"),
         (("m1", "m2"), "name one milestone"),
         (("m9",), "m9"),
         (("m1", "--to", "-1"), "--to -1: expected the number of a record"),

@@ -75,6 +75,7 @@ def test_wrong_use_is_told(repo: Repo) -> None:
     assert 'unknown format "pdf"; expected one of html, md, json, junit' in (
         repo.doit("report", "m1", "--format", "pdf").check(3).err
     )
-    assert "name one milestone" in repo.doit("report").check(3).err
+    assert "name one milestone" in repo.doit("report", "m1", "m2").check(3).err
+    assert repo.doit("report").check().out.startswith("# m1")
     assert 'unknown milestone "m9"' in repo.doit("report", "m9").check(3).err
     assert "cannot be written" in repo.doit("report", "m1", "--output", "/nowhere/x.html").check(3).err
