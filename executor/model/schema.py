@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone, Phase
 from executor.model.outward_rules import Channel, Forge, StatusRules
-from executor.model.rules import Check, Limits, Route, SetupRules, StopRule
+from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule
 from executor.model.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ _TABLES: dict[str, tuple[str, type[BaseModel]]] = {
     "notify": ("notify", Channel),
 }
 """Rules files of named tables: stem -> the word before the names, and the model of a table."""
-_SINGLE: dict[str, type[BaseModel]] = {"limits": Limits, "forge": Forge, "setup": SetupRules, "status": StatusRules}
+_SINGLE: dict[str, type[BaseModel]] = {
+    "limits": Limits,
+    "forge": Forge,
+    "landing": LandingRules,
+    "setup": SetupRules,
+    "status": StatusRules,
+}
 _EXTENDED = {"^extend_": {"type": ["array", "object"]}}
 _PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand below these"}
 
