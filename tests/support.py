@@ -75,7 +75,7 @@ class Repo:
 
     def git(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.path, capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, f"git {arguments}: {done.stderr}"
+        assert not check or done.returncode == 0, f"git {arguments}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
     def commit(self, message: str) -> str:

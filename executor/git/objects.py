@@ -261,23 +261,30 @@ class Store:
     def files_tree(self, files: Mapping[str, bytes]) -> str:
         """Tree of these files; a name may have folders in it."""
         inside: dict[str, dict[str, bytes]] = {}
-        lines: list[bytes] = []
+        entries: list[tuple[bytes, bytes, str]] = []
         for name, data in files.items():
             folder, slash, rest = name.partition("/")
             if slash:
                 inside.setdefault(folder, {})[rest] = data
             else:
-                lines.append(f"100644 blob {self.write('blob', data)}\t{name}".encode())
-        lines += [f"040000 tree {self.files_tree(own)}\t{name}".encode() for name, own in inside.items()]
-        return self._made_tree(lines)
+                entries.append((b"100644", name.encode(), self.write("blob", data)))
+        entries += [(b"40000", name.encode(), self.files_tree(own)) for name, own in inside.items()]
+        return self._write_tree(entries)
 
     def folders_tree(self, folders: Mapping[str, str]) -> str:
         """Tree that has these trees as its folders."""
-        return self._made_tree([f"040000 tree {tree}\t{name}".encode() for name, tree in folders.items()])
+        return self._write_tree((b"40000", name.encode(), tree) for name, tree in folders.items())
 
-    def _made_tree(self, lines: Iterable[bytes]) -> str:
-        given = b"".join(line + b"\0" for line in lines)
-        return self._git.run("mktree", "-z", given=given).decode().strip()
+    def _write_tree(self, entries: Iterable[tuple[bytes, bytes, str]]) -> str:
+        """Tree of (mode, name, object id).
+
+        `git mktree` does not read `core.fsync` (seen in git 2.39), so a power cut takes its trees back; `hash-object`
+        does. Git sorts a folder as if its name ended with a slash.
+        """
+        ordered = sorted(entries, key=lambda entry: entry[1] + b"/" if entry[0] == b"40000" else entry[1])
+        return self.write(
+            "tree", b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in ordered)
+        )
 
     def write(self, kind: str, data: bytes) -> str:
         """Write an object of a kind, for example a ``tag``; git checks its form, and equal content has an equal id."""
