@@ -181,7 +181,7 @@ def _closing(observer: Observer, name: str) -> list[str]:
     claims = sum(len(issue.accept) for issue in milestone.issues)
     proved = [issue.id for issue in milestone.issues if issue.type.lower() == "validation"]
     told = [f"checks passed: {_listed(list(checks))}"] if checks else []
-    told += [f"{claims} acceptance criteria"] if claims else []
+    told += [f"{claims} acceptance {'criterion' if claims == 1 else 'criteria'}"] if claims else []
     told += [f"end to end by {_listed(proved)}"] if proved else []
     latest = max(
         (view.landings[issue] for issue in view.handoffs if issue in view.landings),

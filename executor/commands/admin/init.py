@@ -43,6 +43,9 @@ with = { run = "echo hello > hello.txt" }
 '''
 
 
+_FEW = 5
+
+
 class Init(Command):
     """Writes dodo.py, the commands into the configuration of doit, a first milestone and the line for `.gitignore`."""
 
@@ -96,7 +99,8 @@ def _configuration(root: Path) -> list[str]:
         names = list(missing)
         _add_to_ini(ini, missing)
     place = "[tool.doit.plugins.command] of pyproject.toml" if pyproject.exists() else "[COMMAND] of doit.cfg"
-    return [f"added to {place}: {', '.join(names)}"] if names else []
+    told = ", ".join(names) if len(names) <= _FEW else f"{len(names)} commands"
+    return [f"added {told} to {place}"] if names else []
 
 
 def _names_in(ini: Path) -> set[str]:
