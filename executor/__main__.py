@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from doit.doit_cmd import DoitMain
 
@@ -18,9 +19,14 @@ from executor.config.edit_toml import require_toml
 from executor.config.project import has_milestones
 from executor.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["main", "root_of"]
 
 _NAME = "make-for-milestones"
+_FILE_OPTIONS = {"--output", "--output-file", "-o", "--env-file"}
+"""Options whose value is the name of a file, which a person gives as seen from the current folder."""
 _ANYWHERE = {"doctor", "help", "init", "version"}
 """Words that need no repository that is set up."""
 
@@ -34,17 +40,32 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    root = root_of(Path.cwd())
+    here = Path.cwd()
+    root = root_of(here)
     if root is not None:
+        words = list(_from_root(words, here, root))
         os.chdir(root)
     elif not words or words[0] not in _ANYWHERE:
         raise UsageError(
-            f"{Path.cwd()} has no milestones, and neither has a folder above it in this repository; "
-            f"`{_NAME} init` sets it up"
+            f"{here} has no milestones, and neither has a folder above it in this repository; `{_NAME} init` sets it up"
         )
     require_toml(Path("pyproject.toml"))
     DoitMain.BIN_NAME = _NAME
     return int(DoitMain(extra_config={"COMMAND": COMMANDS}).run(words or ["list"]) or 0)
+
+
+def _from_root(words: list[str], here: Path, root: Path) -> Iterator[str]:
+    """The words with names of files as they read from the top folder instead of from the current one."""
+    before = ""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in _FILE_OPTIONS and equals:
+            yield f"{name}={os.path.relpath(here / value, root)}"
+        elif before in _FILE_OPTIONS or (words[0] == "import" and place and (here / word).exists()):
+            yield os.path.relpath(here / word, root)
+        else:
+            yield word
+        before = word
 
 
 def root_of(start: Path) -> Path | None:

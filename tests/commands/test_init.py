@@ -138,7 +138,12 @@ def test_the_console_script_works_from_a_folder_below_and_says_what_to_do_before
     assert "first/1" in ours(repo, "list", folder="src/deep")
     assert ours(repo, folder="src") == ours(repo, "list")
     assert "1 landed" in ours(repo, "milestone:first", folder="src")
-    assert "everything is there already" in repo.doit("init").check().out
+    ours(repo, "report", "first", "--format", "md", "--output", "report.md", folder="src/deep")
+    assert (repo.path / "src/deep/report.md").exists()
+    repo.write("src/plan.md", "# M2 - Two\n\n- [ ] Write it\n")
+    ours(repo, "import", "plan.md", "--id", "m2", "--agent", "claude", folder="src")
+    assert (repo.path / "milestones/m2.toml").exists()
+    assert "everything is set up already" in repo.doit("init").check().out
 
 
 def test_the_folder_that_is_set_up_is_looked_for_no_further_than_the_top_of_the_repository(tmp_path: Path) -> None:
