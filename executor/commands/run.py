@@ -21,9 +21,10 @@ from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from executor.commands.roadmap import Declared
     from executor.commands.run_record import RunRecords
     from executor.config.project import Compiled
     from executor.engine.session import Session
@@ -123,6 +124,8 @@ class Run(DoitRun):
     _from = ""
     _request: Request | None = None
     _records: RunRecords
+    _roadmaps: Sequence[Declared] = ()
+    _line: Sequence[str] = ()
     task_list: Any = ()
     loader: Any
 
@@ -130,6 +133,7 @@ class Run(DoitRun):
         """Parse the line, options anywhere on it, and run."""
         if asks_help(in_args if _of_milestones(in_args) else in_args[:1]):
             return guarded(lambda: show_help(self), Output.VIEW)
+        self._line = list(in_args)
         action = super().parse_execute
         output = Output.PROTECTED if _of_milestones(in_args) else Output.FOREIGN
         return guarded(lambda: action(self._words(in_args)) or 0, output)
@@ -161,7 +165,12 @@ class Run(DoitRun):
         if done:
             sys.stdout.write(done)
             return 0
-        return self._run(project, params, wanted)
+        code = self._run(project, params, wanted)
+        if self._roadmaps and not code:
+            from doit.doit_cmd import DoitMain
+
+            return int(DoitMain().run(["run", *self._line]) or 0)  # with a database of its own
+        return code
 
     def _own_tasks(self, root: Path, params: dict[str, Any], args: list[str]) -> int:
         """Tasks of the user's own are doit's business."""
@@ -176,6 +185,7 @@ class Run(DoitRun):
         return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+        from executor.commands.roadmap import declare_roadmaps
         from executor.commands.run_record import recorded
         from executor.commands.sessions import open_session
         from executor.commands.summary import notes, opening, passed_over, start_of
@@ -228,7 +238,9 @@ class Run(DoitRun):
             code = self._explained(lambda: action(params, wanted))
             teller.finish()
             sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
-            return code or (PersonNeededError.exit_code if left_out else 0)
+            self._roadmaps = declare_roadmaps(session)
+            asks = left_out or any(item.asks for item in self._roadmaps)
+            return code or (PersonNeededError.exit_code if asks else 0)
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""

@@ -52,6 +52,7 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
         read.faults.append(Fault(file, "milestone", what))
         header = {}
     phases = _phases(value.get("phase", []), file, read)
+    value = _with_plan(value, header)
     issues = _issues(value, file, read)
     every = sorted([*issues, *read.partial], key=lambda item: item[0])
     _unique(every, file, read)
@@ -63,6 +64,25 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
     if read.milestone is not None:
         read.milestone.place([place for place, _ in issues])
     return read
+
+
+def _with_plan(value: Mapping[str, Any], header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document with the issue that plans a milestone which has a workflow of its own; last, so that places stay."""
+    workflow, issues = header.get("workflow"), value.get("issue", [])
+    if not isinstance(workflow, str) or not isinstance(issues, list):
+        return value
+    plan = {
+        "id": "plan",
+        "title": f"Plan {header.get('title', '')}".strip(),
+        "type": "planning",
+        "priority": "P0",
+        "size": "L",
+        "body": str(header.get("goal") or header.get("title") or ""),
+        "workflow": f"{workflow}-plan",
+        "checks": [],
+        "allow": ["large-diff"],
+    }
+    return {**value, "issue": [*issues, plan]}
 
 
 def _unknown_keys(value: Mapping[str, Any], file: str) -> list[Fault]:

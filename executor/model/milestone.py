@@ -199,6 +199,9 @@ class Milestone(_Declared):
 
     `checks` are asked on release besides those of its issues; `accept` is proved on release. Faults of a `draft` stop
     the draft only: it is listed with what it lacks, and is a milestone like any other as soon as it lacks nothing.
+
+    With a `workflow`, its issue ``plan`` goes through the phases before the last one; its roadmap declares the others.
+    A person looks at them first (`roadmap` ``ask``), or the run goes on at once (``auto``).
     """
 
     id: Id
@@ -214,6 +217,8 @@ class Milestone(_Declared):
     accept: tuple[Acceptance, ...] = ()
     checks: tuple[str, ...] = ()
     draft: StrictBool = False
+    workflow: Line | None = None
+    roadmap: Literal["ask", "auto"] = "ask"
     phases: tuple[Phase, ...] = ()
     issues: tuple[Issue, ...] = ()
     _places: tuple[int, ...] = ()

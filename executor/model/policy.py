@@ -12,7 +12,7 @@ from executor.model.hints import Known, dotted, quoted
 from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
 from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule, stop_problems
 from executor.model.validation import declared, named, single
-from executor.model.workflow import DIRECT, Workflow, read_workflow
+from executor.model.workflow import DIRECT, Schema, Workflow, read_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -182,7 +182,7 @@ def _workflows(
     documents: Mapping[str, Mapping[str, Any]],
     agents: Mapping[str, object],
     place: str,
-    schemas: Mapping[str, dict[str, Any]],
+    schemas: Mapping[str, Schema],
     faults: list[Fault],
 ) -> dict[str, Workflow]:
     """The workflows by name; agents that they name have to be there."""

@@ -16,7 +16,19 @@ from executor.errors import Fault
 from executor.model.hints import Known, found, quoted
 from executor.model.validation import model_faults
 
-__all__ = ["DIRECT", "GATE", "TREE", "Criterion", "Gate", "Phase", "Step", "Workflow", "progress", "read_workflow"]
+__all__ = [
+    "DIRECT",
+    "GATE",
+    "TREE",
+    "Criterion",
+    "Gate",
+    "Phase",
+    "Schema",
+    "Step",
+    "Workflow",
+    "progress",
+    "read_workflow",
+]
 
 DIRECT = "direct"
 GATE = "gate"
@@ -25,6 +37,8 @@ TREE = "tree:"
 """Begins the name of a file of the issue's tree."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 M = TypeVar("M", bound=BaseModel)
+Schema = dict[str, Any]
+"""A JSON Schema."""
 
 
 def _file(value: str) -> str:
@@ -135,15 +149,18 @@ class Workflow(_Rule):
         default_type: task type of an issue whose type is none of them.
         phases: in their order.
         schemas: the JSON Schemas that steps can name.
+        keeps: folder of the tree, with ``{milestone}`` and ``{issue}``, in which the files of the steps land if no step
+            keeps its tree; empty: such a workflow has no result.
     """
 
     name: str
     types: tuple[str, ...] = ()
     default_type: str = ""
+    keeps: str = ""
     phases: dict[str, Phase] = Field(default_factory=dict)
-    schemas: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True, repr=False)
+    schemas: dict[str, Schema] = Field(default_factory=dict, exclude=True, repr=False)
 
-    def schemas_of(self, step: Step) -> dict[str, dict[str, Any]]:
+    def schemas_of(self, step: Step) -> dict[str, Schema]:
         """The JSON Schemas of a step's outputs, by output."""
         return {output: self.schemas[name] for output, name in step.schemas.items()}
 
@@ -186,7 +203,7 @@ def progress(workflow: Workflow, done: Mapping[str, bool]) -> int:
 
 
 def read_workflow(
-    name: str, document: Mapping[str, Any], file: str, schemas: Mapping[str, dict[str, Any]] | None = None
+    name: str, document: Mapping[str, Any], file: str, schemas: Mapping[str, Schema] | None = None
 ) -> tuple[Workflow | None, list[Fault]]:
     """A workflow from its parsed and merged TOML, or everything that is wrong with it.
 

@@ -13,7 +13,7 @@ from executor.state.runs import RunRecord, run_records
 from executor.status.estimate import moment
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
 from executor.status.phases import started_steps
-from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, percent, stalled
+from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, stalled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,7 +182,7 @@ def picture_of(
         title=view.milestone.title,
         branch=view.milestone.branch,
         standing=standing,
-        percent=percent(parts),
+        percent=observer.percent(name, dict(zip(refs, parts, strict=True))),
         rows=tuple(rows),
         working=tuple(sorted((item for own in working.values() for item in own), key=_place)),
         phases={

@@ -37,6 +37,7 @@ __all__ = [
     "counts",
     "expected_end",
     "percent",
+    "planned_percent",
     "stalled",
 ]
 
@@ -79,6 +80,20 @@ def percent(parts: Sequence[Part]) -> int:
     whole = sum(WEIGHTS[part.size] for part in parts)
     done = sum(WEIGHTS[part.size] * part.share for part in parts)
     return int(done * 100 / whole + 1e-9) if whole else 100
+
+
+def planned_percent(plan: Part, others: Sequence[Part], weight: int) -> int:
+    """How far a milestone is that is planned by phases of its own, in whole per cent.
+
+    Args:
+        plan: the issue that plans it.
+        others: the issues that its roadmap declares.
+        weight: what the planning phases count, of 100; the rest is the execution.
+    """
+    planned = 100 if plan.status == Status.LANDED else plan.steps
+    if planned < 100 or not others:  # noqa: PLR2004  (per cent)
+        return round(weight * planned / 100)
+    return weight + (100 - weight) * percent(others) // 100
 
 
 def counts(statuses: Iterable[str]) -> dict[str, int]:

@@ -25,9 +25,10 @@ from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState,
 from executor.state.steps import compiled_flow
 from executor.status.load import gather
 from executor.status.phases import PhaseProgress, phases_of
+from executor.status.progress import Part, percent, planned_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from executor.config.project import Compiled
     from executor.git.refs import Refs
@@ -232,6 +233,15 @@ class Observer:
         if not workflow.phases or not self.views[node.milestone].steps.get(node.issue.id):
             return 0
         return progress(workflow, self._done(ref, compiled_flow(workflow, node.issue.type)))
+
+    def percent(self, milestone: str, parts: Mapping[str, Part]) -> int:
+        """How far a milestone is, in whole per cent; `parts` has those of its issues by qualified id."""
+        ref = f"{milestone}/plan"
+        if self.views[milestone].milestone.workflow is None or ref not in parts:
+            return percent(list(parts.values()))
+        workflow = self.compiled.policy.workflow_of(self._node(ref).issue)
+        weight = min(100, sum(phase.weight for phase in workflow.phases.values()))
+        return planned_percent(parts[ref], [part for name, part in parts.items() if name != ref], weight)
 
     def phases(self, ref: str) -> tuple[PhaseProgress, ...]:
         """The phases of an issue's workflow; none for the direct one, and for an issue that has landed."""

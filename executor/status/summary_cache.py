@@ -186,7 +186,7 @@ def _is_tidy(view: MilestoneView) -> bool:
 
 
 def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    from executor.status.progress import Part, percent
+    from executor.status.progress import Part
 
     view = observer.views[name]
     own = [row for row in rows if row["ref"].partition("/")[0] == name]
@@ -198,7 +198,9 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
         "branch": view.milestone.branch,
         "tip": view.tip if view.exists else None,
         "start": view.tip,
-        "percent": percent([Part(row["size"], row["status"], row["built"], row["steps"]) for row in own]),
+        "percent": observer.percent(
+            name, {row["ref"]: Part(row["size"], row["status"], row["built"], row["steps"]) for row in own}
+        ),
         "total": len(own),
         "landed": landed,
         "started": bool(view.landings or view.states),

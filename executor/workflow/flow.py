@@ -182,7 +182,7 @@ class StepFlow:
         logs = self._session.project.logs(self._run.name, issue.id, attempt.number)
         out = logs / "out"
         out.mkdir(parents=True, exist_ok=True)
-        tree = done[flow.last_tree].tree if flow.last_tree else facts.base_tree
+        tree = done[flow.last_tree].tree if flow.last_tree else self._kept(flow, done, facts.base_tree)
         latest = _latest(flow, done, "report.json")
         if latest is not None:
             data = self._session.store.blob(latest.commit, "out/report.json") or b""
@@ -201,6 +201,21 @@ class StepFlow:
             out=out,
         )
         keep_candidate(work, tree, seconds)
+
+    def _kept(self, flow: Flow, done: dict[str, StepRecord], base_tree: str) -> str:
+        """The tree with the files of the steps, for a workflow none of whose steps keeps its tree."""
+        place = flow.workflow.keeps
+        if not place:
+            return base_tree
+        folder = place.replace("{milestone}", self._run.name).replace("{issue}", self._issue.id)
+        store = self._session.store
+        contents: dict[str, bytes | None] = {
+            f"{folder}/{name}/{file}": store.blob(record.commit, f"out/{file}")
+            for name, record in done.items()
+            for file in record.files
+        }
+        with self._run.pool.slot() as slot:
+            return store.with_contents(base_tree, contents, slot.scratch)
 
 
 def _latest(flow: Flow, done: dict[str, StepRecord], file: str) -> StepRecord | None:

@@ -30,7 +30,18 @@ def test_an_agent_that_knows_only_its_brief_opens_every_gate_in_the_first_round(
     repo: Repo, workflow: str, kind: str, command: str
 ) -> None:
     accept = ["It says what it is", {"run": f"python3 -c '{command}'"}]
-    repo.milestone("m1", issue("a", AGENT, workflow=workflow, type=kind, accept=accept, allow=["new-tests"]))
+    repo.milestone(
+        "m1",
+        issue(
+            "a",
+            AGENT,
+            workflow=workflow,
+            type=kind,
+            accept=accept,
+            allow=["new-tests"],
+            files=["test_a.py", "code_a.py"],
+        ),
+    )
     repo.doit("milestone:m1").check()
     assert repo.landed(BRANCH) == ["a@1"]
     steps = KIRO_STEPS if workflow == "kiro" else [*TDD[kind], *TDD_END]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from executor.state.record import Record
-from executor.status.progress import Ahead, Part, activities, counts, expected_end, percent, stalled
+from executor.status.progress import Ahead, Part, activities, counts, expected_end, percent, planned_percent, stalled
 
 STARTED = {"attempt": 1, "agent": "claude"}
 
@@ -20,6 +20,23 @@ def events(*told: tuple[int, str, str, str, dict[str, Any]]) -> list[Record]:
         )
         for number, (second, run, kind, key, data) in enumerate(told, 1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "others", "expected"),
+    [
+        (Part("L", "running", steps=0), [], 0),
+        (Part("L", "running", steps=100 * 15 // 60), [], 15),
+        (Part("L", "running", steps=100 * 40 // 60), [], 40),
+        (Part("L", "landed"), [], 60),
+        (Part("L", "landed"), [Part("M", "landed"), Part("M", "pending")], 80),
+        (Part("L", "landed"), [Part("M", "landed")], 100),
+    ],
+)
+def test_a_milestone_that_is_planned_has_the_weights_of_its_phases(
+    plan: Part, others: list[Part], expected: int
+) -> None:
+    assert planned_percent(plan, others, 60) == expected
 
 
 @pytest.mark.parametrize(
