@@ -218,7 +218,10 @@ def _uncovered(file: FileChange, content: Callable[[str, bool], bytes | None]) -
     before, after = Counter(text for _, text in old), Counter(text for _, text in new)
     added = [Line(number, text, added=True) for number, text in new if before[text] < after[text]]
     removed = [Line(number, text, added=False) for number, text in old if after[text] < before[text]]
-    return replace(file, added=len(added), removed=len(removed), lines=(*removed, *added))
+    lines = (*removed, *added)
+    if file.kind != "deleted" and b"\0" in (content(file.path, True) or b""):  # noqa: FBT003  (its size in lines says nothing)
+        return replace(file, lines=lines)
+    return replace(file, added=len(added), removed=len(removed), lines=lines)
 
 
 def _hidden_text(data: bytes | None) -> list[tuple[int, str]] | None:

@@ -74,7 +74,7 @@ def test_a_run_on_a_full_disk_ends_with_75_and_changes_nothing(small: Repo, leav
     small.milestone("m1", issue("a", "echo a > a"))
     small.commit("declare")
     small.doit("milestone:m1").check()
-    small.milestone("m1", issue("a", "echo a > a") + issue("b", "head -c 300000 /dev/urandom > b"))
+    small.milestone("m1", issue("a", "echo a > a") + issue("b", "head -c 300000 /dev/urandom > b.bin"))
     tip = small.git("rev-parse", BRANCH)
     filler = fill(small, leave)
     small.doit("milestone:m1").check(75)
@@ -99,7 +99,7 @@ def test_a_first_run_without_room_says_so(small: Repo) -> None:
 )
 def test_wherever_the_room_on_an_ext4_ends_nothing_is_lost(small_ext4: Repo, leave: int) -> None:
     repo = small_ext4
-    more = "".join(issue(name, f"head -c 9000 /dev/urandom > {name}") for name in "bcdefg")
+    more = "".join(issue(name, f"head -c 9000 /dev/urandom > {name}.bin") for name in "bcdefg")
     repo.milestone("m1", issue("a", "echo a > a"))
     repo.commit("declare")
     repo.doit("milestone:m1").check()
