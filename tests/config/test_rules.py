@@ -33,6 +33,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "agents.toml",
         "checks.toml",
         "forge.toml",
+        "landing.toml",
         "limits.toml",
         "notify.toml",
         "routes.toml",
@@ -94,7 +95,7 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "[broken",
             (
                 "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, forge.toml, "
-                "limits.toml, notify.toml, routes.toml, setup.toml, status.toml, stops.toml"
+                "landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml, stops.toml"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
@@ -132,12 +133,12 @@ def test_faults_of_all_files_come_at_once(own: Path) -> None:
     (own / "agents.toml").write_bytes(b"\xff")
     (own / "limit.toml").touch()
     (own / "limits.toml").write_text("parallel = 0", encoding="utf-8")
-    (own / "forge.toml").write_text('kind = "gitlab"', encoding="utf-8")
+    (own / "forge.toml").write_text('kind = "sourcehut"', encoding="utf-8")
     assert faults(own) == [
         "rules/agents.toml: is not UTF-8 at byte 0",
         'rules/limit.toml: unknown rules file; did you mean "limits.toml"?',
         "rules/limits.toml: parallel: expected a number at least 1, found the number 0",
-        'rules/forge.toml: kind: expected "local" or "github", found "gitlab"',
+        'rules/forge.toml: kind: expected one of "local", "forgejo", "gitea", "github", "gitlab", found "sourcehut"',
     ]
 
 

@@ -23,7 +23,7 @@ def test_a_key_is_given_by_name_only_and_is_in_no_log(repo: Repo, monkeypatch: p
         '[agent.talker]\ncommand = ["sh", "-c", "{run}"]\nenv = ["MODEL_KEY"]\n',
     )
     says = "env; echo $MODEL_KEY; printf %s $MODEL_KEY | base64; printf '%s' $MODEL_KEY > a"
-    body = issue("a", says, allow=["secrets"]).replace('agent = "script"', 'agent = "talker"')
+    body = issue("a", says, allow=["secrets", "known-secret"]).replace('agent = "script"', 'agent = "talker"')
     repo.milestone("m1", body + 'accept = [{ run = "cat a; exit 1" }]\n')
     repo.doit("milestone:m1").check(1)
     cache = repo.path / ".cache"

@@ -24,10 +24,16 @@ RULES = {
     path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
     for path in (Path(__file__).parents[2] / "rules").glob("*.toml")
 }
+RULES["stops"] = {
+    "stop": {
+        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((Path(__file__).parents[2] / "rules" / "stops").glob("*.toml"))
+    }
+}
 LIST = 'expected a list, for example ["a", "b"], found'
 PACKAGED = ("claude", "codex", "gemini", "opencode", "aider", "mini-swe-agent")
 KNOWN = f"known agents: script, patch, {', '.join(PACKAGED)}, model"
-CONDITIONS = "expected a condition: paths, content, max_files, max_lines, builtin or run"
+CONDITIONS = "expected a condition: paths, content, max_files, max_lines, max_bytes, builtin or run"
 LIMIT_KEYS = list(Limits.model_fields)
 
 
