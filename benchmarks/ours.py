@@ -75,7 +75,7 @@ def _landing(observer: Observer, ref: str, *, first: bool) -> bytes:
     content = f"{name}\n".encode()
     change = _change(name)
     trailers = Trailers("bench", name, 1, observer.spec_key(ref), change.key, observer.proofs(ref).key)
-    message = landing_message(node.issue.type, node.issue.title, change, trailers, number=None).encode()
+    message = landing_message(f"feat(bench): {node.issue.title}", change, trailers, number=None).encode()
     parent = b"from refs/heads/main^0\n" if first else b""
     return (
         f"commit refs/heads/{BRANCH}\ncommitter Bench <bench@example.org> 1700000000 +0000\n".encode()

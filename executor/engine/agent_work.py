@@ -13,7 +13,7 @@ from executor.agents.call import LOG, cost_of
 from executor.agents.command import child_environment, missing_program
 from executor.checks.run import tail
 from executor.checks.setup import Unready
-from executor.engine.receipts import deviations_in
+from executor.engine.receipts import deviations_in, notes_in
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.untrusted import left_file, scrub
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from executor.process.runner import Command
     from executor.state.events import Spend
 
-__all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "produce", "taken"]
+__all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "notes_of", "produce", "taken"]
 
 PRIVATE = "private"
 """Folder among the logs of an attempt with copies of its program's files, while it works."""
@@ -271,3 +271,9 @@ def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
     """What the agent left in report.json, if it is a file of a sane size."""
     data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
     return deviations_in(data) if isinstance(data, bytes) else ()
+
+
+def notes_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
+    """What the agent says in report.json about what it changed."""
+    data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
+    return notes_in(data) if isinstance(data, bytes) else ()

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import brief, most_useful
 from executor.checks.run import tail
 from executor.checks.verify import Candidate
-from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, produce, taken
+from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, notes_of, produce, taken
 from executor.engine.brief import brief_facts
+from executor.engine.candidate import issue_header, result_message
 from executor.engine.change_rules import KNOWN_SECRET, ChangeRules
 from executor.engine.issue import IssueRun
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import Trailers, inert, landing_message, one_line
+from executor.git.trailers import Trailers, inert, one_line
 from executor.process.files import clock_after
 from executor.process.untrusted import question_in
 from executor.state.events import (
@@ -220,7 +221,7 @@ class Attempts:
         tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
         tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(base), tree)
         lines = (
-            f"{inert(f'{issue.type}({self._run.name}): {issue.title}')} - attempt {number} failed\n\n"
+            f"{inert(issue_header(self._issue))} - attempt {number} failed\n\n"
             f"{inert(failure.reason)}\n\n"
             f"Milestone: {self._run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
             f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
@@ -298,7 +299,8 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
-    message = landing_message(issue.type, issue.title, change, trailers, number=issue.number, note=note)
+    notes = notes_of(run, work.out)
+    message = result_message(IssueRun(run, work.ref), change, trailers, agent=work.agent.name, notes=notes, note=note)
     commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
@@ -312,6 +314,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         added=change.added,
         removed=change.removed,
         deviations=tuple(deviations_of(run, work.out)),
+        notes=notes,
         spend=work.cost(),
     )
     run.record(event, issue.id)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from executor.checks.verify import Candidate as Judged
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
-from executor.engine.candidate import candidate_of
+from executor.engine.candidate import candidate_of, result_message
 from executor.engine.change_rules import ChangeRules, identity_of
 from executor.engine.milestone_branch import Branch
 from executor.engine.review import Reviews
 from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import Landing, Trailers, landing_message
+from executor.git.trailers import Landing, Trailers
 from executor.model.fingerprint import cleared
 from executor.state.events import LandingIntended, Stopped
 
@@ -118,7 +118,7 @@ class Lander:
             notes: further trailers.
         """
         store, candidate = self._session.store, self.candidate
-        attempt, change, issue = candidate.attempt, candidate.change, self._issue.declared
+        attempt, change = candidate.attempt, candidate.change
         merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
         if merged is not None and merged.conflicts:
             return Clash(tip, merged.conflicts)
@@ -130,7 +130,7 @@ class Lander:
             trailers = replace(trailers, notes="\n".join(part for part in (trailers.notes, notes) if part))
         if merged is None and not notes and "Approved-By:" not in trailers.notes:
             return Built(attempt.commit, tree, tip, trailers)
-        message = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
+        message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
         when = max(map(self._session.refs.time_of, (attempt.commit, tip)))
         commit = self._pushed_before(tree, tip) or store.commit(tree, [tip], message, self._session.identity, when)
         return Built(commit, tree, tip, trailers)

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
 
-__all__ = ["deviations_in", "failure_report", "remedy", "success_lines", "success_report", "write_receipt"]
+__all__ = [
+    "deviations_in",
+    "failure_report",
+    "notes_in",
+    "remedy",
+    "success_lines",
+    "success_report",
+    "write_receipt",
+]
 
 
 _MOST = 20
@@ -109,6 +117,18 @@ def deviations_in(data: bytes) -> tuple[str, ...]:
     if not isinstance(found, list):
         return ()
     return tuple(one_line(item)[:300] for item in found[:_MOST] if isinstance(item, str) and one_line(item))
+
+
+def notes_in(data: bytes) -> tuple[str, ...]:
+    """What an agent says in report.json about what it changed, one line each; anything unreadable says nothing."""
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return ()
+    found = value.get("notes") if isinstance(value, dict) else None
+    lines = found.splitlines() if isinstance(found, str) else found if isinstance(found, list) else []
+    told = (one_line(item).lstrip("-*+ ")[:300] for item in lines if isinstance(item, str))
+    return tuple(line for line in told if line)[:_MOST]
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import most_useful, review_brief
@@ -13,19 +13,21 @@ from executor.engine.change_rules import ChangeRules, identity_of
 from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, combined_key, digest
+from executor.model.milestone import Claim
 from executor.process.untrusted import left_file
 from executor.state.events import Reviewed
-from executor.state.model import FINDINGS
+from executor.state.model import FINDINGS, Criterion
 from executor.stop_rules.evaluate import Hit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from executor.engine.issue import IssueRun
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
 
-__all__ = ["ReviewFinding", "Reviews", "read_findings"]
+__all__ = ["ReviewFinding", "Reviews", "read_criteria", "read_findings"]
 
 _MOST_BYTES = 1024 * 1024
 _MOST_FINDINGS = 200
@@ -95,8 +97,16 @@ class Reviews:
         shown = tuple(
             {"description": i.description, "score": i.score, "file": i.file, "line": i.line} for i in findings[:50]
         )
-        self._run.record(Reviewed(attempt=attempt.number, reviewer=agent.name, findings=shown), self._issue.id)
+        criteria = tuple(map(asdict, self._criteria(logs / "review" / "out")))
+        event = Reviewed(attempt=attempt.number, reviewer=agent.name, findings=shown, criteria=criteria)
+        self._run.record(event, self._issue.id)
         return findings, ""
+
+    def _criteria(self, out: Path) -> list[Criterion]:
+        """What the reviewer says of the criteria in words."""
+        declared = [item.text for item in self._issue.declared.accept if isinstance(item, Claim)]
+        data = left_file(out, "criteria.json") if declared else b""
+        return read_criteria(self._session.redaction.redact(data), declared) if isinstance(data, bytes) else []
 
     def _asked(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float]:
         issue, store = self._issue.declared, self._session.store
@@ -125,6 +135,26 @@ def read_findings(data: bytes) -> list[ReviewFinding]:
     if not isinstance(value, list) or len(value) > _MOST_FINDINGS:
         raise ValueError(f"findings.json is not a list of at most {_MOST_FINDINGS} findings")
     return [_finding(item, place) for place, item in enumerate(value)]
+
+
+def read_criteria(data: bytes, declared: Sequence[str]) -> list[Criterion]:
+    """What a reviewer says of the criteria in words: ``[{"criterion", "met", "evidence"}]`` in criteria.json.
+
+    Entries about anything that was not declared, and whatever cannot be read, say nothing.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return []
+    known = {one_line(text): text for text in declared}
+    found = {}
+    for item in value if isinstance(value, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("met"), bool):
+            text = known.get(one_line(str(item.get("criterion", ""))))
+            if text is not None:
+                evidence = one_line(str(item.get("evidence", "")))[:300]
+                found[text] = Criterion(text, item["met"], evidence)
+    return list(found.values())
 
 
 def _finding(item: Any, place: int) -> ReviewFinding:

@@ -6,6 +6,7 @@ landing counts when its commit is reachable from the remote's branch.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from executor.forge.connect import forge_of
 from executor.forge.publish import Publication, RemoteBranch
 from executor.forge.red_checks import failure_detail, failure_reason
 from executor.git.refs import MERGED, Move
-from executor.git.trailers import UNPROVED, Landing, Trailers, landing_message, parse_trailers
+from executor.git.trailers import UNPROVED, Landing, Trailers, parse_trailers
+from executor.model.titles import branch_of
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = ["Merging"]
 _POLLS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 _STATUSES = 20
 _LOOKS = 5
+_PULL_LINE = r"(?m)^Pull-Request: .*$"
 
 
 class Merging:
@@ -49,9 +52,9 @@ class Merging:
         if pull is None:
             return True
         self._post_statuses(landing.commit)
-        return self._brought_in(attempt, pull, landing.commit, change, tip)
+        return self._brought_in(attempt, pull, landing.commit, tip)
 
-    def resumed(self, attempt: Attempt, change: Change) -> bool:
+    def resumed(self, attempt: Attempt) -> bool:
         """Wait for a pull request of this attempt that the forge was asked to merge; False if there is none."""
         seen = self._issue.state.pull
         if seen is None or not seen.number or not self.shows(seen.commit, attempt):
@@ -60,7 +63,7 @@ class Merging:
         pull = next((item for item in pulls if item.number == seen.number), None)
         if pull is None or pull.state != "open" or not pull.waiting or pull.sha != seen.commit:
             return False
-        return self._brought_in(attempt, pull, pull.sha, change, "")
+        return self._brought_in(attempt, pull, pull.sha, "")
 
     def shows(self, commit: str, attempt: Attempt) -> bool:
         """Whether a pushed commit is the result of that attempt: its own commit, or its change on another tip."""
@@ -109,9 +112,7 @@ class Merging:
                 forge_of(self._session).close_issue(issue.number)
             except ForgeRefusedError as error:
                 self._run.warn(f"{self._issue.ref}: {error}")
-        from executor.forge.pull_request import feature_branch
-
-        head = feature_branch(self._run.name, issue, revision)
+        head = branch_of(issue, self._run.name, revision)
         name = f"refs/heads/{head}"
         there = remote.tips(name).get(name) if remote is not None else None
         if remote is not None and there is not None and self._is_spent(there):
@@ -125,11 +126,11 @@ class Merging:
             landed = replace(pull, state="merged", draft=False) if pull is not None else None
             Publication(self._issue).record_pull(landed, seen.commit if seen else "", head=head, state="merged")
 
-    def _brought_in(self, attempt: Attempt, pull: PullRequest, commit: str, change: Change, tip: str) -> bool:
+    def _brought_in(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
         """Ask for the merge until it is done, or this run waits no longer. Without a tip the forge merges by itself."""
         rules = self._session.policy.forge
         until = time.monotonic() + rules.wait
-        subject, message = self._message(attempt, pull, change)
+        subject, message = self._message(commit, pull)
         for poll in range(1_000_000):
             with self._run.landing_lock:
                 if RemoteBranch(self._run).catch_up() != tip and tip:
@@ -233,23 +234,16 @@ class Merging:
         ]
         return max(made, default=0)
 
-    def _message(self, attempt: Attempt, pull: PullRequest, change: Change) -> tuple[str, str]:
-        """First line and rest of the commit that a pull request becomes."""
-        issue = self._issue.declared
-        trailers = Trailers(
-            self._run.name,
-            issue.id,
-            attempt.revision,
-            attempt.spec_key,
-            attempt.result_key,
-            self._issue.proofs.key,
-            pull.number,
-            self._session.observer.work_key(self._issue.ref),
-            " ".join(issue.was),
-        )
-        text = landing_message(issue.type, issue.title, change, trailers, number=issue.number)
+    def _message(self, commit: str, pull: PullRequest) -> tuple[str, str]:
+        """First line and rest of the commit that a pull request becomes: those of the commit that it shows."""
+        text = self._session.refs.message(commit).strip()
+        line = f"Pull-Request: {pull.number}"
+        if re.search(_PULL_LINE, text) is not None:
+            text = re.sub(_PULL_LINE, line, text)
+        else:
+            text = re.sub(r"(?m)^(Result-Key: .*)$", rf"\1\n{line}", text)
         subject, _, rest = text.partition("\n\n")
-        return subject, rest
+        return subject, f"{rest}\n"
 
     def _post_statuses(self, commit: str) -> None:
         """Tell the forge which checks passed, as far as it listens."""

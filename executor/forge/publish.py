@@ -13,25 +13,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.checks.spec import CommandProof
 from executor.engine.milestone_branch import Branch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
-from executor.forge.pull_request import (
-    PullRequest,
-    PullText,
-    body_of,
-    boxes_of,
-    feature_branch,
-    merged_body,
-    read_mark,
-    title_digest,
-    title_of,
-)
+from executor.forge.pull_facts import pull_text
+from executor.forge.pull_request import PullRequest, body_of, merged_body, read_mark, title_digest, title_of
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, parse_trailers
+from executor.model.titles import branch_of, commit_token, described
 from executor.state.events import AttemptFailed, PullChanged
 from executor.state.model import AttemptState, Pull
 
@@ -42,7 +33,7 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.remote import Remote
     from executor.git.trailers import Landing
-    from executor.state.model import Attempt
+    from executor.state.model import Attempt, Stop
 
 __all__ = ["Publication", "RemoteBranch", "landed_attempt"]
 
@@ -68,16 +59,16 @@ class Publication:
         if stop.rules & _UNSHOWN:
             self._run.warn(f"{self._issue.ref}: its result was not pushed, because {stop.rule} stopped it")
             return
-        self.publish(attempt, attempt.commit, change, stopped=f"{stop.rule}: {stop.reason}")
+        self.publish(attempt, attempt.commit, change, stop=stop)
 
-    def publish(self, attempt: Attempt, commit: str, change: Change, *, stopped: str = "") -> PullRequest | None:
+    def publish(self, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None = None) -> PullRequest | None:
         """Push a result and open or update its pull request; None where there is none, or somebody else has the branch.
 
         Args:
             attempt: whose result it is.
             commit: what is pushed.
             change: what it changes.
-            stopped: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
+            stop: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
         """
         if self._session.remote is None:
             return None
@@ -86,14 +77,14 @@ class Publication:
             return None
         if forge_of(self._session).kind == "local":
             return None
-        text = self._text(attempt, change, stopped)
-        issue = self._issue.declared
-        title = title_of(issue.type, self._run.name, issue.title, attempt.revision)
+        text = pull_text(self._issue, attempt, commit, change, stop=stop)
+        issue, rules = self._issue.declared, self._session.policy.forge
+        token = commit_token(issue, self._run.name, rules.commit_types)
+        title = title_of(token, described(issue.title, lower=rules.lower_case), attempt.revision, issue.number)
         body = body_of(text, title)
         pull = self._open_pull(attempt)
-        labels = self._session.policy.forge.labels
         if pull is None:
-            new = NewPull(self.head_of(attempt), self._run.milestone.branch, title, body, draft=bool(stopped))
+            new = NewPull(self.head_of(attempt), self._run.milestone.branch, title, body, draft=stop is not None)
             pull = forge_of(self._session).open(new)
         if pull.base != self._run.milestone.branch:
             self.wait_for_person(
@@ -105,15 +96,15 @@ class Publication:
             pull,
             title=title if known is None or known == title_digest(pull.title) else None,
             body=merged_body(body, pull.body),
-            draft=bool(stopped),
-            labels=labels,
+            draft=stop is not None,
+            labels=rules.labels,
         )
         self.record_pull(pull, commit, attempt=attempt.number)
         return pull
 
     def head_of(self, attempt: Attempt) -> str:
         """Short name of the branch of a result."""
-        return feature_branch(self._run.name, self._issue.declared, attempt.revision)
+        return branch_of(self._issue.declared, self._run.name, attempt.revision)
 
     def record_pull(
         self,
@@ -239,23 +230,6 @@ class Publication:
                 "closed"
             )
         return found[0] if found else None
-
-    def _text(self, attempt: Attempt, change: Change, stopped: str) -> PullText:
-        issue = self._issue.declared
-        proofs = self._issue.proofs.items
-        reviewer = self._session.policy.route_of(issue).reviewer
-        return PullText(
-            ref=self._issue.ref,
-            revision=attempt.revision,
-            attempt=attempt.number,
-            spec_key=attempt.spec_key,
-            change=change,
-            boxes=boxes_of(issue, proved=not stopped, reviewed=bool(reviewer) and not stopped),
-            checks=() if stopped else tuple(item.name for item in proofs if isinstance(item, CommandProof)),
-            stopped=stopped,
-            deviations=attempt.deviations,
-            number=issue.number,
-        )
 
 
 class RemoteBranch:

@@ -1,4 +1,4 @@
-"""A pull request as values and texts: its branch, title, body and marker, written by the executor alone. Pure.
+"""A pull request as a value, its mark, and its title and body as people read them. Pure.
 
 What came from outside is made harmless first: nothing in it mentions a person, closes an issue or stops a workflow.
 """
@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.git.trailers import feature_prefix, inert, one_line
-from executor.model.milestone import FileCheck, RunCheck
+from executor.git.trailers import inert, one_line
+from executor.model.titles import header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from executor.git.diff import Change
-    from executor.model.milestone import Issue
 
 __all__ = [
+    "END",
+    "NOT_PROVED",
+    "ApprovalShown",
     "Box",
+    "FindingShown",
     "PullRequest",
     "PullText",
+    "ReviewShown",
+    "StopShown",
     "body_of",
-    "boxes_of",
-    "feature_branch",
+    "code",
     "harmless",
     "mark",
     "merged_body",
@@ -35,14 +38,15 @@ __all__ = [
     "title_of",
 ]
 
-_SLUG = 40
-_SHOWN_FILES = 50
-_SHOWN_BOXES = 100
-_SHOWN_CHECKS = 50
 _BEGIN = "<!-- milestone-executor"
-_END = "<!-- /milestone-executor -->"
+END = "<!-- /milestone-executor -->"
+"""The line after our part of a body."""
 _MARK = re.compile(r"<!-- milestone-executor((?: [a-z_]+=[^\s<>]*)*) -->")
 _BREAK = "\u200b"
+_FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES = 50, 100, 50, 10, 50, 10
+_WIDTH = 500
+NOT_PROVED = "not proved"
+"""What stands beside an open box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,94 +86,13 @@ class PullRequest:
     node: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """One acceptance criterion in the text of a pull request; its text is ready to be shown there."""
-
-    text: str
-    done: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PullText:
-    """What the text of an issue's pull request is made of.
-
-    Attributes:
-        ref: qualified id of the issue.
-        revision: that it would become.
-        attempt: number of the attempt.
-        spec_key: what was built.
-        change: what changed.
-        boxes: acceptance criteria.
-        checks: names of the checks that passed on exactly this tree.
-        stopped: why it waits for a person; empty when it does not.
-        deviations: from the plan, in the agent's words.
-        number: of the issue on the forge.
-    """
-
-    ref: str
-    revision: int
-    attempt: int
-    spec_key: str
-    change: Change
-    boxes: tuple[Box, ...] = ()
-    checks: tuple[str, ...] = ()
-    stopped: str = ""
-    deviations: tuple[str, ...] = ()
-    number: int | None = None
-
-
-def feature_branch(milestone: str, issue: Issue, revision: int) -> str:
-    """``feat/<milestone>-<number or id>-<slug>``; a later revision has a branch of its own."""
-    plain = unicodedata.normalize("NFKD", issue.title).encode("ascii", "ignore").decode().lower()
-    slug = re.sub("[^a-z0-9]+", "-", plain)[:_SLUG].strip("-")
-    name = f"{feature_prefix(milestone)}{issue.number or issue.id}"
-    name += f"-{slug}" if slug else ""
-    name += f"-r{revision}" if revision > 1 else ""
-    return name
-
-
-def title_of(kind: str, milestone: str, title: str, revision: int) -> str:
-    """``type(milestone): title``, as the subject of the commit that it becomes."""
-    later = f" (revision {revision})" if revision > 1 else ""
-    return f"{harmless(f'{kind}({milestone}): {title}')[:200]}{later}"
-
-
-def body_of(text: PullText, title: str) -> str:
-    """The part of a pull request's body that is ours: mark, changes, acceptance as boxes, checks, deviations."""
-    key = {
-        "key": text.ref,
-        "revision": str(text.revision),
-        "attempt": str(text.attempt),
-        "spec": text.spec_key,
-        "title": title_digest(title),
-    }
-    parts = [mark(key)]
-    if text.stopped:
-        parts.append(f"> **Waits for a person:** {harmless(text.stopped)}")
-    milestone, _, issue = text.ref.partition("/")
-    closes = f" · closes #{text.number}" if text.number is not None else ""
-    parts.append(f"Milestone {milestone}, issue {issue}, revision {text.revision}{closes}")
-    parts.append("## Changes\n" + _changes(text.change))
-    if text.boxes:
-        boxes = (f"- [{'x' if box.done else ' '}] {box.text}" for box in text.boxes)
-        parts.append("## Acceptance criteria\n" + "\n".join(boxes))
-    if text.checks:
-        passed = (f"- {_code(name)} passed" for name in text.checks[:_SHOWN_CHECKS])
-        parts.append("## Checks on exactly this tree\n" + "\n".join(passed))
-    if text.deviations:
-        told = (f"- {harmless(line)[:500]}" for line in text.deviations[:20])
-        parts.append("## Deviations from the plan, in the agent's words\n" + "\n".join(told))
-    return "\n\n".join([*parts, _END]) + "\n"
-
-
 def merged_body(ours: str, present: str) -> str:
     """Our part of a body in the place of the one before; what people wrote around it stays."""
     start = present.find(_BEGIN)
-    end = present.find(_END, start)
+    end = present.find(END, start)
     if start < 0:
         return f"{ours}\n{present}".rstrip() + "\n" if present.strip() else ours
-    after = present[end + len(_END) :] if end >= 0 else ""
+    after = present[end + len(END) :] if end >= 0 else ""
     return present[:start] + ours.rstrip("\n") + (after if after.strip() else "\n")
 
 
@@ -195,16 +118,139 @@ def harmless(text: str) -> str:
     return re.sub(r"([@#])(?=\w)", rf"\1{_BREAK}", re.sub(r"\bGH-(?=\d)", f"GH{_BREAK}-", line, flags=re.IGNORECASE))
 
 
-def _changes(change: Change) -> str:
-    if not change.files:
-        return "No change was needed."
-    lines = [f"{change.summary()}:", ""]
-    lines += (f"- {file.kind} {_code(file.path)}" for file in change.files[:_SHOWN_FILES])
-    more = len(change.files) - _SHOWN_FILES
-    return "\n".join([*lines, *([f"- and {more} more"] if more > 0 else [])])
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One acceptance criterion.
+
+    Attributes:
+        text: the criterion, ready to be shown.
+        done: whether there is evidence for it.
+        evidence: what shows it, or why it is not proved.
+    """
+
+    text: str
+    done: bool
+    evidence: str = ""
 
 
-def _code(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class StopShown:
+    """Why a pull request waits for a person: rules, reason, the lines that triggered them, what is needed."""
+
+    rule: str
+    reason: str
+    needs: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FindingShown:
+    """One finding of a reviewer; `score` is 0 to 100."""
+
+    description: str
+    score: int
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewShown:
+    """What a reviewer found, and the score from which a finding stops an issue."""
+
+    reviewer: str
+    findings: tuple[FindingShown, ...]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalShown:
+    """A person's approval: of what, by whom, why."""
+
+    rule: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullText:
+    """What the text of an issue's pull request is made of.
+
+    Attributes:
+        ref: qualified id of the issue.
+        revision: that it would become.
+        attempt: number of the attempt that it shows.
+        spec_key: what was built.
+        change: what changed.
+        title: of the issue.
+        notes: what changed, in the agent's words, one sentence each.
+        boxes: acceptance criteria.
+        checks: names of the checks that passed on exactly this tree.
+        stop: why it waits for a person; None when it does not.
+        review: what a reviewer found; None where none was asked.
+        approvals: oldest first.
+        deviations: from the plan, in the agent's words.
+        number: of the issue on the forge.
+        assisted: agent and model; empty for none.
+    """
+
+    ref: str
+    revision: int
+    attempt: int
+    spec_key: str
+    change: Change
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    checks: tuple[str, ...] = ()
+    stop: StopShown | None = None
+    review: ReviewShown | None = None
+    approvals: tuple[ApprovalShown, ...] = ()
+    deviations: tuple[str, ...] = ()
+    number: int | None = None
+    assisted: str = ""
+
+
+def title_of(token: str, title: str, revision: int, number: int | None = None) -> str:
+    """``feat(m4): title (#11)``."""
+    return header(token, harmless(title), number=number, revision=revision)
+
+
+def body_of(text: PullText, title: str) -> str:
+    """The part of a pull request's body that is ours.
+
+    Args:
+        text: what it is made of.
+        title: the title that goes with it; a digest of it tells later whether a person has changed the title.
+    """
+    values = {
+        "key": text.ref,
+        "revision": str(text.revision),
+        "attempt": str(text.attempt),
+        "spec": text.spec_key,
+        "title": title_digest(title),
+    }
+    number = f"issue #{text.number}" if text.number is not None else text.ref
+    later = f" (revision {text.revision})" if text.revision > 1 else ""
+    parts = [
+        mark(values),
+        _stop(text),
+        f"Implements {number}: {_words(text.title) or text.ref}{later}",
+        f"## Changes\n{_changes(text)}",
+        _section("## Acceptance criteria", (_box(box) for box in text.boxes[:_BOXES])),
+        _section("## Checks on exactly this tree", (f"- {code(name)} passed" for name in text.checks[:_CHECKS])),
+        _review(text.review),
+        _section("## Approvals", (_approval(item) for item in text.approvals)),
+        _section(
+            "## Deviations from the plan, in the agent's words",
+            (f"- {_words(line)}" for line in text.deviations[:20]),
+        ),
+        f"Closes #{text.number}" if text.number is not None else "",
+        f"Assisted-by: {_words(text.assisted)}" if text.assisted else "",
+    ]
+    return "\n\n".join(part for part in [*parts, END] if part) + "\n"
+
+
+def code(text: str) -> str:
     """Text as code, where a forge looks for nothing."""
     flat = one_line(text)[:300]
     fence = "`" * (max((len(run) for run in re.findall("`+", flat)), default=0) + 1)
@@ -212,14 +258,66 @@ def _code(text: str) -> str:
     return f"{fence}{space}{flat}{space}{fence}"
 
 
-def boxes_of(issue: Issue, *, proved: bool, reviewed: bool) -> tuple[Box, ...]:
-    """The acceptance criteria of an issue as boxes; those in words are ticked only if a reviewer has looked."""
-    found = []
-    for item in issue.accept[:_SHOWN_BOXES]:
-        if isinstance(item, RunCheck):
-            found.append(Box(_code(item.name or item.run), proved))
-        elif isinstance(item, FileCheck):
-            found.append(Box(f"file {_code(item.file)}", proved))
-        else:
-            found.append(Box(harmless(item.text)[:500], reviewed))
-    return tuple(found)
+def _words(text: str) -> str:
+    """Others' words on one line of Markdown: harmless, and no tag or picture of theirs has an effect."""
+    return harmless(text).replace("<", "&lt;").replace("![", "! [")[:_WIDTH]
+
+
+def _stop(text: PullText) -> str:
+    """The block at the head of a draft: what it waits for, where, and the command that clears it."""
+    stop = text.stop
+    if stop is None:
+        return ""
+    lines = [f"**Waits for a person:** {_words(f'{stop.rule}: {stop.reason}')}", ""]
+    lines += [f"- {code(line)}" for line in stop.lines[:_LINES]]
+    more = len(stop.lines) - _LINES
+    lines += [f"- and {more} more"] if more > 0 else []
+    lines += [f"- needed: {_words(stop.needs)}"] if stop.needs else []
+    approve = f'doit approve {text.ref} --reason "..."'
+    lines.append(f"- to clear it: {code(approve)}; for another attempt: {code(f'doit retry {text.ref}')}")
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def _changes(text: PullText) -> str:
+    told = [f"- {_words(line)}" for line in text.notes[:_NOTES]]
+    change = text.change
+    if not change.files:
+        return "\n".join([*told, *([""] if told else []), "No file had to change."])
+    lines = [*told, *([""] if told else []), f"{change.summary()}:", ""]
+    lines += (f"- {file.kind} {code(file.path)}" for file in change.files[:_FILES])
+    more = len(change.files) - _FILES
+    return "\n".join([*lines, *([f"- and {more} more"] if more > 0 else [])])
+
+
+def _box(box: Box) -> str:
+    tick = "x" if box.done else " "
+    why = box.evidence or ("" if box.done else NOT_PROVED)
+    return f"- [{tick}] {box.text}" + (f" ({_words(why)})" if why else "")
+
+
+def _review(review: ReviewShown | None) -> str:
+    """The verdict of a reviewer in one line; its findings below, folded, those under the threshold as well."""
+    if review is None:
+        return ""
+    name = _words(review.reviewer)
+    if not review.findings:
+        return f"## Review\n{name} reported no findings."
+    grave = sum(item.score >= review.threshold for item in review.findings)
+    count = len(review.findings)
+    summary = f"{name}: {count} finding{'s' if count > 1 else ''}, {grave} of score {review.threshold} or more"
+    lines = [_finding(item) for item in sorted(review.findings, key=lambda item: -item.score)[:_FINDINGS]]
+    return "\n".join(["## Review", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"])
+
+
+def _finding(item: FindingShown) -> str:
+    place = f"{code(f'{item.file}:{item.line}' if item.line else item.file)}: " if item.file else ""
+    return f"- {place}{_words(item.description)} (score {item.score})"
+
+
+def _approval(item: ApprovalShown) -> str:
+    return f"- {code(item.rule)} by {_words(item.by)}: {_words(item.reason)}"
+
+
+def _section(heading: str, lines: Iterable[str]) -> str:
+    found = list(lines)
+    return "\n".join([heading, *found]) if found else ""

@@ -13,10 +13,11 @@ from executor.engine.issue import IssueRun
 from executor.forge.connect import forge_of
 from executor.forge.merge import Merging
 from executor.forge.publish import Publication, RemoteBranch
-from executor.forge.pull_request import PullRequest, feature_branch, read_mark, title_digest
+from executor.forge.pull_request import PullRequest, read_mark, title_digest
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import feature_prefix, parse_trailers
+from executor.git.trailers import parse_trailers
+from executor.model.titles import branch_of, branch_prefixes
 from executor.state.fold import with_git_attempts
 from executor.state.model import Attempt, AttemptState
 
@@ -189,7 +190,8 @@ class Reconciliation:
         if remote is None or self._nothing_begins():
             return
         RemoteBranch(self._run).tip_to_build_on()
-        heads = remote.tips(f"{_HEADS}{feature_prefix(self._run.name)}*")
+        prefixes = branch_prefixes(self._run.milestone.issues, self._run.name)
+        heads = remote.tips(*(f"{_HEADS}{prefix}*" for prefix in prefixes))
         branches = {name.removeprefix(_HEADS): commit for name, commit in heads.items()}
         for issue in self._run.milestone.issues:
             self._adopt(f"{self._run.name}/{issue.id}", branches)
@@ -211,14 +213,14 @@ class Reconciliation:
         facts = self._run.facts(ref)
         issue = self._run.issue(ref)
         revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
-        commit = branches.get(feature_branch(self._run.name, issue, revision))
+        commit = branches.get(branch_of(issue, self._run.name, revision))
         landed = facts.landing is not None and facts.landing.trailers.spec_key == facts.spec_key
         if commit is None or facts.state.attempts or landed:
             return
         remote = self._run.session.remote
         if remote is None:
             return
-        remote.fetch(_HEADS + feature_branch(self._run.name, issue, revision))
+        remote.fetch(_HEADS + branch_of(issue, self._run.name, revision))
         if not Publication(IssueRun(self._run, ref)).is_ours(commit):
             return
         trailers = parse_trailers(self._run.session.refs.trailers(commit))
@@ -288,7 +290,7 @@ class Reconciliation:
         )
         before = landing.trailers.revision if landing is not None else 0
         revision = before if landed else before + 1
-        head = feature_branch(self._run.name, issue, revision)
+        head = branch_of(issue, self._run.name, revision)
         pull = facts.state.pull if facts.state.pull is not None and facts.state.pull.head == head else None
         counted = facts.state.counted(facts.spec_key)
         return Known(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from executor.git.diff import Change
 
@@ -21,7 +21,6 @@ __all__ = [
     "Landing",
     "Released",
     "Trailers",
-    "feature_prefix",
     "inert",
     "landing_message",
     "one_line",
@@ -32,11 +31,13 @@ UNPROVED = "unproved"
 """In the place of a check key: landed, but not as the tree that the checks passed on."""
 _SHOWN_FILES = 20
 _SUBJECT = 100
+_SHOWN_NOTES = 10
+_NOTE = 300
 _SKIP = re.compile(
     r"\[(\s*(?:skip[\s_-]+(?:ci|actions?|checks?|builds?|deploy)|(?:ci|actions?|no)[\s_-]+(?:skip|ci))\s*)\]",
     re.IGNORECASE,
 )
-_SKIP_WORDS = re.compile(r"(?<![\w-])(skip-checks|skip-ci|ci-skip)(\s*[:=])", re.IGNORECASE)
+_SKIP_WORDS = re.compile(r"(skip-checks|skip-ci|ci-skip)(\s*[:=])", re.IGNORECASE)
 _STARS = re.compile(r"\*{3}(\s*no[_\s-]ci\s*)\*{3}", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w.+-])@(?=[\w-])")
 _COMMAND = re.compile(r"(?:^|(?<=\s))/(?=[A-Za-z][\w-]*(?:\s|$))")
@@ -148,20 +149,42 @@ def inert(text: str) -> str:
 
 
 def landing_message(
-    kind: str, title: str, change: Change, trailers: Trailers, *, number: int | None, note: str = ""
+    header: str,
+    change: Change,
+    trailers: Trailers,
+    *,
+    title: str = "",
+    number: int | None,
+    note: str = "",
+    notes: Iterable[str] = (),
+    assisted: str = "",
 ) -> str:
-    """The whole message of a landing commit; ``note`` is a sentence of the executor's own, for unusual landings."""
-    subject = inert(f"{kind}({trailers.milestone}): {title}")
-    if len(subject) > _SUBJECT:
-        subject = subject[: _SUBJECT - 1].rstrip() + "…"
-    parts = [subject]
+    """The whole message of a landing commit.
+
+    Args:
+        header: its first line; what it has of others' words is made inert here.
+        change: what it changes.
+        trailers: what it says about itself.
+        title: of the issue.
+        number: of the issue on the forge.
+        note: a sentence of the executor's own, for unusual landings.
+        notes: what changed, in the agent's words, one sentence each.
+        assisted: agent and model, for ``Assisted-by``; empty for none.
+    """
+    subject = inert(header)
+    parts = [subject if len(subject) <= _SUBJECT else f"{subject[: _SUBJECT - 1].rstrip()}…"]
+    if number is not None and title:
+        parts.append(f"Implements issue #{number}: {inert(title)}")
     if one_line(note):
         parts.append(inert(note))
+    told = [f"- {inert(line)[:_NOTE]}" for line in notes if one_line(line)]
+    if told:
+        parts.append("\n".join(told[:_SHOWN_NOTES]))
     if change.files:
         parts.append(_body(change))
     if number is not None:
         parts.append(f"Closes #{number}")
-    parts.append(trailers.lines())
+    parts.append(trailers.lines() + (f"\nAssisted-by: {one_line(assisted)}" if assisted else ""))
     return "\n\n".join(parts) + "\n"
 
 
@@ -189,8 +212,3 @@ def _body(change: Change) -> str:
     if more > 0:
         shown.append(f"  and {more} more")
     return "\n".join([change.summary(), *shown])
-
-
-def feature_prefix(milestone: str) -> str:
-    """Beginning of the short names of the branches that a milestone's pull requests come from."""
-    return f"feat/{milestone}-"

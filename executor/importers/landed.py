@@ -15,6 +15,7 @@ from executor.git.objects import Store
 from executor.git.refs import Move, Refs
 from executor.git.trailers import Trailers, landing_message
 from executor.model.fingerprint import digest
+from executor.model.titles import commit_token, header
 from executor.status.reader import observe
 from executor.status.summary_cache import is_held
 
@@ -75,7 +76,8 @@ def take_as_landed(project: Project, milestone: str, done: Sequence[str], commit
             ref = f"{milestone}/{issue.id}"
             key = digest(f"{tree} {ref}".encode())
             trailers = Trailers(milestone, issue.id, 1, observer.facts(ref).spec_key, key)
-            message = landing_message(issue.type, issue.title, Change((), key), trailers, number=None, note=_NOTE)
+            token = commit_token(issue, milestone, compiled.policy.forge.commit_types)
+            message = landing_message(header(token, issue.title), Change((), key), trailers, number=None, note=_NOTE)
             top = store.commit(tree, [top], message, who, refs.time_of(top))
     finally:
         store.close()

@@ -95,10 +95,31 @@ def _branch(value: str) -> str:
     return value
 
 
+def _slug(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) or branch_problem(value):
+        raise ValueError(f"expected letters, digits, dots, dashes and underscores, found {quoted(value)}")
+    return value
+
+
+def _token(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}(?:\([A-Za-z0-9][A-Za-z0-9 ._/,-]{0,63}\))?!?", value):
+        raise ValueError(f'expected a commit type such as "feat" or "feat(m4)", found {quoted(value)}')
+    return value
+
+
+def _commit_type(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
+        raise ValueError(f'expected a commit type such as "feat", found {quoted(value)}')
+    return value
+
+
 Id = Annotated[str, AfterValidator(_id)]
 Line = Annotated[str, AfterValidator(_line)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Branch = Annotated[str, AfterValidator(_branch)]
+Slug = Annotated[str, AfterValidator(_slug)]
+Token = Annotated[str, AfterValidator(_token)]
+CommitType = Annotated[str, AfterValidator(_commit_type)]
 _NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), WithJsonSchema(_NAMES)]
 """One name or an ordered list of them."""
@@ -160,7 +181,7 @@ class Issue(_Declared):
     """One issue of a milestone.
 
     `options` is the TOML key `with`, `was` holds its earlier ids. An issue with a `hold` waits until a person
-    removes it.
+    removes it. `slug`, `token` and `commit_type` say how its branch, its commits and its pull request are called.
     """
 
     id: Id
@@ -178,6 +199,9 @@ class Issue(_Declared):
     checks: tuple[str, ...] | None = None
     size: Literal["S", "M", "L"] = "M"
     number: Annotated[StrictInt, Field(gt=0)] | None = None
+    slug: Slug | None = None
+    token: Token | None = None
+    commit_type: CommitType | None = None
     resources: tuple[Line, ...] = ()
     allow: tuple[Line, ...] = ()
     phase: Line | None = None

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from executor.model.hints import quoted
-from executor.model.milestone import Seconds
+from executor.model.milestone import CommitType, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,6 +118,9 @@ class Forge(BaseModel):
         labels: labels that every pull request gets.
         statuses: report the checks' verdicts to the forge.
         writes_per_minute: most requests that create or change something.
+        commit_types: conventional commit type of each type of issue, by its name in lower case; ``feat`` for others.
+        lower_case: descriptions begin with a small letter, as @commitlint/config-conventional wants them.
+        assisted_by: commits and pull requests name the agent and its model as ``Assisted-by``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,6 +135,9 @@ class Forge(BaseModel):
     labels: tuple[Annotated[str, AfterValidator(_label)], ...] = ()
     statuses: StrictBool = True
     writes_per_minute: Annotated[StrictInt, Field(ge=1, le=10_000)] = 60
+    commit_types: dict[str, CommitType] = Field(default_factory=dict)
+    lower_case: StrictBool = False
+    assisted_by: StrictBool = True
 
     @property
     def pushes_to(self) -> str | None:

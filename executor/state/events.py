@@ -1,11 +1,7 @@
 """The events of a journal: one frozen dataclass for each kind, encoded and decoded here and nowhere else. Pure.
 
-A journal record (`executor.state.record`) is an envelope: number, time, boot, run, kind, issue, and JSON data. This
-module turns the kind and the data into a typed event and back. `docs/events.md` is generated from these classes.
-
-Reading is lenient towards older journals: a field that a record lacks has the zero value of its type, a field that
-is not known here is ignored, and a kind that is not known here becomes `Unknown`. Writing is strict: mypy sees a
-missing or misspelt field.
+A journal record (`executor.state.record`) is an envelope around a kind and JSON data. `docs/events.md` is generated
+from these classes. A field that is missing has the zero value of its type; unknown fields and kinds do no harm.
 """
 
 from __future__ import annotations
@@ -190,6 +186,7 @@ class AttemptBuilt(Event):
         removed: lines removed.
         deviations: where the agent says that it deviated from the spec.
         spend: money and tokens.
+        notes: what the agent says that it changed.
     """
 
     KIND = "attempt-built"
@@ -203,6 +200,7 @@ class AttemptBuilt(Event):
     removed: int
     deviations: tuple[str, ...]
     spend: Spend = NO_SPEND
+    notes: tuple[str, ...] = _optional(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,12 +258,14 @@ class Reviewed(Event):
 
     Attributes:
         findings: objects with ``description``, ``score``, ``file`` and ``line``.
+        criteria: objects with ``criterion``, ``met`` and ``evidence``.
     """
 
     KIND = "reviewed"
     attempt: int
     reviewer: str
     findings: tuple[Mapping[str, Any], ...]
+    criteria: tuple[Mapping[str, Any], ...] = _optional(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

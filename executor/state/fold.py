@@ -22,6 +22,7 @@ from executor.state.events import (
     PullChanged,
     Refused,
     Retried,
+    Reviewed,
     ReviewerCalled,
     Snapshot,
     StepDone,
@@ -31,7 +32,20 @@ from executor.state.events import (
     Unsandboxed,
     Verified,
 )
-from executor.state.model import QUESTION, Attempt, AttemptState, IssueState, Proof, Pull, Red, Refusal, Stop
+from executor.state.model import (
+    QUESTION,
+    Attempt,
+    AttemptState,
+    Criterion,
+    Finding,
+    IssueState,
+    Proof,
+    Pull,
+    Red,
+    Refusal,
+    Review,
+    Stop,
+)
 from executor.state.steps import apply_step, forget_rounds
 
 if TYPE_CHECKING:
@@ -114,6 +128,7 @@ def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C9
                 pull=event.pull,
                 seconds=event.seconds,
                 deviations=event.deviations,
+                notes=event.notes,
             )
             state.seconds += event.seconds
         case LandingIntended():
@@ -143,6 +158,8 @@ def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C9
                 needs=event.needs,
                 lines=event.lines,
             )
+        case Reviewed():
+            state.reviews[event.attempt] = _review(record, event)
         case BaseRed():
             state.red = Red(event.tip, event.check_key, event.reason, record.run)
         case PullChanged():
@@ -170,6 +187,17 @@ def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C9
                 state.stop = None
         case StepStarted() | StepDone() | StepFailed() | GateOpened() | GateHeld():
             apply_step(state, record, event)
+
+
+def _review(record: Record, event: Reviewed) -> Review:
+    findings = tuple(
+        Finding(item["description"], int(item["score"]), item.get("file", ""), int(item.get("line", 0)))
+        for item in event.findings
+    )
+    criteria = tuple(
+        Criterion(item["criterion"], bool(item["met"]), item.get("evidence", "")) for item in event.criteria
+    )
+    return Review(event.reviewer, findings, criteria, record.at)
 
 
 def _start(state: IssueState, record: Record, event: AttemptStarted) -> None:
@@ -233,7 +261,18 @@ _FOLDED = frozenset(
     cls.KIND
     for cls in (
         *(AttemptStarted, Snapshot, AttemptBuilt, LandingIntended, Landed, AttemptFailed, AttemptInterrupted),
-        *(Verified, Refused, Stopped, BaseRed, PullChanged, Retried, Unsandboxed, AttemptLost, ReviewerCalled),
+        *(
+            Verified,
+            Refused,
+            Stopped,
+            BaseRed,
+            PullChanged,
+            Retried,
+            Unsandboxed,
+            AttemptLost,
+            ReviewerCalled,
+            Reviewed,
+        ),
         *(StepStarted, StepDone, StepFailed, GateOpened, GateHeld),
     )
 )

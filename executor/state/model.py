@@ -23,11 +23,14 @@ __all__ = [
     "UNSPENT",
     "Attempt",
     "AttemptState",
+    "Criterion",
+    "Finding",
     "IssueState",
     "Proof",
     "Pull",
     "Red",
     "Refusal",
+    "Review",
     "Stop",
 ]
 
@@ -88,6 +91,7 @@ class Attempt:
         until: epoch seconds until which its account rests, after a limit or a failing service; 0 otherwise.
         rest_s: for a failing service: seconds that the account rests, which grow from one outage to the next.
         deviations: deviations from the plan that the agent reports.
+        notes: what the agent reports that it changed.
         boot: boot id of the machine when it was started.
         tree: the tree that its agent left, once that is safe in git; empty before.
         when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
@@ -121,6 +125,7 @@ class Attempt:
     until: float = 0.0
     rest_s: float = 0.0
     deviations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     boot: str = ""
     tree: str = ""
     when: int = 0
@@ -194,6 +199,42 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a reviewer found; `score` is 0 to 100, `line` 0 where it names none."""
+
+    description: str
+    score: int
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """What a reviewer says of one acceptance criterion in words."""
+
+    criterion: str
+    met: bool
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What the reviewer of an attempt left.
+
+    Attributes:
+        reviewer: name of its profile.
+        findings: everything that it found, whatever the score.
+        criteria: what it says of the acceptance criteria in words.
+        at: ISO-8601 time.
+    """
+
+    reviewer: str
+    findings: tuple[Finding, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """The checks of a landed issue passed on a tip.
 
@@ -249,6 +290,8 @@ class IssueState:
     refusal: Refusal | None = None
     steps: dict[str, StepState] = field(default_factory=dict)
     pull: Pull | None = None
+    reviews: dict[int, Review] = field(default_factory=dict)
+    """By number of the attempt."""
     seconds: float = 0.0
     cost_usd: float = 0.0
 

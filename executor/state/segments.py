@@ -310,7 +310,9 @@ _ATTEMPT: dict[str, frozenset[str]] = {
 }
 """Fields of the attempt that a record sets."""
 _ADDS = {
-    "attempt-built": frozenset({"state", "commit", "result_key", "pull", "seconds", "deviations", "cost", "tokens"}),
+    "attempt-built": frozenset(
+        {"state", "commit", "result_key", "pull", "seconds", "deviations", "notes", "cost", "tokens"}
+    ),
     "attempt-failed": frozenset({"state", "commit", "kind", "reason", "detail", "print", "until", "cost", "tokens"}),
 }
 """Fields of the attempt that a record sets, for records that also add to the issue's sums."""

@@ -13,7 +13,8 @@ from executor.git.landed import (
     releases_in,
     reverts_in,
 )
-from executor.git.trailers import feature_prefix, parse_trailers
+from executor.git.trailers import parse_trailers
+from executor.model.titles import branch_prefixes
 from executor.status.branch import Found, Location, locate, locate_elsewhere
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Histories:
         if not mine:
             return None
         found = [Found(ref, tip) for ref, tip in self._refs.holding(mine[-1].commit)]
-        proposed = feature_prefix(milestone.id)  # of pull requests: what is on those has not landed
+        proposed = branch_prefixes(milestone.issues, milestone.id)  # of pull requests: what is on those has not landed
         found = [item for item in found if not item.branch.startswith(proposed)]
         place = locate_elsewhere(milestone.branch, found, others, self._refs.contains)
         if place is not None:

@@ -81,16 +81,19 @@ def test_what_a_hard_rule_stops_is_a_draft_with_the_reason_until_a_person_approv
     pull = hub.pulls[0]
     assert (pull.draft, pull.state, pull.base) == (True, "open", BRANCH)
     assert "**Waits for a person:** dependency-change" in pull.body
-    assert "- [ ] It is written down\n- [ ] `true`" in pull.body
+    assert "- [ ] It is written down (not proved: no reviewer has judged it)\n- [ ] `true` (not proved)" in pull.body
+    assert "> - `requirements.txt" in pull.body
+    assert '> - to clear it: `doit approve m1/a --reason "..."`; for another attempt: `doit retry m1/a`' in pull.body
     repo.doit("milestone:m1").check(4)
     assert len(hub.pulls) == 1
     repo.doit("approve", "m1/a", "--reason", "wanted").check()
     repo.doit("milestone:m1").check()
     assert (pull.draft, pull.merged) == (False, True)
     assert "Waits for a person" not in pull.body
-    assert "- [ ] It is written down\n- [x] `true`" in pull.body
+    assert "- [ ] `true` (not proved: it passed before the change as well)" in pull.body
+    assert "## Approvals\n- `dependency-change` by Tester: wanted" in pull.body
     assert repo.git("log", "-1", "--format=%s%n%(trailers:key=Pull-Request)", BRANCH) == (
-        f"feature(m1): Issue a\nPull-Request: {pull.number}"
+        f"feat(m1): Issue a\nPull-Request: {pull.number}"
     )
 
 
@@ -249,7 +252,7 @@ def test_a_second_revision_has_a_pull_request_of_its_own_that_says_so(repo: Repo
     repo.doit("milestone:m1").check()
     declared(repo, issue("a", "echo a >> a", body="Do it better."))
     repo.doit("milestone:m1").check()
-    assert [pull.title for pull in hub.pulls] == ["feature(m1): Issue a", "feature(m1): Issue a (revision 2)"]
+    assert [pull.title for pull in hub.pulls] == ["feat(m1): Issue a", "feat(m1): Issue a (revision 2)"]
     assert repo.landed(BRANCH) == ["a@1", "a@2"]
 
 

@@ -28,7 +28,7 @@ def test_a_milestone_lands_with_one_commit_per_issue_and_its_trailers(repo: Repo
     assert repo.landed(BRANCH) == ["a@1", "b@1"]
     assert repo.git("show", f"{BRANCH}:b.txt") == "one\none"
     message = repo.git("log", "-1", "--format=%B", BRANCH)
-    assert message.startswith("feature(m1): Issue b\n")
+    assert message.startswith("feat(m1): Issue b\n")
     for trailer in ("Milestone: m1", "Issue: b", "Revision: 1", "Spec-Key: sha256:", "Result-Key: sha256:"):
         assert trailer in message
     assert repo.git("log", "-1", "--format=%(trailers:key=Issue,valueonly)", BRANCH) == "b"

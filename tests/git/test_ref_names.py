@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executor.config.milestone_file import read_milestone
-from executor.forge.pull_request import feature_branch
 from executor.git.refs import (
     ACCEPTED,
     ANSWERS,
@@ -28,6 +27,7 @@ from executor.git.refs import (
 )
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_problem
+from executor.model.titles import branch_of
 from executor.status.kept import answers_in, step_in
 from tests.support import examples, several
 
@@ -112,7 +112,7 @@ def test_an_id_that_is_taken_is_one_name_in_its_folder_and_a_part_of_refs(repo: 
         assert len(f"{name}.json.lock") <= LONGEST
         assert read(f"{name}.lock") is None
         assert attempt_in(attempt_ref(name, name, 3)) == (name, 3)
-        assert branch_problem(milestone.branch) == branch_problem(feature_branch(name, milestone.issues[0], 2)) == ""
+        assert branch_problem(milestone.branch) == branch_problem(branch_of(milestone.issues[0], name, 2)) == ""
 
     look()
     assert len(taken) > TAKEN

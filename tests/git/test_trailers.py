@@ -62,7 +62,7 @@ def test_the_whole_message() -> None:
     change = Change(
         (FileChange("src/a.py", "created", 118, 0, False), FileChange("b", "modified", 2, 4, False)), "sha256:bb"
     )
-    assert landing_message("feature", "Read CSV", change, TRAILERS, number=12, note="Kept as is.") == (
+    assert landing_message("feature(m4): Read CSV", change, TRAILERS, number=12, note="Kept as is.") == (
         "feature(m4): Read CSV\n"
         "\n"
         "Kept as is.\n"
@@ -88,7 +88,7 @@ def test_the_whole_message() -> None:
 def test_parts_that_are_not_there_leave_nothing_behind(
     change: Change, number: int | None, note: str, between: str
 ) -> None:
-    message = landing_message("fix", "T", change, TRAILERS, number=number, note=note)
+    message = landing_message("fix(m4): T", change, TRAILERS, number=number, note=note)
     assert message == f"fix(m4): T\n\n{between}{BLOCK}\n"
     assert real_trailers(message) == BLOCK
 
@@ -100,7 +100,7 @@ def test_trailers_come_in_a_fixed_order_and_without_an_unknown_check_key() -> No
 
 @pytest.mark.parametrize("count", [1, 20, 21, 500])
 def test_a_long_list_of_files_is_cut(count: int) -> None:
-    message = landing_message("fix", "T", changed(*(f"f{n}" for n in range(count))), TRAILERS, number=None)
+    message = landing_message("fix(m4): T", changed(*(f"f{n}" for n in range(count))), TRAILERS, number=None)
     shown = [line for line in message.splitlines() if line.startswith("  created")]
     assert len(shown) == min(count, 20)
     assert (f"  and {count - 20} more" in message) is (count > 20)
@@ -109,16 +109,16 @@ def test_a_long_list_of_files_is_cut(count: int) -> None:
 
 @pytest.mark.parametrize("text", EVIL)
 def test_text_from_outside_cannot_forge_trailers(text: str) -> None:
-    message = landing_message("feature", text, changed(text, f"d/{text}"), TRAILERS, number=3)
+    message = landing_message(f"feature(m4): {text}", changed(text, f"d/{text}"), TRAILERS, number=3)
     assert real_trailers(message) == BLOCK
-    message = landing_message("feature", text, EMPTY, TRAILERS, number=None)
+    message = landing_message(f"feature(m4): {text}", EMPTY, TRAILERS, number=None)
     assert real_trailers(message) == BLOCK
     assert message.splitlines()[2:] == BLOCK.splitlines()
 
 
 @pytest.mark.parametrize("text", EVIL)
 def test_a_note_cannot_forge_trailers(text: str) -> None:
-    message = landing_message("feature", "T", EMPTY, TRAILERS, number=None, note=text)
+    message = landing_message("feature(m4): T", EMPTY, TRAILERS, number=None, note=text)
     assert real_trailers(message, "--no-divider") == BLOCK  # as git reads them from a commit
     assert message.split("\n\n")[-1] == BLOCK + "\n"
     assert message.count("\n\n") == (2 if one_line(text) else 1)
@@ -134,14 +134,14 @@ def test_git_finds_the_same_trailers_in_history(tmp_path: os.PathLike[str]) -> N
     git("init", "-q", ".")
     tree = git("mktree")
     for text in EVIL:
-        message = landing_message("feature", text, changed(text), TRAILERS, number=3, note=text)
+        message = landing_message(f"feature(m4): {text}", changed(text), TRAILERS, number=3, note=text)
         commit = git("commit-tree", tree, given=message.encode())
         assert git("log", "-1", "--format=%(trailers:only,unfold)", commit) == BLOCK
 
 
 @given(title=st.text(), path=st.text(min_size=1))
 def test_any_title_and_path_leave_the_shape_of_the_message_alone(title: str, path: str) -> None:
-    message = landing_message("feature", title, changed(path), TRAILERS, number=3)
+    message = landing_message(f"feature(m4): {title}", changed(path), TRAILERS, number=3)
     subject, blank, summary, listed, *rest = message.split("\n")
     assert subject.startswith("feature(m4):")
     assert len(subject) <= 100
@@ -164,7 +164,7 @@ def test_any_title_and_path_leave_the_shape_of_the_message_alone(title: str, pat
     ],
 )
 def test_long_titles_are_cut_to_a_hundred_characters(title: str, subject: str) -> None:
-    found = landing_message("feature", title, EMPTY, TRAILERS, number=None).split("\n")[0]
+    found = landing_message(f"feature(m4): {title}", EMPTY, TRAILERS, number=None).split("\n")[0]
     assert found == subject
     assert len(found) <= 100
 
@@ -288,6 +288,6 @@ def test_names_of_files_and_titles_are_inert_in_the_landing_commit() -> None:
         b"index 0000000000000000000000000000000000000000..e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\n"
     )
     trailers = Trailers("m1", "a", 1, "sha256:1", "sha256:2")
-    message = landing_message("core", "Closes #7 @bob", change, trailers, number=None)
+    message = landing_message("core(m1): Closes #7 @bob", change, trailers, number=None)
     assert message.startswith("core(m1): Closes no. 7 (at)bob\n\n")
     assert "created  (at)all (skip ci)" in message
