@@ -37,6 +37,7 @@ __all__ = [
     "JSON_OPTION",
     "REASON_OPTION",
     "Command",
+    "Options",
     "Output",
     "TolerantJson",
     "asks_help",
@@ -52,6 +53,9 @@ __all__ = [
     "worse",
 ]
 
+
+Options = dict[str, Any]
+"""The values of a command's options by their names, as doit gives them; each has the type that its option declares."""
 
 JSON_OPTION = {
     "name": "json",
@@ -96,11 +100,11 @@ class Command(DoitCommand):
         action = super().parse_execute
         return guarded(lambda: action(permuted(self, in_args)), self.output)
 
-    def execute(self, opt_values: dict[str, Any], pos_args: list[str]) -> int:
+    def execute(self, opt_values: Options, pos_args: list[str]) -> int:
         """Called by doit."""
         return self.run(opt_values, pos_args)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Do it and return the exit code."""
         raise NotImplementedError
 

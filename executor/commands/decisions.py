@@ -16,9 +16,9 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, Options, print_json, safe
 from executor.config.project import compile_project, open_project, prepare_cache, unknown_milestone
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from executor.config.project import Project
     from executor.git.objects import Identity
     from executor.state.model import Stop
+    from executor.status.rows import MilestoneRow
 
 __all__ = ["Accept", "AnswerCommand", "Approve", "Pause", "Retry", "Unpause", "keep_mark"]
 
@@ -77,7 +78,7 @@ class Accept(Command):
     doc_usage = "MILESTONE/ISSUE"
     cmd_options = (REASON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Record it."""
         if len(arguments) != 1:
             raise UsageError("name one issue, for example `doit accept m4/4.3`")
@@ -114,7 +115,7 @@ class AnswerCommand(Command):
     doc_purpose = "answer the question that an agent has asked about an issue"
     doc_usage = 'MILESTONE/ISSUE "ANSWER"'
 
-    def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, _options: Options, arguments: list[str]) -> int:
         """Record it."""
         if len(arguments) < 2:  # noqa: PLR2004  (issue and answer)
             raise UsageError('name the issue and the answer, for example `doit answer m4/4.3 "Use UTC."`')
@@ -164,7 +165,7 @@ class Approve(Command):
     doc_usage = "MILESTONE/ISSUE"
     cmd_options = (REASON_OPTION, _SHOW, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Record it, or show what stopped the issue."""
         if len(arguments) != 1:
             raise UsageError('name one issue, for example `doit approve m4/4.3 --reason "..."`')
@@ -238,7 +239,7 @@ class Retry(Command):
     doc_usage = "MILESTONE/ISSUE ..."
     cmd_options = (REASON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Record it."""
         from executor.engine.milestone_run import hold
         from executor.engine.ports import now
@@ -278,7 +279,7 @@ class Pause(Command):
     doc_usage = "MILESTONE ..."
     cmd_options = (REASON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Record it."""
         project = open_project()
         for item in _named(project, arguments, "pause"):
@@ -301,7 +302,7 @@ class Unpause(Command):
     doc_purpose = "let a paused milestone go on"
     doc_usage = "MILESTONE ..."
 
-    def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, _options: Options, arguments: list[str]) -> int:
         """Remove the mark."""
         project = open_project()
         refs = Refs(project.repository, identity_of(project.repository))
@@ -317,7 +318,7 @@ class Unpause(Command):
         return 0
 
 
-def _named(project: Project, arguments: list[str], command: str) -> list[dict[str, Any]]:
+def _named(project: Project, arguments: list[str], command: str) -> list[MilestoneRow]:
     if not arguments:
         raise UsageError(f"name at least one milestone, for example `doit {command} m4`")
     board = board_of(project)

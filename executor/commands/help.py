@@ -11,7 +11,7 @@ from doit.cmd_help import Help as DoitHelp
 
 import executor
 from executor.commands import GROUPS
-from executor.commands.base import JSON_OPTION, Command, Output, guarded, none_but_options, print_json
+from executor.commands.base import JSON_OPTION, Command, Options, Output, guarded, none_but_options, print_json
 from executor.errors import ExecutorError
 from executor.git.command import git_version
 
@@ -59,7 +59,7 @@ class Version(Command):
     doc_usage = ""
     cmd_options = (JSON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print them."""
         none_but_options(self, arguments)
         found = {

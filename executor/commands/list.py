@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.cmd_list import List as DoitList
 
-from executor.commands.base import JSON_OPTION, Output, asks_help, guarded, permuted, print_json, safe, show_help, table
+from executor.commands.base import (
+    JSON_OPTION,
+    Options,
+    Output,
+    asks_help,
+    guarded,
+    permuted,
+    print_json,
+    safe,
+    show_help,
+    table,
+)
 from executor.config.project import has_milestones, open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.status.summary_cache import Board, board_of
+
+if TYPE_CHECKING:
+    from executor.status.rows import IssueRow
 
 __all__ = ["List"]
 
@@ -40,7 +54,7 @@ class List(DoitList):
         action = super().parse_execute
         return guarded(lambda: action(permuted(self, in_args)) or 0, Output.VIEW)
 
-    def execute(self, params: dict[str, Any], args: list[str]) -> int:
+    def execute(self, params: Options, args: list[str]) -> int:
         """Called by doit."""
         if params.pop("tasks") or not has_milestones(Path.cwd()):
             params.pop("json")
@@ -56,7 +70,7 @@ class List(DoitList):
         return 0
 
 
-def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
     wanted = {name.removeprefix("milestone:") for name in names}
     drafts = {item["id"] for item in board.drafts}
     unknown = sorted(name for name in wanted - drafts if board.milestone(name) is None)
@@ -65,13 +79,13 @@ def _wanted(board: Board, rows: list[dict[str, Any]], names: list[str]) -> list[
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 
-def _public(row: dict[str, Any]) -> dict[str, Any]:
+def _public(row: IssueRow) -> dict[str, Any]:
     return {"id": row["ref"]} | {
         key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")
     }
 
 
-def _text(board: Board, rows: list[dict[str, Any]], names: list[str], *, every: bool) -> str:
+def _text(board: Board, rows: list[IssueRow], names: list[str], *, every: bool) -> str:
     known = [item for item in board.milestones if not names or item["id"] in names]
     gone = [
         ["landed", f"{item['id']}/{safe(left['id'])}", "-", f"landed as {left['commit'][:10]}; no longer declared"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from executor.commands.base import Output, asks_help, guarded, permuted, safe, show_help
+from executor.commands.base import Options, Output, asks_help, guarded, permuted, safe, show_help
 from executor.commands.output import Stream
 from executor.commands.user_code import explained
 from executor.config.project import Project, compile_project, has_milestones, open_project, prepare_cache
@@ -68,7 +68,7 @@ _BUDGET = {
 OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET)
 
 
-def budget_of(params: dict[str, Any]) -> float | None:
+def budget_of(params: Options) -> float | None:
     """The money that was named on the command line.
 
     Raises:
@@ -86,7 +86,7 @@ def budget_of(params: dict[str, Any]) -> float | None:
     return value
 
 
-def workers_of(params: dict[str, Any]) -> int:
+def workers_of(params: Options) -> int:
     """How many issues at a time were named on the command line; 0 if that was left to the rules.
 
     Raises:
@@ -149,7 +149,7 @@ class Run(DoitRun):
         """Options first where milestones are meant; tasks of the user's own may have options behind their names."""
         return permuted(self, in_args) if _of_milestones(in_args) else in_args
 
-    def execute(self, params: dict[str, Any], args: list[str]) -> int:
+    def execute(self, params: Options, args: list[str]) -> int:
         """Called by doit."""
         root = Path.cwd()
         self._plain = params.pop("plain")
@@ -172,7 +172,7 @@ class Run(DoitRun):
             return int(DoitMain().run(["run", *self._line]) or 0)  # with a database of its own
         return code
 
-    def _own_tasks(self, root: Path, params: dict[str, Any], args: list[str]) -> int:
+    def _own_tasks(self, root: Path, params: Options, args: list[str]) -> int:
         """Tasks of the user's own are doit's business."""
         if has_milestones(root):
             if not args and not params.get("default_tasks"):
@@ -184,7 +184,7 @@ class Run(DoitRun):
         self._execute = super()._execute  # type: ignore[method-assign]  # doit looks at its parameters
         return self._explained(lambda: action(params, args))
 
-    def _run(self, project: Project, params: dict[str, Any], wanted: list[str]) -> int:
+    def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
         from executor.commands.roadmap import declare_roadmaps
         from executor.commands.run_record import recorded
         from executor.commands.sessions import open_session

@@ -32,13 +32,13 @@ from executor.state.model import AttemptState, IssueState
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
     from executor.state.record import Record
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
+    from executor.status.rows import MilestoneRow
 
 __all__ = ["AttemptReport", "CheckReport", "FindingReport", "IssueReport", "MilestoneReport", "report_of", "schema"]
 
@@ -156,7 +156,7 @@ _ENDED = frozenset(
 )
 
 
-def report_of(observer: Observer, name: str, board: dict[str, Any], percent: int) -> MilestoneReport:
+def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) -> MilestoneReport:
     """The report of a milestone.
 
     Args:

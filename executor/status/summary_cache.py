@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled, Project
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
+    from executor.status.rows import DraftRow, IssueRow, KeptMilestone, MilestoneRow, PullRow
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
@@ -47,20 +48,20 @@ class Board:
         rows: function that gives the rows of all issues; reads a second file only when asked.
     """
 
-    milestones: list[dict[str, Any]]
-    pending: list[dict[str, Any]]
+    milestones: list[MilestoneRow]
+    pending: list[IssueRow]
     project: Project
     key: str
-    drafts: list[dict[str, Any]] = field(default_factory=list)
+    drafts: list[DraftRow] = field(default_factory=list)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[IssueRow]:
         """Rows of all issues, in the order in which they would run."""
         found = _read(self.project.cache / "_board" / "all.json")
         if found is None or found.get("key") != self.key:
             return _build(self.project)[1]
         return _running(self.project, list(found["rows"]))
 
-    def milestone(self, name: str) -> dict[str, Any] | None:
+    def milestone(self, name: str) -> MilestoneRow | None:
         """One milestone's counts."""
         return next((item for item in self.milestones if item["id"] == name), None)
 
@@ -88,7 +89,7 @@ def is_held(project: Project, milestone: str) -> bool:
     return is_locked(project.state(milestone) / "lock")
 
 
-def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
+def _build(project: Project) -> tuple[Board, list[IssueRow]]:
     from executor.status.reader import observe
 
     compiled = compile_project(project)
@@ -123,14 +124,14 @@ def _build(project: Project) -> tuple[Board, list[dict[str, Any]]]:
     return board, _running(project, rows)
 
 
-def _drafts(compiled: Compiled) -> list[dict[str, Any]]:
+def _drafts(compiled: Compiled) -> list[DraftRow]:
     return [
         {"id": name, "file": f"milestones/{name}.toml", "faults": len(faults), "reason": str(faults[0])}
         for name, faults in compiled.loaded.drafts.items()
     ]
 
 
-def _row(observer: Observer, ref: str) -> dict[str, Any]:
+def _row(observer: Observer, ref: str) -> IssueRow:
     from executor.status.phases import started_steps
 
     node = observer.compiled.plan.nodes[ref]
@@ -163,7 +164,7 @@ def _row(observer: Observer, ref: str) -> dict[str, Any]:
     }
 
 
-def pull_of(state: Any, landing: Any) -> dict[str, Any] | None:
+def pull_of(state: Any, landing: Any) -> PullRow | None:
     """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
     seen = state.pull if state else None
     if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):
@@ -185,7 +186,7 @@ def _is_tidy(view: MilestoneView) -> bool:
     return not any(pull is not None and pull.number and pull.state in {"draft", "open"} for pull in pulls)
 
 
-def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMilestone:
     from executor.status.progress import Part
 
     view = observer.views[name]
@@ -218,14 +219,24 @@ def _milestone(observer: Observer, name: str, rows: list[dict[str, Any]]) -> dic
             {"id": issue, "commit": landing.commit, "revision": landing.trailers.revision}
             for issue, landing in view.removed.items()
         ],
-        "blockers": [{"issue": item.issue, **item.data()} for item in view.blockers],
+        "blockers": [
+            {
+                "issue": item.issue,
+                "blocker": item.kind,
+                "about": item.about,
+                "reason": item.reason,
+                "resume": item.resume,
+                "pauses": item.pauses,
+            }
+            for item in view.blockers
+        ],
     }
 
 
-def _overlaid(project: Project, milestones: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _overlaid(project: Project, milestones: list[KeptMilestone]) -> list[MilestoneRow]:
     """Milestones with their status, which rests on who holds the lock now."""
     counts = {item["id"]: (item["landed"], item["total"]) for item in milestones}
-    out = []
+    out: list[MilestoneRow] = []
     for item in milestones:
         found = standing(
             MilestoneFacts(
@@ -245,7 +256,7 @@ def _overlaid(project: Project, milestones: list[dict[str, Any]]) -> list[dict[s
     return out
 
 
-def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _running(project: Project, rows: list[IssueRow]) -> list[IssueRow]:
     """Rows with `running` where an attempt was started and its run is alive."""
     held: dict[str, bool] = {}
     out = rows
@@ -260,7 +271,7 @@ def _running(project: Project, rows: list[dict[str, Any]]) -> list[dict[str, Any
     return out
 
 
-def _at_work(row: dict[str, Any]) -> str:
+def _at_work(row: IssueRow) -> str:
     reason = f"attempt {row['last']} is at work"
     return f"{reason} on step {row['doing']}" if row["doing"] else reason
 

@@ -8,7 +8,7 @@ from difflib import ndiff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.env_file import read_env_file
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
@@ -46,7 +46,7 @@ class Cron(Command):
     doc_usage = "install | remove | show"
     cmd_options = (_AT, _UNTIL, _MILESTONE, ENV_FILE, _SYSTEMD, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Do what the first word says."""
         actions: dict[str, Callable[[Project, dict[str, Any]], int]] = {
             "install": _install,
@@ -60,7 +60,7 @@ class Cron(Command):
         return actions[word](open_project(), options)
 
 
-def _install(project: Project, options: dict[str, Any]) -> int:
+def _install(project: Project, options: Options) -> int:
     from executor.nightly.crontab import daemon_runs, read, replace, valid
 
     schedule, lines = _entry(project, options)
@@ -84,7 +84,7 @@ def _install(project: Project, options: dict[str, Any]) -> int:
     return 0
 
 
-def _remove(project: Project, _options: dict[str, Any]) -> int:
+def _remove(project: Project, _options: Options) -> int:
     from executor.nightly.crontab import read, replace
 
     before = read()
@@ -96,7 +96,7 @@ def _remove(project: Project, _options: dict[str, Any]) -> int:
     return 0
 
 
-def _show(project: Project, options: dict[str, Any]) -> int:
+def _show(project: Project, options: Options) -> int:
     if options["systemd"]:
         schedule, _ = _entry(project, options)
         sys.stdout.write(systemd_units(schedule.at, str(project.root), _environment(), _argv(schedule, options)))
@@ -167,7 +167,7 @@ def night_json(outlook: Outlook | None) -> dict[str, Any] | None:
     }
 
 
-def _entry(project: Project, options: dict[str, Any]) -> tuple[Schedule, list[str]]:
+def _entry(project: Project, options: Options) -> tuple[Schedule, list[str]]:
     """The schedule and the lines of the crontab that the options ask for."""
     compiled = compile_project(project)
     if not compiled.loaded.milestones:
@@ -198,7 +198,7 @@ def _entry(project: Project, options: dict[str, Any]) -> tuple[Schedule, list[st
     return schedule, lines
 
 
-def _argv(schedule: Schedule, options: dict[str, Any]) -> list[str]:
+def _argv(schedule: Schedule, options: Options) -> list[str]:
     words = [sys.executable, "-m", "doit", "nightly", "--at", schedule.at]
     if schedule.until:
         words += ["--until", schedule.until]

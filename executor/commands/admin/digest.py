@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Output, none_but_options, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, Output, none_but_options, print_json, safe
 from executor.config.project import open_project
 from executor.errors import UsageError
 from executor.model.deadline import deadline_of, told
@@ -42,7 +42,7 @@ class DigestCommand(Command):
     doc_usage = ""
     cmd_options = (_SINCE, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it."""
         none_but_options(self, arguments)
         project = open_project()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, table
 from executor.config.project import Compiled
 from executor.doctor.consistency import inconsistencies
 from executor.doctor.health import Finding, configuration, machine
@@ -40,7 +40,7 @@ class Doctor(Command):
     doc_usage = ""
     cmd_options = (_REPAIR, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print the findings; the exit code is that of the worst that is left."""
         none_but_options(self, arguments)
         looked = list(_look())

@@ -7,9 +7,9 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, table
 from executor.config.project import compile_project, open_project
 from executor.engine.milestone_run import hold
 from executor.errors import BusyError
@@ -59,7 +59,7 @@ class Gc(Command):
     doc_usage = ""
     cmd_options = (_DRY, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Show and remove."""
         none_but_options(self, arguments)
         project = open_project()

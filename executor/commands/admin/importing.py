@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.project import Project, prepare_cache
 from executor.errors import DeclarationError, UsageError
 
@@ -48,7 +48,7 @@ class Import(Command):
         JSON_OPTION,
     )
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Read everything first; write only if nothing is wrong."""
         if options["formats"]:
             return _formats(options["format"] or (arguments[0] if arguments else ""))
@@ -97,7 +97,7 @@ def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
     return take_as_landed(project, plan.id, plan.done(), commit) if plan.done() else []
 
 
-def _usage(options: dict[str, Any], arguments: list[str]) -> None:
+def _usage(options: Options, arguments: list[str]) -> None:
     title = options["milestone"]
     if title and (arguments or options["format"] not in {"", "github"}):
         raise UsageError("--milestone reads from the forge; name no files and no other format with it")
@@ -129,7 +129,7 @@ def _formats(name: str) -> int:
     return 0
 
 
-def _plans(project: Project, options: dict[str, Any], arguments: list[str]) -> tuple[list[Planned], Policy | None]:
+def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
     """The plans that are asked for, planned against each other and what is declared."""
     from executor.importers.plan_files import Planned
     from executor.importers.sources import Disk
@@ -155,7 +155,7 @@ def _plans(project: Project, options: dict[str, Any], arguments: list[str]) -> t
     return plans, policy
 
 
-def _options(options: dict[str, Any], policy: Policy | None, form: str) -> Any:
+def _options(options: Options, policy: Policy | None, form: str) -> Any:
     from executor.importers.plan_files import Options
     from executor.model.hints import Known, quoted
 

@@ -7,11 +7,11 @@ import shutil
 import sys
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands import COMMANDS
 from executor.commands.admin.schema import FOLDER, write_schemas
-from executor.commands.base import Command, none_but_options, safe
+from executor.commands.base import Command, Options, none_but_options, safe
 from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, open_project
 from executor.errors import DeclarationError, Fault
@@ -53,7 +53,7 @@ class Init(Command):
     doc_purpose = "set up this repository for milestones; existing files stay unchanged"
     doc_usage = ""
 
-    def run(self, _options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, _options: Options, arguments: list[str]) -> int:
         """Write what is missing."""
         none_but_options(self, arguments)
         project = open_project()

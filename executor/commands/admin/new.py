@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.admin.schema import FOLDER
-from executor.commands.base import Command, safe
+from executor.commands.base import Command, Options, safe
 from executor.config.project import Project, compile_project, open_project
 from executor.errors import DeclarationError, UsageError
 from executor.process.files import write_atomic
@@ -43,7 +43,7 @@ class New(Command):
         _option("edit", bool, "open the spec in $VISUAL or $EDITOR"),
     )
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Write both files, or neither if the milestone would have a fault."""
         if len(arguments) != 2 or not arguments[1].strip():  # noqa: PLR2004  (a milestone and a title)
             raise UsageError('name a milestone and a title, for example `doit new m4 "Read settings from a file"`')

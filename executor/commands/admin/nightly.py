@@ -9,12 +9,12 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.command import secrets_of
 from executor.commands.admin.cron import ENV_FILE
 from executor.commands.admin.digest import digest_since
-from executor.commands.base import Command, safe
+from executor.commands.base import Command, Options, safe
 from executor.commands.output import drain
 from executor.commands.run import UNTIL
 from executor.config.env_file import read_env_file
@@ -73,7 +73,7 @@ class Nightly(Command):
     doc_usage = "[MILESTONE ...]"
     cmd_options = (_AT, UNTIL, _CATCH_UP, ENV_FILE)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """One night; 75 if another is still at work, or it is too late for this one."""
         project = open_project()
         os.environ.setdefault("LANG", "C.UTF-8")
@@ -184,7 +184,7 @@ def _incomplete(project: Project) -> tuple[str, ...]:
     return tuple(name for name in ordered if items[name]["status"] not in _DONE)
 
 
-def _wanted(nights: Nights, options: dict[str, Any], names: tuple[str, ...], now: datetime) -> bool:
+def _wanted(nights: Nights, options: Options, names: tuple[str, ...], now: datetime) -> bool:
     """Whether there is a night to run; an entry that nothing is known of here any more is remembered again."""
     if options["at"] and nights.schedule() is None:
         nights.keep(Schedule(options["at"], options["until"], names, now))
@@ -194,7 +194,7 @@ def _wanted(nights: Nights, options: dict[str, Any], names: tuple[str, ...], now
     return outlook is not None and bool(outlook.missed)
 
 
-def _deadline(options: dict[str, Any], started: datetime) -> datetime | None:
+def _deadline(options: Options, started: datetime) -> datetime | None:
     try:
         due = due_before(f"{clock_time(options['at']):%H:%M}", started, LOCAL) if options["at"] else started
     except ValueError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import Command, safe, table
+from executor.commands.base import Command, Options, safe, table
 from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
@@ -36,7 +36,7 @@ class Repair(Command):
     doc_usage = "MILESTONE"
     cmd_options = (_TO,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Show or repair."""
         project = open_project()
         name = meant_milestone(compile_project(project), arguments, "repair")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, none_but_options, print_json
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json
 from executor.config.project import open_project
 from executor.process.files import write_atomic
 
@@ -27,7 +27,7 @@ class Schema(Command):
     doc_usage = ""
     cmd_options = (JSON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Write them, or print them as one JSON object."""
         none_but_options(self, arguments)
         if options["json"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, print_json, table
 from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 
@@ -32,7 +32,7 @@ class Verify(Command):
     doc_usage = "MILESTONE"
     cmd_options = (_FORCE, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print what every landed issue's proofs say; exit code 1 if one fails."""
         from executor.commands.sessions import open_session
         from executor.engine.recover import Recovery

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -31,7 +31,7 @@ class Explain(Command):
     doc_usage = "MILESTONE/ISSUE"
     cmd_options = (JSON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it."""
         if len(arguments) != 1:
             raise UsageError("name one issue, for example `doit explain m4/4.1`")

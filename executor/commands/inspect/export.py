@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from executor.commands.base import Command, Output
+from executor.commands.base import Command, Options, Output
 from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
@@ -45,7 +44,7 @@ class Export(Command):
         },
     )
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it, or write it."""
         form = options["format"]
         if form not in FORMATS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.output import Told, read_told
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
 from executor.config.project import compile_project, open_project, unknown_milestone
 from executor.engine.receipts import failure_report, success_lines
 from executor.errors import UsageError
@@ -88,7 +88,7 @@ class Log(Command):
     doc_usage = "[MILESTONE/ISSUE] | --events [MILESTONE | MILESTONE/ISSUE ...]"
     cmd_options = (JSON_OPTION, _ATTEMPT, _BRIEF, _RAW, _EVENTS, _FOLLOW)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it."""
         if options["events"]:
             names = [name.removeprefix("milestone:").removeprefix("issue:") for name in arguments]

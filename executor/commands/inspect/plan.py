@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, table
 from executor.commands.meant import meant_milestone
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, open_project
@@ -33,7 +33,7 @@ class Plan(Command):
     doc_usage = "[MILESTONE]"
     cmd_options = (JSON_OPTION,)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it."""
         project = open_project()
         compiled = compile_project(project)

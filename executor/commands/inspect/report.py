@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.commands.base import Command, Output
+from executor.commands.base import Command, Options, Output
 from executor.commands.meant import meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
@@ -48,7 +48,7 @@ class Report(Command):
     doc_usage = "MILESTONE"
     cmd_options = (_FORMAT, _OUTPUT)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Write it."""
         kind = options["format"]
         if kind not in _MAKERS:
@@ -56,7 +56,9 @@ class Report(Command):
         project = open_project()
         compiled = compile_project(project)
         name = meant_milestone(compiled, arguments, "report")
-        row = board_of(project).milestone(name) or {}
+        row = board_of(project).milestone(name)
+        if row is None:
+            raise UsageError(f"{name} is a draft that lacks something; `doit status {name}` says what")
         text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
         if options["output"]:
             _write(Path(options["output"]), text)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, table
 from executor.commands.plain import ago
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
@@ -43,7 +43,7 @@ class Sessions(Command):
     doc_usage = "[MILESTONE ...]"
     cmd_options = (_ALL, JSON_OPTION)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print them."""
         project = open_project()
         known = sorted(path.stem for path in project.milestones.glob("*.toml"))

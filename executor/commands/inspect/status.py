@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.commands.admin.cron import night_json, night_lines
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.nightly.night_log import Nights
 from executor.process.files import LOCAL, utcnow
 from executor.status.summary_cache import board_of
+
+if TYPE_CHECKING:
+    from executor.status.rows import IssueRow, MilestoneRow
 
 __all__ = ["Status", "removed_lines"]
 
@@ -35,7 +38,7 @@ class Status(Command):
     doc_usage = "[MILESTONE ...]"
     cmd_options = (JSON_OPTION, _REFRESH)
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Print it."""
         project = open_project()
         names = [name.removeprefix("milestone:") for name in arguments]
@@ -86,11 +89,11 @@ def _refresh(names: list[str]) -> None:
                 sys.stderr.write(f"note: {safe(message)}\n")
 
 
-def _own(rows: list[dict[str, Any]], milestone: str) -> list[dict[str, Any]]:
+def _own(rows: list[IssueRow], milestone: str) -> list[IssueRow]:
     return [row for row in rows if row["ref"].partition("/")[0] == milestone]
 
 
-def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _json(item: MilestoneRow, rows: list[IssueRow]) -> dict[str, Any]:
     keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
     return {
         "id": item["id"],
@@ -108,7 +111,7 @@ def _json(item: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _text(item: MilestoneRow, rows: list[IssueRow]) -> str:
     landed = f"{item['landed']} of {item['total']} landed ({item['percent']} %)"
     head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
     if item["status"] in {"paused", "blocked", "released"}:
@@ -125,13 +128,13 @@ def _text(item: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
 
 
-def removed_lines(item: dict[str, Any]) -> list[list[str]]:
+def removed_lines(item: MilestoneRow) -> list[list[str]]:
     """Table rows of issues that landed and left the declaration."""
     told = "landed as {}; no longer declared"
     return [["landed", safe(gone["id"]), "-", told.format(gone["commit"][:10])] for gone in item["removed"]]
 
 
-def _where(row: dict[str, Any]) -> str:
+def _where(row: IssueRow) -> str:
     revision = f", revision {row['revision']}" if row["revision"] > 1 else ""
     pull = row.get("pr")
     where = f": {pull['url']}" if pull and pull["url"] and pull["state"] in {"draft", "open"} else ""

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from executor.commands.base import JSON_OPTION, Command, Output, print_json, safe
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
 from executor.commands.live import on_a_terminal
 from executor.config.project import compile_project, open_project
 from executor.errors import DeclarationError, UsageError
@@ -67,7 +67,7 @@ class Watch(Command):
         JSON_OPTION,
     )
 
-    def run(self, options: dict[str, Any], arguments: list[str]) -> int:
+    def run(self, options: Options, arguments: list[str]) -> int:
         """Show it until no run is under way."""
         if options["interval"] <= 0:
             raise UsageError("--interval: expected a number of seconds above 0")
