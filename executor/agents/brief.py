@@ -108,6 +108,7 @@ class BriefFacts:
         answers: questions of agents about this issue with a person's answers, oldest first.
         conventions: how work of this kind is done here.
         step: the step of a workflow that it is for; None for the whole issue.
+        folder: of the project in its repository, with a slash at the end; empty at the top.
     """
 
     milestone: Milestone
@@ -124,6 +125,7 @@ class BriefFacts:
     answers: tuple[tuple[str, str], ...] = ()
     conventions: str = ""
     step: StepFacts | None = None
+    folder: str = ""
 
 
 def brief(facts: BriefFacts) -> str:
@@ -203,6 +205,9 @@ def _head(facts: BriefFacts) -> str:
         f"Type: {facts.issue.type}. Attempt {facts.attempt}, revision {facts.revision}.",
         f"Complete so far: {', '.join(facts.landed) or 'nothing yet'}.",
     ]
+    if facts.folder:
+        where = f"The project is the folder `{one_line(facts.folder)}` of a larger repository, and you start in it."
+        lines += ["", f"{where} Paths that are named here are relative to it. Other folders belong to other projects."]
     return "\n".join(lines)
 
 

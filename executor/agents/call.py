@@ -114,7 +114,7 @@ class AgentCaller:
         limits = self._context.policy.limits
         return Command(
             argv=argv,
-            cwd=tree,
+            cwd=self._context.project.within(tree),
             env=env,
             log=log,
             stdin=brief if agent.brief == "stdin" else None,

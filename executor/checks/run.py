@@ -296,7 +296,7 @@ class _Trial:
         ended = self._context.supervisor.run(
             Command(
                 argv=argv,
-                cwd=folder,
+                cwd=self._slot.check.start,
                 env=env,
                 log=self._log.with_suffix(f".{part}.log") if part else self._log,
                 timeout=timeout,

@@ -58,7 +58,7 @@ class TreeSetup:
         rules = self._context.policy.setup
         repository = self._context.project.repository
         environment = tree_environment(repository, tree, slot.number, child_environment((), {}, tree.folder))
-        for source, target in _included(self._context.project.root, tree.folder, rules.include):
+        for source, target in _included(self._context.project.root, tree.start, rules.include):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
         if not rules.steps:
@@ -67,28 +67,30 @@ class TreeSetup:
         known = read_json(mark)
         done: dict[str, list[str]] = known if isinstance(known, dict) else {}
         for name, step in rules.steps.items():
-            key = step.key(_inputs(tree.folder, step))
-            if done.get(name) == [key, _stamp(tree.folder, step) if judging else ""] and _there(tree.folder, step):
+            key = step.key(_inputs(tree.start, step))
+            if done.get(name) == [key, _stamp(tree.start, step) if judging else ""] and _there(tree.start, step):
                 continue
             done.pop(name, None)
             write_json(mark, done, durable=False)
             for path in step.keep:
-                remove(tree.folder / path)
-            self._run(slot, environment, tree.folder, name, step, logs / f"setup-{name}.log")
-            done[name] = [key, _stamp(tree.folder, step) if judging else ""]
+                remove(tree.start / path)
+            self._run(slot, environment, tree, name, step, logs / f"setup-{name}.log")
+            done[name] = [key, _stamp(tree.start, step) if judging else ""]
             write_json(mark, done, durable=False)
         return environment
 
-    def _run(self, slot: Slot, environment: TreeEnvironment, folder: Path, name: str, step: Setup, log: Path) -> None:
+    def _run(
+        self, slot: Slot, environment: TreeEnvironment, tree: Workspace, name: str, step: Setup, log: Path
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         limits = self._context.policy.limits
         given = {"EXECUTOR_MILESTONE": self._context.name, "EXECUTOR_SLOT": str(slot.number)}
-        env = environment.environment(child_environment((), given, folder))
+        env = environment.environment(child_environment((), given, tree.folder))
         argv = environment.command(step.argv)
         ended = self._context.supervisor.run(
             Command(
-                argv=self._sandboxing.wrap(argv, tree=folder, env=env, readable=environment.shown, network=True),
-                cwd=folder,
+                argv=self._sandboxing.wrap(argv, tree=tree.folder, env=env, readable=environment.shown, network=True),
+                cwd=tree.start,
                 env=env,
                 log=log,
                 timeout=float(step.timeout or limits.check_timeout_s),

@@ -102,7 +102,7 @@ class Verifier:
             return blinded
         items = self._proofs.items
         commands = [item.argv for item in items if isinstance(item, CommandProof)]
-        declared = self._issue.files
+        declared = tuple(map(self._context.project.inside, self._issue.files))
         plan = put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
         operands = plan.operands if plan.operands and self.red_on_base(candidate.base, accepted=True).ok else ()
         strict = self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests")
@@ -218,7 +218,7 @@ class Verifier:
             self._context.supervisor.run(
                 Command(
                     argv=argv,
-                    cwd=folder,
+                    cwd=slot.check.start,
                     env=env,
                     log=log,
                     timeout=item.timeout,
@@ -258,18 +258,20 @@ class Verifier:
 
     def _files_for(self, item: CommandProof, candidate: Candidate) -> list[str] | None:
         """The files that a check is given; None when it does not apply."""
-        concerned = item.concerned(candidate.paths)
+        project = self._context.project
+        concerned = item.concerned([project.relative(path) for path in candidate.paths])
         if item.when and not concerned:
             return None
         if not item.changed_only:
             return []
-        present = [path for path in concerned if self._context.store.has_path(candidate.tree, path)]
+        present = [path for path in concerned if self._context.store.has_path(candidate.tree, project.inside(path))]
         return present or None
 
     def _file_problem(self, tree: str, item: FileProof) -> str:
         store = self._context.store
-        exists = store.has_path(tree, item.file)
-        return file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
+        path = self._context.project.inside(item.file)
+        exists = store.has_path(tree, path)
+        return file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
 
 
 def _has_no_tests(report: Report | None) -> bool:

@@ -24,13 +24,14 @@ from doit.dependency import DatabaseException, JsonDB
 
 from executor.commands.output import complain, discard, protected, readable, reopen_closed
 from executor.commands.user_code import user_fault
-from executor.errors import ExecutorError, StateFullError, UsageError
+from executor.errors import DeclarationError, ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
 from executor.state.decide import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from executor.errors import Fault
     from executor.state.decide import Decision
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "asks_help",
     "ending_of",
     "exit_code",
+    "faults_told",
     "guarded",
     "none_but_options",
     "permuted",
@@ -189,6 +191,12 @@ def show_help(command: Any) -> int:
     """Print what `doit help COMMAND` prints; returns the exit code."""
     sys.stdout.write(f"{command.help()}\n")
     return 0
+
+
+def faults_told(faults: Sequence[Fault]) -> int:
+    """Print what is wrong with milestones that are left out; the exit code that this amounts to."""
+    sys.stderr.write("".join(f"{safe(str(fault))}\n" for fault in faults))
+    return DeclarationError.exit_code if faults else 0
 
 
 def none_but_options(command: Any, arguments: list[str]) -> None:

@@ -36,8 +36,9 @@ from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
     from executor.config.project import Project
-    from executor.git.objects import Identity
+    from executor.git.command import Identity
     from executor.state.model import Stop
+    from executor.status.reader import Observer
     from executor.status.rows import MilestoneRow
 
 __all__ = ["Accept", "AnswerCommand", "Approve", "Pause", "Retry", "Unpause", "keep_mark"]
@@ -235,7 +236,7 @@ class Retry(Command):
     """Gives an issue its attempts back."""
 
     name = "retry"
-    doc_purpose = "clear a skipped or failed issue; the next run tries it again"
+    doc_purpose = "clear a skipped or failed issue, or bring a reverted one back; the next run tries it again"
     doc_usage = "MILESTONE/ISSUE ..."
     cmd_options = (REASON_OPTION,)
 
@@ -253,8 +254,10 @@ class Retry(Command):
         observer = observe(compiled, Refs(project.repository))
         for ref in refs:
             status = observer.decision(ref).status
-            if status not in {Status.FAILED, Status.SKIPPED, Status.REVIEW}:
-                raise UsageError(f"{ref} is {status}, expected failed, skipped or review; there is nothing to retry")
+            if status not in {Status.FAILED, Status.SKIPPED, Status.REVIEW} and not observer.facts(ref).reverted:
+                raise UsageError(
+                    f"{ref} is {status}, expected failed, skipped, review or reverted; there is nothing to retry"
+                )
         for name in dict.fromkeys(ref.partition("/")[0] for ref in refs):
             lock = hold(project, name, "retry")
             try:
@@ -262,13 +265,29 @@ class Retry(Command):
                 for ref in refs:
                     if ref.partition("/")[0] == name:
                         issue = ref.partition("/")[2]
-                        last = observer.views[name].states[issue].last()
+                        state = observer.views[name].states.get(issue)
+                        last = state.last() if state is not None else 0
                         journal.record(Retried(reason=options["reason"], after=last), issue)
+                        _revived(project, observer, ref)
                 journal.close()
             finally:
                 lock.release()
         sys.stdout.write("".join(f"{ref} will be tried again: doit issue:{ref}\n" for ref in refs))
         return 0
+
+
+def _revived(project: Project, observer: Observer, ref: str) -> None:
+    """Have reverted work land again, if that is what the person asks for."""
+    from executor.engine.revive import revive
+
+    if not observer.facts(ref).reverted:
+        return
+    who = identity_of(project.repository)
+    store = Store(project.repository, project.cache / "_store")
+    try:
+        revive(observer, Refs(project.repository, who), store, who, ref)
+    finally:
+        store.close()
 
 
 class Pause(Command):

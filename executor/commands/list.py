@@ -13,6 +13,7 @@ from executor.commands.base import (
     Options,
     Output,
     asks_help,
+    faults_told,
     guarded,
     permuted,
     print_json,
@@ -20,8 +21,7 @@ from executor.commands.base import (
     show_help,
     table,
 )
-from executor.config.project import has_milestones, open_project, unknown_milestone
-from executor.errors import UsageError
+from executor.config.project import has_milestones, open_project
 from executor.status.summary_cache import Board, board_of
 
 if TYPE_CHECKING:
@@ -67,15 +67,12 @@ class List(DoitList):
             sys.stdout.write("".join(f"{row['ref']}\n" for row in rows))
         else:
             sys.stdout.write(_text(board, rows, args, every=params["subtasks"]))
-        return 0
+        return faults_told(board.faults)
 
 
 def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
     wanted = {name.removeprefix("milestone:") for name in names}
-    drafts = {item["id"] for item in board.drafts}
-    unknown = sorted(name for name in wanted - drafts if board.milestone(name) is None)
-    if unknown:
-        raise UsageError(unknown_milestone(unknown[0], [item["id"] for item in board.milestones]))
+    board.require(wanted)
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 

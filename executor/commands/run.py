@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from doit.cmd_run import Run as DoitRun
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from executor.commands.base import Options, Output, asks_help, guarded, permuted, safe, show_help
+from executor.commands.base import Options, Output, asks_help, faults_told, guarded, permuted, safe, show_help
 from executor.commands.output import Stream
 from executor.commands.user_code import explained
-from executor.config.project import Project, compile_project, has_milestones, open_project, prepare_cache
+from executor.config.project import Project, compile_project, has_milestones, obstacles_of, open_project, prepare_cache
 from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import board_of
 
@@ -199,6 +199,9 @@ class Run(DoitRun):
         from executor.tasks.request import Request
 
         compiled = compile_project(project)
+        found = obstacles_of(compiled)
+        if found:
+            raise PersonNeededError("\n".join(map(str, found)))
         wanted = [_checked(compiled, name) for name in wanted]
         start = start_of(compiled, wanted, self._from)
         left_out, wanted = _startable(project, wanted)
@@ -240,7 +243,8 @@ class Run(DoitRun):
             sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
             self._roadmaps = declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
-            return code or (PersonNeededError.exit_code if asks else 0)
+            wrong = faults_told(compiled.faults)
+            return code or (PersonNeededError.exit_code if asks else wrong)
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.config.milestone_file import read_milestone
+from executor.config.texts import EncodingError, decoded, files_in
 from executor.errors import ExecutorError, Fault
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from executor.model.milestone import Issue, Milestone
 
-__all__ = ["MOST_BYTES", "Loaded", "TomlError", "load", "read_toml", "spec_text"]
+__all__ = ["MOST_BYTES", "Loaded", "TomlError", "load", "read_toml", "spec_encoding", "spec_text"]
 
 MOST_BYTES = 16 * 1024 * 1024
 """Longest TOML file: 10,000 issues with bodies of a page each fit."""
@@ -76,7 +77,7 @@ class Loaded:
 def load(folder: Path) -> Loaded:
     """Read every declaration in a folder; faults are in the value returned."""
     loaded = Loaded(folder)
-    for path in sorted(folder.glob("*.toml"), key=lambda path: natural(path.stem)):
+    for path in sorted(files_in(folder, ".toml"), key=lambda path: natural(path.stem)):
         file = f"{folder.name}/{path.name}"
         try:
             document = read_toml(path)
@@ -119,11 +120,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise TomlError(f"cannot be read: {error.strerror}") from error
     if len(data) > MOST_BYTES:
         raise TomlError(f"is larger than {MOST_BYTES // 2**20} MiB; split it into several milestones")
-    _refuse_bombs(data)
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise TomlError(f"is not UTF-8 at byte {error.start}") from error
+        text = decoded(data)
+        _refuse_bombs(text.encode())
+        return tomllib.loads(text)
+    except EncodingError as error:
+        raise TomlError(str(error)) from error
+    except TomlError:
+        raise
     except RecursionError as error:
         raise TomlError("is nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
@@ -133,13 +137,36 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
-    """The text of an issue's spec.
+    """The text of an issue's spec; of what is in another encoding as much as can be read (see `spec_encoding`).
 
     Raises:
         ExecutorError: its file vanished, or became unreadable, since it was loaded.
     """
     if issue.body is not None:
         return issue.body
+    data = _spec_bytes(loaded, milestone, issue)
+    try:
+        return decoded(data)
+    except EncodingError:
+        return data.decode("utf-8", "replace")
+
+
+def spec_encoding(loaded: Loaded, milestone: str, issue: Issue) -> str:
+    """Why an issue's spec cannot be read as it was meant; empty when it can.
+
+    Raises:
+        ExecutorError: its file vanished, or became unreadable, since it was loaded.
+    """
+    if issue.body is not None:
+        return ""
+    try:
+        decoded(_spec_bytes(loaded, milestone, issue))
+    except EncodingError as error:
+        return f"{loaded.folder.name}/{issue.spec} {error}"
+    return ""
+
+
+def _spec_bytes(loaded: Loaded, milestone: str, issue: Issue) -> bytes:
     path = loaded.folder / str(issue.spec)
     try:
         with path.open("rb") as file:
@@ -152,7 +179,7 @@ def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
         raise ExecutorError(
             f"{loaded.folder.name}/{issue.spec}, the spec of {milestone}/{issue.id}, is larger than 1 MiB; shorten it"
         )
-    return data.decode("utf-8", "replace")
+    return data
 
 
 def _refuse_bombs(data: bytes) -> None:

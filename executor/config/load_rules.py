@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
 from executor.config.plugin_rules import with_plugins
+from executor.config.texts import EncodingError, decoded, files_in
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
 from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
@@ -101,7 +102,7 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     merged[STOPS] = {"stop": _stops(packaged_rules(), faults)}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
         known = Known(f"{stem}.toml" for stem in _FILES)
-        for path in sorted(folder.glob("*.toml")):
+        for path in files_in(folder, ".toml"):
             if path.stem not in _FILES:
                 problem = f"unknown rules file{known.advice(path.name, 'files')}"
                 faults.append(Fault(f"{folder.name}/{path.name}", "", problem))
@@ -122,7 +123,7 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 def _stops(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """Rules in separate files, by stem."""
     packaged = folder == packaged_rules()
-    paths = sorted((folder / STOPS).glob("*.toml"))
+    paths = files_in(folder / STOPS, ".toml")
     return {path.stem: _packaged(path) if packaged else _read(path, faults) for path in paths}
 
 
@@ -155,10 +156,10 @@ def _joined(before: Any, more: Any) -> Any:
 
 def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
-    found = {path.stem: _packaged(path) for path in sorted((packaged_rules() / WORKFLOWS).glob("*.toml"))}
+    found = {path.stem: _packaged(path) for path in files_in(packaged_rules() / WORKFLOWS, ".toml")}
     own = folder / WORKFLOWS
     if own.is_dir() and not own.samefile(packaged_rules() / WORKFLOWS):
-        for path in sorted(own.glob("*.toml")):
+        for path in files_in(own, ".toml"):
             found[path.stem] = _over(found.get(path.stem, {}), _read(path, faults))
     return found
 
@@ -181,11 +182,11 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
     """The conventions in briefs, by type of issue; a user's file replaces the packaged one."""
     found = {}
     for place in (packaged_rules() / PROMPTS, folder / PROMPTS):
-        for path in sorted(place.glob("*.md")):
+        for path in files_in(place, ".md"):
             try:
-                found[path.stem] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                told = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                found[path.stem] = decoded(path.read_bytes())
+            except (OSError, EncodingError) as error:
+                told = error.strerror if isinstance(error, OSError) else f"it {error}"
                 faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {told}"))
     return found
 
@@ -193,13 +194,13 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
 def _schemas(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     """The JSON Schemas by name; a file of the user's own replaces the packaged one."""
     packaged = packaged_rules() / SCHEMAS
-    found = {path.stem: json.loads(path.read_bytes()) for path in sorted(packaged.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_bytes()) for path in files_in(packaged, ".json")}
     own = folder / SCHEMAS
     if not own.is_dir() or (packaged.is_dir() and own.samefile(packaged)):
         return found
     from executor.model.handed_in import schema_fault
 
-    for path in sorted(own.glob("*.json")):
+    for path in files_in(own, ".json"):
         try:
             schema = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:

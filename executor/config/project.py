@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import posixpath
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from executor.config.texts import files_in
 from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
 from executor.git.repository import Repository, find_repository
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.config.load_milestones import Loaded
+    from executor.git.clones.preflight import Obstacle
     from executor.git.refs import Refs
     from executor.model.milestone import Milestone
     from executor.model.plan import Plan
@@ -27,6 +30,7 @@ __all__ = [
     "compile_loaded",
     "compile_project",
     "has_milestones",
+    "obstacles_of",
     "open_project",
     "prepare_cache",
     "unknown_milestone",
@@ -39,6 +43,25 @@ class Project:
 
     root: Path
     repository: Repository
+
+    @cached_property
+    def prefix(self) -> str:
+        """Folder of the project in its repository, with a slash at the end; empty at the top."""
+        top = self.repository.top.resolve()
+        inside = self.root.relative_to(top).as_posix() if self.root.is_relative_to(top) else "."
+        return "" if inside == "." else f"{inside}/"
+
+    def inside(self, path: str) -> str:
+        """Path in the repository of a path that is relative to the project."""
+        return posixpath.normpath(f"{self.prefix}{path}") if self.prefix else path
+
+    def relative(self, path: str) -> str:
+        """The other way round: a path in the repository as it is seen from the project's folder."""
+        return posixpath.relpath(path, self.prefix) if self.prefix else path
+
+    def within(self, tree: Path) -> Path:
+        """The project's folder in another checkout of the repository."""
+        return tree / self.prefix
 
     @cached_property
     def cache(self) -> Path:
@@ -74,24 +97,38 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Everything that is declared, without a fault: milestones, rules, plan."""
+    """Everything that is declared and can be used: milestones, rules, plan.
+
+    Attributes:
+        project: where it is declared.
+        loaded: the milestones, without those that are left out.
+        policy: the rules.
+        plan: their issues in order.
+        faults: what is wrong with the milestones that are left out.
+        left_out: ids of milestones with a fault, and of those that need one of them.
+    """
 
     project: Project
     loaded: Loaded
     policy: Policy
     plan: Plan
+    faults: tuple[Fault, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def milestone(self, name: str) -> Milestone:
         """A declared milestone.
 
         Raises:
             UsageError: there is none of that name.
+            DeclarationError: it is left out because of a fault.
         """
         if name in self.loaded.drafts:
             raise UsageError(f"{name} is a draft: {self.loaded.drafts[name][0]}")
         try:
             return self.loaded.milestones[name]
         except KeyError:
+            if name in self.left_out:
+                raise DeclarationError(self.faults) from None
             raise UsageError(unknown_milestone(name, self.loaded.milestones)) from None
 
     def ref(self, name: str) -> str:
@@ -138,7 +175,7 @@ def open_project(start: Path | None = None) -> Project:
 def has_milestones(root: Path) -> bool:
     """Whether there is anything for the executor in this folder."""
     folder = root / "milestones"
-    return folder.is_dir() and any(folder.glob("*.toml"))
+    return folder.is_dir() and bool(files_in(folder, ".toml"))
 
 
 def prepare_cache(project: Project) -> None:
@@ -165,8 +202,10 @@ def prepare_cache(project: Project) -> None:
 def compile_project(project: Project) -> Compiled:
     """Read declarations and rules and compile them.
 
+    A milestone with a fault is left out, with those that need it, as long as another one is left.
+
     Raises:
-        DeclarationError: with every fault of every file.
+        DeclarationError: with every fault of every file; rules are wrong, or no milestone is without a fault.
     """
     from executor.config.load_milestones import load
 
@@ -188,7 +227,7 @@ def compile_loaded(project: Project, loaded: Loaded) -> Compiled:
             # A cycle through a draft may be named by the file of the other milestone: then all drafts go.
             blamed = [name for name in drafts if loaded.files[name] in named] or drafts
             if not blamed:
-                raise
+                return _without_faulty(project, loaded, error)
             loaded.set_aside(blamed, error.faults)
 
 
@@ -213,6 +252,69 @@ def _compiled(project: Project, loaded: Loaded) -> Compiled:
     if faults or policy is None or plan is None:
         raise DeclarationError(sorted(faults, key=lambda fault: (natural(fault.file), natural(fault.key))))
     return Compiled(project, loaded, policy, plan)
+
+
+def _without_faulty(project: Project, loaded: Loaded, error: DeclarationError) -> Compiled:
+    """What is declared without the milestones that have a fault, and those that need them, if anything is left."""
+    out = _left_out(loaded, error.faults)
+    rest = {name: item for name, item in loaded.milestones.items() if name not in out}
+    if not rest:
+        raise error
+    loaded.milestones, loaded.faults, loaded.faulty, loaded.partial = rest, [], set(), {}
+    try:
+        return replace(_compiled(project, loaded), faults=tuple(error.faults), left_out=out)
+    except DeclarationError:
+        raise error from None
+
+
+def _left_out(loaded: Loaded, faults: Iterable[Fault]) -> frozenset[str]:
+    """Milestones that have a fault, and those that need one of them; all of them when another file is at fault."""
+    folder = f"{loaded.folder.name}/"
+    found = {fault.file.removeprefix(folder).removesuffix(".toml") for fault in faults}
+    if any(not fault.file.startswith(folder) or "/" in fault.file.removeprefix(folder) for fault in faults):
+        return frozenset(loaded.milestones) | found
+    while True:
+        more = {name for name, item in loaded.milestones.items() if name not in found and _needed_by(item) & found}
+        if not more:
+            return frozenset(found)
+        found |= more
+
+
+def _needed_by(milestone: Milestone) -> set[str]:
+    """Other milestones that one needs, as a whole or for an issue."""
+    needs = [need for issue in milestone.issues for need in issue.needs if "/" in need]
+    return {*milestone.needs, *(need.partition("/")[0] for need in needs)}
+
+
+def obstacles_of(compiled: Compiled) -> list[Obstacle]:
+    """What a person has to settle before anything that is declared can be run."""
+    from executor.git.clones.preflight import obstacles
+
+    unsigned = compiled.policy.limits.unsigned_landing == "allow"
+    tags = any(milestone.tag for milestone in compiled.loaded.milestones.values())
+    return [
+        *obstacles(compiled.project.repository, unsigned=unsigned, tags=tags),
+        *_unconnected(compiled.project.root),
+    ]
+
+
+def _unconnected(root: Path) -> list[Obstacle]:
+    """Whether doit reads a dodo.py of the user's own that does not have our tasks."""
+    from executor.git.clones.preflight import Obstacle
+
+    dodo = root / "dodo.py"
+    configured = any(b"dodoFile" in _bytes(root / name) for name in ("doit.cfg", "pyproject.toml"))
+    if configured or not dodo.is_file() or b"executor" in _bytes(dodo):
+        return []
+    line = "from executor.tasks import DOIT_CONFIG, task_milestones"
+    return [Obstacle("dodo-unconnected", f"{dodo.name} has no tasks of milestones", f"add to it: {line}")]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def base_names(milestone: Milestone) -> list[str]:

@@ -104,8 +104,12 @@ def _journal(project: Project, name: str) -> tuple[list[Record], Finding | None]
 
 
 def _branch(scene: _Scene) -> Iterator[Finding]:
-    """Landings that the journal has and the branch has not."""
+    """Landings that the journal has and the branch has not, or that are kept beyond the branch."""
     view, branch = scene.view, scene.view.milestone.branch
+    if view.ahead:
+        text = f"what landed last is kept beyond {branch}, at {view.ahead[:10]}, because a checkout could not follow"
+        todo = f"commit or put aside what its checkouts have, then doit milestone:{scene.name}"
+        yield Finding("branch-behind", f"milestone {scene.name}", text, todo)
     last = {item.key: (item, event) for item in scene.events if isinstance(event := item.event, Landed)}
     lost = [(item, event) for issue, (item, event) in last.items() if _revision(view, issue) < event.revision]
     if lost:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from executor.agents.probe import probe_agent
 from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
-from executor.config.project import Compiled, compile_project, open_project, prepare_cache
+from executor.config.project import Compiled, compile_project, obstacles_of, open_project, prepare_cache
 from executor.errors import (
     DeclarationError,
     ExecutorError,
@@ -24,7 +24,9 @@ from executor.errors import (
     RepositoryError,
     StateBrokenError,
 )
+from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.command import OLDEST, Git, git_version
+from executor.git.objects import Store
 from executor.model.outward_rules import token_variables
 from executor.sandbox.layout import file_system_of
 from executor.sandbox.policy import INSTALL
@@ -45,6 +47,10 @@ KINDS: dict[str, int] = {
     "git-old": PERSON,
     "package-foreign": PERSON,
     "repository": RepositoryError.exit_code,
+    "repository-owner": PERSON,
+    "unsigned": PERSON,
+    "dodo-unconnected": PERSON,
+    "not-in-checkouts": 0,
     "declaration": DeclarationError.exit_code,
     "cache-broken": StateBrokenError.exit_code,
     "cache-not-ignored": MENDABLE,
@@ -68,6 +74,7 @@ KINDS: dict[str, int] = {
     "branch-deleted": PERSON,
     "branch-lost": PERSON,
     "branch-rewritten": 0,
+    "branch-behind": 0,
     "landed-twice": PERSON,
     "receipt-missing": 0,
     "receipt-wrong": MENDABLE,
@@ -161,8 +168,12 @@ def configuration() -> Iterator[Finding | Compiled]:
     except DeclarationError as error:
         yield from (Finding("declaration", "declaration", str(fault)) for fault in error.faults)
         return
+    yield from (Finding("declaration", "declaration", str(fault)) for fault in compiled.faults)
     told = f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
     yield Finding("ok", "declaration", told)
+    for item in obstacles_of(compiled):
+        yield Finding(item.kind, "repository", item.text, item.todo)
+    yield from _fresh_checkouts(project)
     yield _disk(compiled)
     yield from _clock(compiled)
     yield from _agents(compiled)
@@ -198,6 +209,22 @@ def _cache(project: Project) -> Iterator[Finding]:
     if kind in _REMOTE:
         text = f"it is on a file system ({kind}) where locks may not keep two machines apart"
         yield Finding("cache-remote", ".cache", text, "keep the repository on a local disk, or run on one machine only")
+
+
+def _fresh_checkouts(project: Project) -> Iterator[Finding]:
+    """What the trees that agents and checks work in cannot be filled with."""
+    repository = project.repository
+    fresh = FreshCheckout(repository, lambda source, name: Store(source, project.cache / "_store" / name))
+    try:
+        lacking = list(fresh.lacking(repository.git_dir / "index"))
+    except GitError as error:
+        yield Finding("not-in-checkouts", "checkouts", f"what they need cannot be told: {error}")
+        return
+    commands = list(dict.fromkeys(command for _, command in lacking))
+    if lacking:
+        names = ", ".join(path for path, _ in lacking[:3]) + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
+        text = f"the user's checkout has no content of {names}, so agents and checks do not see it either"
+        yield Finding("not-in-checkouts", "checkouts", text, "; ".join(commands[:3]))
 
 
 def _ignored(project: Project) -> bool:

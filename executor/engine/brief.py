@@ -36,6 +36,7 @@ def brief_facts(issue: IssueRun, attempt: int, revision: int) -> BriefFacts:
         focus=run.policy.route_of(issue.declared).focus,
         handoffs=_handoffs(issue),
         conventions=run.policy.prompt_for(issue.declared),
+        folder=run.project.prefix,
         answers=tuple((item.question, item.answer) for item in run.view.answers.get(issue.id, ())),
     )
 

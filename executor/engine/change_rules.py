@@ -5,6 +5,7 @@ They are asked before a repair runs anything of a change, and again before its c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
@@ -15,6 +16,7 @@ from executor.state.events import Stopped
 from executor.stop_rules.consent import change_identity
 from executor.stop_rules.evaluate import Hit, stops_of
 from executor.stop_rules.known_secrets import blotted, known_secrets
+from executor.stop_rules.projects import parts_of_change
 from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from executor.git.diff import Change
     from executor.git.objects import Store
     from executor.state.model import Attempt
+    from executor.stop_rules.projects import Part
 
 __all__ = ["KNOWN_SECRET", "ChangeRules", "contents_of", "identity_of"]
 
@@ -147,18 +150,28 @@ class ChangeRules:
     def _all_hits(self, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
         issue, base = self._issue.declared, _base_of(self._run.store, attempt)
         items = self._issue.proofs.items
-        view = View(
-            files=(),
-            content=contents_of(self._run.store, base, tree),
-            base=self._session.store.paths(base),
-            commands=[item.argv for item in items if isinstance(item, CommandProof)],
-            secrets=find_secrets,
-            values=self._session.known_secrets,
-            declared=issue.files,
-            kind=issue.type,
-        )
-        found = stops_of(change, self._session.policy.stops, self.allowed_rules(), view)
+        paths = self._session.store.paths(base)
+        content = contents_of(self._run.store, base, tree)
+        found: list[Hit] = []
+        for part in parts_of_change(change, self._run.project.prefix, paths, issue.files):
+            view = View(
+                files=(),
+                content=_content_of(part, content),
+                base=part.base(paths),
+                commands=[item.argv for item in items if isinstance(item, CommandProof)],
+                secrets=find_secrets,
+                values=self._session.known_secrets,
+                declared=part.declared,
+                kind=issue.type,
+            )
+            hits = stops_of(part.change, self._session.policy.stops, self.allowed_rules(), view)
+            found += [replace(hit, lines=tuple(part.inside(line) for line in hit.lines)) for hit in hits]
+        found.sort(key=lambda hit: hit.level != "hard")
         return found + self._run.sandboxing.unsandboxed(self._issue.declared, attempt)
+
+
+def _content_of(part: Part, content: Callable[[str, bool], bytes | None]) -> Callable[[str, bool], bytes | None]:
+    return lambda path, new: content(part.inside(path), new)
 
 
 def identity_of(store: Store, attempt: Attempt, change: Change, tree: str = "") -> str:

@@ -41,6 +41,8 @@ class Branch:
             Whether the tip was moved; False when a ref was not where it was expected.
         """
         view, session = self._run.view, self._run.session
+        if view.landings and view.branch_at and not session.refs.contains(view.branch_at, new):
+            return False  # the branch has a commit that would be lost
         checkouts = session.checkouts.of(view.branch) if view.branch_at else []
         obstacles = self._obstacles(checkouts, new)
         ahead = f"{AHEAD}/{self._run.name}"
@@ -75,7 +77,7 @@ class Branch:
         view = self._run.view
         if not view.ahead:
             return
-        self.look_again()
+        self._run.refresh_tip()
         if view.ahead and view.branch_at != view.ahead:
             self.advance(view.ahead, f"milestone {self._run.name}: what landed beyond the branch")
 
@@ -93,11 +95,10 @@ class Branch:
             why = f'branch "{short}" was deleted or renamed during the run; nothing more is begun or landed on it'
             self._run.session.paused.setdefault(self._run.name, why)
             raise PersonNeededError(f"{why}: `git branch {short} {view.tip[:10]}` brings it back")
-        if (at, ahead) == (view.branch_at, view.ahead):
-            return view.tip
+        same = (at, ahead) == (view.branch_at, view.ahead)
         view.branch_at, view.ahead = at, ahead
         if not ahead:
-            return at
+            return view.tip if same else at
         if refs.contains(ahead, at):
             refs.move([Move(name, ahead, None)], "the branch has it")
             view.ahead = ""

@@ -395,7 +395,9 @@ class MilestoneRun:
         own = self.session.project.repository.common_dir / "info" / "exclude"
         text = own.read_bytes() if own.is_file() else b""
         policy = self.session.policy
-        rules = (*policy.limits.ignore, *policy.setup.kept, *(f"/{glob}" for glob in policy.setup.include))
+        inside = self.session.project.inside
+        kept = [f"/{inside(rule[1:])}" if rule.startswith("/") else rule for rule in policy.setup.kept]
+        rules = (*policy.limits.ignore, *kept, *(f"/{inside(glob)}" for glob in policy.setup.include))
         path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in rules).encode())
         return path
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.engine.candidate import Candidate
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
-    from executor.git.objects import Identity
+    from executor.git.command import Identity
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
 
@@ -177,7 +177,7 @@ class Outside:
 
     def pool(self, numbers: Path, folder: Path, keep: tuple[str, ...]) -> Pool:
         """The places where a milestone is worked on."""
-        return Pool(numbers, folder, keep)
+        return Pool(numbers, folder, keep, self._project.prefix)
 
 
 def now() -> str:

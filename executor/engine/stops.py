@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
 from executor.checks.run import tail
+from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.engine.change_rules import KNOWN_SECRET, ChangeRules, contents_of, identity_of
@@ -143,6 +144,8 @@ class Stops:
         ):
             return None
         problems = spec_problems(self._issue.spec["text"], issue.title, len(issue.accept))
+        encoding = spec_encoding(self._session.compiled.loaded, self._run.name, issue)
+        problems = [encoding, *problems] if encoding else problems
         if not problems:
             return None
         return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
@@ -238,7 +241,7 @@ class Stops:
             ended = self._run.supervisor.run(
                 Command(
                     argv=self._run.sandboxing.wrap(argv, tree=folder, env=env),
-                    cwd=folder,
+                    cwd=slot.check.start,
                     env=env,
                     log=log,
                     timeout=float(self._session.policy.limits.check_timeout_s),

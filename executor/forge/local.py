@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.forge.base import CheckState
-    from executor.git.objects import Identity, Store
+    from executor.git.command import Identity
+    from executor.git.objects import Store
     from executor.git.refs import Kept
     from executor.git.remote import Remote
 

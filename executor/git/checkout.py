@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.git.command import Git, git_program
-from executor.git.objects import Identity
+from executor.git.command import Git, Identity, git_program, users_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Checkout", "Checkouts", "identity_of", "ownership_problem", "users_environment"]
-
-
-def users_environment() -> dict[str, str]:
-    """The user's environment for git calls on the user's own checkout, without any GIT_ variable."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
 def identity_of(repository: Repository) -> Identity:

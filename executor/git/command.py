@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Git", "git_failed", "git_program", "git_version", "safe_environment"]
+__all__ = ["Git", "Identity", "git_failed", "git_program", "git_version", "safe_environment", "users_environment"]
 
 OLDEST = (2, 38)
 """The first git with `merge-tree --write-tree`."""
@@ -106,11 +107,24 @@ def safe_environment() -> Mapping[str, str]:
     return environment
 
 
+def users_environment() -> dict[str, str]:
+    """The user's environment for git calls on the user's own checkout, without any GIT_ variable."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+
 def git_failed(command: str, words: str) -> ExecutorError:
     """The situation that git's own words amount to."""
     if any(text in words for text in _NO_SPACE):
         return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
     return GitError(f"git {command}: {words}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who commits: name and mail address as in the user's own git configuration."""
+
+    name: str
+    email: str
 
 
 class Git:

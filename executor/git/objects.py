@@ -1,6 +1,4 @@
-"""Reading many objects through one `git cat-file --batch` process instead of one process each.
-
-Trees, blobs and commits in the user's object store, through a neutral git directory of the executor's own.
+"""Trees, blobs and commits in the user's object store, through a neutral git directory of the executor's own.
 
 The neutral directory (`.cache/_store`) has no configuration of the user's and attributes that switch every conversion
 off, so that what an agent wrote is what lands, byte for byte, and nothing an agent wrote is obeyed.
@@ -10,93 +8,27 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from executor.errors import GitError
-from executor.git.command import Git, git_failed, git_program
+from executor.git.blobs import BlobReader
+from executor.git.clones.fresh_checkout import FreshCheckout
+from executor.git.clones.neutral import follow, neutral_config, replacements
+from executor.git.clones.partial import Missing
+from executor.git.command import Git, git_failed
 from executor.process.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from executor.git.command import Identity
     from executor.git.repository import Repository
 
-__all__ = ["BlobReader", "GitObject", "Identity", "Merge", "Store", "Touched"]
-
-
-_HEADER_PARTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class GitObject:
-    """One object: full id, kind (blob, tree, commit, tag), content."""
-
-    id: str
-    kind: str
-    data: bytes
-
-
-class BlobReader:
-    """Reads objects by any name that git understands; safe to use from several threads."""
-
-    def __init__(self, git: Git, cwd: Path) -> None:
-        self._git = git
-        self._cwd = cwd
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def read(self, name: str) -> GitObject | None:
-        """The object of that name, or None when there is none.
-
-        Raises:
-            GitError: the helper process ended in the middle of an answer.
-        """
-        with self._lock:
-            process = self._running()
-            asked = cast("IO[bytes]", process.stdin)
-            answers = cast("IO[bytes]", process.stdout)
-            try:
-                asked.write(name.encode("utf-8", "surrogateescape") + b"\n")
-                asked.flush()
-            except BrokenPipeError:
-                header = []
-            else:
-                header = answers.readline().split()
-            if len(header) == _HEADER_PARTS and header[2].isdigit():
-                data = answers.read(int(header[2]))
-                answers.read(1)
-                return GitObject(header[0].decode(), header[1].decode(), data)
-            if not header:
-                self._process = None
-                raise GitError(f"git cat-file ended while reading {name}")
-            return None
-
-    def close(self) -> None:
-        """End the helper process, if one was started."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            cast("IO[bytes]", process.stdin).close()
-            cast("IO[bytes]", process.stdout).close()
-            process.wait()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [git_program(), "cat-file", "--batch"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._git.environment(),
-                cwd=self._cwd,
-            )
-        return self._process
-
+__all__ = ["Merge", "Store", "Touched"]
 
 _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
 
@@ -104,14 +36,6 @@ _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol 
 _KEPT_DIFFS = 32
 _KEPT_LISTS = 8
 _KEPT_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who commits: name and mail address as in the user's own git configuration."""
-
-    name: str
-    email: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +61,30 @@ class Store:
         self._folder = folder
         self.redact = redact
         self._make(repository)
+        self._missing = Missing(repository)
         self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
         self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._recent_lock = threading.Lock()
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self.fresh = FreshCheckout(repository, lambda source, name: Store(source, folder / "submodules" / name))
+        """Fills checkouts with what git alone does not bring."""
 
     def close(self) -> None:
-        """End the helper process."""
+        """End the helper processes."""
         self._blobs.close()
+        self.fresh.close()
 
     # -- reading ------------------------------------------------------------------------------------------------------
+
+    def have(self, *commits: str) -> None:
+        """Fetch what a partial clone lacks of the trees of these commits (or of trees).
+
+        Raises:
+            ForgeUnavailableError: the remote does not give it.
+        """
+        if self._missing.remote:
+            self._missing.fill(commits)
 
     def tree_of(self, commit: str) -> str:
         """Tree id of a commit; of a tree its own.
@@ -206,6 +143,7 @@ class Store:
 
         The last ones are cached: a landing reads the same diff three times.
         """
+        self.have(old, new)
         pair = (self.tree_of(old), self.tree_of(new))
         with self._recent_lock:
             known = self._recent.get(pair)
@@ -292,6 +230,9 @@ class Store:
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout."""
+        if self._missing.remote:
+            code, output, _ = self._git.call("merge-base", "--all", ours, theirs)
+            self.have(ours, theirs, *(output.decode().split() if code == 0 else ()))
         code, output, words = self._git.call(
             "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs
         )
@@ -381,7 +322,34 @@ class Store:
 
     def checkout(self, tree: str, index: Path, folder: Path) -> None:
         """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
+        self.have(tree)
         self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
+
+    def complete(self, tree: str, index: Path, folder: Path) -> None:
+        """Fill a checkout of a tree with the files of its submodules and with contents kept by Git LFS."""
+        if self.has_path(tree, ".gitmodules"):
+            self.fresh.fill_submodules(index, folder)
+        if self.uses_lfs(tree):
+            self.fresh.fill_lfs(index, folder)
+
+    def uses_lfs(self, tree: str) -> bool:
+        """Whether the attributes at the top of a tree name the filter of Git LFS."""
+        return b"filter=lfs" in (self.blob(tree, ".gitattributes") or b"")
+
+    def in_index(self, index: Path) -> Callable[[str], bytes | None]:
+        """Gives the content that an index has of a path."""
+
+        def content(path: str) -> bytes | None:
+            listing = self._git.run("ls-files", "-s", "-z", "--", path, extra={"GIT_INDEX_FILE": str(index)})
+            found = self._blobs.read(listing.split()[1].decode()) if listing else None
+            return found.data if found is not None else None
+
+        return content
+
+    def modified(self, index: Path, folder: Path) -> list[str]:
+        """Tracked files of a checkout that were changed or deleted."""
+        output = self._git.run("ls-files", "-z", "--modified", "--deleted", extra=_where(index, folder), cwd=folder)
+        return list(dict.fromkeys(os.fsdecode(path) for path in output.split(b"\0") if path))
 
     def index_anew(self, tree: str, index: Path) -> None:
         """Make the index of a tree from nothing; of no file in it anything is known."""
@@ -461,25 +429,18 @@ class Store:
             "config": neutral_config(repository),
             "info/attributes": _ATTRIBUTES,
         }
-        for name, text in files.items():
-            path, data = self._folder / name, text.encode("ascii")
+        contents = {name: text.encode("ascii") for name, text in files.items()}
+        for name, data in {**contents, "packed-refs": replacements(repository)}.items():
+            path = self._folder / name
             if not path.is_file() or path.read_bytes() != data:
                 write_atomic(path, data, durable=False)
+        follow(repository, self._folder)
 
 
 def _forget(index: Path) -> None:
     """Remove an index file, and the lock on it that a killed git may have left."""
     index.unlink(missing_ok=True)
     index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
-
-
-def neutral_config(repository: Repository) -> str:
-    """A git configuration that says only how objects are named in this repository."""
-    config = repository.common_dir / "config"
-    text = config.read_text(encoding="utf-8", errors="replace").lower() if config.exists() else ""
-    if "objectformat" in text and "sha256" in text:
-        return "[core]\n\trepositoryformatversion = 1\n\tbare = false\n[extensions]\n\tobjectFormat = sha256\n"
-    return "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
 
 
 def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:

@@ -14,8 +14,8 @@ from executor.git.command import Git, git_failed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.git.command import Identity
     from executor.git.landed import Record
-    from executor.git.objects import Identity
     from executor.git.repository import Repository
 
 __all__ = [

@@ -10,7 +10,7 @@ from executor.errors import RepositoryError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Repository", "find_repository"]
+__all__ = ["Repository", "find_repository", "git_directory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,16 @@ def find_repository(start: Path) -> Repository:
                 f"{folder} is a bare repository, expected a checkout with milestones/; clone it and run there"
             )
     raise RepositoryError(f"{start} is not in a git repository; run `git init`, commit, then `doit init`")
+
+
+def git_directory(dot_git: Path) -> Path | None:
+    """The git directory that a `.git` is or names; None when it is neither."""
+    if dot_git.is_dir():
+        return dot_git
+    try:
+        return _pointed(dot_git) if dot_git.is_file() else None
+    except RepositoryError:
+        return None
 
 
 def _pointed(dot_git: Path) -> Path:

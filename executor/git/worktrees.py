@@ -7,6 +7,7 @@ and the tree has a separate throw-away repository; its result is imported by rea
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import stat
 import threading
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError, GitError
-from executor.git.objects import neutral_config
+from executor.git.clones.neutral import copy_into, neutral_config
+from executor.git.repository import git_directory
 from executor.model.paths import flatten_ignores
 from executor.process.files import read_json, write_json
 from executor.process.locks import Held, try_lock
@@ -54,11 +56,24 @@ def empty_folder(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One reused tree: `folder` is what the child process sees, `index` is ours, `keep` (ignore rules) stays in it."""
+    """One reused tree of the whole repository.
+
+    Attributes:
+        folder: what child processes see.
+        index: its index, ours alone.
+        keep: ignore rules of what stays in it between uses.
+        prefix: folder of the project in it; empty at the top.
+    """
 
     folder: Path
     index: Path
     keep: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def start(self) -> Path:
+        """Where processes start: the project's folder."""
+        return self.folder / self.prefix
 
     def prepare(self, store: Store, tree: str) -> None:
         """Make it exactly that tree, whatever it was before."""
@@ -68,6 +83,7 @@ class Workspace:
                 remove(self.folder / ".git")
                 store.clean(self.index, self.folder, self.keep)
                 store.checkout(tree, self.index, self.folder)
+                self._complete(store, tree)
             except GitError:
                 pass
             else:
@@ -75,6 +91,11 @@ class Workspace:
         self.discard()
         self.folder.mkdir(parents=True)
         store.checkout(tree, self.index, self.folder)
+        self._complete(store, tree)
+
+    def _complete(self, store: Store, tree: str) -> None:
+        store.complete(tree, self.index, self.folder)
+        self.start.mkdir(parents=True, exist_ok=True)
 
     def mend(self, store: Store, tree: str) -> None:
         """Rebuild the index of the prepared tree, which a power cut may have torn; files stay unchanged."""
@@ -104,6 +125,7 @@ class Workspace:
         (git_dir / "refs" / "heads" / "work").write_text(f"{commit}\n", encoding="ascii")
         user = "[user]\n\tname = agent\n\temail = agent@localhost\n[gc]\n\tauto = 0\n"
         (git_dir / "config").write_text(neutral_config(repository) + user, encoding="ascii")
+        copy_into(repository, git_dir)
         shutil.copy2(self.index, git_dir / "index")
 
     def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
@@ -120,21 +142,41 @@ class Workspace:
             base = self.index.with_name(self.index.name + ".ignore")
             base.write_bytes(excludes.read_bytes() + flatten_ignores(store.ignore_files(self.index)))
             touched = store.touched(self.index, self.folder, base, own_rules=False)
-        if touched.embedded:
-            name = os.fsdecode(touched.embedded[0])
+        embedded = [os.fsdecode(path) for path in touched.embedded]
+        for name in (name for name in embedded if not self._is_own_worktree(name)):
             raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
         paths = dict.fromkeys((*touched.paths, *self._declared(declared)))
+        paths = self._without_filled(store, paths)
         _refuse_what_cannot_land(self.folder, paths, limits)
         try:
             return store.write_tree(self.index, self.folder, paths)
         except GitError as error:
             raise ImportRefusedError(f"git does not take the result: {error}") from error
 
+    def _is_own_worktree(self, name: str) -> bool:
+        """Whether a repository inside the tree is a worktree that the agent made of the tree: no part of the result."""
+        named = git_directory(self.folder / name / ".git")
+        return named is not None and named.is_relative_to((self.folder / ".git" / "worktrees").resolve())
+
+    def _without_filled(self, store: Store, paths: dict[bytes, None]) -> dict[bytes, None]:
+        """The changed files without those that only hold what they were filled with.
+
+        Raises:
+            ImportRefusedError: a file of a submodule was changed, or one that has to go through a filter.
+        """
+        changed = next(store.fresh.changed_in_submodules(self.index, self.folder), "")
+        if changed:
+            raise ImportRefusedError(f"{changed} is in a submodule: a change of it is to be made in its own repository")
+        filled, problem = store.fresh.breaks_filter(self.index, self.folder, paths, store.in_index(self.index))
+        if problem:
+            raise ImportRefusedError(f"{problem}; only what that filter makes of it may land")
+        return {path: None for path in paths if path not in filled}
+
     def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
         known = read_json(self._brought)
         brought = set(known) if isinstance(known, list) else set()
         for glob in globs:
-            for path in self.folder.glob(glob):
+            for path in self.folder.glob(posixpath.normpath(f"{self.prefix}{glob}") if self.prefix else glob):
                 if path.is_file() or path.is_symlink():
                     inside = path.relative_to(self.folder)
                     if inside.parts[0] != ".git" and str(inside) not in brought:
@@ -162,10 +204,12 @@ class Pool:
         numbers: folder of the number locks, shared by all milestones.
         folder: folder of this milestone's trees.
         keep: ignore rules of what stays in a tree between uses.
+        prefix: folder of the project in the repository; empty at the top.
     """
 
-    def __init__(self, numbers: Path, folder: Path, keep: tuple[str, ...] = ()) -> None:
+    def __init__(self, numbers: Path, folder: Path, keep: tuple[str, ...] = (), prefix: str = "") -> None:
         self._keep = keep
+        self._prefix = prefix
         self._numbers = numbers
         self._folder = folder
         self._lock = threading.Lock()
@@ -185,8 +229,8 @@ class Pool:
         home.mkdir(parents=True, exist_ok=True)
         yield Slot(
             number,
-            Workspace(home / "tree", home / "tree.index", self._keep),
-            Workspace(home / "check", home / "check.index", self._keep),
+            Workspace(home / "tree", home / "tree.index", self._keep, self._prefix),
+            Workspace(home / "check", home / "check.index", self._keep, self._prefix),
             home / "scratch.index",
         )
         with self._lock:
@@ -197,7 +241,7 @@ class Pool:
         """The tree in which an attempt or step of a dead run worked, if it is unchanged since."""
         for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
             if read_json(mark) == _owner(issue, attempt, step):
-                return Workspace(mark.with_name("tree"), mark.with_name("tree.index"))
+                return Workspace(mark.with_name("tree"), mark.with_name("tree.index"), prefix=self._prefix)
         return None
 
     def broken(self) -> list[tuple[int, str]]:

@@ -156,7 +156,8 @@ class Limits(Rule):
     """Limits of a run; times in seconds, sizes in bytes, money in US dollars. A missing cap means no cap.
 
     `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
-    it wait for a person, ``allow`` lands it.
+    it wait for a person, ``allow`` lands it. `unsigned_landing` says whether a run may land commits without a signature
+    where git's configuration asks for signed ones.
 
     Attributes:
         transient: how often an agent is called again at once, in its tree, when its service failed.
@@ -184,6 +185,7 @@ class Limits(Rule):
     import_bytes: Annotated[StrictInt, Field(ge=1)]
     ignore: tuple[str, ...] = ()
     unsandboxed_landing: Literal["review", "allow"] = "review"
+    unsigned_landing: Literal["refuse", "allow"] = "refuse"
     parallel_steps: Annotated[StrictInt, Field(ge=1, le=64)] = 5
     handoff_tokens: Annotated[StrictInt, Field(ge=0)] = 6000
     deadline: Annotated[str, AfterValidator(_clock)] = ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof, file_problem, release_proofs
 from executor.engine.issue import IssueRun
-from executor.errors import ExecutorError, ForgeUnavailableError
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.history import read_records
 from executor.git.landed import releases_in
 from executor.git.refs import DELIVERED, Move
@@ -62,6 +62,16 @@ class ReleaseRun:
             InterruptedRunError: the run is being stopped.
         """
         outcome = Outcome(self._run.name)
+        try:
+            return self._as_far_as_possible(outcome)
+        except ForgeRefusedError as error:
+            branch, base = self._run.milestone.branch, self._base()
+            todo = f"a person can open a pull request from {branch} to {base}, or allow the push"
+            outcome.criteria.append(Criterion("remote", base, Met.LACKING, f"{error}; {todo}"))
+            outcome.code = refusal_code(outcome.criteria)
+            return outcome
+
+    def _as_far_as_possible(self, outcome: Outcome) -> Outcome:
         self._sweep()
         self._have_base()
         for _ in range(_MOST_RACES):
@@ -149,8 +159,9 @@ class ReleaseRun:
             )
             return Criterion(kind, item.name, Met.YES if verdict.ok else Met.FAILED, reason)
         store = self._run.session.store
-        exists = store.has_path(tree, item.file)
-        problem = file_problem(item, store.blob(tree, item.file) if exists else None, exists=exists)
+        path = self._run.project.inside(item.file)
+        exists = store.has_path(tree, path)
+        problem = file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
         return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
 
     def _issues_again(self, tree: str) -> list[Criterion]:

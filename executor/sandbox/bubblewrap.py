@@ -65,6 +65,7 @@ class Sandbox:
         command: Sequence[str],
         *,
         tree: Path,
+        start: Path | None = None,
         writable: Sequence[Path] = (),
         readable: Sequence[Path] = (),
         hidden: Sequence[Path] = (),
@@ -78,6 +79,7 @@ class Sandbox:
         Args:
             command: the program and its arguments; a name without a slash is looked for in the PATH of `env`.
             tree: the working folder, read-write.
+            start: a folder of it in which the program starts, if that is not its top.
             writable: further files and folders, read-write.
             readable: further ones, read-only: the trusted git objects (`object_folders`), the brief.
             hidden: what must not be seen even if a folder around it is; it need not exist.
@@ -98,7 +100,7 @@ class Sandbox:
             *(str(self.env), *(() if inherit_env else ("-i",)), *(("--ignore-signal=TERM",) if self.prlimit else ())),
             *(str(self.program), *_NAMESPACES, *(("--share-net",) if network else ())),
             *(*view, *(part for copy, place in copies for part in ("--bind", str(copy), str(absolute(place))))),
-            *("--remount-ro", "/", "--chdir", str(tree)),
+            *("--remount-ro", "/", "--chdir", str(absolute(start or tree))),
             *(() if inherit_env else ("--clearenv",)),
             *(part for key, value in given.items() for part in ("--setenv", key, value)),
             *("--", *self._limits(), *command),

@@ -167,6 +167,7 @@ class Sandboxing:
         return sandbox.argv(
             argv,
             tree=tree,
+            start=project.within(tree),
             writable=writable,
             readable=readable,
             hidden=(project.cache, repository.top, repository.git_dir, repository.common_dir),

@@ -147,6 +147,7 @@ class MilestoneView:
         issue = landing.trailers.issue
         self.count += 1
         self.landings[issue] = landing
+        self.reverted.pop(issue, None)
         self.history.setdefault(issue, []).append((landing.position, landing.trailers.result_key))
 
     def result_before(self, issue: str, position: int) -> str:
@@ -222,9 +223,10 @@ def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -
         milestone = compiled.loaded.milestones[name] = milestone.model_copy(update={"branch": branch})
     view = MilestoneView(milestone, work.branch, base, work.tip, bool(work.at), base_tip=base_tip)
     view.branch_at, view.ahead, view.note, view.problem = work.at, work.ahead, work.note, work.problem
-    view.released, view.merged, view.reverted = work.released, work.merged, work.reverted
+    view.released, view.merged = work.released, work.merged
     for landing in work.landings:
         view.add(landing)
+    view.reverted = work.reverted
     return view
 
 

@@ -279,7 +279,7 @@ class Observer:
         red = state.red
         if red is None or red.check_key != self.proofs(ref).key:
             return ""
-        return red.reason if not self.run_id or (red.run == self.run_id and red.tip == view.tip) else ""
+        return red.reason if red.tip == view.tip and self.run_id in {"", red.run} else ""
 
     def _pull(self, state: IssueState) -> Pull | None:
         """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""

@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from executor.config.project import compile_project, prepare_cache
+from executor.config.project import compile_project, prepare_cache, unknown_milestone
+from executor.config.texts import files_in
+from executor.errors import DeclarationError, Fault, UsageError
 from executor.git.refs import Refs
 from executor.git.trailers import Released
 from executor.process.files import is_locked
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
-_VERSION = 5
+_VERSION = 8
 _NEVER = 2.0**60
 """Epoch seconds at which a summary expires that does not rest on the time."""
 _PACKAGE = __file__
@@ -45,6 +47,8 @@ class Board:
         pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
             started.
         drafts: for each draft that lacks something: id, file, count of faults and the first of them.
+        faults: what is wrong with milestones that are left out.
+        left_out: ids of those milestones.
         rows: function that gives the rows of all issues; reads a second file only when asked.
     """
 
@@ -53,6 +57,21 @@ class Board:
     project: Project
     key: str
     drafts: list[DraftRow] = field(default_factory=list)
+    faults: tuple[Fault, ...] = ()
+    left_out: frozenset[str] = frozenset()
+
+    def require(self, names: Iterable[str]) -> None:
+        """Make sure that these milestones are declared.
+
+        Raises:
+            UsageError: one of them is not.
+            DeclarationError: one of them is left out because of a fault.
+        """
+        for name in sorted(set(names)):
+            if self.milestone(name) is None and all(item["id"] != name for item in self.drafts):
+                if name in self.left_out:
+                    raise DeclarationError(self.faults)
+                raise UsageError(unknown_milestone(name, [item["id"] for item in self.milestones]))
 
     def rows(self) -> list[IssueRow]:
         """Rows of all issues, in the order in which they would run."""
@@ -78,8 +97,15 @@ def board_of(project: Project) -> Board:
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
         if key == found.get("key") and time.time() < found["expires"]:
-            pending = _running(project, found["pending"])
-            return Board(_overlaid(project, found["milestones"]), pending, project, key, found["drafts"])
+            return Board(
+                _overlaid(project, found["milestones"]),
+                _running(project, found["pending"]),
+                project,
+                key,
+                found["drafts"],
+                tuple(Fault(*row) for row in found["faults"]),
+                frozenset(found["left_out"]),
+            )
     board, _ = _build(project)
     return board
 
@@ -114,13 +140,23 @@ def _build(project: Project) -> tuple[Board, list[IssueRow]]:
             "ids": ids,
             "refs": names,
             "milestones": milestones,
+            "faults": [[fault.file, fault.key, fault.problem] for fault in compiled.faults],
+            "left_out": sorted(compiled.left_out),
             "pending": pending,
             "drafts": drafts,
             "expires": min((row["until"] for row in pending if row["until"]), default=_NEVER),
         },
         {"key": key, "rows": rows},
     )
-    board = Board(_overlaid(project, milestones), _running(project, pending), project, key, drafts)
+    board = Board(
+        _overlaid(project, milestones),
+        _running(project, pending),
+        project,
+        key,
+        drafts,
+        compiled.faults,
+        compiled.left_out,
+    )
     return board, _running(project, rows)
 
 
@@ -283,7 +319,7 @@ def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[
     hasher = hashlib.sha256()
     schemas = project.rules / "schemas"
     for folder in (project.milestones, project.rules, project.rules / "workflows", schemas):
-        for path in sorted(folder.glob("*.json" if folder == schemas else "*.toml")):
+        for path in files_in(folder, ".json" if folder == schemas else ".toml"):
             hasher.update(f"{path.name}\0".encode())
             hasher.update(path.read_bytes())
     for fact in _stats(str(project.root), watch):

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
 
-from executor.errors import ExecutorError, ForgeUnavailableError, GitKilledError, StateBrokenError, StateFullError
+from executor.errors import (
+    ExecutorError,
+    ForgeUnavailableError,
+    GitKilledError,
+    PersonNeededError,
+    StateBrokenError,
+    StateFullError,
+)
+from executor.state.decide import Act, Decision, Status
 
 if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
-    from executor.state.decide import Decision
     from executor.tasks.request import Request
 
 __all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting"]
@@ -70,8 +77,11 @@ class _IssueAction(_Action):
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Run it until it has landed or can go no further."""
-        _ = request
-        self.decision = self.bring(run)
+        try:
+            self.decision = self.bring(run)
+        except PersonNeededError as error:
+            self.decision = Decision(Status.BLOCKED, Act.REST, str(error))
+            request.session.held[self.ref] = self.decision
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
     def bring(self, run: MilestoneRun) -> Decision | None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executor.config.load_milestones import MOST_BYTES, TomlError, load, natural, read_toml, spec_text
+from executor.config.texts import decoded
 from executor.errors import ExecutorError, Fault
 from executor.model.milestone import Issue
 from tests.support import examples, several
@@ -134,7 +135,7 @@ def test_faults_of_all_files_come_at_once_and_faulty_things_are_known(folder: Pa
     loaded = load(folder)
     assert [str(fault) for fault in loaded.faults] == [
         "milestones/m1.toml: is not TOML: Expected ']' at the end of a table declaration (at line 1, column 11)",
-        "milestones/m2.toml: is not UTF-8 at byte 18",
+        "milestones/m2.toml: is not UTF-8 in line 2: byte 0xff at 18; save it as UTF-8",
         "milestones/m3.toml: issue[0].title: expected text, found an empty one",
         "milestones/m4.toml: milestone.goal: expected text, found the number 3",
     ]
@@ -151,8 +152,8 @@ def test_faults_of_all_files_come_at_once_and_faulty_things_are_known(folder: Pa
         (b"a = 1\na = 2\n", "is not TOML: Cannot overwrite a value (at line 2, column 6)"),
         (b"\n\na b = 1\n", "is not TOML: Expected '=' after a key in a key/value pair (at line 3, column 3)"),
         (b"a = \n", "is not TOML: Invalid value (at line 1, column 5)"),
-        (b"\xff\xfea\x00", "is not UTF-8 at byte 0"),
-        (b"a = 1 # caf\xe9", "is not UTF-8 at byte 11"),
+        (b"\xff\xfea\x00b", "begins like UTF-16 and is not: truncated data; save it as UTF-8"),
+        (b"a = 1 # caf\xe9", "is not UTF-8 in line 1: byte 0xe9 at 11; save it as UTF-8"),
         (b"a = 1\x00", "is not TOML: Expected newline or end of document after a statement (at line 1, column 6)"),
     ],
 )
@@ -345,7 +346,7 @@ def read_or_refused(folder: Path, data: bytes) -> None:
     path = folder / "x.toml"
     path.write_bytes(data)
     try:
-        assert read_toml(path) == tomllib.loads(data.decode())
+        assert read_toml(path) == tomllib.loads(decoded(data))
     except TomlError as error:
         assert str(error).isprintable()  # noqa: PT017  (both outcomes are right)
 

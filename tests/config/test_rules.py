@@ -135,7 +135,7 @@ def test_faults_of_all_files_come_at_once(own: Path) -> None:
     (own / "limits.toml").write_text("parallel = 0", encoding="utf-8")
     (own / "forge.toml").write_text('kind = "sourcehut"', encoding="utf-8")
     assert faults(own) == [
-        "rules/agents.toml: is not UTF-8 at byte 0",
+        "rules/agents.toml: is not UTF-8 in line 1: byte 0xff at 0; save it as UTF-8",
         'rules/limit.toml: unknown rules file; did you mean "limits.toml"?',
         "rules/limits.toml: parallel: expected a number at least 1, found the number 0",
         'rules/forge.toml: kind: expected one of "local", "forgejo", "gitea", "github", "gitlab", found "sourcehut"',

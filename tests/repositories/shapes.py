@@ -276,7 +276,7 @@ def treeless(folder: Path) -> Repo:
     return clone(folder, "--filter=tree:0")
 
 
-@shape()
+@shape(cheap=True)
 def blobless_and_sparse(folder: Path) -> Repo:
     repo = clone(folder, "--filter=blob:none", "--sparse")
     sh(repo.path, "git sparse-checkout set milestones rules")
@@ -389,7 +389,7 @@ def sub_project(top: Path, where: str, *, milestone: str = "m1") -> Repo:
     return repo
 
 
-@shape()
+@shape(cheap=True)
 def project_in_a_folder(folder: Path) -> Repo:
     top = Repo(folder / "repo")
     top.git("rm", "-rq", "dodo.py")

@@ -14,6 +14,7 @@ from executor.commands.admin.schema import FOLDER, write_schemas
 from executor.commands.base import Command, Options, none_but_options, safe
 from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, open_project
+from executor.config.texts import files_in
 from executor.errors import DeclarationError, Fault
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _add_to_ini(path: Path, commands: dict[str, str]) -> None:
 
 
 def _milestone(project: Project) -> list[str]:
-    if project.milestones.is_dir() and any(project.milestones.glob("*.toml")):
+    if project.milestones.is_dir() and files_in(project.milestones, ".toml"):
         return []
     project.milestones.mkdir(exist_ok=True)
     from executor.model.schema import schema_line

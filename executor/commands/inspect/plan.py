@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
 from executor.commands.meant import meant_milestone
 from executor.commands.plain import ago, money
-from executor.config.project import compile_project, open_project
+from executor.config.project import compile_project, obstacles_of, open_project
+from executor.errors import PersonNeededError
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
@@ -44,7 +45,7 @@ class Plan(Command):
             print_json(value)
         else:
             sys.stdout.write(_text(value))
-        return 0
+        return faults_told(compiled.faults) or (PersonNeededError.exit_code if value["obstacles"] else 0)
 
 
 def _value(observer: Observer, name: str) -> dict[str, Any]:
@@ -78,6 +79,8 @@ def _value(observer: Observer, name: str) -> dict[str, Any]:
         "from": view.tip,
         "critical_path": list(plan.critical_path(name)),
         "issues": issues,
+        "obstacles": [str(item) for item in obstacles_of(observer.compiled)] + ([view.problem] if view.problem else []),
+        "note": view.note,
         "expected": _expected(observer, issues, name),
         "limits": _limits(observer, issues),
     }
@@ -126,4 +129,6 @@ def _text(value: dict[str, Any]) -> str:
         f"{value['milestone']}: {value['title']}\n"
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
         f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
+        + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
+        + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
     )

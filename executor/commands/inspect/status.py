@@ -6,9 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.admin.cron import night_json, night_lines
-from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
-from executor.config.project import open_project, unknown_milestone
-from executor.errors import UsageError
+from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
+from executor.config.project import open_project
 from executor.nightly.night_log import Nights
 from executor.process.files import LOCAL, utcnow
 from executor.status.summary_cache import board_of
@@ -45,9 +44,7 @@ class Status(Command):
         if options["refresh"]:
             _refresh(names)
         board = board_of(project)
-        for name in names:
-            if board.milestone(name) is None and all(item["id"] != name for item in board.drafts):
-                raise UsageError(unknown_milestone(name, [item["id"] for item in board.milestones]))
+        board.require(names)
         rows = board.rows()
         shown = [item for item in board.milestones if not names or item["id"] in names]
         drafts = [item for item in board.drafts if not names or item["id"] in names]
@@ -64,7 +61,7 @@ class Status(Command):
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
             sys.stdout.write("".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts))
             sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
-        return 0
+        return faults_told(board.faults)
 
 
 def _refresh(names: list[str]) -> None:

@@ -1,0 +1,227 @@
+"""Fill a fresh checkout with what git alone does not bring: files of submodules and contents kept by Git LFS.
+
+Both are taken from the user's own copies, never from a network. What is not there stays as git leaves it (an empty
+folder, a pointer) and is named by `doit doctor`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.errors import GitError
+from executor.git.command import Git
+from executor.git.repository import Repository, git_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from executor.git.objects import Store
+
+__all__ = ["FreshCheckout", "Submodule"]
+
+_BREAKABLE = frozenset({"lfs", "git-crypt", "transcrypt", "crypt"})
+"""Filters whose files must not land as they lie in a tree: the content belongs elsewhere, or must be encrypted."""
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:[a-z0-9.-]+ .*\n)*?oid sha256:([0-9a-f]{64})\n"
+)
+_MOST_POINTER = 1024
+_LINK = b"160000"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """A submodule of a tree.
+
+    Attributes:
+        path: where it is in the tree.
+        commit: what the tree has of it.
+        source: the user's own copy; None where there is none that has the commit.
+    """
+
+    path: str
+    commit: str
+    source: Repository | None
+
+
+class FreshCheckout:
+    """Fills checkouts of one repository.
+
+    Args:
+        repository: the user's.
+        make: gives the store of a submodule's repository, in a folder of its own name.
+    """
+
+    def __init__(self, repository: Repository, make: Callable[[Repository, str], Store]) -> None:
+        self._repository = repository
+        self._make = make
+        self._git = Git(repository.common_dir, repository.common_dir)
+        self._stores: dict[Path, Store] = {}
+
+    def close(self) -> None:
+        """End the helper processes."""
+        for store in self._stores.values():
+            store.close()
+
+    def submodules(self, index: Path) -> list[Submodule]:
+        """The submodules that an index has."""
+        listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)})
+        found = []
+        for line in listing.split(b"\0"):
+            if line.startswith(_LINK):
+                facts, _, path = line.partition(b"\t")
+                name, commit = os.fsdecode(path), facts.split()[1].decode()
+                found.append(Submodule(name, commit, self._source(name, commit)))
+        return found
+
+    def fill_submodules(self, index: Path, folder: Path) -> list[str]:
+        """Check the submodules of a tree out as it has them; paths of those of which there is no copy."""
+        lacking = []
+        for item in self.submodules(index):
+            if item.source is None:
+                lacking.append(item.path)
+                continue
+            store, own = self._store(item.source), _index_of(index, item.path)
+            place = folder / item.path
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                if own.exists():
+                    store.clean(own, place)
+                store.checkout(store.tree_of(item.commit), own, place)
+            except GitError:
+                own.unlink(missing_ok=True)
+                for left in place.iterdir():
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                store.checkout(store.tree_of(item.commit), own, place)
+            lacking += [f"{item.path}/{inner}" for inner in store.fresh.fill_submodules(own, place)]
+        return lacking
+
+    def changed_in_submodules(self, index: Path, folder: Path) -> Iterator[str]:
+        """Tracked files of submodules that were changed or deleted."""
+        if not any(index.parent.glob(f"{index.name}.*")):
+            return  # none was filled
+        for item in self.submodules(index):
+            own = _index_of(index, item.path)
+            if item.source is None or not own.exists():
+                continue
+            store = self._store(item.source)
+            yield from (f"{item.path}/{name}" for name in store.modified(own, folder / item.path))
+            yield from (f"{item.path}/{name}" for name in store.fresh.changed_in_submodules(own, folder / item.path))
+
+    def filters_of(self, index: Path, paths: Sequence[bytes]) -> dict[bytes, str]:
+        """Path -> the filter that git's attributes give it; without those that have none."""
+        if not paths:
+            return {}
+        given = b"".join(path + b"\0" for path in paths)
+        output = self._git.run(
+            "check-attr", "--cached", "-z", "--stdin", "filter", given=given, extra={"GIT_INDEX_FILE": str(index)}
+        ).split(b"\0")
+        rows = zip(output[0::3], output[2::3], strict=False)
+        return {path: os.fsdecode(value) for path, value in rows if value not in {b"unspecified", b"unset", b"set"}}
+
+    def fill_lfs(self, index: Path, folder: Path) -> list[str]:
+        """Put the contents of LFS files in the place of their pointers; paths of those that the user does not have."""
+        listed = self._git.run("ls-files", "-z", extra={"GIT_INDEX_FILE": str(index)}).split(b"\0")
+        lacking = []
+        for path, name in self.filters_of(index, [path for path in listed if path]).items():
+            place = folder / os.fsdecode(path)
+            oid = _oid(place) if name == "lfs" else ""
+            if oid:
+                source = self._content_of(oid)
+                if source.is_file():
+                    shutil.copyfile(source, place)
+                else:
+                    lacking.append(os.fsdecode(path))
+        return lacking
+
+    def breaks_filter(
+        self, index: Path, folder: Path, paths: Iterable[bytes], old: Callable[[str], bytes | None]
+    ) -> tuple[set[bytes], str]:
+        """Which of the changed files are only filled, and why the first other one cannot land as it is.
+
+        Args:
+            index: of the checkout.
+            folder: of the checkout.
+            paths: files that differ from the index.
+            old: content that the index has of a path.
+        """
+        unchanged: set[bytes] = set()
+        for path, name in self.filters_of(index, list(paths)).items():
+            place = folder / os.fsdecode(path)
+            if name not in _BREAKABLE or not place.is_file() or place.is_symlink():
+                continue
+            hit = _POINTER.match(old(os.fsdecode(path)) or b"") if name == "lfs" else None
+            if hit is not None and _digest(place) == hit[1].decode():
+                unchanged.add(path)
+            elif name != "lfs" or not _oid(place):
+                shown = os.fsdecode(path)
+                return unchanged, f"{shown} is under filter={name}, and its new content did not go through that filter"
+        return unchanged, ""
+
+    def lacking(self, index: Path) -> Iterator[tuple[str, str]]:
+        """What of the user's own checkout no other checkout can be filled with: path, and the command that gets it."""
+        for item in self.submodules(index):
+            if item.source is None:
+                yield item.path, f"git submodule update --init {item.path}"
+        listed = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)}).split(b"\0")
+        rows = [line.partition(b"\t") for line in listed if line]
+        small = {path: facts.split()[1].decode() for facts, _, path in rows}
+        for path, name in self.filters_of(index, list(small)).items():
+            if name != "lfs":
+                continue
+            hit = _POINTER.match(self._git.run("cat-file", "blob", small[path]))
+            if hit is not None and not self._content_of(hit[1].decode()).is_file():
+                yield os.fsdecode(path), "git lfs fetch"
+
+    def _content_of(self, oid: str) -> Path:
+        return self._lfs_folder() / oid[:2] / oid[2:4] / oid
+
+    def _lfs_folder(self) -> Path:
+        code, output, _ = self._git.call("config", "--get", "lfs.storage")
+        named = Path(os.fsdecode(output.strip())) if code == 0 else Path("lfs")
+        return self._repository.common_dir / named / "objects"
+
+    def _source(self, path: str, commit: str) -> Repository | None:
+        """The user's copy of a submodule, if it has the commit."""
+        top = self._repository.top / path
+        for git_dir in (git_directory(top / ".git"), self._repository.common_dir / "modules" / path):
+            if git_dir is None or not (git_dir / "objects").is_dir():
+                continue
+            if Git(git_dir, git_dir).call("cat-file", "-e", f"{commit}^{{tree}}")[0] == 0:
+                return Repository(top, git_dir, git_dir)
+        return None
+
+    def _store(self, source: Repository) -> Store:
+        if source.git_dir not in self._stores:
+            name = hashlib.sha256(os.fsencode(source.git_dir)).hexdigest()[:16]
+            self._stores[source.git_dir] = self._make(source, name)
+        return self._stores[source.git_dir]
+
+
+def _oid(path: Path) -> str:
+    """Name of the LFS object that a pointer file stands for; empty when it is none."""
+    try:
+        if path.is_symlink() or path.stat().st_size > _MOST_POINTER:
+            return ""
+        hit = _POINTER.match(path.read_bytes())
+    except OSError:
+        return ""
+    return hit[1].decode() if hit is not None else ""
+
+
+def _digest(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            hasher.update(data)
+    return hasher.hexdigest()
+
+
+def _index_of(index: Path, path: str) -> Path:
+    return index.with_name(f"{index.name}.{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}")
