@@ -199,9 +199,7 @@ class Run(DoitRun):
         from executor.tasks.request import Request
 
         compiled = compile_project(project)
-        found = obstacles_of(compiled)
-        if found:
-            raise PersonNeededError("\n".join(map(str, found)))
+        _require_settled(compiled)
         wanted = [_checked(compiled, name) for name in wanted]
         start = start_of(compiled, wanted, self._from)
         left_out, wanted = _startable(project, wanted)
@@ -243,8 +241,7 @@ class Run(DoitRun):
             sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
             self._roadmaps = declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
-            wrong = faults_told(compiled.faults)
-            return code or (PersonNeededError.exit_code if asks else wrong)
+            return code or (PersonNeededError.exit_code if asks else faults_told(compiled.faults))
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Called by doit with options by name; runs the tasks through our runner."""
@@ -357,6 +354,17 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
     if len(refused) == len(wanted):
         raise PersonNeededError("\n".join(dict.fromkeys(refused.values())))
     return list(dict.fromkeys(refused.values())), [name for name in wanted if name not in refused]
+
+
+def _require_settled(compiled: Compiled) -> None:
+    """Make sure that nothing about the repository is in the way of every run.
+
+    Raises:
+        PersonNeededError: with everything that a person has to settle first.
+    """
+    found = obstacles_of(compiled)
+    if found:
+        raise PersonNeededError("\n".join(map(str, found)))
 
 
 def _checked(compiled: Compiled, name: str) -> str:

@@ -13,7 +13,7 @@ from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
 from executor.git.refs import REVIVED, Move, attempt_ref
 from executor.git.trailers import landing_message
-from executor.model.titles import header
+from executor.model.titles import commit_token, described, header
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def revive(observer: Observer, refs: Refs, store: Store, who: Identity, ref: str
         revision = landing.trailers.revision + 1
         trailers = replace(landing.trailers, revision=revision, result_key=change.key, check_key="", pull=0)
         note = f"The change that {revert.commit[:10]} had reverted."
-        first = header(f"{issue.type}({node.milestone})", issue.title, number=issue.number, revision=revision)
+        rules = observer.compiled.policy.forge
+        token = commit_token(issue, node.milestone, rules.commit_types)
+        first = header(token, described(issue.title, lower=rules.lower_case))
         message = landing_message(first, change, trailers, title=issue.title, number=issue.number, note=note)
         number = view.states[issue.id].last() + 1 if issue.id in view.states else 1
         made = store.commit(tree, [start], message, who, refs.time_of(start))

@@ -97,12 +97,24 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
     if not found.ok:
         branch = issue.run.milestone.branch
         reason = f'the check "{found.failed}" fails on {branch} before anything was done: {found.reason}'
-        return Obstacle(reason, None, found, "red", "repair it there, no attempt was spent", tip)
+        return Obstacle(
+            reason, None, found, "red", f"repair it there{_base_ahead(issue, tip)}, no attempt was spent", tip
+        )
     found = issue.verifier.blind_on_base(tree)
     if not found.ok:
         remedy = _BLIND_REMEDY.format(name=found.failed)
         return Obstacle(f'the check "{found.failed}" is blind: {found.reason}', None, found, "blind", remedy, tip)
     return None
+
+
+def _base_ahead(issue: IssueRun, tip: str) -> str:
+    """What a person may do where the base has commits that the branch lacks."""
+    view, refs = issue.run.view, issue.session.refs
+    base = view.base.removeprefix("refs/heads/")
+    now = refs.tip(view.base)
+    if now is None or refs.contains(now, tip):
+        return ""
+    return f" (or `git merge {base}` on it, if {base} has what repairs it)"
 
 
 def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:

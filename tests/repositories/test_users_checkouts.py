@@ -219,3 +219,12 @@ def test_signing_that_git_is_configured_for_is_refused_before_anything_is_begun(
     repo.write("rules/limits.toml", 'backoff_s = 0.0\nunsigned_landing = "allow"\n')
     repo.doit("plan", "m1").check(0)
     repo.doit("milestone:m1").check(0)
+
+
+def test_a_red_branch_with_landings_is_told_that_its_base_may_have_the_repair(tmp_path: Path) -> None:
+    repo = project(tmp_path / "repo", issues=issue("1", "echo one > one.txt"))
+    repo.doit("milestone:m1").check(0)
+    repo.write("rules/checks.toml", '[check.mine]\nrun = "test -f fixed"\nsabotage = "off"\n')
+    repo.milestone("m1", issue("1", "echo one > one.txt") + issue("2", "echo two > two.txt", checks=["mine"]))
+    repo.commit("a check that fails on the branch")
+    assert "`git merge main` on it" in repo.doit("milestone:m1").check(4).out
