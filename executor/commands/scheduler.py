@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import signal
 import time
+from bisect import insort
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from doit.task import Stream
 
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
+from executor.model.overlap import overlap
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
+    from executor.model.plan import Plan
+    from executor.state.decide import Decision
 
 
 __all__ = ["CODES", "Outcomes", "Patience", "Turns", "action_of", "run_tasks", "signals_heeded"]
@@ -142,8 +146,8 @@ def run_tasks(
     control = TaskControl(tasks)
     control.process(chosen)
     dispatcher = control.task_dispatcher()
-    place = {f"issue:{ref}": number for number, ref in enumerate(session.compiled.plan.order)}
-    dispatcher.ready = _Ready(place)
+    dispatcher.ready = _Ready(session.compiled.plan)
+    session.resting.append(dispatcher.ready.ended)
     outcomes = Outcomes()
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
@@ -157,6 +161,7 @@ def run_tasks(
     try:
         runner.run_all(dispatcher)
     finally:
+        session.resting.remove(dispatcher.ready.ended)
         reporter.complete_run()
     return outcomes
 
@@ -169,25 +174,56 @@ def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> N
             reporter.say("note", task.name, "`doit ignore` holds nothing back here and is taken back; see `doit pause`")
 
 
-class _Ready:
-    """The ready tasks as a queue by plan order instead of first come, first served."""
+_CHOICE = 64
+"""How many of the most urgent tasks are compared, so that ten thousand ready issues cost no more than these."""
 
-    def __init__(self, place: dict[str, int]) -> None:
-        self._place = place
-        self._heap: list[tuple[int, int, Any]] = []
+
+def _ref(node: Any) -> str:
+    return str(node.task.name).removeprefix("issue:")
+
+
+class _Ready:
+    """The ready tasks by plan order instead of first come, first served.
+
+    Of equal priority, an issue goes first whose declared files meet those of no issue at work. If all do, the plan's
+    order decides: an expected conflict is a reason to choose, never a reason to wait.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._nodes = plan.nodes
+        self._place = {ref: number for number, ref in enumerate(plan.order)}
+        self._waiting: list[tuple[tuple[str, int], int, Any]] = []
         self._count = 0
+        self._at_work: set[str] = set()
 
     def append(self, node: Any) -> None:
         """A task has become ready."""
         self._count += 1
-        heapq.heappush(self._heap, (self._place.get(node.task.name, -1), self._count, node))
+        ref = _ref(node)
+        urgency = (self._nodes[ref].issue.priority, self._place[ref]) if ref in self._place else ("", 0)
+        insort(self._waiting, (urgency, self._count, node))
 
     def popleft(self) -> Any:
         """The most urgent one."""
-        return heapq.heappop(self._heap)[2]
+        choice = [item for item in self._waiting[:_CHOICE] if item[0][0] == self._waiting[0][0][0]]
+        found = min(range(len(choice)), key=lambda index: self._met(_ref(choice[index][2])))
+        node = self._waiting.pop(found)[2]
+        if _ref(node) in self._place:
+            self._at_work.add(_ref(node))
+        return node
+
+    def ended(self, ref: str, decision: Decision) -> None:
+        """An issue is no longer at work."""
+        _ = decision
+        self._at_work.discard(ref)
+
+    def _met(self, ref: str) -> int:
+        """How many declared globs of issues at work can match a file that this issue declares."""
+        files = self._nodes[ref].issue.files if ref in self._nodes else ()
+        return sum(overlap(files, self._nodes[other].issue.files) for other in self._at_work) if files else 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._waiting)
 
 
 class _IssueRunner(MThreadRunner):

@@ -246,7 +246,8 @@ def _compiled(project: Project, loaded: Loaded) -> Compiled:
     if policy is not None:
         faults += policy_faults(loaded.milestones, loaded.files, policy, loaded.partial)
     try:
-        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty, loaded.partial)
+        by_path = policy is not None and policy.landing.order == "critical-path"
+        plan = compile_plan(loaded.milestones, loaded.files, loaded.faulty, loaded.partial, by_path=by_path)
     except DeclarationError as error:
         faults += error.faults
     if faults or policy is None or plan is None:

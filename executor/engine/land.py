@@ -18,6 +18,7 @@ from executor.engine.milestone_branch import Branch
 from executor.engine.review import Reviews
 from executor.engine.stops import Stops
 from executor.errors import ExecutorError
+from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing, Trailers
 from executor.model.fingerprint import cleared
@@ -260,7 +261,7 @@ class Lander:
         others = [
             f"{self._run.name}/{other}"
             for other, landing in self._run.view.landings.items()
-            if other != issue.id and self._lands_after(landing, attempt)
+            if other != issue.id and self._lands_after(landing, attempt) and self._touches(landing, paths)
         ]
         by = f" with what {', '.join(others[-3:])} landed meanwhile" if others else ""
         reason = f"conflict in {names}{by}"
@@ -282,6 +283,11 @@ class Lander:
         base = self._parent(attempt)
         at_base = next((item.position for item in self._run.view.landings.values() if item.commit == base), -1)
         return landing.position > at_base
+
+    def _touches(self, landing: Landing, paths: tuple[str, ...]) -> bool:
+        """Whether a landing changed one of these files."""
+        change = parse_diff(self._session.store.diff(f"{landing.commit}^", landing.commit))
+        return any(file.path in paths for file in change.files)
 
     def _parent(self, attempt: Attempt) -> str:
         return attempt.base or self._session.store.parent_of(attempt.commit)

@@ -242,15 +242,24 @@ class Store:
         return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
 
     def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
-        """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not)."""
+        """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not).
+
+        Where lines around it have moved, the patch is merged three-way with the blobs that its `index` lines name.
+        """
         where = {"GIT_INDEX_FILE": str(index)}
+        problem = ""
         _forget(index)
         try:
-            self._git.run("read-tree", tree, extra=where)
-            code, _, words = self._git.call("apply", "--cached", "--whitespace=nowarn", "-", given=patch, extra=where)
-            if code != 0:
-                return "", words.decode("utf-8", "replace").strip()
-            return self._git.run("write-tree", extra=where).decode().strip(), ""
+            for fallback in ((), ("--3way",)):
+                self._git.run("read-tree", tree, extra=where)
+                code, _, words = self._git.call(
+                    "apply", "--cached", "--whitespace=nowarn", *fallback, "-", given=patch, extra=where
+                )
+                if code == 0:
+                    return self._git.run("write-tree", extra=where).decode().strip(), ""
+                # Without the blobs, the words of the fallback say less than those of the plain attempt.
+                problem = problem or words.decode("utf-8", "replace").strip()
+            return "", problem
         finally:
             index.unlink(missing_ok=True)
 

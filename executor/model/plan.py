@@ -1,6 +1,7 @@
 """The plan: ids resolved across milestones, cycles named in full, and the order in which issues would run. Pure.
 
-Order: priority, then longest remaining path, then position in the file; needs come first.
+Order: priority, then position in the file; needs come first. Where the rules say `order = "critical-path"`, the longest
+remaining path decides before the position.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def compile_plan(
     files: Mapping[str, str],
     faulty: Iterable[str] = (),
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
+    *,
+    by_path: bool = False,
 ) -> Plan:
     """The plan of all milestones together.
 
@@ -109,6 +112,7 @@ def compile_plan(
             are unknown.
         partial: milestone -> faulty issues with their places, as far as they could be read; cycles through them are
             told, but they are no part of the plan.
+        by_path: whether, of equal priority, the issue goes first that most work waits for.
 
     Raises:
         DeclarationError: with every unknown id, every cycle and every clash of branches.
@@ -127,8 +131,8 @@ def compile_plan(
     if faults:
         raise DeclarationError(faults)
     if partial:
-        return compile_plan(milestones, files, unread)
-    return _plan(milestones, needs, graph, dependents, sorted_refs)
+        return compile_plan(milestones, files, unread, by_path=by_path)
+    return _plan(milestones, needs, graph, dependents, sorted_refs, by_path=by_path)
 
 
 def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]) -> _Graph:
@@ -304,6 +308,8 @@ def _plan(
     graph: _Graph,
     dependents: Mapping[str, Sequence[str]],
     sorted_refs: Sequence[str],
+    *,
+    by_path: bool,
 ) -> Plan:
     sizes = {f"{name}/{issue.id}": WEIGHTS[issue.size] for name, item in milestones.items() for issue in item.issues}
     remaining: dict[str, int] = {}
@@ -315,7 +321,7 @@ def _plan(
         for position, issue in enumerate(milestone.issues):
             ref = f"{name}/{issue.id}"
             nodes[ref] = Node(ref, name, issue, needs[ref], position, remaining[ref])
-            keys[ref] = (issue.priority, -remaining[ref], len(nodes))
+            keys[ref] = (issue.priority, -remaining[ref] if by_path else 0, len(nodes))
         keys[f"milestone {name}"] = ("", 0, number)
     order = [ref for ref in _by_key(graph, dependents, keys) if ref in nodes]
     own = {ref: tuple(item for item in dependents[ref] if item in nodes) for ref in nodes}

@@ -95,3 +95,25 @@ def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo:
     assert repo.attempts() == []
     assert journal.read_text().count('"e":"attempt-built"') == len(NAMES)  # no agent worked twice
     assert "nothing to do" in repo.doit("milestone:m1").check().out
+
+
+def test_a_patch_whose_lines_have_moved_is_merged_three_way(repo: Repo) -> None:
+    lines = [f"line {number}\n" for number in range(40)]
+    repo.write("long.txt", "".join(lines))
+    repo.commit("start")
+    repo.write("long.txt", "".join([*lines[:20], "second\n", *lines[20:]]))
+    patch = repo.git("diff") + "\n"
+    repo.git("checkout", "-q", "long.txt")
+    repo.write("milestones/m1/b.patch", patch)
+    first = "{ seq 1 60; sed -i s/.20$/.20X/ long.txt; cat long.txt; } > new.txt; mv new.txt long.txt"
+    repo.milestone("m1", issue("a", first) + issue("b", agent="patch", needs=["a"], **{"with": {"file": "m1/b.patch"}}))
+    repo.doit("milestone:m1").check(1)
+    assert repo.statuses() == {"m1/a": "landed", "m1/b": "failed"}  # line 20 itself was changed: a true conflict
+
+    repo.milestone(
+        "m2",
+        issue("a", "{ seq 1 60; cat long.txt; } > new.txt; mv new.txt long.txt; sed -i s/.18$/.18X/ long.txt")
+        + issue("b", agent="patch", needs=["a"], **{"with": {"file": "m1/b.patch"}}),
+    )
+    repo.doit("milestone:m2").check()
+    assert "second" in repo.git("show", "milestone/m2-test-m2:long.txt")

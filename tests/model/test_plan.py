@@ -47,7 +47,7 @@ def milestone(
 
 def compiled(*milestones: Milestone, faulty: Iterable[str] = ()) -> Plan:
     by_id = {item.id: item for item in milestones}
-    return compile_plan(by_id, {name: f"milestones/{name}.toml" for name in by_id}, faulty)
+    return compile_plan(by_id, {name: f"milestones/{name}.toml" for name in by_id}, faulty, by_path=True)
 
 
 def faults(*milestones: Milestone, faulty: Iterable[str] = ()) -> list[Fault]:
@@ -88,6 +88,21 @@ def cycle(name: str, key: str, *path: str) -> Fault:
 def test_order_is_priority_then_longest_remaining_path_then_place(issues: list[str], order: list[str]) -> None:
     plan = compiled(milestone("m", *issues))
     assert plan.order == tuple(f"m/{name}" for name in order)
+
+
+@pytest.mark.parametrize(
+    ("issues", "order"),
+    [
+        (["a:S", "b:M", "c:L"], ["a", "b", "c"]),
+        (["a", "b", "c b"], ["a", "b", "c"]),
+        (["a:L", "b:S", "c:L b"], ["a", "b", "c"]),
+        (["a b", "b"], ["b", "a"]),
+        (["a:P3", "b:P2", "c:P1", "d:P0"], ["d", "c", "b", "a"]),
+    ],
+)
+def test_without_the_rule_order_is_priority_then_place(issues: list[str], order: list[str]) -> None:
+    declared = milestone("m", *issues)
+    assert compile_plan({"m": declared}, {"m": "milestones/m.toml"}).order == tuple(f"m/{name}" for name in order)
 
 
 def test_order_takes_the_place_of_the_milestone_before_that_of_the_issue() -> None:
