@@ -2,6 +2,9 @@
 
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
 stops` measure the judge.
+`python -m benchmarks queue` measures how fast verified results land; see there for its options.
+
+--quick leaves 10,000 issues out and takes fewer rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import landing, ours, peers
+from benchmarks import landing, merge_queue, ours, peers
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -56,6 +59,9 @@ def main() -> None:
     """Measure what the command line asks for."""
     if sys.argv[1:2] and sys.argv[1] in JUDGING:
         JUDGING[sys.argv[1]](sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["queue"]:
+        merge_queue.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 issues, three rounds")

@@ -1,0 +1,148 @@
+"""How fast verified results land: `python -m benchmarks queue`, with real processor work as the suite.
+
+Every pushed head is verified again from scratch afterwards. `--simulate` prints the model beside it: check runs for
+each result by failure rate and batch size, from the product's own decision function.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.ours import git
+from executor.engine.queue import batch_size
+from tests.engine.queue_model import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_SUITE = """\
+import sys, time
+from pathlib import Path
+end = time.process_time() + {seconds}
+while time.process_time() < end:
+    sum(range(1000))
+with open({runs!r}, "a") as file:
+    file.write("run\\n")
+sys.exit(any("bad" in path.read_text() for path in Path().glob("r*.txt")))
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks queue", description=__doc__)
+    parser.add_argument("--issues", type=int, default=100)
+    parser.add_argument("--bad", type=float, default=0.02, help="share of results that fail the suite")
+    parser.add_argument("--seconds", type=float, default=6.0, help="processor seconds of the suite")
+    parser.add_argument("--agent", type=float, default=0.0, help="seconds that an agent takes")
+    parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--mode", default="auto", choices=["auto", "each", "batch"])
+    parser.add_argument("--simulate", action="store_true", help="print the model only")
+    options = parser.parse_args(arguments)
+    if options.simulate:
+        _simulate()
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        _measure(Path(folder), options)
+
+
+def _measure(folder: Path, options: argparse.Namespace) -> None:
+    repo, runs = folder / "repo", folder / "runs"
+    chance = random.Random(1)  # noqa: S311  (no secret)
+    bad = {number for number in range(options.issues) if chance.random() < options.bad}
+    _declare(repo, runs, bad, options)
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "doit", "milestone:m", "-n", str(options.workers)],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - began
+    assert done.returncode == (1 if bad else 0), done.stdout + done.stderr
+    branch = "milestone/m-m"
+    landed = int(git(repo, "rev-list", "--first-parent", "--count", f"main..{branch}"))
+    count = len(runs.read_text().splitlines())
+    wrong = git(repo, "log", "--first-parent", "--format=%(trailers:key=Issue,valueonly,separator=)", branch).split()
+    assert not {f"{number}" for number in bad} & set(wrong), "a bad result has landed"
+    assert landed == options.issues - len(bad), f"{landed} landed, {options.issues - len(bad)} are good"
+    red = [head for head in _pushed(repo, branch) if _is_red(repo, head)]
+    rate = options.bad
+    bound = -rate * math.log2(rate) - (1 - rate) * math.log2(1 - rate) if 0 < rate < 1 else 0.0
+    print(
+        "| mode | issues | bad | suite s | workers | seconds | landed/h | runs a landing | bound H2(p) | red pushes |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        f"| {options.mode} | {options.issues} | {len(bad)} | {options.seconds:g} | {options.workers} | {seconds:.1f} "
+        f"| {landed / seconds * 3600:.0f} | {count / max(1, landed):.2f} | {bound:.2f} | {len(red)} |"
+    )
+    assert not red, red
+
+
+def _declare(repo: Path, runs: Path, bad: set[int], options: argparse.Namespace) -> None:
+    repo.mkdir()
+    (repo / "milestones").mkdir()
+    (repo / "rules").mkdir()
+    (repo / "suite.py").write_text(_SUITE.format(seconds=options.seconds, runs=str(runs)), encoding="utf-8")
+    lines = ['[milestone]\nid = "m"\ntitle = "M"\n[defaults]\nagent = "script"\nchecks = ["suite"]\n']
+    for number in range(options.issues):
+        word = "bad" if number in bad else "good"
+        run = f"sleep {options.agent:g}; echo {word} > r{number}.txt"
+        lines.append(f'[[issue]]\nid = "{number}"\ntitle = "r{number}"\nbody = "r"\nwith = {{ run = "{run}" }}\n')
+    (repo / "milestones" / "m.toml").write_text("\n".join(lines), encoding="utf-8")
+    check = f'[check.suite]\nrun = "{sys.executable} suite.py"\nsabotage = "off"\nsabotage_reason = "a benchmark"\n'
+    (repo / "rules" / "checks.toml").write_text(check, encoding="utf-8")
+    (repo / "rules" / "landing.toml").write_text(f'mode = "{options.mode}"\n', encoding="utf-8")
+    (repo / "rules" / "limits.toml").write_text("attempts = 1\n", encoding="utf-8")
+    git(repo, "init", "-q", "-b", "main")
+    subprocess.run([sys.executable, "-m", "executor", "init"], cwd=repo, check=True, capture_output=True)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "start")
+
+
+def _pushed(repo: Path, branch: str) -> list[str]:
+    """Commits that were the tip after a push: each landing alone, and the last one of each batch."""
+    form = "%H %T %(trailers:key=Proved-With,valueonly,separator=)"
+    rows = [
+        line.split() for line in git(repo, "log", "--first-parent", f"--format={form}", f"main..{branch}").splitlines()
+    ]
+    return [row[0] for row in rows if len(row) == 2 or row[1] == row[2]]
+
+
+def _is_red(repo: Path, head: str) -> bool:
+    names = git(repo, "ls-tree", "--name-only", head).split()
+    return any("bad" in git(repo, "show", f"{head}:{name}") for name in names if name.startswith("r"))
+
+
+def _simulate() -> None:
+    sizes = (1, 2, 4, 8, 16, 32, 64)
+    print("| p | " + " | ".join(f"b={size}" for size in sizes) + " | chosen | bound H2(p) |")
+    print("|---" * (len(sizes) + 3) + "|")
+    for rate in (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+        costs = " | ".join(f"{_cost(rate, size):.2f}" for size in sizes)
+        bound = -rate * math.log2(rate) - (1 - rate) * math.log2(1 - rate)
+        print(f"| {rate:.1%} | {costs} | {batch_size(rate, 64)} | {bound:.3f} |")
+
+
+def _cost(rate: float, size: int) -> float:
+    """Full check runs for each result; a run of only the failed checks counts as a tenth."""
+    chance = random.Random(size)  # noqa: S311  (no secret)
+    runs, count = 0.0, 0
+    for _ in range(4):
+        names = [f"c{number}" for number in range(256)]
+        trial = Trial(names, {name for name in names if chance.random() < rate}, size=size, chance=chance)
+        trial.run()
+        runs += trial.runs + trial.partial / 10
+        count += len(names)
+    return runs / count
