@@ -1,10 +1,7 @@
 """Measure and print: `python -m benchmarks [--quick] [--json FILE]`. Ratios count; seconds are this machine's.
 
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
-stops` measure the judge.
-`python -m benchmarks queue` measures how fast verified results land; see there for its options.
-
---quick leaves 10,000 issues out and takes fewer rounds.
+stops` measure the judge. `python -m benchmarks queue` measures how fast verified results land.
 """
 
 from __future__ import annotations

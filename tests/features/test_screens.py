@@ -83,6 +83,7 @@ def night(repo: Repo) -> Repo:
         + issue("f", "echo f > f", title="Follows the documentation", needs=["c"])
         + '[[phase]]\nname = "Foundations"\n',
     )
+    repo.write("rules/landing.toml", 'order = "critical-path"\n')
     repo.commit("declare")
     repo.doit("issue:m1/a", "issue:m1/d").check(1)
     return repo
