@@ -25,7 +25,9 @@ def main() -> int:
         if name := re.match(r"\s*`\$EXECUTOR_OUT/([^`]+)`", block):
             (OUT / name[1]).write_text(content(name[1], block), encoding="utf-8")
     if "at least one has to fail" in step:
-        Path(f"test_{ISSUE}.py").write_text(f"import code_{ISSUE}\n\n\ndef test_it():\n    assert code_{ISSUE}.f()\n")
+        Path(f"test_{ISSUE}.py").write_text(
+            f"import code_{ISSUE}\n\n\ndef test_it():\n    assert code_{ISSUE}.f()\n\n\ntest_it()\n"
+        )
     elif "not kept" not in step:
         Path(f"code_{ISSUE}.py").write_text("def f():\n    return True\n")
     return subprocess.run(["sh", os.environ["EXECUTOR_CHECK"]], check=False).returncode

@@ -15,7 +15,7 @@ design.plan) echo '{"plan": 1}' > $EXECUTOR_OUT/plan.json;;
 build.code) cat $EXECUTOR_IN/design.sketch/sketch.md > $EXECUTOR_ISSUE.txt; handoff;;
 setup.plan) md plan.md Plan;;
 research.context) md research.md Research;;
-implement.tests) printf 'from code_%s import f\n\n\ndef test_f():\n    assert f() == 1\n' ${EXECUTOR_ISSUE#*.} > test_${EXECUTOR_ISSUE#*.}.py;;
+implement.tests) printf 'from code_%s import f\n\n\ndef test_f():\n    assert f() == 1\n\n\ntest_f()\n' ${EXECUTOR_ISSUE#*.} > test_${EXECUTOR_ISSUE#*.}.py;;
 implement.code) printf 'def f():\n    return 1\n' > code_${EXECUTOR_ISSUE#*.}.py;;
 implement.validation) md validation.md V; echo validated > e2e-$EXECUTOR_ISSUE.txt;;
 implement.findings) md findings.md F; echo found > found-$EXECUTOR_ISSUE.txt;;

@@ -376,7 +376,7 @@ def test_tests_come_first_and_have_to_fail(work: Work) -> None:
     repo = work.repo
     early = AGENT.replace("from code_%s import f", "import os  # %s").replace("assert f() == 1", "assert True")
     work = Work(repo, early)
-    accept = [{"run": "python3 -c 'import test_a; test_a.test_f()'"}]
+    accept = [{"run": "python3 test_a.py"}]
     repo.milestone("m1", work.issue("a", workflow="tdd", type="coding", accept=accept))
     out = repo.doit("milestone:m1").check(1).out
     assert "implement.tests: its tests pass although the code is not written; they have to fail first" in out
@@ -404,7 +404,7 @@ def ten(work: Work) -> list[tuple[str, str]]:
         coding = kind.upper() in {"CODING", "MIXED"}
         accept: list[object] = ["it does what it says"]
         if coding:
-            accept.append({"run": f"python3 -c 'import test_{number}; test_{number}.test_f()'"})
+            accept.append({"run": f"python3 test_{number}.py"})
         needs = [issues[place - 1][0]] if place else []
         body += work.issue(name, type=kind, accept=accept, needs=needs, allow=["large-diff"])
     work.repo.write("milestones/m4.toml", f'[milestone]\nid = "m4"\ntitle = "Worker Settings"\n{body}')
