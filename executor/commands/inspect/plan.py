@@ -16,6 +16,8 @@ from executor.errors import PersonNeededError
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
+from executor.status.estimate import took
+from executor.status.forecast import Past, Piece, calibration, forecast
 from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
 
@@ -93,7 +95,36 @@ def _expected(observer: Observer, issues: list[dict[str, Any]], name: str) -> di
     events = segments.read(observer.compiled.project.state(name))
     workers = observer.compiled.policy.limits.parallel
     end = expected_end(ahead, events, sizes, workers)
-    return None if end is None else {"seconds": round(end.seconds), "workers": workers, "guess": not end.known}
+    if end is None:
+        return None
+    milestones = _past(observer)
+    pieces = [Piece(item["ref"], item["size"], tuple(item["needs"])) for item in issues if item["status"] != "landed"]
+    past = [(piece.size, piece.seconds) for own in milestones.values() for piece in own.pieces]
+    found = forecast(pieces, past, workers)
+    others = [own for other, own in milestones.items() if other != name]
+    proved = calibration(others, workers)
+    return {
+        "seconds": round(end.seconds),
+        "p50_s": round(found.p50_s) if found is not None else 0,
+        "p80_s": round(found.p80_s) if found is not None else 0,
+        "known": len(past),
+        "workers": workers,
+        "guess": not past,
+        "calibration": {"milestones": proved.milestones, "inside_p80": proved.inside},
+    }
+
+
+def _past(observer: Observer) -> dict[str, Past]:
+    """Every milestone with the issues whose duration is known."""
+    nodes = observer.compiled.plan.nodes
+    found = {}
+    for name in observer.compiled.loaded.milestones:
+        seconds = dict(took(segments.read(observer.compiled.project.state(name))))
+        own = [(ref, node) for ref, node in nodes.items() if node.milestone == name and node.issue.id in seconds]
+        pieces = tuple(Piece(ref, node.issue.size, node.needs, seconds[node.issue.id]) for ref, node in own)
+        if pieces:
+            found[name] = Past(pieces)
+    return found
 
 
 def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,7 +154,12 @@ def _text(value: dict[str, Any]) -> str:
     bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
     if expected is not None:
         guess = " (a guess)" if expected["guess"] else ""
-        bounds = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time\n{bounds}"
+        half, most = ago(expected["p50_s"]), ago(expected["p80_s"])
+        told = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time; p50 {half}, p80 {most}"
+        proved = expected["calibration"]
+        if proved["milestones"]:
+            told += f" ({proved['inside_p80']} of {proved['milestones']} past milestones ended within their p80)"
+        bounds = f"{told}\n{bounds}"
     path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
     return (
         f"{value['milestone']}: {value['title']}\n"
