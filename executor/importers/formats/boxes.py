@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source
-from executor.importers.reading.fields import without_status
 from executor.importers.reading.markdown import Document, Item, Section, plain
+from executor.importers.reading.words import without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

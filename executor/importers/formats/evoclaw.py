@@ -9,9 +9,10 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, draft_of
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, status_of
+from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import PlaceError, table_rows
+from executor.importers.reading.words import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,7 @@ from executor.importers.formats.folders import files_of
 
 __all__ = ["EvoClaw", "Stories"]
 
+_EDGE = frozenset({"source_id", "target_id", "source_title", "target_title"})
 _STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
 
 
@@ -59,6 +61,7 @@ class Stories:
                 None,
             )
             if match is None:
+                reading.notes.append(Note(0, f"{path or source.name} is no story and was not read"))
                 continue
             status = _STATUS_AFTER.search(text)
             name = f"{match[1]}-{match[2]}"
@@ -100,6 +103,10 @@ class EvoClaw:
             for _, row in _table(source, name, reading) if name in source.files else ():
                 if "weak" in " ".join(row.values()).casefold():
                     weak += 1
+                more = {key: value for key, value in row.items() if key not in _EDGE and value.strip()}
+                if more:
+                    said = ", ".join(f"{key}: {value}" for key, value in more.items())
+                    reading.notes.append(Note(0, f"not taken over: {said}", f"not taken over: {', '.join(more)}", name))
                 needs.setdefault(row.get("target_id", ""), []).append(row.get("source_id", ""))
         if weak:
             reading.notes.append(
@@ -112,6 +119,14 @@ class EvoClaw:
             reading.notes.append(
                 Note(0, f"milestones that are not graded are issues like the others: {', '.join(sorted(ungraded))}")
             )
+        known = {row.get("id", "").strip() for _, row in rows}
+        strange = sorted(
+            {name for target, sources in needs.items() for name in (target, *sources) if name not in known}
+        )
+        if strange:
+            text = f"dependencies of milestones that milestones.csv does not have were left out: {', '.join(strange)}"
+            reading.notes.append(Note(0, text, file="dependencies.csv"))
+        needs = {target: [name for name in sources if name in known] for target, sources in needs.items()}
         for line, row in rows:
             name = row.get("id", "").strip()
             if chosen and name not in chosen:
@@ -152,6 +167,12 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
         text = "\n".join(f"- {key}: {value}" for key, value in row.items() if value.strip())
     title = title or document(text).title() or name.replace("_", " ")
     fields: dict[str, Any] = {"needs": needs} if needs else {}
+    more = {key: value for key, value in row.items() if key not in {"id", "title", "name"} and value.strip()}
+    if more:
+        said = ", ".join(f"{key}: {value}" for key, value in more.items())
+        reading.notes.append(
+            Note(line, f"not taken over: {said}", f"not taken over: {', '.join(more)}", "milestones.csv")
+        )
     tests = [path for path in source.files if path.startswith(f"test_results/{name}/")]
     if tests:
         reading.notes.append(

@@ -13,9 +13,10 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, meaning, priority_of, size_of, status_of
+from executor.importers.reading.fields import fields_of, meaning
 from executor.importers.reading.markdown import Document, document, flat
 from executor.importers.reading.places import Node, PlaceError, yaml_node
+from executor.importers.reading.words import priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -166,14 +167,9 @@ def _state(file: _File, name: str, status: str, reading: Reading) -> tuple[bool,
         reading.notes.append(
             Note(0, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out", file.path)
         )
-    elif state in {"other", "skipped"}:
-        reading.notes.append(
-            Note(
-                0,
-                f'{name}: the status "{status}" was not taken over; it is pending here',
-                "a status that was not taken over",
-            )
-        )
+    else:
+        note = status_note(name, status.replace("_", " "), 0, file.path)
+        reading.notes += [note] if note is not None else []
     return state == "done", status if state == "stopped" else "", state == "cancelled"
 
 
@@ -272,9 +268,9 @@ def _backlog(file: _File, reading: Reading, part: str) -> None:
     if group:
         fields["phase"] = group
     _listed(file, name, reading, ("labels", "references", "documentation", "parent_task_id", "parent"))
-    text = re.sub(r"^[ \t]*<!-- (?:SECTION|AC|DOD|COMMENT)[^>]*-->[ \t]*\n?", "", file.body, flags=re.MULTILINE).strip(
-        "\n"
-    )
+    text = re.sub(
+        r"^[ \t]*<!-- (?:SECTION:\w+|AC|DOD|COMMENTS?):(?:BEGIN|END) -->[ \t]*\n?", "", file.body, flags=re.MULTILINE
+    ).strip("\n")
     reading.issues.append(
         DraftIssue(name, title, text or f"# {title}", 1, {k: v for k, v in fields.items() if v}, done, hold)
     )

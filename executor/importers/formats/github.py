@@ -9,9 +9,10 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.formats.records import Reading, draft_of, parsed
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, kind_of, priority_of, size_of
+from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import Document, document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
+from executor.importers.reading.words import kind_of, priority_of, size_of, status_note
 from executor.model.hints import found
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ _PASSED_OVER = (
     "projectCards",
     "closed",
     "reactionGroups",
+)
+_OF_MILESTONES = (
+    "title",
+    "description",
+    "number",
+    "dueOn",
+    "due_on",
+    "open_issues",
+    "closed_issues",
+    "state",
+    "creator",
 )
 _PULL = re.compile(r"\n+Depends on (?:#\d+(?:, )?)+\s*$")
 
@@ -109,7 +121,7 @@ class GitHub:
         for item in items:
             node = item.get("milestone")
             if node is not None:
-                node.plain()
+                node.pass_over(*_OF_MILESTONES, *_PASSED_OVER)
         reading.notes += root.notes()
         bare = re.sub(r"^M\d[\w.]*\s*[:–—-]+\s*", "", title)
         return draft_of(reading, milestone_id(title, source.stem), bare, fields, whole=False)
@@ -167,6 +179,9 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
         reading.notes.append(Note(item.line, f"#{label} is a pull request and was left out", "pull requests, left out"))
         return
     heading = flat(item.text("title"))
+    state = status_note(f"#{label}", _state(item), item.line)
+    if state is not None:
+        reading.notes.append(state)
     if item.text("type") == "DraftIssue" or (number is None and item.get("body") is not None and not name):
         item.pass_over(*(item.keys or {}))
         reading.notes.append(
@@ -243,7 +258,7 @@ def _labels(item: Node, label: str, values: dict[str, Any], notes: list[Note]) -
     """Take what the labels of an issue say; the others are noted."""
     unknown = []
     for node in item.rows("labels"):
-        name = node.text("name") if node.keys is not None else node.word()
+        name = (node.text("name") or node.shown()) if node.keys is not None else node.word()
         node.plain()
         if name and not _label(name, values):
             unknown.append(name)

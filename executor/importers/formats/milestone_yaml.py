@@ -11,9 +11,10 @@ from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of
 from executor.importers.formats.trackers import TIMES, standing
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, priority_of, size_of, status_of
+from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_node
+from executor.importers.reading.words import priority_of, size_of, status_of
 
 __all__ = ["Bmad", "MilestoneYaml"]
 
@@ -155,10 +156,15 @@ def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
         fields["agent"] = who
     flow = row.get("kiro_workflow")
     if flow is not None:
-        if flow.text("enabled") == "true":
+        enabled = flow.text("enabled")
+        if enabled == "true":
             fields["workflow"] = "kiro"
             _weights(root, reading, row.line)
-        flow.plain()
+        elif enabled not in {"", "false"}:
+            said = f'{name}: kiro_workflow.enabled is "{enabled}", expected true or false; it was taken for false'
+            reading.notes.append(Note(flow.line, said, "kiro_workflow.enabled that is neither true nor false"))
+        flow.read = True
+        flow.pass_over("current_phase", "phases", "approval_gates")
     text = row.text("description") or f"# {title}"
     more = [
         f"## {key.capitalize()}\n\n{value}"
@@ -276,6 +282,8 @@ class Bmad:
 def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     status = node.word()
     if re.fullmatch(r"epic-[\w.]+(?:-retrospective)?", key):
+        said = f"the status of epics was not taken over: {key}: {status}"
+        reading.notes.append(Note(node.line, said, "the status of epics was not taken over"))
         return
     match = re.fullmatch(r"(\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
     if match is None:
@@ -285,7 +293,12 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     done, hold, gone = standing(reading, name, status, node.line)
     if gone:
         return
-    text = reading.source.read(f"{place.rstrip('/')}/{key}.md") if place else None
+    folder = place.rstrip("/")
+    text = reading.source.read(f"{folder}/{key}.md") if folder else None
+    if text is None and folder and not reading.source.place.startswith(folder):
+        reading.notes.append(
+            Note(0, f"story_location {place} has not all story files; those beside the file were read")
+        )
     text = text if text is not None else reading.source.beside(f"{key}.md")
     title = match[3].replace("-", " ")
     fields: dict[str, Any] = {"phase": f"Epic {match[1]}"}
@@ -294,7 +307,7 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
             reading.notes.append(
                 Note(
                     node.line,
-                    f"{name}: its story file {key}.md was not found; write its spec",
+                    f"{name}: its story file {key}.md was not found in {place or 'its folder'}; write its spec",
                     "story files that were not found; write their specs",
                 )
             )

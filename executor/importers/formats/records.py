@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
-from executor.importers.reading.fields import files_in, kind_of, priority_of, size_of, status_of
+from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
+from executor.importers.reading.words import kind_of, priority_of, size_of, status_note, status_of
 from executor.model.hints import quoted
 
 if TYPE_CHECKING:
@@ -142,14 +143,9 @@ def issue_of(record: Record, reading: Reading) -> None:
         )
         return
     hold = status if state == "stopped" else ""
-    if state in {"other", "skipped"}:
-        reading.notes.append(
-            Note(
-                record.line,
-                f'{name}: the status "{status}" was not taken over; it is pending here',
-                "a status that was not taken over",
-            )
-        )
+    note = status_note(name, status, record.line) if status not in {"true", "false"} else None
+    if note is not None:
+        reading.notes.append(note)
     fields = _fields(name, record, reading.notes)
     reading.issues.append(
         DraftIssue(name, title, _text(title, record), record.line, fields, done=state == "done", hold=hold)

@@ -96,7 +96,7 @@ def _slices(
         lines = [doc.account.lines[number - 1] for number in range(item.first, item.last + 1)]
         after = [re.sub(r"^\s*>\s*(?:After this:\s*)?", "", line) for line in lines if line.lstrip().startswith(">")]
         claim = flat(" ".join(after))
-        text = "\n".join([plain(hit[2]), "", *lines[1:]]).strip("\n")
+        text = "\n".join([f"{plain(hit[2])} {flat(hit[3])}".strip(), "", *lines[1:]]).strip("\n")
         boundaries = [
             part for part in doc.sections if re.search(rf"\b{name}\b\s*(?:→|->)|(?:→|->)\s*{name}\b", part.title)
         ]
@@ -144,7 +144,10 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
         if item is not None:
             doc.account.take(range(item.first, item.last + 1))
         text = "\n\n".join(section.text() if section is part else section.whole() for section in own).strip("\n")
-        detail = f"{plain(item.text.partition('**')[2])}\n\n" if item is not None and not text else ""
+        listed_as = "" if item is None else flat(re.sub(r"\*\*|^Phase\s+[\d.]+\s*[:.–—-]\s*", "", item.text))
+        detail = f"{listed_as}\n\n" if listed_as and listed_as != title else ""
+        if item is not None and item.last > item.first:
+            detail += "\n".join(doc.account.lines[item.first : item.last]) + "\n\n"
         issues.append(
             DraftIssue(name, title, detail + text or f"# {title}", part.line, values, done, "", tuple(needs.unknown))
         )
@@ -200,7 +203,7 @@ class Cursor:
 
 
 def _todo(todo: Node, reading: Reading) -> None:
-    from executor.importers.reading.fields import status_of
+    from executor.importers.reading.words import status_of
 
     content = flat(todo.text("content", "title", "name"))
     name = todo.text("id") or slug(content, 40)

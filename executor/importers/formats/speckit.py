@@ -17,8 +17,9 @@ from executor.importers.formats.boxes import (
     is_markdown,
 )
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import files_in, labelled, priority_of
+from executor.importers.reading.fields import files_in, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
+from executor.importers.reading.words import priority_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

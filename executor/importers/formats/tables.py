@@ -15,9 +15,10 @@ from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.tracking_section import Tracking, tracking_of
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, files_in, kind_of, labelled, priority_of, size_of, status_of
+from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.ids import needs_in
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
+from executor.importers.reading.words import kind_of, priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -313,6 +314,9 @@ def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool,
     state = status_of(word)
     done = state == "done" or line.id in tracking.done
     hold = tracking.stopped.get(line.id, "") or (word if state == "stopped" else "")
+    note = status_note(line.id, word, line.line) if state == "done" else None
+    if note is not None:
+        notes.append(note)
     if state in {"skipped", "cancelled", "other"} or line.id in tracking.skipped:
         said = word or f"skipped: {tracking.skipped.get(line.id, '')}"
         notes.append(

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from executor.importers.draft import Note, Source, milestone_id
-from executor.importers.reading.fields import without_status
 from executor.importers.reading.markdown import document, plain
+from executor.importers.reading.words import without_status
 
 __all__ = ["MILESTONE", "TASK", "Head", "handoff_claims", "head_of", "is_handoff", "is_markdown"]
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning, status_of
+from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
 from executor.importers.reading.ids import Ids, milestones_in, needs_in
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
+from executor.importers.reading.words import status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -314,7 +315,10 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[N
     done = head.done or head.id in claims or found.state == "done"
     if found.state == "stopped" and not done:
         return False, found.status
-    if found.state in {"other", "skipped", "cancelled"} and not done:
+    note = status_note(head.id, found.status, line) if found.status else None
+    if note is not None and (found.state == "done" or not done):
+        notes.append(note)
+    if found.state == "cancelled" and not done:
         notes.append(
             Note(
                 line,

@@ -9,11 +9,11 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import priority_of, status_of
 from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
+from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
 
-__all__ = ["TIMES", "Beads", "Ralph", "TaskMaster", "standing"]
+__all__ = ["TIMES", "Beads", "Ralph", "TaskMaster", "standing", "words_of"]
 
 TIMES = (
     "createdAt",
@@ -46,21 +46,33 @@ def _json(source: Source) -> Node | None:
 
 def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool, str, bool]:
     """Whether a task is done, why it waits for a person, and whether it is cancelled and so left out."""
-    state = status_of(status.replace("_", "-"))
+    state = status_of(status.replace("_", " "))
     if state == "cancelled":
         reading.gone[name] = status
         reading.notes.append(
             Note(line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
         )
-    elif state in {"other", "skipped"}:
-        reading.notes.append(
-            Note(
-                line,
-                f'{name}: the status "{status}" was not taken over; it is pending here',
-                "a status that was not taken over",
-            )
-        )
+    else:
+        note = status_note(name, status.replace("_", " "), line)
+        reading.notes += [note] if note is not None else []
     return state == "done", status if state == "stopped" else "", state == "cancelled"
+
+
+def words_of(row: Node, reading: Reading, name: str) -> dict[str, Any]:
+    """Priority and type of a record; words that are none are noted."""
+    found: dict[str, Any] = {}
+    for key, names, reader, allowed in (
+        ("priority", ("priority",), priority_of, "P0, P1, P2, P3"),
+        ("type", ("issue_type",), kind_of, "a word"),
+    ):
+        word = row.text(*names)
+        value = reader(word) if word else ""
+        if value and not (key == "type" and value == "task"):
+            found[key] = value
+        if word and (not value or (key == "type" and value != word.casefold())):
+            text = f'{name}: {key} "{word}" is not {allowed}' + (f", read as {value}" if value else " and was left out")
+            reading.notes.append(Note(row.line, text, f"{key} that is not {allowed}"))
+    return found
 
 
 class TaskMaster:
@@ -153,7 +165,7 @@ def _task(task: Node, reading: Reading) -> None:
         if (text := task.text(key))
     ]
     subtasks = [one for one in task.rows("subtasks") if one.keys is not None]
-    fields: dict[str, Any] = {"priority": priority_of(task.text("priority"))}
+    fields = words_of(task, reading, name)
     fields["accept"] = [f"{name}.{one.text('id')} {flat(one.text('title'))}" for one in subtasks]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
@@ -171,7 +183,10 @@ def _task(task: Node, reading: Reading) -> None:
 def _subtask(name: str, one: Node, reading: Reading) -> str:
     """A subtask as text."""
     one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
-    done = status_of(one.text("status")) == "done"
+    status = one.text("status")
+    note = status_note(f"{name}.{one.text('id')}", status, one.line)
+    reading.notes += [note] if note is not None and status_of(status) == "done" else []
+    done = status_of(status) == "done"
     if done:
         text = f"{name}: subtasks that are done in the source are asked for again: {name}.{one.text('id')}"
         reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are asked for again"))
@@ -311,7 +326,7 @@ def _links(row: Node) -> list[tuple[str, str]]:
     for link in row.rows("dependencies"):
         if link.keys is not None:
             found.append((link.text("type", "dep_type") or "blocks", link.text("depends_on_id", "id")))
-            link.plain()
+            link.pass_over("issue_id", "created_at", "created_by", "metadata", "thread_id")
         else:
             found.append(("blocks", link.word()))
     return found
@@ -346,7 +361,8 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     )
     if name in epics:
         text = row.text("description")
-        row.plain()
+        words_of(row, reading, name)
+        standing(reading, name, row.text("status"), row.line)
         reading.notes.append(
             Note(
                 row.line,
@@ -360,9 +376,7 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     if gone:
         row.plain()
         return
-    kind = row.text("issue_type")
-    fields: dict[str, Any] = {"type": kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""}
-    fields["priority"] = priority_of(row.text("priority"))
+    fields = words_of(row, reading, name)
     fields["needs"] = list(dict.fromkeys(other for link, other in links if link == "blocks" and other != name))
     fields["phase"] = next((epics[other] for link, other in links if link == "parent-child" and other in epics), "")
     body = row.text("description")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.importers.account import Note
-from executor.importers.reading.fields import status_of
 from executor.importers.reading.markdown import Document, Item, Section, flat, plain
+from executor.importers.reading.words import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
