@@ -19,7 +19,7 @@ from executor.importers.source import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["HOSTILE", "WORD", "check", "keeps", "lost", "planted", "said"]
+__all__ = ["HOSTILE", "WORD", "check", "keeps", "keeps_at", "lost", "planted", "said"]
 
 HOSTILE = (
     "",
@@ -102,12 +102,18 @@ def lost(importer: Any, source: Source, places: int = _PLACES) -> list[str]:
     """
     found = [(name, at) for name, text in _texts(source).items() for at in _words(text)]
     step = max(1, len(found) // places)
-    before = importer.read(source)
     return [
         f"{name or source.name}: line {_texts(source)[name][:at].count(chr(10)) + 1}"
         for name, at in found[::step]
-        if not _EMPTY.match(_texts(source)[name], at) and not keeps(importer, planted(source, name, at), before, name)
+        if not keeps_at(importer, source, name, at)
     ]
+
+
+def keeps_at(importer: Any, source: Source, name: str, at: int) -> bool:
+    """Whether a word that is put at a place of a file (empty: of the plan itself) is kept."""
+    if _EMPTY.match(_texts(source)[name], at):
+        return True
+    return keeps(importer, planted(source, name, at), importer.read(source), name)
 
 
 def planted(source: Source, name: str, at: int) -> Source:

@@ -7,6 +7,7 @@ commit: no link is followed, and nothing that git ignores is read, since the tex
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -96,7 +97,7 @@ class Disk:
             self._reader(self._root),
             self._reader(folder),
             files=files,
-            siblings=files,
+            siblings=tuple(self._below(folder, 1)) if only is not None else files,
             place=self._place(folder),
             part=self._part,
             split=self._split,
@@ -117,6 +118,9 @@ class Disk:
                 return self._source(f"{source.name.rstrip('/')}/{plans[0]}")
             return source
         path = Path(source.name)
+        if path.name.casefold() == "epic.md" and any(re.fullmatch(r"\d+\.md", name) for name in source.siblings):
+            # The text of an epic alone is no plan: its tasks are the files beside it.
+            return replace(self._folder(str(path.parent), None), name=str(path.parent))
         if self._is_part(path, form) and not any(importer.recognises(source) > 50 for importer in installed().values()):  # noqa: PLR2004
             return replace(self._folder(str(path.parent), [path.name]), name=source.name)
         return source

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.importers.conformance import HOSTILE, WORD, check, keeps, planted, said
+from executor.importers.conformance import HOSTILE, WORD, check, keeps, keeps_at, said
 from executor.importers.importer import installed
 from executor.importers.source import EncodingError, Source, decoded
 from tests.importers.plans import PLANS
@@ -37,7 +37,7 @@ def test_a_word_put_anywhere_is_in_the_draft_or_reported(form: str, place: int) 
     names = sorted(source.files) or [""]
     name = names[place % len(names)]
     words = [hit.end() for hit in re.finditer(r"[A-Za-z]{4,}", (source.beside(name) or "") if name else source.text)]
-    assert keeps(installed()[form], planted(source, name, words[place % len(words)]))
+    assert keeps_at(installed()[form], source, name, words[place % len(words)])
 
 
 def shaken(text: str, seed: int) -> str:

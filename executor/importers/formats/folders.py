@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Backlog", "Ccpm", "SpecKitty", "files_of"]
 
 _SHOWN = 5
+_TASK_FILE = re.compile(r"(?:\d+|[A-Za-z]+-?\d+)\.md")
 _ASIDE = frozenset(
     {
         "created",
@@ -309,7 +310,7 @@ class Ccpm:
             source, reading, r"^[^/]+\.md$", needs=("depends_on", "parallel", "conflicts_with", "status", "title")
         )
         epic = next((file for file in folder.files if file.path.casefold() == "epic.md"), None)
-        tasks = [file for file in folder.files if re.fullmatch(r"(?:\d+|[A-Za-z]+-?\d+)\.md", file.path)]
+        tasks = [file for file in folder.files if _TASK_FILE.fullmatch(file.path)]
         folder.other += [file.path for file in folder.files if file not in tasks and file is not epic]
         names = {file.path[: -len(".md")] for file in tasks}
         for file in tasks:
@@ -328,8 +329,12 @@ class Ccpm:
             fields = {"accept": claims} if claims else {}
             epic.front.pass_over(*_ASIDE, "name", "github", "status", "title", "description")
         folder.files = [file for file in folder.files if file in tasks or file is epic]
-        wanted = slug(source.folder if source.files else "", 60)
-        return _finish(folder, "tasks", wanted, title, fields, overview, whole=True)
+        wanted = slug(source.place.rstrip("/").rpartition("/")[2] or source.folder, 60)
+        # Some files of an epic may need others that were not given.
+        whole = epic is not None or len(tasks) == sum(
+            _TASK_FILE.fullmatch(name) is not None for name in source.siblings
+        )
+        return _finish(folder, "tasks", wanted, title, fields, overview, whole=whole)
 
 
 def _ccpm(file: _File, names: set[str], reading: Reading) -> None:

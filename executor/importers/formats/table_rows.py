@@ -68,6 +68,8 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "accept": ("acceptance criteria", "acceptance", "success criteria", "done when"),
     "text": ("description", "details", "notes", "scope"),
 }
+_KEYS = frozenset({"files", "accept", "branch", "token", "file", "type", "priority", "size"})
+_FEWEST = 2
 _RISKS = frozenset({"severity", "impact", "probability", "likelihood", "mitigation", "risk", "mitigations"})
 
 
@@ -115,7 +117,8 @@ def rows_of(table: Table, *, in_phase: bool, phased: bool, part: Section) -> tup
         return ()
     plan = columns.keys() - {"id", "title", "text"}
     ids = [plain(row.cells.get(columns["id"], "")).lstrip("#").strip() for row in table.rows]
-    if not in_phase and not plan - {"priority"}:
+    # Outside of phases a table of action items looks like a plan; what makes one is dependencies, or two keys of issues.
+    if not in_phase and "needs" not in plan and len(plan & _KEYS) < _FEWEST:
         return ()
     return table.rows if any(is_id(name) for name in ids) else ()
 

@@ -166,7 +166,7 @@ def _task(task: Node, reading: Reading) -> None:
     ]
     subtasks = [one for one in task.rows("subtasks") if one.keys is not None]
     fields = words_of(task, reading, name)
-    fields["accept"] = [f"{name}.{one.text('id')} {flat(one.text('title'))}" for one in subtasks]
+    fields["accept"] = [f"{_below(name, one.text('id'))} {flat(one.text('title'))}" for one in subtasks]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
     needs = [
@@ -180,17 +180,22 @@ def _task(task: Node, reading: Reading) -> None:
     )
 
 
+def _below(name: str, number: str) -> str:
+    """The id of a subtask, which a file may write with or without that of its task."""
+    return number if "." in number else f"{name}.{number}"
+
+
 def _subtask(name: str, one: Node, reading: Reading) -> str:
     """A subtask as text."""
     one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
     status = one.text("status")
-    note = status_note(f"{name}.{one.text('id')}", status, one.line)
+    note = status_note(f"{_below(name, one.text('id'))}", status, one.line)
     reading.notes += [note] if note is not None and status_of(status) == "done" else []
     done = status_of(status) == "done"
     if done:
-        text = f"{name}: subtasks that are done in the source are asked for again: {name}.{one.text('id')}"
+        text = f"{name}: subtasks that are done in the source are asked for again: {_below(name, one.text('id'))}"
         reading.notes.append(Note(one.line, text, "subtasks that are done in the source; they are asked for again"))
-    lines = [f"### {name}.{one.text('id')} {flat(one.text('title'))}"]
+    lines = [f"### {_below(name, one.text('id'))} {flat(one.text('title'))}"]
     lines += [
         text
         for key in ("description", "details", "testStrategy", "acceptanceCriteria", "notes")
@@ -198,7 +203,7 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
     ]
     needs = [node.word() for node in one.rows("dependencies")]
     if needs:
-        lines.append(f"After: {', '.join(need if '.' in need else f'{name}.{need}' for need in needs)}")
+        lines.append(f"After: {', '.join(_below(name, need) for need in needs)}")
     return "\n\n".join(lines)
 
 
