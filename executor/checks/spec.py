@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from executor.model.policy import Policy
     from executor.model.rules import Check
 
-__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs"]
+__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs", "slug_of"]
 
 _REPORT = "{report}"
 _FILES = "{files}"
@@ -48,6 +48,11 @@ _KNOWN_RUNNER = re.compile(
 )
 
 
+def slug_of(name: str) -> str:
+    """The name of a check as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip("-.") or "check"
+
+
 @dataclass(frozen=True, slots=True)
 class CommandProof:
     """A command that has to exit 0 in a clean checkout of the candidate tree.
@@ -73,6 +78,7 @@ class CommandProof:
         version: version of its tool, as far as that was asked.
         setup: beginning of the key of the set-up commands that its tree is prepared with; empty without any.
         vouched: a person vouches for it, so that it need not fail on a sabotaged tree.
+        must_fail_before: acceptance that must fail on the base.
         prefix: number of words in front of `argv` that only lead to where it runs, such as ``docker run``.
     """
 
@@ -96,12 +102,13 @@ class CommandProof:
     version: str = ""
     setup: str = ""
     vouched: bool = False
+    must_fail_before: bool = False
     prefix: int = 0
 
     @property
     def slug(self) -> str:
         """Its name as part of a file name."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name)[:40].strip("-.") or "check"
+        return slug_of(self.name)
 
     @property
     def wants_report(self) -> bool:
@@ -318,7 +325,9 @@ def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
     argv = _argv(item.run)
     around = {"network": "True"} if item.network else None
     key = check_key(argv, env={}, timeout=float(item.timeout or 0), around=around)
-    return CommandProof(item.name or item.run, argv, (), timeout, (), key, network=item.network)
+    return CommandProof(
+        item.name or item.run, argv, (), timeout, (), key, network=item.network, must_fail_before=item.must_fail_before
+    )
 
 
 def _argv(run: str | tuple[str, ...]) -> tuple[str, ...]:

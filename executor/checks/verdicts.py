@@ -114,7 +114,7 @@ class Verdicts:
         others = [item for item in known if item is not before][1 - _MOST_CONDITIONS :]
         self._write(self._path(tree, key), [asdict(item) for item in [*others, verdict]])
 
-    def proof(self, key: str) -> dict[str, Any] | None:
+    def proof(self, key: str) -> Mapping[str, Any] | None:
         """What is known of whether a check looks at trees; `key` stands for the check and its conditions."""
         found = read_json(self._proof(key))
         return found if isinstance(found, dict) else None

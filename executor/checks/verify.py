@@ -129,7 +129,7 @@ class Verifier:
             return Judgement(ok=True)
         with self._context.pool.slot() as slot:
             tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch)
-        if tree == candidate.tree:
+        if tree in {candidate.tree, candidate.base}:  # only tests were changed, or nothing of the base's
             return Judgement(ok=True)
         trees = Trees(store.paths(candidate.tree), store.paths(tree), store, tree)
         return self.first_failure(replace(candidate, tree=tree), logs, trees=trees)
@@ -149,16 +149,6 @@ class Verifier:
             verdict = self._checks.verdict_on(tree, item, log=self._base_logs / f"{item.slug}.log")
             if not verdict.ok and not _has_no_tests(self._checks.report_of(verdict)):
                 return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
-        return Judgement(ok=True)
-
-    def blind_on_base(self, tree: str) -> Judgement:
-        """Whether the named checks look at the tree; `ok` if they do, or if nothing can be proved yet."""
-        for item in self._named():
-            if not item.needs_proof_on_base:
-                continue
-            sight = Blindness(self._checks).sight_of(tree, item, log=self._base_logs / f"{item.slug}.log")
-            if sight.state == "blind":
-                return Judgement(ok=False, reason=sight.reason, failed=item.name)
         return Judgement(ok=True)
 
     def _named(self) -> list[CommandProof]:

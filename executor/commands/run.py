@@ -238,7 +238,8 @@ class Run(DoitRun):
             params.setdefault("dep_file", ".cache/doit.json")
             code = self._explained(lambda: action(params, wanted))
             teller.finish()
-            sys.stdout.write("".join(f"note: {safe(note)}\n" for note in notes(session, teller.problems)))
+            told = [line for note in notes(session, teller.problems) for line in f"note: {note}".split("\n")]
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in told))
             self._roadmaps = declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
             return code or (PersonNeededError.exit_code if asks else faults_told(compiled.faults))

@@ -309,6 +309,8 @@ def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
         return f"doit log {ref}, then {decision.hint}"
     if decision.status is Status.BLOCKED and decision.hint:
         need = decision.hint.removeprefix("doit issue:")
+        if need == ref:
+            return f"doit log {ref} says what is wrong on the branch; then {decision.hint}"
         if need in decisions and decisions[need].status is not Status.PENDING:
             return f"nothing; it goes on when {need} has landed"
     return decision.hint or f"doit milestone:{ref.partition('/')[0]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from executor.checks.base import BaseCheck
 from executor.checks.verify import Candidate, Verifier
 from executor.git.diff import parse_diff
 from executor.state.events import Refused, Verified
@@ -92,6 +93,11 @@ class IssueRun:
     def verifier(self) -> Verifier:
         """Runs its checks and acceptance."""
         return Verifier(self.run.checks, self.proofs, self.declared, self.run.folder / "logs" / "base")
+
+    @property
+    def base_check(self) -> BaseCheck:
+        """Asks the base what its checks and acceptance say there."""
+        return BaseCheck(self.run.checks, self.proofs, self.run.folder / "logs" / "base")
 
     def verifier_of(self, only: frozenset[str], *, again: bool) -> Verifier:
         """Runs some of its checks by their names, all if none are named; `again` retries failures of this run."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
+from executor.checks.base import base_note, base_reason, base_remedy, last_lines
 from executor.checks.run import tail
 from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
@@ -36,6 +37,7 @@ from executor.stop_rules.weakened_tests import changed_tests
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from executor.checks.base import BaseResult
     from executor.checks.verify import Judgement
     from executor.engine.issue import IssueRun
     from executor.git.diff import Change
@@ -50,14 +52,9 @@ NEW_TESTS = "new-tests"
 TESTS_CHANGED = "tests-changed"
 SPEC = "spec-problem"
 _ROUNDS = 2
+_KEPT_CHARACTERS = 4000
 _PARSING = threading.Lock()
 """Python parses with warnings switched off, which is not for several threads at once."""
-
-
-_BLIND_REMEDY = (
-    "no attempt was spent. Make it run in the tree (EXECUTOR_TREE, {{tree}} in its prefix), or vouch for it in "
-    'rules/checks.toml: [check.{name}] sabotage = "off", sabotage_reason = "..."'
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +64,13 @@ class Obstacle:
     Attributes:
         reason: one sentence.
         hit: the stop rule that its spec breaks; None if the branch is in the way.
-        failure: the check that fails, or is blind, on the branch before anything was done.
-        word: ``red`` or ``blind``.
-        remedy: what to do about it.
+        result: the check or acceptance command that keeps it back on the branch.
         tip: the commit on which that was found.
     """
 
     reason: str
     hit: Hit | None = None
-    failure: Judgement | None = None
-    word: str = ""
-    remedy: str = ""
+    result: BaseResult | None = None
     tip: str = ""
 
 
@@ -92,18 +85,13 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
     if decision.cause is not None and decision.cause.input == "verification":
         return None
     tip = issue.run.ensure_branch()
-    tree = issue.session.store.tree_of(tip)
-    found = issue.verifier.red_on_base(tree)
-    if not found.ok:
-        branch = issue.run.milestone.branch
-        reason = f'the check "{found.failed}" fails on {branch} before anything was done: {found.reason}'
-        return Obstacle(
-            reason, None, found, "red", f"repair it there{_base_ahead(issue, tip)}, no attempt was spent", tip
-        )
-    found = issue.verifier.blind_on_base(tree)
-    if not found.ok:
-        remedy = _BLIND_REMEDY.format(name=found.failed)
-        return Obstacle(f'the check "{found.failed}" is blind: {found.reason}', None, found, "blind", remedy, tip)
+    branch = issue.run.milestone.branch
+    for result in issue.base_check.results(issue.session.store.tree_of(tip), accepted=issue.facts.landing is None):
+        if result.holds:
+            return Obstacle(base_reason(branch, result), None, result, tip)
+        note = base_note(branch, result)
+        if note:
+            issue.run.warn(f"{issue.ref}: {note}")
     return None
 
 
@@ -119,7 +107,8 @@ def _base_ahead(issue: IssueRun, tip: str) -> str:
 
 def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     """Journal an obstacle; no attempt is spent."""
-    if obstacle.failure is None:
+    result = obstacle.result
+    if result is None:
         hits = [obstacle.hit] if obstacle.hit is not None else []
         ChangeRules(issue).record_stop(hits, attempt=0, bound=issue.spec_key)
         return
@@ -128,12 +117,16 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
             tip=obstacle.tip,
             check_key=issue.proofs.key,
             reason=obstacle.reason,
-            word=obstacle.word,
-            check=obstacle.failure.failed,
-            detail=obstacle.failure.detail[-4000:],
+            word=result.word,
+            check=result.name,
+            proof=result.kind,
+            detail=result.detail[-_KEPT_CHARACTERS:],
         )
     )
-    issue.run.warn(f"{obstacle.reason}; {obstacle.remedy}")
+    remedy = base_remedy(result.word, result.name, kind=result.kind)
+    if result.word == "red":
+        remedy += _base_ahead(issue, obstacle.tip)
+    issue.run.warn(f"{obstacle.reason}; {remedy}, no attempt was spent{last_lines(result.detail)}")
 
 
 class Stops:

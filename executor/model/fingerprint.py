@@ -65,7 +65,7 @@ def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict
         "title": normal_text(issue.title),
         "text": normal_text(text),
         "accept": [
-            item.model_dump(mode="json", exclude_none=True, exclude={"timeout", "name", "network"})
+            item.model_dump(mode="json", exclude_none=True, exclude={"timeout", "name", "network", "must_fail_before"})
             for item in issue.accept
         ],
         "files": sorted(set(issue.files)),

@@ -143,6 +143,8 @@ class RunCheck(_Declared):
     timeout: Seconds | None = None
     name: Line | None = None
     network: StrictBool = False
+    must_fail_before: StrictBool = False
+    """Whether it must fail on the base: an issue whose acceptance passes there already is not begun."""
 
 
 class FileCheck(_Declared):

@@ -154,8 +154,9 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
         case Stopped(rule="merge-conflict", attempt=number, reason=reason):
             resume = f"doit retry {ref} implements it again on the present tip"
             return Blocker("conflict", record.key, f"attempt {number}", f"{ref}: {reason}", resume)
-        case BaseRed(tip=tip, reason=reason):
-            resume = f"make the check pass on the branch, then doit milestone:{milestone}"
+        case BaseRed(tip=tip, reason=reason, word=word):
+            wrong = "make the check pass on the branch" if word == "red" else f"doit log {ref} says what is needed"
+            resume = f"{wrong}, then doit milestone:{milestone}"
             return Blocker("red-base", record.key, f"{tip}: {reason}", f"{ref}: {reason}", resume)
         case AttemptFailed(failure="transient", reason=reason):
             resume = f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on"

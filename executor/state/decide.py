@@ -284,7 +284,8 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
     if facts.paused:
         return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
     if facts.red:
-        return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", cause, revision)
+        base = Cause("checks on the base", "", facts.check_key)
+        return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", base, revision)
     return _ready(facts, Status.STALE if stale else Status.PENDING, cause, revision)
 
 

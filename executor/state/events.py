@@ -353,10 +353,9 @@ class BaseRed(Event):
     """The base keeps an issue back before anything is done for it.
 
     Attributes:
-        word: ``red``: a check fails on the base; ``blind``: it does not look at the tree; ``vacuous``: an acceptance
-            passes there that must fail.
-        check: name of the check.
-        detail: the last lines of its output.
+        word: ``red``, ``blind`` or ``vacuous`` (docs/environments.md).
+        check: name of the check, or the acceptance command.
+        proof: ``check`` or ``acceptance``.
     """
 
     KIND = "base-red"
@@ -365,6 +364,7 @@ class BaseRed(Event):
     reason: str
     word: str = "red"
     check: str = ""
+    proof: str = "check"
     detail: str = ""
 
 

@@ -161,7 +161,9 @@ def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C9
         case Reviewed():
             state.reviews[event.attempt] = _review(record, event)
         case BaseRed():
-            state.red = Red(event.tip, event.check_key, event.reason, record.run)
+            state.red = Red(
+                event.tip, event.check_key, event.reason, record.run, event.word, event.check, event.proof, event.detail
+            )
         case PullChanged():
             state.pull = Pull(
                 number=event.number,

@@ -269,12 +269,20 @@ class Red:
         check_key: the issue's check key.
         reason: one sentence.
         run: id of the run that saw it; the next one looks again.
+        word: ``red``, ``blind`` or ``vacuous``.
+        check: name of the check.
+        proof: ``check`` or ``acceptance``.
+        detail: the last lines of its output.
     """
 
     tip: str
     check_key: str
     reason: str
     run: str
+    word: str = "red"
+    check: str = ""
+    proof: str = "check"
+    detail: str = ""
 
 
 @dataclass(slots=True)

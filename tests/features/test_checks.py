@@ -225,6 +225,7 @@ def test_a_verdict_is_used_by_another_milestone_and_after_a_rebase_to_the_same_t
     assert count() == ran
     repo.git("commit", "-q", "--allow-empty", "-m", "nothing")
     repo.git("branch", "-q", "-D", "milestone/m2-test-m2")
+    repo.doit("retry", "m2/a").check()
     repo.doit("milestone:m2").check()
     assert count() == ran
 

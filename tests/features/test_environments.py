@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -136,3 +137,47 @@ def test_a_change_that_makes_a_check_blind_does_not_land(repo: Repo, monkeypatch
     )
     out = repo.doit("milestone:m1").check(1).out
     assert "with this change the check is blind" in out
+
+
+def test_the_base_is_asked_before_the_night_and_before_an_attempt(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(repo, monkeypatch)
+    repo.write("rules/checks.toml", '[check.odd]\nrun = "true"\n')
+    new = 'python3 -c "import app; assert app.g() == 3"'
+    old = 'python3 -c "import app; assert app.f() == 1"'
+    must = [{"run": old, "must_fail_before": True}]
+    body = issue("a", IMPROVES, checks=["tests"], accept=[{"run": new}, {"run": old}])
+    body += issue("b", "echo x = 1 > src/app/b.py", checks=["odd"]) + issue("c", "echo c > src/app/c.py", accept=must)
+    repo.milestone("m1", body)
+    tried = repo.doit("verify", "m1", "--base", "--json").check(1).json
+    assert {(row["check"], row["status"]) for row in tried} == {
+        ("tests", "green"),
+        (new, "red"),
+        (old, "vacuous"),
+        ("odd", "blind"),
+    }
+    assert repo.attempts() == []
+    out = repo.doit("milestone:m1").check(4).out
+    assert repo.statuses() == {"m1/a": "landed", "m1/b": "blocked", "m1/c": "blocked"}
+    assert f'm1/a: the acceptance "{old}" passes on {BRANCH} before anything was done' in out
+    kinds = [event for event in _events(repo) if event["event"] == "base-red"]
+    assert [(event["issue"], event["word"], event["proof"]) for event in kinds] == [
+        ("b", "blind", "check"),
+        ("c", "vacuous", "acceptance"),
+    ]
+    assert len(repo.attempts()) == 0 or all("/a/" in name for name in repo.attempts())
+
+
+def test_the_output_of_a_check_that_fails_on_the_base_is_in_the_run_the_log_and_the_explanation(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(repo, monkeypatch)
+    repo.write("tests/test_f.py", "import app\n\n\ndef test_f():\n    assert app.f() == 7\n")
+    repo.commit("red")
+    repo.milestone("m1", issue("a", "echo x = 1 > src/app/b.py", checks=["tests"]))
+    said = [repo.doit("milestone:m1").check(4).out, repo.doit("log", "m1/a").out, repo.doit("explain", "m1/a").out]
+    assert all("FAILED tests/test_f.py::test_f - assert 1 == 7" in text for text in said)
+    assert "goes on when m1/a" not in said[0]
+
+
+def _events(repo: Repo) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in repo.doit("log", "--events", "m1").check().out.splitlines()]

@@ -52,7 +52,7 @@ def test_running_again_does_nothing_also_without_the_cache_and_without_doits_dat
 
 
 def test_nothing_of_ours_in_the_cache_has_a_name_that_a_milestone_may_have(repo: Repo) -> None:
-    repo.write("rules/checks.toml", '[check.git]\nrun = ["true"]\nversion = ["git", "--version"]\n')
+    repo.write("rules/checks.toml", '[check.git]\nrun = ["git", "--version"]\nversion = ["git", "--version"]\n')
     repo.write("rules/routes.toml", '[route.feature]\nchecks = ["git"]\n')
     repo.milestone("tools.json", TWO)
     repo.doit("milestone:tools.json").check()

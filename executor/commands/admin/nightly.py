@@ -159,7 +159,7 @@ def _digest(project: Project, nights: Nights, journal: Journal, started: datetim
         journal.record(Notified(channel=channel, of=notice.event))
 
     def note(problem: str) -> None:
-        sys.stdout.write(f"note: {safe(problem)}\n")
+        sys.stdout.write("".join(f"{safe(line)}\n" for line in f"note: {problem}".split("\n")))
 
     teller = Teller(policy.notify, secrets_of(name for agent in policy.agents.values() for name in agent.env), note)
     title = f"Night of {told(started, LOCAL)}: {digest.title}"

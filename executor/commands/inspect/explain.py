@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Explain"]
 
 
+_BASE_LINES = 20
+
+
 class Explain(Command):
     """Says why an issue is as it is."""
 
@@ -48,6 +51,8 @@ class Explain(Command):
         state = observer.facts(ref).state
         if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
             difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
+        if state.red is not None and decision.reason == state.red.reason:
+            difference = state.red.detail.splitlines()[-_BASE_LINES:]
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
             print_json(_value(ref, decision, difference, attempts))

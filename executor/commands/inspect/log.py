@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.output import Told, read_told
+from executor.checks.base import base_remedy
+from executor.checks.spec import slug_of
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
 from executor.config.project import compile_project, open_project, unknown_milestone
 from executor.engine.receipts import failure_report, success_lines
@@ -22,7 +24,7 @@ from executor.process.files import read_json, segments
 from executor.report.attempt import CheckRun, Session, attempt_lines, local_time
 from executor.state.decide import Status
 from executor.state.events import AttemptBuilt, AttemptStarted, Checked
-from executor.state.model import Attempt, AttemptState, IssueState
+from executor.state.model import Attempt, AttemptState, IssueState, Red
 from executor.state.segments import read as read_events
 from executor.status.follow import Tail
 from executor.status.reader import Observer, observe
@@ -114,7 +116,12 @@ class Log(Command):
         else:
             head = _report(observer, ref, state)
             shown = state.attempts.get(number)
-            body = _raw(folder) if options["raw"] else _told(observer, ref, attempts, shown, folder)
+            on_base = state.red is not None and observer.decision(ref).reason == state.red.reason
+            body = ""
+            if on_base and state.red is not None:
+                body = _of_base(project.state(milestone) / "logs" / "base", state.red)
+            if attempts or not on_base:
+                body += _raw(folder) if options["raw"] else _told(observer, ref, attempts, shown, folder)
             sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + body)
         return 0
 
@@ -149,6 +156,9 @@ def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
     if state.stop is not None and decision.status in {Status.REVIEW, Status.SKIPPED}:
         lines += [f"  {line}" for line in state.stop.lines]
         return [*lines, f"needed: {state.stop.needs or decision.hint}"]
+    red = state.red
+    if red is not None and decision.reason == red.reason:
+        return [*lines, f"needed: {base_remedy(red.word, red.check, kind=red.proof)}"]
     failed = [item for item in facts.state.counted(facts.spec_key) if item.state is AttemptState.FAILED]
     return [*lines, *(failure_report(failed, facts.attempts) if failed else ())]
 
@@ -250,6 +260,17 @@ def _raw(folder: Path) -> str:
         f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
     )
     return "\n".join(parts or ["its output is no longer in .cache/"]) + "\n"
+
+
+def _of_base(folder: Path, red: Red) -> str:
+    """All that the check printed on the base, or what the journal has of it."""
+    paths = [folder / f"{slug_of(red.check)}.log", folder / f"sabotaged-{slug_of(red.check)}.log"]
+    path = paths[red.word == "blind"]
+    if path.is_file():
+        where = "a copy of the base that was broken" if red.word == "blind" else "the base"
+        return f"--- {safe(red.check)} on {where}\n{_shown(path)}"
+    lines = "".join(f"{safe(line)}\n" for line in red.detail.splitlines())
+    return f"--- {red.check} on the base, its last lines\n{lines}" if lines else ""
 
 
 def _briefs(folder: Path) -> str:

@@ -1,0 +1,183 @@
+"""The base is asked first: its checks must pass and look at the tree; acceptance that passes on it proves nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from executor.checks.blindness import Blindness
+from executor.checks.spec import CommandProof
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.checks.junit import Report
+    from executor.checks.run import CheckRunner
+    from executor.checks.spec import Proofs
+    from executor.checks.verdicts import Verdict, Verdicts
+
+__all__ = ["BaseCheck", "BaseResult", "base_note", "base_reason", "base_remedy", "before_of", "last_lines", "red_for"]
+
+Word = Literal["green", "red", "blind", "vacuous", "flaky"]
+_SHOWN_LINES = 20
+_NOT_STARTED = re.compile(r"exit 12[67]\b")
+_BROKE = re.compile(
+    r"\b(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|errors? during collection|Cannot find module"
+    r"|file or directory not found|could not compile|build failed|undefined reference|No such file or directory)\b",
+    re.IGNORECASE,
+)
+_NO_TESTS = re.compile(r"no tests? (?:ran|found|files?|to run)|collected 0 items", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseResult:
+    """One check or acceptance command on the base.
+
+    Attributes:
+        name: of the check, or the command.
+        kind: ``check`` or ``acceptance``.
+        word: ``green``; ``red``: it fails; ``blind``: it passes on a broken copy; ``vacuous``: acceptance that passes
+            before anything is done; ``flaky``: it gave two verdicts on one tree.
+        reason: one sentence; for red acceptance empty if an assertion fails, as it should.
+        detail: the most useful part of its output.
+        seconds: how long it took.
+        proof_seconds: how long the run on a broken copy took.
+        holds: the issue cannot begin.
+    """
+
+    name: str
+    kind: Literal["check", "acceptance"]
+    word: Word
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    proof_seconds: float = 0.0
+    holds: bool = False
+
+
+class BaseCheck:
+    """Asks the base what the checks and the acceptance of one issue say before anything is done."""
+
+    def __init__(self, checks: CheckRunner, proofs: Proofs, logs: Path) -> None:
+        self._checks = checks
+        self._items = [item for item in proofs.items if isinstance(item, CommandProof)]
+        self._logs = logs
+
+    def results(self, tree: str, *, accepted: bool) -> Iterator[BaseResult]:
+        """Checks first, whether they pass and then whether they look at the tree; then acceptance.
+
+        Args:
+            tree: the base.
+            accepted: whether acceptance is asked too, which it is until the issue has landed.
+        """
+        green: list[tuple[CommandProof, BaseResult]] = []
+        for item in self._items:
+            if item.named:
+                result = self._check(tree, item)
+                if result.holds:
+                    yield result
+                else:
+                    green.append((item, result))
+        for item, result in green:
+            yield self._seen(tree, item, result)
+        for item in self._items if accepted else ():
+            if not item.named:
+                yield self._accepted(tree, item)
+
+    def _check(self, tree: str, item: CommandProof) -> BaseResult:
+        """Whether a named check passes; one that is about changed files or new failures only is not asked."""
+        if item.changed_only or item.only_new_failures:
+            return BaseResult(item.name, "check", "green")
+        verdict = self._verdict(tree, item)
+        report = self._checks.report_of(verdict)
+        if verdict.ok or (report is not None and report.tests == 0):  # the beginning of a project
+            word: Word = "flaky" if self._checks.verdicts.is_flaky(item.key) else "green"
+            return BaseResult(item.name, "check", word, seconds=verdict.seconds)
+        return BaseResult(item.name, "check", "red", verdict.reason, verdict.detail, verdict.seconds, holds=True)
+
+    def _seen(self, tree: str, item: CommandProof, result: BaseResult) -> BaseResult:
+        """The result, unless the check passes on a broken copy as well."""
+        if not item.needs_proof_on_base:
+            return result
+        sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item))
+        seconds = result.seconds
+        if sight.state != "blind":
+            return BaseResult(item.name, "check", result.word, seconds=seconds, proof_seconds=sight.seconds)
+        return BaseResult(item.name, "check", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
+
+    def _accepted(self, tree: str, item: CommandProof) -> BaseResult:
+        verdict = self._verdict(tree, item)
+        name, seconds = item.name, verdict.seconds
+        if not verdict.ok:
+            why = red_for(verdict.reason, verdict.detail, self._checks.report_of(verdict))
+            return BaseResult(name, "acceptance", "red", why, verdict.detail, seconds)
+        sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item)) if item.is_test_run else None
+        if sight is not None and sight.state == "blind":
+            return BaseResult(name, "acceptance", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
+        reason = "it passes before anything was done"
+        return BaseResult(name, "acceptance", "vacuous", reason, "", seconds, holds=item.must_fail_before)
+
+    def _verdict(self, tree: str, item: CommandProof) -> Verdict:
+        return self._checks.verdict_on(tree, item, log=self._log(item))
+
+    def _log(self, item: CommandProof) -> Path:
+        return self._logs / f"{item.slug}.log"
+
+
+def red_for(verdict_reason: str, detail: str, report: Report | None) -> str:
+    """Why a command fails other than by an assertion; empty if it seems to be one."""
+    if _NOT_STARTED.search(verdict_reason):
+        return "its program cannot be started"
+    if report is not None and report.failures:
+        return ""
+    if (report is not None and not report.tests and not report.errors) or _NO_TESTS.search(detail):
+        return "no test was collected"
+    if (report is not None and report.errors) or _BROKE.search(detail):
+        return "an error before the tests could run"
+    return ""
+
+
+def before_of(verdicts: Verdicts, tree: str, item: CommandProof) -> Literal["red", "vacuous", ""]:
+    """What an acceptance command said of the tree that an attempt began with; empty if that is not known."""
+    known = verdicts.find(tree, item.key)
+    return "" if known is None else "vacuous" if known.ok else "red"
+
+
+_PROVES_NOTHING = "it proves nothing"
+
+
+def base_remedy(word: str, check: str, *, kind: str) -> str:
+    """What to do about a check that holds an issue back on the base, as one sentence."""
+    if word == "blind":
+        where = "make it run in the tree (EXECUTOR_TREE, {tree} in its command or prefix)"
+        vouch = f'vouch for it in rules/checks.toml: [check.{check}] sabotage = "off", sabotage_reason = "..."'
+        return where if kind == "acceptance" else f"{where}, or {vouch}"
+    if word == "vacuous":
+        return "make it fail there, or take must_fail_before away"
+    return "repair it there"
+
+
+def base_note(branch: str, result: BaseResult) -> str:
+    """What people should know of acceptance that does not hold the issue back; empty if it is red as it should be."""
+    if result.word == "vacuous":
+        return base_reason(branch, result)
+    if result.kind == "acceptance" and result.reason:
+        return f'the acceptance "{result.name}" fails on {branch}, but not by an assertion: {result.reason}'
+    return ""
+
+
+def last_lines(detail: str) -> str:
+    """The end of a check's output, to follow a sentence."""
+    return "".join(f"\n  | {line}" for line in detail.splitlines()[-_SHOWN_LINES:])
+
+
+def base_reason(branch: str, result: BaseResult) -> str:
+    """Why the base keeps an issue back, as one sentence."""
+    what = f'the {result.kind} "{result.name}"'
+    if result.word == "blind":
+        return f"{what} is blind: {result.reason}"
+    if result.word == "vacuous":
+        return f"{what} passes on {branch} before anything was done; {_PROVES_NOTHING}"
+    return f"{what} fails on {branch} before anything was done: {result.reason}"

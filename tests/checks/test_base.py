@@ -1,0 +1,31 @@
+"""Why acceptance is red on the base: by an assertion, as it should be, or by something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from executor.checks.base import red_for
+from executor.checks.junit import Report
+
+FAILS = Report(1, ("a::test",), (), (), ("a::test",))
+BREAKS = Report(1, (), ("a",), (), ("a",))
+EMPTY = Report(0, (), (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "report", "why"),
+    [
+        ("x: exit 1", "E  assert 1 == 2", None, ""),
+        ("x: exit 1", "ModuleNotFoundError in the text", FAILS, ""),
+        ("x: exit 127 (command not found)", "", None, "its program cannot be started"),
+        ("x: exit 126", "", None, "its program cannot be started"),
+        ("x: exit 2", "", BREAKS, "an error before the tests could run"),
+        ("x: exit 5", "no tests ran in 0.01s", EMPTY, "no test was collected"),
+        ("x: exit 1", "No tests found, exiting with code 1", None, "no test was collected"),
+        ("x: exit 1", "Error: Cannot find module './new'", None, "an error before the tests could run"),
+        ("x: exit 101", "error: could not compile `a`", None, "an error before the tests could run"),
+        ("x: exit 1", "AssertionError: 1 != 2", None, ""),
+    ],
+)
+def test_why_acceptance_is_red(reason: str, detail: str, report: Report | None, why: str) -> None:
+    assert red_for(reason, detail, report) == why
