@@ -6,7 +6,7 @@ Touches nothing.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
 from executor.commands.meant import meant_milestone
@@ -20,6 +20,9 @@ from executor.status.estimate import took
 from executor.status.forecast import Past, Piece, calibration, forecast
 from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Plan"]
 
@@ -135,6 +138,17 @@ def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
     return {"attempts": policy.limits.attempts, "timeout_s": longest, "usd": dict(policy.limits.caps.usd)}
 
 
+def _range(expected: Mapping[str, Any]) -> str:
+    """The forecast as a range, with how well it did before; nothing as long as it is a guess."""
+    if expected["guess"]:
+        return ""
+    told = f"p50 {ago(expected['p50_s'])}, p80 {ago(expected['p80_s'])}, from {expected['known']} durations"
+    proved = expected["calibration"]
+    if proved["milestones"]:
+        told += f"; {proved['inside_p80']} of {proved['milestones']} past milestones ended within their p80"
+    return f"{told}\n"
+
+
 def _text(value: dict[str, Any]) -> str:
     rows = [
         [
@@ -154,12 +168,8 @@ def _text(value: dict[str, Any]) -> str:
     bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
     if expected is not None:
         guess = " (a guess)" if expected["guess"] else ""
-        half, most = ago(expected["p50_s"]), ago(expected["p80_s"])
-        told = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time; p50 {half}, p80 {most}"
-        proved = expected["calibration"]
-        if proved["milestones"]:
-            told += f" ({proved['inside_p80']} of {proved['milestones']} past milestones ended within their p80)"
-        bounds = f"{told}\n{bounds}"
+        told = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time"
+        bounds = f"{told}\n{_range(expected)}{bounds}"
     path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
     return (
         f"{value['milestone']}: {value['title']}\n"
