@@ -25,6 +25,7 @@ from doit.task import Stream
 
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
+from executor.forge.reconcile import ForgePatience
 from executor.model.overlap import overlap
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
@@ -286,9 +287,14 @@ class Patience:
         self._session = session
         limits = session.policy.limits
         self._left = {"outage": limits.outage_wait_s, "": limits.wait_s}
+        self._forge = ForgePatience(session)
 
     def waited(self, refs: Iterable[str]) -> bool:
-        """Whether there is something to do now for these issues, after waiting for it."""
+        """Whether there is something to do now for these issues, after waiting for an account or the forge."""
+        refs = list(refs)
+        return self._waited_for_account(refs) or self._forge.waited(refs)
+
+    def _waited_for_account(self, refs: Iterable[str]) -> bool:
         session, now = self._session, time.time()
         decisions = {ref: session.observer.decision(ref) for ref in refs}
         moments = {ref: item.wait.until for ref, item in decisions.items() if item.wait is not None}

@@ -5,6 +5,7 @@ At the start of a run, and on request: what others did on the forge and the remo
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.session import Session
+    from executor.state.model import Pull
 
-__all__ = ["Finding", "Known", "Meaning", "Reconciliation", "reconcile"]
+__all__ = ["Finding", "ForgePatience", "Known", "Meaning", "Reconciliation", "reconcile"]
 
 
 class Meaning(StrEnum):
@@ -324,3 +327,59 @@ class Reconciliation:
             Publication(IssueRun(self._run, ref)).show_stopped(
                 attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit))
             )
+
+
+_POLLS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+class ForgePatience:
+    """What a run may still wait for pull requests that it left to the forge, once it has nothing else to do.
+
+    Args:
+        session: the session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._left = session.policy.forge.wait
+
+    def waited(self, refs: Iterable[str]) -> bool:
+        """Whether the forge has merged or turned down one of them; what it did is taken over then."""
+        session, polls = self._session, 0
+        wanted = [ref for ref in refs if self._pull(ref) is not None]
+        while wanted and not session.stopping.is_set():
+            moved = sorted({ref.partition("/")[0] for ref in wanted if self._moved(ref)})
+            for name in moved:
+                Reconciliation(session.run_of(name)).take_over()
+            if moved:
+                return True
+            pause = _POLLS[min(polls, len(_POLLS) - 1)]
+            late = session.deadline is not None and time.time() + pause >= session.deadline.timestamp()
+            if late or self._left < pause:
+                return False
+            if not polls:
+                names = ", ".join(wanted[:5]) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")  # noqa: PLR2004
+                session.tell("wait", wanted[0], f"nothing else to do: the forge merges {names} when their checks pass")
+            polls += 1
+            self._left -= pause
+            session.stopping.wait(pause)
+        return False
+
+    def _pull(self, ref: str) -> Pull | None:
+        """The pull request of an issue, if this run left it to the forge."""
+        milestone, _, issue = ref.partition("/")
+        state = self._session.observer.views[milestone].states.get(issue)
+        pull = state.pull if state is not None else None
+        left = pull is not None and pull.number and pull.waits == "open" and pull.run == self._session.run_id
+        return pull if left else None
+
+    def _moved(self, ref: str) -> bool:
+        """Whether there is something to do about a pull request: it is merged, closed, red or green."""
+        pull, forge = self._pull(ref), forge_of(self._session)
+        if pull is None:
+            return False
+        now = next((item for item in forge.find(pull.head) if item.number == pull.number), None)
+        if now is None or now.state != "open" or now.sha != pull.commit:
+            return True
+        checks = forge.checks(now.sha)
+        return bool(checks.of("failure")) or not (checks.of("pending") or now.waiting)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fake_github import wait_until
 from tests.features.test_github import declared, hub
 from tests.features.test_remote import BRANCH
 from tests.support import Repo, issue
@@ -122,3 +124,28 @@ def test_a_check_that_turns_green_while_auto_merge_is_taken_back_lands_that_atte
     repo.doit("milestone:m1").check()
     assert [event["attempt"] for event in landed_events(repo)] == [1]
     assert repo.git("show", f"{BRANCH}:a") == "attempt 1"
+
+
+def test_auto_merge_does_not_hold_the_run_and_what_needs_it_goes_on_after_the_merge(
+    repo: Repo, hub: FakeGitHub
+) -> None:
+    declared(repo, issue("a", "echo a > a") + issue("b", "echo b > b", needs=["a"]) + issue("c", "echo c > c"))
+    rules = repo.path / "rules" / "forge.toml"
+    rules.write_text(rules.read_text().replace("wait = 0", "wait = 60"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    seen: list[int] = []
+
+    def workflows() -> None:
+        wait_until(lambda: len(hub.opened()) == 2, 50)
+        seen.append(len(hub.pulls))
+        hub.new_checks["ci"] = "success"
+        for pull in hub.opened():
+            hub.set_check(pull.sha, "ci", "success")
+
+    thread = threading.Thread(target=workflows)
+    thread.start()
+    repo.doit("milestone:m1").check()
+    thread.join()
+    assert seen == [2]
+    assert sorted(repo.landed(BRANCH)) == ["a@1", "b@1", "c@1"]
