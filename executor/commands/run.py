@@ -195,6 +195,7 @@ class Run(DoitRun):
         from executor.forge.reconcile import Reconciliation
         from executor.notify.phase_hook import phases_told
         from executor.notify.queue import require_channels
+        from executor.report.tracking import tracking_kept
         from executor.tasks.compile import selected
         from executor.tasks.request import Request
 
@@ -214,6 +215,7 @@ class Run(DoitRun):
             mending(session),
             phases_told(session) as teller,
             recorded(session) as records,
+            tracking_kept(session),
         ):
             self._records = records
             session.deadline = deadline
@@ -231,8 +233,7 @@ class Run(DoitRun):
             told = opening(session.observer, wanted, start, passed)
             session.said = [safe(line) for line in (*told, *(f"left out: {reason}" for reason in left_out))]
             sys.stdout.write("".join(f"{line}\n" for line in session.said))
-            refs = selected(session.observer, wanted)
-            _receipts_for(session, refs)
+            _receipts_for(session, selected(session.observer, wanted))
             self._request = Request(session, tuple(wanted))
             self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")

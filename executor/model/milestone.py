@@ -238,6 +238,9 @@ class Milestone(_Declared):
     needs: tuple[str, ...] = ()
     context: tuple[Inside, ...] = ()
     epic: Inside | None = None
+    epic_number: Annotated[StrictInt, Field(gt=0)] | None = None
+    tracking: Inside | None = None
+    token: Token | None = None
     tag: Branch | None = None
     forge_milestone: Line | None = None
     accept: tuple[Acceptance, ...] = ()

@@ -9,6 +9,9 @@ import csv
 import io
 import json
 import re
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,18 +21,25 @@ from executor.errors import ExecutorError, UsageError
 from executor.git.trailers import one_line
 from executor.process.files import write_over
 from executor.report.exports import as_github, as_json, as_rows
+from executor.report.plan_section import Entry, filled
 from executor.report.snapshot import standing_of
 from executor.state import segments
 from executor.status.summary_cache import pull_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.model.milestone import Issue, Milestone
     from executor.state.model import IssueState
+    from executor.state.record import Record
     from executor.status.reader import Observer
+
+_TOLD = frozenset({"attempt-started", "attempt-failed", "landed", "pull", "stopped", "verified"})
+"""Kinds of events after which the tracking file says something else."""
+_LEAST_PAUSE = 1.0
 
 __all__ = [
     "FORMATS",
@@ -40,6 +50,7 @@ __all__ = [
     "keep_section",
     "keep_tracking",
     "tracked",
+    "tracking_kept",
 ]
 
 
@@ -57,6 +68,10 @@ class Tracked:
         checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if that is known.
         needs: the action that a person has to take; empty for none.
         findings: reasons of a stop, one line each.
+        number: of its pull request; 0 where it has none.
+        review: what a reviewer said.
+        created: day on which its pull request was opened.
+        blocked: day on which it was stopped.
     """
 
     issue: Issue
@@ -68,6 +83,10 @@ class Tracked:
     checks: str = ""
     needs: str = ""
     findings: tuple[str, ...] = ()
+    number: int = 0
+    review: str = ""
+    created: str = ""
+    blocked: str = ""
 
     @property
     def name(self) -> str:
@@ -169,15 +188,25 @@ def exported(observer: Observer, milestone: str, form: str) -> str:
     return FORMATS[form](observer, view.milestone, tracked(observer, milestone))
 
 
-def keep_section(path: Path, observer: Observer, milestone: str) -> bool:
+def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozenset[str] = frozenset()) -> bool:
     """Bring a milestone's section of a Markdown file up to date; whether anything changed.
+
+    A plan that brings a tracking section of its own keeps it, with its headings; else ours is put between marks.
+
+    Args:
+        path: the file.
+        observer: facts about all milestones.
+        milestone: its id.
+        at_work: qualified ids of issues that an agent works on now.
 
     Raises:
         UsageError: the file's marks are damaged.
     """
     try:
         before = path.read_bytes().decode("utf-8") if path.exists() else ""
-        text = between_marks(before, exported(observer, milestone, "markdown"), milestone)
+        text = None if _marks(milestone)[0] in before else _own_section_filled(before, observer, milestone, at_work)
+        if text is None:
+            text = between_marks(before, exported(observer, milestone, "markdown"), milestone)
     except ValueError as error:
         raise UsageError(f"{path.name}: {error}; mend it, or remove both") from error
     if text == before:
@@ -188,20 +217,95 @@ def keep_section(path: Path, observer: Observer, milestone: str) -> bool:
 
 
 def keep_tracking(session: Session) -> list[str]:
-    """At the end of a run, bring the file of `rules/status.toml` up to date; says what went wrong."""
-    name = session.policy.status.tracking
+    """Bring the tracking file of each milestone of a session up to date; says what went wrong."""
     problems = []
-    for run in session.runs() if name else ():
+    for run in session.runs():
+        name = run.milestone.tracking or session.policy.status.tracking
+        if not name:
+            continue
         try:
-            keep_section(session.project.root / name, session.observer, run.name)
+            keep_section(session.project.root / name, session.observer, run.name, frozenset(session.working))
         except (ExecutorError, OSError) as error:
             problems.append(f"{name} was not updated: {error}")
     return problems
 
 
+@contextmanager
+def tracking_kept(session: Session) -> Iterator[None]:
+    """Keep the tracking files of a session current while it works, for the length of the block."""
+    keeper = _Keeper(session)
+    session.listeners.append(keeper.hear)
+    try:
+        yield
+    finally:
+        session.listeners.remove(keeper.hear)
+
+
+class _Keeper:
+    """Writes after events that people look for, for a tenth of the time at most; a failure is told at the end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def hear(self, _run: MilestoneRun, record: Record) -> None:
+        """An event was recorded."""
+        if record.kind not in _TOLD or time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+            return
+        began = time.monotonic()
+        try:
+            keep_tracking(self._session)
+        finally:
+            self._next = time.monotonic() + max(_LEAST_PAUSE, 9 * (time.monotonic() - began))
+            self._lock.release()
+
+
+def _own_section_filled(text: str, observer: Observer, milestone: str, at_work: frozenset[str]) -> str | None:
+    """The plan with its own tracking section filled; None where it has none."""
+    issues = tracked(observer, milestone)
+    landed = sum(item.status == "landed" for item in issues)
+    begun = landed or any(item.pull or item.status not in {"pending", "blocked"} for item in issues)
+    status = "Complete" if issues and landed == len(issues) else "In Progress" if begun else "Not Started"
+    entries = [_entry(item, f"{milestone}/{item.issue.id}" in at_work) for item in issues]
+    return filled(text, entries, day=_last(observer, milestone)[:10] or "never", status=status)
+
+
+def _entry(item: Tracked, at_work: bool) -> Entry:  # noqa: FBT001  (one caller)
+    issue = item.issue
+    return Entry(
+        name=f"#{issue.number}" if issue.number is not None else issue.id,
+        id=issue.id,
+        title=issue.title,
+        status=item.status,
+        reason=item.reason,
+        phase=issue.phase or "",
+        pull=item.number,
+        url=item.pull if item.pull.startswith("http") else "",
+        checks=_checks_shown(item),
+        review=item.review,
+        created=item.created,
+        blocked=item.blocked,
+        needs=item.needs,
+        findings=item.findings,
+        at_work=at_work,
+    )
+
+
+def _checks_shown(item: Tracked) -> str:
+    """What the forge's checks say, with the sign that the plans of people use for it."""
+    state, _, why = item.checks.partition("; ")
+    if state == "draft":
+        return "⏳ Draft, waits for a person"
+    if why and item.status == "open":
+        return f"⏳ Pending: {why}"
+    return f"⚠ {why}" if why else "✓ Checks passing"
+
+
 def tracked(observer: Observer, milestone: str) -> list[Tracked]:
     """Its issues and how far they are, in the order of the file."""
     view = observer.views[milestone]
+    created, blocked = _days(observer, milestone)
     found = []
     for issue in view.milestone.issues:
         ref = f"{milestone}/{issue.id}"
@@ -221,9 +325,33 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
                 checks=_checks(pull["state"], state) if pull else "",
                 needs=(stop.needs if stop else "") or decision.hint,
                 findings=stop.lines if stop else (),
+                number=int(pull["number"] or 0) if pull else 0,
+                review=_review_shown(state),
+                created=created.get(issue.id, ""),
+                blocked=blocked.get(issue.id, "") if stop else "",
             )
         )
     return found
+
+
+def _days(observer: Observer, milestone: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Days on which the pull request of each issue was opened, and on which it was stopped last."""
+    created: dict[str, str] = {}
+    blocked: dict[str, str] = {}
+    for record in segments.read(observer.compiled.project.state(milestone)):
+        if record.kind == "pull" and record.data.get("number"):
+            created.setdefault(record.key, record.at[:10])
+        elif record.kind == "stopped":
+            blocked[record.key] = record.at[:10]
+    return created, blocked
+
+
+def _review_shown(state: IssueState | None) -> str:
+    review = state.reviews.get(state.last()) if state is not None else None
+    if review is None:
+        return "⏳ Pending"
+    count = len(review.findings)
+    return f"⚠ {count} issue{'s' if count > 1 else ''} found ({review.reviewer})" if count else "✓ No issues"
 
 
 def _checks(word: str, state: IssueState | None) -> str:

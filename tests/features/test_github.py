@@ -335,3 +335,20 @@ def test_a_milestone_of_the_forge_is_imported_and_its_open_pull_requests_are_tra
     assert f"- {hub.url}" in section.partition("### Open pull requests")[2].partition("###")[0]
     assert "open; pull request #" in section
     assert 'waits for "ci"' in section
+
+
+def test_the_plans_own_tracking_section_is_kept_while_the_run_works(repo: Repo, hub: FakeGitHub) -> None:
+    plan = "# Plan\n\n## Tracking\n\n### Completed Issues\n\n* (none)\n\n### Open PRs\n\n* (none)\n\n"
+    repo.write("docs/PLAN.md", f"{plan}### Current Phase\n\n* **Current Issue:** none\n")
+    look = f"cat {repo.path}/docs/PLAN.md > {repo.path.parent}/seen-$EXECUTOR_ISSUE"
+    number = hub.add_issue("Add it")
+    first = issue("a", f"sleep 1.2; {look}; echo a > a", number=number)
+    declared(repo, f'tracking = "docs/PLAN.md"\n{first}' + issue("b", f"sleep 1.2; {look}; echo b > b", needs=["a"]))
+    repo.doit("milestone:m1").check()
+    seen = (repo.path.parent / "seen-b").read_text()
+    assert f"* [x] #{number} — Issue a ✅ Done — [PR #2]({hub.url}/acme/app/pull/2)\n* [ ] b — Issue b\n" in seen
+    assert "**Current Issue:** b" in seen
+    text = (repo.path / "docs" / "PLAN.md").read_text()
+    assert "* [x] b — Issue b ✅ Done" in text
+    assert text.count("### Completed Issues") == 1
+    assert "nothing changed" in repo.doit("export", "m1", "--output", "docs/PLAN.md").check().out
