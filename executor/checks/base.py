@@ -113,7 +113,7 @@ class BaseCheck:
         if not verdict.ok:
             why = red_for(verdict.reason, verdict.detail, self._checks.report_of(verdict))
             return BaseResult(name, "acceptance", "red", why, verdict.detail, seconds)
-        sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item)) if item.is_test_run else None
+        sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item)) if item.proves_by_tests else None
         if sight is not None and sight.state == "blind":
             return BaseResult(name, "acceptance", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
         reason = "it passes before anything was done"

@@ -123,7 +123,7 @@ class Blindness:
         return sabotages(
             paths,
             argv=item.argv,
-            is_test_run=item.is_test_run,
+            is_test_run=item.proves_by_tests,
             elsewhere=item.may_run_elsewhere,
             about=about,
             given=given if item.changed_only else None,

@@ -11,6 +11,7 @@ from executor.agents.command import child_environment
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError
 from executor.git.worktrees import remove
+from executor.model.rules import Setup
 from executor.process.files import read_json, write_json
 from executor.process.runner import Command
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from executor.environments.environment import TreeEnvironment
     from executor.git.worktrees import Slot, Workspace
-    from executor.model.rules import Setup
     from executor.sandbox.context import RunContext
     from executor.sandbox.policy import Sandboxing
 
@@ -61,6 +61,11 @@ class TreeSetup:
         for source, target in _included(self._context.project.root, tree.start, rules.include):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
+        if environment.install and not any(
+            "node_modules" in path for step in rules.steps.values() for path in step.keep
+        ):
+            step = Setup(run=environment.install)
+            self._run(slot, environment, tree, environment.install[0], step, logs / "setup-packages.log")
         if not rules.steps:
             return environment
         mark = tree.index.with_name(f"{tree.folder.name}.setup.json")

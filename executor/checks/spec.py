@@ -33,6 +33,7 @@ _TEST_RUNNER = re.compile(
     r"(?:test|check|unit|spec|verify|ci)"
     r"|\bnode\b[^;&|]*\s--test\b|\b(?:bats|prove|busted|deno test|stestr|trial)\b|\bmanage\.py\s+test\b"
 )
+_NODE_TEST = re.compile(r"\bnode\s+(?:\S+\s+)*--test\b")
 _ELSEWHERE = re.compile(
     r"(?:^|[\s;&|(])(?:cd|pushd|env|sudo|ssh)\s|\s-C\s|--(?:rootdir|directory|prefix|cwd)\b|[\s=\"']/"
 )
@@ -127,6 +128,12 @@ class CommandProof:
     def is_test_run(self) -> bool:
         """Whether it seems to run tests, whatever the language."""
         return self.wants_report or any(_TEST_RUNNER.search(word) for word in self.argv)
+
+    @property
+    def proves_by_tests(self) -> bool:
+        """Whether it is a run of tests, also where the words of its command stand in a list: ``go``, ``test``."""
+        text = " ".join(self.argv)
+        return self.is_test_run or (_TEST_RUNNER.search(text) or _NODE_TEST.search(text)) is not None
 
     @property
     def may_run_elsewhere(self) -> bool:

@@ -24,6 +24,7 @@ class TreeEnvironment:
         programs: folders of commands to put on PATH, each with the folder before which it goes (empty: at the front).
         moved: programs by the folder that holds them, for commands that name it: the user's, the tree's.
         readable: what else must be readable in a sandbox.
+        install: command that installs the packages of the tree first; empty when nothing is to be installed.
     """
 
     tree: str = ""
@@ -32,6 +33,7 @@ class TreeEnvironment:
     programs: tuple[tuple[str, str], ...] = ()
     moved: tuple[tuple[str, str], ...] = ()
     readable: tuple[Path, ...] = ()
+    install: tuple[str, ...] = ()
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """The variables of a command: those given, with this environment's around them and its tools on PATH."""
@@ -66,6 +68,7 @@ class TreeEnvironment:
             programs=(*self.programs, *other.programs),
             moved=(*self.moved, *other.moved),
             readable=(*self.readable, *other.readable),
+            install=self.install or other.install,
         )
 
     def _moved(self, word: str) -> str:

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import TreeEnvironment
+from executor.environments.environment import NO_ENVIRONMENT, TreeEnvironment
 from executor.environments.generated import bring_generated, generated_files, generated_key
+from executor.environments.node import installed_key, link_modules, node_modules
 from executor.environments.python import python_conditions, python_environment
 from executor.environments.toolchains import toolchain_environment
 from executor.git.command import Git
@@ -37,13 +38,25 @@ def tree_environment(
     roots = checkouts_of(repository.top, repository.common_dir)
     made = workspace.index.with_name(f"{workspace.folder.name}.env")
     python = python_environment(roots, workspace.folder, made, env)
+    brought: list[str] = []
     if python.pointed:
         ignored = _ignored_in(repository)
-        workspace.remember_brought(bring_generated(repository.top, workspace.folder, python.pointed, ignored))
-    else:
-        workspace.remember_brought(())
+        brought += bring_generated(repository.top, workspace.folder, python.pointed, ignored)
+    node = _node_environment(repository, workspace.folder, brought)
+    workspace.remember_brought(brought)
     own = TreeEnvironment(tree=str(workspace.folder), slot=slot)
-    return own.joined(python.environment).joined(toolchain_environment(workspace.folder, os.environ))
+    return own.joined(python.environment).joined(node).joined(toolchain_environment(workspace.folder, os.environ))
+
+
+def _node_environment(repository: Repository, tree: Path, brought: list[str]) -> TreeEnvironment:
+    """Give a tree its `node_modules`, if git ignores that name; the links are added to what was brought."""
+    needed = node_modules(repository.top, tree)
+    if needed is None or not _is_ignored(repository, "node_modules/x"):
+        return NO_ENVIRONMENT
+    if needed.install:
+        return TreeEnvironment(install=needed.install)
+    brought += link_modules(repository.top, tree, needed.folders)
+    return TreeEnvironment(readable=tuple(repository.top / name for name in needed.folders))
 
 
 def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
@@ -54,6 +67,9 @@ def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str,
         names = generated_files(repository.top, pointed, _ignored_in(repository))
         if names:
             found["generated files"] = generated_key(repository.top, names)
+    installed = installed_key(repository.top)
+    if installed:
+        found["node_modules"] = installed
     name = _first_word(argv)
     program = shutil.which(name, path=env.get("PATH", "")) if name and "/" not in name.lstrip("/") else None
     if program is not None:
@@ -68,6 +84,13 @@ def _first_word(argv: Sequence[str]) -> str:
         return argv[0]
     words = re.match(r"\s*(?:\w+=\S*\s+)*([\w.+-]+)(?:\s|$)", argv[2])
     return words[1] if words else ""
+
+
+def _is_ignored(repository: Repository, path: str) -> bool:
+    git = Git(repository.git_dir, repository.top)
+    extra = {"GIT_WORK_TREE": str(repository.top), "GIT_LITERAL_PATHSPECS": "0"}  # check-ignore refuses literal ones
+    code, _, _ = git.call("check-ignore", "-q", path, extra=extra)
+    return code == 0
 
 
 def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[str]]:

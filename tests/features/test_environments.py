@@ -181,3 +181,27 @@ def test_the_output_of_a_check_that_fails_on_the_base_is_in_the_run_the_log_and_
 
 def _events(repo: Repo) -> list[dict[str, Any]]:
     return [json.loads(line) for line in repo.doit("log", "--events", "m1").check().out.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_workspace_of_node_is_judged_by_the_candidate(repo: Repo, agent: str) -> None:
+    repo.write(".gitignore", ".cache/\nnode_modules/\n")
+    repo.write("package.json", '{"name": "w", "workspaces": ["packages/*"], "scripts": {"test": "node --test"}}')
+    repo.write("packages/a/package.json", '{"name": "@w/a", "main": "index.js"}')
+    repo.write("packages/a/index.js", "exports.f = () => 1;\n")
+    test = "const t = require('node:test'), a = require('node:assert');\n"
+    repo.write("test/a.test.js", test + "t('f', () => a.equal(require('@w/a').f(), 1));\n")
+    repo.write("rules/checks.toml", '[check.tests]\nrun = ["node", "--test", "test/"]\n')
+    repo.write("rules/agents.toml", '[agent.boxed]\ncommand = ["sh", "-c", "{run}"]\n')
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    repo.commit("workspace")
+    (repo.path / "node_modules" / "@w").mkdir(parents=True)
+    (repo.path / "node_modules" / "@w" / "a").symlink_to("../../packages/a")
+    breaks = "echo 'exports.f = () => 2;' > packages/a/index.js"
+    more = test + "t('g', () => a.equal(require('@w/a').g(), 3));"
+    improves = f"echo 'exports.g = () => 3;' >> packages/a/index.js; cat > test/g.test.js <<'E'\n{more}\nE"
+    body = issue("breaks", breaks, checks=["tests"]) + issue("improves", improves, checks=["tests"])
+    repo.milestone("m1", body.replace('"script"', f'"{agent}"'))
+    repo.doit("milestone:m1").check(1)
+    assert repo.statuses() == {"m1/breaks": "failed", "m1/improves": "landed"}
