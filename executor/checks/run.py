@@ -33,6 +33,7 @@ __all__ = ["CheckRunner", "tail"]
 
 _LOG_TAIL = 64 * 1024
 _SERVICE_PATIENCE = 300.0
+_REPORT_IN_TREE = ".executor-report"
 _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
 """One command for the service and the check: what the first leaves running lives as long as the second."""
 
@@ -160,7 +161,8 @@ class _Trial:
         self._checks, self._tree, self._item, self._slot = checks, tree, item, slot
         self._context = checks.context
         self._files, self._issue, self._log = files, issue, log
-        self._out = slot.scratch.with_name("report")
+        # a prefix such as `docker run -v {tree}:{tree}` leads to where only the tree is
+        self._out = slot.check.folder / _REPORT_IN_TREE if item.prefix else slot.scratch.with_name("report")
         self._report = self._out / "report.xml"
         self._boxed = checks.boxed(item)
         self._environment = NO_ENVIRONMENT

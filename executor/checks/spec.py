@@ -33,7 +33,6 @@ _TEST_RUNNER = re.compile(
     r"(?:test|check|unit|spec|verify|ci)"
     r"|\bnode\b[^;&|]*\s--test\b|\b(?:bats|prove|busted|deno test|stestr|trial)\b|\bmanage\.py\s+test\b"
 )
-_NODE_TEST = re.compile(r"\bnode\s+(?:\S+\s+)*--test\b")
 _ELSEWHERE = re.compile(
     r"(?:^|[\s;&|(])(?:cd|pushd|env|sudo|ssh)\s|\s-C\s|--(?:rootdir|directory|prefix|cwd)\b|[\s=\"']/"
 )
@@ -132,8 +131,7 @@ class CommandProof:
     @property
     def proves_by_tests(self) -> bool:
         """Whether it is a run of tests, also where the words of its command stand in a list: ``go``, ``test``."""
-        text = " ".join(self.argv)
-        return self.is_test_run or (_TEST_RUNNER.search(text) or _NODE_TEST.search(text)) is not None
+        return self.is_test_run or _TEST_RUNNER.search(" ".join(self.argv)) is not None
 
     @property
     def may_run_elsewhere(self) -> bool:

@@ -205,3 +205,40 @@ def test_a_workspace_of_node_is_judged_by_the_candidate(repo: Repo, agent: str) 
     repo.milestone("m1", body.replace('"script"', f'"{agent}"'))
     repo.doit("milestone:m1").check(1)
     assert repo.statuses() == {"m1/breaks": "failed", "m1/improves": "landed"}
+
+
+def test_a_prefix_that_enters_another_folder_is_blind_and_repairs_nothing_there(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(repo, monkeypatch)
+    wrapper = repo.path.parent / "exec-backend"
+    wrapper.write_text(f'#!/bin/sh\ncd {repo.path}\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    rule = f'[check.syntax]\nprefix = ["{wrapper}"]\nfix = ["sh", "-c", "echo repaired >> src/app/__init__.py"]\n'
+    repo.write("rules/checks.toml", f'{rule}[check.tests]\nprefix = ["{wrapper}"]\n')
+    repo.commit("rules")
+    repo.write("src/app/__init__.py", "def f():\n    return 1\n\n\nmine = 'uncommitted'\n")
+    before = (repo.path / "src/app/__init__.py").read_bytes()
+    body = issue("a", "echo 'def f(:' > src/app/__init__.py", checks=["syntax"])
+    repo.milestone("m1", body + issue("b", BREAKS, checks=["tests"]))
+    repo.doit("milestone:m1").check(4)
+    assert [event["word"] for event in _events(repo) if event["event"] == "base-red"] == ["blind", "blind"]
+    assert (repo.path / "src/app/__init__.py").read_bytes() == before
+    assert repo.attempts() == []
+
+
+def test_a_prefix_that_mounts_the_tree_is_right(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(repo, monkeypatch)
+    docker = repo.path.parent / "docker"
+    docker.write_text(
+        '#!/bin/sh\nshift 2\n[ "$1" = -v ] && [ "$3" = -w ] && [ "$2" = "$4:$4" ] || exit 9\ncd "$4" || exit 8\n'
+        'shift 5\nexec "$@"\n'
+    )
+    docker.chmod(0o755)
+    prefix = f'["{docker}", "run", "--rm", "-v", "{{tree}}:{{tree}}", "-w", "{{tree}}", "image"]'
+    repo.write("rules/checks.toml", f"[check.tests]\nprefix = {prefix}\n")
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    repo.commit("rules")
+    repo.milestone("m1", issue("a", BREAKS, checks=["tests"]) + issue("b", IMPROVES, checks=["tests"]))
+    repo.doit("milestone:m1").check(1)
+    assert repo.statuses() == {"m1/a": "failed", "m1/b": "landed"}
