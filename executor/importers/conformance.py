@@ -139,7 +139,7 @@ def keeps(importer: Any, source: Source, before: Draft | None = None, file: str 
         return True
     if file and file in said(replace(draft, issues=())):
         return True
-    lines = [account.lines[line - 1] for account in draft.accounts for line in account.informative]
+    lines = [account.lines[line - 1] for account in draft.accounts for line, why in account.informative.items() if why]
     return WORD in said(draft) or any(WORD in line for line in lines)
 
 

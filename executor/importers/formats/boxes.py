@@ -107,7 +107,9 @@ def draft_of_groups(
     for part in doc.sections:
         kept = [line for number, line in part.lines if number not in taken]
         doc.account.inform((number for number in part.numbers() if number not in taken), "")
-        if "\n".join(kept).strip(" \n-*_"):
+        if "\n".join(kept).strip(" \n-*_") or (
+            part.line and part.line not in taken and plain(part.title) != doc.title()
+        ):
             heading = f"{'#' * max(1, part.level)} {part.title}\n\n" if part.line else ""
             overview.append(heading + re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n"))
     phases = tuple((name, "") for name in dict.fromkeys(group.phase for group in groups if group.phase))

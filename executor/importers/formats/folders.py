@@ -41,7 +41,6 @@ _ASIDE = frozenset(
         "lane",
         "shell_pid",
         "subtasks",
-        "parallel",
         "progress",
         "prd",
         "reporter",
@@ -239,6 +238,15 @@ class Backlog:
         return _finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
 
 
+def _priority(file: _File, name: str, fields: dict[str, Any], reading: Reading) -> None:
+    """The priority of a file; a word that is none is noted."""
+    word = file.front.text("priority")
+    fields["priority"] = priority_of(word)
+    if word and not fields["priority"]:
+        text = f'{name}: priority "{word}" is not P0, P1, P2, P3 and was left out'
+        reading.notes.append(Note(0, text, "priority that is not P0, P1, P2, P3", file.path))
+
+
 def _backlog(file: _File, reading: Reading, part: str) -> None:
     front = file.front
     name, title = front.text("id"), flat(front.text("title"))
@@ -260,10 +268,8 @@ def _backlog(file: _File, reading: Reading, part: str) -> None:
         return
     front.pass_over(*_ASIDE)
     kind = front.text("type")
-    fields: dict[str, Any] = {
-        "needs": needs_of(front.words("dependencies")),
-        "priority": priority_of(front.text("priority")),
-    }
+    fields: dict[str, Any] = {"needs": needs_of(front.words("dependencies"))}
+    _priority(file, name, fields, reading)
     fields["accept"] = _accept(file.doc, re.compile(r"^#\d+\s+"))
     fields["type"] = kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""
     if group:
@@ -306,9 +312,7 @@ class Ccpm:
     def read(self, source: Source) -> Draft:
         """The milestone of an epic."""
         reading = Reading(source)
-        folder = _read(
-            source, reading, r"^[^/]+\.md$", needs=("depends_on", "parallel", "conflicts_with", "status", "title")
-        )
+        folder = _read(source, reading, r"^[^/]+\.md$", needs=("depends_on", "conflicts_with", "status", "title"))
         epic = next((file for file in folder.files if file.path.casefold() == "epic.md"), None)
         tasks = [file for file in folder.files if _TASK_FILE.fullmatch(file.path)]
         folder.other += [file.path for file in folder.files if file not in tasks and file is not epic]
@@ -327,7 +331,11 @@ class Ccpm:
                 for claim in (flat(item.text) for item in part.every_item())
             ]
             fields = {"accept": claims} if claims else {}
-            epic.front.pass_over(*_ASIDE, "name", "github", "status", "title", "description")
+            note = status_note("the epic", epic.front.text("status"), 0, epic.path)
+            reading.notes += [note] if note is not None else []
+            if slug(epic.front.text("name")) not in {slug(title), slug(source.folder)}:
+                overview = f"{epic.front.text('name')}\n\n{overview}"
+            epic.front.pass_over(*_ASIDE, "github", "title", "description")
         folder.files = [file for file in folder.files if file in tasks or file is epic]
         wanted = slug(source.place.rstrip("/").rpartition("/")[2] or source.folder, 60)
         # Some files of an epic may need others that were not given.
@@ -344,6 +352,9 @@ def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
     title = title or f"Task {name}"
     done, hold, gone = _state(file, name, front.text("status"), reading)
     front.pass_over(*_ASIDE, "name", "id", "epic", "estimated_hours", "effort")
+    parallel = front.get("parallel")
+    if parallel is not None and isinstance(parallel.value, bool):
+        parallel.read = True  # a hint: what may run side by side follows from the dependencies
     if gone:
         front.plain()
         return
@@ -351,7 +362,7 @@ def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
     reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
     needs = [_task_name(need, names) for need in front.words("depends_on", "dependencies")]
     fields: dict[str, Any] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
-    fields["priority"] = priority_of(front.text("priority"))
+    _priority(file, name, fields, reading)
     fields["size"] = size_of(front.text("size")) or own.values.get("size")
     # Two tasks that conflict must not run at the same time: they share a resource of their own.
     fields["resources"] = [

@@ -80,7 +80,10 @@ class Gsd:
 
 def _rest_of(part: Section, own: set[int]) -> str:
     kept = "\n".join(line for number, line in part.lines if number not in own).strip("\n -")
-    return f"{'#' * max(1, part.level)} {part.title}\n\n{kept}" if kept and part.line else kept
+    heading = f"{'#' * max(1, part.level)} {part.title}" if part.line and part.line not in own else ""
+    if not kept and part.level <= 1:
+        return ""
+    return "\n\n".join(filter(None, (heading, kept)))
 
 
 def _slices(
@@ -203,7 +206,7 @@ class Cursor:
 
 
 def _todo(todo: Node, reading: Reading) -> None:
-    from executor.importers.reading.words import status_of
+    from executor.importers.reading.words import status_note, status_of
 
     content = flat(todo.text("content", "title", "name"))
     name = todo.text("id") or slug(content, 40)
@@ -216,14 +219,8 @@ def _todo(todo: Node, reading: Reading) -> None:
             Note(todo.line, f'{name}: is "{status}" in the source and was left out', "cancelled issues, left out")
         )
         return
-    if state in {"other", "skipped"}:
-        reading.notes.append(
-            Note(
-                todo.line,
-                f'{name}: the status "{status}" was not taken over; it is pending here',
-                "a status that was not taken over",
-            )
-        )
+    note = status_note(name, status.replace("_", " "), todo.line)
+    reading.notes += [note] if note is not None else []
     needs = todo.words("dependencies", "depends_on")
     title = content if len(content) <= 120 else f"{content[:119].rstrip()}…"  # noqa: PLR2004
     reading.issues.append(

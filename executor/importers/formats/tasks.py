@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,7 @@ class Tasks:
             reading.notes.append(
                 Note(several[1].line, f"the file has several milestones, all its tasks became one: {lines}")
             )
+        front = _front(reading, fields)
         kept = [part for part in rest if part.text() or part.level > 1]
         said = {
             number
@@ -126,7 +128,7 @@ class Tasks:
             tuple((name, _goal_of(doc, name)) for name in phases),
             tuple(issues),
             notes=tuple(reading.notes),
-            overview="\n\n".join(part.whole() for part in kept) if worth else "",
+            overview="\n\n".join([*front, *(part.whole() for part in kept)]) if worth or front else "",
             after=tuple(dict.fromkeys([*more, *after])),
             accounts=(doc.account,),
         )
@@ -235,6 +237,20 @@ def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]
     ):
         return "is the file of one issue: its tasks are the steps of its work; import the plan that names it"
     return ""
+
+
+def _front(reading: _Reading, fields: dict[str, Any]) -> list[str]:
+    """The lines of the front matter; files that they name and that are there become required reading."""
+    doc, source = reading.doc, reading.source
+    if not doc.front:
+        return []
+    doc.account.inform(range(1, doc.front.count("\n") + 4), "")
+    named = re.findall(r"[\w./-]+\.md\b", doc.front)
+    paths = dict.fromkeys(posixpath.normpath(source.place + path) for path in named)
+    context = [path for path in paths if not path.startswith("..") and source.read(path) is not None]
+    if context:
+        fields["context"] = [*fields.get("context", ()), *context]
+    return [doc.front.strip("\n")]
 
 
 def _refused(reading: _Reading, why: str) -> Draft:

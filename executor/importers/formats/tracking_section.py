@@ -64,7 +64,7 @@ def tracking_of(doc: Document, order: Sequence[str], notes: list[Note]) -> Track
                 _claim(kind, item, found, order, notes)
         if kind or re.match(r"^tracking\b", part.title, re.IGNORECASE):
             found.lines.add(part.line)
-            doc.account.inform(part.numbers(), "")
+            doc.account.inform(part.numbers(), "since it tracks progress, which is read from git")
         if any(_OWN.search(line) and "end" in line for _, line in part.lines):
             written = False
     return found

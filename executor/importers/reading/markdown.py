@@ -171,7 +171,8 @@ def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "
     copy = ["" if number in code or number <= skipped else line for number, line in enumerate(lines, 1)]
     _loosen(copy, heading, notes)
     found = Document([Section(0, "", 0)], front, Account(lines, file), notes, code, set())
-    found.account.inform(range(1, skipped + 1), "")
+    if skipped:
+        found.account.inform((1, skipped), "")
     _cut(found, lines, copy, skipped)
     if heading is not None:
         found.notes += _hidden(found, lines, heading)
