@@ -98,9 +98,13 @@ def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
 
 
 def _usage(options: Options, arguments: list[str]) -> None:
+    from executor.model.milestone import PLAIN_ID
+
     title = options["milestone"]
     if title and (arguments or options["format"] not in {"", "github"}):
         raise UsageError("--milestone reads from the forge; name no files and no other format with it")
+    if options["id"] and not PLAIN_ID.fullmatch(options["id"]):
+        raise UsageError(f'--id: expected letters, digits, dots, dashes and underscores, found "{options["id"]}"')
     if not title and not arguments:
         raise UsageError("name at least one file, for example `doit import docs/M4_workers.md`")
 

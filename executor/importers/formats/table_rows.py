@@ -54,9 +54,20 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "feature",
         "what",
         "deliverable",
+        "slice",
     ),
     "file": ("issue file", "spec file", "spec"),
-    "needs": ("dependencies", "dependency", "depends on", "blocked by", "needs", "deps", "prerequisites", "requires"),
+    "needs": (
+        "dependencies",
+        "dependency",
+        "depends on",
+        "depends",
+        "blocked by",
+        "needs",
+        "deps",
+        "prerequisites",
+        "requires",
+    ),
     "priority": ("priority", "prio"),
     "size": ("est. size", "size", "sizing", "estimate", "effort"),
     "branch": ("feature branch", "branch"),
@@ -65,7 +76,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "type": ("type", "kind", "task type"),
     "agent": ("assigned agent", "agent"),
     "files": ("files", "file(s)", "expected files"),
-    "accept": ("acceptance criteria", "acceptance", "success criteria", "done when"),
+    "accept": ("acceptance criteria", "after this", "acceptance", "success criteria", "done when"),
     "text": ("description", "details", "notes", "scope"),
 }
 _KEYS = frozenset({"files", "accept", "branch", "token", "file", "type", "priority", "size"})
@@ -111,7 +122,11 @@ def columns_of(table: Table) -> dict[str, str]:
 def rows_of(table: Table, *, in_phase: bool, phased: bool, part: Section) -> tuple[Row, ...]:
     """The rows of a table if it is one of issues."""
     columns = columns_of(table)
-    if not {"id", "title"} <= columns.keys() or set(table.columns) & _RISKS or ASIDE.search(plain(part.title)):
+    if (
+        not {"id", "title"} <= columns.keys()
+        or (set(table.columns) & _RISKS and "needs" not in columns)
+        or ASIDE.search(plain(part.title))
+    ):
         return ()
     if phased and not in_phase:
         return ()
