@@ -177,10 +177,6 @@ class Run(DoitRun):
         if has_milestones(root):
             if not args and not params.get("default_tasks"):
                 raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
-            step = next((word for word in args if word.startswith("step:")), "")
-            if step:
-                ref = "/".join(step.removeprefix("step:").split("/")[:2])
-                raise UsageError(f"a step is run with its issue, in the order of its workflow: `doit issue:{ref}`")
             if any(f"{word.partition(':')[0]}:" in _OURS for word in args):
                 raise UsageError("tasks of milestones are run by name, for example `doit milestone:ID`")
             prepare_cache(open_project(root))
