@@ -27,10 +27,14 @@ __all__ = [
     "release_body",
     "release_message",
     "tag_object",
+    "with_ticks",
 ]
 
 _BOX = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+\[( |x|X)\]\s+(.*\S)")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
+_NFR = re.compile(r"\bnfrs?\b|\bnon-?functional\b", re.IGNORECASE)
+_BOXED = {"epic": "Acceptance of the epic", "nfr": "NFR targets"}
+"""Kinds of criteria that are shown as boxes, with their headings."""
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.*\S)")
 
 
@@ -53,7 +57,7 @@ class Criterion:
     """One thing that a release asks for.
 
     Attributes:
-        kind: ``issues``, ``check``, ``accept``, ``epic``, ``tag`` or ``merge``.
+        kind: ``issues``, ``check``, ``accept``, ``epic``, ``nfr``, ``tag`` or ``merge``.
         name: its name.
         met: whether it is met.
         reason: why not, or what shows it; one sentence.
@@ -144,15 +148,26 @@ def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -
     for box in found:
         proof = by_name.get(_folded(box.text))
         name = one_line(box.text)
+        kind = "nfr" if _NFR.search(box.heading) else "epic"
         if proof is not None:
             reason = "proved by the acceptance of that name" if proof.met is Met.YES else proof.reason
-            criteria.append(Criterion("epic", name, proof.met, reason))
+            criteria.append(Criterion(kind, name, proof.met, reason))
         elif box.ticked:
-            criteria.append(Criterion("epic", name, Met.YES, "ticked"))
+            criteria.append(Criterion(kind, name, Met.YES, "ticked"))
         else:
             reason = f"{file}:{box.line}: tick it, or declare an acceptance of that name"
-            criteria.append(Criterion("epic", name, Met.LACKING, reason))
+            criteria.append(Criterion(kind, name, Met.LACKING, reason))
     return criteria
+
+
+def with_ticks(text: str, met: Iterable[str]) -> str:
+    """A text of an epic with the boxes ticked whose criteria are met; everything else stays as it is."""
+    wanted = {_folded(name) for name in met}
+    lines = text.split("\n")
+    for box in boxes(text):
+        if not box.ticked and _folded(box.text) in wanted:
+            lines[box.line - 1] = lines[box.line - 1].replace("[ ]", "[x]", 1)
+    return "\n".join(lines)
 
 
 def refusal_code(criteria: Iterable[Criterion]) -> int:
@@ -167,7 +182,8 @@ def refusal_code(criteria: Iterable[Criterion]) -> int:
 
 def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
     """The whole message of the commit that brings a milestone to its base."""
-    subject = inert(f"release({text.milestone.id}): {text.milestone.title}")
+    token = text.milestone.token or f"release({text.milestone.id})"
+    subject = inert(f"{token}: {text.milestone.title}")
     trailers = f"Milestone-Released: {text.milestone.id}\nReleased-Tip: {text.tip}"
     return f"{subject}\n\n{release_body(text, criteria)}\n\n{trailers}\n"
 
@@ -182,13 +198,14 @@ def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
     table += [
         f"| {_cell(f'{item.kind}: {harmless(item.name)}')} | {item.met} | {_cell(harmless(item.reason))} |"
         for item in criteria
-        if item.kind != "epic"
+        if item.kind not in _BOXED
     ]
     parts.append("Verification:\n\n" + "\n".join(table))
-    epic = [item for item in criteria if item.kind == "epic"]
-    if epic:
-        ticks = [f"- [{'x' if item.met is Met.YES else ' '}] {harmless(item.name)}" for item in epic]
-        parts.append("Acceptance of the epic:\n\n" + "\n".join(ticks))
+    for kind, heading in _BOXED.items():
+        ticks = [
+            f"- [{'x' if item.met is Met.YES else ' '}] {harmless(item.name)}" for item in criteria if item.kind == kind
+        ]
+        parts += [f"{heading}:\n\n" + "\n".join(ticks)] if ticks else []
     issues = [f"- {issue.id} {harmless(issue.title)}" for issue in milestone.issues]
     parts.append("Issues:\n\n" + "\n".join(issues))
     if text.closes:

@@ -12,10 +12,12 @@ from executor.errors import ForgeRefusedError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
 from executor.git.refs import Move
-from executor.release.criteria import Criterion, Met
+from executor.release.criteria import Criterion, Met, with_ticks
 from executor.state.events import ReleasePull
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from executor.engine.milestone_run import MilestoneRun
 
 __all__ = ["Delivery"]
@@ -116,6 +118,25 @@ class Delivery:
             return False
         try:
             return forge_of(self._run.session).close_milestone(title)
+        except ForgeRefusedError as error:
+            self._run.warn(f"{self._run.name}: {error}")
+            return False
+
+    def close_epic(self, met: Sequence[str]) -> bool:
+        """Tick the boxes of the epic's issue whose criteria are met, and close it; whether it was open."""
+        number = self._run.milestone.epic_number
+        if number is None or self._run.session.policy.forge.kind == "local":
+            return False
+        forge = forge_of(self._run.session)
+        try:
+            found = forge.issue(number)
+            if found is None:
+                self._run.warn(f"{self._run.name}: epic_number: the forge has no issue #{number}")
+                return False
+            ticked = with_ticks(found.body, met)
+            if ticked != found.body:
+                forge.edit_issue(number, ticked)
+            return forge.close_issue(number)
         except ForgeRefusedError as error:
             self._run.warn(f"{self._run.name}: {error}")
             return False

@@ -145,7 +145,8 @@ class ReleaseRun:
             if found.kind == "accept":
                 accept.append(found)
         if not waiting:
-            criteria += self._issues_again(tree)
+            red = {item.name for item in criteria if item.kind == "check" and item.met is Met.FAILED}
+            criteria += self._issues_again(tree, red)
         criteria += [Criterion("accept", text, Met.WORDS, "in words") for text in milestone.claims]
         return [*criteria, *self._epic(accept), *self._tag_criterion()]
 
@@ -164,14 +165,21 @@ class ReleaseRun:
         problem = file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
         return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
 
-    def _issues_again(self, tree: str) -> list[Criterion]:
-        """Checks and acceptance of every issue on the tree that is to be the base's."""
-        criteria = []
+    def _issues_again(self, tree: str, red: set[str]) -> list[Criterion]:
+        """Checks and acceptance of every issue on the tree that is to be the base's.
+
+        One failure is one criterion: issues that fail alike share it, and a check that failed for the milestone (`red`)
+        is not repeated for each of them.
+        """
+        failed: dict[str, list[str]] = {}
+        passed = True
         for issue in self._run.milestone.issues:
             result = IssueRun(self._run, f"{self._run.name}/{issue.id}").verify_on(tree)
-            if not result.ok:
-                criteria.append(Criterion("issues", issue.id, Met.FAILED, result.reason))
-        if not criteria:
+            passed = passed and result.ok
+            if not result.ok and result.failed not in red:
+                failed.setdefault(result.reason, []).append(issue.id)
+        criteria = [Criterion("issues", ", ".join(ids), Met.FAILED, reason) for reason, ids in failed.items()]
+        if passed:
             criteria.append(Criterion("issues", "proofs", Met.YES, "checks and acceptance of every issue pass"))
         return criteria
 
@@ -283,6 +291,9 @@ class ReleaseRun:
         """Actions after the merge."""
         if Delivery(self._run).close_milestone():
             outcome.done.append(f'closed the milestone "{self._run.milestone.forge_milestone}" of the forge')
+        met = [item.name for item in outcome.criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
+        if Delivery(self._run).close_epic(met):
+            outcome.done.append(f"updated and closed the epic issue #{self._run.milestone.epic_number}")
         if self._run.milestone.tag is not None:
             self._tagged(outcome, commit, self._run.milestone.tag)
         if not outcome.code and self._run.session.remote is not None:

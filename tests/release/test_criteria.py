@@ -15,6 +15,7 @@ from executor.release.criteria import (
     refusal_code,
     release_message,
     tag_object,
+    with_ticks,
 )
 
 EPIC = """# Epic
@@ -120,3 +121,14 @@ def test_nothing_that_people_wrote_calls_anybody_or_closes_anything_in_the_final
         assert said not in body
     assert "<!--" not in body
     assert message.count("Closes #7") == 1
+
+
+def test_nfr_boxes_have_a_section_of_their_own_and_met_ones_are_ticked_in_the_epic() -> None:
+    text = "## Acceptance\n- [ ] It works.\n## NFR Targets\n- [x] Fast\n```\n- [ ] It works\n```\n"
+    found = box_criteria(boxes(text), [], "epic.md")
+    assert [(item.kind, item.name) for item in found] == [("epic", "It works."), ("nfr", "Fast")]
+    milestone = Milestone.model_validate({"id": "m4", "title": "T", "token": "feat(m4)"})
+    message = release_message(ReleaseText(milestone, "c" * 40, ()), found)
+    assert message.startswith("feat(m4): T\n")
+    assert "NFR targets:\n\n- [x] Fast" in message
+    assert with_ticks(text, ["It works"]) == text.replace("- [ ] It works.", "- [x] It works.")
