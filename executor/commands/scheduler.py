@@ -147,6 +147,8 @@ def run_tasks(
     control = TaskControl(tasks)
     control.process(chosen)
     dispatcher = control.task_dispatcher()
+    # doit 0.37 dispatches in the order in which tasks become ready and has no priorities. It uses only append, popleft
+    # and len of this deque (doit/control.py, TaskDispatcher), so a heap can stand in.
     dispatcher.ready = _Ready(session.compiled.plan)
     session.resting.append(dispatcher.ready.ended)
     outcomes = Outcomes()
@@ -158,7 +160,19 @@ def run_tasks(
         at_once = session.policy.limits.parallel_steps
         turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
         threads += at_once
-    runner = _IssueRunner(session, outcomes, turns, database, reporter, True, always, Stream(0), threads)  # noqa: FBT003
+    # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not swap
+    # sys.stdout of a process in which several threads work.
+    runner = _IssueRunner(
+        session,
+        outcomes,
+        turns,
+        dep_manager=database,
+        reporter=reporter,
+        continue_=True,
+        always_execute=always,
+        stream=Stream(0),
+        num_process=threads,
+    )
     try:
         runner.run_all(dispatcher)
     finally:
@@ -230,8 +244,8 @@ class _Ready:
 class _IssueRunner(MThreadRunner):
     """Failures are outcomes of issues, not of the run."""
 
-    def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self._session = session
         self._outcomes = outcomes
         self._turns = turns
@@ -245,7 +259,17 @@ class _IssueRunner(MThreadRunner):
         return self._next_in_turn(self._turns, completed)
 
     def _next_in_turn(self, turns: Turns, completed: Any) -> Any:
-        """Ask for everything that could run, and take what the limits on issues and steps allow."""
+        """Ask for everything that could run, and take what the limits on issues and steps allow.
+
+        This is MRunner.get_next_job of doit 0.37 with a queue between the dispatcher and the threads. It rests on these
+        facts of doit/runner.py and doit/control.py; look at them again before the upper bound on doit is raised:
+
+        - `generator.send(node)` takes the node that has just been selected or completed, and None otherwise. It yields
+          the string "hold on" when all that is left waits for running tasks.
+        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): whoever returns one counts it,
+          and the main loop takes it back when a completed task frees others.
+        - None ends one thread. The last None ends the run, so it is returned only when nothing waits in the queue.
+        """
         if completed is not None:
             turns.ended(completed)
         node, exhausted = completed, False
@@ -270,6 +294,8 @@ class _IssueRunner(MThreadRunner):
 
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
         """Called by doit for whatever did not succeed: dependents are passed over, the others go on."""
+        # doit has no outcome "waits for a person". With "failure" dependents would be reported as errors and the run
+        # would end with code 2; with "ignore" doit skips them silently (Runner.select_task).
         node.run_status = "ignore"
         self.dep_manager.remove_success(node.task)
         if not isinstance(base_fail, Waiting | NotReleased) and not self._session.stopping.is_set():
