@@ -12,12 +12,16 @@ from doit.cmd_help import Help as DoitHelp
 import executor
 from executor.commands import GROUPS
 from executor.commands.base import JSON_OPTION, Command, Options, Output, guarded, none_but_options, print_json
-from executor.errors import ExecutorError
+from executor.errors import ExecutorError, UsageError
 from executor.git.command import git_version
 
 __all__ = ["Help", "Version"]
 
 _OWN_TASKS = "Tasks of your own (doit)"
+
+
+class _UnknownWord(Exception):  # noqa: N818  (never leaves this module)
+    """doit would show the general help for a word that is no command and no task."""
 
 
 class Help(DoitHelp):
@@ -26,14 +30,28 @@ class Help(DoitHelp):
     name = "help"
     doc_purpose = "show the commands, or the options of one"
     doc_usage = "[COMMAND | TASK]"
+    _asked = False
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Show what is asked for; a closed output is no error."""
+        self._asked = bool(in_args)
         action = super().parse_execute
         return guarded(lambda: action(in_args) or 0, Output.VIEW)
 
+    def execute(self, params: Options, args: list[str]) -> int:
+        """Show what is asked for; called by doit."""
+        try:
+            return int(super().execute(params, args) or 0)
+        except _UnknownWord:
+            from executor.model.hints import did_you_mean
+
+            hint = did_you_mean(args[0], self.cmds) or "; `doit help` lists the commands"
+            raise UsageError(f'"{args[0]}" is no command and no task{hint}') from None
+
     def print_usage(self, cmds: dict[str, Any]) -> None:
-        """The commands in groups; called by doit."""
+        """The commands in groups; called by doit, also for a word that it does not know."""
+        if self._asked:
+            raise _UnknownWord
         ours = {name for group in GROUPS.values() for name in group}
         groups = {title: [name for name in names if name in cmds] for title, names in GROUPS.items()}
         groups[_OWN_TASKS] = sorted(name for name in cmds if name not in ours)
@@ -42,10 +60,11 @@ class Help(DoitHelp):
         for title, names in groups.items():
             if names:
                 lines += [title, *(f"  {name:<{width}}  {cmds[name].doc_purpose}" for name in names), ""]
+        program = executor.DISTRIBUTION if self.bin_name == executor.DISTRIBUTION else "doit"
         lines += [
-            f"{self.bin_name} milestone:ID runs a milestone.",
-            f"{self.bin_name} issue:ID/ISSUE runs one issue and what it needs.",
-            f"{self.bin_name} help COMMAND lists the options of a command.",
+            f"{program} milestone:ID runs a milestone.",
+            f"{program} issue:ID/ISSUE runs one issue and what it needs.",
+            f"{program} help COMMAND lists the options of a command.",
         ]
         sys.stdout.write("\n".join(lines) + "\n")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
+from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from executor.commands.base import Options, Output, asks_help, faults_told, guarded, permuted, safe, show_help
@@ -136,13 +137,13 @@ class Run(DoitRun):
         self._line = list(in_args)
         action = super().parse_execute
         output = Output.PROTECTED if _of_milestones(in_args) else Output.FOREIGN
-        return guarded(lambda: action(self._words(in_args)) or 0, output)
+        return guarded(lambda: self._explained(lambda: action(self._words(in_args))), output)
 
     def _explained(self, action: Callable[[], Any]) -> int:
         """Turn what doit says of the command line and of dodo.py into our own words, where we know more."""
         try:
             return int(action() or 0)
-        except (InvalidCommand, InvalidDodoFile, InvalidTask) as error:
+        except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as error:
             raise explained(error, self.loader.cmd_names, [task.name for task in self.task_list or ()]) from error
 
     def _words(self, in_args: list[str]) -> list[str]:
@@ -161,6 +162,7 @@ class Run(DoitRun):
             raise UsageError("run tasks of your own and milestones in separate commands")
         project = open_project(root)
         _ask_versions(project)
+        _require_values(params)
         done = _nothing_to_do(project, wanted)
         if done:
             sys.stdout.write(done)
@@ -298,6 +300,18 @@ def _stream_of(outfile: Any) -> Iterator[Any]:
         stream.wait()
         with suppress(OSError):
             file.close()
+
+
+def _require_values(params: Options) -> None:
+    """Make sure that options have values that can be used, also where nothing is left to do.
+
+    Raises:
+        UsageError: one has not.
+    """
+    workers_of(params)
+    budget_of(params)
+    if params["until"]:
+        deadline_named(params["until"], "")
 
 
 def _of_milestones(words: list[str]) -> bool:

@@ -266,8 +266,8 @@ class _IssueRunner(MThreadRunner):
 
         - `generator.send(node)` takes the node that has just been selected or completed, and None otherwise. It yields
           the string "hold on" when all that is left waits for running tasks.
-        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): whoever returns one counts it,
-          and the main loop takes it back when a completed task frees others.
+        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): whoever returns one counts
+          it, and the main loop takes it back when a completed task frees others.
         - None ends one thread. The last None ends the run, so it is returned only when nothing waits in the queue.
         """
         if completed is not None:

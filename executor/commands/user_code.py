@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doit.cmdparse import CmdParseError
+
 import executor
 from executor.commands import COMMANDS
 from executor.errors import UsageError
@@ -51,6 +53,7 @@ def _name(file: str, root: Path) -> str:
 
 
 _COMMAND_NAME = re.compile(r"Task can't be called '(?P<name>[^']*)'")
+_OPTION = re.compile(r"(option \S+ .*?)\(parsing options")
 _GROUPS = {"issue", "milestone", "release", "step"}
 """Names of the tasks made from milestones; a dodo.py cannot define them."""
 
@@ -64,6 +67,9 @@ def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -
         tasks: names of the tasks that were loaded.
     """
     text = str(error).strip()
+    option = _OPTION.search(text)
+    if option:
+        return UsageError(f"{option[1].strip()}; `doit help run` lists the options")
     word = getattr(error, "not_found", None)
     if word:
         return UsageError(_unknown(word, commands, tasks))
@@ -80,7 +86,7 @@ def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -
         )
     if text.startswith("Could not find dodo file"):
         return UsageError(f"{text.splitlines()[0]} `make-for-milestones init` writes one")
-    return UsageError(f"dodo.py: {text}")
+    return UsageError(text if isinstance(error, CmdParseError) else f"dodo.py: {text}")
 
 
 def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
@@ -91,7 +97,5 @@ def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
             f"`doit {word}` is a command of make-for-milestones that this repository was set up without; "
             "`make-for-milestones init` adds it to the configuration"
         )
-    return (
-        f'"{word}" is no command and no task{did_you_mean(word, [*commands, *tasks])}; '
-        "`doit help` lists the commands, `doit list --tasks` the tasks"
-    )
+    lists = "; `doit help` lists the commands, `doit list --tasks` the tasks"
+    return f'"{word}" is no command and no task{did_you_mean(word, [*commands, *tasks]) or lists}'
