@@ -190,3 +190,14 @@ def test_packages_and_modules_of_the_same_name_are_found(tmp_path: Path, monkeyp
     own = tmp_path / "executor.py"
     own.write_text("")
     assert str(own) in list(packages_in_the_way(tmp_path))
+
+
+def test_a_package_that_was_installed_over_ours_is_named(tmp_path: Path) -> None:
+    package = tmp_path / "executor"
+    package.mkdir()
+    (package / "__init__.py").write_text("from executor.process import ControllableProcess\n")
+    (package / "process").symlink_to(CHECKOUT / "executor" / "process")
+    done = subprocess.run(
+        [sys.executable, "-c", "import executor"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert f"{package / '__init__.py'} belongs to another package called executor" in done.stderr
