@@ -201,3 +201,29 @@ def test_a_package_that_was_installed_over_ours_is_named(tmp_path: Path) -> None
         [sys.executable, "-c", "import executor"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert f"{package / '__init__.py'} belongs to another package called executor" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("branch", "file", "base", "command"),
+    [
+        ("main", "pyproject.toml", None, "pytest -q"),
+        ("trunk", "Cargo.toml", "trunk", "cargo test"),
+        ("master", "x", None, "make test"),
+    ],
+)
+def test_init_looks_at_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, branch: str, file: str, base: str | None, command: str
+) -> None:
+    repo = started(tmp_path / "repo")
+    repo.git("checkout", "-q", "-b", branch)
+    repo.write(file, "")
+    repo.commit("start")
+    monkeypatch.chdir(repo.path)
+    assert main(["init"]) == 0
+    text = (repo.path / "milestones/first.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["milestone"].get("base") == base
+    uncommented = "".join(
+        line.removeprefix("# ") for line in text.partition("# [[issue]]")[2].splitlines(keepends=True)
+    )
+    assert tomllib.loads(uncommented)["accept"] == [{"run": command}]
+    assert repo.statuses() == {"first/1": "pending"}

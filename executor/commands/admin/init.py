@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from executor.commands import COMMANDS
 from executor.commands.admin.schema import FOLDER, write_schemas
 from executor.commands.base import Command, Options, none_but_options, safe
+from executor.config.load_rules import load_policy
 from executor.config.plugins import packages_in_the_way
 from executor.config.project import Project, open_project
 from executor.config.texts import files_in
@@ -30,7 +32,7 @@ _EXAMPLE = '''# A milestone and its issues. `doit plan first` shows what a run w
 [milestone]
 id = "first"
 title = "First milestone"
-
+{base}
 [[issue]]
 id = "1"
 title = "Say hello"
@@ -38,9 +40,19 @@ type = "docs"
 body = """
 Write a greeting to hello.txt.
 """
-accept = [{ run = "grep -q hello hello.txt" }]
+accept = [{ file = "hello.txt", contains = "hello" }]
 agent = "script"                          # a shell command in the tree; any profile of rules/agents.toml can stand here
 with = { run = "echo hello > hello.txt" }
+
+# The next issue, for an agent: remove the marks and say what you want.
+# [[issue]]
+# id = "2"
+# title = "..."
+# body = """
+# ...
+# """
+# agent = "{agent}"
+# accept = [{ run = "{test}" }]
 '''
 
 
@@ -134,9 +146,47 @@ def _milestone(project: Project) -> list[str]:
     project.milestones.mkdir(exist_ok=True)
     from executor.model.schema import schema_line
 
+    values = {"{base}": _base(project), "{agent}": _agent(project), "{test}": _test_command(project.root)}
     text = schema_line(f"../{FOLDER}", "milestone") + _EXAMPLE
+    for mark, value in values.items():
+        text = text.replace(mark, value)
     (project.milestones / "first.toml").write_text(text, encoding="utf-8")
     return ["wrote milestones/first.toml, an example of one issue"]
+
+
+def _base(project: Project) -> str:
+    """The line that names the base where it has none of the usual names: the branch that is checked out."""
+    from executor.git.refs import Refs
+
+    head = (project.repository.git_dir / "HEAD").read_text(encoding="utf-8").strip()
+    name = head.removeprefix("ref: refs/heads/")
+    usual = {"main", "master"} & {*Refs(project.repository).branches(), name}
+    return "" if usual or name == head else f"base = {json.dumps(name)}\n"
+
+
+def _agent(project: Project) -> str:
+    """The first profile of an agent program that is installed, else the first one."""
+    try:
+        agents = [agent for agent in load_policy(project.rules).agents.values() if agent.command and agent.login]
+    except DeclarationError:
+        return "claude"
+    return next((agent.name for agent in agents if shutil.which(agent.command[0])), agents[0].name)
+
+
+_TESTS = {
+    "Cargo.toml": "cargo test",
+    "go.mod": "go test ./...",
+    "package.json": "npm test",
+    "pyproject.toml": "pytest -q",
+    "setup.py": "pytest -q",
+    "tox.ini": "pytest -q",
+    "Makefile": "make test",
+}
+"""A file in the top folder -> the command that usually runs the tests there."""
+
+
+def _test_command(root: Path) -> str:
+    return next((command for name, command in _TESTS.items() if (root / name).is_file()), "make test")
 
 
 def _schemas(root: Path) -> list[str]:
