@@ -27,7 +27,7 @@ __all__ = [
 
 
 class ExecutorError(Exception):
-    """The executor itself cannot go on."""
+    """The executor cannot continue."""
 
     exit_code = 2
 
@@ -62,19 +62,19 @@ class DeclarationError(ExecutorError):
 
 
 class UsageError(ExecutorError):
-    """The command line asks for something that does not exist or does not go together."""
+    """The command line names something that does not exist, or contradicts itself."""
 
     exit_code = 3
 
 
 class RepositoryError(ExecutorError):
-    """The git repository is not one that the executor can work in (none, bare, empty, no base branch)."""
+    """The executor cannot work in this git repository (none, bare, empty, no base branch)."""
 
     exit_code = 3
 
 
 class GitError(ExecutorError):
-    """A git command that has to work did not."""
+    """A required git command failed."""
 
 
 class PersonNeededError(ExecutorError):
@@ -84,11 +84,11 @@ class PersonNeededError(ExecutorError):
 
 
 class GitKilledError(ExecutorError):
-    """A git command was killed before it ended: its silence is no answer and no verdict on anybody's work."""
+    """A git command was killed before it ended, so its result is unknown."""
 
 
 class BusyError(ExecutorError):
-    """Another run holds what this one needs; try again later."""
+    """Another run holds a needed lock; try again later."""
 
     exit_code = 75
 
@@ -100,7 +100,7 @@ class ForgeUnavailableError(ExecutorError):
 
 
 class ForgeRefusedError(ExecutorError):
-    """The forge or the remote says no and would say so again: no token, no right, no such repository or branch."""
+    """The forge or the remote refuses permanently: no token, no permission, no such repository or branch."""
 
     exit_code = 4
 
@@ -112,7 +112,7 @@ class StateFullError(ExecutorError):
 
 
 class StateBrokenError(ExecutorError):
-    """The journal or another part of the state store cannot be read or written; it must not be guessed at."""
+    """The journal or another part of the state store cannot be read or written."""
 
     exit_code = 74
 

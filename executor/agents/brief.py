@@ -367,7 +367,7 @@ def chosen(handoffs: Sequence[Handoff], tokens: int) -> tuple[Handoff, ...]:
 
 
 def keep_spec(folder: Path, key: str, spec: dict[str, Any]) -> None:
-    """Keep a canonical spec in the folder of its milestone, under its key."""
+    """Store a canonical spec in the folder of its milestone, under its key."""
     path = _path(folder, key)
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -375,7 +375,7 @@ def keep_spec(folder: Path, key: str, spec: dict[str, Any]) -> None:
 
 
 def kept_spec(folder: Path, key: str) -> dict[str, Any] | None:
-    """A canonical spec as it was kept when it was worked on, or None."""
+    """The canonical spec stored under a key; None if there is none."""
     found = read_json(_path(folder, key))
     return found if isinstance(found, dict) else None
 

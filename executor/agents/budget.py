@@ -45,12 +45,12 @@ class Allowance:
         self._worked: dict[str, float] = {}
 
     def take(self, milestone: str, issue: str, state: IssueState) -> None:
-        """Everything that is known of an issue's attempts."""
+        """Take all attempts of an issue into account."""
         for attempt in state.attempts.values():
             self.take_one(milestone, issue, attempt, state.forgiven)
 
     def take_one(self, milestone: str, issue: str, attempt: Attempt, forgiven: int) -> bool:
-        """One attempt as it is now; whether that can alter what other issues may do."""
+        """Take one attempt into account; whether that may change the decisions of other issues."""
         place = (milestone, issue, attempt.number)
         kept = attempt.kind in _SUSPENDS and attempt.number > forgiven
         if kept:
@@ -84,7 +84,7 @@ class Allowance:
         return found
 
     def reserve(self, ref: str, agent: Agent) -> float:
-        """Money to set aside for an attempt: its cap, or the most that one of this agent has cost, if that is left."""
+        """The reserve of an attempt: its cap, or the highest cost of this agent so far, as far as money remains."""
         if not agent.costs:
             return 0.0
         cap = self._policy.limits.attempt_usd

@@ -57,7 +57,7 @@ class AgentCaller:
     def call(
         self, issue: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
     ) -> Called:
-        """Run an agent until it ends, again at once where its service failed, as often as `limits.transient` says.
+        """Run an agent to its end; retry at once after a failure of its service, up to `limits.transient` times.
 
         Args:
             issue: id of the issue.
@@ -171,12 +171,12 @@ def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
 
 
 def _known(changed: Callable[[], bool], ended: Ended) -> bool:
-    """Whether it changed something; asked only where it matters."""
+    """Whether it changed the tree; computed only where it matters."""
     return ended.reason == "exited" and changed()
 
 
 def _put_aside(log: Path, told_file: Path | None, number: int) -> None:
-    """Keep what a call left under another name, for the next one not to lose it."""
+    """Rename a call's output, so that the next call does not overwrite it."""
     for path in (log, told_file):
         if path is not None:
             with suppress(FileNotFoundError):

@@ -259,7 +259,7 @@ _LAST_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a call of an agent ended, as the system saw it.
+    """The end of a call as the operating system reports it.
 
     Attributes:
         reason: ``exited``, or why it was ended: ``timeout``, ``idle``, ``output-limit``, ``not-started``.
@@ -283,7 +283,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A failed call, understood.
+    """The classified failure of a call.
 
     Attributes:
         kind: its class.
@@ -299,7 +299,7 @@ class Diagnosis:
 
 
 def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
-    """The class of a failed call; None when it ended well and there is a result to look at, even an empty one.
+    """The class of a failed call; None when it exited well with a result, even an empty one.
 
     Args:
         agent: its profile.

@@ -80,7 +80,7 @@ class Told:
 
 
 def read_output(agent: Agent, lines: Iterable[str]) -> Told:
-    """Everything that the lines of an agent's output say.
+    """Parse all lines of an agent's output.
 
     Args:
         agent: its profile.
@@ -213,7 +213,7 @@ def _number(event: dict[str, Any], path: str) -> float | None:
 
 
 def _as_number(value: object) -> float | None:
-    """A number that can be counted with: finite, not negative, not absurd."""
+    """A usable number: finite, not negative, within bounds."""
     if isinstance(value, str):
         try:
             value = float(value)

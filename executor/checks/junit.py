@@ -22,7 +22,7 @@ _KINDS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 
 
 class ReportError(ValueError):
-    """What was read is not a JUnit report that can be believed; the message is one line."""
+    """The file is not a credible JUnit report; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def read_junit(data: bytes) -> Report:
 
 
 def missing_evidence(report: Report | None, base: Report | None) -> str:
-    """Why a check that exited 0 is not believed, in one line; empty when it is.
+    """Why a check's exit code 0 does not count, in one line; empty when it counts.
 
     Args:
         report: what the check wrote; None if it wrote nothing.
@@ -101,7 +101,7 @@ def new_failures(report: Report, base: Report) -> tuple[str, ...]:
 
 
 def _less_than(report: Report, base: Report) -> str:
-    """What ran on the base and does not run now."""
+    """Tests that ran on the base and do not run now."""
     gone = tuple((Counter(base.names) - Counter(report.names)).elements())
     if report.tests < base.tests:
         counts = f"it exited 0 but has {_number(report.tests, 'test')} where the base has {base.tests}"

@@ -69,7 +69,7 @@ class CheckRunner:
         log: Path,
         sabotaged: bool = False,
     ) -> Verdict:
-        """What a check says about a tree: as it is known, or by running it in a clean checkout.
+        """The verdict of a check on a tree: the stored one, or from a run in a clean checkout.
 
         Args:
             tree: the tree to be judged.
@@ -109,7 +109,7 @@ class CheckRunner:
         return {"sandbox": "yes" if self.boxed(item) else "no", **found}
 
     def report_of(self, verdict: Verdict) -> Report | None:
-        """The JUnit report that belongs to a verdict, if it is still there."""
+        """The JUnit report of a verdict, if it still exists."""
         data = self.verdicts.report(verdict.report) if verdict.report else None
         try:
             return read_junit(data) if data is not None else None
@@ -145,7 +145,7 @@ def tail(log: Path) -> str:
 
 
 class _Trial:
-    """One check being tried on one tree."""
+    """One run of a check on one tree."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class _Trial:
         self._conditions = conditions
 
     def verdict(self, base: Report | None, key: str, *, quiet: bool = False) -> Verdict:
-        """Run it, again if it says so, and keep what it said."""
+        """Run the check with its retries, and store the verdict."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._checks.verdicts
         failed_before = False

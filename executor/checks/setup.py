@@ -131,7 +131,7 @@ def _inputs(folder: Path, step: Setup) -> dict[str, bytes]:
 
 
 def _there(folder: Path, step: Setup) -> bool:
-    """Whether what it makes is still there."""
+    """Whether its output still exists."""
     return all(os.path.lexists(folder / path) for path in step.keep)
 
 

@@ -172,13 +172,13 @@ class CommandProof:
         return _with_files(self.fix, files) if self.changed_only else self.fix
 
     def concerned(self, changed: Sequence[str]) -> list[str]:
-        """The changed files that it is about."""
+        """The changed files that it applies to."""
         if not self.when:
             return list(changed)
         return [path for path in changed if matches(path, self.when)]
 
     def verdict_key(self, files: Sequence[str]) -> str:
-        """What its verdict about a tree is kept under."""
+        """The key of its verdicts."""
         return combined_key([self.key, *sorted(files)]) if self.changed_only else self.key
 
 
@@ -225,7 +225,7 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
 def release_proofs(
     milestone: Milestone, policy: Policy, version: Callable[[Check], str]
 ) -> list[CommandProof | FileProof]:
-    """What a release of a milestone asks besides the proofs of its issues.
+    """Checks of a release besides the proofs of its issues.
 
     These are all checks of its issues that look at a whole tree, the milestone's own checks and its acceptance.
     """
@@ -262,7 +262,7 @@ def _prepared(item: CommandProof | FileProof, setup: str) -> CommandProof | File
 
 
 def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
-    """An argument list with file names where it says ``{files}``, or at its end."""
+    """An argument list with file names in place of ``{files}``, or at its end."""
     names = [f"./{name}" if name.startswith("-") else name for name in files]
     if argv[:2] == _SHELL:
         told = " ".join(shlex.quote(name) for name in names)
@@ -316,7 +316,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
 
 
 def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandProof | FileProof]:
-    """The acceptance criteria that something can be asked about."""
+    """The acceptance criteria that a command or a file proves."""
     for item in accept:
         if isinstance(item, RunCheck):
             yield _acceptance(item, policy)

@@ -38,7 +38,7 @@ _MOST_CONDITIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check said about a tree.
+    """The verdict of a check on a tree.
 
     Attributes:
         ok: whether it passed.
@@ -102,11 +102,11 @@ class Verdicts:
             return []
 
     def is_flaky(self, key: str) -> bool:
-        """Whether a check was seen to give two verdicts on one tree."""
+        """Whether a check has given two verdicts on one tree."""
         return self._flaky(key).exists()
 
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
-        """Remember a verdict; forgetting one costs time, never truth."""
+        """Store a verdict; a lost verdict costs time, not correctness."""
         known = self.all(tree, key)
         before = next((item for item in known if item.conditions == verdict.conditions), None)
         if before is not None and before.ended and verdict.ended and before.ok != verdict.ok:

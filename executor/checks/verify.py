@@ -32,7 +32,7 @@ __all__ = ["Candidate", "Judgement", "Verifier"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What all checks together say about a tree.
+    """The combined verdict of all checks on a tree.
 
     Attributes:
         ok: everything passed.
@@ -51,7 +51,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A tree to be judged, and what is known of how it came about.
+    """A tree to judge, with its base and its change.
 
     Attributes:
         tree: the tree.

@@ -107,7 +107,7 @@ class Command(DoitCommand):
         return self.run(opt_values, pos_args)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Do it and return the exit code."""
+        """Run the command and return its exit code."""
         raise NotImplementedError
 
 
@@ -200,7 +200,7 @@ def faults_told(faults: Sequence[Fault]) -> int:
 
 
 def none_but_options(command: Any, arguments: list[str]) -> None:
-    """Make sure that nothing stands on the line besides options.
+    """Refuse arguments other than options.
 
     Raises:
         UsageError: something does.
@@ -313,7 +313,7 @@ def worse(*codes: int) -> int:
 
 
 class TolerantJson(JsonDB):
-    """doit's JSON backend without its fragility."""
+    """doit's JSON backend that tolerates a damaged file."""
 
     desc = "JSON file that may be lost or damaged at any time"
 
@@ -325,7 +325,7 @@ class TolerantJson(JsonDB):
         return found if isinstance(found, dict) else {}
 
     def dump(self) -> None:
-        """Replace the file; failing to is not an error, the next run only checks a little more."""
+        """Replace the file; a failure is harmless, the next run only checks more."""
         path = Path(os.path.abspath(self.name))  # noqa: PTH100  (doit's name may be relative to its working directory)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def keep_mark(
 
 
 class Accept(Command):
-    """Records that a person keeps what has landed."""
+    """Records that a person keeps the landed work."""
 
     name = "accept"
     doc_purpose = "keep the landed work of an issue although its spec has changed"
@@ -315,7 +315,7 @@ class Pause(Command):
 
 
 class Unpause(Command):
-    """Lets milestones go on."""
+    """Unpauses milestones."""
 
     name = "unpause"
     doc_purpose = "let a paused milestone go on"

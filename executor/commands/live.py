@@ -74,15 +74,15 @@ class Reporter:
             self._put(f"{at:{self.stamp}} {word:<9} {ref:<{self._width}} {safe(text)}")
 
     def _put(self, line: str) -> None:
-        """Write a line; the lock is held."""
+        """Write a line; the caller holds the lock."""
         self._stream.write(f"{line}\n")
         self._stream.flush()
 
     def initialize(self, _tasks: Any, _selected: Any) -> None:
-        """Nothing to prepare."""
+        """Hook of doit; nothing to prepare."""
 
     def get_status(self, _task: Any) -> None:
-        """Nothing to say."""
+        """Hook of doit; nothing to print."""
 
     def execute_task(self, task: Any) -> None:
         """An issue is being worked on."""
@@ -114,7 +114,7 @@ class Reporter:
             self.say("error", action.ref, fail.get_msg().strip().splitlines()[0])
 
     def skip_uptodate(self, task: Any) -> None:
-        """Nothing to do for it."""
+        """Hook of doit; nothing to do."""
         action = _action(task)
         if action is not None:
             self.say("landed", action.ref, "up to date")
@@ -127,7 +127,7 @@ class Reporter:
             self.say(str(decision.status), action.ref, decision.reason)
 
     def teardown_task(self, _task: Any) -> None:
-        """Nothing is torn down."""
+        """Hook of doit; nothing to do."""
 
     def cleanup_error(self, exception: Any) -> None:
         """An error of doit's own clean-up."""
@@ -322,7 +322,7 @@ def terminal_size(stream: Any) -> tuple[int, int]:
 
 
 class Region:
-    """The foot of one terminal.
+    """The footer of one terminal.
 
     After a change of size nobody knows where the old lines are: the screen is cleared, and the latest lines that stay
     are written again; `said` are those that were written before there was a foot.
@@ -335,7 +335,7 @@ class Region:
         self._size = terminal_size(stream)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._said.append(line)
         self._put(f"{self._wiped()}{line}\n", self._shown)
 
@@ -351,7 +351,7 @@ class Region:
             self._put(self._wiped(), list(lines))
 
     def _wiped(self) -> str:
-        """Takes the lines at the foot off the screen."""
+        """Erase the footer."""
         return f"\r{_UP.format(len(self._shown))}{_WIPE}" if self._shown else ""
 
     def _put(self, before: str, lines: list[str]) -> None:

@@ -115,7 +115,7 @@ _OURS = (*_KINDS, "step:")
 
 
 class Run(DoitRun):
-    """Replaces doit's run; whatever does not concern milestones goes doit's own way."""
+    """Replaces doit's `run`; tasks other than milestones run as in plain doit."""
 
     name = "run"
     doc_purpose = "run tasks; milestone:ID, issue:ID/ISSUE and release:ID are those of milestones/"
@@ -175,7 +175,7 @@ class Run(DoitRun):
         return code
 
     def _own_tasks(self, root: Path, params: Options, args: list[str]) -> int:
-        """Tasks of the user's own are doit's business."""
+        """The user's own tasks run as in plain doit."""
         if has_milestones(root):
             if not args and not params.get("default_tasks"):
                 raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
@@ -356,7 +356,7 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
 
 
 def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str]]:
-    """Why something is left out because it is paused, and what may be started.
+    """The reason for skipping a paused milestone, and the tasks that may start.
 
     Raises:
         PersonNeededError: everything asked for is paused.

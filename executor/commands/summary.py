@@ -44,7 +44,7 @@ __all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "
 
 
 def finish(request: Request, outcomes: Outcomes, received: list[int], records: RunRecords) -> int:
-    """Record how the run ended and say what came of it; the exit code."""
+    """Record the end of the run and print its summary; returns the exit code."""
     from executor.commands.base import exit_code, worse
     from executor.state.runs import How
 
@@ -303,7 +303,7 @@ def _elapsed(session: Session) -> float:
 
 
 def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
-    """The exact command that moves an issue on, or what has to happen before one can."""
+    """The exact command that moves an issue on, or the precondition of one."""
     decision = decisions[ref]
     if decision.status in _FOR_PERSONS and decision.hint:
         return f"doit log {ref}, then {decision.hint}"

@@ -36,7 +36,7 @@ _BETWEEN_KEYS = re.compile(rb"[\n=,{}\[\]]+")
 
 
 class TomlError(ValueError):
-    """A file that is not TOML, or more of it than anybody would write."""
+    """The file is not TOML, or is too large."""
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file with the standard library, after a look at what would bring it down.
+    """Parse a TOML file with the standard library, after refusing input that would crash it.
 
     The parser's time grows with the square of the number of parts of a key (cpython gh-149231), so that a file of
     200 kB could take all memory; no file is read at all that is larger than `MOST_BYTES`.

@@ -132,7 +132,7 @@ class Compiled:
             raise UsageError(unknown_milestone(name, self.loaded.milestones)) from None
 
     def ref(self, name: str) -> str:
-        """The qualified id that a user meant.
+        """The issue ref that a user meant.
 
         Raises:
             UsageError: there is no such issue.
@@ -173,7 +173,7 @@ def open_project(start: Path | None = None) -> Project:
 
 
 def has_milestones(root: Path) -> bool:
-    """Whether there is anything for the executor in this folder."""
+    """Whether this folder has milestones."""
     folder = root / "milestones"
     return folder.is_dir() and bool(files_in(folder, ".toml"))
 

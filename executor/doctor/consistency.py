@@ -66,7 +66,7 @@ class _Scene:
 
 
 def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
-    """Everything that is not as it should be, milestone by milestone, then what belongs to none."""
+    """All inconsistencies, milestone by milestone, then the others."""
     refs = Refs(compiled.project.repository)
     try:
         observer = observe(compiled, refs, states=False)

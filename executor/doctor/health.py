@@ -99,7 +99,7 @@ _AHEAD = 120
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """One finding.
 
     Attributes:
         kind: a key of `KINDS`.
@@ -119,7 +119,7 @@ class Finding:
 
     @property
     def code(self) -> int:
-        """Exit code that it amounts to."""
+        """Its exit code."""
         return KINDS[self.kind]
 
     @property

@@ -45,7 +45,7 @@ _REPORT_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt came to nothing.
+    """Why an attempt failed.
 
     Attributes:
         kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``, or of core/classify.py.
@@ -122,7 +122,7 @@ class Work:
 
     @property
     def log(self) -> Path:
-        """What the agent prints."""
+        """The log of the agent's output."""
         return self.logs / LOG
 
     @property
@@ -268,7 +268,7 @@ def entry_problem(store: Store, tree: str, change: Change) -> str:
 
 
 def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
-    """What the agent left in report.json, if it is a file of a sane size."""
+    """The agent's report.json, if it is a file of reasonable size."""
     data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
     return deviations_in(data) if isinstance(data, bytes) else ()
 

@@ -152,7 +152,7 @@ class Attempts:
         keep_candidate(work, made, seconds)
 
     def pause(self) -> None:
-        """Let time pass after an attempt that failed in this run, twice as much after each further one."""
+        """Wait after an attempt that failed in this run; the wait doubles with each failure."""
         facts = self._issue.facts
         limits = self._session.policy.limits
         tried = facts.state.counted(facts.spec_key)
@@ -166,7 +166,7 @@ class Attempts:
             raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
 
     def begin(self, decision: Decision, base: str, *, workflow: str = "") -> Agent | None:
-        """Choose who works, set money aside and record that the attempt begins.
+        """Choose the agent, reserve money and record the start of the attempt.
 
         None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
         """
@@ -190,7 +190,7 @@ class Attempts:
         return agent
 
     def _chosen(self) -> Agent | None:
-        """Who works on it now; None if since the decision an account reached its limit or the money ran out."""
+        """The agent that works now; None if an account reached its limit or the money ran out since the decision."""
         facts = self._issue.facts
         choice = self._session.observer.allowance.choice(
             self._issue.ref, self._issue.declared, facts.state.counted(facts.spec_key)
@@ -269,7 +269,7 @@ class Attempts:
 
 
 def keep_candidate(work: Work, tree: str, seconds: float) -> None:
-    """Make the candidate commit, keep it under its ref, and say so; or fail if there is nothing to land."""
+    """Create the candidate commit under its ref and record it; fail if there is nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
     if run.view.states[issue.id].attempts[work.number].tree != tree:

@@ -28,7 +28,7 @@ class IssueLife:
         self._session = issue.session
 
     def bring_to_rest(self) -> Decision:
-        """Take an issue as far as it goes in this run; the decision returned says where that is.
+        """Run an issue as far as possible in this run; returns the final decision.
 
         Raises:
             InterruptedRunError: the run is being stopped.

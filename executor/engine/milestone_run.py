@@ -70,7 +70,7 @@ _LOOKS = 3
 
 
 def hold(project: Project, milestone: str, run_id: str) -> Held:
-    """Take the lock of a milestone, at once or not at all.
+    """Take the lock of a milestone without waiting.
 
     Raises:
         BusyError: somebody has it; says who, since when.
@@ -201,7 +201,7 @@ class MilestoneRun:
 
     @property
     def view(self) -> MilestoneView:
-        """What is known of it."""
+        """Its recorded state."""
         return self.session.observer.views[self.name]
 
     @property
@@ -215,12 +215,12 @@ class MilestoneRun:
 
     @property
     def import_limits(self) -> ImportLimits:
-        """How much one result may be."""
+        """Size limits of one result."""
         limits = self.session.policy.limits
         return ImportLimits(limits.import_files, limits.import_file_bytes, limits.import_bytes)
 
     def warn(self, message: str) -> None:
-        """Say something once at the end of the run."""
+        """Print a message once at the end of the run."""
         if message not in self.messages:
             self.messages.append(message)
 
@@ -250,7 +250,7 @@ class MilestoneRun:
         return record
 
     def look_for_pause(self) -> None:
-        """Whether a person has paused the milestone meanwhile, or lets it go on."""
+        """Read whether a person has paused or unpaused the milestone."""
         self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
 
     def ensure_branch(self) -> str:
@@ -320,7 +320,7 @@ class MilestoneRun:
             self.take(replace(landing, position=view.count))
 
     def take(self, landing: Landing) -> None:
-        """A new landing on the branch: from now on it is what has landed."""
+        """Take in a new landing on the branch."""
         self.view.add(landing)
         self.session.observer.changed(f"{self.name}/{landing.trailers.issue}")
 
@@ -381,7 +381,7 @@ class MilestoneRun:
                 self._supervisor.stop()
 
     def close(self) -> None:
-        """Give lock, journal, slots and children back."""
+        """Release the lock, the journal, the slots and the children."""
         if self._supervisor is not None:
             self._supervisor.close()
         self.pool.close()
@@ -437,7 +437,7 @@ def cut_off(run: MilestoneRun) -> RunRecord | None:
 
 
 def resumed(record: RunRecord, milestone: str) -> str:
-    """What is said at the start of the run after one that was cut off."""
+    """The note at the start of a run that follows an interrupted one."""
     why = f" ({record.why})" if record.why else ""
     flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
     at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"

@@ -155,7 +155,7 @@ BARE = Plugins(DirectWorkflow(), LocalPublisher())
 
 
 class Outside:
-    """The outside of a session; whoever gives it another one gives it another world."""
+    """The adapters of a session; tests pass in-memory ones."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
@@ -176,7 +176,7 @@ class Outside:
         return Supervisor(lock)
 
     def pool(self, numbers: Path, folder: Path, keep: tuple[str, ...]) -> Pool:
-        """The places where a milestone is worked on."""
+        """The slots of a milestone."""
         return Pool(numbers, folder, keep, self._project.prefix)
 
 

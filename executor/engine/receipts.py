@@ -72,7 +72,7 @@ def success_report(change: Change, deviations: Sequence[str] = ()) -> dict[str, 
 
 
 def success_lines(report: dict[str, list[str]]) -> list[str]:
-    """The same as lines for people; what is empty is left out."""
+    """The report as lines for people, without empty sections."""
     return [f"{name.replace('_', ' ')}: {_listed(report[name])}" for name in _PARTS if report.get(name)]
 
 
@@ -103,12 +103,12 @@ def _class(attempt: Attempt) -> str:
 
 
 def remedy(kind: str) -> str:
-    """What to do about a class of failure."""
+    """The next step for a class of failure."""
     return _REMEDIES.get(kind, "look at the output below")
 
 
 def deviations_in(data: bytes) -> tuple[str, ...]:
-    """What an agent says in report.json about deviations from the plan; anything unreadable says nothing."""
+    """Deviations from the plan in an agent's report.json; an unreadable file has none."""
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):

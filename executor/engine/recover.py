@@ -94,7 +94,7 @@ class Recovery:
         return self._run.session.git_killed or before is None or before.kind != "run-ended"
 
     def _sweep_files(self) -> None:
-        """Remove the halves of files that a dead process did not come to put in their places."""
+        """Remove temporary files of dead processes."""
         cache = self._run.session.project.cache
         folders = [cache, cache / "_board", cache / "_store", cache / "_store" / "info", self._run.folder]
         if self._died():

@@ -36,7 +36,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """What is shared by the milestones that one process runs. Use as a context manager."""
+    """The state shared by the milestones that one process runs. Use as a context manager."""
 
     def __init__(
         self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None, plugins: Plugins = BARE
@@ -100,7 +100,7 @@ class Session:
         return self.held.get(ref) or self.observer.decision(ref)
 
     def rested(self, ref: str, decision: Decision) -> None:
-        """An issue has come to rest; says so to everybody who listens."""
+        """Notify the listeners that an issue has ended in this run."""
         for told in self.resting:
             told(ref, decision)
 
@@ -142,12 +142,12 @@ class Session:
             run.stop(kill=kill)
 
     def halt(self, error: ExecutorError) -> None:
-        """Start nothing more, because the state store is full or broken; what runs may end."""
+        """Start nothing more, because the state store is full or broken; running work may finish."""
         self.halted = self.halted or error
         self.stopping.set()
 
     def require_space(self) -> None:
-        """Make sure that there is room to work: the declared floor, or a twentieth of a small disk.
+        """Check the free space: the declared floor, or a twentieth of a small disk.
 
         Raises:
             StateFullError: there is less.
@@ -161,7 +161,7 @@ class Session:
             )
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         for run in self._runs.values():
             run.close()
         self._runs.clear()
@@ -175,4 +175,4 @@ class Session:
 
 
 def _silent(_word: str, _ref: str, _text: str) -> None:
-    """Nobody listens."""
+    """A listener that does nothing."""

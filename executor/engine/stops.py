@@ -273,7 +273,7 @@ class Stops:
         return held
 
     def hold_of(self, decision: Decision, *, begun: bool) -> Wait | None:
-        """What keeps this run from doing what would be done next with an issue, if anything does.
+        """Why this run must not take the next action for an issue, if so.
 
         Args:
             decision: what would be done next.

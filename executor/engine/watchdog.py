@@ -49,7 +49,7 @@ def watched(session: Session) -> Iterator[None]:
 
 
 class Watcher:
-    """Looks at a session from time to time, and at every event."""
+    """Checks a session periodically, and at every event."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -62,11 +62,11 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the watchdog."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; returns when the last look is over."""
+        """Stop the watchdog; returns after its last check."""
         self._ended.set()
         self._thread.join()
 
@@ -78,7 +78,7 @@ class Watcher:
                 self._found(run, blocker)
 
     def rested(self, ref: str, decision: Decision) -> None:
-        """An issue came to rest."""
+        """An issue ended in this run."""
         blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
         if blocker is not None:
             self._found(self._session.run_of(ref.partition("/")[0]), blocker)
@@ -117,7 +117,7 @@ class Watcher:
             self._found(run, Blocker("declaration", "", names, reason, resume))
 
     def _found(self, run: MilestoneRun, blocker: Blocker) -> None:
-        """Record it and say so, unless that was done before."""
+        """Record and report a blocker once."""
         place = (run.name, blocker.told_as)
         with self._lock:
             if place in self._told:

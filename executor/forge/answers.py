@@ -83,7 +83,7 @@ def effect(
     do: Callable[[], Answer],
     refusal: Callable[[Answer], str] = lambda answer: answer.message or f"status {answer.status}",
 ) -> T:
-    """Bring something about: look, do, look again, until it is there or the forge says no.
+    """Apply an effect: look it up, do it, look again, until it exists or the forge refuses.
 
     Args:
         api: where it is done.

@@ -80,18 +80,18 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What the forge says of all checks of a commit."""
+    """Verdicts of all checks of a commit on the forge."""
 
     items: tuple[CheckState, ...] = ()
 
     def of(self, state: str) -> list[CheckState]:
-        """Those in one state."""
+        """Filter by state."""
         return [item for item in self.items if item.state == state]
 
 
 @dataclass(frozen=True, slots=True)
 class MergeAnswer:
-    """What came of asking for a merge.
+    """The outcome of a merge request.
 
     Attributes:
         state: ``merged``; ``scheduled``: the forge merges it when its checks are green; ``pending``: its checks are not
@@ -182,7 +182,7 @@ class Forge(Protocol):
         """The same with these values; only what differs is changed, labels are only added."""
 
     def checks(self, sha: str) -> Checks:
-        """What other checks than ours say of a commit."""
+        """Verdicts of foreign checks on a commit."""
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
         """Have it merged if its branch is still at that commit.

@@ -51,7 +51,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class MilestoneFacts:
-    """Everything that the state of a milestone rests on.
+    """The facts that decide the state of a milestone.
 
     Attributes:
         id: the milestone.

@@ -68,7 +68,7 @@ class Part:
 
     @property
     def share(self) -> float:
-        """How much of it is done, from 0 to 1."""
+        """Its progress, from 0 to 1."""
         if self.status == Status.LANDED:
             return 1.0
         steps = min(_ALMOST, self.steps / 100)
@@ -76,7 +76,7 @@ class Part:
 
 
 def percent(parts: Sequence[Part]) -> int:
-    """How far they are together, by size, in whole per cent; 100 only when everything has landed, also of nothing."""
+    """Total progress by size in whole per cent; 100 only when everything has landed, and for no issues."""
     whole = sum(WEIGHTS[part.size] for part in parts)
     done = sum(WEIGHTS[part.size] * part.share for part in parts)
     return int(done * 100 / whole + 1e-9) if whole else 100

@@ -86,7 +86,7 @@ class Board:
 
 
 def board_of(project: Project) -> Board:
-    """The board as it is now, from the summary if that still holds.
+    """The present board, from the cache if its key still matches.
 
     Raises:
         DeclarationError: declarations or rules are wrong.
@@ -313,7 +313,7 @@ def _at_work(row: IssueRow) -> str:
 
 
 def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[str], refs: list[str]) -> str:
-    """Digest of everything that a status rests on."""
+    """Digest of every input of a status."""
     from executor.process.files import journal_stamp
 
     hasher = hashlib.sha256()

@@ -57,7 +57,7 @@ _SETTINGS = frozenset(
 
 
 def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
-    """Every way in which the tests of a change prove less than those before.
+    """All weakenings of the tests in a change.
 
     Args:
         files: those of the change.

@@ -39,7 +39,7 @@ class Waiting(TaskFailed):
 
 
 class _Action(BaseAction):
-    """Something done for a milestone. Prints nothing and leaves the process's output streams alone."""
+    """An action for a milestone. Prints nothing and does not touch the output streams."""
 
     def __init__(self, request: Request | None, milestone: str, name: str) -> None:
         self.request = request
@@ -63,12 +63,12 @@ class _Action(BaseAction):
             return _failed(session, self.name, error)
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
-        """Do it; why something is left to do, if anything is."""
+        """Run the action; returns the reason for remaining work, if any."""
         raise NotImplementedError
 
 
 class _IssueAction(_Action):
-    """Takes something of one issue as far as it goes."""
+    """Runs a part of one issue as far as possible."""
 
     def __init__(self, request: Request | None, ref: str) -> None:
         super().__init__(request, ref.partition("/")[0], ref)
@@ -94,7 +94,7 @@ class _IssueAction(_Action):
 
 
 class IssueAction(_IssueAction):
-    """Takes one issue as far as it goes."""
+    """Runs one issue as far as possible."""
 
     def bring(self, run: MilestoneRun) -> Decision | None:
         """Run until the issue has landed or cannot continue."""
@@ -108,7 +108,7 @@ class IssueAction(_IssueAction):
 
 
 class StepAction(_IssueAction):
-    """Takes one step of an issue's workflow, or a gate, as far as it goes."""
+    """Runs one step or gate of an issue's workflow as far as possible."""
 
     def __init__(self, request: Request | None, ref: str, step: str) -> None:
         super().__init__(request, ref)

@@ -42,7 +42,7 @@ class Score:
         return int(self.share * 100)
 
     def opens(self, gate: Gate) -> bool:
-        """Whether it is enough."""
+        """Whether the score reaches the threshold."""
         return self.share * 100 >= gate.threshold
 
     def told(self) -> str:
@@ -53,7 +53,7 @@ class Score:
 
 
 def score(gate: Gate, files: Mapping[str, bytes], criteria: Sequence[str]) -> Score:
-    """Look for everything that a gate declares.
+    """Score all criteria of a gate.
 
     Args:
         gate: its declaration.

@@ -150,7 +150,7 @@ class Steps:
         return work
 
     def attempt_agent(self, attempt: Attempt) -> Agent:
-        """Who was chosen for an attempt."""
+        """The agent of an attempt."""
         policy = self._session.policy
         return policy.agents.get(attempt.agent) or policy.agent_for(self._issue.declared)
 
@@ -175,7 +175,7 @@ class Steps:
             return known[record.step]
 
     def restore(self, record: StepRecord) -> None:
-        """Write what a step left to its folder in `.cache/`, where it is missing: doit's targets."""
+        """Restore a step's outputs in `.cache/`, where they are doit's targets."""
         folder = self._session.project.step(self._run.name, self._issue.id, record.step)
         folder.mkdir(parents=True, exist_ok=True)
         for name, key in record.files.items():
@@ -221,7 +221,7 @@ def input_files(store: Store, step: FlowStep, done: Mapping[str, StepRecord], tr
 
 
 def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float) -> bool:
-    """Look at what a step left, and keep it or fail the attempt; whether it is good."""
+    """Examine a step's result and store it, or fail the attempt; whether it is good."""
     run = work.run
     question = question_in(work.out, run.session.secrets)
     if question:
@@ -260,7 +260,7 @@ def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float)
 
 
 def _failed(work: Work, failure: Failure, seconds: float) -> bool:
-    """Record that a step came to nothing; the attempt that it was part of has failed, if nothing has ended it yet."""
+    """Record a failed step; its attempt fails, unless it has ended already."""
     run = work.run
     reason = f"{work.step}: {failure.reason}"
     issue = run.issue(work.ref).id

@@ -47,7 +47,7 @@ class Cron(Command):
     cmd_options = (_AT, _UNTIL, _MILESTONE, ENV_FILE, _SYSTEMD, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Do what the first word says."""
+        """Run the subcommand."""
         actions: dict[str, Callable[[Project, dict[str, Any]], int]] = {
             "install": _install,
             "remove": _remove,
@@ -123,7 +123,7 @@ def _show(project: Project, options: Options) -> int:
 
 
 def night_lines(outlook: Outlook | None) -> list[str]:
-    """What `doit status` and `doit cron show` say of the nights; nothing if none are installed."""
+    """The lines of `doit status` and `doit cron show` about nights; empty without an entry."""
     if outlook is None:
         return []
     last = outlook.last
@@ -147,7 +147,7 @@ def night_lines(outlook: Outlook | None) -> list[str]:
 
 
 def night_json(outlook: Outlook | None) -> dict[str, Any] | None:
-    """The same as JSON."""
+    """The nightly entry as JSON."""
     if outlook is None:
         return None
     last = outlook.last

@@ -34,7 +34,7 @@ _SINCE = {
 
 
 class DigestCommand(Command):
-    """Shows it."""
+    """Shows the digest."""
 
     name = "digest"
     output = Output.VIEW
@@ -43,7 +43,7 @@ class DigestCommand(Command):
     cmd_options = (_SINCE, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print it."""
+        """Print the digest."""
         none_but_options(self, arguments)
         project = open_project()
         digest = digest_since(project, _since(project, options["since"]))

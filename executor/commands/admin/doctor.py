@@ -33,7 +33,7 @@ _WORST_FIRST = (74, 3, 75, 2, 4, 1)
 
 
 class Doctor(Command):
-    """Looks at everything a run rests on."""
+    """Checks everything that a run depends on."""
 
     name = "doctor"
     doc_purpose = "check machine, configuration and state, and say what to do (--repair: mend what is safe)"
@@ -68,7 +68,7 @@ def _look() -> Iterator[Finding | Compiled]:
 
 
 def _mended(project: Project, finding: Finding) -> tuple[Finding, str, int]:
-    """The finding, what was done about it, and the exit code of what is left of it."""
+    """The finding, its repair, and the remaining exit code."""
     if finding.mend is None:
         return finding, "", finding.code
     try:

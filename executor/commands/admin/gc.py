@@ -60,7 +60,7 @@ class Gc(Command):
     cmd_options = (_DRY, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Show and remove."""
+        """Show candidates and remove them."""
         none_but_options(self, arguments)
         project = open_project()
         compiled = compile_project(project)
@@ -176,7 +176,7 @@ class _Rule:
 
 
 def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:
-    """Remove them, milestone by milestone under its lock; gives what had to be kept, and why."""
+    """Remove candidates, milestone by milestone under its lock; returns those that were kept, with reasons."""
     kept: dict[str, str] = {}
     by_milestone: dict[str, list[_Item]] = {}
     for item in items:

@@ -49,7 +49,7 @@ class Import(Command):
     )
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Read everything first; write only if nothing is wrong."""
+        """Read everything first; write only without faults."""
         if options["formats"]:
             return _formats(options["format"] or (arguments[0] if arguments else ""))
         from executor.importers.report import report_data, report_lines

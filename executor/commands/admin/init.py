@@ -67,7 +67,7 @@ class Init(Command):
     doc_usage = ""
 
     def run(self, _options: Options, arguments: list[str]) -> int:
-        """Write what is missing."""
+        """Write missing files and settings."""
         none_but_options(self, arguments)
         project = open_project()
         for other in packages_in_the_way(project.root):

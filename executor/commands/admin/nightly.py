@@ -66,7 +66,7 @@ _WORST = (2, 74, 3, 1, 4, 75, 0)
 
 
 class Nightly(Command):
-    """Runs what has not landed."""
+    """Runs milestones with unlanded issues."""
 
     name = "nightly"
     doc_purpose = "run milestones as the nightly entry does: quietly, with log, deadline and digest"

@@ -40,7 +40,7 @@ _BASE = {
 
 
 class Verify(Command):
-    """Proves a milestone's branch as it is."""
+    """Verifies the tip of a milestone's branch."""
 
     name = "verify"
     doc_purpose = "run all checks and acceptance of what has landed on the branch's tip"
@@ -48,7 +48,7 @@ class Verify(Command):
     cmd_options = (_FORCE, _BASE, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print what every landed issue's proofs say; exit code 1 if one fails."""
+        """Print the verdicts of every landed issue; exit code 1 if one fails."""
         from executor.commands.sessions import open_session
         from executor.engine.recover import Recovery
 

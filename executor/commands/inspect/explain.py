@@ -26,7 +26,7 @@ _BASE_LINES = 20
 
 
 class Explain(Command):
-    """Says why an issue is as it is."""
+    """Explains the status of an issue."""
 
     name = "explain"
     output = Output.VIEW
@@ -35,7 +35,7 @@ class Explain(Command):
     cmd_options = (JSON_OPTION,)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print it."""
+        """Print the explanation."""
         if len(arguments) != 1:
             raise UsageError("name one issue, for example `doit explain m4/4.1`")
         project = open_project()

@@ -45,7 +45,7 @@ class Export(Command):
     )
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print it, or write it."""
+        """Print the export, or write it to a file."""
         form = options["format"]
         if form not in FORMATS:
             raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')

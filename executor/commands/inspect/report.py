@@ -49,7 +49,7 @@ class Report(Command):
     cmd_options = (_FORMAT, _OUTPUT)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Write it."""
+        """Write the report."""
         kind = options["format"]
         if kind not in _MAKERS:
             raise UsageError(f'unknown format "{kind}"; expected one of {", ".join(_MAKERS)}')

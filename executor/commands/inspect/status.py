@@ -38,7 +38,7 @@ class Status(Command):
     cmd_options = (JSON_OPTION, _REFRESH)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print it."""
+        """Print the status."""
         project = open_project()
         names = [name.removeprefix("milestone:") for name in arguments]
         if options["refresh"]:

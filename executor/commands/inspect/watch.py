@@ -131,7 +131,7 @@ class _Blocks:
         sys.stdout.flush()
 
     def rest(self, pictures: Sequence[Picture]) -> None:
-        """Everything has been said."""
+        """There is nothing more to print."""
 
 
 class _Screen:
