@@ -45,7 +45,7 @@ def test_what_cannot_land_is_named_and_the_rest_goes_on(repo: Repo, script: str)
 @pytest.mark.parametrize(
     ("mode", "content", "reason"),
     [
-        ("160000", "Subproject commit " + "1" * 40, "is a repository of its own (submodule)"),
+        ("160000", "Subproject commit " + "1" * 40, "is a separate repository (submodule)"),
         ("120000", "/etc/passwd", "is a link that leads out of the tree"),
     ],
 )
