@@ -111,6 +111,10 @@ class Command(DoitCommand):
         raise NotImplementedError
 
 
+_INTERRUPTED = 130
+"""Exit code of a shell's command that SIGINT has ended."""
+
+
 def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int:
     """Run an action that returns an exit code; errors become messages on standard error and their exit codes."""
     reopen_closed()
@@ -126,8 +130,10 @@ def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int
             if error.__class__.__module__.startswith("doit."):
                 raise
             return _told(error)
-        except (KeyboardInterrupt, SystemExit) as error:
-            if isinstance(error, SystemExit) and not user_fault(error, Path.cwd()):
+        except KeyboardInterrupt:
+            return _INTERRUPTED  # nothing else happens here, because a second signal may come at any moment
+        except SystemExit as error:
+            if not user_fault(error, Path.cwd()):
                 raise
             return _told(error)
     return code
@@ -144,7 +150,7 @@ def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
         case ExecutorError():
             found = error.exit_code, str(error)
         case KeyboardInterrupt():
-            found = 130, "SIGINT"
+            found = _INTERRUPTED, "SIGINT"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             found = StateFullError.exit_code, f"{error}; nothing is lost, free some space and run again"
         case _ if fault := user_fault(error, root):
