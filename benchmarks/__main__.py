@@ -1,7 +1,8 @@
 """Measure and print: `python -m benchmarks [--quick] [--json FILE]`. Ratios count; seconds are this machine's.
 
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
-stops` measure the judge. `python -m benchmarks queue` measures how fast verified results land.
+stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks large`
+large repositories.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import landing, merge_queue, ours, peers
+from benchmarks import landing, large_repository, merge_queue, ours, peers
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -22,7 +23,7 @@ from benchmarks.measure import Command, Result, race
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JUDGING = {"sabotage": sabotage.main, "stops": stops.main}
+JUDGING = {"sabotage": sabotage.main, "stops": stops.main, "large": large_repository.main}
 _DOIT = (sys.executable, "-m", "doit")
 
 
