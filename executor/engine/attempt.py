@@ -34,6 +34,7 @@ from executor.state.events import (
 )
 from executor.state.model import QUESTION, UNSPENT, AttemptState
 from executor.stop_rules.evaluate import Hit
+from executor.stop_rules.scope import outside
 
 if TYPE_CHECKING:
     from executor.model.agent_profile import Agent
@@ -313,7 +314,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         files=tuple(file.path for file in change.files[:100]),
         added=change.added,
         removed=change.removed,
-        deviations=tuple(deviations_of(run, work.out)),
+        deviations=(*deviations_of(run, work.out), *_outside_scope(work, change)),
         notes=notes,
         spend=work.cost(),
     )
@@ -341,6 +342,12 @@ def _worked_by(attempt: Attempt, isolation: str) -> str:
     sandbox = f"none, although {attempt.unsandboxed} wants one" if attempt.unsandboxed else isolation
     told = [f"Agent: {one_line(attempt.agent)}"] if attempt.agent else []
     return "\n".join([*told, f"Sandbox: {one_line(sandbox)}"])
+
+
+def _outside_scope(work: Work, change: Change) -> list[str]:
+    """Files outside of what the issue declares, as deviations from the plan."""
+    issue = work.run.issue(work.ref)
+    return [inert(f"{path}: {why}") for path, why in outside(change.files, issue.files, issue.type)][:20]
 
 
 def _change(work: Work, tree: str) -> Change:

@@ -31,7 +31,7 @@ from executor.state.events import BaseRed
 from executor.state.model import UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
-from executor.stop_rules.new_tests.rules import Finding, examine
+from executor.stop_rules.new_tests.rules import UNREADABLE, Finding, examine
 from executor.stop_rules.weakened_tests import changed_tests
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ class Stops:
                 continue
             old = store.blob(base, file.path)
             with _PARSING:
-                found += examine(file.path, _text(new), None if old is None else _text(old))
+                findings = examine(file.path, _text(new), None if old is None else _text(old))
+        found += [item for item in findings if item.description.partition(":")[0] != UNREADABLE]  # checks say that
         return found
 
     def _hits_of_commands(self, tree: str, allowed: frozenset[str], logs: Path) -> list[Hit]:

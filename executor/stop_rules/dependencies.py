@@ -72,6 +72,7 @@ _SPDX = re.compile(r"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SPDX_BYTES = re.compile(rb"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SCRIPT = re.compile(r"(?m)^# /// script\n((?:#(?: .*)?\n)*?)# ///$")
 _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
+_BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
 _TOP = 40
 """Lines at the top of a file among which its notice is."""
 _TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json"})
@@ -79,7 +80,6 @@ _TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json"})
 
 def dependency_changes(view: View) -> Iterator[Finding]:
     """Manifests whose dependencies changed, lock files and vendored code that changed at all, images, submodules."""
-    lines = [tuple(map(str.strip, item.split(" => ", 1))) for item in view.lists.get("lines", ())]
     for file in view.files:
         path = file.path.lower()
         if _SUBMODULE in {file.old_mode, file.new_mode}:
@@ -93,18 +93,24 @@ def dependency_changes(view: View) -> Iterator[Finding]:
         elif matches(path, view.lists.get("vendored", ())):
             yield file.path, 0, f"{file.kind}, code of others"
         elif not is_test(file.path):
-            yield from _dependency_lines(file, lines, view)
+            yield from _dependency_lines(file, view)
 
 
-def _dependency_lines(file: FileChange, lines: list[tuple[str, ...]], view: View) -> Iterator[Finding]:
-    """Lines about images and packages in files about other things, and inline metadata of scripts."""
-    for glob, pattern in lines:
-        if matches(file.path.lower(), (glob,)):
+def _lines_about(file: FileChange, view: View) -> Iterator[Finding]:
+    """Changed lines that a rule is about, in files about other things: `lines` of the rule, as ``GLOB => pattern``."""
+    for item in view.lists.get("lines", ()):
+        glob, _, pattern = item.partition(" => ")
+        if matches(file.path.lower(), (glob.strip(),)):
             yield from (
                 (file.path, line.number, ("+" if line.added else "-") + line.text)
                 for line in file.lines
-                if re.search(pattern, line.text)
+                if re.search(pattern.strip(), line.text)
             )
+
+
+def _dependency_lines(file: FileChange, view: View) -> Iterator[Finding]:
+    """Lines about images and packages in files about other things, and inline metadata of scripts."""
+    yield from _lines_about(file, view)
     if suffix_of(file.path) == ".py" and any(line.text.startswith("#") for line in file.lines):
         old, new = (_inline(view.content(file.path, new) or b"") for new in (False, True))
         if old != new:
@@ -129,7 +135,18 @@ def licence_changes(view: View) -> Iterator[Finding]:
         if _LICENSED.fullmatch(name):
             yield from _compared(file, view.content, licences, "")
         yield from _headers(file, view.content)
+        yield from _copyleft(file, view)
         yield from _notices(file, view, headers)
+
+
+def _copyleft(file: FileChange, view: View) -> Iterator[Finding]:
+    """A new file under a licence that binds the whole project, where the project is not under such a one."""
+    if file.kind != "created":
+        return
+    found = [line for line in file.lines[:_TOP] if _BINDING.search(line.text)]
+    own = b"".join(view.before(path) or b"" for path in view.base if _LICENCE.fullmatch(path))
+    if found and not re.search(rb"(?i)general public license", own):
+        yield from ((file.path, line.number, "+" + line.text) for line in found)
 
 
 def _notices(file: FileChange, view: View, headers: list[re.Pattern[str]]) -> Iterator[Finding]:
@@ -163,6 +180,7 @@ def tool_changes(view: View) -> Iterator[Finding]:
                 if not _adds_a_script(what, found.package_scripts):
                     yield path, number, what
         yield from _reached(file, found, view)
+        yield from _lines_about(file, view)
 
 
 def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:

@@ -57,7 +57,7 @@ def schema(view: View) -> Iterable[Finding]:
 
 def sensitive(view: View) -> Iterable[Finding]:
     """Code about logins, permissions, rates and money."""
-    return sensitive_code(view.files, view.lists)
+    return sensitive_code(view.files, view.content, view.lists)
 
 
 def tests_weakened(view: View) -> Iterable[Finding]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange, Finding, Line
 
@@ -100,6 +100,10 @@ _FILE_MODES = re.compile(
     r"chmod|\bS_I[RWX]|umask|\b0o?[0-7]{3}\b|filemode|file_?mode|Permissions::from_mode|\bos\.stat\b|\.stat\(\)|st_mode|PosixFilePermission"
 )
 _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
+_FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
+_FAR = 80
+"""Lines above one among which the beginning of its function is looked for."""
+_LARGEST = 1_000_000
 _NEAR = 3
 """Context lines that indicate the subject of a line."""
 
@@ -120,11 +124,14 @@ class _Words:
     patterns: tuple[re.Pattern[str], ...]
 
 
-def sensitive_code(files: Sequence[FileChange], lists: Mapping[str, Sequence[str]]) -> list[Finding]:
+def sensitive_code(
+    files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], lists: Mapping[str, Sequence[str]]
+) -> list[Finding]:
     """Files and lines about logins, permissions, rates and money, outside tests and documentation.
 
     Args:
         files: those of the change.
+        content: a file's whole content before (False) or after (True).
         lists: of the rule: names, pairs, paths, decisions, money, refusals, heads, harmless, file_modes, patterns.
     """
     words = _ready(lists)
@@ -136,7 +143,10 @@ def sensitive_code(files: Sequence[FileChange], lists: Mapping[str, Sequence[str
         if _sensitive_path(file.path, words):
             found.append((file.path, 0, "its path says so"))
             continue
-        found += ((file.path, line.number, line.text) for line in _lines(file, words, refusals))
+        yielded = {line.number: line for line in _lines(file, words, refusals)}
+        inside = [] if suffix_of(file.path) in _SETTINGS | _PAGES else _inside(file, content, words)
+        told = [line for line in file.lines if line in yielded.values() or line in inside]
+        found += ((file.path, line.number, line.text) for line in told)
     return found
 
 
@@ -212,6 +222,44 @@ def _lines(file: FileChange, words: _Words, refusals: Sequence[re.Pattern[str]])
             line, text, words, refusals, about_files=any(abs(line.number - at) <= _NEAR for at in modes)
         ):
             yield line
+
+
+def _inside(file: FileChange, content: Callable[[str, bool], bytes | None], words: _Words) -> list[Line]:
+    """Changed lines in the body of a function with a sensitive name; about money only where something is computed."""
+    texts = [
+        (content(file.path, new) or b"")[:_LARGEST].decode("utf-8", "replace").split("\n") for new in (False, True)
+    ]
+    found: list[Line] = []
+    for line in file.lines:
+        text = _plain(line.text, suffix_of(file.path))
+        name = _enclosing(texts[line.added], line.number) if text.strip() else ""
+        parts = words_of(name)
+        if not parts or (len(parts) > 1 and parts[-1] in words.heads):
+            continue
+        about_money = not words.money.isdisjoint(parts) and _MONEY.search(text)
+        if (
+            _has(parts, words.decisions, words.decision_pairs)
+            or any(pair in words.pairs for pair in pairwise(parts))
+            or about_money
+        ):
+            found.append(line)
+    return found
+
+
+def _enclosing(lines: Sequence[str], number: int) -> str:
+    """Name of the function around a line, by indentation; empty if there is none near."""
+    own = lines[number - 1] if 0 < number <= len(lines) else ""
+    depth = len(own) - len(own.lstrip())
+    for text in reversed(lines[max(0, number - 1 - _FAR) : number - 1]):
+        indent = len(text) - len(text.lstrip())
+        if text.strip() and indent < depth:
+            match = _DEFINED.match(_normal(text))
+            if match:
+                return match[1] if _FUNCTION.search(text) else ""
+            depth = indent
+        if not depth:
+            return ""
+    return ""
 
 
 def _sensitive_line(

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from executor.stop_rules.new_tests.syntax import Facts, Module, Unit
     from executor.stop_rules.new_tests.test_doubles import Surroundings
 
-__all__ = ["Finding", "asserts", "examine", "is_test_file"]
+__all__ = ["UNREADABLE", "Finding", "asserts", "examine", "is_test_file"]
+
+UNREADABLE = "the file cannot be read"
+"""How the finding begins about a file that is no Python; a check of the syntax says more."""
 
 
 _DEPTH = 20
@@ -301,7 +304,7 @@ def examine(path: str, source: str, old: str | None = None) -> list[Finding]:
         return sorted(_examine(path, source, _known(old)), key=lambda found: (found.line, found.description))
     except _UNREADABLE as error:
         line = error.lineno if isinstance(error, SyntaxError) and error.lineno else 1
-        return [Finding(f"the file cannot be read: {_reason(error)}", 100, path, max(line, 1))]
+        return [Finding(f"{UNREADABLE}: {_reason(error)}", 100, path, max(line, 1))]
 
 
 def _reason(error: BaseException) -> str:
