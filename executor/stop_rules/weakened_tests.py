@@ -147,12 +147,15 @@ def _marks(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
 def _unreplaced(lost: list[tuple[str, str, Case]], gained: list[tuple[str, Case]]) -> list[Finding]:
     """Tests that went without another that proves as much: one of that name elsewhere, or a new one."""
     found: list[Finding] = []
+    moved = list(gained)
     live = [(name, case) for name, case in gained if not case.skipped]
     rest: list[tuple[str, str, Case]] = []
     for path, name, case in lost:
-        same = next((item for item in live if _short(item[0]) == _short(name) and _covers(item[1], case)), None)
+        able = moved if case.skipped else live  # one that is skipped stays so wherever it moves
+        same = next((item for item in able if _short(item[0]) == _short(name) and _covers(item[1], case)), None)
         if same is not None:
-            live.remove(same)
+            moved.remove(same)
+            live = [item for item in live if item is not same]
         else:
             rest.append((path, name, case))
     for path, name, case in sorted(rest, key=lambda item: -item[2].checks):
