@@ -8,9 +8,8 @@ from executor.git.diff import FileChange, Line
 from executor.stop_rules.registry import stop_checks
 from executor.stop_rules.view import View
 
-FILE = FileChange(
-    "a.py", "modified", 1, 1, binary=False, lines=(Line(1, "x = 1", added=False), Line(1, "x = 2", added=True))
-)
+LINES = (Line(1, "x = 1", added=False), Line(1, "x = 2", added=True))
+FILE = FileChange("a.py", "modified", 1, 1, binary=False, lines=LINES)
 
 
 @pytest.mark.parametrize("name", sorted(stop_checks()))
