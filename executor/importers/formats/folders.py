@@ -15,7 +15,7 @@ from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, meaning
 from executor.importers.reading.markdown import Document, document, flat
-from executor.importers.reading.places import Node, PlaceError, yaml_node
+from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 from executor.importers.reading.words import priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
                 )
             ],
         )
-    return (front if front.keys is not None else Node(None, 1, "", keys={})), doc, []
+    notes = yaml_comments(doc.front, first=2, file=path)
+    return (front if front.keys is not None else Node(None, 1, "", keys={})), doc, notes
 
 
 def _lenient(text: str) -> Node:

@@ -13,7 +13,7 @@ from executor.importers.formats.trackers import TIMES, standing
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
-from executor.importers.reading.places import Node, PlaceError, yaml_node
+from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 from executor.importers.reading.words import priority_of, size_of, status_of
 
 __all__ = ["Bmad", "MilestoneYaml"]
@@ -58,7 +58,7 @@ class MilestoneYaml:
         for row in pairs:
             _yaml_task(row, reading, root)
         _asides(root, reading)
-        reading.notes += whole.notes()
+        reading.notes += [*whole.notes(), *yaml_comments(source.text)]
         draft = draft_of(
             reading,
             wanted or source.stem.rpartition(".")[0],
@@ -275,7 +275,7 @@ class Bmad:
         root.read = True
         for key, node in (table.keys or {}).items() if table is not None else ():
             _sprint_line(key, node, place, reading)
-        reading.notes += root.notes()
+        reading.notes += [*root.notes(), *yaml_comments(source.text)]
         return draft_of(reading, slug(project) or "sprint", project, {})
 
 

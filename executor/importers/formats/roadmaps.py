@@ -12,7 +12,7 @@ from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, labelled
 from executor.importers.reading.ids import needs_in
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
-from executor.importers.reading.places import Node, PlaceError, yaml_node
+from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,10 @@ class Gsd:
             doc.account.inform((number for number in part.numbers() if number not in own), "")
         title = re.sub(r"^Roadmap\s*[:–—-]\s*", "", doc.title())
         wanted = milestone_id(doc.title(), source.stem) or slug(title)
-        overview = "\n\n".join(text for part in rest if (text := _rest_of(part, own)))
+        head = next((part for part in doc.sections if part.level == 1), None)
+        overview = "\n\n".join(
+            text for part in rest if (text := _rest_of(part, own)) and (part is not head or part.text())
+        )
         return Draft(
             wanted,
             title_of(title),
@@ -81,8 +84,6 @@ class Gsd:
 def _rest_of(part: Section, own: set[int]) -> str:
     kept = "\n".join(line for number, line in part.lines if number not in own).strip("\n -")
     heading = f"{'#' * max(1, part.level)} {part.title}" if part.line and part.line not in own else ""
-    if not kept and part.level <= 1:
-        return ""
     return "\n\n".join(filter(None, (heading, kept)))
 
 
@@ -196,7 +197,7 @@ class Cursor:
             if todo.keys is not None:
                 _todo(todo, reading)
         root.pass_over("isProject", "createdAt", "updatedAt")
-        reading.notes += root.notes()
+        reading.notes += [*root.notes(), *yaml_comments(doc.front or "", first=2)]
         for part in doc.sections:
             doc.account.inform(part.numbers(), "")
         text = "\n\n".join(text for part in doc.sections if (text := part.whole()))

@@ -110,7 +110,8 @@ class Tasks:
                 Note(several[1].line, f"the file has several milestones, all its tasks became one: {lines}")
             )
         front = _front(reading, fields)
-        kept = [part for part in rest if part.text() or part.level > 1]
+        head = next((part.line for part in doc.sections if part.level == 1), 0)
+        kept = [part for part in rest if part.text() or (part.line and part.line != head)]
         said = {
             number
             for part in kept
@@ -118,7 +119,10 @@ class Tasks:
             if item.key in _HEAD_KEYS
             for number in item.lines
         }
-        worth = [number for part in kept for number, line in part.lines if line.strip(" -*_") and number not in said]
+        chapters = any(part.line and part.line != head and not _PHASE.match(plain(part.title)) for part in kept)
+        worth = chapters or [
+            number for part in kept for number, line in part.lines if line.strip(" -*_") and number not in said
+        ]
         for part in rest:
             doc.account.inform(part.numbers(), "")
         return Draft(

@@ -20,7 +20,7 @@ from executor.importers.reading.markdown import flat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Node", "PlaceError", "json_lines_node", "json_node", "table_rows", "yaml_node"]
+__all__ = ["Node", "PlaceError", "json_lines_node", "json_node", "table_rows", "yaml_comments", "yaml_node"]
 
 _PLACE = re.compile(r"\[\d+\]")
 _MOST_NODES = 1_000_000
@@ -237,6 +237,15 @@ def yaml_node(text: str, *, first: int = 1) -> Node:
         return _Yaml(first).node(root, "", ())
     except RecursionError as error:
         raise PlaceError(0, "is nested too deeply") from error
+
+
+def yaml_comments(text: str, *, first: int = 1, file: str = "") -> list[Note]:
+    """A note for each line of YAML that is a comment: nobody reads those."""
+    return [
+        Note(number, f"a comment was left out: {flat(line)}", "comments, left out", file)
+        for number, line in enumerate(text.split("\n"), first)
+        if line.lstrip().startswith("#")
+    ]
 
 
 def table_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]], str]:
