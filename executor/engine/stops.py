@@ -86,7 +86,8 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
         return None
     tip = issue.run.ensure_branch()
     branch = issue.run.milestone.branch
-    for result in issue.base_check.results(issue.session.store.tree_of(tip), accepted=issue.facts.landing is None):
+    accepted = issue.facts.landing is None and not issue.run.sandboxing.lacking()
+    for result in issue.base_check.results(issue.session.store.tree_of(tip), accepted=accepted):
         if result.holds:
             return Obstacle(base_reason(branch, result), None, result, tip)
         note = base_note(branch, result)

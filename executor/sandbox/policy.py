@@ -78,6 +78,10 @@ class Sandboxing:
         """Whether an agent works in the sandbox here."""
         return agent.isolation != "none" and _sandbox(self._context.project)[0] is not None
 
+    def lacking(self) -> bool:
+        """Whether an agent of the milestone wants a sandbox and there is none: a person looks before more is run."""
+        return bool(self._context.sandboxed_agents) and not self.judges()
+
     def judges(self) -> bool:
         """Whether what runs on this milestone's trees runs in a sandbox.
 
