@@ -1,6 +1,4 @@
-"""Where the rules are that come with the executor.
-
-Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`.
+"""Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`.
 
 Contradictions between declarations and rules: undeclared names, unknown options.
 """
@@ -10,10 +8,10 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
+from executor.config.packaged import packaged_rules
 from executor.config.plugin_rules import with_plugins
 from executor.config.texts import EncodingError, decoded, files_in
 from executor.errors import DeclarationError, Fault
@@ -25,20 +23,13 @@ from executor.state.model import FINDINGS, UNSANDBOXED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from executor.model.agent_profile import Agent
     from executor.model.milestone import Issue, Milestone
     from executor.model.policy import Policy
 
-__all__ = ["declared_names", "load_policy", "name_faults", "packaged_rules", "policy_faults"]
-
-
-@cache
-def packaged_rules() -> Path:
-    """Folder of the packaged rules: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_rules"
-    return installed if installed.is_dir() else package.parent / "rules"
+__all__ = ["declared_names", "load_policy", "name_faults", "policy_faults"]
 
 
 STOP_CHECKS = "make_for_milestones.stop_rules"

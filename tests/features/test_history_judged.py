@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.config.load_rules import load_policy, packaged_rules
+from executor.config.load_rules import load_policy
+from executor.config.packaged import packaged_rules
 from executor.git.diff import parse_diff
 from executor.stop_rules.evaluate import stops_of
 from executor.stop_rules.secrets import find_secrets
