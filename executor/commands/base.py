@@ -22,7 +22,7 @@ from unicodedata import combining, east_asian_width
 from doit.cmd_base import Command as DoitCommand
 from doit.dependency import DatabaseException, JsonDB
 
-from executor.commands.output import complain, discard, protected, readable, reopen_closed
+from executor.commands.output import complain, discard, may_refuse, protected, readable, reopen_closed
 from executor.commands.user_code import user_fault
 from executor.errors import DeclarationError, ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
@@ -119,7 +119,7 @@ def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int
     """Run an action that returns an exit code; errors become messages on standard error and their exit codes."""
     reopen_closed()
     readable()
-    with protected() if output is Output.PROTECTED else nullcontext():
+    with protected() if output is Output.PROTECTED or may_refuse() else nullcontext():
         try:
             code = int(action())
             if output is Output.VIEW:

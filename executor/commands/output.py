@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Stream", "complain", "discard", "drain", "protected", "readable", "reopen_closed"]
+__all__ = ["Stream", "complain", "discard", "drain", "may_refuse", "protected", "readable", "reopen_closed"]
 
 
 class Stream:
@@ -143,6 +143,17 @@ def discard(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
+
+
+def may_refuse() -> bool:
+    """Whether standard output is non-blocking: another program that shares the terminal or the pipe has made it so.
+
+    A write then fails when the reader is slow, which says nothing about the reader.
+    """
+    try:
+        return not os.get_blocking(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def readable() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import select
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -102,6 +104,21 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.2)
+
+
+def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything(repo: Repo) -> None:
+    repo.milestone("long", "".join(issue(f"i{number}", "true", title="t" * 200) for number in range(300)))
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    words = [sys.executable, "-m", "doit", "list", "--json"]
+    process = subprocess.Popen(words, cwd=repo.path, env=repo.environment(), stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    wait_until(lambda: len(select.select([reading], [], [], 1)[0]) == 1)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert len(json.loads(text)) == 303
 
 
 def test_the_lines_of_a_run_can_go_to_a_file(repo: Repo) -> None:
