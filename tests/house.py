@@ -59,13 +59,13 @@ class Figure:
     target: int
 
 
-MODULES = Figure("modules in executor/ with code", 320, 170)
+MODULES = Figure("modules in executor/ with code", 300, 170)
 FLAT = Figure("modules flat in executor/ besides errors and __main__", 0, 0)
-LONGEST = Figure("lines of the longest file", 900, 450)
-PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 40, 12)
-ENTERED = Figure("modules entered to land one trivial issue", 170, 75)
-RUN_FIRST = Figure("functions whose first parameter is the run", 300, 25)
-ANY_DICTS = Figure("annotations dict[str, Any]", 400, 60)
+LONGEST = Figure("lines of the longest file", 750, 450)
+PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 26, 12)
+ENTERED = Figure("modules entered to land one trivial issue", 150, 75)
+RUN_FIRST = Figure("functions whose first parameter is the run", 45, 25)
+ANY_DICTS = Figure("annotations dict[str, Any]", 210, 60)
 WALK = Figure("files of the walk in ARCHITECTURE.md", 16, 16)
 NO_CONFORMANCE = Figure("groups of plug-ins without an example that conforms", 0, 0)
 FIGURES = (MODULES, FLAT, LONGEST, PACKAGE_SIZE, ENTERED, RUN_FIRST, ANY_DICTS, WALK, NO_CONFORMANCE)
