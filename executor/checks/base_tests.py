@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof
 from executor.model.fingerprint import combined_key
 from executor.stop_rules.commands import reached, words_of_shell
-from executor.stop_rules.test_suite import Base, PutBack, put_back, suite_of
+from executor.stop_rules.test_evidence.test_suite import Base, PutBack, put_back, suite_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -330,8 +330,8 @@ def _forge(compiled: Compiled) -> Iterator[Finding]:
     rules = compiled.policy.forge
     if rules.kind == "local":
         return
-    from executor.forge.budget import standings
-    from executor.forge.credentials import find_token
+    from executor.forge.hosts.budget import standings
+    from executor.forge.hosts.credentials import find_token
 
     try:
         find_token(rules)

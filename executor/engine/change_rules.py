@@ -14,9 +14,9 @@ from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, consent
 from executor.state.events import Stopped
 from executor.stop_rules.consent import change_identity
+from executor.stop_rules.declared.projects import parts_of_change
 from executor.stop_rules.evaluate import Hit, stops_of
 from executor.stop_rules.known_secrets import blotted, known_secrets
-from executor.stop_rules.projects import parts_of_change
 from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.git.diff import Change
     from executor.git.objects import Store
     from executor.state.model import Attempt
-    from executor.stop_rules.projects import Part
+    from executor.stop_rules.declared.projects import Part
 
 __all__ = ["KNOWN_SECRET", "ChangeRules", "contents_of", "identity_of"]
 

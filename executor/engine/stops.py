@@ -32,7 +32,7 @@ from executor.state.model import UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
 from executor.stop_rules.new_tests.rules import UNREADABLE, Finding, examine
-from executor.stop_rules.weakened_tests import changed_tests
+from executor.stop_rules.test_evidence.weakened_tests import changed_tests
 
 if TYPE_CHECKING:
     from pathlib import Path

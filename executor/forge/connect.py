@@ -29,7 +29,7 @@ class Connection:
         self._lock = threading.Lock()
         self.token = ""
         if self._rules.kind != "local":
-            from executor.forge.credentials import find_token
+            from executor.forge.hosts.credentials import find_token
 
             self.token = find_token(self._rules)
 

@@ -15,8 +15,8 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from executor.errors import UsageError
-from executor.forge.budget import Budget
-from executor.forge.credentials import repository_of
+from executor.forge.hosts.budget import Budget
+from executor.forge.hosts.credentials import repository_of
 from executor.model.outward_rules import FORGES
 
 if TYPE_CHECKING:

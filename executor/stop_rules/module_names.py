@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from executor.model.paths import name_of, suffix_of
-from executor.stop_rules.test_suite import is_test_name
+from executor.stop_rules.test_evidence.test_suite import is_test_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

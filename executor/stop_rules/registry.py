@@ -6,14 +6,14 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from executor.stop_rules.dependencies import dependency_changes, licence_changes, tool_changes
+from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, tool_changes
+from executor.stop_rules.declared.schema import schema_changes
 from executor.stop_rules.known_secrets import known_secrets
 from executor.stop_rules.module_names import shadowing_modules
-from executor.stop_rules.schema import schema_changes
 from executor.stop_rules.scope import outside_scope
 from executor.stop_rules.sensitive import sensitive_code
+from executor.stop_rules.test_evidence.weakened_tests import weakened
 from executor.stop_rules.unlookable import unlookable
-from executor.stop_rules.weakened_tests import weakened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

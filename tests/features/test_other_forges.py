@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 KINDS = {"gitlab": FakeGitLab, "forgejo": FakeForgejo, "gitea": FakeForgejo}
 PLUGIN = """
 from executor.forge.base import Checks
-from executor.forge.github import GitHubForge, over_pygithub
-from executor.forge.rest import Api
+from executor.forge.hosts.github import GitHubForge, over_pygithub
+from executor.forge.hosts.rest import Api
 
 
 def connect(wanted):

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.base import Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
-from executor.forge.github import GitHubForge
+from executor.forge.hosts.github import GitHubForge
+from executor.forge.hosts.rest import Api
 from executor.forge.pull_request import PullRequest
-from executor.forge.rest import Api
 from tests.support import examples
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pytest
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.base import NewPull
-from executor.forge.budget import Budget
-from executor.forge.credentials import find_token, repository_of
-from executor.forge.github import GitHubForge, over_pygithub
-from executor.forge.rest import Api, log_reader
+from executor.forge.hosts.budget import Budget
+from executor.forge.hosts.credentials import find_token, repository_of
+from executor.forge.hosts.github import GitHubForge, over_pygithub
+from executor.forge.hosts.rest import Api, log_reader
 from executor.model.outward_rules import Forge
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.forge.base import CheckState, NewPull
-from executor.forge.github_merging import AUTO_MERGE, DEQUEUE, DISABLE, ENQUEUE
-from executor.forge.github_pulls import DRAFT, READY
+from executor.forge.hosts.github_merging import AUTO_MERGE, DEQUEUE, DISABLE, ENQUEUE
+from executor.forge.hosts.github_pulls import DRAFT, READY
 from tests.forge.test_github import NEW, fake, forge, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.forge.github import GitHubForge
+    from executor.forge.hosts.github import GitHubForge
     from tests.fake_github import FakeGitHub, Request
 
 __all__ = ["fake", "forge", "waits"]

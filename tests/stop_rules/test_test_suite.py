@@ -8,7 +8,7 @@ import pytest
 
 from executor.git.diff import FileChange
 from executor.stop_rules.commands import reached
-from executor.stop_rules.test_suite import Base, PutBack, Suite, judges, put_back, suite_of
+from executor.stop_rules.test_evidence.test_suite import Base, PutBack, Suite, judges, put_back, suite_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

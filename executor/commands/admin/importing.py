@@ -265,7 +265,7 @@ def _from_forge(project: Project, title: str) -> Source:
 def _forge(project: Project) -> Forge:
     """The declared forge, without reading milestones/, which may be what needs repair."""
     from executor.config.load_rules import load_policy
-    from executor.forge.credentials import find_token
+    from executor.forge.hosts.credentials import find_token
     from executor.forge.plugins import Target, connected
     from executor.git.remote import Remote
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from executor.errors import ForgeUnavailableError
-from executor.forge.answers import TRIES
 from executor.forge.base import MergeAnswer, red_answer, standing
-from executor.forge.github_answers import BRANCH, RULE
+from executor.forge.hosts.answers import TRIES
+from executor.forge.hosts.github_answers import BRANCH, RULE
 
 if TYPE_CHECKING:
-    from executor.forge.github_checks import Statuses
-    from executor.forge.github_pulls import Pulls
+    from executor.forge.hosts.github_checks import Statuses
+    from executor.forge.hosts.github_pulls import Pulls
+    from executor.forge.hosts.rest import Api
     from executor.forge.pull_request import PullRequest
-    from executor.forge.rest import Api
 
 __all__ = ["AUTO_MERGE", "DEQUEUE", "DISABLE", "ENQUEUE", "Merging"]
 

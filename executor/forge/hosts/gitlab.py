@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.answers import TRIES, Needed, effect
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
+from executor.forge.hosts.answers import TRIES, Needed, effect
+from executor.forge.hosts.rest import TIMEOUT, Api, log_reader
 from executor.forge.pull_request import PullRequest
-from executor.forge.rest import TIMEOUT, Api, log_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.forge.hosts.rest import Answer, Send
     from executor.forge.plugins import Target
-    from executor.forge.rest import Answer, Send
 
 __all__ = ["GitLabForge", "connect", "over_python_gitlab"]
 

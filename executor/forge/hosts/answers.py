@@ -15,7 +15,7 @@ from executor.model.hints import found
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.forge.rest import Answer, Api
+    from executor.forge.hosts.rest import Answer, Api
 
 __all__ = ["TRIES", "Needed", "checked", "effect"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.errors import ForgeRefusedError
-from executor.forge.answers import TRIES
 from executor.forge.base import CheckReport, Checks, CheckState
-from executor.forge.github_answers import ANNOTATION, RUN, STATUS
+from executor.forge.hosts.answers import TRIES
+from executor.forge.hosts.github_answers import ANNOTATION, RUN, STATUS
 
 if TYPE_CHECKING:
-    from executor.forge.rest import Api
+    from executor.forge.hosts.rest import Api
 
 __all__ = ["Statuses"]
 

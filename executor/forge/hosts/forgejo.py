@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.answers import TRIES, Needed, effect
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
+from executor.forge.hosts.answers import TRIES, Needed, effect
+from executor.forge.hosts.rest import TIMEOUT, Api
 from executor.forge.pull_request import PullRequest
-from executor.forge.rest import TIMEOUT, Api
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.forge.hosts.rest import Answer, Send
     from executor.forge.plugins import Target
-    from executor.forge.rest import Answer, Send
 
 __all__ = ["ForgejoForge", "connect", "over_requests"]
 

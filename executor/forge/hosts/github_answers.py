@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executor.forge.answers import Needed
+from executor.forge.hosts.answers import Needed
 
 __all__ = [
     "ANNOTATION",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ForgeRefusedError
-from executor.forge.answers import effect
 from executor.forge.base import ForgeIssue
-from executor.forge.github_answers import BLOCKER, COMMENT, ISSUE, MILESTONE, STATE
+from executor.forge.hosts.answers import effect
+from executor.forge.hosts.github_answers import BLOCKER, COMMENT, ISSUE, MILESTONE, STATE
 
 if TYPE_CHECKING:
-    from executor.forge.rest import Answer, Api
+    from executor.forge.hosts.rest import Answer, Api
 
 __all__ = ["Issues", "labels_of"]
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from executor.model.paths import is_documentation, is_test, suffix_of
-from executor.stop_rules.test_inventory import Case, Cases, cases_of, texts_of
+from executor.stop_rules.test_evidence.test_inventory import Case, Cases, cases_of, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from executor.model.paths import name_of
-from executor.stop_rules.setup_file import setup_arguments
+from executor.stop_rules.declared.setup_file import setup_arguments
 
 __all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
 

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from executor.model.paths import is_test, matches, name_of, suffix_of
 from executor.stop_rules.commands import Reached, reached
-from executor.stop_rules.manifests import UNREADABLE, ToolNames, dependencies, is_locked, is_manifest, licences, tools
-from executor.stop_rules.test_suite import judges
+from executor.stop_rules.declared.manifests import (
+    UNREADABLE,
+    ToolNames,
+    dependencies,
+    is_locked,
+    is_manifest,
+    licences,
+    tools,
+)
+from executor.stop_rules.test_evidence.test_suite import judges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from executor.git.diff import FileChange, Finding
-    from executor.stop_rules.manifests import Part
+    from executor.stop_rules.declared.manifests import Part
     from executor.stop_rules.view import View
 
     Content = Callable[[str, bool], bytes | None]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ForgeRefusedError
-from executor.forge.answers import effect
-from executor.forge.github_answers import PULL
-from executor.forge.github_issues import labels_of
+from executor.forge.hosts.answers import effect
+from executor.forge.hosts.github_answers import PULL
+from executor.forge.hosts.github_issues import labels_of
 from executor.forge.pull_request import PullRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.forge.base import NewPull
-    from executor.forge.rest import Answer, Api
+    from executor.forge.hosts.rest import Answer, Api
 
 __all__ = ["DRAFT", "READY", "Pulls"]
 

@@ -2,8 +2,8 @@
 
 The statement stands under ``refs/attestations/<milestone>/<issue>/<revision>``: a commit on the landing, with the files
 ``statement.json`` and ``statement.json.sig`` (an SSH signature, namespace `NAMESPACE`). Each statement names the one
-before it on the branch, so that none can be left out or moved. `executor/forge/verify_landings.py` checks all of it
-with git and ssh-keygen alone.
+before it on the branch, so that none can be left out or moved. `executor/forge/attest/verify_landings.py` checks all
+of it with git and ssh-keygen alone.
 """
 
 from __future__ import annotations

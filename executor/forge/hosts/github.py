@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import UsageError
-from executor.forge.github_checks import Statuses
-from executor.forge.github_issues import Issues
-from executor.forge.github_merging import Merging
-from executor.forge.github_pulls import Pulls
-from executor.forge.rest import GRAPHQL, PAGE, TIMEOUT, Api, log_reader
+from executor.forge.hosts.github_checks import Statuses
+from executor.forge.hosts.github_issues import Issues
+from executor.forge.hosts.github_merging import Merging
+from executor.forge.hosts.github_pulls import Pulls
+from executor.forge.hosts.rest import GRAPHQL, PAGE, TIMEOUT, Api, log_reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
+    from executor.forge.hosts.rest import Send
     from executor.forge.plugins import Target
     from executor.forge.pull_request import PullRequest
-    from executor.forge.rest import Send
 
 __all__ = ["GitHubForge", "connect", "over_pygithub"]
 

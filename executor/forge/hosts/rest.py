@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
-from executor.forge.answers import Needed, checked
+from executor.forge.hosts.answers import Needed, checked
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from executor.forge.budget import Budget
+    from executor.forge.hosts.budget import Budget
 
     Fetch = Callable[[str], str]
     """Gives the end of a text at a path; empty when there is none."""
@@ -103,7 +103,7 @@ class Api:
         self._lock = threading.Lock()
 
     def get(self, path: str, shape: Any) -> Any:
-        """The JSON value at a path, of a shape as in `executor.forge.github_answers`; None when there is nothing."""
+        """The JSON value at a path, of a shape as in `github_answers`; None for no content."""
         data = self._read(path, None)[0]
         return None if data is None else checked(data, shape, f"GET {path}")
 

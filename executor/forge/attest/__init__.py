@@ -1,0 +1,1 @@
+"""Signed statements about landings, and their verifier."""

@@ -1,0 +1,1 @@
+"""Forges with pull requests over HTTP: GitHub, GitLab, Forgejo."""

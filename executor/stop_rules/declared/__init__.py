@@ -1,0 +1,1 @@
+"""Dependencies, licences and tools that manifests declare."""
