@@ -32,7 +32,7 @@ RELEASES = {
 
 STOPS = [
     *("database-migration", "dependency-change", "judge-tampering", "large-diff", "licence-change", "protected-files"),
-    *("secrets", "sensitive-code", "tests-weakened", "tool-shadowing"),
+    *("secrets", "sensitive-code", "tests-weakened", "tool-shadowing", "unlookable"),
 ]
 """Rules that whole releases would hit; these are about trees, tests/features/test_history_judged.py is about rules."""
 
@@ -187,7 +187,7 @@ def nasty_releases() -> list[Files]:
         "latest": Link("README"),
         "dangling": Link("../nowhere/at/all"),
         "crlf.txt": b"one\r\ntwo\r\nmixed\nend\r\n",
-        ".gitattributes": b"* text=auto eol=crlf\n*.bin filter=lfs diff=lfs merge=lfs\n*.txt ident export-subst\n",
+        ".gitattributes": b"* text=auto eol=crlf\n*.bin diff=x merge=x\n*.txt ident export-subst\n",
         "ident.txt": b"$Id$ $Format:%H$\n",
         "na\u00efve-\u0444\u0430\u0439\u043b-\u6587.txt": "\u00e4\u00f6\n".encode(),
         'odd name\twith "quotes" and \\slash\\': b"odd\n",

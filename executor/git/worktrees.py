@@ -176,7 +176,9 @@ class Workspace:
         known = read_json(self._brought)
         brought = set(known) if isinstance(known, list) else set()
         for glob in globs:
-            for path in self.folder.glob(posixpath.normpath(f"{self.prefix}{glob}") if self.prefix else glob):
+            # A trailing ** matches folders only, up to Python 3.12.
+            files = f"{glob}/*" if glob.endswith("**") else glob
+            for path in self.folder.glob(posixpath.normpath(f"{self.prefix}{files}") if self.prefix else files):
                 if path.is_file() or path.is_symlink():
                     inside = path.relative_to(self.folder)
                     if inside.parts[0] != ".git" and str(inside) not in brought:

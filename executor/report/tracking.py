@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -239,26 +239,45 @@ def tracking_kept(session: Session) -> Iterator[None]:
         yield
     finally:
         session.listeners.remove(keeper.hear)
+        keeper.close()
 
 
 class _Keeper:
-    """Writes after events that people look for, for a tenth of the time at most; a failure is told at the end."""
+    """Writes after important events, for a tenth of the time at most; the end of the run reports a failure."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._due: threading.Timer | None = None
         self._next = 0.0
 
     def hear(self, _run: MilestoneRun, record: Record) -> None:
-        """An event was recorded."""
-        if record.kind not in _TOLD or time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+        """Take an event; the file follows at once, or after the pause, so that no last event of a burst is lost."""
+        if record.kind not in _TOLD:
             return
-        began = time.monotonic()
-        try:
-            keep_tracking(self._session)
-        finally:
+        with self._lock:
+            if self._due is None:
+                self._due = threading.Timer(max(0.0, self._next - time.monotonic()), self._write)
+                self._due.daemon = True
+                self._due.start()
+
+    def close(self) -> None:
+        """Write nothing more; returns when a write in progress has ended."""
+        with self._lock:
+            if self._due is not None:
+                self._due.cancel()
+        with self._writing:
+            pass
+
+    def _write(self) -> None:
+        with self._lock:
+            self._due = None  # an event from now on asks for another write
+        with self._writing:
+            began = time.monotonic()
+            with suppress(ExecutorError):  # the end of the run writes once more, and reports its failure
+                keep_tracking(self._session)
             self._next = time.monotonic() + max(_LEAST_PAUSE, 9 * (time.monotonic() - began))
-            self._lock.release()
 
 
 def _own_section_filled(text: str, observer: Observer, milestone: str, at_work: frozenset[str]) -> str | None:

@@ -204,7 +204,7 @@ INSIDE = "expected a relative path without .., found"
 ACCEPT = 'expected text, { run = "..." } or { file = "..." }, found'
 NUMBER = "expected a number"
 MISSING = "is missing, but required"
-MILESTONE_KEYS = "id, title, goal, base, branch, needs, context, epic, tag, forge_milestone and 3 more"
+MILESTONE_KEYS = "id, title, goal, base, branch, needs, context, epic, epic_number, tracking and 8 more"
 ISSUE_KEYS = (
     f"id, title, type, priority, needs, spec, body, files, accept, agent and {len(Issue.model_fields) - 10} more"
 )
@@ -362,7 +362,7 @@ ISSUES: list[tuple[str, list[tuple[str, str]]]] = [
     ),
     (
         'accept = [{ file = "x", run = "y" }]',
-        [("issue[0].accept[0]", 'unknown key "file"; known keys: run, timeout, name, network')],
+        [("issue[0].accept[0]", 'unknown key "file"; known keys: run, timeout, name, network, must_fail_before')],
     ),
     ("accept = [{ run = 3 }]", [("issue[0].accept[0].run", "expected text, found the number 3")]),
     ('accept = [{ run = "a\\nb" }]', [("issue[0].accept[0].run", "expected one line, found several")]),

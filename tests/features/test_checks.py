@@ -95,7 +95,8 @@ def test_a_red_base_holds_everything_back_with_one_message_and_costs_no_attempt(
     result = repo.doit("milestone:m1").check(4)
     assert result.out.count("repair it there, no attempt was spent") == 1
     assert 'the check "green" fails on milestone/m1-test-m1 before anything was done: green: exit 1' in result.out
-    assert repo.statuses() == {"m1/a": "blocked", "m1/b": "blocked", "m1/c": "landed"}
+    # The landing of c moved the tip, so that the next run asks the check again.
+    assert repo.statuses() == {"m1/a": "pending", "m1/b": "pending", "m1/c": "landed"}
     assert repo.attempts() == []
 
 

@@ -59,7 +59,7 @@ def test_nothing_of_ours_in_the_cache_has_a_name_that_a_milestone_may_have(repo:
     repo.doit("doctor").check()
     others = {path.name for path in (repo.path / ".cache").iterdir()} - {"tools.json"}
     assert {"doit.json", "_tools.json"} <= others
-    for name in others:
+    for name in others - {".gitignore"}:  # hidden files are no declarations
         repo.milestone(name, TWO)
         told = repo.doit("list").check(3).err
         assert f"milestones/{name}.toml: milestone.id: " in told
@@ -84,12 +84,12 @@ def test_list_shows_pending_issues_in_the_order_they_would_run(repo: Repo) -> No
         + issue("short", "echo")
         + issue("long", "echo"),
     )
-    assert repo.doit("list", "-q").check().out.split() == ["m1/first", "m1/long", "m1/tail", "m1/short", "m1/late"]
+    assert repo.doit("list", "-q").check().out.split() == ["m1/first", "m1/short", "m1/long", "m1/tail", "m1/late"]
     rows = repo.doit("list", "--json").check().json
     assert [(row["ref"], row["status"]) for row in rows][:3] == [
         ("m1/first", "pending"),
+        ("m1/short", "pending"),
         ("m1/long", "pending"),
-        ("m1/tail", "blocked"),
     ]
     assert not (repo.path / ".git" / "refs" / "heads" / "milestone").exists()
 

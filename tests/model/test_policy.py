@@ -81,7 +81,8 @@ def test_the_packaged_rules_are_read() -> None:
     )
     assert read.routes["default"].checks == ()
     assert (read.limits.attempts, read.limits.timeout_s, read.limits.parallel) == (3, 3600, 1)
-    assert read.forge == Forge(kind="local")
+    assert read.forge == Forge(kind="local", commit_types=read.forge.commit_types)
+    assert read.forge.commit_types["bug"] == "fix"
 
 
 @pytest.mark.parametrize(

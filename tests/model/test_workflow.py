@@ -117,7 +117,7 @@ def test_the_packaged_workflows_are_those_of_the_mission() -> None:
 
 
 FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
-    ("zebra = 1", [("", 'unknown key "zebra"; known keys: types, default_type, phase')]),
+    ("zebra = 1", [("", 'unknown key "zebra"; known keys: types, default_type, keeps, phase')]),
     ("phase = 3", [("phase", "expected tables [phase.NAME], found the number 3")]),
     ("[phase.a]", [("phase.a", "expected at least one step")]),
     (

@@ -157,10 +157,9 @@ def _first_line(project: Project) -> str:
 
 def _faults(project: Project) -> list[Any]:
     try:
-        compile_project(project)
+        return list(compile_project(project).faults)
     except DeclarationError as error:
         return list(error.faults)
-    return []
 
 
 def _editor() -> str:
