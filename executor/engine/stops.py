@@ -228,7 +228,7 @@ class Stops:
             old = store.blob(base, file.path)
             with _PARSING:
                 findings = examine(file.path, _text(new), None if old is None else _text(old))
-        found += [item for item in findings if item.description.partition(":")[0] != UNREADABLE]  # checks say that
+            found += [item for item in findings if item.description.partition(":")[0] != UNREADABLE]  # checks say that
         return found
 
     def _hits_of_commands(self, tree: str, allowed: frozenset[str], logs: Path) -> list[Hit]:
