@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["INSTALL", "Sandboxing", "unsandboxed_warning"]
 
 INSTALL = "install bubblewrap (docs/sandbox.md says how)"
-_BY_NAME = 'declare isolation = "none" for it in rules/agents.toml'
+
+
+def _demand(agent: str, problem: str) -> str:
+    """The message for an agent, and the checks of its work, that must have a sandbox where there is none."""
+    by_name = 'declare isolation = "none" for it in rules/agents.toml'
+    return f"agent {agent} requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
 
 
 class Sandboxing:
@@ -64,8 +69,7 @@ class Sandboxing:
         sandbox, problem = _sandbox(self._context.project)
         if sandbox is None:
             if agent.isolation == "bwrap":
-                told = f"agent {agent.name} is to run in a sandbox, but {problem}"
-                raise UsageError(f"{self._context.name}/{issue}: {told}; {INSTALL}, or {_BY_NAME}")
+                raise UsageError(f"{self._context.name}/{issue}: {_demand(agent.name, problem)}")
             self._context.warn_unsandboxed(problem)
             self._context.record(Unsandboxed(attempt=attempt, agent=agent.name, why=problem), issue)
             return argv
@@ -96,8 +100,7 @@ class Sandboxing:
             return True
         strict = next((agent.name for agent in wanting if agent.isolation == "bwrap"), None)
         if strict is not None:
-            told = f"what agent {strict} makes is to be checked in a sandbox, but {problem}"
-            raise UsageError(f"{self._context.name}: {told}; {INSTALL}, or {_BY_NAME}")
+            raise UsageError(_demand(strict, problem))
         return False
 
     def wrap(

@@ -174,7 +174,7 @@ def test_without_a_sandbox_an_agent_that_must_have_one_is_not_started(repo: Repo
     profile(repo, 'isolation = "bwrap"\n')
     repo.milestone("m1", boxed("a", f"touch {repo.path}/ran"))
     out = on_bare_machine(repo, "milestone:m1").check(2).out
-    assert "is to run in a sandbox, but bubblewrap (bwrap) is not installed; install bubblewrap" in out
+    assert "m1/a: agent boxed requires a sandbox, but bubblewrap (bwrap) is not installed; install" in out
     assert not (repo.path / "ran").exists()
 
 
