@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from executor.git.trailers import one_line
 from executor.model.milestone import Claim, FileCheck, RunCheck
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from executor.model.fingerprint import Spec
     from executor.model.milestone import Issue, Milestone
     from executor.state.model import Attempt
 
@@ -366,7 +367,7 @@ def chosen(handoffs: Sequence[Handoff], tokens: int) -> tuple[Handoff, ...]:
     return tuple(taken)
 
 
-def keep_spec(folder: Path, key: str, spec: dict[str, Any]) -> None:
+def keep_spec(folder: Path, key: str, spec: Spec) -> None:
     """Store a canonical spec in the folder of its milestone, under its key."""
     path = _path(folder, key)
     if not path.exists():
@@ -374,10 +375,10 @@ def keep_spec(folder: Path, key: str, spec: dict[str, Any]) -> None:
         write_json(path, spec, durable=False)
 
 
-def kept_spec(folder: Path, key: str) -> dict[str, Any] | None:
+def kept_spec(folder: Path, key: str) -> Spec | None:
     """The canonical spec stored under a key; None if there is none."""
     found = read_json(_path(folder, key))
-    return found if isinstance(found, dict) else None
+    return cast("Spec", found) if isinstance(found, dict) else None
 
 
 def _path(folder: Path, key: str) -> Path:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
 from executor.agents.output import read_told
@@ -128,9 +128,9 @@ class AgentCaller:
             result_file=result_file,
         )
 
-    def values(self, agent: Agent, brief: Path, out: Path) -> dict[str, Any]:
+    def values(self, agent: Agent, brief: Path, out: Path) -> dict[str, object]:
         """Placeholders of a profile's command line, besides the options of an issue."""
-        values: dict[str, Any] = {"brief_file": str(brief), "out": str(out)}
+        values: dict[str, object] = {"brief_file": str(brief), "out": str(out)}
         values["sandbox"] = "bwrap" if self._sandboxing.is_boxed(agent) else ""
         if agent.brief == "argument":
             text = brief.read_text(encoding="utf-8", errors="surrogateescape")

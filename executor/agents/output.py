@@ -13,7 +13,7 @@ import re
 import stat
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,7 +112,7 @@ def read_output(agent: Agent, lines: Iterable[str]) -> Told:
     return told
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def _event(line: str) -> dict[str, object] | None:
     if not line.startswith("{") or len(line) > _MOST_EVENT:
         return None
     try:
@@ -122,7 +122,7 @@ def _event(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _documents(text: str) -> Iterator[dict[str, Any]]:
+def _documents(text: str) -> Iterator[dict[str, object]]:
     """The one JSON document in a text that may have words before it."""
     start = 0 if text.lstrip().startswith("{") else text.find("\n{") + 1
     if start == 0 and not text.lstrip().startswith("{"):
@@ -135,21 +135,21 @@ def _documents(text: str) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _take(told: Told, agent: Agent, event: dict[str, Any]) -> None:
+def _take(told: Told, agent: Agent, event: dict[str, object]) -> None:
     told.events += 1
     for rule in agent.events:
         if all(_fits(event, path, wanted) for path, wanted in rule.when.items()):
             _apply(told, rule, event)
 
 
-def _fits(event: dict[str, Any], path: str, wanted: object) -> bool:
+def _fits(event: dict[str, object], path: str, wanted: object) -> bool:
     values = list(_at(event, path))
     if wanted is True:
         return any(bool(value) for value in values)
     return any(value == wanted and isinstance(value, bool) == isinstance(wanted, bool) for value in values)
 
 
-def _apply(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
+def _apply(told: Told, rule: EventRule, event: dict[str, object]) -> None:
     told.session = _text(event, rule.session) or told.session
     told.text = _text(event, rule.text)[:_WORDS] or told.text
     if (rule.error or rule.kind) and len(told.errors) < _MOST_ERRORS:
@@ -170,7 +170,7 @@ def _apply(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
             told.cost_usd = (told.cost_usd or 0.0) + sum(spent)
 
 
-def _take_work(told: Told, rule: EventRule, event: dict[str, Any]) -> None:
+def _take_work(told: Told, rule: EventRule, event: dict[str, object]) -> None:
     """Commands that the agent ran and files that it wrote."""
     for path in rule.commands if len(told.commands) < _MOST_DONE else ():
         told.commands += [_words(value)[:_WORDS] for value in _at(event, path) if _words(value)]
@@ -196,7 +196,7 @@ def _at(value: object, path: str) -> Iterator[object]:
     yield from found
 
 
-def _text(event: dict[str, Any], path: str) -> str:
+def _text(event: dict[str, object], path: str) -> str:
     texts = [value for value in _at(event, path) if isinstance(value, str) and value]
     return "\n".join(texts)
 
@@ -208,7 +208,7 @@ def _words(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _number(event: dict[str, Any], path: str) -> float | None:
+def _number(event: dict[str, object], path: str) -> float | None:
     return next((value for value in map(_as_number, _at(event, path)) if value is not None), None)
 
 
@@ -224,7 +224,7 @@ def _as_number(value: object) -> float | None:
     return float(value) if 0 <= value < 1e15 else None  # noqa: PLR2004  (NaN and infinities are not)
 
 
-def _moment(event: dict[str, Any], path: str) -> float | None:
+def _moment(event: dict[str, object], path: str) -> float | None:
     for value in _at(event, path):
         number = _as_number(value)
         if number is not None:

@@ -189,8 +189,8 @@ class ToolVersions:
         self._path = cache / "_tools.json"
         self._asked_path = cache / ASKED
         self._lock = threading.Lock()
-        self._known: dict[str, Any] | None = None
-        self._asked: dict[str, Any] | None = None
+        self._known: dict[str, str] | None = None
+        self._asked: dict[str, str] | None = None
 
     def ask_again(self) -> None:
         """Ask once more for versions that may have changed without a change of the program's file."""
@@ -204,10 +204,9 @@ class ToolVersions:
                 self._asked = fresh
                 self._keep(self._asked_path, fresh)
 
-    def _read_asked(self) -> dict[str, Any]:
+    def _read_asked(self) -> dict[str, str]:
         if self._asked is None:
-            found = read_json(self._asked_path)
-            self._asked = found if isinstance(found, dict) else {}
+            self._asked = _texts(self._asked_path)
         return self._asked
 
     def _indirect(self, program: str, arguments: tuple[str, ...]) -> str:
@@ -217,7 +216,7 @@ class ToolVersions:
             if words not in asked:
                 asked[words] = self._ask(program, arguments)
                 self._keep(self._asked_path, asked)
-            return str(asked[words])
+            return asked[words]
 
     def version(self, check: Check) -> str:
         """Version text of a check's tool; empty when the check does not say how to ask, `ABSENT` when it is missing."""
@@ -232,12 +231,11 @@ class ToolVersions:
         key = " ".join([program, *check.version[1:], str(facts.st_mtime_ns), str(facts.st_size)])
         with self._lock:
             if self._known is None:
-                found = read_json(self._path)
-                self._known = found if isinstance(found, dict) else {}
+                self._known = _texts(self._path)
             if key not in self._known:
                 self._known[key] = self._ask(program, check.version[1:])
                 self._keep(self._path, self._known)
-            return str(self._known[key])
+            return self._known[key]
 
     def _ask(self, program: str, arguments: tuple[str, ...]) -> str:
         try:
@@ -253,12 +251,17 @@ class ToolVersions:
             return ABSENT
         return (done.stdout or done.stderr).strip()[:200]
 
-    def _keep(self, path: Path, value: dict[str, Any]) -> None:
+    def _keep(self, path: Path, value: Mapping[str, str]) -> None:
         if path.parent.is_dir():
             try:
                 write_json(path, value, durable=False)
             except ExecutorError:
                 return
+
+
+def _texts(path: Path) -> dict[str, str]:
+    found = read_json(path)
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _is_of_the_tool(check: Check) -> bool:

@@ -16,7 +16,7 @@ import traceback
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from unicodedata import combining, east_asian_width
 
 from doit.cmd_base import Command as DoitCommand
@@ -56,8 +56,68 @@ __all__ = [
 ]
 
 
-Options = dict[str, Any]
-"""The values of a command's options by their names, as doit gives them; each has the type that its option declares."""
+Options = TypedDict(
+    "Options",
+    {
+        "accept": list[str],
+        "agent": str,
+        "all": bool,
+        "at": str,
+        "attempt": int,
+        "base": bool,
+        "body": str,
+        "brief": bool,
+        "budget": str,
+        "catch-up": bool,
+        "dep_file": str,
+        "default_tasks": list[str],
+        "done_as_landed": str,
+        "dry_run": bool,
+        "edit": bool,
+        "encoding": str,
+        "env-file": str,
+        "events": bool,
+        "file": str,
+        "follow": bool,
+        "force": bool,
+        "format": str,
+        "formats": bool,
+        "from_": str,
+        "id": str,
+        "interval": float,
+        "json": bool,
+        "milestone": str | list[str],  # import takes one, cron several
+        "moved": bool,
+        "needs": str,
+        "num_process": int,
+        "once": bool,
+        "output": str,
+        "overwrite": bool,
+        "plain": bool,
+        "raw": bool,
+        "reason": str,
+        "refresh": bool,
+        "repair": bool,
+        "quiet": bool,
+        "show": bool,
+        "since": str,
+        "skip_unknown_needs": bool,
+        "split": bool,
+        "subtasks": bool,
+        "systemd": bool,
+        "tag": str,
+        "tasks": bool,
+        "to": str,
+        "trust": bool,
+        "type": str,
+        "until": str,
+    },
+    total=False,
+)
+"""Values of the options of all commands by their names; doit gives a command those that it declares.
+
+`default_tasks`, `dep_file`, `num_process`, `quiet` and `subtasks` are doit's own.
+"""
 
 JSON_OPTION = {
     "name": "json",
@@ -323,7 +383,7 @@ class TolerantJson(JsonDB):
 
     desc = "JSON file that may be lost or damaged at any time"
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> dict[str, object]:
         try:
             found = super()._load()
         except (DatabaseException, OSError, UnicodeDecodeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING
 
 from doit.cmd_help import Help as DoitHelp
 
@@ -14,6 +14,11 @@ from executor.commands import GROUPS
 from executor.commands.base import JSON_OPTION, Command, Options, Output, guarded, none_but_options, print_json
 from executor.errors import ExecutorError, UsageError
 from executor.git.command import git_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from doit.cmd_base import Command as DoitCommand
 
 __all__ = ["Help", "Version"]
 
@@ -48,7 +53,7 @@ class Help(DoitHelp):
             hint = did_you_mean(args[0], self.cmds) or "; `doit help` lists the commands"
             raise UsageError(f'"{args[0]}" is no command and no task{hint}') from None
 
-    def print_usage(self, cmds: dict[str, Any]) -> None:
+    def print_usage(self, cmds: Mapping[str, type[DoitCommand]]) -> None:
         """The commands in groups; called by doit, also for a word that it does not know."""
         if self._asked:
             raise _UnknownWord

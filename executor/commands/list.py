@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from doit.cmd_list import List as DoitList
 
@@ -76,7 +76,7 @@ def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueR
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 
-def _public(row: IssueRow) -> dict[str, Any]:
+def _public(row: IssueRow) -> dict[str, object]:
     return {"id": row["ref"]} | {
         key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")
     }

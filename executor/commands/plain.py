@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
 from executor.report.text import told
@@ -129,7 +129,7 @@ def change_block(before: Picture, picture: Picture) -> str:
     return _text([_head(picture), *_notes(picture), *_rows(changed)])
 
 
-def picture_value(picture: Picture) -> dict[str, Any]:
+def picture_value(picture: Picture) -> dict[str, object]:
     """As JSON."""
     run = picture.run
     ends = picture.at + picture.end.seconds if picture.end is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from doit.cmd_base import NamespaceTaskLoader
 
@@ -11,7 +11,7 @@ from executor.tasks.compile import requested_tasks, task_milestones
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.tasks.request import Request
+    from executor.tasks.request import Request, Task
 
 __all__ = ["RequestLoader"]
 
@@ -29,10 +29,10 @@ class RequestLoader(NamespaceTaskLoader):
         self.cmd_options = loader.cmd_options
         self.cmd_names, self.config, self.task_opts = loader.cmd_names, loader.config, loader.task_opts
 
-    def setup(self, opt_values: dict[str, Any]) -> None:
+    def setup(self, opt_values: dict[str, object]) -> None:
         """Read the dodo.py and bind the milestones' tasks to the request."""
 
-        def bound_tasks() -> Iterator[dict[str, Any]]:
+        def bound_tasks() -> Iterator[Task]:
             yield from requested_tasks(self._request)
 
         self._loader.setup(opt_values)

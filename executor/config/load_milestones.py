@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.config.milestone_file import read_milestone
 from executor.config.texts import EncodingError, decoded, files_in
@@ -104,7 +104,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, object]:
     """Parse a TOML file with the standard library, after refusing input that would crash it.
 
     The parser's time grows with the square of the number of parts of a key (cpython gh-149231), so that a file of

@@ -87,9 +87,9 @@ def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
     return {**names, WORKFLOWS: (DIRECT, *merged[WORKFLOWS])}
 
 
-def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+def _merged(folder: Path, faults: list[Fault]) -> Mapping[str, Mapping[str, Any]]:
     """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
-    merged: dict[str, dict[str, Any]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
+    merged: dict[str, Mapping[str, object]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
     merged[STOPS] = {"stop": _stops(packaged_rules(), faults)}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
         known = Known(f"{stem}.toml" for stem in _FILES)
@@ -111,14 +111,14 @@ def _merged(folder: Path, faults: list[Fault]) -> dict[str, Any]:
     return with_plugins(merged, folder.name, faults)
 
 
-def _stops(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+def _stops(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]]:
     """Rules in separate files, by stem."""
     packaged = folder == packaged_rules()
     paths = files_in(folder / STOPS, ".toml")
     return {path.stem: _packaged(path) if packaged else _read(path, faults) for path in paths}
 
 
-def _extended(document: Mapping[str, Any]) -> dict[str, Any]:
+def _extended(document: Mapping[str, Any]) -> dict[str, object]:
     """Stop rules with what ``extend_KEY`` adds to the lists of KEY."""
     rules = document.get("stop")
     if not isinstance(rules, dict):
@@ -129,7 +129,7 @@ def _extended(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_more(table: Mapping[str, Any]) -> dict[str, Any]:
+def _with_more(table: Mapping[str, Any]) -> dict[str, object]:
     merged = {key: value for key, value in table.items() if not key.startswith(_EXTEND)}
     for key, more in table.items():
         if key.startswith(_EXTEND):
@@ -145,7 +145,7 @@ def _joined(before: Any, more: Any) -> Any:
     return [*before, *more] if isinstance(before, list) and isinstance(more, list) else more
 
 
-def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+def _workflows(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]]:
     """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
     found = {path.stem: _packaged(path) for path in files_in(packaged_rules() / WORKFLOWS, ".toml")}
     own = folder / WORKFLOWS
@@ -156,12 +156,12 @@ def _workflows(folder: Path, faults: list[Fault]) -> dict[str, Any]:
 
 
 @cache
-def _packaged(path: Path) -> dict[str, Any]:
+def _packaged(path: Path) -> dict[str, object]:
     """A packaged document, read once per process; do not modify it."""
     return read_toml(path)
 
 
-def _read(path: Path, faults: list[Fault]) -> dict[str, Any]:
+def _read(path: Path, faults: list[Fault]) -> dict[str, object]:
     try:
         return read_toml(path)
     except TomlError as error:
@@ -182,7 +182,7 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
     return found
 
 
-def _schemas(folder: Path, faults: list[Fault]) -> dict[str, Any]:
+def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
     """The JSON Schemas by name; a file of the user's own replaces the packaged one."""
     packaged = packaged_rules() / SCHEMAS
     found = {path.stem: json.loads(path.read_bytes()) for path in files_in(packaged, ".json")}
@@ -211,12 +211,12 @@ def _shown(path: Path) -> str:
     return "/".join(path.parts[-3 if inside else -2 :])
 
 
-def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, Any]:
+def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, object]:
     """Rules written as ``[[stop]]`` with an `id` as the tables ``[stop.ID]`` that they mean."""
     rules = document.get("stop")
     if not isinstance(rules, list):
         return dict(document)
-    tables: dict[str, Any] = {}
+    tables: dict[str, object] = {}
     for place, rule in enumerate(rules):
         if not isinstance(rule, dict):
             faults.append(Fault(file, f"stop[{place}]", f"expected a table, found {found(rule)}"))
@@ -230,7 +230,7 @@ def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[
     return {**document, "stop": tables}
 
 
-def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, object]:
     """The packaged tables with the user's keys on top; a list replaces a list."""
     merged = dict(packaged)
     for key, value in own.items():

@@ -201,7 +201,7 @@ def _tables(value: object, name: str, file: str, read: Read) -> list[Any]:
     return []
 
 
-def _defaults(value: object, file: str, read: Read) -> dict[str, Any]:
+def _defaults(value: object, file: str, read: Read) -> dict[str, object]:
     """The valid defaults; their faults are reported here once instead of with every issue."""
     if not isinstance(value, Mapping):
         read.faults.append(Fault(file, "defaults", f"expected a table, found {found(value)}"))

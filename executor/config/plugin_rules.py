@@ -23,7 +23,7 @@ __all__ = ["AgentPlugin", "CheckPlugin", "check_agent", "check_check", "with_plu
 
 _KEY = "plugin"
 _WORDS = {"agents": "agent", "checks": "check"}
-_STAND_INS: dict[str, dict[str, Any]] = {"agents": {"command": ["true"]}, "checks": {"run": "true"}}
+_STAND_INS: dict[str, dict[str, object]] = {"agents": {"command": ["true"]}, "checks": {"run": "true"}}
 """What a table gets whose plug-in cannot be used, so that no second fault is reported for it."""
 
 
@@ -48,7 +48,9 @@ class CheckPlugin(Protocol):
 _OFFERS = {"agents": (AgentPlugin, "profile"), "checks": (CheckPlugin, "check")}
 
 
-def with_plugins(documents: Mapping[str, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
+def with_plugins(
+    documents: Mapping[str, Mapping[str, Any]], place: str, faults: list[Fault]
+) -> Mapping[str, Mapping[str, Any]]:
     """The rules with the keys of the plug-ins that they name.
 
     Args:
@@ -77,7 +79,7 @@ def _filled(stem: str, name: str, table: Any, place: str, faults: list[Fault]) -
         return {**_STAND_INS[stem], **own}
 
 
-def _offered(stem: str, name: object) -> dict[str, Any]:
+def _offered(stem: str, name: object) -> dict[str, object]:
     """The keys of a plug-in.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.checks.base import BaseCheck
 from executor.checks.verify import Candidate, Verifier
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from executor.checks.verify import Judgement
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
+    from executor.model.fingerprint import Spec
     from executor.model.milestone import Issue
     from executor.state.decide import Decision, Facts
     from executor.state.events import Event
@@ -80,7 +81,7 @@ class IssueRun:
         return self.run.session.observer.proofs(self.ref)
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> Spec:
         """Its canonical spec; `text` is what agents are given."""
         return self.run.session.observer.spec(self.ref)
 

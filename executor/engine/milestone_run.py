@@ -427,7 +427,7 @@ def end(run: MilestoneRun, code: int, how: How, why: str = "") -> None:
         run.record(event)
     except ExecutorError:
         with suppress(ExecutorError):
-            run.journal.append_last(event.KIND, **encode(event))
+            run.journal.append_last(event.KIND, "", **encode(event))
 
 
 def cut_off(run: MilestoneRun) -> RunRecord | None:

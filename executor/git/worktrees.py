@@ -13,7 +13,7 @@ import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, GitError
 from executor.git.clones.neutral import copy_into, neutral_config
@@ -283,7 +283,7 @@ class Pool:
         raise ExecutorError(f"{_MOST_SLOTS} slots are in use in {self._numbers}; that cannot be meant")
 
 
-def _owner(issue: str, attempt: int, step: str) -> dict[str, Any]:
+def _owner(issue: str, attempt: int, step: str) -> dict[str, object]:
     owner = {"issue": issue, "attempt": attempt}
     return {**owner, "step": step} if step else owner
 

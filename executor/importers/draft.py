@@ -86,6 +86,12 @@ class Draft:
     accounts: tuple[Account, ...] = ()
 
 
+def listed(values: Mapping[str, object], key: str) -> list[Any]:
+    """The items of a list among the keys of a declaration; none if there is no list."""
+    found = values.get(key)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
 def milestone_id(*texts: str) -> str:
     """The id of the first text that begins with one: ``Milestone 4: ...``, ``M4 - ...``, ``M4_workers.md`` give ``m4``.
 
@@ -144,7 +150,7 @@ def draft_faults(
 
 def unknown_needs(issue: DraftIssue, own: Mapping[str, int], elsewhere: Mapping[str, str]) -> list[str]:
     """The needs of an issue that neither the plan nor any other milestone has."""
-    needs: Sequence[str] = (*issue.fields.get("needs", ()), *issue.outside)
+    needs: Sequence[str] = (*listed(issue.fields, "needs"), *issue.outside)
     qualified = set(elsewhere.values())
     return [need for need in needs if need not in own and need not in elsewhere and need not in qualified]
 

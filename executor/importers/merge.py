@@ -19,7 +19,7 @@ __all__ = ["MISSING", "Merged", "Side", "mark", "merged", "remembered_after"]
 
 MISSING = object()
 """There is no such value."""
-Side = dict[str, dict[str, Any]]
+Side = dict[str, dict[str, object]]
 """Values by owner (empty for the milestone, else an issue's id) and key; an issue's text has the key ``spec``."""
 
 

@@ -7,13 +7,13 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.config.edit_toml import edited_plan
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
 from executor.importers.account import Note
-from executor.importers.draft import Draft, DraftIssue, draft_faults, slug, unknown_needs
+from executor.importers.draft import Draft, DraftIssue, draft_faults, listed, slug, unknown_needs
 from executor.importers.importer import chosen
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
 from executor.importers.sources import text_of
@@ -62,10 +62,10 @@ class Options:
 class _Known:
     """What is declared already: the document, the places of the specs, the values by owner, the memory."""
 
-    document: dict[str, Any]
+    document: dict[str, object]
     specs: dict[str, Path | None]
     now: Side
-    memory: dict[str, Any]
+    memory: dict[str, object]
 
     @property
     def last(self) -> dict[str, dict[str, str]]:
@@ -221,13 +221,13 @@ class Planned:
         specs: dict[str, Path | None] = {}
         now: Side = {}
         if document:
-            now[""] = dict(document.get("milestone", {}))
+            now[""] = dict(_table(document.get("milestone")))
             epic = now[""].get("epic")
             if epic:
                 now[""]["epic_text"] = text_of(milestones / str(epic)) or ""
-            if self._overview in now[""].get("context", ()):
+            if self._overview in listed(now[""], "context"):
                 now[""]["overview_text"] = text_of(self._project.root / self._overview) or ""
-        for table in document.get("issue", ()):
+        for table in map(_table, listed(document, "issue")):
             values = {key: value for key, value in table.items() if key not in {"id", "spec", "body"}}
             path = milestones / str(table["spec"]) if "spec" in table else None
             values["spec"] = (text_of(path) or "") if path is not None else str(table.get("body", ""))
@@ -244,8 +244,8 @@ class Planned:
         """What the source says, in the terms of a declaration."""
         draft = self.draft
         title = draft.title or str(known.now.get("", {}).get("title") or self.id)
-        head: dict[str, Any] = {"title": title, **draft.fields}
-        after = [name for name in dict.fromkeys([*draft.after, *(draft.fields.get("needs") or ())]) if name != self.id]
+        head: dict[str, object] = {"title": title, **draft.fields}
+        after = [name for name in dict.fromkeys([*draft.after, *listed(draft.fields, "needs")]) if name != self.id]
         head.pop("needs", None)
         there = [name for name in after if name in milestones]
         if there:
@@ -258,7 +258,7 @@ class Planned:
             head["epic_text"] = draft.epic
         if draft.overview.strip():
             head["overview_text"] = draft.overview
-            head["context"] = [*head.get("context", ()), self._overview]
+            head["context"] = [*listed(head, "context"), self._overview]
             count = sum(bool(line.strip()) for line in draft.overview.split("\n"))
             self.notes.append(
                 Note(
@@ -272,10 +272,11 @@ class Planned:
             new[issue.id] = self._values(issue, own, elsewhere)
         return new
 
-    def _values(self, issue: DraftIssue, own: set[str], elsewhere: Mapping[str, str]) -> dict[str, Any]:
-        values: dict[str, Any] = {"title": issue.title, **issue.fields, "spec": issue.text}
+    def _values(self, issue: DraftIssue, own: set[str], elsewhere: Mapping[str, str]) -> dict[str, object]:
+        values: dict[str, object] = {"title": issue.title, **issue.fields, "spec": issue.text}
         unknown = unknown_needs(issue, dict.fromkeys(own, 0), elsewhere)
-        needs = [*values.pop("needs", ()), *issue.outside]
+        needs = [*listed(values, "needs"), *issue.outside]
+        values.pop("needs", None)
         if issue.id in needs:
             self.notes.append(
                 Note(issue.line, f"{issue.id} depends on itself; that was left out", "issues that depend on themselves")
@@ -323,10 +324,10 @@ class Planned:
             changes["branch"] = before
             self.notes.append(Note(0, f"the title changed; the branch stays {before}"))
 
-    def _changes(self, known: _Known) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    def _changes(self, known: _Known) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
         """The keys that change, of the milestone and of each issue; texts become files."""
-        head: dict[str, Any] = {}
-        issues: dict[str, dict[str, Any]] = {}
+        head: dict[str, object] = {}
+        issues: dict[str, dict[str, object]] = {}
         for owner, values in self.found.changes.items():
             plain = {key: None if value is MISSING else value for key, value in values.items()}
             if owner:
@@ -344,7 +345,7 @@ class Planned:
             head = plain
         return head, issues
 
-    def _spec(self, owner: str, values: dict[str, Any], specs: Mapping[str, Path | None], title: str) -> None:
+    def _spec(self, owner: str, values: dict[str, object], specs: Mapping[str, Path | None], title: str) -> None:
         """Put the text of an issue where it belongs: its file, its `body`, or a new file."""
         text = _ended(str(values.pop("spec")))
         if owner in specs:
@@ -358,15 +359,15 @@ class Planned:
             values["spec"] = f"{self.id}/{name}.md"
         self.files[place] = text
 
-    def _phases(self, known: _Known) -> list[dict[str, Any]]:
-        there = {table.get("name") for table in known.document.get("phase", ())}
+    def _phases(self, known: _Known) -> list[dict[str, str]]:
+        there = {_table(table).get("name") for table in listed(known.document, "phase")}
         return [
             {"name": name} | ({"goal": goal} if goal else {}) for name, goal in self.draft.phases if name not in there
         ]
 
     def _arranged(self, known: _Known) -> list[str]:
         """The order of the plan, unless a person changed the order of the declaration."""
-        before = [name for name in known.memory.get("order", ()) if name in known.specs]
+        before = [name for name in listed(known.memory, "order") if name in known.specs]
         here = [name for name in known.specs if name in before]
         order = [issue.id for issue in self.draft.issues]
         if before and here != before:
@@ -397,12 +398,16 @@ def _exported(source: Source) -> bool:
     )
 
 
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
 def _place(key: str) -> int:
     """Where a key stands in a new table."""
     return _ORDER.index(key) if key in _ORDER else len(_ORDER)
 
 
-def _declared(path: Path) -> dict[str, Any]:
+def _declared(path: Path) -> dict[str, object]:
     try:
         return read_toml(path)
     except TomlError as error:

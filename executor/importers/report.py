@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.importers.account import Account, Note, grouped
 
@@ -37,7 +37,7 @@ def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[st
     return lines
 
 
-def report_data(plan: Planned, changed: Sequence[str], *, dry: bool) -> dict[str, Any]:
+def report_data(plan: Planned, changed: Sequence[str], *, dry: bool) -> dict[str, object]:
     """The same as data."""
     notes = [*plan.notes, *_claims(plan)]
     return {

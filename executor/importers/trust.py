@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Note
+from executor.importers.draft import Draft, DraftIssue, Note, listed
 from executor.model.milestone import Issue
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def reviewed(draft: Draft, policy: Policy | None, tests: Sequence[str], *, trust
     notes: list[Note] = []
     fields = {key: value for key, value in draft.fields.items() if key != _COMMANDS}
     if trusted and draft.fields.get(_COMMANDS):
-        fields["accept"] = [*fields.get("accept", ()), *({"run": command} for command in draft.fields[_COMMANDS])]
+        fields["accept"] = [*listed(fields, "accept"), *({"run": command} for command in draft.fields[_COMMANDS])]
     issues = [_issue(issue, policy, tests, notes, trusted=trusted, own=own) for issue in draft.issues]
     return Reviewed(replace(draft, fields=fields, issues=tuple(issues)), tuple(notes))
 
@@ -81,12 +81,12 @@ def _issue(
     return replace(issue, fields=fields)
 
 
-def _agents(issue: DraftIssue, fields: dict[str, Any], policy: Policy | None, notes: list[Note]) -> None:
+def _agents(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
     """Leave out an agent that is no profile here: a plan's word for a role is none."""
     names = fields.get("agent")
     if policy is None or names is None:
         return
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) else listed(fields, "agent")
     unknown = [name for name in wanted if name not in policy.agents]
     if unknown:
         del fields["agent"]
@@ -94,7 +94,7 @@ def _agents(issue: DraftIssue, fields: dict[str, Any], policy: Policy | None, no
         notes.append(Note(issue.line, text, "agents that are no profiles of rules/agents.toml, left out"))
 
 
-def _keys(issue: DraftIssue, fields: dict[str, Any], notes: list[Note]) -> None:
+def _keys(issue: DraftIssue, fields: dict[str, object], notes: list[Note]) -> None:
     for key in _WEAKER:
         if key in fields and not (key == "workflow" and fields[key] == "kiro"):
             said = fields.pop(key)
@@ -102,7 +102,7 @@ def _keys(issue: DraftIssue, fields: dict[str, Any], notes: list[Note]) -> None:
             notes.append(Note(issue.line, text, f"{key} decides about the judge and was left out; --trust takes it"))
 
 
-def _type(issue: DraftIssue, fields: dict[str, Any], policy: Policy | None, notes: list[Note]) -> None:
+def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
     """Leave out a type whose route asks for less than the default one."""
     if policy is None or "type" not in fields:
         return
@@ -118,9 +118,9 @@ def _type(issue: DraftIssue, fields: dict[str, Any], policy: Policy | None, note
         notes.append(Note(issue.line, text, "types whose routes ask for less, left out; --trust takes them"))
 
 
-def _files(issue: DraftIssue, fields: dict[str, Any], tests: Sequence[str], notes: list[Note]) -> None:
+def _files(issue: DraftIssue, fields: dict[str, object], tests: Sequence[str], notes: list[Note]) -> None:
     """Leave out files that are tests already: what an issue declares to change it may also weaken."""
-    files = fields.get("files")
+    files = listed(fields, "files")
     if not files or not tests:
         return
     over = [name for name in files if any(name == test or fnmatchcase(test, name) for test in tests)]

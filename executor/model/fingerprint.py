@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -40,6 +40,20 @@ def normal_text(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
+class Spec(TypedDict):
+    """A spec in its canonical form: the part of a declaration that says what is wanted.
+
+    Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not alter what is wanted.
+    """
+
+    type: str
+    title: str
+    text: str
+    accept: list[dict[str, object]]
+    files: list[str]
+    answers: list[str]
+
+
 def work_key(canonical: Mapping[str, Any]) -> str:
     """The key of the work that a spec asks an agent for: its text, its criteria in words, and answers given.
 
@@ -55,11 +69,8 @@ def work_key(canonical: Mapping[str, Any]) -> str:
     return digest(_canonical(value))
 
 
-def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> dict[str, Any]:
-    """The spec as a JSON value: type, title, spec text, acceptance, declared files, answers.
-
-    Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not alter what is wanted.
-    """
+def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> Spec:
+    """The spec of an issue with this spec text and these answers."""
     return {
         "type": issue.type,
         "title": normal_text(issue.title),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -196,7 +196,7 @@ class Issue(_Declared):
     files: tuple[Inside, ...] = ()
     accept: tuple[Acceptance, ...] = ()
     agent: Names = ()
-    options: dict[str, Any] = Field(default_factory=dict, alias="with")
+    options: dict[str, object] = Field(default_factory=dict, alias="with")
     workflow: Line | None = None
     checks: tuple[str, ...] | None = None
     size: Literal["S", "M", "L"] = "M"

@@ -11,7 +11,7 @@ from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone, Phase
 from executor.model.outward_rules import Channel, Forge, StatusRules
 from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule
-from executor.model.workflow import Workflow
+from executor.model.workflow import Schema, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,8 +40,6 @@ _SINGLE: dict[str, type[BaseModel]] = {
 }
 _EXTENDED = {"^extend_": {"type": ["array", "object"]}}
 _PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand below these"}
-
-Schema = dict[str, Any]
 
 
 def schema_line(up: str, kind: str) -> str:

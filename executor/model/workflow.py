@@ -125,7 +125,7 @@ class Step(_Rule):
     schemas: dict[str, str] = Field(default_factory=dict)
     needs: tuple[str, ...] = ()
     agent: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict, alias="with")
+    options: dict[str, object] = Field(default_factory=dict, alias="with")
     types: tuple[str, ...] = ()
     tree: StrictBool = False
     handoff: str | None = None

@@ -87,7 +87,7 @@ class Digest:
         lines += _section("Next", tuple(f"`{command}`" for command in self.next))
         return "\n".join(lines) + "\n"
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """As JSON."""
 
         def items(found: Sequence[Item]) -> list[dict[str, str]]:

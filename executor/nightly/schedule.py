@@ -38,7 +38,7 @@ class Schedule:
     milestones: tuple[str, ...]
     since: datetime
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """As JSON."""
         return {
             "at": self.at,

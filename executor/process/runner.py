@@ -17,12 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from executor.errors import BusyError, ExecutorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from executor.process.supervisor.processes import Reason, Request, Result
 
 __all__ = ["Command", "Ended", "Supervisor", "read_result", "sane_path"]
 
@@ -30,8 +32,6 @@ SCRIPT = Path(__file__).parent / "supervisor" / "__main__.py"
 END_PATIENCE = 10.0  # seconds that closing waits for processes that do not die
 _SHELL = {126: "cannot be executed", 127: "command not found"}
 """The meaning of exit codes of shells, env and prlimit."""
-
-Reason = Literal["exited", "timeout", "idle", "output-limit", "stopped", "not-started", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class Supervisor:
                 rest = rest[os.write(self._requests, rest) :]
         return True
 
-    def _read(self, results: Iterator[dict[str, Any]]) -> None:
+    def _read(self, results: Iterator[Result]) -> None:
         """Thread: hand each result to its waiter until the supervisor is gone."""
         for result in results:
             with self._guard:
@@ -298,7 +298,7 @@ def _without_result(reason: Reason, problem: str = "") -> Ended:
     return _ended({"reason": reason, "problem": problem})
 
 
-def _ended(result: dict[str, Any]) -> Ended:
+def _ended(result: Result) -> Ended:
     return Ended(
         code=result.get("code"),
         signal=result.get("signal"),
@@ -311,7 +311,7 @@ def _ended(result: dict[str, Any]) -> Ended:
 
 
 def _request(number: int, command: Command) -> bytes:
-    request = {
+    request: Request = {
         "id": number,
         "argv": [_text(part) for part in command.argv],
         "cwd": _text(command.cwd.absolute()),
@@ -341,7 +341,7 @@ def _optional_text(path: Path | None) -> str | None:
     return None if path is None else _text(path.absolute())
 
 
-def _lines(fd: int) -> Iterator[dict[str, Any]]:
+def _lines(fd: int) -> Iterator[Result]:
     """The JSON lines from a pipe until its end. Not buffered by Python, whose buffers a daemon thread must not hold."""
     rest = b""
     while data := os.read(fd, 65536):

@@ -49,7 +49,7 @@ class Exported(Protocol):
         """Its latest landing; empty before that."""
 
 
-def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, Any]:
+def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, object]:
     """Declaration and status as one JSON value."""
     head = milestone.model_dump(mode="json", exclude_defaults=True, exclude={"phases", "issues", "accept"})
     head |= {"accept": _accept(milestone.accept)} if milestone.accept else {}
@@ -71,7 +71,7 @@ def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic:
     }
 
 
-def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str, Any]]:
+def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str, object]]:
     """Issues in the form of `gh issue list --json number,title,body,labels,milestone,state`.
 
     GitHub's list has no place for ids, for needs of issues without a number, and for most keys: `id`, `needs` and
@@ -79,7 +79,7 @@ def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str
     """
     items = list(issues)
     numbers = {item.issue.id: item.issue.number for item in items}
-    found = []
+    found: list[dict[str, object]] = []
     for item in items:
         issue = item.issue
         labels = [f"type:{issue.type}", issue.priority, f"size:{issue.size}"]
@@ -147,7 +147,7 @@ def _written(name: str, row: Mapping[str, Any]) -> str:
     )
 
 
-def _fields(issue: Issue) -> dict[str, Any]:
+def _fields(issue: Issue) -> dict[str, object]:
     """An issue's declaration without what says nothing."""
     found = issue.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"accept", "spec", "body"})
     if found.get("agent") and len(issue.agent or ()) == 1:

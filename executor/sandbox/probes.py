@@ -21,6 +21,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypedDict
+
+    class Facts(TypedDict):
+        """Facts of the machine outside, against which the probes compare.
+
+        Attributes:
+            state: the state folder.
+            repository: its git directory.
+            token: a name that nothing else has.
+            seen: path -> device and inode of what is there; empty without such a path.
+            namespace: the process namespace.
+            coordinator: a process outside.
+            port: of a listener on the loopback interface.
+        """
+
+        state: str
+        repository: str
+        token: str
+        seen: dict[str, list[int]]
+        namespace: str
+        coordinator: int
+        port: int
+
 
 __all__ = ["attempts"]
 
@@ -29,7 +52,7 @@ SPACES = ("ipc", "mnt", "net", "pid", "user")
 OTHER_USER = 65533
 
 
-def attempts(facts: dict[str, Any]) -> dict[str, Callable[[], object]]:
+def attempts(facts: Facts) -> dict[str, Callable[[], object]]:
     """Probes by the sentence that reports success. A probe fails by an `OSError` or a false value."""
     state, repository, parent = Path(facts["state"]), Path(facts["repository"]), Path.cwd().parent
     token = facts["token"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from executor.state.events import (
     AttemptBuilt,
@@ -88,7 +88,7 @@ class Blocker:
             blocker=self.kind, about=self.about, reason=self.reason, resume=self.resume, pauses=self.pauses
         )
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """As the data of an event."""
         return {
             "blocker": self.kind,

@@ -701,9 +701,9 @@ def _layout(cls: type[Event]) -> tuple[_Field, ...]:
 _LAYOUTS = {cls: _layout(cls) for cls in KINDS.values()}
 
 
-def encode(event: Event) -> dict[str, Any]:
+def encode(event: Event) -> dict[str, object]:
     """The data of an event's record: JSON values, optional fields left out while they have their default."""
-    data: dict[str, Any] = {}
+    data: dict[str, object] = {}
     for item in _LAYOUTS[type(event)]:
         value = getattr(event, item.name)
         if item.type == "Spend":
@@ -718,7 +718,7 @@ def decode(kind: str, data: Mapping[str, Any]) -> Event:
     cls = KINDS.get(kind)
     if cls is None:
         return Unknown(kind=kind, data=data)
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for item in _LAYOUTS[cls]:
         if item.type == "Spend":
             values[item.name] = spend_of(data)
@@ -735,6 +735,6 @@ def spend_of(data: Mapping[str, Any]) -> Spend:
     return Spend(data.get("cost_usd"), data.get("tokens", {}))
 
 
-def _spent(spend: Spend) -> dict[str, Any]:
-    data: dict[str, Any] = {} if spend.cost_usd is None else {"cost_usd": spend.cost_usd}
+def _spent(spend: Spend) -> dict[str, object]:
+    data: dict[str, object] = {} if spend.cost_usd is None else {"cost_usd": spend.cost_usd}
     return {**data, "tokens": dict(spend.tokens)} if spend.tokens else data

@@ -349,7 +349,7 @@ class Journal:
             finally:
                 os.close(descriptor)
 
-    def _append(self, kind: str, key: str, data: dict[str, Any]) -> Record:
+    def _append(self, kind: str, key: str, data: dict[str, object]) -> Record:
         if self._broken:
             raise StateBrokenError(f"{self.path} is not written any more: {self._broken}")
         number = self._number + 1

@@ -107,7 +107,7 @@ class Base:
     number: int
     check: int
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """As a record's data."""
         last = {"number": self.number, "check": f"{self.check:08x}"}
         return {"snapshot": self.snapshot, "sha256": self.sha256, "last": last}

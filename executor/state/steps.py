@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import GATE, TREE
@@ -202,7 +202,7 @@ def step_key(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -
     if any(name not in done for name in step.after):
         return ""
     tree = tree_before(step, facts, done)
-    value: dict[str, Any] = {
+    value: dict[str, object] = {
         "spec": facts.spec_key,
         "revision": facts.revision,
         "step": step.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from executor.config.load_milestones import spec_text
 from executor.config.project import base_branch, base_names
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from executor.status.milestone_status import Pause
 
 __all__ = ["MilestoneView", "gather"]
+
+_V = TypeVar("_V")
 
 
 @dataclass(slots=True)
@@ -274,12 +276,18 @@ def _take_over(
 
 def _carry_over(view: MilestoneView, claims: Mapping[str, str]) -> None:
     """Take what is known under earlier ids of issues for known of them."""
-    own: tuple[dict[str, Any], ...] = (view.accepted, view.approved, view.steps, view.handoffs, view.answers)
-    for known in own:
-        for old, new in carried_over(known, view.milestone, claims).items():
-            known.setdefault(new, known.pop(old))
+    _rename(view.accepted, view.milestone, claims)
+    _rename(view.approved, view.milestone, claims)
+    _rename(view.steps, view.milestone, claims)
+    _rename(view.handoffs, view.milestone, claims)
+    _rename(view.answers, view.milestone, claims)
     for old, new in carried_over(view.states, view.milestone, claims).items():
         view.states[new] = merged_states(view.states.pop(old), view.states.get(new))
+
+
+def _rename(known: dict[str, _V], milestone: Milestone, claims: Mapping[str, str]) -> None:
+    for old, new in carried_over(known, milestone, claims).items():
+        known.setdefault(new, known.pop(old))
 
 
 def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:

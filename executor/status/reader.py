@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.brief import kept_spec
 from executor.agents.budget import Allowance
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled
     from executor.git.refs import Refs
     from executor.git.trailers import Landing
+    from executor.model.fingerprint import Spec
     from executor.model.milestone import Milestone
     from executor.model.plan import Node
     from executor.state.record import Record
@@ -58,7 +59,7 @@ class Observer:
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
-        self._texts: dict[str, dict[str, Any]] = {}
+        self._texts: dict[str, Spec] = {}
         self._proofs: dict[str, Proofs] = {}
         self._held: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -137,7 +138,7 @@ class Observer:
                 self.changed(f"{milestone}/{event.key}")
                 self._spent(milestone, event, states.get(event.key))
 
-    def spec(self, ref: str) -> dict[str, Any]:
+    def spec(self, ref: str) -> Spec:
         """The canonical spec of the present declaration; a run keeps the one that it read."""
         found = self._texts.get(ref)
         if found is None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["BlockerRow", "DraftRow", "IssueRow", "KeptMilestone", "MilestoneRow", "PullRow", "RemovedRow"]
+__all__ = [
+    "AllRows",
+    "BlockerRow",
+    "DraftRow",
+    "IssueRow",
+    "KeptMilestone",
+    "MilestoneRow",
+    "PullRow",
+    "RemovedRow",
+    "Summary",
+]
 
 
 class PullRow(TypedDict):
@@ -95,6 +105,142 @@ class MilestoneRow(KeptMilestone):
     status: str
     reason: str
     hint: str
+
+
+class PlanIssue(TypedDict):
+    """One issue of `doit plan --json`; issues of one wave need none of each other, `act` is what a run would do."""
+
+    ref: str
+    title: str
+    wave: int
+    priority: str
+    size: str
+    needs: list[str]
+    status: str
+    act: str
+    why: str
+    agent: str
+
+
+class Calibration(TypedDict):
+    """How earlier forecasts did: milestones with known durations, and those that ended within their p80."""
+
+    milestones: int
+    inside_p80: int
+
+
+class Expected(TypedDict):
+    """How long the rest of a milestone will take, in seconds; a `guess` where no duration is `known`."""
+
+    seconds: int
+    p50_s: int
+    p80_s: int
+    known: int
+    workers: int
+    guess: bool
+    calibration: Calibration
+
+
+class PlanLimits(TypedDict):
+    """Limits of a run: attempts at an issue, seconds for a call of an agent, US dollars by scope."""
+
+    attempts: int
+    timeout_s: float
+    usd: dict[str, float]
+
+
+PlanReport = TypedDict(
+    "PlanReport",
+    {
+        "milestone": str,
+        "title": str,
+        "branch": str,
+        "base": str,
+        "from": str,
+        "critical_path": list[str],
+        "issues": list[PlanIssue],
+        "obstacles": list[str],
+        "note": str,
+        "expected": Expected | None,
+        "limits": PlanLimits,
+    },
+)
+"""`doit plan --json`: `from` is the commit that a run starts from; `expected` is null where only a person helps."""
+
+
+class CauseRow(TypedDict):
+    """The input that caused a decision, with its fingerprints."""
+
+    input: str
+    old: str
+    new: str
+
+
+class AttemptRow(TypedDict):
+    """An attempt of `doit explain --json`."""
+
+    number: int
+    revision: int
+    state: str
+    reason: str
+
+
+class Explanation(TypedDict):
+    """`doit explain --json`."""
+
+    ref: str
+    status: str
+    act: str
+    reason: str
+    hint: str
+    cause: CauseRow | None
+    difference: list[str]
+    attempts: list[AttemptRow]
+
+
+class VerifiedRow(TypedDict):
+    """One landed issue of `doit verify --json`."""
+
+    ref: str
+    title: str
+    ok: bool
+    reason: str
+
+
+class Summary(TypedDict):
+    """The table as the cache keeps it.
+
+    Attributes:
+        version: of this shape.
+        key: digest of every input of the table.
+        watch: files whose stat data are inputs, relative to the repository.
+        tools: programs whose versions are.
+        ids: milestones whose journals are.
+        refs: names and beginnings of names of refs that are.
+        faults: file, key and problem of each fault.
+        left_out: milestones without rows because of a fault.
+        expires: epoch seconds from which on the table may be another one.
+    """
+
+    version: int
+    key: str
+    watch: list[str]
+    tools: list[str]
+    ids: list[str]
+    refs: list[str]
+    milestones: list[KeptMilestone]
+    faults: list[list[str]]
+    left_out: list[str]
+    pending: list[IssueRow]
+    drafts: list[DraftRow]
+    expires: float
+
+
+class AllRows(TypedDict):
+    """Rows of all issues, for the summary with the same key."""
+
+    key: str
+    rows: list[IssueRow]
 
 
 class DraftRow(TypedDict):

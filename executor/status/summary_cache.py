@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled, Project
     from executor.status.load import MilestoneView
     from executor.status.reader import Observer
-    from executor.status.rows import DraftRow, IssueRow, KeptMilestone, MilestoneRow, PullRow
+    from executor.status.rows import AllRows, DraftRow, IssueRow, KeptMilestone, MilestoneRow, PullRow, Summary
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
@@ -75,7 +75,7 @@ class Board:
 
     def rows(self) -> list[IssueRow]:
         """Rows of all issues, in the order in which they would run."""
-        found = _read(self.project.cache / "_board" / "all.json")
+        found: AllRows | None = _read(self.project.cache / "_board" / "all.json")
         if found is None or found.get("key") != self.key:
             return _build(self.project)[1]
         return _running(self.project, list(found["rows"]))
@@ -93,7 +93,7 @@ def board_of(project: Project) -> Board:
         RepositoryError: the repository has no commits, or a base branch is missing.
         StateBrokenError: a journal is corrupt.
     """
-    found = _read(project.cache / "_board" / "pending.json")
+    found: Summary | None = _read(project.cache / "_board" / "pending.json")
     if found is not None and found.get("version") == _VERSION:
         key = _inputs_key(project, found["watch"], found["tools"], found["ids"], found["refs"])
         if key == found.get("key") and time.time() < found["expires"]:
@@ -365,7 +365,8 @@ def _package_stamp() -> str:
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Any:
+    """The object in a file that `_keep` has written; None without one. A file of another version is seen by its key."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -373,7 +374,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _keep(project: Project, pending: dict[str, Any], rows: dict[str, Any]) -> None:
+def _keep(project: Project, pending: Summary, rows: AllRows) -> None:
     from executor.errors import ExecutorError
     from executor.process.files import write_atomic
 

@@ -49,7 +49,7 @@ class _Action(BaseAction):
         self.task: Any = None
         self.out = self.err = None
         self.result: Any = None
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, object] = {}
 
     def execute(self, out: object = None, err: object = None) -> object:
         """Run by doit in one of its threads; None means that there is nothing left to do."""

@@ -7,7 +7,7 @@ Landed, unchanged issues do not become tasks unless they are asked for by name. 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.tasks.actions import IssueAction, ReleaseAction
 from executor.tasks.step_tasks import step_task, steps_of
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from executor.status.reader import Observer
-    from executor.tasks.request import Request
+    from executor.tasks.request import Request, Task
 
 __all__ = ["DOIT_CONFIG", "requested_tasks", "selected", "task_milestones"]
 
@@ -30,7 +30,7 @@ DOIT_CONFIG = {
 """Defaults for doit in a repository with milestones; doit's own database is a cache and may be deleted."""
 
 
-def task_milestones() -> Iterator[dict[str, Any]]:
+def task_milestones() -> Iterator[Task]:
     """Tasks of every milestone, for doit's own commands; a run loads `requested_tasks` instead."""
     root = Path.cwd()
     from executor.config.project import compile_project, has_milestones, open_project, prepare_cache
@@ -46,7 +46,7 @@ def task_milestones() -> Iterator[dict[str, Any]]:
     yield from _tasks(observer, tuple(f"milestone:{name}" for name in observer.compiled.loaded.milestones))
 
 
-def requested_tasks(request: Request) -> Iterator[dict[str, Any]]:
+def requested_tasks(request: Request) -> Iterator[Task]:
     """The tasks that a run asks for, as far as they have not landed."""
     yield from _tasks(request.session.observer, request.wanted, request)
 
@@ -91,7 +91,7 @@ def _closure(observer: Observer, ref: str) -> set[str]:
     return found
 
 
-def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = None) -> Iterator[dict[str, Any]]:
+def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = None) -> Iterator[Task]:
     refs = selected(observer, wanted)
     chosen = set(refs)
     if refs:
@@ -132,7 +132,7 @@ def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[s
     return [f"milestone:{need}" for need in milestone.needs if need in names]
 
 
-def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request | None) -> dict[str, Any]:
+def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request | None) -> Task:
     from executor.state.decide import Status
 
     plan = observer.compiled.plan

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from executor.engine.session import Session
     from executor.release.criteria import Outcome
 
-__all__ = ["Request"]
+__all__ = ["Request", "Task"]
+
+
+class Task(TypedDict, total=False):
+    """A task as doit takes it from a task creator; the keys are doit's."""
+
+    basename: str
+    name: str | None
+    doc: str
+    actions: Sequence[Callable[[], Any]] | None
+    file_dep: list[str]
+    targets: list[str]
+    task_dep: list[str]
+    uptodate: list[Callable[[], bool]]
 
 
 @dataclass(slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.tasks.actions import StepAction
 
 if TYPE_CHECKING:
     from executor.state.steps import FlowStep
     from executor.status.reader import Observer
-    from executor.tasks.request import Request
+    from executor.tasks.request import Request, Task
 
 __all__ = ["step_task", "steps_of"]
 
@@ -27,9 +27,7 @@ def steps_of(observer: Observer, ref: str) -> list[FlowStep]:
     return list(flow_of(observer, ref).steps) if waits else []
 
 
-def step_task(
-    observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None
-) -> dict[str, Any]:
+def step_task(observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None) -> Task:
     """A step as a task: dependencies are files of other steps or of the issue's needs; targets are its own files."""
     from executor.model.workflow import TREE
     from executor.workflow.step_run import RECEIPT

@@ -55,7 +55,7 @@ class Contract:
     weights: Mapping[str, int]
     acceptance: tuple[str, ...] = ()
 
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """As JSON, for `read_contract`."""
         files = [
             {

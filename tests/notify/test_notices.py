@@ -58,7 +58,7 @@ def test_any_other_makes_none(status: Status) -> None:
 )
 def test_every_blocker_makes_a_message(kind: str, pauses: bool, title: str | None) -> None:
     blocker = Blocker(kind, "", "x", "why", "do this", pauses)  # type: ignore[arg-type]  # the table has words
-    found = of_event("m1", event(BlockerFound.KIND, **blocker.data()))
+    found = of_event("m1", event(BlockerFound.KIND, "", **blocker.data()))
     assert (found.title if found is not None else None) == title
     assert found is None or found.body == f"why\nnext: do this\nevent: m1/:blocker:{AT}\n"
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ENV_FILE", "Cron", "night_json", "night_lines"]
 
 
-def _option(name: str, text: str, kind: type = str, default: Any = "") -> dict[str, Any]:
+def _option(name: str, text: str, kind: type = str, default: Any = "") -> dict[str, object]:
     return {"name": name, "short": "", "long": name, "type": kind, "default": default, "help": text}
 
 
@@ -48,7 +48,7 @@ class Cron(Command):
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Run the subcommand."""
-        actions: dict[str, Callable[[Project, dict[str, Any]], int]] = {
+        actions: dict[str, Callable[[Project, Options], int]] = {
             "install": _install,
             "remove": _remove,
             "show": _show,
@@ -146,7 +146,7 @@ def night_lines(outlook: Outlook | None) -> list[str]:
     return lines
 
 
-def night_json(outlook: Outlook | None) -> dict[str, Any] | None:
+def night_json(outlook: Outlook | None) -> dict[str, object] | None:
     """The nightly entry as JSON."""
     if outlook is None:
         return None
@@ -174,7 +174,7 @@ def _entry(project: Project, options: Options) -> tuple[Schedule, list[str]]:
         raise UsageError(f"no milestones are declared in {project.milestones}; there is nothing to run every night")
     if options["env-file"]:
         read_env_file(options["env-file"])
-    names = tuple(compiled.milestone(name.removeprefix("milestone:")).id for name in options["milestone"])
+    names = tuple(compiled.milestone(name.removeprefix("milestone:")).id for name in list(options["milestone"]))
     now = utcnow()
     try:
         at = f"{clock_time(options['at']):%H:%M}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Import"]
 
 
-def _option(name: str, kind: type, text: str) -> dict[str, Any]:
+def _option(name: str, kind: type, text: str) -> dict[str, object]:
     return {"name": name, "short": "", "long": name.replace("_", "-"), "type": kind, "default": kind(), "help": text}
 
 
@@ -100,7 +100,7 @@ def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
 def _usage(options: Options, arguments: list[str]) -> None:
     from executor.model.milestone import PLAIN_ID
 
-    title = options["milestone"]
+    title = str(options["milestone"])
     if title and (arguments or options["format"] not in {"", "github"}):
         raise UsageError("--milestone reads from the forge; name no files and no other format with it")
     if options["id"] and not PLAIN_ID.fullmatch(options["id"]):
@@ -144,7 +144,7 @@ def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[li
             f"{project.milestones.name} is a file; remove it, milestones are declared in a folder of that name"
         )
     disk = Disk(project, encoding=options["encoding"], part=options["tag"], split=options["split"])
-    title = options["milestone"]
+    title = str(options["milestone"])
     sources = [_from_forge(project, title)] if title else disk.sources(arguments, options["format"])
     if options["id"] and len(sources) > 1:
         raise UsageError("--id names one milestone; import one plan at a time")

@@ -17,13 +17,13 @@ from executor.errors import DeclarationError, UsageError
 from executor.process.files import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["New", "next_id"]
 
 
-def _option(name: str, kind: type, text: str) -> dict[str, Any]:
+def _option(name: str, kind: type, text: str) -> dict[str, object]:
     return {"name": name, "short": "", "long": name, "type": kind, "default": kind(), "help": text}
 
 
@@ -56,14 +56,14 @@ class New(Command):
         spec = project.milestones / name / f"{issue}.md"
         if spec.exists():
             raise UsageError(f"{spec.relative_to(project.root)} exists; name another id with --id")
-        keys = _keys(name, issue, title, options)
+        keys = _keys(f"{name}/{issue}.md", title, options)
         try:
-            _write(project, plan, spec, keys, options["body"] or title)
+            _write(project, plan, spec, issue, keys, options["body"] or title)
         except DeclarationError as error:
             agent = _installed_agent(project) if _lacks_agent(error) else ""
             if not agent:
                 raise
-            _write(project, plan, spec, {**keys, "agent": agent}, options["body"] or title)
+            _write(project, plan, spec, issue, {**keys, "agent": agent}, options["body"] or title)
         sys.stdout.write(f"added {name}/{issue}: {safe(title)}\n")
         sys.stdout.write(
             f"its spec is {spec.relative_to(project.root)}; `doit plan {name}` shows what a run would do\n"
@@ -89,26 +89,27 @@ def _ids(plan: Path) -> list[str]:
     from executor.config.load_milestones import TomlError, read_toml
 
     try:
-        issues = read_toml(plan).get("issue", []) if plan.exists() else []
+        issues = read_toml(plan).get("issue") if plan.exists() else None
     except TomlError as error:
         raise UsageError(f"milestones/{plan.name}: {error}") from error
-    return [str(item["id"]) for item in issues if isinstance(item, dict) and "id" in item]
+    tables = issues if isinstance(issues, list) else []
+    return [str(item["id"]) for item in tables if isinstance(item, dict) and "id" in item]
 
 
-def _keys(name: str, issue: str, title: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _keys(spec: str, title: str, options: Options) -> dict[str, object]:
     needs = [word.strip() for word in options["needs"].split(",") if word.strip()]
     keys = {
         "title": title,
         "type": options["type"],
         "needs": needs,
-        "spec": f"{name}/{issue}.md",
+        "spec": spec,
         "accept": [{"run": command} for command in options["accept"]],
         "agent": options["agent"],
     }
-    return {"id": issue} | {key: value for key, value in keys.items() if value}
+    return {key: value for key, value in keys.items() if value}
 
 
-def _write(project: Project, plan: Path, spec: Path, keys: dict[str, Any], text: str) -> None:
+def _write(project: Project, plan: Path, spec: Path, issue: str, keys: dict[str, object], text: str) -> None:
     """Write spec and declaration; take both back if a fault comes of them.
 
     Raises:
@@ -118,7 +119,7 @@ def _write(project: Project, plan: Path, spec: Path, keys: dict[str, Any], text:
 
     before = plan.read_bytes() if plan.exists() else None
     faults = _faults(project)
-    issues = {keys["id"]: {key: value for key, value in keys.items() if key != "id"}}
+    issues = {issue: keys}
     header = {} if before is not None else {"id": plan.stem, "title": plan.stem}
     first = "" if before is not None else _first_line(project)
     new = first + edited_plan((before or b"").decode(), header, {}, [], issues)

@@ -6,7 +6,7 @@ With `--base` it tries every check and acceptance command before the night, as a
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe, table
 from executor.commands.meant import meant_milestone
@@ -15,6 +15,7 @@ from executor.config.project import compile_project, open_project
 if TYPE_CHECKING:
     from executor.checks.base import BaseResult
     from executor.engine.milestone_run import MilestoneRun
+    from executor.status.rows import VerifiedRow
 
 __all__ = ["Verify"]
 
@@ -121,11 +122,11 @@ def _print_base(rows: list[tuple[BaseResult, list[str]]], *, as_json: bool) -> i
     return 0 if not any(row.holds for row, _ in rows) else 1
 
 
-def _rows(run: MilestoneRun) -> list[dict[str, Any]]:
+def _rows(run: MilestoneRun) -> list[VerifiedRow]:
     from executor.engine.issue import IssueRun
 
     tree = run.session.store.tree_of(run.view.tip)
-    rows = []
+    rows: list[VerifiedRow] = []
     for ref in run.session.compiled.plan.order:
         node = run.session.compiled.plan.nodes[ref]
         if node.milestone == run.name and node.issue.id in run.view.landings:

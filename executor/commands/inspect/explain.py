@@ -15,9 +15,13 @@ from executor.state.decide import Status
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from executor.git.trailers import Landing
+    from executor.model.fingerprint import Spec
     from executor.state.decide import Cause, Decision
     from executor.state.model import Attempt
+    from executor.status.rows import Explanation
 
 __all__ = ["Explain"]
 
@@ -127,8 +131,8 @@ def _changed_spec(observer: Observer, ref: str) -> list[str]:
     landing = observer.facts(ref).landing
     if landing is None or landing.trailers.spec_key == observer.spec_key(ref):
         return []
-    new = observer.spec(ref)
-    old = _old_spec(observer, ref, landing.trailers.spec_key)
+    new: Mapping[str, object] = observer.spec(ref)
+    old: Mapping[str, object] | None = _old_spec(observer, ref, landing.trailers.spec_key)
     if old is None:
         return [f"the text behind {landing.trailers.spec_key} is neither in .cache/ nor in the history of its file"]
     lines: list[str] = []
@@ -140,7 +144,7 @@ def _changed_spec(observer: Observer, ref: str) -> list[str]:
     return lines
 
 
-def _old_spec(observer: Observer, ref: str, key: str) -> dict[str, Any] | None:
+def _old_spec(observer: Observer, ref: str, key: str) -> Spec | None:
     from executor.git.history import texts_of
     from executor.model.fingerprint import normal_text, spec_key
 
@@ -150,7 +154,7 @@ def _old_spec(observer: Observer, ref: str, key: str) -> dict[str, Any] | None:
         return kept
     now = observer.spec(ref)
     for text in texts_of(observer.compiled.project.repository, observer.compiled.project.milestones / node.issue.spec):
-        candidate = {**now, "text": normal_text(text)}
+        candidate: Spec = {**now, "text": normal_text(text)}
         if spec_key(candidate) == key:
             return candidate
     return None
@@ -162,7 +166,7 @@ def _lines(value: Any) -> list[str]:
     return str(value if value is not None else "").splitlines()
 
 
-def _value(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> dict[str, Any]:
+def _value(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> Explanation:
     cause = decision.cause
     return {
         "ref": ref,

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.agents.output import Told, read_told
 from executor.checks.base import base_remedy
@@ -163,7 +163,7 @@ def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
     return [*lines, *(failure_report(failed, facts.attempts) if failed else ())]
 
 
-def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, Any]:
+def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, object]:
     return {
         "number": attempt.number,
         "revision": attempt.revision,
@@ -336,7 +336,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
         time.sleep(_EVERY)
 
 
-def event_value(milestone: str, event: Record) -> dict[str, Any]:
+def event_value(milestone: str, event: Record) -> dict[str, object]:
     """A record as the stream has it."""
     return {
         "number": event.number,

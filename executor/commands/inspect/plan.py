@@ -6,7 +6,7 @@ Touches nothing.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
 from executor.commands.meant import meant_milestone
@@ -22,7 +22,7 @@ from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from executor.status.rows import Expected, PlanIssue, PlanLimits, PlanReport
 
 __all__ = ["Plan"]
 
@@ -53,11 +53,11 @@ class Plan(Command):
         return faults_told(compiled.faults) or (PersonNeededError.exit_code if value["obstacles"] else 0)
 
 
-def _value(observer: Observer, name: str) -> dict[str, Any]:
+def _value(observer: Observer, name: str) -> PlanReport:
     plan = observer.compiled.plan
     view = observer.views[name]
     wave_of = {ref: number for number, wave in enumerate(plan.waves(name), 1) for ref in wave}
-    issues = []
+    issues: list[PlanIssue] = []
     for ref in plan.order:
         node = plan.nodes[ref]
         if node.milestone == name:
@@ -91,7 +91,7 @@ def _value(observer: Observer, name: str) -> dict[str, Any]:
     }
 
 
-def _expected(observer: Observer, issues: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expected | None:
     """How long the rest will take; None when nothing goes on without a person."""
     ahead = [Ahead(item["ref"], item["size"], item["status"], tuple(item["needs"]), None) for item in issues]
     sizes = {item["ref"].partition("/")[2]: item["size"] for item in issues}
@@ -130,7 +130,7 @@ def _past(observer: Observer) -> dict[str, Past]:
     return found
 
 
-def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
+def _limits(observer: Observer, issues: list[PlanIssue]) -> PlanLimits:
     """Limits of the cost: attempts per issue, seconds per call, money by scope."""
     policy, nodes = observer.compiled.policy, observer.compiled.plan.nodes
     agents = [agent for item in issues for agent in policy.agents_for(nodes[item["ref"]].issue)]
@@ -138,7 +138,7 @@ def _limits(observer: Observer, issues: list[dict[str, Any]]) -> dict[str, Any]:
     return {"attempts": policy.limits.attempts, "timeout_s": longest, "usd": dict(policy.limits.caps.usd)}
 
 
-def _range(expected: Mapping[str, Any]) -> str:
+def _range(expected: Expected) -> str:
     """The forecast as a range, with how well it did before; nothing as long as it is a guess."""
     if expected["guess"]:
         return ""
@@ -149,7 +149,7 @@ def _range(expected: Mapping[str, Any]) -> str:
     return f"{told}\n"
 
 
-def _text(value: dict[str, Any]) -> str:
+def _text(value: PlanReport) -> str:
     rows = [
         [
             f"wave {item['wave']}",

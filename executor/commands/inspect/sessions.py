@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, table
 from executor.commands.plain import ago
@@ -77,7 +77,7 @@ def sessions_of(project: Project, name: str) -> list[RunRecord]:
     return run_records(segments.read(folder), holder.run if holder is not None and holder.alive else "")
 
 
-def _value(name: str, record: RunRecord) -> dict[str, Any]:
+def _value(name: str, record: RunRecord) -> dict[str, object]:
     return {"id": record.run, "milestone": name, **asdict(record), "how": str(record.how)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.commands.admin.cron import night_json, night_lines
 from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
@@ -90,7 +90,7 @@ def _own(rows: list[IssueRow], milestone: str) -> list[IssueRow]:
     return [row for row in rows if row["ref"].partition("/")[0] == milestone]
 
 
-def _json(item: MilestoneRow, rows: list[IssueRow]) -> dict[str, Any]:
+def _json(item: MilestoneRow, rows: list[IssueRow]) -> dict[str, object]:
     keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
     return {
         "id": item["id"],

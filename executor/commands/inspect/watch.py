@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
 from executor.commands.live import on_a_terminal
@@ -38,7 +38,7 @@ _SHARE = 4
 """At most every so many times as often as a picture takes to make."""
 
 
-def _flag(name: str, told: str) -> dict[str, Any]:
+def _flag(name: str, told: str) -> dict[str, object]:
     return {"name": name, "short": "", "long": name, "type": bool, "default": False, "help": told}
 
 

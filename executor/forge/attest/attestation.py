@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["NAMESPACE", "PREDICATE", "REFS", "Approval", "CheckResult", "Facts", "digest_of", "statement"]
 
@@ -125,7 +124,7 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def _check(item: CheckResult) -> dict[str, Any]:
+def _check(item: CheckResult) -> dict[str, object]:
     return {
         "name": item.name,
         "command": list(item.command),

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 NAMESPACE = "make-for-milestones-landing"
 PREDICATE = "urn:make-for-milestones:landing:1"
@@ -135,7 +134,7 @@ def statement_problems(data: bytes, landing: dict[str, str], position: int, prev
     return problems
 
 
-def check_problems(checks: list[dict[str, Any]], landing: dict[str, str], check_key: str) -> list[str]:
+def check_problems(checks: list[dict[str, object]], landing: dict[str, str], check_key: str) -> list[str]:
     """What speaks against the checks of a statement."""
     problems = []
     if check_key == UNPROVED:

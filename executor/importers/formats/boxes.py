@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source
 from executor.importers.reading.markdown import Document, Item, Section, plain
@@ -54,7 +54,7 @@ class Group:
     line: int
     lines: list[int] = field(default_factory=list)
     boxes: list[Item] = field(default_factory=list)
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
     phase: str = ""
     whole: Item | None = None
 
@@ -113,7 +113,7 @@ def draft_of_groups(
             heading = f"{'#' * max(1, part.level)} {part.title}\n\n" if part.line else ""
             overview.append(heading + re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n"))
     phases = tuple((name, "") for name in dict.fromkeys(group.phase for group in groups if group.phase))
-    fields: dict[str, Any] = {"context": list(context)} if context else {}
+    fields: dict[str, object] = {"context": list(context)} if context else {}
     return Draft(
         wanted,
         title,

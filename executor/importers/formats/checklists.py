@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, Note, Source, slug, unique_id
+from executor.importers.draft import Draft, Note, Source, listed, slug, unique_id
 from executor.importers.formats.boxes import (
     NUMBER,
     TASK,
@@ -102,7 +102,7 @@ def _numbered(
     inner = boxes or ([] if number == name else [item])
     group.boxes += inner
     claims = [plain(box.text) + (" (optional)" if box.starred else "") for box in inner]
-    group.fields["accept"] = [*group.fields.get("accept", ()), *claims]
+    group.fields["accept"] = [*listed(group.fields, "accept"), *claims]
     optional = [short(box.text) for box in item.walk() if box.starred]
     if optional:
         notes.append(
@@ -117,7 +117,7 @@ def _numbered(
         if hint and hint[1].casefold() == "agent":
             group.fields.setdefault("agent", plain(hint[2]))
         elif hint and re.search(r"file|ファイル", hint[1], re.IGNORECASE):
-            group.fields["files"] = [*group.fields.get("files", ()), *files_in([hint[2]])[0]]
+            group.fields["files"] = [*listed(group.fields, "files"), *files_in([hint[2]])[0]]
 
 
 def _chapter(part: Section) -> str:

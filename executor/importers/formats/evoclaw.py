@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
@@ -166,7 +166,7 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
         )
         text = "\n".join(f"- {key}: {value}" for key, value in row.items() if value.strip())
     title = title or document(text).title() or name.replace("_", " ")
-    fields: dict[str, Any] = {"needs": needs} if needs else {}
+    fields: dict[str, object] = {"needs": needs} if needs else {}
     more = {key: value for key, value in row.items() if key not in {"id", "title", "name"} and value.strip()}
     if more:
         said = ", ".join(f"{key}: {value}" for key, value in more.items())

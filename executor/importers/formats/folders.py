@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
 from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, meaning
@@ -201,13 +201,13 @@ def _cased(issue: DraftIssue, known: Mapping[str, str]) -> DraftIssue:
     """An issue whose needs are written as the ids of the plan are."""
     from dataclasses import replace
 
-    needs = [known.get(need.casefold(), need) for need in issue.fields.get("needs", ())]
+    needs = [known.get(need.casefold(), need) for need in listed(issue.fields, "needs")]
     return replace(issue, fields={**issue.fields, "needs": needs}) if needs else issue
 
 
 def _accept(doc: Document, numbered: re.Pattern[str] | None = None) -> list[str]:
     """The criteria of a file; ``#1`` before a criterion is Backlog.md's number."""
-    found = fields_of([doc.sections[0], *doc.sections[1:]]).values.get("accept", [])
+    found = listed(fields_of([doc.sections[0], *doc.sections[1:]]).values, "accept")
     return [numbered.sub("", claim) if numbered else claim for claim in found]
 
 
@@ -239,7 +239,7 @@ class Backlog:
         return _finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
 
 
-def _priority(file: _File, name: str, fields: dict[str, Any], reading: Reading) -> None:
+def _priority(file: _File, name: str, fields: dict[str, object], reading: Reading) -> None:
     """The priority of a file; a word that is none is noted."""
     word = file.front.text("priority")
     fields["priority"] = priority_of(word)
@@ -269,7 +269,7 @@ def _backlog(file: _File, reading: Reading, part: str) -> None:
         return
     front.pass_over(*_ASIDE)
     kind = front.text("type")
-    fields: dict[str, Any] = {"needs": needs_of(front.words("dependencies"))}
+    fields: dict[str, object] = {"needs": needs_of(front.words("dependencies"))}
     _priority(file, name, fields, reading)
     fields["accept"] = _accept(file.doc, re.compile(r"^#\d+\s+"))
     fields["type"] = kind if re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", kind) and kind != "task" else ""
@@ -320,7 +320,7 @@ class Ccpm:
         names = {file.path[: -len(".md")] for file in tasks}
         for file in tasks:
             _ccpm(file, names, reading)
-        fields: dict[str, Any] = {}
+        fields: dict[str, object] = {}
         title = overview = ""
         if epic is not None:
             title = re.sub(r"^Epic:\s*", "", epic.doc.title()) or epic.front.text("name")
@@ -362,7 +362,7 @@ def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
     own = fields_of(file.doc.sections, name)
     reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
     needs = [_task_name(need, names) for need in front.words("depends_on", "dependencies")]
-    fields: dict[str, Any] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
+    fields: dict[str, object] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
     _priority(file, name, fields, reading)
     fields["size"] = size_of(front.text("size")) or own.values.get("size")
     # Two tasks that conflict must not run at the same time: they share a resource of their own.
@@ -430,11 +430,11 @@ def _package(file: _File, reading: Reading) -> None:
         if re.search(r"definition of done", part.title, re.IGNORECASE)
         for item in part.every_item()
     ]
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "needs": needs_of(front.words("dependencies", "depends_on")),
         "files": front.words("owned_files"),
     }
-    fields["accept"] = list(dict.fromkeys([*(own.values.get("accept") or ()), *checks]))
+    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
     fields["phase"] = front.text("phase")
     text = file.body or f"# {title}"
     reading.issues.append(DraftIssue(name, title, text, 1, {k: v for k, v in fields.items() if v}, done, hold))

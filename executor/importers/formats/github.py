@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
@@ -115,7 +115,7 @@ class GitHub:
         )
         for item in items:
             _entry(item, reading, closed, title)
-        fields: dict[str, Any] = {"forge_milestone": title} if title else {}
+        fields: dict[str, object] = {"forge_milestone": title} if title else {}
         if group is not None and group.has("description"):
             fields["goal"] = flat(group.text("description"))
         for item in items:
@@ -234,7 +234,7 @@ def _issue(item: Node, label: str, number: Node | None, heading: str, reading: R
     doc = document(body)
     own = fields_of(doc.sections, label)
     reading.notes += (Note(item.line, note.text, note.kind) for note in own.notes)
-    values: dict[str, Any] = {"number": number.value} if number is not None and isinstance(number.value, int) else {}
+    values: dict[str, object] = {"number": number.value} if number is not None and isinstance(number.value, int) else {}
     values |= {key: own.values[key] for key in ("files", "accept", "type", "priority", "size") if own.values.get(key)}
     _labels(item, label, values, reading.notes)
     ticked = [box for part in doc.sections for box in part.every_item() if box.ticked]
@@ -254,7 +254,7 @@ def _issue(item: Node, label: str, number: Node | None, heading: str, reading: R
     return DraftIssue(label, heading, body.strip("\n") or f"# {heading}", item.line, fields)
 
 
-def _labels(item: Node, label: str, values: dict[str, Any], notes: list[Note]) -> None:
+def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]) -> None:
     """Take what the labels of an issue say; the others are noted."""
     unknown = []
     for node in item.rows("labels"):
@@ -272,7 +272,7 @@ def _labels(item: Node, label: str, values: dict[str, Any], notes: list[Note]) -
         )
 
 
-def _label(name: str, values: dict[str, Any]) -> bool:
+def _label(name: str, values: dict[str, object]) -> bool:
     match = _PREFIXED.match(name.strip())
     key, word = (match[1].casefold(), match[2].strip()) if match else ("", name.strip())
     if priority_of(word) and (key == "priority" or (not key and re.fullmatch(r"P[0-3]", word, re.IGNORECASE))):

@@ -85,9 +85,9 @@ def _rows(root: Node) -> Node | None:
     return None
 
 
-def _head(head: Node, reading: Reading) -> tuple[dict[str, Any], str, str]:
+def _head(head: Node, reading: Reading) -> tuple[dict[str, object], str, str]:
     """The fields of the milestone, its title and its id."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     for key in _HEAD:
         node = head.get(key)
         if node is None or node.empty():
@@ -191,7 +191,7 @@ def _row_node(names: Sequence[str], row: Sequence[str], line: int) -> Node:
 def _own_row(node: Node, reading: Reading) -> None:
     """A row of our own export, value for value; lists that a line cannot hold are JSON."""
     node.pass_over("status", "reason", "commit")
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     for name, cell in (node.keys or {}).items():
         if name in {"id", "title", "description", "status", "reason", "commit"}:
             continue

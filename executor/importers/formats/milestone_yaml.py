@@ -46,7 +46,7 @@ class MilestoneYaml:
         reading = Reading(source)
         root.read = whole.read = True
         wanted, title = root.text("id"), flat(root.text("title", "name"))
-        fields: dict[str, Any] = {"goal": flat(root.text("description", "goal"))}
+        fields: dict[str, object] = {"goal": flat(root.text("description", "goal"))}
         fields["accept"] = [*accept_of(_plain(root, "success_criteria")), *_deliverables(root)]
         after = _requires(root, reading)
         rows = root.rows("tasks")
@@ -146,7 +146,7 @@ def _yaml_task(row: Node, reading: Reading, root: Node) -> None:
     if gone:
         row.plain()
         return
-    fields: dict[str, Any] = {"needs": needs_of(row.words("dependencies", "depends_on", "needs"))}
+    fields: dict[str, object] = {"needs": needs_of(row.words("dependencies", "depends_on", "needs"))}
     fields["priority"] = priority_of(row.text("priority"))
     fields["size"] = size_of(row.text("size")) or _size_of_hours(row.text("estimated_hours", "estimate"))
     fields["accept"] = accept_of(_plain(row, "acceptance_criteria", "success_criteria", "acceptance"))
@@ -301,7 +301,7 @@ def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
         )
     text = text if text is not None else reading.source.beside(f"{key}.md")
     title = match[3].replace("-", " ")
-    fields: dict[str, Any] = {"phase": f"Epic {match[1]}"}
+    fields: dict[str, object] = {"phase": f"Epic {match[1]}"}
     if text is None:
         if not done:
             reading.notes.append(

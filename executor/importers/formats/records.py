@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
@@ -66,7 +66,7 @@ class Record:
     """One issue as it is written: its values by what they mean, and the texts that its spec is made of."""
 
     line: int
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     texts: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -162,9 +162,9 @@ def _text(title: str, record: Record) -> str:
     return "\n\n".join([main, *more] if main else [f"# {title}", *more])
 
 
-def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, Any]:
+def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, object]:
     values, line = record.values, record.line
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, reader, allowed in (
         ("priority", priority_of, "P0, P1, P2, P3"),
         ("size", size_of, "S, M, L"),
@@ -219,7 +219,7 @@ def accept_of(value: Any, body: Any = None) -> list[Any]:
     if not text and isinstance(body, str):
         from executor.importers.reading.fields import fields_of
 
-        return list(fields_of(document(body).sections).values.get("accept", ()))
+        return listed(fields_of(document(body).sections).values, "accept")
     parts = text.split("\n")
     if len(parts) == 1:
         # A semicolon separates criteria only where each of them begins like one.
@@ -255,7 +255,7 @@ def _usable(wanted: str) -> str:
 
 
 def _without(issue: DraftIssue, reading: Reading) -> DraftIssue:
-    needs = list(issue.fields.get("needs", ()))
+    needs = listed(issue.fields, "needs")
     gone = [need for need in needs if need in reading.gone]
     if not gone:
         return issue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug, unique_id
 from executor.importers.formats.records import Reading, draft_of
@@ -107,7 +107,7 @@ def _slices(
         for part in boundaries:
             text += f"\n\n### {part.title}\n\n{part.text()}"
             doc.account.take(part.numbers())
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             key: value for key, value in (("needs", needs.names), ("accept", [claim] if claim else [])) if value
         }
         doc.account.take(range(item.first, item.last + 1))

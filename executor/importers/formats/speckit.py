@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, Note, Source, slug, unique_id
+from executor.importers.draft import Draft, Note, Source, listed, slug, unique_id
 from executor.importers.formats.boxes import (
     TASK,
     TITLE,
@@ -118,9 +118,9 @@ def _add(group: Group, part: Section, boxes: Sequence[Item]) -> None:
         for item in labelled(part.prose())
         if item.label in {"independent test", "checkpoint"} and item.value
     ]
-    group.fields["accept"] = list(dict.fromkeys([*group.fields.get("accept", ()), *claims]))
+    group.fields["accept"] = list(dict.fromkeys([*listed(group.fields, "accept"), *claims]))
     paths = [path for box in boxes for path in files_in([box.text])[0] if "/" in path]
-    group.fields["files"] = list(dict.fromkeys([*group.fields.get("files", ()), *paths]))
+    group.fields["files"] = list(dict.fromkeys([*listed(group.fields, "files"), *paths]))
 
 
 def _claim(box: Item) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.tracking_section import Tracking, tracking_of
 from executor.importers.guides import GUIDES
@@ -178,7 +178,7 @@ def _issue(
     after: list[str],
 ) -> DraftIssue:
     notes, cells = reading.notes, line.cells
-    fields: dict[str, Any] = {"phase": line.phase} if line.phase else {}
+    fields: dict[str, object] = {"phase": line.phase} if line.phase else {}
     _words(line, fields, notes)
     _naming(line, fields, notes)
     # "#123" is a number of the forge, "#01" and "1" are numbers of the plan.
@@ -195,7 +195,7 @@ def _issue(
     return DraftIssue(line.id, line.title, text, line.line, fields, done=done, hold=hold, outside=tuple(needs.unknown))
 
 
-def _words(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
+def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
     """Priority, size, type, agent, files and acceptance of a row."""
     cells = line.cells
     for key, reader, allowed in (
@@ -232,7 +232,7 @@ def _words(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
         fields["accept"] = [re.sub(r"^(?:[-*]\s+)?(?:\[[ x]\]\s+)?", "", claim) for claim in claims]
 
 
-def _naming(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
+def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
     """The title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
     raw = plain(line.cells.get("token", ""))
     token = _TOKEN.match(raw)
@@ -264,7 +264,7 @@ def _naming(line: _Line, fields: dict[str, Any], notes: list[Note]) -> None:
             )
 
 
-def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, Any]) -> str:
+def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]) -> str:
     """The spec of a row: its issue file, or what the row says."""
     file = plain(line.cells.get("file", ""))
     file = file if file.strip(" -–—") else ""
@@ -295,7 +295,7 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, Any]) -
     reading.notes += (Note(note.line, note.text, note.kind, file) for note in (*doc.notes, *found.notes))
     for key in ("accept", "files"):
         if found.values.get(key):
-            fields[key] = list(dict.fromkeys([*fields.get(key, ()), *found.values[key]]))
+            fields[key] = list(dict.fromkeys([*listed(fields, key), *listed(found.values, key)]))
     if found.needs:
         reading.notes.append(
             Note(
@@ -353,7 +353,7 @@ def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list
     return found
 
 
-def _head(reading: _Reading, folder: str) -> tuple[dict[str, Any], str, list[str]]:
+def _head(reading: _Reading, folder: str) -> tuple[dict[str, object], str, list[str]]:
     """The fields of the milestone, the text of its epic, and the milestones that it builds on."""
     source, overview, notes = reading.source, reading.overview, reading.notes
     plan = [part for part in reading.doc.sections if part.level <= 2 and not ASIDE.search(plain(part.title))]  # noqa: PLR2004
@@ -374,7 +374,7 @@ def _head(reading: _Reading, folder: str) -> tuple[dict[str, Any], str, list[str
     return fields, epic, after
 
 
-def _checks(reading: _Reading, fields: dict[str, Any]) -> None:
+def _checks(reading: _Reading, fields: dict[str, object]) -> None:
     """The commands that a plan runs before a merge: ``Run full checks``, ``Run Full CI``."""
     found: dict[str, int] = {}
     for part in reading.doc.sections:

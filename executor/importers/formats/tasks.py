@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
 from executor.importers.reading.ids import Ids, milestones_in, needs_in
@@ -243,7 +243,7 @@ def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]
     return ""
 
 
-def _front(reading: _Reading, fields: dict[str, Any]) -> list[str]:
+def _front(reading: _Reading, fields: dict[str, object]) -> list[str]:
     """The lines of the front matter; files that they name and that are there become required reading."""
     doc, source = reading.doc, reading.source
     if not doc.front:
@@ -253,7 +253,7 @@ def _front(reading: _Reading, fields: dict[str, Any]) -> list[str]:
     paths = dict.fromkeys(posixpath.normpath(source.place + path) for path in named)
     context = [path for path in paths if not path.startswith("..") and source.read(path) is not None]
     if context:
-        fields["context"] = [*fields.get("context", ()), *context]
+        fields["context"] = [*listed(fields, "context"), *context]
     return [doc.front.strip("\n")]
 
 
@@ -294,7 +294,7 @@ def _issue(
     head, own, notes = part.head, part.own, reading.notes
     found = fields_of(own, head.id)
     notes += found.notes
-    values: dict[str, Any] = {key: value for key, value in found.values.items() if value}
+    values: dict[str, object] = {key: value for key, value in found.values.items() if value}
     needs = needs_in(found.needs, order, head.id, groups)
     resolved(needs.rest, head.id, found.needs_line or own[0].line, notes)
     after += needs.milestones
@@ -355,9 +355,9 @@ def resolved(rest: Sequence[str], name: str, line: int, notes: list[Note]) -> No
     notes += (Note(line, f'{name}: dependencies: "{text}" was not understood', kind) for text in rest)
 
 
-def head_fields(parts: Sequence[Section], notes: list[Note]) -> tuple[dict[str, Any], list[str]]:
+def head_fields(parts: Sequence[Section], notes: list[Note]) -> tuple[dict[str, object], list[str]]:
     """The fields of a milestone, and the milestones that it builds on, from the sections that belong to no task."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     after: list[str] = []
     chapters = False
     for part in parts:
@@ -382,7 +382,7 @@ def _head_field(
     value: str,
     items: Sequence[str],
     line: int,
-    found: dict[str, Any],
+    found: dict[str, object],
     after: list[str],
     notes: list[Note],
     *,
@@ -401,7 +401,7 @@ def _head_field(
             notes.append(Note(line, f'the branch "{branch}" was not taken over'))
     elif key == "accept" and top:
         claims = [flat(one) for one in [value, *items] if one.strip()]
-        found["accept"] = list(dict.fromkeys([*found.get("accept", ()), *claims]))
+        found["accept"] = list(dict.fromkeys([*listed(found, "accept"), *claims]))
     elif key in {"builds_on", "needs"} and text:
         names = milestones_in(text)
         after += names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
@@ -58,9 +57,9 @@ def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool,
     return state == "done", status if state == "stopped" else "", state == "cancelled"
 
 
-def words_of(row: Node, reading: Reading, name: str) -> dict[str, Any]:
+def words_of(row: Node, reading: Reading, name: str) -> dict[str, object]:
     """Priority and type of a record; words that are none are noted."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, names, reader, allowed in (
         ("priority", ("priority",), priority_of, "P0, P1, P2, P3"),
         ("type", ("issue_type",), kind_of, "a word"),
@@ -273,7 +272,7 @@ def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
     order = float(word) if re.fullmatch(r"\d+(?:\.\d+)?", word) else float(len(reading.issues))
     node = story.get("acceptanceCriteria") or story.get("acceptance_criteria") or story.get("acceptance")
     claims = accept_of(node.plain()) if node is not None else []
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "accept": claims,
         "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from executor.importers.account import Note
+from executor.importers.draft import listed
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.words import State, kind_of, priority_of, size_of, status_of
 
@@ -151,7 +152,7 @@ class Fields:
         notes: what was not understood.
     """
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     needs: str = ""
     needs_line: int = 0
     state: State = ""
@@ -282,11 +283,11 @@ def _take(found: Fields, item: Labelled, who: str) -> None:
     elif key == "accept":
         texts = [flat(one) for one in [item.value, *item.items]]
         found.values["accept"] = list(
-            dict.fromkeys([*found.values.get("accept", ()), *(text for text in texts if text.casefold() not in _NONE)])
+            dict.fromkeys([*listed(found.values, "accept"), *(text for text in texts if text.casefold() not in _NONE)])
         )
     elif key == "files":
         paths, odd = files_in([item.value, *item.items])
-        found.values["files"] = list(dict.fromkeys([*found.values.get("files", ()), *paths]))
+        found.values["files"] = list(dict.fromkeys([*listed(found.values, "files"), *paths]))
         if odd:
             text = f"{who}not taken as files: {', '.join(odd)}"
             found.notes.append(Note(item.line, text, "not taken as files"))

@@ -22,9 +22,10 @@ from executor.process.supervisor.processes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Literal
 
     from executor.process.redact import Redactor
+    from executor.process.supervisor.processes import Reason, Request, Result
 
 KILL_PATIENCE = 30.0  # seconds after which processes that do not die are reported
 SETTLE = 0.05  # seconds in which what a finished command left behind may end by itself
@@ -33,7 +34,7 @@ SETTLE = 0.05  # seconds in which what a finished command left behind may end by
 class Keeper:
     """Looks after one command from its start until nothing of it is left."""
 
-    def __init__(self, request: dict[str, Any], orders: int, coordinator: int, redactor: Redactor) -> None:
+    def __init__(self, request: Request, orders: int, coordinator: int, redactor: Redactor) -> None:
         self.request = request
         self.redactor = redactor  # of the secrets that this command may know
         self.orders = orders
@@ -41,7 +42,7 @@ class Keeper:
         self.started = time.monotonic()
         self.pid = self.output = self.exited = -1
         self.status: int | None = None  # of the command itself
-        self.reason = ""  # why the command is being ended; empty while it may go on
+        self.reason: Reason | Literal[""] = ""  # why the command is being ended; empty while it may go on
         self.at_once = False  # no grace
         self.hurried = False  # what is left behind is not waited for
         self.alive = True  # whether any process of the command is left
@@ -186,7 +187,7 @@ class Keeper:
             self.listen(pause)
             pause = min(2 * pause, 0.05)
 
-    def outcome(self) -> dict[str, Any]:
+    def outcome(self) -> Result:
         """How the command ended, in the words of `processes.Ended`."""
         code = os.waitstatus_to_exitcode(self.status) if self.status is not None else None
         return {
@@ -196,7 +197,7 @@ class Keeper:
             "problem": self.log.problem,
         }
 
-    def report(self, result: dict[str, Any]) -> None:
+    def report(self, result: Result) -> None:
         """Report the result: first durably in the result file, then to the client. A lost command gets no file."""
         result["seconds"] = round(time.monotonic() - self.started, 6)
         result["output_bytes"] = self.log.total if hasattr(self, "log") else 0
@@ -208,5 +209,7 @@ class Keeper:
             try:
                 store(path, json.dumps(result).encode() + b"\n")
             except OSError as error:
-                result.update(reason="lost", problem=f"its result could not be stored: {path}: {error.strerror}")
-        send_line({"id": self.request["id"], **result})
+                result["reason"] = "lost"
+                result["problem"] = f"its result could not be stored: {path}: {error.strerror}"
+        result["id"] = self.request["id"]
+        send_line(result)

@@ -23,12 +23,13 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from executor.process.redact import Redactor
+    from executor.process.supervisor.processes import Request
 
 
-def become_command(request: dict[str, Any], stdin: int, output: int, faults: int) -> NoReturn:
+def become_command(request: Request, stdin: int, output: int, faults: int) -> NoReturn:
     """In the child: exec the command, or send the keeper the reason why that failed."""
     try:
         os.setsid()

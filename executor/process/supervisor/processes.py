@@ -16,7 +16,44 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Any
+    from typing import Literal, NotRequired, TypedDict
+
+    Reason = Literal["exited", "timeout", "idle", "output-limit", "stopped", "not-started", "lost"]
+
+    class Request(TypedDict):
+        """A line from the client: one command; the keys are those of `runner.Command`."""
+
+        id: int
+        argv: list[str]
+        cwd: str
+        env: dict[str, str]
+        log: str
+        stdin: str | None
+        timeout: float
+        idle: float | None
+        silent: float | None
+        watch: str | None
+        output_cap: int
+        output_limit: int | None
+        grace: float
+        linger: float
+        result_file: str | None
+        secrets: NotRequired[list[str]]
+
+    class Result(TypedDict, total=False):
+        """A line to the client: that the supervisor is ready, that a command is silent, or how one ended."""
+
+        id: int
+        ready: bool
+        busy: bool
+        silent: float
+        code: int | None
+        signal: int | None
+        reason: Reason
+        problem: str
+        seconds: float
+        output_bytes: int
+        leftovers: int
 
 
 REQUESTS, RESULTS = 0, 1  # file descriptors
@@ -24,7 +61,7 @@ STOP, KILL = b"s", b"k"  # orders from the client to the supervisor, and from th
 CHUNK = 65536
 
 
-def send_line(value: dict[str, Any]) -> None:
+def send_line(value: Result) -> None:
     """Write one result line; shorter than PIPE_BUF, so that lines of several keepers do not mix."""
     value["problem"] = value.get("problem", "")[:300]
     try:

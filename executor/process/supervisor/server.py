@@ -17,7 +17,9 @@ from executor.process.supervisor.processes import CHUNK, KILL, REQUESTS, STOP, d
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
+
+    from executor.process.supervisor.processes import Request
 
 
 def main(lock_file: str, patience: float, control: int) -> int:
@@ -103,7 +105,7 @@ class Server:
             except BrokenPipeError:
                 pass  # it has just ended
 
-    def start(self, request: dict[str, Any]) -> None:
+    def start(self, request: Request) -> None:
         """Fork the keeper of a request."""
         identity = request["id"]
         if self.stopping or not self.open:
@@ -122,7 +124,7 @@ class Server:
         self.poll.register(watch, select.POLLIN)
         self.keepers[pid] = (identity, watch, say)
 
-    def become_keeper(self, request: dict[str, Any], hear: int, say: int) -> NoReturn:
+    def become_keeper(self, request: Request, hear: int, say: int) -> NoReturn:
         """In the child: supervise one command, then exit; with 0 if its result was reported."""
         code = 1
         try:

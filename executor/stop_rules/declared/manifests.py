@@ -187,7 +187,7 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
     match name_of(path).lower():
         case "pyproject.toml":
             document = tomllib.loads(text)
-            found: dict[str, Any] = {
+            found: dict[str, object] = {
                 name: table for name, table in _at(document, "tool").items() if names.python.fullmatch(name)
             }
             found["pytest11"] = _at(document, "project", "entry-points", "pytest11")
@@ -221,16 +221,16 @@ def _reader(path: str) -> Callable[[str], Mapping[str, Any]] | None:
     return _READERS.get(name)
 
 
-def _requirements(text: str) -> dict[str, Any]:
+def _requirements(text: str) -> dict[str, object]:
     joined = re.sub(r"\\\n", " ", text.replace("\r\n", "\n"))
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
     return {"requirements": [line for line in lines if line]}
 
 
-def _tables(text: str) -> dict[str, Any]:
+def _tables(text: str) -> dict[str, object]:
     """Tables and lists of a TOML file that are called like dependencies, wherever they are."""
     document = tomllib.loads(text)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
 
     def walk(table: Mapping[str, Any], place: str) -> None:
         for key, value in table.items():
@@ -260,9 +260,9 @@ def _cfg(text: str) -> dict[str, dict[str, str]]:
     return {name: {key.replace("-", "_"): value for key, value in parser.items(name)} for name in parser.sections()}
 
 
-def _setup_cfg(text: str) -> dict[str, Any]:
+def _setup_cfg(text: str) -> dict[str, object]:
     sections = _cfg(text)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for place, keys in (("options", _SETUP), ("metadata", ("requires", "requires_dist", "setup_requires_dist"))):
         for key in keys:
             if value := _listed(sections.get(place, {}).get(key, "")):
@@ -277,39 +277,40 @@ def _listed(value: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _package_json(text: str) -> dict[str, Any]:
+def _package_json(text: str) -> dict[str, object]:
     return _picked(json.loads(text), _NPM)
 
 
-def _pixi(text: str) -> dict[str, Any]:
+def _pixi(text: str) -> dict[str, object]:
     return {**_tables(text), **_picked(tomllib.loads(text), ("channels", "workspace", "project"))}
 
 
-def _deno(text: str) -> dict[str, Any]:
+def _deno(text: str) -> dict[str, object]:
     plain = re.sub(r"(?m)^\s*//.*$|/\*.*?\*/", "", text, flags=re.DOTALL)
     return _picked(
         json.loads(re.sub(r",(\s*[}\]])", r"\1", plain)), ("imports", "scopes", "importMap", "workspace", "vendor")
     )
 
 
-def _composer_json(text: str) -> dict[str, Any]:
+def _composer_json(text: str) -> dict[str, object]:
     return _picked(json.loads(text), _COMPOSER)
 
 
-def _setup_py(text: str) -> dict[str, Any]:
+def _setup_py(text: str) -> dict[str, object]:
     return setup_arguments(text, _SETUP)
 
 
-def _pom(text: str) -> dict[str, Any]:
+def _pom(text: str) -> dict[str, object]:
     if "<project" not in text:
         raise ValueError("no project")
     plain = re.sub(r"(?s)<!--.*?-->", "", text)
     places = "dependencies dependencyManagement parent plugins pluginManagement repositories pluginRepositories"
-    found: dict[str, Any] = {
+    parts = {
         place: [re.sub(r"\s+", "", part) for part in re.findall(rf"(?s)<{place}\b[^>]*>.*?</{place}\s*>", plain)]
         for place in [*places.split(), "extensions", "profiles"]
     }
-    used = set(re.findall(r"\$\{([^}]+)\}", " ".join(part for parts in found.values() for part in parts)))
+    used = set(re.findall(r"\$\{([^}]+)\}", " ".join(part for found in parts.values() for part in found)))
+    found: dict[str, object] = dict(parts)
     for block in re.findall(r"(?s)<properties>(.*?)</properties>", plain):
         for name, value in re.findall(r"(?s)<([\w.-]+)>(.*?)</\1>", block):
             if name in used:
@@ -317,7 +318,7 @@ def _pom(text: str) -> dict[str, Any]:
     return found
 
 
-def _gradle(text: str) -> dict[str, Any]:
+def _gradle(text: str) -> dict[str, object]:
     plain = re.sub(r"(?s)/\*.*?\*/|(?<!:)//[^\n]*", "", text)
     opened = re.compile(r"\b(dependencies|plugins|buildscript|repositories|dependencyManagement|pluginManagement)\s*\{")
     blocks = [
@@ -369,7 +370,7 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _picked(value: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+def _picked(value: Any, keys: tuple[str, ...]) -> dict[str, object]:
     if not isinstance(value, Mapping):
         raise ValueError("expected a table")  # noqa: TRY004  (one kind of exception for all that cannot be read)
     return {key: value[key] for key in keys if key in value}

@@ -15,7 +15,7 @@ _STEPS = 20
 _TELLING = frozenset({"install_requires", "extras_require", "setup_requires", "tests_require"})
 
 
-def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, Any]:
+def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, object]:
     """Arguments as values where they are literal; otherwise the expression and everything that leads to it, as text.
 
     Raises:
@@ -24,7 +24,7 @@ def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, Any]:
     """
     tree = ast.parse(re.sub(r"\A[^\n]*coding[:=][^\n]*", "", text))
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (_called(node.func) == "setup" or _is_setup(node)):
             for name, value in _given(node, wanted, statements):
