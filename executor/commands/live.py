@@ -84,16 +84,17 @@ class Reporter:
     def get_status(self, _task: Any) -> None:
         """Hook of doit; nothing to print."""
 
-    def execute_task(self, task: Any) -> None:
+    def execute_task(self, _task: Any) -> None:
+        """Hook of doit; an issue may still wait for its turn."""
+
+    def begin(self, ref: str) -> None:
         """An issue is being worked on."""
         from executor.engine.issue import IssueRun
 
-        action = _action(task)
-        if action is not None and not any(name.startswith("step:") for name in task.task_dep):
-            run = self._session.run_of(action.ref.partition("/")[0])
-            decision = self._session.observer.decision(action.ref)
-            if decision.act is not Act.REST and Stops(IssueRun(run, action.ref)).hold_of(decision, begun=False) is None:
-                self.say(str(decision.act), action.ref, f"{task.doc or ''}: {decision.reason}")
+        issue = IssueRun(self._session.run_of(ref.partition("/")[0]), ref)
+        decision = issue.decision
+        if decision.act is not Act.REST and Stops(issue).hold_of(decision, begun=False) is None:
+            self.say(str(decision.act), ref, f"{issue.declared.title}: {decision.reason}")
 
     def add_success(self, task: Any) -> None:
         """An issue has landed, or was found landed."""
@@ -383,10 +384,10 @@ class LiveReporter(Reporter):
         """The run begins."""
         self._thread.start()
 
-    def execute_task(self, task: Any) -> None:
+    def begin(self, ref: str) -> None:
         """An issue is being worked on."""
-        self._taken_up[task.name.partition(":")[2]] = time.time()
-        super().execute_task(task)
+        self._taken_up[ref] = time.time()
+        super().begin(ref)
 
     def add_success(self, task: Any) -> None:
         """An issue has landed."""

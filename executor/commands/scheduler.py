@@ -30,12 +30,11 @@ from executor.model.overlap import overlap
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
     from executor.model.plan import Plan
-    from executor.state.decide import Decision
 
 
 __all__ = ["CODES", "Outcomes", "Patience", "Turns", "action_of", "run_tasks", "signals_heeded"]
@@ -149,17 +148,28 @@ def run_tasks(
     dispatcher = control.task_dispatcher()
     # doit 0.37 dispatches in the order in which tasks become ready and has no priorities. It uses only append, popleft
     # and len of this deque (doit/control.py, TaskDispatcher), so a heap can stand in.
-    dispatcher.ready = _Ready(session.compiled.plan)
-    session.resting.append(dispatcher.ready.ended)
+    urgency = _Urgency(session.compiled.plan)
+    dispatcher.ready = _Ready(urgency, session)
     outcomes = Outcomes()
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
+    stepped = {action.ref for task in tasks if (action := action_of(task)) and _has_steps(task)}
+
+    def begin(ref: str) -> None:
+        if ref not in stepped:
+            reporter.begin(ref)
+
+    session.beginning.append(begin)
     _take_back_ignored(tasks, database, reporter)
     turns = None
     if any(name.startswith("step:") for name in dispatcher.tasks):
         at_once = session.policy.limits.parallel_steps
         turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
         threads += at_once
+    elif threads > 1:
+        # A thread for each result that waits in the queue, so that it keeps no agent from working.
+        session.places.limit(threads, urgency.choose)
+        threads += session.policy.landing.batch_most
     # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not swap
     # sys.stdout of a process in which several threads work.
     runner = _IssueRunner(
@@ -176,9 +186,13 @@ def run_tasks(
     try:
         runner.run_all(dispatcher)
     finally:
-        session.resting.remove(dispatcher.ready.ended)
+        session.beginning.remove(begin)
         reporter.complete_run()
     return outcomes
+
+
+def _has_steps(task: Any) -> bool:
+    return any(name.startswith("step:") for name in task.task_dep)
 
 
 def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> None:
@@ -197,8 +211,8 @@ def _ref(node: Any) -> str:
     return str(node.task.name).removeprefix("issue:")
 
 
-class _Ready:
-    """The ready tasks by plan order instead of first come, first served.
+class _Urgency:
+    """Whose turn it is among issues that could begin: the plan's order, by priority.
 
     Of equal priority, an issue goes first whose declared files meet those of no issue at work. If all do, the plan's
     order decides: an expected conflict is a reason to choose, never a reason to wait.
@@ -207,35 +221,42 @@ class _Ready:
     def __init__(self, plan: Plan) -> None:
         self._nodes = plan.nodes
         self._place = {ref: number for number, ref in enumerate(plan.order)}
+
+    def of(self, ref: str) -> tuple[str, int]:
+        """Priority and place; what is no issue comes first."""
+        return (self._nodes[ref].issue.priority, self._place[ref]) if ref in self._place else ("", 0)
+
+    def choose(self, refs: Sequence[str], begun: Sequence[str]) -> str:
+        """The most urgent of these, beside those that have begun."""
+        most = min(map(self.of, refs))[0]
+        choice = [ref for ref in refs if self.of(ref)[0] == most]
+        return min(choice, key=lambda ref: (self._met(ref, begun), self.of(ref)))
+
+    def _met(self, ref: str, begun: Sequence[str]) -> int:
+        """How many declared globs of issues at work can match a file that this issue declares."""
+        files = self._nodes[ref].issue.files if ref in self._nodes else ()
+        others = [self._nodes[other].issue.files for other in begun if other in self._nodes]
+        return sum(overlap(files, other) for other in others) if files else 0
+
+
+class _Ready:
+    """The ready tasks by urgency instead of first come, first served."""
+
+    def __init__(self, urgency: _Urgency, session: Session) -> None:
+        self._urgency = urgency
+        self._session = session
         self._waiting: list[tuple[tuple[str, int], int, Any]] = []
         self._count = 0
-        self._at_work: set[str] = set()
 
     def append(self, node: Any) -> None:
         """A task has become ready."""
         self._count += 1
-        ref = _ref(node)
-        urgency = (self._nodes[ref].issue.priority, self._place[ref]) if ref in self._place else ("", 0)
-        insort(self._waiting, (urgency, self._count, node))
+        insort(self._waiting, (self._urgency.of(_ref(node)), self._count, node))
 
     def popleft(self) -> Any:
         """The most urgent one."""
-        choice = [item for item in self._waiting[:_CHOICE] if item[0][0] == self._waiting[0][0][0]]
-        found = min(range(len(choice)), key=lambda index: self._met(_ref(choice[index][2])))
-        node = self._waiting.pop(found)[2]
-        if _ref(node) in self._place:
-            self._at_work.add(_ref(node))
-        return node
-
-    def ended(self, ref: str, decision: Decision) -> None:
-        """An issue is no longer at work."""
-        _ = decision
-        self._at_work.discard(ref)
-
-    def _met(self, ref: str) -> int:
-        """How many declared globs of issues at work can match a file that this issue declares."""
-        files = self._nodes[ref].issue.files if ref in self._nodes else ()
-        return sum(overlap(files, self._nodes[other].issue.files) for other in self._at_work) if files else 0
+        refs = [_ref(item[2]) for item in self._waiting[:_CHOICE]]
+        return self._waiting.pop(refs.index(self._urgency.choose(refs, self._session.places.begun())))[2]
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -173,24 +173,26 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     command = _command(work, slot, environment)
     if lacking := missing_program(work.agent, command.env):
         return Failure("missing", lacking)
+    left: list[str | Failure] = []
+
+    def changed() -> bool:
+        """Whether the tree differs from the base; one that cannot be taken does."""
+        left[:] = [taken(run, slot.work, issue)]
+        return left[0] != work.base_tree
+
     try:
-        called = run.agents.call(issue.id, work.agent, command, lambda: _changed(work, slot), work.told_file)
+        called = run.agents.call(issue.id, work.agent, command, changed, work.told_file)
     finally:
         take_back(work.agent, work.logs / PRIVATE)
     scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()
-        left = taken(run, slot.work, issue)
-        tree = left if isinstance(left, str) else ""
+        made = taken(run, slot.work, issue)
+        tree = made if isinstance(made, str) else ""
         found = called.finding
         return Failure(found.kind, found.reason, tail(work.log), tree, until=found.until, rest_s=found.rest_s)
-    return taken(run, slot.work, issue)
-
-
-def _changed(work: Work, slot: Slot) -> bool:
-    """Whether the tree differs from the base; one that cannot be taken does."""
-    left = taken(work.run, slot.work, work.run.issue(work.ref))
-    return isinstance(left, Failure) or left != work.base_tree
+    # Every process of the agent is gone when the question whether it changed anything is asked.
+    return left[0] if left else taken(run, slot.work, issue)
 
 
 def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failure:

@@ -34,18 +34,22 @@ class IssueLife:
             InterruptedRunError: the run is being stopped.
             ExecutorError: something that has to work did not; the issue is as the journal says.
         """
-        self._session.working[self._issue.ref] = time.monotonic()
         try:
             decision = self._bring_to_rest()
         finally:
             self._session.working.pop(self._issue.ref, None)
+            self._session.places.leave(self._issue.ref, ended=True)
         self._session.rested(self._issue.ref, decision)
         return decision
 
     def _bring_to_rest(self) -> Decision:
         for step in range(_MOST_STEPS):
-            if self._session.stopping.is_set():
+            # The merge queue gives the place back while a result waits in it.
+            placed = self._session.places.take(self._issue.ref, self._session.stopping)
+            if not placed or self._session.stopping.is_set():
                 raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
+            if not step:
+                self._begin()
             self._run.look_for_pause()
             decision = Stops(self._issue).held_back(self._issue.decision, begun=step > 0)
             if decision.act is Act.REST:
@@ -57,6 +61,11 @@ class IssueLife:
         raise ExecutorError(
             f"{self._issue.ref} did not finish within {_MOST_STEPS} actions; its journal shows the repetition"
         )
+
+    def _begin(self) -> None:
+        self._session.working[self._issue.ref] = time.monotonic()
+        for told in self._session.beginning:
+            told(self._issue.ref)
 
     def _act(self, decision: Decision) -> None:
         match decision.act:

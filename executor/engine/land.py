@@ -5,6 +5,7 @@ Who is proved on which tip, and who lands when, is decided by the merge queue (`
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -100,6 +101,8 @@ class Lander:
         self._run = candidate.issue.run
         self._session = candidate.issue.session
         self._judgements: dict[tuple[str, str], Judgement] = {}
+        self._building = threading.Lock()
+        self._built: dict[tuple[str, str, str, frozenset[str]], Built | Clash] = {}
 
     def settle(self) -> None:
         """Prove the candidate alone on the present tip and land it, or record why not.
@@ -118,6 +121,14 @@ class Lander:
             tip: the commit to build on; it need not be on any branch.
             notes: further trailers.
         """
+        pull = self._issue.state.pull
+        facts = (tip, notes, "" if pull is None else pull.commit, frozenset(self._issue.facts.approved))
+        with self._building:
+            if facts not in self._built:
+                self._built[facts] = self._build(tip, notes)
+            return self._built[facts]
+
+    def _build(self, tip: str, notes: str) -> Built | Clash:
         store, candidate = self._session.store, self.candidate
         attempt, change = candidate.attempt, candidate.change
         merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
@@ -132,7 +143,7 @@ class Lander:
         if merged is None and not notes and "Approved-By:" not in trailers.notes:
             return Built(attempt.commit, tree, tip, trailers)
         message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
-        when = max(map(self._session.refs.time_of, (attempt.commit, tip)))
+        when = max(map(store.time_of, (attempt.commit, tip)))
         commit = self._pushed_before(tree, tip) or store.commit(tree, [tip], message, self._session.identity, when)
         return Built(commit, tree, tip, trailers)
 

@@ -57,6 +57,10 @@ class MergeQueue:
         self._settling = False
         self._tip = ""
         self._rate = Rate()
+        self._version = 0
+        self._idle_at = self._full_at = -1
+        """Versions of the queue at which there was nothing to do, and no place to do it."""
+        run.session.places.freed.append(self._wake)
 
     def land(self, lander: Lander) -> None:
         """Wait until the candidate has landed or is settled otherwise, and work for the queue meanwhile.
@@ -68,7 +72,7 @@ class MergeQueue:
         with self._changed:
             self._landers[key] = lander
             self._queue = replace(self._queue, members=(*self._queue.members, key))
-            self._changed.notify_all()
+            self._notify()
         try:
             while True:
                 action = self._wait_for_action(key)
@@ -88,20 +92,41 @@ class MergeQueue:
                 action = self._choose(key)
                 if action is not None:
                     return action
+                self._run.session.places.leave(key)  # whoever waits leaves it to an agent
                 self._changed.wait(_LOOK_S)
         return None
 
+    def _wake(self) -> None:
+        """A place has become free."""
+        with self._changed:
+            self._notify()
+
+    def _notify(self) -> None:
+        """Have every waiting thread look again what there is to do."""
+        self._version += 1
+        self._changed.notify_all()
+
     def _choose(self, key: str) -> Prove | Land | Reject | None:
         """An action for the calling thread, its own probe if that is among them; nobody else gets the same one."""
-        if self._settling:
+        places = self._run.session.places
+        if self._settling or self._idle_at == self._version:
+            return None
+        if self._full_at == self._version and not places.holds(key):
             return None
         actions = next_actions(self._queue, self._size(), len(self._queue.members))
+        if not actions or not isinstance(actions[0], Prove):
+            places.want_no_proof(self)
+        if not actions:
+            self._idle_at = self._version
         own = [item for item in actions if isinstance(item, Prove) and item.probe.members[-1] == key]
         action = next(iter([*own, *actions]), None)
         if isinstance(action, Suspect):
             self._queue = replace(self._queue, suspects=self._queue.suspects | {action.member})
             return self._choose(key)
         if isinstance(action, Prove):
+            if not places.take_for_proof(key, self, len(actions)):
+                self._full_at = self._version
+                return None
             self._queue = replace(self._queue, running=self._queue.running | {action.probe})
         elif action is not None:
             self._settling = True
@@ -144,7 +169,7 @@ class MergeQueue:
                 if kept is not None:
                     verdicts = self._queue.verdicts if verdict is None else {**self._queue.verdicts, kept: verdict}
                     self._queue = replace(self._queue, running=self._queue.running - {kept}, verdicts=verdicts)
-                self._changed.notify_all()
+                self._notify()
 
     def _settle(self, members: tuple[str, ...]) -> None:
         """Land members that are proved, or judge one alone on the real tip and record why it does not land."""
@@ -169,7 +194,7 @@ class MergeQueue:
                     self._leave(member)
                 self._move_on(tuple(landed), before)
                 self._settling = False
-                self._changed.notify_all()
+                self._notify()
 
     def _land_together(self, landers: list[Lander]) -> bool:
         """Land a lot whose last tree is proved in one push; False if one of them has to be settled alone."""
@@ -241,7 +266,9 @@ class MergeQueue:
         members = tuple(member for member in self._queue.members if member != key)
         self._queue = replace(self._queue, members=members, suspects=self._queue.suspects - {key})
         self._landers.pop(key, None)
-        self._changed.notify_all()
+        if not members:
+            self._run.session.places.want_no_proof(self)
+        self._notify()
 
 
 def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:

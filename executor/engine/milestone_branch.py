@@ -41,7 +41,7 @@ class Branch:
             Whether the tip was moved; False when a ref was not where it was expected.
         """
         view, session = self._run.view, self._run.session
-        if view.landings and view.branch_at and not session.refs.contains(view.branch_at, new):
+        if view.landings and view.branch_at and not self._has(new, view.branch_at):
             return False  # the branch has a commit that would be lost
         checkouts = session.checkouts.of(view.branch) if view.branch_at else []
         obstacles = self._obstacles(checkouts, new)
@@ -68,6 +68,11 @@ class Branch:
         self._follow(checkouts, old, new)
         return True
 
+    def _has(self, new: str, old: str) -> bool:
+        """Whether a commit has another one; most often that is its parent."""
+        session = self._run.session
+        return old == new or session.store.parent_of(new) == old or session.refs.contains(old, new)
+
     def settle_tip(self) -> None:
         """Bring the branch up to what landed beyond it, if its checkouts can follow now.
 
@@ -89,7 +94,8 @@ class Branch:
         """
         view, refs = self._run.view, self._run.session.refs
         name = f"{AHEAD}/{self._run.name}"
-        at, ahead = refs.tip(view.branch), refs.tip(name) or ""
+        tips = refs.tips((view.branch, name))
+        at, ahead = tips.get(view.branch), tips.get(name, "")
         if at is None:
             short = view.branch.removeprefix("refs/heads/")
             why = f'branch "{short}" was deleted or renamed during the run; nothing more is begun or landed on it'

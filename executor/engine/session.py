@@ -18,6 +18,7 @@ from executor.engine.milestone_run import MilestoneRun
 from executor.engine.ports import BARE, Outside
 from executor.errors import StateFullError
 from executor.process.event_redaction import Redaction
+from executor.process.locks import Places
 from executor.status.reader import observe
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class Session:
         """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
         self.resting: list[Callable[[str, Decision], None]] = []
         """Told of every issue that comes to rest."""
+        self.beginning: list[Callable[[str], None]] = []
+        """Told of every issue that is begun."""
+        self.places = Places()
+        """Where agents and proofs work; without a limit until the command says how many there are."""
         self.halted: ExecutorError | None = None
         """Why nothing more is started, if the state store cannot take it."""
         self.git_killed = False

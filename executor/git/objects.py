@@ -7,6 +7,7 @@ off, so that what an agent wrote is what lands, byte for byte, and nothing an ag
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections import OrderedDict
@@ -107,6 +108,19 @@ class Store:
         if found is None:
             raise GitError(f"commit {commit} has no parent in the object store")
         return found.id
+
+    def time_of(self, commit: str) -> int:
+        """Committer time of a commit, in seconds since the epoch.
+
+        Raises:
+            GitError: there is no such commit.
+        """
+        found = self._blobs.read(f"{commit}^{{commit}}")
+        head = b"" if found is None else found.data.partition(b"\n\n")[0]
+        told = re.search(rb"^committer .* (\d+) [+-]\d+$", head, re.MULTILINE)
+        if told is None:
+            raise GitError(f"commit {commit} is not in the object store")
+        return int(told[1])
 
     def blob(self, tree: str, path: str) -> bytes | None:
         """Content of a file of a tree; None when there is no such file (a folder has no content either)."""

@@ -50,6 +50,7 @@ _LOG = (
     "--grep=^Milestone-Released: ",
     "--grep=^This reverts commit ",
 )
+_FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 
 
@@ -77,6 +78,7 @@ class Refs:
     def __init__(self, repository: Repository, who: Identity | None = None) -> None:
         extra = {} if who is None else {"GIT_COMMITTER_NAME": who.name, "GIT_COMMITTER_EMAIL": who.email}
         self._git = Git(repository.common_dir, repository.common_dir, extra)
+        self._trailers: dict[str, dict[str, str]] = {}
 
     def tip(self, ref: str) -> str | None:
         """Commit that a full ref name points to, or None."""
@@ -237,11 +239,15 @@ class Refs:
         return bool(commit) and self._git.call("cat-file", "-e", f"{commit}^{{commit}}")[0] == 0
 
     def trailers(self, commit: str) -> dict[str, str]:
-        """Trailers of a commit's message."""
-        form = "%(trailers:only,unfold)"
-        return _pairs(
-            self._git.run("log", "-1", f"--format={form}", "--end-of-options", commit, "--").decode("utf-8", "replace")
-        )
+        """Trailers of a commit's message; of a full id, which never names another one, they are asked once."""
+        known = self._trailers.get(commit)
+        if known is None:
+            form = "--format=%(trailers:only,unfold)"
+            text = self._git.run("log", "-1", form, "--end-of-options", commit, "--").decode("utf-8", "replace")
+            known = _pairs(text)
+            if _FULL_ID.fullmatch(commit):
+                self._trailers[commit] = known
+        return dict(known)
 
     def author_of(self, commit: str) -> str:
         """Name of a commit's author."""

@@ -4,7 +4,7 @@ The owner of a milestone's lock, in a file beside it, for people and for views t
 
 Signs of life of an attempt: when something was last written to its logs, and by whom. Reads times, not contents.
 
-Resources that issues name in their declarations and that running issues do not share.
+Resources that issues name in their declarations and that running issues do not share, and places to work.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from executor.errors import BusyError
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 __all__ = [
     "Held",
     "Holder",
+    "Places",
     "Resources",
     "last_sign",
     "read_holder",
@@ -171,3 +172,117 @@ class Resources:
         with self._changed:
             self._busy.difference_update(names)
             self._changed.notify_all()
+
+
+class Places:
+    """Places to work, for agents and for proofs together; each is handed to the most urgent of those that wait.
+
+    Whoever works has one under a name, and proofs of results come before new agents. Without a limit, everybody has.
+
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._free: int | None = None
+        self._choose: Callable[[Sequence[str], Sequence[str]], str] = _first
+        self._waiting: list[str] = []
+        self._next = ""
+        self._holders: set[str] = set()
+        self._begun: dict[str, None] = {}
+        self._proofs: dict[object, int] = {}
+        self.freed: list[Callable[[], None]] = []
+        """Called after a place became free."""
+
+    def limit(self, count: int, choose: Callable[[Sequence[str], Sequence[str]], str]) -> None:
+        """Have so many places from now on; called while nobody works.
+
+        Args:
+            count: how many.
+            choose: finds the most urgent of the names that wait, given those that have begun and not ended.
+        """
+        with self._changed:
+            self._free, self._choose = count, choose
+            self._holders.clear()
+
+    def take(self, name: str, stopping: threading.Event) -> bool:
+        """Wait for a place; False if the run is stopped before there is one."""
+        with self._changed:
+            if self._free is None or name in self._holders:
+                self._begun[name] = None
+                return True
+            self._waiting.append(name)
+            self._look()
+            try:
+                while self._next != name:
+                    if stopping.is_set():
+                        return False
+                    self._changed.wait(_LOOK_S)
+                self._hold(name)
+                return True
+            finally:
+                self._waiting.remove(name)
+                self._look()
+
+    def holds(self, name: str) -> bool:
+        """Whether somebody works under this name."""
+        return self._free is None or name in self._holders
+
+    def take_for_proof(self, name: str, queue: object, wanted: int) -> bool:
+        """Take a place for one of several proofs that a queue wants; False, and the next free one is kept for them."""
+        with self._changed:
+            if self._free is None or name in self._holders:
+                return True
+            if self._free:
+                self._hold(name)
+                wanted -= 1
+            self._proofs[queue] = wanted
+            self._look()
+            return name in self._holders
+
+    def want_no_proof(self, queue: object) -> None:
+        """Keep no place for the proofs of a queue."""
+        with self._changed:
+            if self._proofs.pop(queue, 0):
+                self._look()
+
+    def leave(self, name: str, *, ended: bool = False) -> None:
+        """Give a place back, if there is one under the name.
+
+        Args:
+            name: of who worked.
+            ended: whether it comes back no more.
+        """
+        with self._changed:
+            if ended:
+                self._begun.pop(name, None)
+            if name not in self._holders:
+                return
+            self._holders.remove(name)
+            self._free = (self._free or 0) + 1
+            self._look()
+        for told in self.freed:
+            told()
+
+    def begun(self) -> list[str]:
+        """Those that have begun and not ended."""
+        with self._changed:
+            return list(self._begun)
+
+    def _look(self) -> None:
+        """Choose who works next, if there is a place for that."""
+        free = (self._free or 0) - sum(self._proofs.values())
+        self._next = self._choose(self._waiting, list(self._begun)) if free > 0 and self._waiting else ""
+        self._changed.notify_all()
+
+    def _hold(self, name: str) -> None:
+        self._free = (self._free or 0) - 1
+        self._holders.add(name)
+        self._begun[name] = None
+
+
+def _first(names: Sequence[str], _begun: Sequence[str]) -> str:
+    return names[0]
+
+
+_LOOK_S = 0.5
+"""Seconds after which a waiting thread looks whether the run is being stopped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +61,14 @@ def test_a_batch_is_proved_by_its_last_tree_which_every_landing_names(repo: Repo
     assert count(runs) <= 1 + 0.5 * len(NAMES)
     trees = repo.git("log", "--first-parent", "--format=%T", BRANCH).split()
     assert set(proved_with(repo)) <= set(trees)
+
+
+def test_a_result_that_waits_leaves_its_place_to_an_agent(repo: Repo) -> None:
+    runs = declare(repo, "batch", seconds=1.5)
+    repo.doit("milestone:m1", "-n", "2").check()
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert max(Counter(proved_with(repo)).values()) > 2  # more in one push than there are places to work
+    assert count(runs) <= 1 + 0.7 * len(NAMES)
 
 
 @pytest.mark.parametrize("mode", ["each", "batch", "auto"])

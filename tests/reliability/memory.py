@@ -141,6 +141,10 @@ class MemoryStore(Store):
     def parent_of(self, commit: str) -> str:
         return self.world.commits[commit][1][0]
 
+    def time_of(self, commit: str) -> int:
+        _ = commit
+        return int(self.world.clock)
+
     def blob(self, tree: str, path: str) -> bytes | None:
         text = self.world.trees[self.tree_of(tree)].get(path)
         return None if text is None else text.encode()

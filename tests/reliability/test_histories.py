@@ -309,8 +309,8 @@ def test_in_no_history_is_anything_lost_or_done_twice(worlds: Declared) -> None:
     assert played(worlds, range(FAST)) == {}
 
 
-def test_an_executor_that_believes_its_journal_alone_breaks_most_histories(worlds: Declared) -> None:
-    assert len(played(worlds, range(60), naive=True)) >= 30
+def test_an_executor_that_believes_its_journal_alone_breaks_many_histories(worlds: Declared) -> None:
+    assert len(played(worlds, range(60), naive=True)) >= 20
 
 
 def test_the_same_seed_is_the_same_history(worlds: Declared) -> None:

@@ -5,6 +5,7 @@ Nothing else of the user's configuration is taken over: the rest may run program
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git
@@ -20,8 +21,9 @@ _FOLLOWED = ("shallow", "info/grafts")
 """Files that say where history ends or continues; a git directory of ours follows the user's as they are now."""
 
 
+@cache
 def neutral_config(repository: Repository) -> str:
-    """A git configuration that says how objects are named and whom their files are shared with."""
+    """A git configuration that says how objects are named and whom their files are shared with; asked once."""
     git = Git(repository.common_dir, repository.common_dir)
     form = git.run("rev-parse", "--show-object-format").decode().strip()
     code, output, _ = git.call("config", "--get", "core.sharedRepository")
