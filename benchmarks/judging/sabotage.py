@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.judging.projects import Language
 
-__all__ = ["GATES", "Case", "cases_of", "main", "outcomes"]
+__all__ = ["GATES", "Case", "cases_of", "commit_base", "main", "outcomes", "run_doit"]
 
 _MODULES = 3
 _SHARES = {"python": 5, "javascript": 3, "go": 1}
@@ -42,7 +42,12 @@ GATES: Mapping[str, tuple[str, ...]] = {
 _COMMANDS = "executor.commands"
 _CONFIG = "[tool.doit.plugins.command]\n" + "".join(
     f'{name} = "{_COMMANDS}.{place}"\n'
-    for name, place in {"run": "run:Run", "list": "list:List", "status": "inspect.status:Status"}.items()
+    for name, place in {
+        "run": "run:Run",
+        "list": "list:List",
+        "status": "inspect.status:Status",
+        "approve": "decisions:Approve",
+    }.items()
 )
 
 
@@ -100,8 +105,8 @@ def outcomes(cases: Sequence[Case], folder: Path, off: Sequence[str] = ()) -> li
         _declare(repository, language, own, off)
         names = [f"milestone:c{number}" for number in range(len(own))]
         for start in range(0, len(names), 50):
-            _doit(repository, *names[start : start + 50], "-n", "3")
-        told = json.loads(_doit(repository, "status", "--json"))["milestones"]
+            run_doit(repository, *names[start : start + 50], "-n", "3")
+        told = json.loads(run_doit(repository, "status", "--json"))["milestones"]
         statuses = {item["id"]: item["issues"][0]["status"] for item in told}
         found += [(case, statuses[f"c{number}"]) for number, case in enumerate(own)]
     return found
@@ -112,9 +117,26 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks sabotage", description=__doc__)
     parser.add_argument("--faults", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--gates", action="store_true", help="also with each gate switched off")
+    parser.add_argument(
+        "--gates", type=int, nargs="?", const=100, metavar="N", help="N faults with each gate switched off"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--made-up", action="store_true", help="small projects made here: no downloads")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/sabotage"), help="downloads and outcomes are kept there"
+    )
+    parser.add_argument("--repositories", type=Path, help="clones of the Go projects, as OWNER+NAME/repo")
+    parser.add_argument("--only", default="", help="projects whose name contains this")
     options = parser.parse_args(arguments)
+    if options.made_up:
+        _made_up(options)
+    else:
+        from benchmarks.judging.real_sabotage import run_real
+
+        run_real(options)
+
+
+def _made_up(options: argparse.Namespace) -> None:
     languages = [language for language in LANGUAGES.values() if shutil.which(language.tool)]
     cases = cases_of(options.faults, options.seed, languages)
     table = {"all gates": _run(cases, ())}
@@ -146,24 +168,35 @@ def _summary(found: Sequence[tuple[Case, str]]) -> dict[str, dict[str, int]]:
 
 def _declare(repository: Path, language: Language, cases: Sequence[Case], off: Sequence[str]) -> None:
     """A repository with one milestone for each case."""
+    commit_base(repository, project(language, _MODULES))
+    for number, case in enumerate(cases):
+        _declare_case(repository, number, case, off)
+
+
+def commit_base(repository: Path, base: Mapping[str, str | bytes], attempts: int = 1) -> None:
+    """Commit the files of a project with what the executor needs.
+
+    Args:
+        repository: a folder that does not exist.
+        base: the project's files.
+        attempts: how many each issue has.
+    """
+    config = base.get("pyproject.toml", b"")
     files: Change = {
-        **project(language, _MODULES),
+        **base,
         "dodo.py": "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n",
         ".gitignore": ".cache/\n__pycache__/\n",
-        "rules/limits.toml": "attempts = 1\nbackoff_s = 0.0\n",
+        "rules/limits.toml": f"attempts = {attempts}\nbackoff_s = 0.0\n",
         "rules/agents.toml": '[agent.saboteur]\ncommand = ["sh", "{script}"]\n'
         'env = ["BENCH_KEY"]\nisolation = "none"\n',
+        "pyproject.toml": (config.decode() if isinstance(config, bytes) else config) + "\n" + _CONFIG,
     }
-    config = str(files.get("pyproject.toml") or "")
-    files["pyproject.toml"] = f"{config}{_CONFIG}"
     _write(repository, files)
     _git(repository, "init", "-q", "-b", "main")
     _git(repository, "config", "user.name", "Bench")
     _git(repository, "config", "user.email", "bench@example.org")
-    _git(repository, "add", "-A")
+    _git(repository, "add", "-A", "-f")
     _git(repository, "commit", "-q", "-m", "base")
-    for number, case in enumerate(cases):
-        _declare_case(repository, number, case, off)
 
 
 def _declare_case(repository: Path, number: int, case: Case, off: Sequence[str]) -> None:
@@ -193,7 +226,17 @@ def _write(folder: Path, files: Mapping[str, str | bytes | None]) -> None:
         target.write_bytes(content if isinstance(content, bytes) else str(content).encode())
 
 
-def _doit(repository: Path, *arguments: str) -> str:
+def run_doit(repository: Path, *arguments: str, fine: bool = False) -> str:
+    """What a command of `doit` prints.
+
+    Args:
+        repository: where it runs.
+        arguments: of the command.
+        fine: whether a usage error is fine.
+
+    Raises:
+        RuntimeError: it ended in a way that says nothing about the changes.
+    """
     environment = {**os.environ, "BENCH_KEY": GIVEN, "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-mod=mod"}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(part for part in (here, environment.get("PYTHONPATH", "")) if part)
@@ -205,7 +248,7 @@ def _doit(repository: Path, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    if done.returncode in {2, 3, 74, 75}:
+    if done.returncode in {2, 74, 75} or (done.returncode == 3 and not fine):
         raise RuntimeError(
             f"doit {' '.join(arguments[:3])}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
 from executor.model.fingerprint import combined_key
-from executor.stop_rules.commands import reached, words_of_shell
+from executor.stop_rules.commands import reached
 from executor.stop_rules.test_evidence.test_suite import Base, PutBack, put_back, suite_of
 
 if TYPE_CHECKING:
@@ -25,96 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Trees", "asked_again", "put_back_of"]
 
 _SHELL = ("sh", "-c")
-_LOOKS_ONLY = frozenset(
-    [
-        "grep",
-        "egrep",
-        "fgrep",
-        "rg",
-        "ag",
-        "test",
-        "[",
-        "[[",
-        "cat",
-        "diff",
-        "cmp",
-        "wc",
-        "ls",
-        "find",
-        "head",
-        "tail",
-        "jq",
-        "yq",
-        "stat",
-        "echo",
-        "true",
-        "false",
-        "file",
-        "sed",
-        "awk",
-        "cut",
-        "sort",
-        "uniq",
-        "printf",
-        "cd",
-        "set",
-        "tr",
-        "git",
-        "exit",
-    ]
-)
-"""Programs that look at files and run none of them."""
-_LINTS = frozenset(
-    [
-        "ruff",
-        "flake8",
-        "pylint",
-        "mypy",
-        "pyright",
-        "basedpyright",
-        "ty",
-        "black",
-        "isort",
-        "bandit",
-        "pycodestyle",
-        "pydocstyle",
-        "eslint",
-        "tsc",
-        "prettier",
-        "biome",
-        "oxlint",
-        "stylelint",
-        "gofmt",
-        "golangci-lint",
-        "staticcheck",
-        "rustfmt",
-        "shellcheck",
-        "shfmt",
-        "yamllint",
-        "markdownlint",
-        "hadolint",
-        "actionlint",
-        "rubocop",
-        "phpcs",
-        "phpstan",
-        "psalm",
-        "ktlint",
-        "detekt",
-        "checkstyle",
-        "swiftlint",
-        "clang-format",
-        "clang-tidy",
-        "codespell",
-        "typos",
-        "vulture",
-        "py_compile",
-        "compileall",
-        "pyrefly",
-        "semgrep",
-        "gitleaks",
-    ]
-)
-"""Programs that judge how code is written; tests that are put back say nothing about that."""
 _WORD = re.compile(r"[^\s;&|()<>\"'`$]+")
 
 
@@ -160,7 +70,7 @@ def asked_again(item: CommandProof | FileProof, trees: Trees) -> CommandProof | 
     Linters and commands that only look at files say nothing about tests. A command that names what only the change
     brought along is asked without it, and not at all if nothing else is left.
     """
-    if not isinstance(item, CommandProof) or not _runs_something(item.argv):
+    if not isinstance(item, CommandProof) or not item.runs_code:
         return None
     absent, left = _absent(item.argv, trees)
     if not absent:
@@ -169,32 +79,6 @@ def asked_again(item: CommandProof | FileProof, trees: Trees) -> CommandProof | 
         return None
     argv = _without(item.argv, absent)
     return replace(item, argv=argv, key=combined_key([item.key, "without", *sorted(absent)]))
-
-
-def _runs_something(argv: Sequence[str]) -> bool:
-    commands = words_of_shell(argv[2]) if tuple(argv[:2]) == _SHELL and len(argv) > 2 else [list(argv)]  # noqa: PLR2004
-    return any(_runs(words) for words in commands)
-
-
-def _runs(words: Sequence[str]) -> bool:
-    plain = [word for word in words if not re.fullmatch(r"[A-Za-z_]\w*=.*", word)]
-    while plain and plain[0] in {
-        "uv",
-        "poetry",
-        "pdm",
-        "npx",
-        "run",
-        "exec",
-        "bundle",
-        "pnpm",
-        "yarn",
-        "python",
-        "python3",
-        "-m",
-    }:
-        plain = plain[1:]
-    program = plain[0].rpartition("/")[2] if plain else ""
-    return bool(program) and program not in _LOOKS_ONLY | _LINTS
 
 
 def _absent(argv: Sequence[str], trees: Trees) -> tuple[set[str], bool]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from executor.model.fingerprint import check_key, combined_key, digest
 from executor.model.milestone import FileCheck, RunCheck
 from executor.model.paths import matches
+from executor.stop_rules.commands import words_of_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,19 @@ _KNOWN_TOOL = re.compile(
     r"pytest|python[\d.]*|ruff|mypy|pyright|black|isort|flake8|pylint|eslint|prettier|biome|tsc|npx|node|gofmt|go|cargo|rustfmt"
     r"|clang-format|clang-tidy|shellcheck|shfmt|bash|sh|rubocop|php|perl|test|grep|uv|uvx|npm|pre-commit"
 )
+_LOOKS_ONLY = frozenset(
+    """[ [[ ag awk cat cd cmp cut diff echo egrep exit false fgrep file find git grep head jq ls printf rg sed set sort stat
+    tail test tr true uniq wc yq""".split()  # noqa: SIM905  (a list of words)
+)
+"""Programs that look at files and run none of them."""
+_LINTS = frozenset(
+    """actionlint bandit basedpyright biome black checkstyle clang-format clang-tidy codespell compileall detekt eslint
+    flake8 gitleaks gofmt golangci-lint hadolint isort ktlint markdownlint mypy oxlint phpcs phpstan prettier psalm
+    py_compile pycodestyle pydocstyle pylint pyrefly pyright rubocop ruff rustfmt semgrep shellcheck shfmt staticcheck
+    stylelint swiftlint tsc ty typos vulture yamllint""".split()  # noqa: SIM905  (a list of words)
+)
+"""Programs that judge how code is written; tests that are put back say nothing about that."""
+_LEADS = frozenset(["-m", "bundle", "exec", "npx", "pdm", "pnpm", "poetry", "python", "python3", "run", "uv", "yarn"])
 _PROGRAM = re.compile(r"(\s*(?:\w+=\S*\s+)*)([\w./+-]+)")
 _KNOWN_RUNNER = re.compile(
     r"pytest|py\.test|python[\d.]*|coverage|tox|nox|uv|poetry|pdm|hatch|node|npm|npx|pnpm|yarn|bun|deno|jest|vitest|mocha|go"
@@ -129,6 +143,12 @@ class CommandProof:
         return self.wants_report or any(_TEST_RUNNER.search(word) for word in self.argv)
 
     @property
+    def runs_code(self) -> bool:
+        """Whether it may run code of the tree; linters, and commands that only look at files, do not."""
+        shell = self.argv[:2] == _SHELL and len(self.argv) > 2  # noqa: PLR2004  (sh -c TEXT)
+        return any(map(_runs, words_of_shell(self.argv[2]) if shell else [list(self.argv)]))
+
+    @property
     def proves_by_tests(self) -> bool:
         """Whether it is a run of tests, also where the words of its command stand in a list: ``go``, ``test``."""
         return self.is_test_run or _TEST_RUNNER.search(" ".join(self.argv)) is not None
@@ -200,9 +220,9 @@ class Proofs:
     key: str
 
     @property
-    def has_tests(self) -> bool:
-        """Whether a test run is among them."""
-        return any(isinstance(item, CommandProof) and item.is_test_run for item in self.items)
+    def run_code(self) -> bool:
+        """Whether one of them may run code of the tree, which could deceive it."""
+        return any(isinstance(item, CommandProof) and item.runs_code for item in self.items)
 
 
 def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> Proofs:
@@ -247,6 +267,14 @@ def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> st
     if re.search(proof.contains, text, re.MULTILINE) is None:
         return f"{proof.file} does not contain {proof.contains!r}"
     return ""
+
+
+def _runs(words: Sequence[str]) -> bool:
+    plain = [word for word in words if not re.fullmatch(r"[A-Za-z_]\w*=.*", word)]
+    while plain and plain[0] in _LEADS:
+        plain = plain[1:]
+    program = plain[0].rpartition("/")[2] if plain else ""
+    return bool(program) and program not in _LOOKS_ONLY | _LINTS
 
 
 def _key_here(item: CommandProof | FileProof) -> str:

@@ -55,9 +55,9 @@ class ChangeRules:
         )
 
     def allowed_rules(self) -> frozenset[str]:
-        """Rules that the issue clears in advance, and rules about deceiving a test run where no test run is a proof."""
+        """Rules that the issue clears in advance, and rules about deceiving a command where none runs the code."""
         allowed = frozenset(self._issue.declared.allow)
-        if self._issue.proofs.has_tests:
+        if self._issue.proofs.run_code:
             return allowed
         return allowed | {rule.id for rule in self._session.policy.stops if rule.where_tests_judge}
 

@@ -298,7 +298,7 @@ class StopRule(Rule):
         builtin: name of a check that is written in code (entry points ``make_for_milestones.stop_rules``).
         lists: words, globs and patterns that the builtin uses, by name.
         run: command that has to exit 0, an argument list or a shell command.
-        where_tests_judge: it only holds for issues that a test run is a proof of.
+        where_tests_judge: it only holds for issues that are proved by a command that may run their code.
         enabled: false switches the rule off.
     """
 
