@@ -176,7 +176,7 @@ class RealRun:
     def _run(self, issue: RealIssue, command: str, cases: Sequence[_Case], off: Sequence[str]) -> list[Outcome]:
         if not cases:
             return []
-        repository = self._folder / "repository"
+        repository = self._folder / "judged" / issue.project.slug / "repository"
         shutil.rmtree(repository, ignore_errors=True)
         attempts = 2 if cases[0].kind == _LAST else 1
         commit_base(repository, {**issue.base, CHECK: f"{command}\n".encode()}, attempts)

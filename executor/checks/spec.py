@@ -43,8 +43,8 @@ _KNOWN_TOOL = re.compile(
     r"|clang-format|clang-tidy|shellcheck|shfmt|bash|sh|rubocop|php|perl|test|grep|uv|uvx|npm|pre-commit"
 )
 _LOOKS_ONLY = frozenset(
-    """[ [[ ag awk cat cd cmp cut diff echo egrep exit false fgrep file find git grep head jq ls printf rg sed set sort stat
-    tail test tr true uniq wc yq""".split()  # noqa: SIM905  (a list of words)
+    """[ [[ ag awk cat cd cmp cut diff echo egrep exit false fgrep file find git grep head jq ls printf rg sed set sort
+    stat tail test tr true uniq wc yq""".split()  # noqa: SIM905  (a list of words)
 )
 """Programs that look at files and run none of them."""
 _LINTS = frozenset(
