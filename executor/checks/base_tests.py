@@ -59,7 +59,7 @@ def put_back_of(
         commands: argument lists of the checks and of the acceptance.
         declared: globs of files that the issue declares to be changed.
     """
-    tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda text: store.mentions(base, text))
+    tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
     found = reached(commands, tree.paths, tree.read)
     return put_back(changed, tree, suite_of(tree, found), found, declared)
 

@@ -144,13 +144,21 @@ class Store:
                     self._listed.popitem(last=False)
         return known
 
-    def mentions(self, tree: str, text: str) -> list[str]:
-        """Files of text of a tree in which a text occurs as it is."""
-        if not text or "\0" in text or "\n" in text:
-            return []
-        code, listing, _ = self._git.call("grep", "-l", "-z", "-I", "-F", "-e", text, tree, "--")
-        found = listing.split(b"\0") if code == 0 else []
-        return [os.fsdecode(name).partition(":")[2] for name in found if name]
+    def mentions(self, tree: str, texts: Iterable[str]) -> dict[str, list[str]]:
+        """Text -> files of text of a tree in which it occurs as it is. One search, whatever the number of texts."""
+        asked = [text for text in dict.fromkeys(texts) if text and "\0" not in text and "\n" not in text]
+        found: dict[str, list[str]] = {text: [] for text in asked}
+        patterns = [word for text in asked for word in ("-e", text)]
+        code, listing, _ = (
+            self._git.call("grep", "-l", "-z", "-I", "-F", *patterns, tree, "--") if asked else (1, b"", b"")
+        )
+        for name in listing.split(b"\0") if code == 0 else ():
+            path = os.fsdecode(name).partition(":")[2]
+            data = (self.blob(tree, path) or b"") if len(asked) > 1 and path else b""
+            for text in asked if path else ():
+                if len(asked) == 1 or os.fsencode(text) in data:
+                    found[text].append(path)
+        return found
 
     def diff(self, old: str, new: str) -> bytes:
         """Text of the difference of two trees or commits, for `executor.git.diff.parse_diff`.

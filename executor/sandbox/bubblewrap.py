@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.process.runner import sane_path
+from executor.process.supervisor.launching import open_input
 from executor.sandbox.layout import (
     KEYS,
     absolute,
@@ -184,7 +185,13 @@ def probe(sandbox: Sandbox, state: Path, repository: Path) -> list[str]:
             network=False,
             env={"PATH": "/usr/bin:/bin"},
         )
-        return _tried(argv, {"EXECUTOR_PROBE": token})
+        brief = Path(folder, "brief")
+        brief.write_bytes(b"brief")
+        given = open_input(str(brief))
+        try:
+            return _tried(argv, {"EXECUTOR_PROBE": token}, given)
+        finally:
+            os.close(given)
 
 
 def _facts(state: Path, repository: Path) -> dict[str, object]:
@@ -198,13 +205,15 @@ def _facts(state: Path, repository: Path) -> dict[str, object]:
     }
 
 
-def _tried(argv: tuple[str, ...], env: dict[str, str]) -> list[str]:
-    """Run the probes on a separate terminal, which they could take over if nothing prevented it."""
+def _tried(argv: tuple[str, ...], env: dict[str, str], given: int) -> list[str]:
+    """Run the probes on a separate terminal, which they could take over, and with a descriptor like that of a brief."""
     ours, theirs = pty.openpty()
     setsid = shutil.which("setsid", path="/usr/bin:/bin")
     start = (setsid, "--ctty", "--wait") if setsid else ()
     try:
-        ended = subprocess.run((*start, *argv), stdin=theirs, capture_output=True, env=env, timeout=10, check=False)
+        ended = subprocess.run(
+            (*start, *argv), stdin=theirs, capture_output=True, env=env, timeout=10, check=False, pass_fds=(given,)
+        )
         return list(json.loads(ended.stdout)["succeeded"])
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"the probes do not run: {error}"]

@@ -86,6 +86,7 @@ def attempts(facts: Facts) -> dict[str, Callable[[], object]]:
         "the parent can be traced": trace_parent,
         "capabilities are left": capabilities,
         "set-user-id programs work": privileges,
+        "a file can be written through a descriptor": descriptors,
     }
 
 
@@ -100,6 +101,23 @@ def create(path: Path) -> bool:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     path.unlink()
     return True
+
+
+def descriptors() -> bool:
+    """Whether a descriptor that was inherited leads to a file that can be opened again for writing."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with suppress(OSError):
+            if stat.S_ISREG(os.fstat(int(name)).st_mode) and not sealed(int(name)):
+                return append(Path("/proc/self/fd", name))
+    return False
+
+
+def sealed(number: int) -> bool:
+    """Whether a descriptor is one of a file in memory that nobody can write any more."""
+    try:
+        return bool(fcntl.fcntl(number, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
+    except OSError:
+        return False
 
 
 def replace(path: Path) -> bool:

@@ -141,6 +141,15 @@ def test_stdin_is_the_file_given_or_empty(supervisor: Supervisor, command: Any, 
     assert supervisor.run(command("cat")).output_bytes == 0
 
 
+def test_a_command_cannot_write_into_the_file_behind_its_stdin(
+    supervisor: Supervisor, command: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "brief").write_text("do this")
+    supervisor.run(command("sh", "-c", "echo forged > /proc/self/fd/0; cat", stdin=tmp_path / "brief"))
+    assert (tmp_path / "brief").read_text() == "do this"
+    assert (tmp_path / "log").read_text().endswith("do this")
+
+
 def test_the_environment_is_exactly_the_one_given(supervisor: Supervisor, command: Any, tmp_path: Path) -> None:
     env = {"PATH": PATH, "ODD": "a\nb", "BYTES": os.fsdecode(b"\xff\xfe"), "WORD": "größer"}
     supervisor.run(command("env", "-0", env=env))

@@ -152,8 +152,9 @@ class MemoryStore(Store):
     def paths(self, tree: str) -> frozenset[str]:
         return frozenset(self.world.trees[self.tree_of(tree)])
 
-    def mentions(self, tree: str, text: str) -> list[str]:
-        return [path for path, content in self.world.trees[self.tree_of(tree)].items() if text and text in content]
+    def mentions(self, tree: str, texts: Iterable[str]) -> dict[str, list[str]]:
+        files = self.world.trees[self.tree_of(tree)]
+        return {text: [path for path, content in files.items() if text and text in content] for text in texts}
 
     def has_path(self, tree: str, path: str) -> bool:
         files = self.world.trees.get(self.tree_of(tree))

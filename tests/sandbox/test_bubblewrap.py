@@ -62,6 +62,7 @@ SENTENCES = (  # of the attempts with a fixed sentence; those about folders that
     "the parent can be traced",
     "capabilities are left",
     "set-user-id programs work",
+    "a file can be written through a descriptor",
 )
 
 
@@ -336,6 +337,16 @@ def test_without_a_sandbox_the_probes_succeed(tmp_path: Path) -> None:
     if os.getuid() == 0 and FOUND is not None:  # and not in somebody's container
         assert {"another user can be become", "capabilities are left", "/etc/passwd can be written"} <= found
     assert list(state.iterdir()) == []
+
+
+@real
+def test_a_first_process_that_was_stopped_by_tracing_does_not_hold_the_command_up(tmp_path: Path, tree: Path) -> None:
+    trace = "import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, None, None), flush=True)"  # attach, and exit
+    argv = BOX.argv((sys.executable, "-I", "-S", "-c", trace), tree=tree, network=False, env=ENV)
+    with Supervisor(tmp_path / "lock") as supervisor:
+        ended = supervisor.run(Command(argv, tree, ENV, tmp_path / "log", timeout=60.0, idle=50.0))
+    assert (tmp_path / "log").read_text() in {"0\n", "-1\n"}  # a kernel may forbid it
+    assert (ended.reason, ended.seconds < 30) == ("exited", True)
 
 
 @real

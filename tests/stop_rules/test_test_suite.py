@@ -11,12 +11,12 @@ from executor.stop_rules.commands import reached
 from executor.stop_rules.test_evidence.test_suite import Base, PutBack, Suite, judges, put_back, suite_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 def base_of(tree: Mapping[str, str]) -> Base:
-    def mentions(text: str) -> list[str]:
-        return [path for path, content in tree.items() if text in content]
+    def mentions(texts: Collection[str]) -> dict[str, list[str]]:
+        return {text: [path for path, content in tree.items() if text in content] for text in texts}
 
     return Base(frozenset(tree), lambda path: tree[path].encode() if path in tree else None, mentions)
 

@@ -18,6 +18,7 @@ from executor.process.supervisor.processes import (
     descendants,
     reap_children,
     send_line,
+    stuck,
 )
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from executor.process.supervisor.processes import Reason, Request, Result
 
 KILL_PATIENCE = 30.0  # seconds after which processes that do not die are reported
+STUCK = 2.0  # seconds between looks for a stopped process that nobody continues
 SETTLE = 0.05  # seconds in which what a finished command left behind may end by itself
 
 
@@ -48,6 +50,8 @@ class Keeper:
         self.alive = True  # whether any process of the command is left
         self.killing = False
         self.killed: set[int] = set()
+        self.stuck: set[tuple[int, bytes]] = set()
+        self.looked = self.started
         self.poll = select.poll()
         self.pulse = Pulse(request["idle"], request["silent"], request["watch"])
 
@@ -104,7 +108,8 @@ class Keeper:
             elif silence := self.pulse.silence(now):
                 send_line({"id": self.request["id"], "silent": round(silence, 1)})
             else:
-                self.listen(min(deadline, self.pulse.due) - now)
+                self.listen(min(deadline, self.pulse.due, self.looked + STUCK) - now)
+                self.unstick()
 
     def linger(self) -> None:
         """Wait for what the command left behind, until it has ended or been quiet for too long."""
@@ -136,6 +141,18 @@ class Keeper:
         if self.pid in ended:
             self.status = ended[self.pid]
             self.poll.unregister(self.exited)
+
+    def unstick(self) -> None:
+        """Continue what has been stopped for two looks with an ended child: else its end is never heard of."""
+        now = time.monotonic()
+        if now - self.looked < STUCK:
+            return
+        self.looked = now
+        found = descendants()
+        still = stuck(found)
+        for pid, _ in still & self.stuck:
+            found[pid].send(pid, signal.SIGCONT)
+        self.stuck = still
 
     def abandon(self) -> None:
         """The coordinator or the supervisor is gone, so the command has no waiter."""

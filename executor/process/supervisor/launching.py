@@ -68,12 +68,26 @@ def execute(argv: list[str], env: dict[str, str]) -> None:
 
 
 def open_input(path: str) -> int:
-    """Open a regular file or /dev/null; a FIFO would block for ever."""
+    """The content of a regular file, or /dev/null; a FIFO would block for ever.
+
+    The command gets a sealed copy. It could open its own descriptor again, in /proc/self/fd, and write into the file
+    behind it, whatever its sandbox says of that file.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(fd).st_mode) and path != os.devnull:
+    if path == os.devnull:
+        os.set_blocking(fd, True)
+        return fd
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
-    os.set_blocking(fd, True)
-    return fd
+    copy = os.memfd_create("input", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    while data := os.read(fd, CHUNK):
+        os.write(copy, data)
+    os.close(fd)
+    os.lseek(copy, 0, os.SEEK_SET)
+    fcntl.fcntl(
+        copy, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    )
+    return copy
 
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36  # linux/prctl.h

@@ -73,11 +73,12 @@ def send_line(value: Result) -> None:
 class Process:
     """One line of the process table."""
 
-    __slots__ = ("ended", "parent", "started", "ticks")
+    __slots__ = ("ended", "parent", "started", "stopped", "ticks")
 
     def __init__(self, line: bytes) -> None:
         fields = line[line.rindex(b")") + 2 :].split()  # proc_pid_stat(5), from the third field on
         self.ended = fields[0] in b"ZX"
+        self.stopped = fields[0] == b"T"
         self.parent = int(fields[1])
         self.ticks = sum(map(int, fields[11:15]))  # of itself and of the children it has waited for
         self.started = fields[19]
@@ -128,6 +129,15 @@ def descendants(spared: Collection[int] = ()) -> dict[int, Process]:
                 found[pid] = table[pid]
                 todo.append(pid)
     return found
+
+
+def stuck(found: dict[int, Process]) -> set[tuple[int, bytes]]:
+    """Stopped processes that keep an ended child from being reaped: number and start of each.
+
+    A process in the sandbox can stop the first one of its namespace by tracing it. Nothing in there continues it.
+    """
+    waiting = {process.parent for process in found.values() if process.ended}
+    return {(pid, process.started) for pid, process in found.items() if process.stopped and pid in waiting}
 
 
 def reap_children() -> tuple[dict[int, int], bool]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from executor.model.paths import is_documentation, is_test, matches, name_of, suffix_of, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange
     from executor.stop_rules.commands import Reached
@@ -187,12 +187,12 @@ class Base:
     Attributes:
         paths: every file of it.
         read: content of a file; None if there is none.
-        mentions: files of it in which a text occurs.
+        mentions: text -> files of it in which that occurs, for several texts at once.
     """
 
     paths: frozenset[str]
     read: Callable[[str], bytes | None]
-    mentions: Callable[[str], Collection[str]]
+    mentions: Callable[[Collection[str]], Mapping[str, Collection[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +277,10 @@ def put_back(
     added: list[str] = []
     scripts: list[str] = []
     operands: list[str] = []
+    for_tests = _only_tests_mention([file.path for file in changed if file.kind != "created"], base, suite)
     for file in changed:
         path = file.path
-        if suite.has(path) or (file.kind != "created" and _only_tests_mention(path, base, suite)):
+        if suite.has(path) or path in for_tests:
             (added if file.kind == "created" else tests).append(path)
         elif file.kind == "created":
             continue
@@ -350,21 +351,30 @@ def _mostly(folder: str, paths: Collection[str], tests: Collection[str]) -> bool
     return bool(inside) and 2 * sum(path in tests for path in inside) >= len(inside)
 
 
-def _only_tests_mention(path: str, base: Base, suite: Suite) -> bool:
-    """Whether a file outside the folders of tests is there for them: data that they name, or a helper they import."""
+def _only_tests_mention(paths: Sequence[str], base: Base, suite: Suite) -> set[str]:
+    """Files outside the folders of tests that are there for them: data that they name, helpers that they import."""
+    names = {path: name for path in paths if not suite.has(path) and (name := _mentioned_as(path, base))}
+    if not names:
+        return set()
+    mentions = base.mentions(frozenset(names.values()))
+    found = set()
+    for path, name in names.items():
+        others = [other for other in mentions.get(name, ()) if other != path and suffix_of(other) in _CODE]
+        if others and all(suite.has(other) for other in others):
+            found.add(path)
+    return found
+
+
+def _mentioned_as(path: str, base: Base) -> str:
+    """The name under which tests would mention a file that is there for them; empty for a file of the product."""
     name = name_of(path)
     suffix = suffix_of(path)
     if _MANIFESTS.fullmatch(name) or (is_documentation(path) and suffix != ".txt"):
-        return False
+        return ""
     if suffix in _CODE:
         text = (base.read(path) or b"")[:200_000].decode("utf-8", "replace")
-        if not _TESTING.search(text):
-            return False
-        name = name.rpartition(".")[0]
-    elif suffix == "" or name in {"LICENSE", "README"}:
-        return False
-    there = [other for other in base.mentions(name) if other != path and suffix_of(other) in _CODE]
-    return bool(there) and all(suite.has(other) for other in there)
+        return name.rpartition(".")[0] if _TESTING.search(text) else ""
+    return "" if suffix == "" or name in {"LICENSE", "README"} else name
 
 
 def _configured(base: Base) -> tuple[str, ...]:
