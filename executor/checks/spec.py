@@ -363,5 +363,5 @@ def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
     )
 
 
-def _argv(run: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (*_SHELL, run) if isinstance(run, str) else tuple(run)
+def _argv(command: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (*_SHELL, command) if isinstance(command, str) else tuple(command)

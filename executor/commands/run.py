@@ -192,7 +192,7 @@ class Run(DoitRun):
         from executor.commands.sessions import open_session
         from executor.commands.summary import notes, opening, passed_over, start_of
         from executor.commands.task_loader import RequestLoader
-        from executor.engine.milestone_run import cut_off, resumed
+        from executor.engine.milestone_run import note_on
         from executor.engine.recover import Recovery, mending
         from executor.forge.reconcile import Reconciliation
         from executor.notify.phase_hook import phases_told
@@ -223,10 +223,10 @@ class Run(DoitRun):
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             for run in session.runs():
-                before = cut_off(run)
+                before = run.cut_off()
                 records.begin(run, wanted, workers)
                 if before is not None:
-                    sys.stdout.write(f"note: {safe(resumed(before, run.name))}\n")
+                    sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
                 Recovery(run).recover()
                 Reconciliation(run).take_over()
             session.observer.allowance.budget = budget

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from executor.commands.base import ending_of
 from executor.commands.scheduler import CODES
-from executor.engine.milestone_run import begin, end
 from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError
 from executor.state.runs import How
 
@@ -31,13 +30,13 @@ class RunRecords:
 
     def begin(self, run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
         """Record that a run begins."""
-        begin(run, asked, workers)
+        run.begin(asked, workers)
         self._open[run.name] = run
 
     def end(self, code: int, how: How, why: str) -> None:
         """Record that all of them end."""
         for name in list(self._open):
-            end(self._open.pop(name), code, how, why[:_LONGEST])
+            self._open.pop(name).end(code, how, why[:_LONGEST])
 
 
 @contextmanager

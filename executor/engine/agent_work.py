@@ -13,7 +13,6 @@ from executor.agents.call import LOG, cost_of
 from executor.agents.command import child_environment, missing_program
 from executor.checks.run import tail
 from executor.checks.setup import Unready
-from executor.engine.receipts import deviations_in, notes_in
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
 from executor.process.untrusted import left_file, scrub
@@ -29,11 +28,10 @@ if TYPE_CHECKING:
     from executor.git.objects import Store
     from executor.git.worktrees import Slot, Workspace
     from executor.model.agent_profile import Agent
-    from executor.model.milestone import Issue
     from executor.process.runner import Command
     from executor.state.events import Spend
 
-__all__ = ["RESULT", "Failure", "Work", "deviations_of", "entry_problem", "notes_of", "produce", "taken"]
+__all__ = ["RESULT", "Failure", "Work", "entry_problem", "produce", "tree_left"]
 
 PRIVATE = "private"
 """Folder among the logs of an attempt with copies of its program's files, while it works."""
@@ -131,6 +129,12 @@ class Work:
         name = self.agent.output_file
         return Path(name.format(out=self.out)) if name else None
 
+    @property
+    def report(self) -> bytes:
+        """The agent's report.json; empty without a regular file of reasonable size."""
+        data = left_file(self.out, "report.json", self.run.secrets, _REPORT_BYTES)
+        return data if isinstance(data, bytes) else b""
+
     def cost(self) -> Spend:
         """Money and tokens."""
         return cost_of(self.agent, self.log, self.told_file)
@@ -177,7 +181,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
 
     def changed() -> bool:
         """Whether the tree differs from the base; one that cannot be taken does."""
-        left[:] = [taken(run, slot.work, issue)]
+        left[:] = [tree_left(work.issue, slot.work)]
         return left[0] != work.base_tree
 
     try:
@@ -187,20 +191,12 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     scrub(work.out, run.session.redaction.redact)
     if called.finding is not None:
         run.session.require_space()
-        made = taken(run, slot.work, issue)
+        made = tree_left(work.issue, slot.work)
         tree = made if isinstance(made, str) else ""
         found = called.finding
         return Failure(found.kind, found.reason, tail(work.log), tree, until=found.until, rest_s=found.rest_s)
     # Every process of the agent is gone when the question whether it changed anything is asked.
-    return left[0] if left else taken(run, slot.work, issue)
-
-
-def taken(run: MilestoneRun, workspace: Workspace, issue: Issue) -> str | Failure:
-    """The tree that an agent left in its workspace, or why it cannot be taken."""
-    try:
-        return workspace.result(run.session.store, run.excludes, issue.files, run.import_limits)
-    except ImportRefusedError as error:
-        return Failure("import", str(error))
+    return left[0] if left else tree_left(work.issue, slot.work)
 
 
 def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
@@ -257,6 +253,15 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     return work.run.agents.command(agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
 
 
+def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
+    """The tree that an agent left in its workspace, or why it cannot be taken."""
+    run = issue.run
+    try:
+        return workspace.result(run.store, run.excludes, issue.declared.files, run.import_limits)
+    except ImportRefusedError as error:
+        return Failure("import", str(error))
+
+
 def entry_problem(store: Store, tree: str, change: Change) -> str:
     """Why an entry of a result cannot land although git takes it; empty when all can."""
     for file in change.files:
@@ -267,15 +272,3 @@ def entry_problem(store: Store, tree: str, change: Change) -> str:
             if leads_out(os.fsencode(file.path), target):
                 return f"{file.path} is a link that leads out of the tree"
     return ""
-
-
-def deviations_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
-    """The agent's report.json, if it is a file of reasonable size."""
-    data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
-    return deviations_in(data) if isinstance(data, bytes) else ()
-
-
-def notes_of(run: MilestoneRun, out: Path) -> tuple[str, ...]:
-    """What the agent says in report.json about what it changed."""
-    data = left_file(out, "report.json", run.session.secrets, _REPORT_BYTES)
-    return notes_in(data) if isinstance(data, bytes) else ()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import brief, most_useful
 from executor.checks.run import tail
 from executor.checks.verify import Candidate
-from executor.engine.agent_work import Failure, Work, deviations_of, entry_problem, notes_of, produce, taken
+from executor.engine.agent_work import Failure, Work, entry_problem, produce, tree_left
 from executor.engine.brief import brief_facts
 from executor.engine.candidate import issue_header, result_message
 from executor.engine.change_rules import KNOWN_SECRET, ChangeRules
 from executor.engine.issue import IssueRun
+from executor.engine.receipts import deviations_in, notes_in
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
@@ -138,7 +139,7 @@ class Attempts:
                 self._run.resources.release(issue.resources)
         except InterruptedRunError:
             workspace = self._run.pool.left_by(issue.id, number)
-            left = taken(self._run, workspace, issue) if workspace is not None else ""
+            left = tree_left(self._issue, workspace) if workspace is not None else ""
             kept = left if isinstance(left, str) else ""
             self.keep_interrupted(self._issue.state.attempts[number], kept, work.cost())
             raise
@@ -300,7 +301,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
-    notes = notes_of(run, work.out)
+    notes = notes_in(work.report)
     message = result_message(IssueRun(run, work.ref), change, trailers, agent=work.agent.name, notes=notes, note=note)
     commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
     name = attempt_ref(run.name, issue.id, work.number)
@@ -314,7 +315,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         files=tuple(file.path for file in change.files[:100]),
         added=change.added,
         removed=change.removed,
-        deviations=(*deviations_of(run, work.out), *_outside_scope(work, change)),
+        deviations=(*deviations_in(work.report), *_outside_scope(work, change)),
         notes=notes,
         spend=work.cost(),
     )

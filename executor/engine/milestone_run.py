@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
@@ -63,10 +64,12 @@ if TYPE_CHECKING:
     from executor.state.record import Record
     from executor.status.load import MilestoneView
 
-__all__ = ["MilestoneRun", "begin", "cut_off", "end", "hold", "resumed"]
+__all__ = ["MilestoneRun", "hold", "note_on"]
 
 
 _LOOKS = 3
+_NEXT = 5
+"""The end of a run names so many issues that the next one would go on with."""
 
 
 def hold(project: Project, milestone: str, run_id: str) -> Held:
@@ -246,7 +249,7 @@ class MilestoneRun:
         record = self.journal.append(event.KIND, issue, **data)
         self.session.observer.apply(self.name, record)
         for listener in self.session.listeners:
-            listener(self, record)
+            listener(self.name, record)
         return record
 
     def look_for_pause(self) -> None:
@@ -372,6 +375,34 @@ class MilestoneRun:
             if landing is not None and not self.session.project.receipt(self.name, issue).exists():
                 self.write_receipt(landing)
 
+    def begin(self, asked: Sequence[str], workers: int) -> None:
+        """Record that the run begins, with the state of the user's checkout."""
+        git = self.session.checkouts.state(self.project.repository.top)
+        event = RunStarted(
+            host=platform.node(), user=_user(), pid=os.getpid(), git=git, asked=tuple(asked), workers=workers
+        )
+        self.record(event)
+
+    def end(self, code: int, how: How, why: str = "") -> None:
+        """Record that the run ends; on a full disk with the space that was set aside for saying so."""
+        event = RunEnded(code=code, how=str(how), why=why, following=tuple(self._following()))
+        try:
+            self.record(event)
+        except ExecutorError:
+            with suppress(ExecutorError):
+                self.journal.append_last(event.KIND, "", **encode(event))
+
+    def cut_off(self) -> RunRecord | None:
+        """The latest run of this milestone before this one, if it was ended before it had done what it could."""
+        earlier = [record for record in run_records(self.journal.events) if record.run != self.run_id]
+        return earlier[-1] if earlier and earlier[-1].cut_off else None
+
+    def _following(self) -> list[str]:
+        """The first issues that the next run would go on with."""
+        plan = self.session.compiled.plan
+        own = (ref for ref in plan.order if plan.nodes[ref].milestone == self.name)
+        return list(islice((ref for ref in own if self.decision(ref).act is not Act.REST), _NEXT))
+
     def stop(self, *, kill: bool) -> None:
         """End the children."""
         if self._supervisor is not None:
@@ -402,41 +433,7 @@ class MilestoneRun:
         return path
 
 
-_NEXT = 5
-
-
-def begin(run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
-    """Record that a run begins, with the state of the user's checkout."""
-    session = run.session
-    run.record(
-        RunStarted(
-            host=platform.node(),
-            user=_user(),
-            pid=os.getpid(),
-            git=session.checkouts.state(session.project.repository.top),
-            asked=tuple(asked),
-            workers=workers,
-        )
-    )
-
-
-def end(run: MilestoneRun, code: int, how: How, why: str = "") -> None:
-    """Record that a run ends; on a full disk with the space that was set aside for saying so."""
-    event = RunEnded(code=code, how=str(how), why=why, following=tuple(_following(run)))
-    try:
-        run.record(event)
-    except ExecutorError:
-        with suppress(ExecutorError):
-            run.journal.append_last(event.KIND, "", **encode(event))
-
-
-def cut_off(run: MilestoneRun) -> RunRecord | None:
-    """The latest run of this milestone before this one, if it was ended before it had done what it could."""
-    earlier = [record for record in run_records(run.journal.events) if record.run != run.session.run_id]
-    return earlier[-1] if earlier and earlier[-1].cut_off else None
-
-
-def resumed(record: RunRecord, milestone: str) -> str:
+def note_on(record: RunRecord, milestone: str) -> str:
     """The note at the start of a run that follows an interrupted one."""
     why = f" ({record.why})" if record.why else ""
     flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
@@ -453,18 +450,6 @@ _ENDED = {
     How.HALTED: "was halted",
     How.ERROR: "was ended by an error",
 }
-
-
-def _following(run: MilestoneRun) -> list[str]:
-    """The first issues that the next run would go on with."""
-    found: list[str] = []
-    plan = run.session.compiled.plan
-    for ref in plan.order:
-        if len(found) == _NEXT:
-            break
-        if plan.nodes[ref].milestone == run.name and run.decision(ref).act is not Act.REST:
-            found.append(ref)
-    return found
 
 
 def _user() -> str:

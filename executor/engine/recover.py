@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from executor.engine.agent_work import RESULT, Failure, Work, taken
+from executor.engine.agent_work import RESULT, Failure, Work, tree_left
 from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.issue import IssueRun
 from executor.engine.milestone_branch import Branch
@@ -140,7 +140,7 @@ class Recovery:
         _ = self._run.supervisor  # it starts only when every process of the dead run is gone
         if attempt.boot != self._run.journal.boot and attempt.base:
             workspace.mend(self._run.session.store, f"{attempt.base}^{{tree}}")
-        tree = taken(self._run, workspace, self._run.issue(ref))
+        tree = tree_left(IssueRun(self._run, ref), workspace)
         scrub(
             self._run.session.project.logs(self._run.name, issue, attempt.number) / "out",
             self._run.session.redaction.redact,

@@ -73,7 +73,7 @@ class Session:
         """Milestones for which nothing more is begun in this run, and why."""
         self.working: dict[str, float] = {}
         """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
-        self.listeners: list[Callable[[MilestoneRun, Record], None]] = []
+        self.listeners: list[Callable[[str, Record], None]] = []
         """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
         self.resting: list[Callable[[str, Decision], None]] = []
         """Told of every issue that comes to rest."""

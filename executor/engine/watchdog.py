@@ -22,7 +22,6 @@ from executor.status.phases import started_steps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.state.decide import Decision
     from executor.state.record import Record
@@ -31,6 +30,8 @@ __all__ = ["Watcher", "watched"]
 
 _OFTEN, _SELDOM = 0.2, 5.0
 """Seconds between two looks, at least and at most."""
+_LASTING = {"conflict", "red-base", "limit", "outage", "budget"}
+"""Blockers of an earlier run that are still in the way; the others exist only while a process runs."""
 
 
 @contextmanager
@@ -53,10 +54,12 @@ class Watcher:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._told = {(run.name, item.told_as) for run in session.runs() for item in _kept(run)}
+        self._told = {
+            (run.name, item.told_as) for run in session.runs() for item in run.view.blockers if item.kind in _LASTING
+        }
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._declared = {run.name: _declared(run) for run in session.runs()}
+        self._declared = {run.name: self._files(run.name) for run in session.runs()}
         limits = session.policy.limits
         self._every = max(_OFTEN, min(_SELDOM, limits.silent_s / 3, limits.long_s / 3))
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -70,55 +73,55 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
-    def heard(self, run: MilestoneRun, event: Record) -> None:
-        """An event was recorded."""
+    def heard(self, milestone: str, event: Record) -> None:
+        """Take an event of a milestone."""
         if event.kind != BlockerFound.KIND:
-            blocker = from_event(run.name, event)
+            blocker = from_event(milestone, event)
             if blocker is not None:
-                self._found(run, blocker)
+                self._found(milestone, blocker)
 
     def rested(self, ref: str, decision: Decision) -> None:
         """An issue ended in this run."""
         blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
         if blocker is not None:
-            self._found(self._session.run_of(ref.partition("/")[0]), blocker)
+            self._found(ref.partition("/")[0], blocker)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._every):
             try:
                 for run in self._session.runs():
-                    self._look(run)
+                    self._look(run.name)
             except ExecutorError as error:
                 self._session.halt(error)
                 return
             except OSError:
                 continue  # something went away while it was looked at
 
-    def _look(self, run: MilestoneRun) -> None:
+    def _look(self, milestone: str) -> None:
         limits = self._session.policy.limits
-        for blocker in from_working(run.name, _working(run), limits.silent_s, limits.long_s):
-            self._found(run, blocker)
-        self._look_at_declarations(run)
+        for blocker in from_working(milestone, self._working(milestone), limits.silent_s, limits.long_s):
+            self._found(milestone, blocker)
+        self._look_at_declarations(milestone)
         try:
             self._session.require_space()
         except StateFullError as error:
-            resume = f"free some space, then doit milestone:{run.name}"
-            self._found(run, Blocker("disk", "", "floor", str(error), resume, pauses=True))
+            resume = f"free some space, then doit milestone:{milestone}"
+            self._found(milestone, Blocker("disk", "", "floor", str(error), resume, pauses=True))
             self._session.halt(error)
 
-    def _look_at_declarations(self, run: MilestoneRun) -> None:
-        before, now = self._declared[run.name], _declared(run)
+    def _look_at_declarations(self, milestone: str) -> None:
+        before, now = self._declared[milestone], self._files(milestone)
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
-            self._declared[run.name] = now
+            self._declared[milestone] = now
             names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")  # noqa: PLR2004
             reason = f"{names} changed during the run, which goes on with what it read at its start"
-            resume = f"doit milestone:{run.name} takes the change when this run has ended"
-            self._found(run, Blocker("declaration", "", names, reason, resume))
+            resume = f"doit milestone:{milestone} takes the change when this run has ended"
+            self._found(milestone, Blocker("declaration", "", names, reason, resume))
 
-    def _found(self, run: MilestoneRun, blocker: Blocker) -> None:
+    def _found(self, milestone: str, blocker: Blocker) -> None:
         """Record and report a blocker once."""
-        place = (run.name, blocker.told_as)
+        place = (milestone, blocker.told_as)
         with self._lock:
             if place in self._told:
                 return
@@ -126,51 +129,45 @@ class Watcher:
         session = self._session
         if blocker.kind in session.policy.limits.pause_on:
             blocker = replace(blocker, pauses=True)
-        run.record(blocker.event(), blocker.issue)
-        ref = f"{run.name}/{blocker.issue}" if blocker.issue else run.name
+        session.run_of(milestone).record(blocker.event(), blocker.issue)
+        ref = f"{milestone}/{blocker.issue}" if blocker.issue else milestone
         session.tell("blocker", ref, f"{blocker.kind}: {blocker.reason}; {blocker.resume}")
         if blocker.pauses:
-            session.paused.setdefault(run.name, f"the run pauses because {blocker.reason}")
+            session.paused.setdefault(milestone, f"the run pauses because {blocker.reason}")
 
-
-def _kept(run: MilestoneRun) -> list[Blocker]:
-    """What an earlier run found and what is still as it was; what only a running process can be is not."""
-    return [item for item in run.view.blockers if item.kind in {"conflict", "red-base", "limit", "outage", "budget"}]
-
-
-def _working(run: MilestoneRun) -> list[Working]:
-    now, clock = time.monotonic(), time.time()
-    found: list[Working] = []
-    for ref, since in list(run.session.working.items()):
-        milestone, _, issue = ref.partition("/")
-        if milestone == run.name:
-            state = run.view.states.get(issue)
+    def _working(self, milestone: str) -> list[Working]:
+        """The issues of a milestone that are at work, one entry for each step, with the seconds of silence."""
+        session, view = self._session, self._session.observer.views[milestone]
+        now, clock = time.monotonic(), time.time()
+        found: list[Working] = []
+        for ref, since in list(session.working.items()):
+            if ref.partition("/")[0] != milestone:
+                continue
+            issue = ref.partition("/")[2]
+            state = view.states.get(issue)
             last = state.attempts.get(state.last()) if state is not None else None
             number = last.number if last is not None else 0
-            logs = run.session.project.logs(run.name, issue, number)
+            logs = session.project.logs(milestone, issue, number)
             places = {"": logs}
             if state is not None and (steps := started_steps(state.steps, number)):
                 places = {name: logs / "steps" / name for name in steps}
+            started = last is not None and last.state is AttemptState.STARTED
             for step, folder in places.items():
-                silent = None
-                if last is not None and last.state is AttemptState.STARTED:
-                    sign, _ = last_sign(folder)
-                    silent = clock - sign if sign else None
-                found.append(Working(issue, number, now - since, silent, step))
-    return found
+                sign = last_sign(folder)[0] if started else 0.0
+                found.append(Working(issue, number, now - since, clock - sign if sign else None, step))
+        return found
 
-
-def _declared(run: MilestoneRun) -> dict[str, tuple[int, int, int]]:
-    """What the run was declared by: file -> what changes with its content."""
-    project = run.session.project
-    loaded = run.session.compiled.loaded
-    files = [project.milestones / f"{run.name}.toml", *project.rules.glob("**/*.toml")]
-    files += [loaded.folder / issue.spec for issue in run.milestone.issues if issue.spec]
-    found: dict[str, tuple[int, int, int]] = {}
-    for path in files:
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
-        found[str(path.relative_to(project.root))] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-    return found
+    def _files(self, milestone: str) -> dict[str, tuple[int, int, int]]:
+        """The files that declare a milestone: path -> stat data that change with the content."""
+        project, loaded = self._session.project, self._session.compiled.loaded
+        issues = loaded.milestones[milestone].issues
+        files = [project.milestones / f"{milestone}.toml", *project.rules.glob("**/*.toml")]
+        files += [loaded.folder / issue.spec for issue in issues if issue.spec]
+        found: dict[str, tuple[int, int, int]] = {}
+        for path in files:
+            try:
+                facts = path.stat()
+            except OSError:
+                continue
+            found[str(path.relative_to(project.root))] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        return found

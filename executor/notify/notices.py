@@ -105,9 +105,9 @@ def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str
     return _notice("complete", milestone, "", f"{milestone}:complete:{tip}", f"{milestone} is complete", lines)
 
 
-def of_digest(run: str, title: str, text: str) -> Notice:
+def of_digest(night: str, title: str, text: str) -> Notice:
     """The message about a whole night."""
-    return Notice("digest", "", "", f"nightly:{run}", title, text.translate(_INERT))
+    return Notice("digest", "", "", f"nightly:{night}", title, text.translate(_INERT))
 
 
 def _notice(kind: NoticeKind, milestone: str, issue: str, event: str, title: str, lines: list[str]) -> Notice:

@@ -31,9 +31,7 @@ from executor.state.events import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
-    from executor.model.outward_rules import StatusRules
     from executor.state.record import Record
 
 __all__ = ["PhaseTeller", "phases_told"]
@@ -45,7 +43,7 @@ _PATIENCE = 3
 @contextmanager
 def phases_told(session: Session) -> Iterator[PhaseTeller]:
     """Report phases of a session's milestones while the block runs."""
-    teller = PhaseTeller(session.policy.status)
+    teller = PhaseTeller(session)
     session.listeners.append(teller.hear)
     try:
         yield teller
@@ -57,27 +55,28 @@ def phases_told(session: Session) -> Iterator[PhaseTeller]:
 class PhaseTeller:
     """One thread that runs the status command for each phase; a failure becomes a note."""
 
-    def __init__(self, rules: StatusRules) -> None:
-        self._rules = rules
-        self._heard: queue.SimpleQueue[tuple[MilestoneRun, dict[str, str]] | None] = queue.SimpleQueue()
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._rules = session.policy.status
+        self._heard: queue.SimpleQueue[dict[str, str] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._failed: dict[str, int] = {}
 
-    def hear(self, run: MilestoneRun, event: Record) -> None:
-        """Take a record; report it if it begins a phase."""
+    def hear(self, milestone: str, event: Record) -> None:
+        """Take an event of a milestone; report it if it begins a phase."""
         phase = phase_of(event)
         if not phase or not self._rules.command or self._over.is_set():
             return
-        ref = f"{run.name}/{event.key}" if event.key else run.name
-        known = not event.key or ref in run.session.compiled.plan.nodes
+        ref = f"{milestone}/{event.key}" if event.key else milestone
+        known = not event.key or ref in self._session.compiled.plan.nodes
         if not known:
             return
-        status = str(run.decision(ref).status) if event.key else phase
+        status = str(self._session.observer.decision(ref).status) if event.key else phase
         if event.kind == AttemptStarted.KIND:
             status = "running"
-        values = {"id": ref, "milestone": run.name, "issue": event.key, "status": status, "phase": phase}
-        self._heard.put((run, values))
+        values = {"id": ref, "milestone": milestone, "issue": event.key, "status": status, "phase": phase}
+        self._heard.put(values)
         if self._thread is None:
             self._thread = threading.Thread(target=self._tell, name="status command", daemon=True)
             self._thread.start()
@@ -107,16 +106,16 @@ class PhaseTeller:
             item = self._heard.get()
             if item is None:
                 return
-            run, values = item
             try:
-                problem = self._run(run, values)
+                problem = self._call(item)
             except (ExecutorError, OSError) as error:
                 problem = str(error)
             if problem:
                 self._failed[problem] = self._failed.get(problem, 0) + 1
 
-    def _run(self, run: MilestoneRun, values: dict[str, str]) -> str:
-        root = run.session.project.root
+    def _call(self, values: dict[str, str]) -> str:
+        """Run the command with these values; why it failed, or empty."""
+        run, root = self._session.run_of(values["milestone"]), self._session.project.root
         given = {f"EXECUTOR_{key.upper()}": value for key, value in values.items()}
         ended = run.supervisor.run(
             Command(
@@ -126,7 +125,7 @@ class PhaseTeller:
                 log=run.folder / "status-command.log",
                 timeout=self._rules.timeout_s,
                 output_cap=2**20,
-                secrets=run.session.secrets,
+                secrets=run.secrets,
             )
         )
         return "" if ended.ok else f"{ended.describe()}; see .cache/{run.name}/status-command.log"

@@ -23,7 +23,6 @@ from executor.state.events import Notified
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.model.outward_rules import Channel
     from executor.state.decide import Decision
@@ -160,14 +159,14 @@ class _Listener:
                 if event.kind in DECIDING:
                     self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
                 elif event.at >= recent:
-                    self._about(run, event)
+                    self._about(run.name, event)
 
-    def heard(self, run: MilestoneRun, event: Record) -> None:
-        """An event was recorded."""
+    def heard(self, milestone: str, event: Record) -> None:
+        """Take an event of a milestone."""
         if event.kind in DECIDING:
-            self._deciding[f"{run.name}/{event.key}"] = event_id(run.name, event)
+            self._deciding[f"{milestone}/{event.key}"] = event_id(milestone, event)
         else:
-            self._about(run, event)
+            self._about(milestone, event)
 
     def rested(self, ref: str, decision: Decision) -> None:
         """An issue came to rest."""
@@ -177,7 +176,7 @@ class _Listener:
         event = self._deciding.get(ref) or f"{ref}:{decision.status}:{decision.attempt}"
         notice = of_rest(ref, run.issue(ref).title, decision, rules, event)
         if notice is not None:
-            self._say(run, notice)
+            self._say(run.name, notice)
 
     def completed(self) -> None:
         """The run is over; say so of the milestones of which everything has landed."""
@@ -185,20 +184,17 @@ class _Listener:
             refs = [f"{run.name}/{issue.id}" for issue in run.milestone.issues]
             if refs and all(run.decision(ref).status is Status.LANDED for ref in refs):
                 milestone = run.milestone
-                self._say(run, of_completion(run.name, milestone.title, len(refs), str(milestone.branch), run.view.tip))
+                self._say(
+                    run.name, of_completion(run.name, milestone.title, len(refs), str(milestone.branch), run.view.tip)
+                )
 
-    def _about(self, run: MilestoneRun, event: Record) -> None:
-        notice = of_event(run.name, event)
+    def _about(self, milestone: str, event: Record) -> None:
+        notice = of_event(milestone, event)
         if notice is not None:
-            self._say(run, notice)
+            self._say(milestone, notice)
 
-    def _say(self, run: MilestoneRun, notice: Notice) -> None:
-        self.teller.say(
-            notice,
-            self._sent[run.name],
-            lambda sent, channel: _record(run, sent, channel),
-        )
+    def _say(self, milestone: str, notice: Notice) -> None:
+        def sent(told: Notice, channel: str) -> None:
+            self._session.run_of(milestone).record(Notified(channel=channel, of=told.event), told.issue)
 
-
-def _record(run: MilestoneRun, notice: Notice, channel: str) -> None:
-    run.record(Notified(channel=channel, of=notice.event), notice.issue)
+        self.teller.say(notice, self._sent[milestone], sent)

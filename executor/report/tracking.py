@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.model.milestone import Issue, Milestone
     from executor.state.model import IssueState
@@ -252,7 +251,7 @@ class _Keeper:
         self._due: threading.Timer | None = None
         self._next = 0.0
 
-    def hear(self, _run: MilestoneRun, record: Record) -> None:
+    def hear(self, _milestone: str, record: Record) -> None:
         """Take an event; the file follows at once, or after the pause, so that no last event of a burst is lost."""
         if record.kind not in _TOLD:
             return

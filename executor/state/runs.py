@@ -107,8 +107,8 @@ def _begin(record: Record, event: RunStarted) -> RunRecord:
     )
 
 
-def _take(run: RunRecord, record: Record, event: Event) -> RunRecord:
-    flying = dict(run.in_flight)
+def _take(known: RunRecord, record: Record, event: Event) -> RunRecord:
+    flying = dict(known.in_flight)
     match event:
         case AttemptStarted():
             flying[record.key] = event.attempt
@@ -116,8 +116,8 @@ def _take(run: RunRecord, record: Record, event: Event) -> RunRecord:
             flying.pop(record.key, None)
         case Landed():
             flying.pop(record.key, None)
-            run = replace(run, landed=(*run.landed, record.key))
+            known = replace(known, landed=(*known.landed, record.key))
         case RunEnded():
             how = How(event.how or How.DONE)
-            run = replace(run, how=how, why=event.why, code=event.code, following=event.following)
-    return replace(run, ended=record.at, in_flight=flying)
+            known = replace(known, how=how, why=event.why, code=event.code, following=event.following)
+    return replace(known, ended=record.at, in_flight=flying)

@@ -18,6 +18,7 @@ from executor.errors import (
 from executor.state.decide import Act, Decision, Status
 
 if TYPE_CHECKING:
+    from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
     from executor.tasks.request import Request
@@ -77,14 +78,16 @@ class _IssueAction(_Action):
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
         """Run it until it has landed or can go no further."""
+        from executor.engine.issue import IssueRun
+
         try:
-            self.decision = self.bring(run)
+            self.decision = self.bring(IssueRun(run, self.ref))
         except PersonNeededError as error:
             self.decision = Decision(Status.BLOCKED, Act.REST, str(error))
             request.session.held[self.ref] = self.decision
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
-    def bring(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, issue: IssueRun) -> Decision | None:
         """Run it; the decision is the issue's final one in this run."""
         raise NotImplementedError
 
@@ -96,12 +99,11 @@ class _IssueAction(_Action):
 class IssueAction(_IssueAction):
     """Runs one issue as far as possible."""
 
-    def bring(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, issue: IssueRun) -> Decision | None:
         """Run until the issue has landed or cannot continue."""
-        from executor.engine.issue import IssueRun
         from executor.engine.issue_run import IssueLife
 
-        return IssueLife(IssueRun(run, self.ref)).bring_to_rest()
+        return IssueLife(issue).bring_to_rest()
 
     def __str__(self) -> str:
         return f"implement, verify and land {self.ref}"
@@ -114,12 +116,11 @@ class StepAction(_IssueAction):
         super().__init__(request, ref)
         self.step = step
 
-    def bring(self, run: MilestoneRun) -> Decision | None:
+    def bring(self, issue: IssueRun) -> Decision | None:
         """Run until the step is done or the issue cannot continue."""
-        from executor.engine.issue import IssueRun
         from executor.workflow.flow import StepFlow
 
-        return StepFlow(IssueRun(run, self.ref)).bring_step(self.step)
+        return StepFlow(issue).bring_step(self.step)
 
     def __str__(self) -> str:
         return f"{self.step} of {self.ref}"

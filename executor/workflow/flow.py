@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.engine.agent_work import Work, taken
+from executor.engine.agent_work import Work, tree_left
 from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.recover import Recovery
 from executor.engine.stops import Stops, find_obstacle, record_obstacle
@@ -119,7 +119,7 @@ class StepFlow:
             ended = Recovery(self._run).agent_end(self._issue.ref, attempt, step.id)
             if workspace is None or ended is None or self._issue.state.steps[step.id].attempt != attempt.number:
                 continue
-            tree = taken(self._run, workspace, issue)
+            tree = tree_left(self._issue, workspace)
             work = Steps(self._issue).step_work(step, attempt, fresh=False)
             counts = (ended.ok and isinstance(tree, str)) or question_in(work.out, self._session.secrets)
             if counts and keep_result(work, step, tree, round(ended.seconds, 3)):

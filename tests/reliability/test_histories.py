@@ -20,7 +20,6 @@ import pytest
 from executor.config.project import Compiled, Project, compile_project
 from executor.engine.issue import IssueRun
 from executor.engine.issue_run import IssueLife
-from executor.engine.milestone_run import begin, end
 from executor.engine.recover import Recovery
 from executor.engine.session import Session
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
@@ -191,13 +190,13 @@ class History:
             run = session.run_of("m1")
             if self.naive:
                 self._believe_the_journal(session)
-            begin(run, ["milestone:m1"], 1)
+            run.begin(["milestone:m1"], 1)
             if not self.naive:
                 Recovery(run).recover()
             self._work(run)
             self._see(run)
             statuses = {run.decision(ref).status for ref in compiled.plan.order}
-            end(run, 0, How.DONE)
+            run.end(0, How.DONE)
         except Crash:
             return False
         except ExecutorError as error:

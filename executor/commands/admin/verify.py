@@ -14,7 +14,8 @@ from executor.config.project import compile_project, open_project
 
 if TYPE_CHECKING:
     from executor.checks.base import BaseResult
-    from executor.engine.milestone_run import MilestoneRun
+    from executor.engine.issue import IssueRun
+    from executor.engine.session import Session
     from executor.status.rows import VerifiedRow
 
 __all__ = ["Verify"]
@@ -59,9 +60,10 @@ class Verify(Command):
             session.force = options["force"]
             session.enter([name])
             Recovery(session.run_of(name)).recover()
+            issues, tree = _issues(session, name), session.store.tree_of(session.run_of(name).view.tip)
             if options["base"]:
-                return _print_base(_base_rows(session.run_of(name)), as_json=options["json"])
-            rows = _rows(session.run_of(name))
+                return _print_base(_base_rows(issues, tree), as_json=options["json"])
+            rows = _rows([issue for issue in issues if issue.facts.landing is not None], tree)
         if options["json"]:
             print_json(rows)
         else:
@@ -70,18 +72,20 @@ class Verify(Command):
         return 0 if all(row["ok"] for row in rows) else 1
 
 
-def _base_rows(run: MilestoneRun) -> list[tuple[BaseResult, list[str]]]:
-    """Every check and acceptance command of the milestone on its base, each once, with the issues that it is for."""
+def _issues(session: Session, milestone: str) -> list[IssueRun]:
+    """The issues of a milestone in the order of the plan."""
     from executor.engine.issue import IssueRun
 
-    tree = run.session.store.tree_of(run.view.tip)
+    plan, run = session.compiled.plan, session.run_of(milestone)
+    return [IssueRun(run, ref) for ref in plan.order if plan.nodes[ref].milestone == milestone]
+
+
+def _base_rows(issues: list[IssueRun], tree: str) -> list[tuple[BaseResult, list[str]]]:
+    """Every check and acceptance command of the issues on the base's tree, each once, with those issues."""
     rows: dict[tuple[str, str, str], tuple[BaseResult, list[str]]] = {}
-    for ref in run.session.compiled.plan.order:
-        if run.session.compiled.plan.nodes[ref].milestone != run.name:
-            continue
-        issue = IssueRun(run, ref)
+    for issue in issues:
         for result in issue.base_check.results(tree, accepted=issue.facts.landing is None):
-            rows.setdefault((result.kind, result.name, result.word), (result, []))[1].append(ref)
+            rows.setdefault((result.kind, result.name, result.word), (result, []))[1].append(issue.ref)
     return list(rows.values())
 
 
@@ -122,14 +126,9 @@ def _print_base(rows: list[tuple[BaseResult, list[str]]], *, as_json: bool) -> i
     return 0 if not any(row.holds for row, _ in rows) else 1
 
 
-def _rows(run: MilestoneRun) -> list[VerifiedRow]:
-    from executor.engine.issue import IssueRun
-
-    tree = run.session.store.tree_of(run.view.tip)
+def _rows(landed: list[IssueRun], tree: str) -> list[VerifiedRow]:
     rows: list[VerifiedRow] = []
-    for ref in run.session.compiled.plan.order:
-        node = run.session.compiled.plan.nodes[ref]
-        if node.milestone == run.name and node.issue.id in run.view.landings:
-            result = IssueRun(run, ref).verify_on(tree)
-            rows.append({"ref": ref, "title": node.issue.title, "ok": result.ok, "reason": result.reason})
+    for issue in landed:
+        result = issue.verify_on(tree)
+        rows.append({"ref": issue.ref, "title": issue.declared.title, "ok": result.ok, "reason": result.reason})
     return rows
