@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.ours import git
-from executor.engine.queue import batch_size
+from executor.engine.landing.queue import batch_size
 from tests.engine.queue_model import Trial
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tests.support import Repo, issue
 PACKAGE = Path(__file__).resolve().parents[1] / "executor"
 OWNERS = {
     "detect_secrets": {"stop_rules.secrets"},
-    "apprise": {"notify.send"},
+    "apprise": {"notify.queue"},
     "pydantic": {
         "config.milestone_file",
         "model.agent_profile",
@@ -30,8 +30,8 @@ OWNERS = {
         "report.collect",
     },
     "jinja2": {"report.html"},
-    "jsonschema": {"model.handed_in"},
-    "referencing": {"model.handed_in"},
+    "jsonschema": {"model.schema"},
+    "referencing": {"model.schema"},
     "github": {"forge.hosts.github"},
     "gitlab": {"forge.hosts.gitlab"},
     "requests": {"forge.hosts.forgejo", "forge.hosts.gitlab", "forge.hosts.rest"},
@@ -39,7 +39,7 @@ OWNERS = {
     "markdown_it": {"importers.reading.markdown"},
     "yaml": {"importers.reading.places"},
     "git": {"git.history"},
-    "dotenv": {"config.env_file"},
+    "dotenv": {"nightly.crontab"},
     "crontab": {"nightly.crontab"},
     "filelock": {"process.locks"},
     "rich": {"commands.live"},

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from executor.agents.output import Told
     from executor.model.agent_profile import Agent
     from executor.process.runner import Ended
-    from executor.sandbox.context import RunContext
-    from executor.sandbox.policy import Sandboxing
+    from executor.sandbox.policy import RunContext, Sandboxing
 
 __all__ = ["LOG", "AgentCaller", "Called", "cost_of"]
 

@@ -1,21 +1,40 @@
-"""From an agent's profile and an issue to the command that is run: argument list, environment, files."""
+"""From an agent's profile and an issue to the command that is run: argument list, environment, files.
+
+Waits, inside a sandbox, for what an agent left behind when it ended: the sandbox ends with its first process. Pure.
+
+Outside a sandbox the supervisor does the same (`linger` of `process.runner.Command`).
+
+Whether an agent could be called: its program, its version, its log-in. Asks no model and spends nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from executor.git.trailers import one_line
 from executor.process.runner import sane_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from executor.model.agent_profile import Agent
 
-__all__ = ["child_environment", "missing_program", "ordinary_environment", "secret_values", "secrets_of"]
+
+__all__ = [
+    "child_environment",
+    "missing_program",
+    "ordinary_environment",
+    "probe_agent",
+    "secret_values",
+    "secrets_of",
+    "waiting_for_background",
+]
+
 
 _PUBLIC = re.compile(r"_(URL|HOME|CONFIG|PROJECT|BASE|ENDPOINT|REGION|MODEL(_NAME)?|HOST|PORT|USE_\w+)$")
 _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", "XDG_RUNTIME_DIR")
@@ -63,3 +82,95 @@ def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
         return ""
     where = "cannot be executed" if name.startswith("/") else "is not on PATH"
     return f"agent {agent.name}: {name} {where}"
+
+
+_LOOKS_A_SECOND = 5
+_SCRIPT = """
+"$@" || exit $?
+quiet=0 last=
+while [ $quiet -lt LOOKS ]; do
+    seen=
+    for stat in /proc/[0-9]*/stat; do
+        pid=${stat#/proc/}
+        pid=${pid%/stat}
+        case $pid in 1 | $$) continue ;; esac
+        { read -r line < "$stat"; } 2> /dev/null || continue
+        set -- ${line##*) }
+        [ "$1" = Z ] || seen="$seen $pid ${12} ${13}"
+    done
+    [ -n "$seen" ] || break
+    if [ "$seen" = "$last" ]; then quiet=$((quiet + 1)); else quiet=0 last=$seen; fi
+    sleep PAUSE
+done
+"""
+
+
+def waiting_for_background(argv: tuple[str, ...], quiet_s: float) -> tuple[str, ...]:
+    """A command that ends when `argv` and all other processes of its process namespace have ended.
+
+    Processes that use no processor time for `quiet_s` seconds are not waited for, and none is when `argv` fails.
+    Its exit code is that of `argv`.
+    """
+    if not quiet_s:
+        return argv
+    script = _SCRIPT.replace("LOOKS", str(max(1, round(quiet_s * _LOOKS_A_SECOND))))
+    return ("sh", "-c", script.replace("PAUSE", str(1 / _LOOKS_A_SECOND)), "sh", *argv)
+
+
+_PATIENCE = 20.0
+
+
+def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
+    """A finding: kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, the next step."""
+    if agent.builtin:
+        yield "ok", "built in", ""
+        return
+    name = agent.command[0]
+    program = shutil.which(name)
+    if program is None:
+        yield "agent-missing", f"{name} is not on PATH", f"install {name}, or choose another agent"
+        return
+    asked = agent.version and (agent.version[0] == name or shutil.which(agent.version[0]) is not None)
+    version, problem = _version(agent) if asked else ("", "")
+    if problem:
+        yield "agent-broken", problem, f"see why {name} does not start; install it again"
+    logged_in = _login(agent)
+    if agent.login and not logged_in:
+        ways = " or ".join(f"set {way[1:]}" if way.startswith("$") else f"log in ({way})" for way in agent.login)
+        yield "agent-login", "nothing shows that it can log in", ways
+    elif not problem:
+        yield "ok", ", ".join(part for part in (program, version, logged_in) if part), ""
+
+
+def _version(agent: Agent) -> tuple[str, str]:
+    """Its version, or the problem with asking for it."""
+    environment = {**ordinary_environment(), **agent.variables}
+    try:
+        done = subprocess.run(
+            agent.version,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"{' '.join(agent.version)} did not end within {_PATIENCE:.0f} s"
+    except OSError as error:
+        return "", f"{' '.join(agent.version)}: {error.strerror}"
+    lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+    first = one_line(lines[0])[:100] if lines else ""
+    if done.returncode:
+        return "", f"{' '.join(agent.version)} ended with exit {done.returncode}: {first}"
+    return next((one_line(line)[:100] for line in lines if any(map(str.isdigit, line))), first), ""
+
+
+def _login(agent: Agent) -> str:
+    """The first sign that it can log in: the name of a variable that is passed on, or a file; empty without one."""
+    for way in agent.login:
+        if way.startswith("$") and os.environ.get(way[1:]) and (way[1:] in agent.env or way[1:] in agent.variables):
+            return f"{way[1:]} is set"
+        if not way.startswith("$") and Path(way).expanduser().exists():
+            return f"logged in ({way})"
+    return ""

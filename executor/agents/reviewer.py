@@ -9,8 +9,8 @@ from executor.agents.call import AgentCaller, cost_of
 from executor.agents.command import child_environment
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
-from executor.process.untrusted import scrub
-from executor.sandbox.private_copies import take_back
+from executor.process.files import scrub
+from executor.sandbox.layout import take_back
 from executor.state.events import ReviewerCalled
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from executor.environments.environment import TreeEnvironment
     from executor.model.agent_profile import Agent
     from executor.process.runner import Command, Ended
-    from executor.sandbox.context import RunContext
-    from executor.sandbox.policy import Sandboxing
+    from executor.sandbox.policy import RunContext, Sandboxing
 
 __all__ = ["REVIEW", "Question", "Reviewers"]
 

@@ -1,24 +1,234 @@
-"""Does a check look at the tree? It is run on copies that were broken on purpose; one that still passes is blind."""
+"""Which files of a tree are product code, tests, tooling, documentation, by their paths alone. Pure.
+
+Copies of a tree on which an honest check fails. A check that passes on one of them does not look at the tree. Pure.
+
+What a check is about is not known, so that several copies are tried, the most telling one first. A check is blind when
+it passes on all of them. For a run of tests each copy decides alone: tests that pass while no product code parses test
+something else, and so do those that pass while no test file parses.
+
+Does a check look at the tree? It is run on copies that were broken on purpose; one that still passes is blind.
+"""
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from executor.checks.run import CheckRunner
-from executor.checks.sabotage import sabotages
 from executor.model.fingerprint import combined_key, digest
 from executor.model.paths import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.run import CheckRunner
-    from executor.checks.sabotage import Sabotage
     from executor.checks.spec import CommandProof
 
-__all__ = ["Blindness", "Sight"]
+__all__ = ["Blindness", "Kind", "Sabotage", "Sight", "broken", "kind_of", "product_files", "sabotages"]
+
+
+Kind = Literal["product", "test", "tooling", "docs", "other"]
+
+_CODE = re.compile(
+    r"py|pyx|pxd|jsx?|mjs|cjs|tsx?|mts|cts|vue|svelte|go|rs|[ch]|cc|cpp|cxx|hpp|hh|hxx|cu|mm?|java|kt|scala|groovy|rb|php|cs"
+    r"|fs|vb|swift|lua|p[lm]|[rR]|jl|exs?|erl|hs|mli?|dart|zig|nim|cljs?|f90|f95|s?v|vhd|pas|d"
+)
+_SHELL = frozenset({"sh", "bash", "zsh", "fish", "ps1", "bat"})
+_DOCS = frozenset(["md", "rst", "adoc", "txt", "png", "jpg", "jpeg", "gif", "svg", "ico", "pdf"])
+_TEST_FOLDER = re.compile(r"tests?|__(?:tests|mocks|snapshots)__|specs?|testdata|fixtures|e2e|cypress")
+_TOOL_FOLDER = re.compile(
+    r"scripts?|tools?|ci|hack|dev|etc|cmake|build-aux|docs?|examples?|samples?|bench(?:marks)?|milestones|rules"
+    r"|node_modules|vendor|third_party"
+)
+_TEST_NAME = re.compile(
+    r"(?:test_.*|.*_test|.*_tests|tests?|conftest)\.(?:py|c|cc|cpp|go|rs|lua|exs?|rb|php|js|ts|mjs|cjs)"
+    r"|.*[.-](?:test|spec|cy|e2e)\.(?:[mc]?[jt]sx?)|.*_spec\.(?:rb|lua)"
+    r"|.*(?:Test|Tests|IT|Spec)\.(?:java|kt|cs|scala|groovy|php|swift)"
+)
+_TOOL_NAME = re.compile(
+    r"setup\.py|noxfile\.py|dodo\.py|fabfile\.py|tasks\.py|conf\.py|build\.rs|versioneer\.py|.*\.config\.[mc]?[jt]s|"
+    r"\..*rc\.[mc]?js|gulpfile\..*|gruntfile\..*|.*\.gradle(?:\.kts)?|.*\.cmake|rakefile|dangerfile.*|meson\.build",
+    re.IGNORECASE,
+)
+
+
+def kind_of(path: str) -> Kind:
+    """What a file is for, by its path.
+
+    ``tooling`` is code that builds, runs or checks the product; without it a check fails for a reason of its own.
+    """
+    *folders, name = path.split("/")
+    extension = name.rpartition(".")[2].lower() if "." in name.lstrip(".") else ""
+    if _CODE.fullmatch(extension) or extension in _SHELL:
+        if _TEST_NAME.fullmatch(name) or _any(folders, _TEST_FOLDER):
+            return "test"
+        hidden = any(folder.startswith(".") for folder in folders)
+        tool = extension in _SHELL or _TOOL_NAME.fullmatch(name) or hidden or _any(folders, _TOOL_FOLDER)
+        return "tooling" if tool else "product"
+    if extension in _DOCS or name in {"LICENSE", "NOTICE", "AUTHORS", "CHANGELOG"}:
+        return "docs"
+    return "other"
+
+
+def product_files(paths: Iterable[str]) -> list[str]:
+    """The product code among some files."""
+    return [path for path in paths if kind_of(path) == "product"]
+
+
+def _any(folders: Iterable[str], pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(folder.lower()) for folder in folders)
+
+
+_BROKEN = ")( ]} >>>>>>> this file was broken on purpose: it does not parse {[ ('\n"
+_SOILED = (
+    ")( ]} <<<<<<< TODO FIXME XXX HACK teh recieve console.log( debugger; breakpoint() import pdb; print( eval(   \t\n"
+    "=======\n>>>>>>> this file was broken on purpose {[ (' \xe9\u202e " + "long " * 80 + "\n\n\n\n"
+)
+_UGLY = {
+    "py": "import sys\nimport os, json\ndef  f( a,b ) :\n\n\n\n     x = 1;   return   a   \n\n\n\n",
+    "go": 'package p\n\n\n\nimport "os"\n   var   x=1   \n\nfunc  f ( ) { return }\n\n\n',
+    "rs": "fn  f( ) { let x=1 ;   }\n\n\n\n",
+}
+_UGLY_C = "int  f( int a ){\n\n\n\nreturn a ;}   \n\n\n"
+_C_LIKE = frozenset({"c", "h", "cc", "cpp", "hpp", "java", "js", "ts", "jsx", "tsx", "cs", "php"})
+_MANIFESTS = re.compile(
+    r"package\.json|package-lock\.json|npm-shrinkwrap\.json|pnpm-.*\.yaml|yarn\.lock|\.npmrc|\.yarnrc.*|tsconfig.*\.json|"
+    r"pyproject\.toml|setup\.cfg|tox\.ini|pytest\.ini|uv\.lock|poetry\.lock|requirements.*\.txt|Makefile|GNUmakefile|"
+    r"makefile|.*\.mk|justfile|Taskfile.*|Cargo\.(?:toml|lock)|go\.(?:mod|sum|work)|CMakeLists\.txt|pom\.xml|Gemfile.*|"
+    r"composer\.(?:json|lock)|doit\.cfg|\.git.*|deno\.jsonc?|bun\.lockb?|WORKSPACE|BUILD(?:\.bazel)?|.*\.bzl",
+)
+_SHELL_COMMAND = ("sh", "-c")
+_SCRIPTS = frozenset({"sh", "bash", "py", "js", "mjs", "cjs", "ts", "rb", "pl", "mk"})
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """A copy of a tree.
+
+    Attributes:
+        name: what was done to it, for messages: ``none of its 3 source files parses``.
+        files: new contents by path; None where the file is removed.
+        given: the files that a check with `changed_only` is given; empty for others.
+    """
+
+    name: str
+    files: Mapping[str, bytes | None]
+    given: tuple[str, ...] = ()
+
+
+def sabotages(
+    paths: Sequence[str],
+    *,
+    argv: Sequence[str],
+    is_test_run: bool,
+    elsewhere: bool = False,
+    about: Sequence[str] | None = None,
+    given: Sequence[str] | None = None,
+) -> list[list[Sabotage]]:
+    """The copies to try, in groups: a check is blind if it passes on all copies of one.
+
+    Empty when the tree has no product code, so that nothing can be proved.
+
+    Args:
+        paths: the regular files of the tree.
+        argv: the check's command; files that it runs stay as they are.
+        is_test_run: it runs tests.
+        elsewhere: it may run in another folder, so that its tests need not be those of the tree.
+        about: the files that its `when` names; None if it has no `when`.
+        given: the files that it is given as arguments; None if it is about the whole tree.
+    """
+    run = _run_by(argv, paths)
+    product = [path for path in product_files(paths) if path not in run]
+    files = tuple(path for path in given or () if kind_of(path) in {"product", "test", "tooling"})
+    if given is not None and not files:
+        return []
+    if given is not None and not is_test_run:
+        return [[_copy("no file that it is given parses", files, _BROKEN, files)]]
+    if not product:
+        return []
+    chosen = [path for path in product if about is None or path in set(about)] or product
+    first = _copy(_none_parses(chosen), chosen, _BROKEN, files)
+    if is_test_run:
+        tests = [path for path in paths if kind_of(path) == "test" and path not in run] if elsewhere else []
+        return [[first], *([[_copy(_none_parses(tests, "test"), tests, _BROKEN, files)]] if tests else [])]
+    kept = [path for path in paths if path in run or _MANIFESTS.fullmatch(path.rpartition("/")[2])]
+    others = [path for path in paths if path not in set(kept)]
+    named = [path for path in (about or _named_in(argv, paths)) if path not in run]
+    everything = list(dict.fromkeys([*others, *named]))
+    gone = dict.fromkeys(everything)
+    return [
+        [
+            first,
+            _copy("no file of it can be read", everything, _SOILED, files),
+            Sabotage("each source file is badly formatted", {path: _ugly(path) for path in chosen}, files),
+            Sabotage("its files are gone", gone, files),
+        ]
+    ]
+
+
+def broken(path: str) -> bytes:
+    """Content for a source file that does not parse."""
+    return _text(path, _BROKEN)
+
+
+def _copy(name: str, paths: Iterable[str], text: str, given: tuple[str, ...]) -> Sabotage:
+    return Sabotage(name, {path: _text(path, text) for path in paths}, given)
+
+
+def _text(path: str, text: str) -> bytes:
+    return (("<?php " if path.endswith(".php") else "") + text).encode()
+
+
+def _ugly(path: str) -> bytes:
+    extension = path.rpartition(".")[2]
+    return _UGLY.get(extension, _UGLY_C if extension in _C_LIKE else _SOILED).encode()
+
+
+def _none_parses(paths: Sequence[str], what: str = "source") -> str:
+    names = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")  # noqa: PLR2004
+    if len(paths) == 1:
+        return f"{names} does not parse"
+    return f"none of its {len(paths)} {what} files parses ({names})"
+
+
+def _words(argv: Sequence[str]) -> list[str]:
+    if tuple(argv[:2]) != _SHELL_COMMAND:
+        return list(argv)
+    try:
+        return shlex.split(" ".join(argv[2:]), comments=False)
+    except ValueError:
+        return " ".join(argv[2:]).split()
+
+
+def _named_in(argv: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The files of the tree that a command names."""
+    known = set(paths)
+    return [name for word in _words(argv) if (name := word.removeprefix("./").strip(";&|()\"'")) in known]
+
+
+def _run_by(argv: Sequence[str], paths: Sequence[str]) -> set[str]:
+    """The files of the tree that a command runs: programs and scripts that it names."""
+    return {path for path in _named_in(argv, paths) if kind_of(path) in {"tooling", "other"} and _is_program(path)}
+
+
+def _is_program(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return "." not in name or name.rpartition(".")[2] in {
+        "sh",
+        "bash",
+        "py",
+        "js",
+        "mjs",
+        "cjs",
+        "ts",
+        "rb",
+        "pl",
+        "mk",
+    }
+
 
 _MOST_GIVEN = 50
 """Files that a check with `changed_only` is given for the proof; a longer command line proves nothing more."""

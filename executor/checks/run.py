@@ -14,8 +14,8 @@ from executor.environments.making import conditions_of
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
 from executor.git.worktrees import empty_folder
+from executor.process.files import ABSENT, left_file
 from executor.process.runner import Command, Ended
-from executor.process.untrusted import ABSENT, left_file
 from executor.state.events import Checked
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from executor.checks.spec import CommandProof
     from executor.checks.verdicts import Verdicts
     from executor.git.worktrees import Slot
-    from executor.sandbox.context import RunContext
-    from executor.sandbox.policy import Sandboxing
+    from executor.sandbox.policy import RunContext, Sandboxing
 
 __all__ = ["CheckRunner", "tail"]
 

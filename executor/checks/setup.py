@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from executor.environments.environment import TreeEnvironment
     from executor.git.worktrees import Slot, Workspace
-    from executor.sandbox.context import RunContext
-    from executor.sandbox.policy import Sandboxing
+    from executor.sandbox.policy import RunContext, Sandboxing
 
 __all__ = ["TreeSetup", "Unready"]
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
 from executor.checks.base_tests import Trees, asked_again, put_back_of
-from executor.checks.blindness import Blindness
+from executor.checks.blindness import Blindness, kind_of
 from executor.checks.setup import Unready
-from executor.checks.source_files import kind_of
 from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.git.worktrees import ImportRefusedError
 from executor.process.runner import Command

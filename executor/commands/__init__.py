@@ -25,9 +25,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "watch": "inspect.watch:Watch",
         "explain": "inspect.explain:Explain",
         "log": "inspect.log:Log",
-        "sessions": "inspect.sessions:Sessions",
+        "sessions": "inspect.status:Sessions",
         "report": "inspect.report:Report",
-        "digest": "admin.digest:DigestCommand",
+        "digest": "admin.nightly:DigestCommand",
     },
     "Decide": {
         "approve": "decisions:Approve",
@@ -39,16 +39,16 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Write and exchange plans": {
         "new": "admin.new:New",
-        "schema": "admin.schema:Schema",
+        "schema": "admin.new:Schema",
         "import": "admin.importing:Import",
-        "export": "inspect.export:Export",
+        "export": "inspect.report:Export",
     },
     "Maintain": {
         "verify": "admin.verify:Verify",
         "cron": "admin.cron:Cron",
         "nightly": "admin.nightly:Nightly",
         "gc": "admin.gc:Gc",
-        "repair": "admin.repair:Repair",
+        "repair": "admin.doctor:Repair",
     },
 }
 """Commands by the headings of `doit help`: name -> module below this package, and class."""

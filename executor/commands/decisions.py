@@ -278,7 +278,7 @@ class Retry(Command):
 
 def _revived(project: Project, observer: Observer, ref: str) -> None:
     """Have reverted work land again, if that is what the person asks for."""
-    from executor.engine.revive import revive
+    from executor.engine.recover import revive
 
     if not observer.facts(ref).reverted:
         return

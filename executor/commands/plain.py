@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
 from executor.report.text import told
-from executor.state.runs import How
+from executor.state.record import How
 from executor.status.estimate import moment
 from executor.status.phases import phase_line
 

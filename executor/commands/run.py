@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from executor.commands.roadmap import Declared
-    from executor.commands.run_record import RunRecords
+    from executor.commands.sessions import Declared, RunRecords
     from executor.config.project import Compiled
     from executor.engine.session import Session
-    from executor.tasks.request import Request
+    from executor.tasks.actions import Request
 
 __all__ = ["OPTIONS", "UNTIL", "Run", "budget_of", "deadline_named", "workers_of"]
 
@@ -101,7 +100,7 @@ def workers_of(params: Options) -> int:
 
 def deadline_named(asked: str, declared: str) -> datetime | None:
     """The deadline: from the command line, otherwise from the rules."""
-    from executor.model.deadline import deadline_of
+    from executor.model.rules import deadline_of
     from executor.process.files import LOCAL, utcnow
 
     try:
@@ -187,19 +186,17 @@ class Run(DoitRun):
         return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
-        from executor.commands.roadmap import declare_roadmaps
-        from executor.commands.run_record import recorded
-        from executor.commands.sessions import open_session
+        from executor.commands.sessions import declare_roadmaps, open_session, recorded
         from executor.commands.summary import notes, opening, passed_over, start_of
-        from executor.commands.task_loader import RequestLoader
+        from executor.commands.user_code import RequestLoader
         from executor.engine.milestone_run import note_on
         from executor.engine.recover import Recovery, mending
         from executor.forge.reconcile import Reconciliation
         from executor.notify.phase_hook import phases_told
         from executor.notify.queue import require_channels
         from executor.report.tracking import tracking_kept
+        from executor.tasks.actions import Request
         from executor.tasks.compile import selected
-        from executor.tasks.request import Request
 
         compiled = compile_project(project)
         _require_settled(compiled)
@@ -402,7 +399,7 @@ def _receipts_for(session: Session, refs: list[str]) -> None:
         if milestone in runs:
             runs[milestone].ensure_receipts(issues)
         else:
-            from executor.engine.receipts import write_receipt
+            from executor.engine.candidate import write_receipt
 
             for issue in issues:
                 if issue in view.landings:

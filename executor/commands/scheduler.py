@@ -26,7 +26,7 @@ from doit.task import Stream
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
-from executor.model.overlap import overlap
+from executor.model.plan import overlap
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:

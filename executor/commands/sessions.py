@@ -1,16 +1,37 @@
-"""A session of this program with everything that plugs into the engine."""
+"""A session of this program with everything that plugs into the engine.
+
+The record of a run has an end, whatever ends the run: an error, a signal, a fault in the user's dodo.py.
+
+Writes the issues of a milestone's roadmap into its declaration, once its planning issue has landed.
+"""
 
 from __future__ import annotations
 
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from executor.commands.base import ending_of, safe
+from executor.commands.scheduler import CODES
+from executor.config.edit_toml import edited_plan
 from executor.engine.ports import LocalPublisher, Plugins
 from executor.engine.session import Session
+from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError
+from executor.process.files import write_atomic
+from executor.state.record import How
+from executor.workflow.roadmap import FILES, PLAN, RoadmapError, issues_of
 
 if TYPE_CHECKING:
-    from executor.config.project import Compiled
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["open_session"]
+    from executor.config.project import Compiled
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.model.milestone import Milestone
+    from executor.status.load import MilestoneView
+
+__all__ = ["Declared", "RunRecords", "declare_roadmaps", "open_session", "recorded", "signals_raised"]
 
 
 def open_session(compiled: Compiled) -> Session:
@@ -27,3 +48,104 @@ def open_session(compiled: Compiled) -> Session:
     from executor.forge.publisher import ForgePublisher
 
     return Session(compiled, plugins=Plugins(StepWorkflow(), ForgePublisher(compiled)))
+
+
+_LONGEST = 500
+
+
+class RunRecords:
+    """Which of the runs of a session have begun and not ended."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, MilestoneRun] = {}
+
+    def begin(self, run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
+        """Record that a run begins."""
+        run.begin(asked, workers)
+        self._open[run.name] = run
+
+    def end(self, code: int, how: How, why: str) -> None:
+        """Record that all of them end."""
+        for name in list(self._open):
+            self._open.pop(name).end(code, how, why[:_LONGEST])
+
+
+@contextmanager
+def recorded(session: Session) -> Iterator[RunRecords]:
+    """Begin runs in the block; those that it leaves open, by whatever, end with exit code and reason."""
+    records = RunRecords()
+    try:
+        with signals_raised():
+            yield records
+    except BaseException as error:
+        code, why = ending_of(error, session.project.root)
+        records.end(code, _how(error), why)
+        raise
+    records.end(ExecutorError.exit_code, How.ERROR, "its tasks were not run")
+
+
+def _how(error: BaseException) -> How:
+    if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+        return How.INTERRUPTED
+    return How.HALTED if isinstance(error, StateFullError | StateBrokenError) else How.ERROR
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """Signals that end a run raise an error in the block, before and after its tasks: nothing there takes long."""
+
+    def handle(number: int, _frame: object) -> None:
+        raise InterruptedRunError(signal.Signals(number).name, CODES[signal.Signals(number)])
+
+    before = {number: signal.signal(number, handle) for number in CODES}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What was declared.
+
+    Attributes:
+        lines: for people.
+        asks: a person looks at it before the first issue begins.
+    """
+
+    lines: tuple[str, ...]
+    asks: bool
+
+
+def declare_roadmaps(session: Session) -> list[Declared]:
+    """Declare the issues of every roadmap that has landed, and say so."""
+    found = [
+        declared for run in session.runs() if (declared := _declared(session, run.milestone, run.view)) is not None
+    ]
+    sys.stdout.write("".join(f"{safe(line)}\n" for declared in found for line in declared.lines))
+    return found
+
+
+def _declared(session: Session, milestone: Milestone, view: MilestoneView) -> Declared | None:
+    """Declare the issues of a roadmap that has landed; None when there is none, or they are declared."""
+    others = [issue for issue in milestone.issues if issue.id != PLAN]
+    if milestone.workflow is None or PLAN not in view.landings or others:
+        return None
+    plan = next(issue for issue in milestone.issues if issue.id == PLAN)
+    folder = session.policy.workflow_of(plan).keeps.replace("{milestone}", milestone.id).replace("{issue}", PLAN)
+    tasks, dependencies, roadmap = (session.store.blob(view.tip, f"{folder}/{file}") or b"{}" for file in FILES)
+    path = session.project.milestones / f"{milestone.id}.toml"
+    shown = f"milestones/{milestone.id}.toml"
+    try:
+        issues = issues_of(tasks, dependencies, roadmap)
+    except (RoadmapError, KeyError, TypeError, ValueError) as error:
+        why = str(error) if isinstance(error, RoadmapError) else "the roadmap cannot be read"
+        told = f"{milestone.id}: {why}; declare the issues in {shown}, or doit retry {milestone.id}/{PLAN}"
+        return Declared((told,), asks=True)
+    text = edited_plan(path.read_text(encoding="utf-8"), {}, {}, [], issues)
+    write_atomic(path, text.encode(), durable=False)
+    asks = milestone.roadmap == "ask"
+    then = f"look at them, then doit milestone:{milestone.id}" if asks else "the run goes on with them"
+    listed = [f"  {name}  {values['size']}  {values['title']}" for name, values in issues.items()]
+    return Declared((f"{milestone.id}: the roadmap declares {len(issues)} issues in {shown}; {then}", *listed), asks)

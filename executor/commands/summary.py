@@ -30,15 +30,15 @@ from executor.status.progress import counts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from executor.commands.run_record import RunRecords
     from executor.commands.scheduler import Outcomes
+    from executor.commands.sessions import RunRecords
     from executor.config.project import Compiled
     from executor.engine.session import Session
     from executor.model.milestone import Milestone
     from executor.release.criteria import Outcome
     from executor.state.decide import Decision
     from executor.status.reader import Observer
-    from executor.tasks.request import Request
+    from executor.tasks.actions import Request
 
 __all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "start_of", "summary", "unblocked"]
 
@@ -46,7 +46,7 @@ __all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "
 def finish(request: Request, outcomes: Outcomes, received: list[int], records: RunRecords) -> int:
     """Record the end of the run and print its summary; returns the exit code."""
     from executor.commands.base import exit_code, worse
-    from executor.state.runs import How
+    from executor.state.record import How
 
     session, wanted = request.session, request.wanted
     asked = outcomes.asked(session, wanted)

@@ -1,4 +1,7 @@
-"""Faults in the user's dodo.py, separated from faults of this program."""
+"""Faults in the user's dodo.py, separated from faults of this program.
+
+How a run's tasks reach doit: the project's own loader, with the milestones' tasks bound to the request.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,21 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doit.cmd_base import NamespaceTaskLoader
 from doit.cmdparse import CmdParseError
 
 import executor
 from executor.commands import COMMANDS
 from executor.errors import UsageError
+from executor.tasks.compile import requested_tasks, task_milestones
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["explained", "user_fault"]
+    from executor.tasks.actions import Request, Task
+
+__all__ = ["RequestLoader", "explained", "user_fault"]
+
 
 _OURS = Path(executor.__file__).parent
 _LIBRARIES = {"site-packages", "dist-packages"}
@@ -99,3 +107,27 @@ def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
         )
     lists = "; `doit help` lists the commands, `doit list --tasks` the tasks"
     return f'"{word}" is no command and no task{did_you_mean(word, [*commands, *tasks]) or lists}'
+
+
+class RequestLoader(NamespaceTaskLoader):
+    """Loads what another loader finds, but for the milestones' tasks, which belong to one request.
+
+    doit calls task creators without arguments, so the creator that a dodo.py imports cannot know the session.
+    """
+
+    def __init__(self, loader: NamespaceTaskLoader, request: Request) -> None:
+        super().__init__()
+        self._loader = loader
+        self._request = request
+        self.cmd_options = loader.cmd_options
+        self.cmd_names, self.config, self.task_opts = loader.cmd_names, loader.config, loader.task_opts
+
+    def setup(self, opt_values: dict[str, object]) -> None:
+        """Read the dodo.py and bind the milestones' tasks to the request."""
+
+        def bound_tasks() -> Iterator[Task]:
+            yield from requested_tasks(self._request)
+
+        self._loader.setup(opt_values)
+        found = self._loader.namespace or {}
+        self.namespace = {name: bound_tasks if item is task_milestones else item for name, item in found.items()}

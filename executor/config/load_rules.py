@@ -11,9 +11,8 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
-from executor.config.packaged import packaged_rules
-from executor.config.plugin_rules import with_plugins
-from executor.config.texts import EncodingError, decoded, files_in
+from executor.config.plugins import with_plugins
+from executor.config.texts import EncodingError, decoded, files_in, packaged_rules
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
 from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
@@ -189,7 +188,7 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
     own = folder / SCHEMAS
     if not own.is_dir() or (packaged.is_dir() and own.samefile(packaged)):
         return found
-    from executor.model.handed_in import schema_fault
+    from executor.model.schema import schema_fault
 
     for path in files_in(own, ".json"):
         try:

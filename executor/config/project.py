@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.config.load_milestones import Loaded
-    from executor.git.clones.preflight import Obstacle
+    from executor.git.clones.neutral import Obstacle
     from executor.git.refs import Refs
     from executor.model.milestone import Milestone
     from executor.model.plan import Plan
@@ -289,7 +289,7 @@ def _needed_by(milestone: Milestone) -> set[str]:
 
 def obstacles_of(compiled: Compiled) -> list[Obstacle]:
     """What a person has to settle before anything that is declared can be run."""
-    from executor.git.clones.preflight import obstacles
+    from executor.git.clones.neutral import obstacles
 
     unsigned = compiled.policy.limits.unsigned_landing == "allow"
     tags = any(milestone.tag for milestone in compiled.loaded.milestones.values())
@@ -301,7 +301,7 @@ def obstacles_of(compiled: Compiled) -> list[Obstacle]:
 
 def _unconnected(root: Path) -> list[Obstacle]:
     """Whether doit reads a dodo.py of the user's own that does not have our tasks."""
-    from executor.git.clones.preflight import Obstacle
+    from executor.git.clones.neutral import Obstacle
 
     dodo = root / "dodo.py"
     configured = any(b"dodoFile" in _bytes(root / name) for name in ("doit.cfg", "pyproject.toml"))

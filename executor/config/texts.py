@@ -1,14 +1,16 @@
-"""Texts that people write: which files in a folder are meant, and how their bytes are read."""
+"""Texts that people write: which files in a folder are meant, and how their bytes are read.
+
+Where the packaged rules are. Apart from their reader, because `doit list` needs only this and loads no pydantic.
+"""
 
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["EncodingError", "decoded", "files_in", "packaged_rules"]
 
-__all__ = ["EncodingError", "decoded", "files_in"]
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -50,3 +52,11 @@ def decoded(data: bytes) -> str:
     if text[1:2] == "\0":
         raise EncodingError("is not UTF-8 in line 1: it looks like UTF-16 without a byte order mark; save it as UTF-8")
     return text
+
+
+@cache
+def packaged_rules() -> Path:
+    """Folder of the packaged rules: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_rules"
+    return installed if installed.is_dir() else package.parent / "rules"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.doctor.health import Finding
-from executor.engine.receipts import write_receipt
+from executor.engine.candidate import write_receipt
 from executor.errors import DeclarationError, ExecutorError, StateBrokenError
 from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, Move, Refs, attempt_in

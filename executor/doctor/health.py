@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.agents.probe import probe_agent
+from executor.agents.command import probe_agent
 from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, obstacles_of, open_project, prepare_cache
@@ -330,8 +330,7 @@ def _forge(compiled: Compiled) -> Iterator[Finding]:
     rules = compiled.policy.forge
     if rules.kind == "local":
         return
-    from executor.forge.hosts.budget import standings
-    from executor.forge.hosts.credentials import find_token
+    from executor.forge.hosts.credentials import find_token, standings
 
     try:
         find_token(rules)

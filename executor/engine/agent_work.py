@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.agents.background import waiting_for_background
 from executor.agents.call import LOG, cost_of
-from executor.agents.command import child_environment, missing_program
+from executor.agents.command import child_environment, missing_program, waiting_for_background
 from executor.checks.run import tail
 from executor.checks.setup import Unready
 from executor.errors import UsageError
 from executor.git.worktrees import ImportRefusedError, leads_out
-from executor.process.untrusted import left_file, scrub
-from executor.sandbox.private_copies import take_back
+from executor.process.files import left_file, scrub
+from executor.sandbox.layout import take_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

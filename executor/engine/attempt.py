@@ -1,4 +1,6 @@
-"""Attempts that are put aside without counting: cut off, or ended with a question for a person. Both stay as refs.
+"""The facts that the brief of an attempt is made of: declaration, landings, handoffs, answers, failures.
+
+Attempts that are put aside without counting: cut off, or ended with a question for a person. Both stay as refs.
 
 One attempt: brief, agent, repair, candidate commit under its ref - or a failed one, kept as well.
 """
@@ -9,21 +11,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.agents.brief import brief, most_useful
+from executor.agents.brief import BriefFacts, Handoff, brief, chosen, distances, kept_spec, most_useful
 from executor.checks.run import tail
 from executor.checks.verify import Candidate
 from executor.engine.agent_work import Failure, Work, entry_problem, produce, tree_left
-from executor.engine.brief import brief_facts
-from executor.engine.candidate import issue_header, result_message
-from executor.engine.change_rules import KNOWN_SECRET, ChangeRules
+from executor.engine.candidate import deviations_in, issue_header, notes_in, result_message
 from executor.engine.issue import IssueRun
-from executor.engine.receipts import deviations_in, notes_in
+from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Trailers, inert, one_line
-from executor.process.files import clock_after
-from executor.process.untrusted import question_in
+from executor.process.files import clock_after, question_in
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
@@ -35,14 +34,55 @@ from executor.state.events import (
 )
 from executor.state.model import QUESTION, UNSPENT, AttemptState
 from executor.stop_rules.evaluate import Hit
-from executor.stop_rules.scope import outside
+from executor.stop_rules.view import outside
 
 if TYPE_CHECKING:
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
     from executor.state.model import Attempt
 
-__all__ = ["Attempts", "keep_candidate"]
+__all__ = ["Attempts", "brief_facts", "keep_candidate"]
+
+
+def brief_facts(issue: IssueRun, attempt: int, revision: int) -> BriefFacts:
+    """Everything that the brief of an attempt, or of one of its steps, is made of."""
+    run, facts = issue.run, issue.facts
+    tried = facts.state.counted(facts.spec_key)
+    failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
+    old = None
+    if facts.landing is not None:
+        archived = kept_spec(run.folder, facts.landing.trailers.spec_key)
+        old = archived["text"] if archived is not None else None
+    refusal = facts.state.refusal
+    return BriefFacts(
+        milestone=run.milestone,
+        issue=issue.declared,
+        text=issue.spec["text"],
+        attempt=attempt,
+        revision=revision,
+        landed=tuple(run.view.landings),
+        previous=failed[-1] if failed else None,
+        old_text=old,
+        refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and revision > 1 else "",
+        focus=run.policy.route_of(issue.declared).focus,
+        handoffs=_handoffs(issue),
+        conventions=run.policy.prompt_for(issue.declared),
+        folder=run.project.prefix,
+        answers=tuple((item.question, item.answer) for item in run.view.answers.get(issue.id, ())),
+    )
+
+
+def _handoffs(issue: IssueRun) -> tuple[Handoff, ...]:
+    """Handoffs of what has landed, nearest needs first, then the newest, as many as the budget holds."""
+    run, view, own = issue.run, issue.run.view, issue.id
+    landed = {name: view.landings[name].position for name in view.handoffs if name in view.landings and name != own}
+    near = distances(issue.ref, {name: node.needs for name, node in run.session.compiled.plan.nodes.items()})
+    order = sorted(landed, key=lambda name: (near.get(f"{run.name}/{name}", len(near) + 1), -landed[name]))
+    texts = []
+    for name in order:
+        data = run.store.blob(view.handoffs[name], "handoff.md") or b""
+        texts.append(Handoff(name, data.decode("utf-8", "replace").strip(), view.handoffs[name]))
+    return chosen(texts, run.policy.limits.handoff_tokens)
 
 
 _MOST_REASON = 1500

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.engine.attempt import Attempts
-from executor.engine.land import Landings
+from executor.engine.landing.land import Landings
 from executor.engine.stops import Stops, find_obstacle, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.state.decide import Act, Decision, Status

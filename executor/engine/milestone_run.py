@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import keep_spec
 from executor.agents.call import AgentCaller
 from executor.agents.reviewer import Reviewers
-from executor.checks.described import keep_checks
 from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup
-from executor.engine.merge_queue import MergeQueue
-from executor.engine.milestone_branch import Branch
+from executor.checks.verdicts import keep_checks
+from executor.engine.candidate import write_receipt
+from executor.engine.landing.merge_queue import MergeQueue
+from executor.engine.landing.milestone_branch import Branch
 from executor.engine.ports import now
-from executor.engine.receipts import write_receipt
 from executor.engine.recover import Recovery
 from executor.errors import BusyError, ExecutorError
-from executor.git.landed import landings_in
+from executor.git.history import landings_in
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
@@ -45,7 +45,7 @@ from executor.state.events import (
     RunStarted,
     encode,
 )
-from executor.state.runs import How, RunRecord, run_records
+from executor.state.record import How, RunRecord, run_records
 from executor.status.kept import pause_of
 
 if TYPE_CHECKING:

@@ -1,24 +1,32 @@
 """Recovery: what a dead run left is used, kept or cleared, before anything new is begun. Nothing is paid for twice.
 
 After a restart of the machine: what the disk may have lost is put aside before anything is built on it.
+
+Bring reverted work back: the same change becomes a new attempt, so that no agent is paid for it a second time.
+
+Where the change does not apply any more, the mark alone is kept, and the next run has the issue implemented.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.engine.agent_work import RESULT, Failure, Work, tree_left
 from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.issue import IssueRun
-from executor.engine.milestone_branch import Branch
+from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ExecutorError, GitKilledError
-from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, STEPS, Move, attempt_ref
+from executor.git.diff import parse_diff
+from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, REVIVED, STEPS, Move, attempt_ref
 from executor.git.repair import set_aside, sweep
-from executor.process.files import sweep_temporary
+from executor.git.trailers import landing_message
+from executor.model.milestone import commit_token, described, header
+from executor.process.files import question_in, scrub, sweep_temporary
 from executor.process.runner import read_result
-from executor.process.untrusted import question_in, scrub
 from executor.state.decide import Status
 from executor.state.events import AttemptLost, Spend
 from executor.state.model import Attempt, AttemptState
@@ -28,10 +36,15 @@ if TYPE_CHECKING:
 
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
+    from executor.git.command import Identity
+    from executor.git.objects import Store
+    from executor.git.refs import Refs
     from executor.git.trailers import Landing
     from executor.process.runner import Ended
+    from executor.status.load import MilestoneView
+    from executor.status.reader import Observer
 
-__all__ = ["Recovery", "mending"]
+__all__ = ["Recovery", "mending", "revive"]
 
 
 class Recovery:
@@ -246,3 +259,58 @@ def _is(landing: Landing, attempt: Attempt) -> bool:
 
 _LOST_WITHIN = 3600.0
 """Seconds before the last record in which something may have been written that never reached the disk."""
+
+
+def revive(observer: Observer, refs: Refs, store: Store, who: Identity, ref: str) -> bool:
+    """Record that a person wants reverted work again; whether its change waits as an attempt now.
+
+    Args:
+        observer: that saw the revert.
+        refs: of the repository.
+        store: of the repository.
+        who: the person.
+        ref: qualified id of an issue whose landing was reverted.
+
+    Raises:
+        ExecutorError: somebody else moved one of the refs at the same moment.
+    """
+    node = observer.compiled.plan.nodes[ref]
+    view, issue = observer.views[node.milestone], node.issue
+    landing, revert = view.landings[issue.id], view.reverted[issue.id]
+    known = " ".join(sorted({*view.revived.get(issue.id, ()), revert.commit}))
+    text = f"{ref} is wanted again\n\nIssue-Ref: {ref}\nRevert: {known}\n"
+    mark = f"{REVIVED}/{ref}"
+    moves = [Move(mark, refs.tip(mark), store.commit(store.files_tree({}), [], text, who, int(time.time())))]
+    start = view.base_tip if view.merged else view.tip
+    tree = _again(store, who, _landed_as(view, landing, refs), start, refs.time_of(start))
+    if tree and tree != store.tree_of(start):
+        change = parse_diff(store.diff(start, tree))
+        revision = landing.trailers.revision + 1
+        trailers = replace(landing.trailers, revision=revision, result_key=change.key, check_key="", pull=0)
+        note = f"The change that {revert.commit[:10]} had reverted."
+        rules = observer.compiled.policy.forge
+        token = commit_token(issue, node.milestone, rules.commit_types)
+        first = header(token, described(issue.title, lower=rules.lower_case))
+        message = landing_message(first, change, trailers, title=issue.title, number=issue.number, note=note)
+        number = view.states[issue.id].last() + 1 if issue.id in view.states else 1
+        made = store.commit(tree, [start], message, who, refs.time_of(start))
+        moves.append(Move(attempt_ref(node.milestone, issue.id, number), None, made))
+    if not refs.move(moves, f"{ref} is wanted again"):
+        raise ExecutorError(f"{mark} was changed by somebody else at the same moment; try again")
+    return len(moves) > 1
+
+
+def _landed_as(view: MilestoneView, landing: Landing, refs: Refs) -> str:
+    """The commit with the change of this issue alone: a squashed one holds those of others, too."""
+    state = view.states.get(landing.trailers.issue)
+    landed = [item for item in state.attempts.values() if item.state is AttemptState.LANDED] if state else []
+    own = [item.commit for item in landed if item.revision == landing.trailers.revision and refs.has(item.commit)]
+    return own[-1] if own else landing.commit
+
+
+def _again(store: Store, who: Identity, commit: str, start: str, when: int) -> str:
+    """Tree of `start` with the change of a commit once more; empty where that conflicts."""
+    parent = store.parent_of(commit)
+    ours = store.commit(store.tree_of(start), [parent], "start\n", who, when)
+    merged = store.merge(ours, commit)
+    return "" if merged.conflicts else merged.tree

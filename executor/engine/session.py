@@ -1,4 +1,6 @@
-"""A session: what the milestones that this process runs have in common.
+"""Redaction of secret values in bytes and in events.
+
+A session: what the milestones that this process runs have in common.
 
 One session per process; it is opened before the first task runs and closed after the last. Nothing in it decides.
 """
@@ -9,7 +11,7 @@ import os
 import shutil
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from executor.agents.command import secret_values, secrets_of
 from executor.checks.verdicts import Verdicts
@@ -17,12 +19,12 @@ from executor.config.project import prepare_cache
 from executor.engine.milestone_run import MilestoneRun
 from executor.engine.ports import BARE, Outside
 from executor.errors import StateFullError
-from executor.process.event_redaction import Redaction
 from executor.process.locks import Places
+from executor.process.redact import Redactor
 from executor.status.reader import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from executor.config.project import Compiled, Project
     from executor.engine.ports import Plugins
@@ -33,7 +35,38 @@ if TYPE_CHECKING:
     from executor.state.record import Record
     from executor.status.reader import Observer
 
-__all__ = ["Session"]
+__all__ = ["Redaction", "Session"]
+
+
+_OUR_WORDS = frozenset(
+    ("agent", "attempt", "base", "bound", "branch", "check_key", "commit", "failure", "level", "new", "old", "onto")
+) | {"print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"}
+"""Fields of events with a name, key or word of the executor's own, which a value that looks alike must not alter."""
+
+
+class Redaction:
+    """Takes the values of secrets out of whatever is kept; may be used by several threads."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = tuple(secrets)
+        self._redactor = Redactor(self._secrets)
+        self._lock = threading.Lock()
+
+    def redact(self, data: bytes) -> bytes:
+        """Return the data with secret values redacted."""
+        with self._lock:
+            return self._redactor.redact(data)
+
+    def redact_value(self, value: Any) -> Any:
+        """Redact every text inside a JSON value; the executor's own names and keys stay."""
+        if not self._secrets:
+            return value
+        if isinstance(value, str):
+            data = value.encode("utf-8", "surrogateescape")
+            return self.redact(data).decode("utf-8", "surrogateescape")
+        if isinstance(value, dict):
+            return {key: item if key in _OUR_WORDS else self.redact_value(item) for key, item in value.items()}
+        return [self.redact_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Session:

@@ -1,6 +1,6 @@
 """Stops: where a rule ends work on an issue until a person clears it. The rules are pure; here they meet a run.
 
-A stop is bound to what it was about: the identity of a change (`executor.stop_rules.consent`), or the spec key before
+A stop is bound to what it was about: the identity of a change (`executor.stop_rules.view`), or the spec key before
 there is a change. An approval is of this and of the rules that were shown; another change, or another rule, asks again.
 
 Holds: why this run begins nothing new for an issue that it could begin: the deadline, or a blocker that pauses.
@@ -18,11 +18,11 @@ from executor.checks.run import tail
 from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
-from executor.engine.change_rules import KNOWN_SECRET, ChangeRules, contents_of, identity_of
+from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, contents_of, identity_of
 from executor.errors import InterruptedRunError
-from executor.model.deadline import too_late
 from executor.model.fingerprint import cleared
 from executor.model.paths import is_test
+from executor.model.rules import too_late
 from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
 from executor.state.budget import Wait

@@ -13,16 +13,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.engine.milestone_branch import Branch
+from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
-from executor.forge.pull_facts import pull_text
-from executor.forge.pull_request import PullRequest, body_of, merged_body, read_mark, title_digest, title_of
+from executor.forge.pull_request import PullRequest, body_of, merged_body, pull_text, read_mark, title_digest, title_of
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, parse_trailers
-from executor.model.titles import branch_of, commit_token, described
+from executor.model.milestone import branch_of, commit_token, described
 from executor.state.events import AttemptFailed, PullChanged
 from executor.state.model import AttemptState, Pull
 

@@ -18,7 +18,7 @@ from executor.forge.pull_request import PullRequest, read_mark, title_digest
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import parse_trailers
-from executor.model.titles import branch_of, branch_prefixes
+from executor.model.milestone import branch_of, branch_prefixes
 from executor.state.fold import with_git_attempts
 from executor.state.model import Attempt, AttemptState
 

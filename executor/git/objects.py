@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from executor.errors import GitError
 from executor.git.blobs import BlobReader
 from executor.git.clones.fresh_checkout import FreshCheckout
-from executor.git.clones.neutral import follow, neutral_config, replacements
-from executor.git.clones.partial import Missing
+from executor.git.clones.neutral import Missing, follow, neutral_config, replacements
 from executor.git.command import Git, git_failed
 from executor.process.files import write_atomic
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.git.command import Identity
-    from executor.git.landed import Record
+    from executor.git.history import Record
     from executor.git.repository import Repository
 
 __all__ = [
@@ -147,7 +147,7 @@ class Refs:
 
     def record(self, commit: str) -> Record:
         """One commit, whatever it says."""
-        from executor.git.landed import Record
+        from executor.git.history import Record
 
         output = self._git.run("log", "-1", "--format=%H%x00%T%x00%ct", "--end-of-options", commit, "--")
         name, tree, time = output.decode().strip().split("\0")
@@ -268,7 +268,7 @@ class Refs:
 
 
 def _records(output: bytes) -> list[Record]:
-    from executor.git.landed import Record
+    from executor.git.history import Record
 
     parts = output.decode("utf-8", "replace").split("\0")
     rows = zip(parts[0::4], parts[1::4], parts[2::4], parts[3::4], strict=False)

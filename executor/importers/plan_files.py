@@ -13,11 +13,10 @@ from executor.config.edit_toml import edited_plan
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
 from executor.importers.account import Note
-from executor.importers.draft import Draft, DraftIssue, draft_faults, listed, slug, unknown_needs
+from executor.importers.draft import OWN_FORMATS, Draft, DraftIssue, draft_faults, listed, reviewed, slug, unknown_needs
 from executor.importers.importer import chosen
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
-from executor.importers.sources import text_of
-from executor.importers.trust import OWN_FORMATS, reviewed
+from executor.importers.source import text_of
 from executor.model.fingerprint import digest
 from executor.model.milestone import default_branch
 from executor.process.files import read_json, write_over

@@ -1,16 +1,33 @@
-"""The bytes of a plan as text, and the files beside it. Nothing is decoded by guessing."""
+"""The bytes of a plan as text, and the files beside it. Nothing is decoded by guessing.
+
+Plans on disk as sources: their text, the files beside them, the files of the project that they may refer to.
+
+A plan may come from somebody else. The files that it names are read only if they are regular files that git would
+commit: no link is followed, and nothing that git ignores is read, since the text goes into specs and to agents.
+"""
 
 from __future__ import annotations
 
 import codecs
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from executor.config.load_milestones import MOST_BYTES, natural
+from executor.errors import ExecutorError, UsageError
+from executor.git.command import Git
+from executor.importers.importer import installed
 
-__all__ = ["EncodingError", "Source", "decoded"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from executor.config.project import Project
+
+__all__ = ["Disk", "EncodingError", "Source", "decoded", "text_of"]
+
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -113,3 +130,204 @@ def _strict(data: bytes, name: str) -> str:
     if not isinstance(text, str):
         raise EncodingError(f'"{name}" is no encoding of text; give --encoding NAME')
     return text
+
+
+_MOST_FILES = 5000
+_SKIPPED = frozenset({".git", ".cache", "node_modules", ".venv"})
+
+
+class Disk:
+    """The files of a project that plans may be read from."""
+
+    def __init__(self, project: Project, *, encoding: str = "", part: str = "", split: bool = False) -> None:
+        self._root = project.root
+        self._project = project
+        self._encoding = encoding
+        self._part = part
+        self._split = split
+
+    def tracked(self) -> list[str]:
+        """The files that git tracks, or would with `git add`, from the top of the checkout."""
+        return sorted(self._committable)
+
+    def sources(self, names: Sequence[str], form: str = "") -> list[Source]:
+        """The sources that some paths name; files of one folder that make one plan together become one source.
+
+        Raises:
+            UsageError: a path cannot be read.
+        """
+        found: list[Source] = []
+        together: dict[Path, list[Path]] = {}
+        for name in names:
+            path = Path(name)
+            if path.is_file() and len(names) > 1 and self._is_part(path, form):
+                together.setdefault(path.parent, []).append(path)
+            else:
+                found.append(self._source(name))
+        found += [self._folder(str(folder), [path.name for path in paths]) for folder, paths in together.items()]
+        return [self._widened(source, form) for source in found]
+
+    def _source(self, name: str) -> Source:
+        path = Path(name)
+        if path.is_dir():
+            return self._folder(name, None)
+        if not path.exists():
+            raise UsageError(f"{name} does not exist; name a plan")
+        data = bytes_of(path)
+        if data is None:
+            raise UsageError(f"{name} is no file of at most {MOST_BYTES // 2**20} MiB that can be read; name a plan")
+        try:
+            text = decoded(data, self._encoding)
+        except EncodingError as error:
+            raise UsageError(f"{name}: {error}") from error
+        folder = path.parent
+        return Source(
+            name,
+            text,
+            self._reader(self._root),
+            self._reader(folder),
+            siblings=tuple(self._beside(folder)),
+            place=self._place(folder),
+            part=self._part,
+            split=self._split,
+        )
+
+    def _folder(self, name: str, only: Sequence[str] | None) -> Source:
+        folder = Path(name)
+        files = tuple(only) if only is not None else tuple(self._below(folder, 3))
+        if not files:
+            raise UsageError(f"{name} is a folder without files that git would commit; name a plan")
+        return Source(
+            name,
+            "",
+            self._reader(self._root),
+            self._reader(folder),
+            files=files,
+            siblings=tuple(self._below(folder, 1)) if only is not None else files,
+            place=self._place(folder),
+            part=self._part,
+            split=self._split,
+        )
+
+    def _widened(self, source: Source, form: str) -> Source:
+        """A file that is one of several of its format, as a folder of one file; a folder with one plan, as that file."""
+        if source.files:
+            plans = [
+                name
+                for name in source.files
+                if name.rpartition("/")[2].casefold() in {"tasks.md", "implementation_plan.md", "sprint-status.yaml"}
+            ]
+            known = installed()
+            if form and form in known:
+                return source
+            if not any(importer.recognises(source) for importer in known.values()) and len(plans) == 1:
+                return self._source(f"{source.name.rstrip('/')}/{plans[0]}")
+            return source
+        path = Path(source.name)
+        if path.name.casefold() == "epic.md" and any(re.fullmatch(r"\d+\.md", name) for name in source.siblings):
+            # The text of an epic alone is no plan: its tasks are the files beside it.
+            return replace(self._folder(str(path.parent), None), name=str(path.parent))
+        if self._is_part(path, form) and not any(importer.recognises(source) > 50 for importer in installed().values()):  # noqa: PLR2004
+            return replace(self._folder(str(path.parent), [path.name]), name=source.name)
+        return source
+
+    def _is_part(self, path: Path, form: str) -> bool:
+        """Whether a file is one of the files that a format of folders has."""
+        data = bytes_of(path)
+        if data is None or path.suffix.casefold() != ".md" or not data.startswith(b"---"):
+            return False
+        source = Source(
+            str(path.parent),
+            "",
+            self._reader(self._root),
+            self._reader(path.parent),
+            files=(path.name,),
+            place=self._place(path.parent),
+        )
+        known = installed()
+        if form:
+            return form in known and known[form].recognises(source) > 0
+        return any(importer.recognises(source) > 0 for importer in known.values())
+
+    def _place(self, folder: Path) -> str:
+        try:
+            inside = folder.resolve().relative_to(self._root.resolve())
+        except ValueError:
+            return ""
+        return "" if str(inside) == "." else f"{inside.as_posix()}/"
+
+    def _beside(self, folder: Path) -> Iterator[str]:
+        return self._below(folder, 2)
+
+    def _below(self, folder: Path, depth: int) -> Iterator[str]:
+        """The files in a folder and some levels below, in natural order, as far as plans may refer to them."""
+        found: list[str] = []
+        for here, folders, files in os.walk(folder):
+            level = len(Path(here).relative_to(folder).parts)
+            folders[:] = [] if level >= depth else sorted(name for name in folders if name not in _SKIPPED)
+            found += ((Path(here) / name).relative_to(folder).as_posix() for name in files)
+            if len(found) > _MOST_FILES:
+                break
+        allowed = [name for name in found if self._allowed(folder / name)]
+        return iter(sorted(allowed, key=natural))
+
+    def _reader(self, folder: Path) -> Callable[[str], str | None]:
+        def inside(name: str) -> str | None:
+            if not name or name.startswith("/") or ".." in name.split("/") or not self._allowed(folder / name):
+                return None
+            return text_of(folder / name, self._encoding)
+
+        return inside
+
+    def _allowed(self, path: Path) -> bool:
+        """Whether a file may be read because a plan names it."""
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100
+        if any(
+            part.is_symlink()
+            for part in (absolute, *absolute.parents)
+            if part.is_relative_to(self._top) and part != self._top
+        ):
+            return False
+        try:
+            inside = absolute.relative_to(self._top)
+        except ValueError:
+            return not absolute.is_symlink()
+        return inside.as_posix() in self._committable
+
+    @cached_property
+    def _top(self) -> Path:
+        return Path(os.path.abspath(self._project.repository.top))  # noqa: PTH100
+
+    @cached_property
+    def _committable(self) -> frozenset[str]:
+        """The files of the project that git tracks, or would with `git add`."""
+        repository = self._project.repository
+        try:
+            # Run at the top of the checkout: with GIT_DIR set, git takes the working directory for it.
+            out = Git(repository.git_dir, repository.top).run(
+                "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+            )
+        except ExecutorError:
+            return frozenset()
+        return frozenset(name for name in os.fsdecode(out).split("\0") if name)
+
+
+def bytes_of(path: Path) -> bytes | None:
+    """The content of a file; None if there is none, or if it is larger than any plan."""
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def text_of(path: Path, encoding: str = "") -> str | None:
+    """The text of a file; None if there is none, or if it is no text."""
+    data = bytes_of(path)
+    if data is None:
+        return None
+    try:
+        return decoded(data, encoding)
+    except EncodingError:
+        return None

@@ -3,23 +3,39 @@
 The user's crontab: read, checked and replaced as a whole; foreign lines stay byte for byte.
 
 The library would write other people's lines in its own words, so it only says whether ours are right.
+
+A file of NAME=VALUE lines: the variables that cron does not give, kept where only the user can read them.
 """
 
 from __future__ import annotations
 
 import shlex
 import subprocess
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crontab import CronTab
+from dotenv.parser import parse_stream
 
-from executor.errors import ExecutorError
+from executor.errors import ExecutorError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MOST", "cron_line", "daemon_runs", "marker", "ours", "read", "replace", "spliced", "systemd_units", "valid"]
+__all__ = [
+    "MOST",
+    "cron_line",
+    "daemon_runs",
+    "marker",
+    "ours",
+    "read",
+    "read_env_file",
+    "replace",
+    "spliced",
+    "systemd_units",
+    "valid",
+]
 
 
 MOST = 900
@@ -175,3 +191,28 @@ def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]
         ) from None
     except subprocess.TimeoutExpired:
         raise ExecutorError(f"`crontab {argument}` did not answer within {_PATIENCE:.0f} s") from None
+
+
+def read_env_file(name: str) -> dict[str, str]:
+    """The variables of a file, as python-dotenv reads it: comments, quotes, `export`; nothing is expanded.
+
+    Raises:
+        UsageError: it cannot be read, others can read it, or a line is not NAME=VALUE.
+    """
+    path = Path(name).expanduser()
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    if mode & 0o077:
+        raise UsageError(f"--env-file {path} can be read by others; `chmod 600` it")
+    found: dict[str, str] = {}
+    for binding in parse_stream(StringIO(text)):
+        if binding.error or (binding.key is not None and (binding.value is None or not binding.key.isidentifier())):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip("\n"))
+            line = binding.original.line + blank
+            raise UsageError(f"--env-file {path}, line {line}: expected NAME=VALUE")
+        if binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    return found

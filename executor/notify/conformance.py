@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from executor.notify.notices import Notice
-from executor.notify.send import NotificationPlugin
+from executor.notify.queue import NotificationPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

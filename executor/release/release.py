@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof, file_problem, release_proofs
 from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
-from executor.git.history import read_records
-from executor.git.landed import releases_in
+from executor.git.history import read_records, releases_in
 from executor.git.refs import DELIVERED, Move
 from executor.git.repair import sweep
 from executor.git.trailers import Released

@@ -9,7 +9,7 @@ from executor.process.locks import last_sign
 from executor.state.decide import Status
 from executor.state.events import RunStarted, spend_of
 from executor.state.model import IssueState
-from executor.state.runs import RunRecord, run_records
+from executor.state.record import RunRecord, run_records
 from executor.status.estimate import moment
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
 from executor.status.phases import started_steps

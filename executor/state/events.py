@@ -592,7 +592,7 @@ class RunEnded(Event):
 
     Attributes:
         code: exit code.
-        how: a value of `executor.state.runs.How`.
+        how: a value of `executor.state.record.How`.
         why: one sentence.
         following: issues that come next.
     """

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from executor.errors import StateBrokenError
 from executor.process.files import JOURNAL, segments
 from executor.state.fold import fold
-from executor.state.record import MOST_BYTES, Base, Damage, Record, base_of, encode, scan
-from executor.state.runs import KINDS
+from executor.state.record import KINDS, MOST_BYTES, Base, Damage, Record, base_of, encode, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -359,7 +359,7 @@ def _tool_stat(tool: str) -> str:
 
 def _package_stamp() -> str:
     """Changes when another version of the executor, or another set of packaged rules, is installed."""
-    from executor.config.packaged import packaged_rules
+    from executor.config.texts import packaged_rules
 
     times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116

@@ -1,16 +1,29 @@
-"""The interface of a stop rule: its view of a change, and its findings."""
+"""The interface of a stop rule: its view of a change, and its findings.
+
+An approval covers exactly the change and the rules that were shown. Pure.
+
+The result key of a change names what it does and survives a rebase; an approval must not. It is bound to paths, modes
+and whole contents before and after, so that the same lines in another function, or in a file that has changed
+meanwhile, are asked about again.
+
+Files of a change outside of what its issue declares. Pure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from executor.model.fingerprint import digest
+from executor.model.paths import is_documentation, is_test, matches
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from executor.git.diff import FileChange, Finding
+    from executor.git.diff import Change, FileChange, Finding
 
-__all__ = ["StopCheck", "View"]
+
+__all__ = ["StopCheck", "View", "change_identity", "outside", "outside_scope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +71,47 @@ class StopCheck(Protocol):
     def __call__(self, view: View, /) -> Iterable[Finding]:
         """Places that stop the change: path, number of the line (0 for the file as a whole), text for a person."""
         ...
+
+
+def change_identity(change: Change, content: Callable[[str, bool], bytes | None]) -> str:
+    """The identity of a change: path, modes and contents of each of its files before and after.
+
+    Args:
+        change: parsed from git's diff.
+        content: a file's whole content before (False) or after (True) the change; asked where git gives no ids.
+    """
+    parts: list[bytes] = []
+    for file in change.files:
+        ids = [file.old_id, file.new_id]
+        if not any(ids):  # only the mode changed
+            ids = [digest(content(file.path, new) or b"") for new in (False, True)]
+        fields = (file.path, file.old_mode, file.new_mode, *ids)
+        parts.append("\0".join(fields).encode("utf-8", "surrogateescape"))
+    return digest(b"\0\0".join(parts))
+
+
+_DOCUMENTING = frozenset({"docs", "doc", "documentation"})
+_TESTING = frozenset({"test", "tests", "testing"})
+
+
+def outside_scope(view: View) -> Iterator[Finding]:
+    """Files that the issue does not declare to be changed, and code where its type is about documents or tests."""
+    for path, why in outside(view.files, view.declared, view.kind):
+        yield path, 0, why
+
+
+def outside(files: Sequence[FileChange], declared: Sequence[str], kind: str) -> Iterator[tuple[str, str]]:
+    """The same as pairs of path and reason.
+
+    Args:
+        files: those of the change.
+        declared: globs of `files`; none declares nothing. Tests that are added may always come with a change.
+        kind: type of the issue.
+    """
+    for file in files:
+        if (kind.lower() in _DOCUMENTING and not is_documentation(file.path) and not matches(file.path, declared)) or (
+            kind.lower() in _TESTING and not is_test(file.path) and not matches(file.path, declared)
+        ):
+            yield file.path, f"{file.kind}, in an issue of type {kind}"
+        elif declared and not matches(file.path, declared) and not (file.kind == "created" and is_test(file.path)):
+            yield file.path, f"{file.kind}, not among the files that the issue declares"

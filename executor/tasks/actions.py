@@ -1,8 +1,12 @@
-"""Actions of doit's tasks: run an issue or a step as far as possible, release a milestone."""
+"""A request: the milestones and issues that one `doit run` names, and the way from its tasks to the session.
+
+Actions of doit's tasks: run an issue or a step as far as possible, release a milestone.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
@@ -18,12 +22,43 @@ from executor.errors import (
 from executor.state.decide import Act, Decision, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
     from executor.engine.session import Session
-    from executor.tasks.request import Request
+    from executor.release.criteria import Outcome
 
-__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "StepAction", "Waiting"]
+__all__ = ["IssueAction", "NotReleased", "ReleaseAction", "Request", "StepAction", "Task", "Waiting"]
+
+
+class Task(TypedDict, total=False):
+    """A task as doit takes it from a task creator; the keys are doit's."""
+
+    basename: str
+    name: str | None
+    doc: str
+    actions: Sequence[Callable[[], Any]] | None
+    file_dep: list[str]
+    targets: list[str]
+    task_dep: list[str]
+    uptodate: list[Callable[[], bool]]
+
+
+@dataclass(slots=True)
+class Request:
+    """The request of one command.
+
+    Attributes:
+        session: an open session that holds the locks of the milestones.
+        wanted: task names: ``milestone:m4``, ``issue:m4/4.1``, ``release:m4``.
+        releases: results of the releases so far, by milestone.
+    """
+
+    session: Session
+    wanted: tuple[str, ...]
+    releases: dict[str, Outcome] = field(default_factory=dict)
+
 
 _UNUSUAL = (
     "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "

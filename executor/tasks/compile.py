@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from executor.status.reader import Observer
-    from executor.tasks.request import Request, Task
+    from executor.tasks.actions import Request, Task
 
 __all__ = ["DOIT_CONFIG", "requested_tasks", "selected", "task_milestones"]
 

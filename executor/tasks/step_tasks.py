@@ -9,7 +9,7 @@ from executor.tasks.actions import StepAction
 if TYPE_CHECKING:
     from executor.state.steps import FlowStep
     from executor.status.reader import Observer
-    from executor.tasks.request import Request, Task
+    from executor.tasks.actions import Request, Task
 
 __all__ = ["step_task", "steps_of"]
 

@@ -14,7 +14,7 @@ from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.recover import Recovery
 from executor.engine.stops import Stops, find_obstacle, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError
-from executor.process.untrusted import question_in
+from executor.process.files import question_in
 from executor.state.decide import Act, Decision
 from executor.state.model import AttemptState
 from executor.state.steps import pinned_base

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from executor.agents.brief import score_brief
 from executor.agents.reviewer import Question
 from executor.checks.verify import Candidate
-from executor.engine.change_rules import ChangeRules
+from executor.engine.landing.change_rules import ChangeRules
 from executor.git.diff import Change, parse_diff
 from executor.model.fingerprint import cleared, digest
-from executor.process.untrusted import left_file
+from executor.process.files import left_file
 from executor.state.events import AttemptInterrupted, GateHeld, GateOpened
 from executor.state.model import AttemptState, IssueState
 from executor.state.steps import StepRecord, StepState, done_steps, step_key, tree_before
 from executor.stop_rules.evaluate import Hit
-from executor.workflow.criteria import Score, criteria_texts, score
+from executor.workflow.outputs import Score, criteria_texts, score
 from executor.workflow.step_run import Steps, flow_of, input_files
 
 if TYPE_CHECKING:

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 
 from executor.agents import brief as briefs
 from executor.engine.agent_work import Failure, Work, produce
-from executor.engine.attempt import Attempts
-from executor.engine.brief import brief_facts
+from executor.engine.attempt import Attempts, brief_facts
 from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError
 from executor.git.refs import STEPS, Move
 from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import TREE
-from executor.process.files import write_atomic, write_json
-from executor.process.untrusted import question_in
+from executor.process.files import question_in, write_atomic, write_json
 from executor.state.events import StepDone, StepFailed, StepStarted
 from executor.state.model import AttemptState, IssueState
 from executor.state.steps import (
@@ -37,10 +35,8 @@ from executor.state.steps import (
     tree_before,
 )
 from executor.status.kept import step_trailers
-from executor.workflow.contract import contract_of, contract_text
-from executor.workflow.criteria import criteria_texts
-from executor.workflow.outputs import left_by
-from executor.workflow.self_check import readable_paths, write_self_check
+from executor.workflow.contract import contract_of, contract_text, readable_paths, write_self_check
+from executor.workflow.outputs import criteria_texts, left_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

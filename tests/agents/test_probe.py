@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.agents.probe import probe_agent
+from executor.agents.command import probe_agent
 from executor.model.agent_profile import Agent
 
 if TYPE_CHECKING:

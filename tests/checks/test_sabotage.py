@@ -6,8 +6,7 @@ import ast
 
 import pytest
 
-from executor.checks.sabotage import broken, sabotages
-from executor.checks.source_files import kind_of
+from executor.checks.blindness import broken, kind_of, sabotages
 
 TREE = [
     "src/app/__init__.py",

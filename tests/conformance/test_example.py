@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from executor.config import plugin_rules, plugins
+from executor.config import plugins
+from executor.config import plugins as plugin_rules
 from executor.forge import conformance as forge_conformance
 from executor.importers import conformance as importers_conformance
 from executor.importers.importer import Importer
 from executor.importers.source import Source
 from executor.notify import conformance
-from executor.notify.send import NotificationPlugin
+from executor.notify.queue import NotificationPlugin
 from executor.stop_rules import conformance as stops_conformance
 from tests.support import Repo, issue
 

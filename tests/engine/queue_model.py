@@ -6,7 +6,7 @@ import heapq
 import random
 from dataclasses import dataclass, field, replace
 
-from executor.engine.queue import (
+from executor.engine.landing.queue import (
     Action,
     Land,
     Probe,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from executor.engine.queue import Land, Probe, Prove, Queue, Rate, Verdict, batch_size, next_actions
+from executor.engine.landing.queue import Land, Probe, Prove, Queue, Rate, Verdict, batch_size, next_actions
 from tests.engine.queue_model import Trial
 
 

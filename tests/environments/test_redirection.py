@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.environments.redirection import Redirection, is_pointer_file
+from executor.environments.interpreters import Redirection, is_pointer_file
 
 MOVE = Redirection(("/home/me/app", "/srv/app"), "/t", ("/home/me/app/.venv",))
 

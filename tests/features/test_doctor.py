@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.doctor.health import KINDS
-from executor.forge.hosts.budget import Budget
+from executor.forge.hosts.credentials import Budget
 from tests.support import Repo, doit_after, issue, small_disk
 
 if TYPE_CHECKING:

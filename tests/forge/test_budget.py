@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.errors import ForgeUnavailableError
-from executor.forge.hosts.budget import Budget, Standing, learnt, next_write, standings
+from executor.forge.hosts.credentials import Budget, Standing, learnt, next_write, standings
 
 if TYPE_CHECKING:
     from pathlib import Path

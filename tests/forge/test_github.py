@@ -10,8 +10,7 @@ import pytest
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.base import NewPull
-from executor.forge.hosts.budget import Budget
-from executor.forge.hosts.credentials import find_token, repository_of
+from executor.forge.hosts.credentials import Budget, find_token, repository_of
 from executor.forge.hosts.github import GitHubForge, over_pygithub
 from executor.forge.hosts.rest import Api, log_reader
 from executor.model.outward_rules import Forge

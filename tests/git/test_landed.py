@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.git.landed import (
-    Record,
-    active_reverts,
-    landings_in,
-    milestones_in,
-    releases_in,
-    reverts_in,
-)
+from executor.git.history import Record, active_reverts, landings_in, milestones_in, releases_in, reverts_in
 
 
 def trailers(issue: str, revision: int = 1, result: str = "r", milestone: str = "m1") -> str:

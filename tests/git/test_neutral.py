@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.git.clones.neutral import neutral_config
-from executor.git.clones.partial import Missing
+from executor.git.clones.neutral import Missing, neutral_config
 from executor.git.objects import Store
 from executor.git.repository import find_repository
 from tests.repositories.shapes import clone, project, sh

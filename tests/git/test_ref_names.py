@@ -26,8 +26,7 @@ from executor.git.refs import (
     parts_of,
 )
 from executor.git.trailers import parse_trailers
-from executor.model.milestone import branch_problem
-from executor.model.titles import branch_of
+from executor.model.milestone import branch_of, branch_problem
 from executor.status.kept import answers_in, step_in
 from tests.support import examples, several
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.model.overlap import globs_meet, overlap
+from executor.model.plan import globs_meet, overlap
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from executor.model.milestone import Issue, branch_problem
-from executor.model.titles import HEADER, branch_of, branch_prefixes, commit_token, described, header
+from executor.model.milestone import (
+    HEADER,
+    Issue,
+    branch_of,
+    branch_prefixes,
+    branch_problem,
+    commit_token,
+    described,
+    header,
+)
 
 TYPES = {"docs": "docs", "config": "chore"}
 

@@ -20,7 +20,7 @@ from executor.engine.ports import Outside
 from executor.errors import StateFullError
 from executor.git.checkout import Checkouts
 from executor.git.command import Identity
-from executor.git.landed import Record
+from executor.git.history import Record
 from executor.git.objects import Merge, Store
 from executor.git.refs import Kept, Move, Refs
 from executor.git.worktrees import Pool, Slot, Workspace

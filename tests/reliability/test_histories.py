@@ -27,7 +27,7 @@ from executor.git.repository import Repository
 from executor.state.decide import Status
 from executor.state.fold import fold
 from executor.state.model import AttemptState
-from executor.state.runs import How
+from executor.state.record import How
 from tests.reliability.memory import BASE, Crash, Memory, World
 from tests.support import issue
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.state.record import Record
-from executor.state.runs import How, RunRecord, run_records
+from executor.state.record import How, Record, RunRecord, run_records
 from executor.state.segments import live
 
 BEGIN = {"host": "h", "user": "u", "pid": 7, "git": {"branch": "main"}, "asked": ["milestone:m1"], "workers": 2}

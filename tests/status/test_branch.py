@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor.status.branch import Found, locate, locate_elsewhere
+from executor.status.location import Found, locate, locate_elsewhere
 
 HISTORY = {"t0": "", "t1": "t0", "t2": "t1", "o2": "t1"}
 """Commit -> its parent."""

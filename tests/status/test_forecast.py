@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 import random
 
-from executor.status.estimate import Todo, schedule
-from executor.status.forecast import Calibration, Past, Piece, calibration, forecast
+from executor.status.estimate import Calibration, Past, Piece, Todo, calibration, forecast, schedule
 
 SIZES = ("S", "M", "L")
 

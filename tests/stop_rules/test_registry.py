@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executor.git.diff import FileChange, Line
-from executor.stop_rules.registry import stop_checks
+from executor.stop_rules.evaluate import stop_checks
 from executor.stop_rules.view import View
 
 LINES = (Line(1, "x = 1", added=False), Line(1, "x = 2", added=True))

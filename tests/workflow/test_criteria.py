@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from executor.model.milestone import Claim, FileCheck, Issue, RunCheck
 from executor.model.workflow import Criterion, Gate
-from executor.workflow.criteria import criteria_texts, has_section, score
+from executor.workflow.outputs import criteria_texts, has_section, score
 
 
 def gate(*criteria: dict[str, Any], threshold: int = 75) -> Gate:

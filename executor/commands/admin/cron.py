@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
-from executor.config.env_file import read_env_file
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
-from executor.model.deadline import clock_time, deadline_of, next_at, told
-from executor.nightly.crontab import cron_line, ours, spliced, systemd_units
-from executor.nightly.night_log import Nights
-from executor.nightly.schedule import Schedule
+from executor.model.rules import clock_time, deadline_of, next_at, told
+from executor.nightly.crontab import cron_line, ours, read_env_file, spliced, systemd_units
+from executor.nightly.schedule import Nights, Schedule
 from executor.process.files import LOCAL, utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.config.project import Project
-    from executor.nightly.night_log import Outlook
+    from executor.nightly.schedule import Outlook
 
 __all__ = ["ENV_FILE", "Cron", "night_json", "night_lines"]
 

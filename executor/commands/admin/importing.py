@@ -81,7 +81,7 @@ class Import(Command):
 
 
 def _commit(project: Project, name: str) -> str:
-    from executor.importers.landed import resolve_commit
+    from executor.importers.merge import resolve_commit
 
     return resolve_commit(project, name) if name else ""
 
@@ -92,7 +92,7 @@ def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
     Raises:
         UsageError: the milestone is a draft.
     """
-    from executor.importers.landed import take_as_landed
+    from executor.importers.merge import take_as_landed
 
     return take_as_landed(project, plan.id, plan.done(), commit) if plan.done() else []
 
@@ -135,9 +135,9 @@ def _formats(name: str) -> int:
 
 def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
     """The plans that are asked for, planned against each other and what is declared."""
+    from executor.importers.draft import tests_among
     from executor.importers.plan_files import Planned
-    from executor.importers.sources import Disk
-    from executor.importers.trust import tests_among
+    from executor.importers.source import Disk
 
     if project.milestones.exists() and not project.milestones.is_dir():
         raise UsageError(
@@ -229,7 +229,7 @@ def _settle(project: Project, plans: list[Planned], policy: Policy | None) -> No
     Raises:
         DeclarationError: a plan would break a milestone that is sound, or is no declaration.
     """
-    from executor.importers.check import settle
+    from executor.importers.report import settle
 
     faults = settle(project, plans, policy)
     if faults:
@@ -265,8 +265,8 @@ def _from_forge(project: Project, title: str) -> Source:
 def _forge(project: Project) -> Forge:
     """The declared forge, without reading milestones/, which may be what needs repair."""
     from executor.config.load_rules import load_policy
+    from executor.forge.connect import Target, connected
     from executor.forge.hosts.credentials import find_token
-    from executor.forge.plugins import Target, connected
     from executor.git.remote import Remote
 
     rules = load_policy(project.rules).forge

@@ -11,7 +11,7 @@ from configparser import Error as ConfigError
 from typing import TYPE_CHECKING
 
 from executor.commands import COMMANDS
-from executor.commands.admin.schema import FOLDER, write_schemas
+from executor.commands.admin.new import FOLDER, write_schemas
 from executor.commands.base import Command, Options, none_but_options, safe
 from executor.config.load_rules import load_policy
 from executor.config.plugins import packages_in_the_way

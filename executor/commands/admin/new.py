@@ -1,7 +1,11 @@
-"""`doit new m4 "title"`: add an issue with its spec to a milestone, or begin a milestone with it."""
+"""`doit schema`: write JSON Schemas, with which editors complete and check milestones and rules.
+
+`doit new m4 "title"`: add an issue with its spec to a milestone, or begin a milestone with it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,8 +14,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from executor.commands.admin.schema import FOLDER
-from executor.commands.base import Command, Options, safe
+from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, safe
 from executor.config.project import Project, compile_project, open_project
 from executor.errors import DeclarationError, UsageError
 from executor.process.files import write_atomic
@@ -20,7 +23,50 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["New", "next_id"]
+__all__ = ["FOLDER", "New", "Schema", "next_id", "write_schemas"]
+
+
+FOLDER = ".schemas"
+"""Where schemas are written, beside milestones/ and rules/; to be committed, so that everybody's editor has them."""
+
+
+class Schema(Command):
+    """Writes a schema for milestones and one for every rules file."""
+
+    name = "schema"
+    doc_purpose = "write JSON Schemas of milestones and rules to .schemas/, for editors"
+    doc_usage = ""
+    cmd_options = (JSON_OPTION,)
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Write them, or print them as one JSON object."""
+        none_but_options(self, arguments)
+        if options["json"]:
+            from executor.model.schema import schemas
+
+            print_json(schemas())
+            return 0
+        written = write_schemas(open_project().root)
+        told = f"wrote {', '.join(written)} to {FOLDER}/" if written else f"{FOLDER}/ is up to date"
+        sys.stdout.write(
+            f"{told}\na TOML file names its schema in its first line: #:schema ../{FOLDER}/milestone.schema.json\n"
+        )
+        return 0
+
+
+def write_schemas(root: Path) -> list[str]:
+    """Write the schemas below a folder; returns the names of the files that changed."""
+    from executor.model.schema import SUFFIX, schemas
+
+    folder = root / FOLDER
+    folder.mkdir(exist_ok=True)
+    changed = []
+    for kind, schema in schemas().items():
+        path, data = folder / f"{kind}{SUFFIX}", (json.dumps(schema, indent=2) + "\n").encode()
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomic(path, data, durable=False, mode=0o644)
+            changed.append(path.name)
+    return changed
 
 
 def _option(name: str, kind: type, text: str) -> dict[str, object]:

@@ -1,4 +1,6 @@
-"""`doit nightly`: the command of the nightly entry: every milestone in turn, with a log, a deadline and a digest.
+"""`doit digest`: landed, waiting, failed and spent since last night, and the next commands.
+
+`doit nightly`: the command of the nightly entry: every milestone in turn, with a log, a deadline and a digest.
 
 It prints nothing unless something is wrong with the executor or the declarations, so that cron mails only then.
 """
@@ -9,25 +11,26 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from executor.agents.command import secrets_of
 from executor.commands.admin.cron import ENV_FILE
-from executor.commands.admin.digest import digest_since
-from executor.commands.base import Command, Options, safe
+from executor.commands.base import JSON_OPTION, Command, Options, Output, none_but_options, print_json, safe
 from executor.commands.output import drain
 from executor.commands.run import UNTIL
-from executor.config.env_file import read_env_file
 from executor.config.project import compile_project, open_project, prepare_cache
 from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
-from executor.model.deadline import clock_time, told
-from executor.nightly.night_log import Nights
-from executor.nightly.schedule import Schedule, due_before, night_deadline
+from executor.model.rules import clock_time, deadline_of, told
+from executor.nightly.crontab import read_env_file
+from executor.nightly.digest import Digest, digest_of
+from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline
 from executor.notify.notices import Notice, of_digest
 from executor.notify.queue import Teller, require_channels, sent_before
 from executor.process.files import LOCAL, utcnow, write_atomic
 from executor.process.locks import try_lock
+from executor.state import segments
 from executor.state.events import MilestoneNight, NightEnded, NightStarted, Notified
 from executor.state.journal import Journal
 from executor.status.summary_cache import board_of
@@ -40,7 +43,58 @@ if TYPE_CHECKING:
     from executor.config.project import Project
     from executor.process.locks import Held
 
-__all__ = ["Nightly"]
+__all__ = ["DigestCommand", "Nightly", "digest_since"]
+
+
+_SINCE = {
+    "name": "since",
+    "short": "",
+    "long": "since",
+    "type": str,
+    "default": "",
+    "help": "from when on, for example 2030-01-31T18:00 (default: the last nightly run, else a day ago)",
+}
+
+
+class DigestCommand(Command):
+    """Shows the digest."""
+
+    name = "digest"
+    output = Output.VIEW
+    doc_purpose = "show what landed, waits, failed and was spent since the last night"
+    doc_usage = ""
+    cmd_options = (_SINCE, JSON_OPTION)
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Print the digest."""
+        none_but_options(self, arguments)
+        project = open_project()
+        digest = digest_since(project, _since(project, options["since"]))
+        if options["json"]:
+            print_json(digest.data())
+        else:
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in digest.text().splitlines()))
+        return 0
+
+
+def digest_since(project: Project, since: datetime) -> Digest:
+    """The digest of everything since a moment."""
+    board = board_of(project)
+    moment = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    events = {item["id"]: segments.read(project.state(item["id"])) for item in board.milestones}
+    return digest_of(moment, told(since, LOCAL), board.milestones, board.rows(), events)
+
+
+def _since(project: Project, asked: str) -> datetime:
+    now = utcnow()
+    if asked:
+        try:
+            return deadline_of(asked, now - timedelta(days=1), LOCAL)
+        except ValueError as error:
+            raise UsageError(f"--since: {error}") from error
+    nights = Nights(project.cache).nights()
+    return nights[-1].started if nights else now - timedelta(days=1)
+
 
 _AT = {
     "name": "at",

@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe, table
-from executor.commands.meant import meant_milestone
+from executor.commands.base import JSON_OPTION, Command, Options, meant_milestone, print_json, safe, table
 from executor.config.project import compile_project, open_project
 
 if TYPE_CHECKING:

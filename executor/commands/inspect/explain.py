@@ -93,7 +93,7 @@ def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
 
 def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
     """The difference of the checks, from their stored text, otherwise from the rules at the landing."""
-    from executor.checks.described import described, differences, kept_checks
+    from executor.checks.verdicts import described, differences, kept_checks
 
     node = observer.compiled.plan.nodes[ref]
     old = kept_checks(observer.compiled.project.state(node.milestone), key)

@@ -17,11 +17,11 @@ from executor.checks.base import base_remedy
 from executor.checks.spec import slug_of
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
 from executor.config.project import compile_project, open_project, unknown_milestone
-from executor.engine.receipts import failure_report, success_lines
+from executor.engine.candidate import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
 from executor.process.files import read_json, segments
-from executor.report.attempt import CheckRun, Session, attempt_lines, local_time
+from executor.report.text import CheckRun, Session, attempt_lines, local_time
 from executor.state.decide import Status
 from executor.state.events import AttemptBuilt, AttemptStarted, Checked
 from executor.state.model import Attempt, AttemptState, IssueState, Red

@@ -8,16 +8,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
-from executor.commands.meant import meant_milestone
+from executor.commands.base import (
+    JSON_OPTION,
+    Command,
+    Options,
+    Output,
+    faults_told,
+    meant_milestone,
+    print_json,
+    safe,
+    table,
+)
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, obstacles_of, open_project
 from executor.errors import PersonNeededError
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
-from executor.status.estimate import took
-from executor.status.forecast import Past, Piece, calibration, forecast
+from executor.status.estimate import Past, Piece, calibration, forecast, took
 from executor.status.progress import Ahead, expected_end
 from executor.status.reader import Observer, observe
 

@@ -1,4 +1,7 @@
-"""`doit report m4`: the history of a milestone as HTML, Markdown, JSON or JUnit XML."""
+"""`doit report m4`: the history of a milestone as HTML, Markdown, JSON or JUnit XML.
+
+`doit export m4 --format markdown`: a milestone for other people and other tools; never the source of truth.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.commands.base import Command, Options, Output
-from executor.commands.meant import meant_milestone
+from executor.commands.base import Command, Options, Output, meant_milestone
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
+from executor.model.hints import Known
+from executor.process.files import write_over
 from executor.report.collect import report_of
 from executor.report.text import junit, markdown
+from executor.report.tracking import FORMATS, exported, keep_section
 from executor.status.reader import observe
 from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
     from executor.report.collect import MilestoneReport
 
-__all__ = ["Report"]
+__all__ = ["Export", "Report"]
+
 
 _FORMAT = {
     "name": "format",
@@ -85,3 +91,55 @@ def _json(report: MilestoneReport) -> str:
 
 
 _MAKERS = {"html": _html, "md": markdown, "json": _json, "junit": junit}
+
+
+class Export(Command):
+    """Prints or writes a milestone in another format."""
+
+    name = "export"
+    output = Output.VIEW
+    doc_purpose = "write a milestone and its status for others (markdown between marks of a file, json, github, csv)"
+    doc_usage = "MILESTONE"
+    cmd_options = (
+        {
+            "name": "format",
+            "short": "",
+            "long": "format",
+            "type": str,
+            "default": "markdown",
+            "help": f"{', '.join(FORMATS)} (default: markdown)",
+        },
+        {
+            "name": "output",
+            "short": "",
+            "long": "output",
+            "type": str,
+            "default": "",
+            "help": "file to write; of a Markdown file only the section between the milestone's marks",
+        },
+    )
+
+    def run(self, options: Options, arguments: list[str]) -> int:
+        """Print the export, or write it to a file."""
+        form = options["format"]
+        if form not in FORMATS:
+            raise UsageError(f'unknown format "{form}"{Known(FORMATS).advice(form, "formats")}')
+        output = Path(options["output"]) if options["output"] else None
+        if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
+            what = "is a folder" if output.is_dir() else "is in a folder that does not exist"
+            raise UsageError(f"--output {options['output']} {what}; name a file")
+        project = open_project()
+        compiled = compile_project(project)
+        name = meant_milestone(compiled, arguments, "export")
+        observer = observe(compiled, Refs(project.repository))
+        if not options["output"]:
+            sys.stdout.write(exported(observer, name, form))
+        elif form == "markdown":
+            changed = keep_section(Path(options["output"]), observer, name)
+            sys.stdout.write(
+                f"{options['output']}: {'wrote' if changed else 'nothing changed in'} the section of {name}\n"
+            )
+        else:
+            write_over(Path(options["output"]), exported(observer, name, form).encode())
+            sys.stdout.write(f"wrote {options['output']}\n")
+        return 0

@@ -1,20 +1,37 @@
-"""The token of a forge: from the environment, or from where the forge's own command line tool keeps its login."""
+"""The token of a forge: from the environment, or from where the forge's own command line tool keeps its login.
+
+What a token may still be used for: one account for all runs of this user on this machine, kept under a file lock.
+
+Two limits. Writing is paced to so many requests a minute. Reading and writing stop when the forge says that its limit
+is reached, or when only a reserve is left that a person with the same token may need. Until the reset nothing is sent,
+and every run says when it goes on. This never counts as an attempt, and no issue fails because of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from executor.errors import ForgeRefusedError
+from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.model.outward_rules import token_variables
+from executor.process.files import write_json
+from executor.process.locks import short_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
     from executor.model.outward_rules import Forge
 
-__all__ = ["find_token", "repository_of"]
+__all__ = ["Budget", "Standing", "find_token", "repository_of", "standings"]
+
 
 _OWN = "api.github.com"
 _PUBLIC = {"github": "github.com", "gitlab": "gitlab.com", "forgejo": "codeberg.org", "gitea": "gitea.com"}
@@ -80,3 +97,162 @@ def _logins(path: Path) -> list[tuple[str, str]]:
             if token:
                 found.append((host, token))
     return found
+
+
+_MINUTE = 60.0
+_PATIENCE = 300.0
+"""Seconds that a run waits for a limit to be lifted; for longer it ends with 75."""
+_RESERVE = 50
+_FOLDER = "make-for-milestones/forges"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a token at one forge.
+
+    Attributes:
+        host: address of the forge.
+        limit: requests that it allows in a period; 0 when it does not say.
+        remaining: how many were left when it last said so.
+        reset: epoch seconds at which the period ends; 0 when it does not say.
+        closed_until: nothing is sent before this moment; 0 when something may be.
+        writes: epoch seconds of what was written within the last minute, or is booked to be written.
+    """
+
+    host: str = ""
+    limit: int = 0
+    remaining: int = 0
+    reset: float = 0.0
+    closed_until: float = 0.0
+    writes: tuple[float, ...] = field(default=())
+
+    def describe(self, now: float) -> str:
+        """One line for a person."""
+        told = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was reported"
+        if self.limit and self.reset > now:
+            told += f" until {_clock(self.reset)}"
+        if self.closed_until > now:
+            told += f"; nothing is sent until {_clock(self.closed_until)}"
+        return f"{self.host}: {told}"
+
+
+def next_write(standing: Standing, now: float, most: int) -> float:
+    """Seconds to wait before another request may be written."""
+    recent = sorted(at for at in standing.writes if now - at < _MINUTE)
+    return 0.0 if len(recent) < most else max(0.0, recent[-most] + _MINUTE - now)
+
+
+def learnt(standing: Standing, headers: Mapping[str, str], delay: float | None, now: float) -> Standing:
+    """The standing after an answer.
+
+    Args:
+        standing: before it.
+        headers: of the answer, names in lower case.
+        delay: seconds after which the forge takes the same request again; None when there was no limit.
+        now: epoch seconds.
+    """
+    limit = _number(headers, "x-ratelimit-limit", "ratelimit-limit")
+    remaining = _number(headers, "x-ratelimit-remaining", "ratelimit-remaining")
+    reset = _number(headers, "x-ratelimit-reset", "ratelimit-reset")
+    if limit is not None and remaining is not None:
+        standing = replace(standing, limit=limit, remaining=remaining, reset=float(reset or 0))
+    until = 0.0 if delay is None else now + max(delay, 1.0)
+    reserve = min(_RESERVE, standing.limit // 20)
+    if remaining is not None and remaining <= reserve and standing.reset > now and standing.limit:
+        until = max(until, standing.reset)
+    return replace(standing, closed_until=max(until, standing.closed_until if standing.closed_until > now else 0.0))
+
+
+class Budget:
+    """The account of one token at one forge.
+
+    Args:
+        path: file that keeps it.
+        host: address of the forge, for messages.
+        writes_per_minute: most requests that change something.
+    """
+
+    def __init__(self, path: Path, host: str, *, writes_per_minute: int) -> None:
+        self._path = path
+        self._host = host
+        self._most = writes_per_minute
+
+    @classmethod
+    def of(cls, base_url: str, token: str, *, writes_per_minute: int) -> Budget:
+        """The account of a token; its file has neither the token nor anything that it could be found from."""
+        name = hashlib.sha256(f"{base_url}\0{token}".encode()).hexdigest()[:24]
+        return cls(_folder() / f"{name}.json", base_url, writes_per_minute=writes_per_minute)
+
+    def before(self, *, writes: bool, pause: Callable[[float], None] = time.sleep) -> None:
+        """Wait until a request may be sent, and count it.
+
+        Raises:
+            ForgeUnavailableError: the limit is reached for longer than a run waits.
+        """
+        with self._lock():
+            now = time.time()
+            known = self._read()
+            wait = max(known.closed_until - now, next_write(known, now, self._most) if writes else 0.0)
+            if wait > _PATIENCE:
+                raise ForgeUnavailableError(
+                    f"the limit of requests to {self._host} is reached until {_clock(now + wait)}; nothing is lost and "
+                    "no attempt was spent, run again then"
+                )
+            if writes:
+                recent = (at for at in known.writes if now - at < _MINUTE)
+                self._write(replace(known, host=self._host, writes=(*recent, now + max(0.0, wait))))
+        if wait > 0:
+            pause(wait)
+
+    def after(self, headers: Mapping[str, str], delay: float | None) -> None:
+        """Learn from an answer what is left."""
+        if delay is None and not any("ratelimit-remaining" in name for name in headers):
+            return
+        with self._lock():
+            known = self._read()
+            self._write(learnt(replace(known, host=self._host), headers, delay, time.time()))
+
+    def _lock(self) -> AbstractContextManager[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return short_lock(self._path.with_suffix(".lock"))
+
+    def _read(self) -> Standing:
+        return _read(self._path)
+
+    def _write(self, standing: Standing) -> None:
+        write_json(self._path, asdict(standing), durable=False)
+
+
+def standings() -> list[Standing]:
+    """Every account that this user has on this machine, for `doit doctor`."""
+    return [found for path in sorted(_folder().glob("*.json")) if (found := _read(path)).host]
+
+
+def _folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / _FOLDER
+
+
+def _read(path: Path) -> Standing:
+    """What the file says; nothing where there is none, or where it is damaged: it is a cache."""
+    try:
+        value: Any = json.loads(path.read_bytes())
+        return Standing(
+            str(value["host"]),
+            int(value["limit"]),
+            int(value["remaining"]),
+            float(value["reset"]),
+            float(value["closed_until"]),
+            tuple(float(at) for at in value["writes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return Standing()
+
+
+def _number(headers: Mapping[str, str], *names: str) -> int | None:
+    found = next((headers[name] for name in names if headers.get(name, "").isdecimal()), None)
+    return None if found is None else int(found)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M", time.localtime(at))

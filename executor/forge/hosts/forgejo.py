@@ -7,15 +7,14 @@ from urllib.parse import quote
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
-from executor.forge.hosts.answers import TRIES, Needed, effect
-from executor.forge.hosts.rest import TIMEOUT, Api
+from executor.forge.hosts.rest import TIMEOUT, TRIES, Api, Needed, effect
 from executor.forge.pull_request import PullRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.forge.connect import Target
     from executor.forge.hosts.rest import Answer, Send
-    from executor.forge.plugins import Target
 
 __all__ = ["ForgejoForge", "connect", "over_requests"]
 

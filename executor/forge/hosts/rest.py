@@ -1,4 +1,9 @@
-"""Requests to a forge: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
+"""Answers of a forge: their shape is looked at in one place, and every effect is looked for before and after.
+
+A shape is ``str``, ``int`` or ``bool``; a list with the shape of its items; a tuple of shapes of which one will do; or
+a table of keys, each of which may be absent or null unless it is `Needed`. What no shape names may be anything.
+
+Requests to a forge: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
 
 Reading is tried again after every passing fault. Writing is tried again only if the forge says that it did nothing
 (a limit); a lost answer is told to the caller, who looks before doing it again.
@@ -13,25 +18,119 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
-from executor.forge.hosts.answers import Needed, checked
+from executor.model.hints import found
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from executor.forge.hosts.budget import Budget
+    from executor.forge.hosts.credentials import Budget
 
     Fetch = Callable[[str], str]
     """Gives the end of a text at a path; empty when there is none."""
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
     """Sends verb, path, parameters, headers and body; gives status, headers and text."""
 
-__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "Answer", "Api", "log_reader"]
+__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "TRIES", "Answer", "Api", "Needed", "checked", "effect", "log_reader"]
+
+
+_WORDS = {str: "text", int: "a whole number", bool: "true or false", dict: "a table", list: "a list"}
+
+T = TypeVar("T")
+TRIES = 5
+"""How often something is asked for before we give up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The shape of a value that has to be there."""
+
+    shape: Any
+
+
+def checked(value: Any, shape: Any, asked: str) -> Any:
+    """The same value.
+
+    Args:
+        value: JSON as it came.
+        shape: that it has to have.
+        asked: what it answers, for example ``GET /repos/a/b/pulls``.
+
+    Raises:
+        ForgeUnavailableError: it has another shape.
+    """
+    problem = _problem(value, shape, "")
+    if problem:
+        raise ForgeUnavailableError(
+            f"the forge's answer to {asked} cannot be read: {problem}; is base_url in rules/forge.toml right? "
+            "Nothing is lost, run again later"
+        )
+    return value
+
+
+def _problem(value: Any, shape: Any, place: str) -> str:
+    """The first thing that is not of the shape; empty if there is none."""
+    if isinstance(shape, Needed):
+        return _problem(value, shape.shape, place)
+    if isinstance(shape, tuple):
+        problems = [_problem(value, one, place) for one in shape]
+        return problems[-1] if all(problems) else ""
+    kind = shape if isinstance(shape, type) else type(shape)
+    fits: bool = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if not fits:
+        return f"{place or 'the whole'}: expected {_WORDS[kind]}, found {found(value)}"
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(shape, list):
+        parts = [(f"{place}[{number}]", item, shape[0]) for number, item in enumerate(value)]
+    elif isinstance(shape, dict):
+        parts = [
+            (f"{place}.{key}" if place else key, value.get(key), inner)
+            for key, inner in shape.items()
+            if value.get(key) is not None or isinstance(inner, Needed)
+        ]
+    return next(filter(None, (_problem(item, inner, where) for where, item, inner in parts)), "")
+
+
+def effect(
+    api: Api,
+    what: str,
+    probe: Callable[[], T | None],
+    do: Callable[[], Answer],
+    refusal: Callable[[Answer], str] = lambda answer: answer.message or f"status {answer.status}",
+) -> T:
+    """Apply an effect: look it up, do it, look again, until it exists or the forge refuses.
+
+    Args:
+        api: where it is done.
+        what: in words, for messages.
+        probe: looks; None while it is not there.
+        do: asks for it.
+        refusal: why an answer means no; empty if it does not.
+
+    Raises:
+        ForgeRefusedError: the forge says no.
+        ForgeUnavailableError: it said nothing, again and again, and the effect is not there.
+    """
+    for tries in range(TRIES):
+        found = probe()
+        if found is not None:
+            return found
+        answer = do()
+        why = "" if answer.ok or answer.lost else refusal(answer)
+        if why:
+            raise ForgeRefusedError(f"the forge refuses to {what}: {why}")
+        if not answer.ok or tries:
+            api.wait(tries)
+    found = probe()
+    if found is None:
+        raise ForgeUnavailableError(f"the forge did not say what came of this: {what}; run again later")
+    return found
+
 
 _TRIES = 6
 _FIRST_PAUSE = 0.25

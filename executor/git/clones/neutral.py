@@ -1,21 +1,34 @@
 """What a git directory of our own has to know to read and write objects as the user's repository does.
 
 Nothing else of the user's configuration is taken over: the rest may run programs or change what lands.
+
+Partial clones: objects that only the remote has are fetched by the user's own git, many at a time.
+
+Our own git directories know no remote, so that git cannot fetch what is missing while it works for us.
+
+What a person has to settle about the repository before a run can land anything: asked of git, changes nothing.
 """
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from executor.git.command import Git
+from executor.errors import ForgeUnavailableError
+from executor.git.checkout import ownership_problem
+from executor.git.command import Git, git_program, users_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from executor.git.repository import Repository
 
-__all__ = ["copy_into", "follow", "neutral_config", "replacements"]
+
+__all__ = ["Missing", "Obstacle", "copy_into", "follow", "neutral_config", "obstacles", "replacements"]
+
 
 _FOLLOWED = ("shallow", "info/grafts")
 """Files that say where history ends or continues; a git directory of ours follows the user's as they are now."""
@@ -62,3 +75,126 @@ def copy_into(repository: Repository, git_dir: Path) -> None:
     packed = replacements(repository)
     if packed:
         (git_dir / "packed-refs").write_bytes(packed)
+
+
+_ROUNDS = 20
+_NEGOTIATION = ("-c", "fetch.negotiationAlgorithm=noop", "-c", "core.hooksPath=/dev/null")
+
+
+class Missing:
+    """Fetches what a partial clone does not have."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._git = Git(repository.common_dir, repository.common_dir)
+        self._whole: set[str] = set()
+        self.remote = self._promisor()
+        """Name of the remote that has everything; empty where the repository is no partial clone."""
+
+    def fill(self, commits: Iterable[str]) -> bool:
+        """Have every object of the trees of these commits here; whether anything was missing.
+
+        Raises:
+            ForgeUnavailableError: the remote does not give them.
+        """
+        fetched = False
+        for commit in commits if self.remote else ():
+            code, output, _ = self._git.call("log", "-1", "--format=%T", "--end-of-options", commit, "--")
+            tree = output.decode().strip() if code == 0 and output.strip() else commit
+            if tree not in self._whole:
+                fetched = self._fill(tree) or fetched
+                self._whole.add(tree)
+        return fetched
+
+    def _fill(self, tree: str) -> bool:
+        for count in range(_ROUNDS):
+            missing = self._missing(tree)
+            if not missing:
+                return count > 0
+            self._fetch(missing)
+        raise ForgeUnavailableError(f"{self.remote} does not give {len(missing)} objects of {tree}: {missing[0]}, ...")
+
+    def _missing(self, tree: str) -> list[str]:
+        """Objects of a tree that are not here; those below a missing tree are not known yet."""
+        if self._git.call("cat-file", "-e", tree)[0] != 0:
+            return [tree]
+        output = self._git.run("rev-list", "--objects", "--missing=print", tree, "--").decode("utf-8", "replace")
+        return [line[1:] for line in output.splitlines() if line.startswith("?")]
+
+    def _fetch(self, names: list[str]) -> None:
+        wanted = ("--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none", "--stdin")
+        done = subprocess.run(
+            [git_program(), *_NEGOTIATION, "fetch", "--quiet", self.remote, *wanted],
+            input="".join(f"{name}\n" for name in names).encode(),
+            capture_output=True,
+            check=False,
+            cwd=self._repository.top,
+            env=users_environment(),
+        )
+        if done.returncode != 0:
+            words = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise ForgeUnavailableError(
+                f"this is a partial clone, and {len(names)} objects that are needed are only on {self.remote}, which "
+                f"does not give them ({words}); nothing was begun: see that `git fetch {self.remote}` works, run again"
+            )
+
+    def _promisor(self) -> str:
+        code, output, _ = self._git.call("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$")
+        lines = output.decode("utf-8", "surrogateescape").splitlines() if code == 0 else []
+        pairs = dict(line.split(" ", 1) for line in lines if " " in line)
+        given = [key for key, value in pairs.items() if key.endswith(".promisor") and value == "true"]
+        names = [key[len("remote.") : -len(".promisor")] for key in given]
+        return names[0] if names else pairs.get("extensions.partialclone", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing that a person has to settle first.
+
+    Attributes:
+        kind: ``repository-owner``, ``unsigned`` or ``dodo-unconnected``.
+        text: what is the case.
+        todo: what to do about it.
+    """
+
+    kind: str
+    text: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.todo}"
+
+
+def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obstacle]:
+    """Everything that stands in the way of every run.
+
+    Args:
+        repository: the user's.
+        unsigned: the rules let commits and tags land without a signature.
+        tags: a milestone declares a tag.
+    """
+    if ownership_problem(repository.top):
+        text = f"{repository.top} belongs to another user, and git refuses to work in it"
+        return [Obstacle("repository-owner", text, f"git config --global --add safe.directory {repository.top}")]
+    if unsigned:
+        return []
+    wanted = {"commit.gpgsign": "landings", **({"tag.gpgsign": "tags"} if tags else {})}
+    found = [key for key in wanted if _is_true(repository, key)]
+    if not found:
+        return []
+    names = " and ".join(wanted[key] for key in found)
+    text = f"{' and '.join(found)} is set in git's configuration, but {names} are made without a signature"
+    todo = 'write unsigned_landing = "allow" into rules/limits.toml if that may be, or switch signing off here'
+    return [Obstacle("unsigned", text, todo)]
+
+
+def _is_true(repository: Repository, key: str) -> bool:
+    done = subprocess.run(
+        [git_program(), "config", "--type=bool", "--get", key],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repository.top,
+        env=users_environment(),
+    )
+    return done.stdout.strip() == "true"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, Note, Source, listed, slug, unique_id
-from executor.importers.formats.boxes import (
+from executor.importers.formats.checklists import (
     TASK,
     TITLE,
     Group,

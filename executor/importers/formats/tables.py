@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
+from executor.importers.formats.table_rows import Tracking, tracking_of
 from executor.importers.formats.tasks import head_fields, resolved, title_of
-from executor.importers.formats.tracking_section import Tracking, tracking_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.ids import needs_in

@@ -13,15 +13,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.stop_rules.new_tests.external_access import problems
+from executor.stop_rules.new_tests.external_access import problems, surroundings
 from executor.stop_rules.new_tests.syntax import Function, parse, resolve
-from executor.stop_rules.new_tests.test_doubles import surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from executor.stop_rules.new_tests.external_access import Surroundings
     from executor.stop_rules.new_tests.syntax import Facts, Module, Unit
-    from executor.stop_rules.new_tests.test_doubles import Surroundings
 
 __all__ = ["UNREADABLE", "Finding", "asserts", "examine", "is_test_file"]
 

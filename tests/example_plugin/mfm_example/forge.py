@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.forge.base import CheckState, Forge, ForgeIssue, NewPull
-    from executor.forge.plugins import Target
+    from executor.forge.connect import Target
 
 __all__ = ["ExampleForge", "connect"]
 

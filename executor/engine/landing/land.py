@@ -1,6 +1,6 @@
 """Landing: build a candidate on a tip, prove exactly that tree, then compare-and-swap the branch.
 
-Who is proved on which tip, and who lands when, is decided by the merge queue (`executor.engine.merge_queue`).
+Who is proved on which tip, and who lands when, is decided by the merge queue (`executor.engine.landing.merge_queue`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from executor.checks.verify import Candidate as Judged
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.engine.candidate import candidate_of, result_message
-from executor.engine.change_rules import ChangeRules, identity_of
-from executor.engine.milestone_branch import Branch
-from executor.engine.review import Reviews
+from executor.engine.landing.change_rules import ChangeRules, identity_of
+from executor.engine.landing.milestone_branch import Branch
+from executor.engine.landing.review import Reviews
 from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from executor.agents.brief import most_useful, review_brief
 from executor.agents.reviewer import REVIEW, Question
 from executor.checks.verdicts import Verdict
-from executor.engine.change_rules import ChangeRules, identity_of
+from executor.engine.landing.change_rules import ChangeRules, identity_of
 from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, combined_key, digest
 from executor.model.milestone import Claim
-from executor.process.untrusted import left_file
+from executor.process.files import left_file
 from executor.state.events import Reviewed
 from executor.state.model import FINDINGS, Criterion
 from executor.stop_rules.evaluate import Hit

@@ -13,12 +13,10 @@ from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, consent
 from executor.state.events import Stopped
-from executor.stop_rules.consent import change_identity
 from executor.stop_rules.declared.projects import parts_of_change
 from executor.stop_rules.evaluate import Hit, stops_of
-from executor.stop_rules.known_secrets import blotted, known_secrets
-from executor.stop_rules.secrets import find_secrets
-from executor.stop_rules.view import View
+from executor.stop_rules.secrets import blotted, find_secrets, known_secrets
+from executor.stop_rules.view import View, change_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

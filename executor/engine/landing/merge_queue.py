@@ -1,8 +1,8 @@
 """The merge queue of a milestone: the threads of the issues that wait in it prove and land for one another.
 
-`executor.engine.queue` decides what to do next, and a waiting thread does it: prove a tree, land the head, settle a
-candidate alone. A proof ahead of the tip only fills the cache of verdicts. Landing looks at the real tip again, so a
-wrong prediction costs time and nothing else.
+`executor.engine.landing.queue` decides what to do next, and a waiting thread does it: prove a tree, land the head,
+settle a candidate alone. A proof ahead of the tip only fills the cache of verdicts. Landing looks at the real tip
+again, so a wrong prediction costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from executor.engine.land import Built, Clash
-from executor.engine.milestone_branch import Branch
-from executor.engine.queue import (
+from executor.engine.landing.land import Built, Clash
+from executor.engine.landing.milestone_branch import Branch
+from executor.engine.landing.queue import (
     Land,
     Probe,
     Prove,
@@ -34,7 +34,7 @@ from executor.git.trailers import Landing
 from executor.state.events import LandingIntended
 
 if TYPE_CHECKING:
-    from executor.engine.land import Lander
+    from executor.engine.landing.land import Lander
     from executor.engine.milestone_run import MilestoneRun
 
 __all__ = ["MergeQueue"]
