@@ -1,8 +1,8 @@
 """Measure and print: `python -m benchmarks [--quick] [--json FILE]`. Ratios count; seconds are this machine's.
 
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
-stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks large`
-large repositories.
+stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks history`
+ranges of real histories, `python -m benchmarks large` large repositories.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import landing, large_repository, merge_queue, ours, peers
+from benchmarks import history, landing, large_repository, merge_queue, ours, peers
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -23,7 +23,13 @@ from benchmarks.measure import Command, Result, race
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JUDGING = {"sabotage": sabotage.main, "stops": stops.main, "large": large_repository.main}
+JUDGING = {
+    "sabotage": sabotage.main,
+    "stops": stops.main,
+    "large": large_repository.main,
+    "queue": merge_queue.main,
+    "history": history.main,
+}
 _DOIT = (sys.executable, "-m", "doit")
 
 
@@ -57,9 +63,6 @@ def main() -> None:
     """Measure what the command line asks for."""
     if sys.argv[1:2] and sys.argv[1] in JUDGING:
         JUDGING[sys.argv[1]](sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["queue"]:
-        merge_queue.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="100 and 1,000 issues, three rounds")

@@ -464,6 +464,8 @@ class FakeGitHub:
         return ""
 
     def enqueue(self, pull: Pull, _variables: dict[str, Any]) -> str:
+        if pull.queued:
+            return "Pull request is already in the merge queue"
         pull.queued = True
         return ""
 

@@ -342,6 +342,9 @@ class ForgePatience:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._left = session.policy.forge.wait
+        self._green: dict[str, tuple[int, str]] = {}
+        """Number and head of pull requests that were seen green; what waits then, such as a merge queue, is not asked
+        again until something else has changed."""
 
     def waited(self, refs: Iterable[str]) -> bool:
         """Whether the forge has merged or turned down one of them; what it did is taken over then."""
@@ -382,4 +385,13 @@ class ForgePatience:
         if now is None or now.state != "open" or now.sha != pull.commit:
             return True
         checks = forge.checks(now.sha)
-        return bool(checks.of("failure")) or not (checks.of("pending") or now.waiting)
+        if checks.of("failure"):
+            return True
+        green = (now.number, now.sha)
+        if checks.of("pending") or now.waiting:
+            self._green.pop(ref, None)
+            return False
+        if self._green.get(ref) == green:
+            return False
+        self._green[ref] = green
+        return True

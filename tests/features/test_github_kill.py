@@ -102,3 +102,42 @@ def test_a_run_killed_at_any_push_ends_the_same(repo: Repo, hub: FakeGitHub, num
     hook.unlink()
     repo.doit("milestone:m1").check()
     assert_ended_right(repo, hub, ran)
+
+
+def through_the_forges_queue(repo: Repo, hub: FakeGitHub) -> None:
+    """Run until done; the forge's own merge queue merges whenever a run ends."""
+    for _ in range(6):
+        if repo.doit("milestone:m1").code == 0:
+            break
+        hub.leave_queue()
+
+
+def assert_merged_once(repo: Repo, hub: FakeGitHub, ran: Path) -> None:
+    """The queue merges with a message of its own, so the landings are known by their pull requests."""
+    assert repo.statuses() == {"m1/a": "landed", "m1/b": "landed"}
+    assert [(pull.merged, pull.draft) for pull in hub.pulls] == [(True, False)] * 2
+    assert sorted(ran.read_text().split()) == ["a", "b"]
+    assert repo.git("show", f"{BRANCH}:a", f"{BRANCH}:b").split() == ["a", "b"]
+    assert "nothing to do" in repo.doit("milestone:m1").check().out
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (16, "after"),
+        *(
+            pytest.param(n, moment, marks=pytest.mark.long)
+            for n in range(1, REQUESTS)
+            for moment in ("before", "after")
+        ),
+    ],
+)
+def test_a_run_killed_beside_the_merge_queue_of_the_forge_ends_the_same(
+    repo: Repo, hub: FakeGitHub, number: int, moment: str
+) -> None:
+    ran = two_issues(repo, hub)
+    hub.queues.add(BRANCH)
+    if not killed_at(repo, hub, number, moment):
+        pytest.skip(f"the run has {len(hub.requests)} requests")
+    through_the_forges_queue(repo, hub)
+    assert_merged_once(repo, hub, ran)

@@ -106,6 +106,16 @@ def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo:
     assert "nothing to do" in repo.doit("milestone:m1").check().out
 
 
+def test_of_two_runs_at_once_one_lands_everything(repo: Repo) -> None:
+    declare(repo, "batch", seconds=1)
+    runs = [repo.start("milestone:m1", "-n", "6") for _ in range(2)]
+    for run in runs:
+        run.communicate()
+    assert sorted(run.returncode for run in runs) == [0, 75]
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert repo.attempts() == []
+
+
 def test_a_patch_whose_lines_have_moved_is_merged_three_way(repo: Repo) -> None:
     lines = [f"line {number}\n" for number in range(40)]
     repo.write("long.txt", "".join(lines))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks import history
 from tests.replay import RELEASES, declare, fetch, nasty_releases, pack
 
 if TYPE_CHECKING:
@@ -54,3 +55,34 @@ def test_real_packages_replayed_in_parallel_end_byte_identical(repo: Repo, pytes
     repo.doit("milestone:replay").check()
     assert repo.git("rev-parse", BRANCH) == tip
     sys.stdout.write(f"{len(landed)} releases\n")
+
+
+def test_a_range_of_a_history_as_a_milestone_ends_in_the_same_tree(
+    repo: Repo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two changes of one line, two that go together, one that needs a rename, and a merge."""
+    lines = [f"line {number}\n" for number in range(30)]
+
+    def commit(title: str, **files: str) -> None:
+        for name, text in files.items():
+            repo.write(f"{name}.txt", text)
+        repo.commit(title)
+
+    def changed(**places: str) -> str:
+        for place, text in places.items():
+            lines[int(place[1:])] = f"{text}\n"
+        return "".join(lines)
+
+    commit("start", long="".join(lines))
+    start = repo.git("rev-parse", "HEAD")
+    commit("the top", long=changed(l1="top"))
+    commit("the bottom", long=changed(l28="bottom"))
+    commit("the top again", long=changed(l1="top again"))
+    repo.git("mv", "long.txt", "moved.txt")
+    commit("a rename", other="other\n")
+    commit("in the renamed file", moved=changed(l15="middle"))
+    repo.git("commit", "-q", "--allow-empty", "-m", "nothing")
+    history.main([str(repo.path), f"{start}..HEAD", "-n", "4"])
+    row = capsys.readouterr().out.splitlines()[-1].split("|")
+    issues, landed, twice, end = (row[place].strip() for place in (3, 7, 13, 14))
+    assert (issues, landed, twice, end) == ("5", "5", "0", "identical")

@@ -52,23 +52,26 @@ class Point:
         after: whether it is done before that.
         number: the signal that it gets.
         again: at which later effect it gets it once more; 0: never.
+        of: beginnings of names; only effects with one of them are counted. Empty: all are.
     """
 
     nth: int
     after: bool = False
     number: int = signal.SIGKILL
     again: int = 0
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cut:
-    """An effect of a run at which the power fails: before the N-th (from 1).
+    """An effect of a run at which the power fails: before the N-th (from 1), of those that `of` names as in `Point`.
 
     The run and all its descendants are stopped, then the file system drops what was not synced, then they are killed.
     """
 
     nth: int
     disk: Path
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class Hatchery:
             "after": bool(kill and kill.after),
             "signal": kill.number if kill else signal.SIGSTOP,
             "again": kill.again if kill else 0,
+            "of": kill.of if kill else cut.of if cut else (),
             "disk": str(cut.disk) if cut else "",
             "boot": str(boot) if boot else "",
             "timeout": timeout,
@@ -251,7 +255,7 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         sys.argv = ["doit", *request["args"]]
         if request["log"]:
             places = {request["nth"], request["again"]} - {0}
-            _watch(request["log"], places, request["signal"], after=request["after"])
+            _watch(request["log"], places, request["signal"], tuple(request["of"]), after=request["after"])
         from doit.doit_cmd import DoitMain
 
         sys.path.insert(0, request["cwd"])
@@ -265,7 +269,7 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 70)
 
 
-def _watch(log: str, places: set[int], number: int, *, after: bool) -> None:
+def _watch(log: str, places: set[int], number: int, of: tuple[str, ...], *, after: bool) -> None:
     """Write down every effect of this process, in all threads, and send it a signal at some of them."""
     told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     count = 0
@@ -277,9 +281,11 @@ def _watch(log: str, places: set[int], number: int, *, after: bool) -> None:
         if event != end or arg not in EFFECTS:
             return
         with lock:
-            count += 1
-            os.write(told, f"{_name(frame, arg.__name__)}\n".encode())
-            if count in places:
+            name = _name(frame, arg.__name__)
+            os.write(told, f"{name}\n".encode())
+            counts = not of or name.startswith(of)
+            count += counts
+            if counts and count in places:
                 os.kill(os.getpid(), number)
                 if number in {signal.SIGKILL, signal.SIGSTOP}:
                     time.sleep(60)
@@ -308,7 +314,7 @@ def _name(frame: FrameType | None, call: str) -> str:
 
 _PARTS = {
     *("ensure_branch", "_prepare", "produce", "keep_candidate", "keep_interrupted", "fail", "_swap", "write_receipt"),
-    *("judge", "recover", "enter", "verify_again", "stopped_by_change"),
+    *("judge", "recover", "enter", "verify_again", "stopped_by_change", "_advance", "_verdict", "_land_together"),
 }
 """Functions of the product that name the part of an issue's life to which an effect belongs."""
 

@@ -26,10 +26,10 @@ CHAINS = 125
 
 
 class Trials:
-    """Trials in copies of repositories; each begins anew."""
+    """Trials in copies of repositories; each starts from the template."""
 
-    def __init__(self, hatchery: Hatchery, templates: Templates, folder: Path) -> None:
-        self.hatchery, self.templates, self.folder = hatchery, templates, folder
+    def __init__(self, hatchery: Hatchery, templates: Templates, folder: Path, run: tuple[str, ...] = RUN) -> None:
+        self.hatchery, self.templates, self.folder, self.line = hatchery, templates, folder, run
         self.value = f"{os.getpid()}-{folder.name}"
         self.env = {TAG: self.value, "LC_RAN": str(folder / "ran")}
         self.names: list[str] = []
@@ -38,13 +38,13 @@ class Trials:
     def effects(self, names: str) -> list[str]:
         """The effects of a run that nobody kills, of a milestone of these issues."""
         repo = self._fresh(names)
-        return self.hatchery.run(repo.path, *RUN, watch=True, env=self.env).check().effects
+        return self.hatchery.run(repo.path, *self.line, watch=True, env=self.env).check().effects
 
     def killed_at(self, names: str, *points: Point, torn: random.Random) -> None:
         """Kill a run at the first point, the next one at the second, and so on; then run until done."""
         repo = self._fresh(names)
         for point in points:
-            ended = self.hatchery.run(repo.path, *RUN, kill=point, env=self.env)
+            ended = self.hatchery.run(repo.path, *self.line, kill=point, env=self.env)
             if ended.code != -9:
                 assert ended.code == 0, ended.out
                 break
@@ -52,7 +52,7 @@ class Trials:
             self.names.append(f"{'after' if point.after else 'before'} {ended.effects[-1]}")
             tear(repo.path / ".cache" / "m1" / "journal.000001.jsonl", ended.effects[-1], torn)
         told = f"{points}: {self.names[-len(points) :]}"
-        last = self.hatchery.run(repo.path, *RUN, env=self.env)
+        last = self.hatchery.run(repo.path, *self.line, env=self.env)
         assert last.code == 0, f"{told}\n{last.out}"
         try:
             assert_done(repo, idle="nothing to do" in last.out)

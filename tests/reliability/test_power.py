@@ -19,6 +19,8 @@ import pytest
 
 from executor.state import segments
 from tests.reliability.hatchery import Cut, Point
+from tests.reliability.test_queue_killed import NAMES, STEPS
+from tests.reliability.test_queue_killed import RUN as QUEUED
 from tests.reliability.world import BRANCH, World, assert_done, copied, template
 
 if TYPE_CHECKING:
@@ -57,20 +59,27 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ext4 with a milestone that is not begun."""
+    return made_in(tmp_path_factory.mktemp("image"), ISSUES)
+
+
+def made_in(folder: Path, names: str, *, mode: str = "") -> Path:
+    """An image of an ext4 with a milestone of these issues; skips where file systems cannot be made."""
     if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
         pytest.skip("file systems cannot be made and mounted here")
-    folder = tmp_path_factory.mktemp("image")
     path = folder / "image"
     path.touch()
     os.truncate(path, MEGABYTES << 20)
     subprocess.run(["mkfs.ext4", "-q", "-F", str(path)], check=True)
     with mounted(path, folder / "disk") as disk:
-        template(disk / "repo", ISSUES)
+        template(disk / "repo", names, mode=mode)
     return path
 
 
 class Trials:
-    """Power cuts, each on a disk of its own."""
+    """Power cuts, each on a fresh disk."""
+
+    names, line = ISSUES, RUN
+    of: tuple[str, ...] = ()
 
     def __init__(self, hatchery: Hatchery, image: Path, folder: Path) -> None:
         self.hatchery, self.image, self.folder = hatchery, image, folder
@@ -80,12 +89,13 @@ class Trials:
 
     @property
     def repo(self) -> World:
-        return World(self.disk / "repo", ISSUES)
+        return World(self.disk / "repo", self.names)
 
     def effects(self) -> int:
         """How many effects a run has."""
         with self._disk():
-            return len(self._run(watch=True).check().effects)
+            found = self._run(watch=True).check().effects
+            return sum(not self.of or name.startswith(self.of) for name in found)
 
     def cut_at(self, *points: int) -> None:
         """Cut the power of one run after the other, look at what is left, then run until done."""
@@ -93,7 +103,7 @@ class Trials:
         told = []
         for place, nth in enumerate(points):
             with mounted(image, self.disk):
-                ended = self._run(Cut(nth, self.disk), boot=place)
+                ended = self._run(Cut(nth, self.disk, self.of), boot=place)
             if ended.code != -9:
                 break
             self.cuts += 1
@@ -149,7 +159,7 @@ class Trials:
     def _run(self, cut: Cut | None = None, *, watch: bool = False, boot: int = 0) -> Hatched:
         path = self.folder / f"boot-{boot}"
         path.write_text(f"{boot:08x}-0000-4000-8000-000000000000\n")
-        return self.hatchery.run(self.repo.path, *RUN, cut=cut, watch=watch, env=self.env, boot=path)
+        return self.hatchery.run(self.repo.path, *self.line, cut=cut, watch=watch, env=self.env, boot=path)
 
     def _image(self) -> Path:
         target = self.folder / "image"
@@ -191,6 +201,39 @@ def test_with_the_default_of_git_a_power_cut_does_take_something_back(lazy: Tria
     chance = random.Random(3)  # noqa: S311  (no secret)
     points = [chance.randrange(most // 2, most) for _ in range(4)]
     assert any(lazy.lost_at(nth) for nth in points)
+
+
+class QueueTrials(Trials):
+    """The same for a queue in which several results wait, at what the queue does."""
+
+    names, line = NAMES, QUEUED
+    of: tuple[str, ...] = STEPS
+
+
+@pytest.fixture(scope="module")
+def queue_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_in(tmp_path_factory.mktemp("queue"), NAMES, mode="batch")
+
+
+def test_a_power_cut_while_a_batch_lands_takes_nothing_back(
+    hatchery: Hatchery, queue_image: Path, tmp_path: Path
+) -> None:
+    trials = QueueTrials(hatchery, queue_image, tmp_path)
+    trials.of = ("record landing", "_advance", "record landed")
+    trials.cut_at(random.Random(4).randrange(1, 6))  # noqa: S311  (no secret)
+    assert trials.cuts == 1
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("share", range(2))
+def test_power_cuts_at_every_second_step_of_the_queue_take_nothing_back(
+    hatchery: Hatchery, queue_image: Path, tmp_path: Path, share: int
+) -> None:
+    trials = QueueTrials(hatchery, queue_image, tmp_path)
+    places = range(1 + share, trials.effects() + 1, 4)
+    for nth in places:
+        trials.cut_at(nth)
+    assert trials.cuts > len(places) * 0.8
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another boot id cannot be shown here")

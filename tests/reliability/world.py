@@ -29,8 +29,8 @@ class World(Repo):
         self.path, self.names = path, names
 
 
-def template(path: Path, names: str = EVERY) -> World:
-    """A milestone that is not begun, of issues with one letter each.
+def template(path: Path, names: str = EVERY, *, mode: str = "") -> World:
+    """A milestone that is not begun, of issues with one letter each; with `mode`, a check and how results land.
 
     a: an agent, with acceptance. b: needs a. c: a patch. d: an attempt that fails, and a good one. e: needs c, and
     changes a file. Any other: an agent. The agents write down outside of the repository, in ``../ran``, that they were
@@ -51,8 +51,13 @@ def template(path: Path, names: str = EVERY) -> World:
         "e": issue("e", says("e", "echo new > old; rm -f gone"), needs=["c"]),
     }
     others = {name: issue(name, says(name, f"echo {name} > {name}")) for name in names}
-    repo.milestone("m1", "".join((others | kinds)[name] for name in names))
+    checked = '[defaults]\nchecks = ["all"]\n' if mode else ""
+    repo.milestone("m1", checked + "".join((others | kinds)[name] for name in names))
     repo.write("rules/limits.toml", "backoff_s = 0.0\n")
+    if mode:
+        repo.write("rules/landing.toml", f'mode = "{mode}"\n')
+        check = '[check.all]\nrun = "grep -q old old"\nsabotage = "off"\nsabotage_reason = "a test"\n'
+        repo.write("rules/checks.toml", check)
     repo.commit("declare")
     return World(path, names)
 

@@ -226,7 +226,7 @@ class Merging:
             variables |= {"method": method.upper(), "headline": title, "body": message}
         answer = self._api.graphql(ENQUEUE if queue else AUTO_MERGE, variables)
         words = answer.message.lower()
-        if answer.ok:
+        if answer.ok or (queue and "already" in words):
             return MergeAnswer("scheduled", f"waits for {waiting}" if not queue else "waits in the merge queue")
         if answer.lost or "clean status" in words or "already" in words:
             return None

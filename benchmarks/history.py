@@ -1,0 +1,249 @@
+"""Replay a range of a real history as a milestone: `python -m benchmarks history REPOSITORY A..B`.
+
+Every first-parent commit of the range becomes an issue whose agent makes the same change. An issue needs the earlier
+commits of the files in which its change does not apply to A as it is. The end tree must be that of B, byte for byte,
+and no issue may land twice, also where the run is killed again and again (`--kill 3`: every three seconds or so).
+
+The agent is `patch`, or with `--agent SECONDS` a script that sleeps and then applies the patch three-way. The files
+that declare the milestone are not committed, so that they are no part of any tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.ours import git
+from tests.replay import STOPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Commit", "commits_of", "main"]
+
+_BRANCH = "milestone/history-history"
+_ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit of the range.
+
+    Attributes:
+        id: of the commit.
+        title: first line of its message.
+        files: paths that it changes, against its first parent.
+        needs: places in the range of the earlier commits that it needs.
+        clean: whether its change applies to the start of the range as it is.
+    """
+
+    id: str
+    title: str
+    files: tuple[str, ...]
+    needs: tuple[int, ...]
+    clean: bool = True
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks history", description=__doc__)
+    parser.add_argument("repository", type=Path, help="a git repository; it is only read")
+    parser.add_argument("range", help="A..B")
+    parser.add_argument("-n", "--workers", type=int, default=4)
+    parser.add_argument("--agent", type=float, default=0.0, help="seconds that an agent takes")
+    parser.add_argument("--kill", type=float, default=0.0, help="kill the run after about so many seconds, repeatedly")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="history-") as folder:
+        print(_HEAD)
+        print(_Replay(Path(folder), options).measured())
+
+
+_HEAD = """\
+| repository | range | issues | needs | longest chain | free at the start | landed | seconds | bound s | ratio | kills \
+| agents at work twice | landed twice | end tree |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def commits_of(repo: Path, start: str, end: str) -> list[Commit]:
+    """The first-parent commits of a range that change something, oldest first, with what they need."""
+    found: list[Commit] = []
+    for line in git(repo, "log", "--first-parent", "--reverse", "--format=%H %s", f"{start}..{end}").splitlines():
+        commit, _, title = line.partition(" ")
+        changed = _changed(repo, f"{commit}^1", commit)
+        if changed:
+            bound = _bound_files(repo, start, commit, changed)
+            needs = tuple(place for place, other in enumerate(found) if not bound.isdisjoint(other.files))
+            found.append(Commit(commit, title, tuple(changed), needs, not bound))
+    return found
+
+
+def _changed(repo: Path, old: str, new: str) -> dict[str, str]:
+    """Path -> how many lines are added and removed."""
+    fields = git(repo, "diff", "--no-renames", "--numstat", "-z", old, new).split("\0")
+    rows = (field.split("\t") for field in fields if field)
+    return {path: f"{added} {removed}" for added, removed, path in rows}
+
+
+def _bound_files(repo: Path, start: str, commit: str, changed: dict[str, str]) -> set[str]:
+    """Files in which the change of a commit conflicts with the start, or comes out as another change there."""
+    before, ours, theirs = (git(repo, "rev-parse", f"{name}^{{tree}}") for name in (f"{commit}^1", start, commit))
+    if before == ours:
+        return set()
+    # git merge-tree takes a base only from version 2.40 on, so it is given commits that have the right one.
+    base = git(repo, "commit-tree", "-m", "-", before)
+    left, right = (git(repo, "commit-tree", "-m", "-", "-p", base, tree) for tree in (ours, theirs))
+    done = subprocess.run(
+        [
+            "git",
+            "-c",
+            "merge.renames=false",
+            "merge-tree",
+            "--write-tree",
+            "--name-only",
+            "--no-messages",
+            "-z",
+            left,
+            right,
+        ],
+        cwd=repo,
+        capture_output=True,
+        check=False,
+    )
+    tree, *conflicts = done.stdout.decode("utf-8", "surrogateescape").rstrip("\0").split("\0")
+    moved = _changed(repo, start, tree)
+    other = {path for path in (*moved, *changed) if moved.get(path) != changed.get(path)}
+    # Git follows renames, a patch does not: it takes away or creates a file with the content that it names.
+    renamed = _names(repo, f"{commit}^1", commit, "--diff-filter=AD") & _names(repo, start, f"{commit}^1")
+    return {path for path in conflicts if path} | other | renamed
+
+
+def _names(repo: Path, old: str, new: str, *options: str) -> set[str]:
+    return set(filter(None, git(repo, "diff", "--no-renames", "--name-only", "-z", *options, old, new).split("\0")))
+
+
+class _Replay:
+    """One range of one history, in a folder of its own."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self._folder, self._options = folder, options
+        self._repo = folder / "repo"
+        self._start, _, self._end = options.range.partition("..")
+        self._kills = 0
+
+    def measured(self) -> str:
+        """Declare, run until done, and compare: a row of the table."""
+        commits = self._declared()
+        seconds = self._run()
+        landed = git(
+            self._repo,
+            "log",
+            "--first-parent",
+            "--format=%(trailers:key=Issue,valueonly,separator=)",
+            f"main..{_BRANCH}",
+        ).split()
+        twice = sum(count - 1 for count in Counter(landed).values())
+        same = git(self._repo, "rev-parse", f"{_BRANCH}^{{tree}}") == git(
+            self._repo, "rev-parse", f"{self._end}^{{tree}}"
+        )
+        chain = _longest(commits)
+        bound = max(chain * self._options.agent, len(commits) * self._options.agent / self._options.workers)
+        ratio = f"{seconds / bound:.2f}" if bound else "-"
+        free = sum(not commit.needs for commit in commits)
+        return (
+            f"| {_name(self._options.repository)} | {self._options.range} | {len(commits)} "
+            f"| {sum(len(commit.needs) for commit in commits)} | {chain} | {free} | {len(landed)} | {seconds:.1f} "
+            f"| {bound:.1f} | {ratio} | {self._kills} | {self._twice_at_work()} | {twice} "
+            f"| {'identical' if same else 'DIFFERENT'} |"
+        )
+
+    def _declared(self) -> list[Commit]:
+        repo = self._repo
+        source = str(self._options.repository.resolve())
+        git(self._folder, "clone", "-q", "--shared", "--no-checkout", source, str(repo))
+        for key, value in (("user.name", "H"), ("user.email", "h@example.org"), ("advice.detachedHead", "false")):
+            git(repo, "config", key, value)
+        self._start, self._end = (git(repo, "rev-parse", f"{name}^{{commit}}") for name in (self._start, self._end))
+        commits = commits_of(repo, self._start, self._end)
+        git(repo, "checkout", "-q", "-f", "-B", "main", self._start)
+        (repo / ".git" / "info" / "exclude").write_text("/milestones/\n/rules/\n/dodo.py\n/.cache/\n", encoding="utf-8")
+        place = repo / "milestones" / "history"
+        place.mkdir(parents=True)
+        lines = ['[milestone]\nid = "history"\ntitle = "History"\n']
+        for number, commit in enumerate(commits):
+            patch = place / f"{number}.patch"
+            patch.write_bytes(
+                _output(repo, "diff", "--binary", "--full-index", "--no-renames", f"{commit.id}^1", commit.id)
+            )
+            lines.append(self._issue(number, commit, patch))
+        (repo / "milestones" / "history.toml").write_text("\n".join(lines), encoding="utf-8")
+        (repo / "dodo.py").write_text("from executor.tasks import DOIT_CONFIG, task_milestones\n", encoding="utf-8")
+        (repo / "rules").mkdir(exist_ok=True)
+        (repo / "rules" / "limits.toml").write_text("attempts = 1\nbackoff_s = 0.0\n", encoding="utf-8")
+        return commits
+
+    def _issue(self, number: int, commit: Commit, patch: Path) -> str:
+        agent = f'agent = "patch"\nwith = {{ file = "history/{patch.name}" }}'
+        if self._options.agent:
+            run = f"sleep {self._options.agent:g}; git apply --3way --whitespace=nowarn '{patch}'"
+            agent = f'agent = "script"\nwith = {{ run = {json.dumps(run)} }}'
+        return (
+            f'[[issue]]\nid = "h{number}"\ntitle = {json.dumps(commit.title[:100] or "-")}\n'
+            f"body = {json.dumps(commit.title or '-')}\nallow = {json.dumps(STOPS)}\n"
+            f"needs = {json.dumps([f'h{need}' for need in commit.needs])}\n{agent}\n"
+        )
+
+    def _run(self) -> float:
+        """Run the milestone to its end, however often it is killed; returns the seconds of all runs."""
+        chance = random.Random(self._options.seed)  # noqa: S311  (no secret)
+        command = [sys.executable, "-m", "executor", "milestone:history", "-n", str(self._options.workers)]
+        began = time.perf_counter()
+        with (self._folder / "out").open("ab") as out:
+            while True:
+                run = subprocess.Popen(command, cwd=self._repo, stdout=out, stderr=out, env=_ENVIRONMENT)
+                patience = self._options.kill * chance.uniform(0.4, 1.6) if self._options.kill else None
+                try:
+                    code = run.wait(patience)
+                except subprocess.TimeoutExpired:
+                    run.kill()
+                    run.wait()
+                    self._kills += 1
+                    continue
+                break
+        if code:
+            sys.stderr.write((self._folder / "out").read_text(encoding="utf-8", errors="replace")[-4000:])
+        return time.perf_counter() - began
+
+    def _twice_at_work(self) -> int:
+        """Agents that ended well more than once for an issue."""
+        journal = self._repo / ".cache" / "history"
+        records = (line for path in sorted(journal.glob("journal.*.jsonl")) for line in path.read_bytes().splitlines())
+        built = Counter(record["key"] for record in map(json.loads, records) if record["e"] == "attempt-built")
+        return sum(count - 1 for count in built.values())
+
+
+def _name(repository: Path) -> str:
+    path = repository.resolve()
+    return (path if path.name not in {"repo", ".git"} else path.parent).name
+
+
+def _longest(commits: list[Commit]) -> int:
+    """How many issues the longest chain of needs has."""
+    depth: list[int] = []
+    for commit in commits:
+        depth.append(1 + max((depth[need] for need in commit.needs), default=0))
+    return max(depth, default=0)
+
+
+def _output(repo: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=repo, capture_output=True, check=True).stdout
