@@ -69,7 +69,8 @@ class AgentCaller:
             InterruptedRunError: the run is being stopped.
         """
         limits, ref = self._context.policy.limits, f"{self._context.name}/{issue}"
-        for turn in range(limits.transient + 1):
+        turn = 0
+        while True:
             if told_file is not None:
                 told_file.unlink(missing_ok=True)
             ended = self._context.supervisor.run(command, lambda seconds: self._silent(issue, agent, seconds))
@@ -79,14 +80,14 @@ class AgentCaller:
             how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
             finding = classify(agent, how, told, datetime.now().astimezone())
             if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
-                break
+                return Called(ended, told, self._dated(agent, finding))
             seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
             again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
             self._context.tell("again", ref, f"{finding.reason}; {again}")
             _put_aside(command.log, told_file, turn + 1)
             if self._context.stopping.wait(seconds):
                 raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
-        return Called(ended, told, self._dated(agent, finding))
+            turn += 1
 
     def command(
         self,

@@ -171,13 +171,12 @@ class _Trial:
         """Run the check with its retries, and store the verdict."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._checks.verdicts
-        failed_before = False
-        for _ in range(self._item.retries + 1):
-            verdict = self._once(base)
+        first = verdict = self._once(base)
+        for _ in range(self._item.retries):
             if verdict.ok:
                 break
-            failed_before = True
-        if failed_before and verdict.ok:
+            verdict = self._once(base)
+        if verdict.ok and not first.ok:
             verdicts.mark_flaky(key, self._tree)
         elif self._item.reusable:
             verdicts.keep(self._tree, key, verdict)

@@ -22,15 +22,16 @@ from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, Options,
 from executor.config.project import compile_project, open_project, prepare_cache, unknown_milestone
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
+from executor.git.marks import AcceptedTrailers, Answer, AnswersTrailers, Approval, ApprovedTrailers, PausedTrailers
 from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, Move, Refs
-from executor.git.trailers import one_line
+from executor.git.trailers import encode, one_line
 from executor.model.fingerprint import consents
 from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
 from executor.state.model import QUESTION
-from executor.status.kept import PAUSED, Answer, Approval, answers_trailer, approvals_trailer
+from executor.status.kept import PAUSED
 from executor.status.reader import observe
 from executor.status.summary_cache import board_of
 
@@ -95,10 +96,10 @@ class Accept(Command):
             raise UsageError(f"{ref} has not landed, there is nothing to keep")
         if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
             raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
+        milestone, _, issue = ref.partition("/")
         message = (
             f"accept {ref} under a changed spec\n\n{one_line(options['reason'])}\n\n"
-            f"Milestone: {ref.partition('/')[0]}\nIssue: {ref.partition('/')[2]}\n"
-            f"Landing: {landing.commit}\nSpec-Key: {facts.spec_key}\n"
+            f"{encode(AcceptedTrailers(milestone, issue, landing.commit, (facts.spec_key,)))}\n"
         )
         name = f"{ACCEPTED}/{ref}"
         keep_mark(project, refs, who, name, on=landing.commit, message=message, what=f"accept {ref}", adding=False)
@@ -138,10 +139,7 @@ class AnswerCommand(Command):
         view = observer.views[milestone]
         question = "\n".join(stop.lines) or stop.reason
         answers = (*view.answers.get(issue, ()), Answer(question, text))
-        message = (
-            f"answer to {ref}\n\nMilestone: {milestone}\nIssue: {issue}\nAttempt: {stop.attempt}\n"
-            f"{answers_trailer(answers)}\n"
-        )
+        message = f"answer to {ref}\n\n{encode(AnswersTrailers(milestone, issue, stop.attempt, answers))}\n"
         name = f"{ANSWERS}/{ref}"
         keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"answer {ref}", adding=True)
         sys.stdout.write(f"{ref} is answered; the next attempt is given it: doit issue:{ref}\n")
@@ -198,12 +196,9 @@ class Approve(Command):
             when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
             why=one_line(options["reason"]),
         )
-        message = (
-            f"approve {ref}: {stop.rule}\n\n{one_line(options['reason'])}\n\n"
-            f"Milestone: {milestone}\nIssue: {issue}\nRule: {stop.rule}\n"
-            f"Approved: {' '.join(sorted({*facts.approved, *tokens}))}\n"
-            f"{approvals_trailer([*view.approvals.get(issue, ()), approval])}\n"
-        )
+        given = (*view.approvals.get(issue, ()), approval)
+        kept = ApprovedTrailers(milestone, issue, stop.rule, tuple(sorted({*facts.approved, *tokens})), given)
+        message = f"approve {ref}: {stop.rule}\n\n{one_line(options['reason'])}\n\n{encode(kept)}\n"
         name = f"{APPROVED}/{ref}"
         keep_mark(project, refs, who, name, on=view.tip, message=message, what=f"approve {ref}", adding=True)
         sys.stdout.write(f"{ref} is cleared of {stop.rule} for exactly this change: doit issue:{ref}\n")
@@ -354,7 +349,7 @@ def _mark(project: Project, milestone: str, commit: str, reason: str) -> None:
     prepare_cache(project)
     who = identity_of(project.repository)
     since = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    message = f"pause {milestone}\n\nMilestone: {milestone}\nSince: {since}\nReason: {reason}\n"
+    message = f"pause {milestone}\n\n{encode(PausedTrailers(milestone, since, reason))}\n"
     refs = Refs(project.repository, who)
     name, what = f"{PAUSED}/{milestone}", f"pause {milestone}"
     keep_mark(project, refs, who, name, on=commit, message=message, what=what, adding=False)

@@ -21,7 +21,7 @@ from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules
 from executor.errors import InterruptedRunError
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import Trailers, inert, one_line
+from executor.git.trailers import UNBOXED, AttemptTrailers, Trailers, encode, inert, one_line
 from executor.process.files import clock_after, question_in
 from executor.state.events import (
     AttemptBuilt,
@@ -101,7 +101,7 @@ class Attempts:
         store = self._session.store
         commit = ""
         if tree and attempt.base and tree != store.tree_of(attempt.base):
-            commit = self._keep(attempt, tree, "was interrupted", "Outcome: interrupted\n")
+            commit = self._keep(attempt, tree, "was interrupted", "interrupted")
         self._run.record(
             AttemptInterrupted(attempt=attempt.number, commit=commit, spend=cost or Spend()), self._issue.id
         )
@@ -118,8 +118,7 @@ class Attempts:
                 return
             told = one_line(question)[:_MOST_REASON]
             kept = tree or self._session.store.tree_of(attempt.base)
-            trailers = f"Outcome: {QUESTION}\nReason: {told}\n"
-            commit = self._keep(attempt, kept, "asks a person", trailers)
+            commit = self._keep(attempt, kept, "asks a person", QUESTION, told)
             self._run.record(AttemptInterrupted(attempt=number, commit=commit, spend=cost or Spend()), issue)
             lines = [one_line(line)[:300] for line in question.splitlines() if line.strip()]
             event = Stopped(
@@ -139,13 +138,20 @@ class Attempts:
             return attempt.when
         return self._session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
 
-    def _keep(self, attempt: Attempt, tree: str, what: str, trailers: str) -> str:
-        text = (
-            f"attempt {attempt.number} at {self._issue.ref} {what}\n\n"
-            f"Milestone: {self._run.name}\nIssue: {self._issue.id}\nAttempt: {attempt.number}\n"
-            f"Revision: {attempt.revision}\n"
-            f"Spec-Key: {attempt.spec_key}\n{trailers}"
+    def _trailers(self, attempt: Attempt, outcome: str, reason: str) -> AttemptTrailers:
+        return AttemptTrailers(
+            milestone=self._run.name,
+            issue=self._issue.id,
+            attempt=attempt.number,
+            revision=attempt.revision,
+            spec_key=attempt.spec_key,
+            outcome=outcome,
+            reason=reason,
         )
+
+    def _keep(self, attempt: Attempt, tree: str, what: str, outcome: str, reason: str = "") -> str:
+        trailers = self._trailers(attempt, outcome, reason)
+        text = f"attempt {attempt.number} at {self._issue.ref} {what}\n\n{encode(trailers)}\n"
         store, _ref = self._session.store, f"{self._issue.ref}"
         if self._issue.ref in self._session.compiled.plan.nodes:
             tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(attempt.base), tree)
@@ -262,16 +268,15 @@ class Attempts:
         base = attempt.base or store.parent_of(kept)
         tree = store.tree_of(kept) if kept else failure.tree or store.tree_of(base)
         tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(base), tree)
-        lines = (
-            f"{inert(issue_header(self._issue))} - attempt {number} failed\n\n"
-            f"{inert(failure.reason)}\n\n"
-            f"Milestone: {self._run.name}\nIssue: {issue.id}\nAttempt: {number}\nRevision: {attempt.revision}\n"
-            f"Spec-Key: {attempt.spec_key}\nOutcome: {failure.kind}\nFailure: {failure.print()}\n"
-            f"Reason: {inert(failure.reason)[:500]}\n"
+        trailers = replace(
+            self._trailers(attempt, failure.kind, inert(failure.reason)[:_MOST_REASON]),
+            failure=failure.print(),
+            step=failure.step,
+            pull=attempt.pull,
         )
-        lines += f"Step: {failure.step}\n" if failure.step else ""
-        lines += f"Pull-Request: {attempt.pull}\n" if attempt.pull else ""
-        final = store.commit(tree, [base], lines, self._session.identity, self.time_of(attempt))
+        header = f"{inert(issue_header(self._issue))} - attempt {number} failed"
+        text = f"{header}\n\n{inert(failure.reason)}\n\n{encode(trailers)}\n"
+        final = store.commit(tree, [base], text, self._session.identity, self.time_of(attempt))
         self._session.refs.move([Move(name, kept or None, final)], f"attempt {number} failed")
         self._issue.tell("attempt", f"attempt {number} failed: {one_line(failure.reason)}")
         event = AttemptFailed(
@@ -378,13 +383,6 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
 
 
-def _worked_by(attempt: Attempt, isolation: str) -> str:
-    """Trailers of an attempt's commit: who worked, and in what sandbox. They outlive the journal."""
-    sandbox = f"none, although {attempt.unsandboxed} wants one" if attempt.unsandboxed else isolation
-    told = [f"Agent: {one_line(attempt.agent)}"] if attempt.agent else []
-    return "\n".join([*told, f"Sandbox: {one_line(sandbox)}"])
-
-
 def _outside_scope(work: Work, change: Change) -> list[str]:
     """Files outside of what the issue declares, as deviations from the plan."""
     issue = work.run.issue(work.ref)
@@ -400,6 +398,7 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     landing = work.run.facts(work.ref).landing
     attempt = work.run.view.states[work.run.issue(work.ref).id].attempts[work.number]
     result_key = change.key if change.files or landing is None else landing.trailers.result_key
+    isolation = "none, by name" if work.agent.isolation == "none" else "bwrap"
     return Trailers(
         milestone=work.run.name,
         issue=work.run.issue(work.ref).id,
@@ -409,8 +408,9 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
         check_key=observer.proofs(work.ref).key,
         pull=pull,
         work_key=observer.work_key(work.ref),
-        was=" ".join(work.run.issue(work.ref).was),
-        notes=_worked_by(attempt, "none, by name" if work.agent.isolation == "none" else "bwrap"),
+        was=work.run.issue(work.ref).was,
+        agent=attempt.agent,
+        sandbox=UNBOXED.format(attempt.unsandboxed) if attempt.unsandboxed else isolation,
     )
 
 

@@ -8,7 +8,7 @@ A candidate: the result of an attempt while it is judged and landed, and the mes
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from executor.git.diff import parse_diff
@@ -220,12 +220,11 @@ def result_message(
     return landing_message(
         issue_header(issue),
         change,
-        trailers,
+        replace(trailers, assisted=assisted_by(issue, agent)),
         title=issue.declared.title,
         number=issue.declared.number,
         note=note,
         notes=notes,
-        assisted=assisted_by(issue, agent),
     )
 
 

@@ -21,9 +21,10 @@ from executor.engine.issue import IssueRun
 from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.diff import parse_diff
+from executor.git.marks import RevivedTrailers
 from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, REVIVED, STEPS, Move, attempt_ref
 from executor.git.repair import set_aside, sweep
-from executor.git.trailers import landing_message
+from executor.git.trailers import encode, landing_message
 from executor.model.milestone import commit_token, described, header
 from executor.process.files import question_in, scrub, sweep_temporary
 from executor.process.runner import read_result
@@ -277,8 +278,8 @@ def revive(observer: Observer, refs: Refs, store: Store, who: Identity, ref: str
     node = observer.compiled.plan.nodes[ref]
     view, issue = observer.views[node.milestone], node.issue
     landing, revert = view.landings[issue.id], view.reverted[issue.id]
-    known = " ".join(sorted({*view.revived.get(issue.id, ()), revert.commit}))
-    text = f"{ref} is wanted again\n\nIssue-Ref: {ref}\nRevert: {known}\n"
+    known = tuple(sorted({*view.revived.get(issue.id, ()), revert.commit}))
+    text = f"{ref} is wanted again\n\n{encode(RevivedTrailers(ref, known))}\n"
     mark = f"{REVIVED}/{ref}"
     moves = [Move(mark, refs.tip(mark), store.commit(store.files_tree({}), [], text, who, int(time.time())))]
     start = view.base_tip if view.merged else view.tip

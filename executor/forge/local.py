@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from executor.errors import ForgeRefusedError, GitError, UsageError
 from executor.forge.base import CheckReport, Checks, ForgeIssue, MergeAnswer, NewPull
 from executor.forge.pull_request import PullRequest
+from executor.git.marks import PullTrailers
 from executor.git.refs import Move, Refs
-from executor.git.trailers import one_line
+from executor.git.trailers import decode, encode, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,20 +200,20 @@ class LocalForge:
         return sorted(found, key=lambda pull: pull.number)
 
     def _read(self, kept: Kept) -> PullRequest:
-        told = kept.trailers
+        told = decode(PullTrailers, kept.trailers) or PullTrailers(0, "open", False, "", "", "")  # noqa: FBT003
         title, _, rest = self._refs.message(kept.commit).partition("\n\n")
         body = rest.rpartition("\n\nPull-Request: ")[0]
         return PullRequest(
             number=int(kept.ref.rsplit("/", 1)[1]),
-            state=told.get("State", "open"),
-            draft=told.get("Draft") == "yes",
-            head=told.get("Head", ""),
-            sha=told.get("Commit", ""),
-            base=told.get("Base", ""),
+            state=told.state,
+            draft=told.draft,
+            head=told.head,
+            sha=told.commit,
+            base=told.base,
             title=title,
             body=body + "\n" if body else "",
-            merge_commit=told.get("Merge", ""),
-            labels=tuple(filter(None, told.get("Labels", "").split(", "))),
+            merge_commit=told.merge,
+            labels=told.labels,
             node=kept.commit,
         )
 
@@ -230,16 +231,9 @@ class LocalForge:
         return pull
 
     def _keep(self, pull: PullRequest, old: str | None) -> bool:
-        lines = [
-            f"Pull-Request: {pull.number}",
-            f"State: {pull.state}",
-            f"Draft: {'yes' if pull.draft else 'no'}",
-            f"Head: {pull.head}",
-            f"Base: {pull.base}",
-            f"Commit: {pull.sha}",
-            *([f"Merge: {pull.merge_commit}"] if pull.merge_commit else []),
-            *([f"Labels: {', '.join(pull.labels)}"] if pull.labels else []),
-        ]
-        text = f"{one_line(pull.title)}\n\n{pull.body.strip()}\n\n" + "\n".join(lines) + "\n"
+        trailers = PullTrailers(
+            pull.number, pull.state, pull.draft, pull.head, pull.base, pull.sha, pull.merge_commit, tuple(pull.labels)
+        )
+        text = f"{one_line(pull.title)}\n\n{pull.body.strip()}\n\n{encode(trailers)}\n"
         commit = self._store.commit(self._store.tree_of(pull.sha), [pull.sha], text, self._identity, int(time.time()))
         return self._refs.move([Move(f"{PULLS}/{pull.number}", old, commit)], f"pull request {pull.number}")

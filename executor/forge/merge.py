@@ -20,7 +20,7 @@ from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.connect import forge_of
 from executor.forge.publish import Publication, RemoteBranch
 from executor.git.refs import MERGED, Move
-from executor.git.trailers import UNPROVED, Landing, Trailers, one_line, parse_trailers
+from executor.git.trailers import UNPROVED, Landing, Trailers, encode, one_line, parse_trailers
 from executor.model.milestone import branch_of
 from executor.state.model import AttemptState
 
@@ -147,11 +147,11 @@ class Merging:
         from executor.git.diff import parse_diff
 
         key = parse_diff(store.diff(f"{commit}^", commit)).key
-        trailers = Trailers(self._run.name, issue, revision, spec_key, key, UNPROVED, pull.number)
+        trailers = Trailers(self._run.name, issue, revision, spec_key, key, UNPROVED, pull=pull.number)
         landing = Landing(commit, store.tree_of(commit), view.count, refs.time_of(commit), trailers)
         name = f"{MERGED}/{self._run.name}/{issue}/{revision}"
         title = f"pull request {pull.number} of {self._issue.ref} was merged by hand"
-        text = f"{title}\n\n{trailers.lines()}\nLanding: {commit}\n"
+        text = f"{title}\n\n{encode(replace(trailers, landing=commit))}\n"
         record = store.commit(landing.tree, [commit], text, self._session.identity, landing.time)
         before = refs.tip(name)
         if before != record:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError, GitError
 from executor.git.command import Git, git_program, safe_environment
-from executor.git.trailers import Landing, Released, Trailers, parse_trailers
+from executor.git.marks import ReleaseTrailers
+from executor.git.trailers import Landing, Released, Trailers, decode, parse_trailers
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ def releases_in(records: Iterable[Record]) -> dict[str, Released]:
     """The latest release of each milestone."""
     found: dict[str, Released] = {}
     for record in records:
-        pairs = dict(_pairs(record.text))
-        if "Milestone-Released" in pairs and "Released-Tip" in pairs:
-            found[pairs["Milestone-Released"]] = Released(record.commit, pairs["Released-Tip"])
+        told = decode(ReleaseTrailers, _pairs(record.text))
+        if told is not None and told.tip:
+            found[told.milestone] = Released(record.commit, told.tip)
     return found
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git, git_failed
+from executor.git.trailers import pairs_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -285,8 +286,7 @@ def _saying(text: str) -> str:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    return {key: value.strip() for key, value in pairs}
+    return dict(pairs_in(text))
 
 
 ATTEMPTS = "refs/attempts"

@@ -6,29 +6,52 @@ others wrote (titles, names of files, reasons) is `inert` in it: it orders no fo
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from executor.git.diff import Change
 
 __all__ = [
+    "UNBOXED",
     "UNPROVED",
+    "ApprovedBy",
+    "AttemptTrailers",
     "Landing",
     "Released",
     "Trailers",
+    "count",
+    "decode",
+    "encode",
+    "exact",
+    "flag",
     "inert",
+    "json_value",
     "landing_message",
+    "number",
     "one_line",
+    "pairs_in",
     "parse_trailers",
+    "text",
+    "words",
 ]
 
+T = TypeVar("T")
 UNPROVED = "unproved"
 """In the place of a check key: landed, but not as the tree that the checks passed on."""
+UNBOXED = "none, although {} wants one"
+"""The sandbox of an agent that worked without the one that it wants."""
+_UNBOXED = re.compile(UNBOXED.replace("{}", "(.+)"))
+_APPROVED_BY = re.compile(r"(?P<who>.*?) for (?P<rule>\S+) on (?P<when>\S+?):(?: (?P<why>.*))?")
+_KEY = "trailer"
+_DIGITS = 9
+_REASON = 200
 _SHOWN_FILES = 20
 _SUBJECT = 100
 _SHOWN_NOTES = 10
@@ -62,6 +85,146 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class _Key:
+    """The key of a field, and how its values become lines and come back from the lines with that key."""
+
+    name: str
+    write: Callable[[Any], list[str]]
+    read: Callable[[list[str]], Any]
+
+
+def _field(key: _Key, default: Any) -> Any:
+    return field(metadata={_KEY: key}) if default is MISSING else field(default=default, metadata={_KEY: key})
+
+
+def text(name: str, default: Any = MISSING) -> Any:
+    """A text of one line; of others' texts only what `one_line` leaves."""
+    return _field(_Key(name, lambda value: [one_line(value)], lambda lines: lines[-1]), default)
+
+
+def exact(name: str, default: Any = MISSING) -> Any:
+    """A name that has to come back byte for byte, such as that of a branch; git refuses control characters in these."""
+    return _field(_Key(name, lambda value: [value], lambda lines: lines[-1]), default)
+
+
+def number(name: str, default: Any = MISSING, kind: Callable[[str], float] = int) -> Any:
+    """A number; what is none makes the whole unreadable."""
+    return _field(_Key(name, lambda value: [str(value)], lambda lines: kind(lines[-1])), default)
+
+
+def count(name: str) -> Any:
+    """A number that is 0 where it is missing or cannot be read."""
+
+    def read(lines: list[str]) -> int:
+        line = lines[-1]
+        return int(line) if line.isdecimal() and line.isascii() and len(line) <= _DIGITS else 0
+
+    return _field(_Key(name, lambda value: [str(value)], read), 0)
+
+
+def flag(name: str) -> Any:
+    """Yes or no."""
+    return _field(_Key(name, lambda value: ["yes" if value else "no"], lambda lines: lines[-1] == "yes"), MISSING)
+
+
+def words(name: str, default: Any = MISSING, separator: str = " ") -> Any:
+    """Several texts on one line; none of them holds the separator."""
+
+    def read(lines: list[str]) -> tuple[str, ...]:
+        return tuple(word for word in lines[-1].split(separator) if word)
+
+    return _field(_Key(name, lambda value: [separator.join(value)], read), default)
+
+
+def _each(name: str, write: Callable[[Any], str], read: Callable[[str], Any]) -> Any:
+    """A line for each value; lines that cannot be read are left out."""
+
+    def values(lines: list[str]) -> tuple[Any, ...]:
+        return tuple(value for line in lines if (value := read(line)) is not None)
+
+    return _field(_Key(name, lambda found: [write(value) for value in found], values), ())
+
+
+def json_value(name: str, read: Callable[[Any], Any], default: Any = MISSING) -> Any:
+    """A value as JSON in ASCII; `read` is given the parsed value, None where it is no JSON."""
+
+    def write(value: Any) -> list[str]:
+        return [json.dumps(value, ensure_ascii=True, sort_keys=isinstance(value, dict), default=_plain)]
+
+    return _field(_Key(name, write, lambda lines: read(_value(lines[-1]))), default)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: getattr(value, item.name) for item in fields(value)}
+    return dict(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def encode(trailers: Any) -> str:
+    """The trailer block of a value of one of the classes below: ``Key: value`` lines without those of defaults."""
+    lines = []
+    for item in fields(trailers):
+        key, value = item.metadata[_KEY], getattr(trailers, item.name)
+        if item.default is MISSING or value != item.default:
+            lines += [f"{key.name}: {line}" for line in key.write(value)]
+    return "\n".join(lines)
+
+
+def decode(kind: type[T], told: Mapping[str, str] | Iterable[tuple[str, str]]) -> T | None:
+    """The value that trailers say; None when one that is needed is missing or cannot be read.
+
+    Args:
+        kind: one of the classes below.
+        told: key and value of each trailer; of a key that comes twice, the last one counts where one is meant.
+    """
+    lines: dict[str, list[str]] = {}
+    for name, value in told.items() if isinstance(told, Mapping) else told:
+        lines.setdefault(name, []).append(value)
+    values = {}
+    try:
+        for item in fields(kind):  # type: ignore[arg-type]  # one of our dataclasses
+            key = item.metadata[_KEY]
+            if key.name in lines:
+                values[item.name] = key.read(lines[key.name])
+        return kind(**values)
+    except (TypeError, ValueError):
+        return None
+
+
+def pairs_in(block: str) -> list[tuple[str, str]]:
+    """Key and value of each line of a block of trailers."""
+    return [(key, value.strip()) for key, mark, value in (line.partition(": ") for line in block.split("\n")) if mark]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedBy:
+    """A person's approval of a change that a rule had stopped."""
+
+    who: str
+    rule: str
+    when: str
+    why: str
+
+    def line(self) -> str:
+        """As one line; a long reason is cut."""
+        why = one_line(self.why)[:_REASON].rstrip()
+        return f"{one_line(self.who)} for {self.rule} on {self.when}: {why}".rstrip()
+
+    @classmethod
+    def read(cls, line: str) -> ApprovedBy | None:
+        """From such a line; None for any other."""
+        hit = _APPROVED_BY.fullmatch(line)
+        return cls(hit["who"], hit["rule"], hit["when"], hit["why"] or "") if hit is not None else None
+
+
+@dataclass(frozen=True, slots=True)
 class Trailers:
     """The trailers of a landing commit.
 
@@ -72,41 +235,65 @@ class Trailers:
         spec_key: key of the spec that was built.
         result_key: key of the change.
         check_key: key of the checks that proved it; empty in older commits.
-        pull: number of its pull request; 0 in commits that do not say.
         work_key: the work that an agent was asked for (`model.fingerprint.work_key`); empty in commits that do not say.
-        was: earlier ids of the issue, separated by spaces.
-        notes: further trailers, one ``Key: value`` a line: who worked how, who approved of what.
+        was: earlier ids of the issue.
+        pull: number of its pull request; 0 in commits that do not say.
+        agent: profile of who worked.
+        sandbox: in what sandbox; `UNBOXED` where one was wanted.
+        approved_by: approvals that let it land.
+        proved_with: the tree on which a batch was proved whose part it is.
+        landing: the commit that is the landing, in a record of a merge by hand.
+        assisted: agent and model.
     """
 
-    milestone: str
-    issue: str
-    revision: int
-    spec_key: str
-    result_key: str
-    check_key: str = ""
-    pull: int = 0
-    work_key: str = ""
-    was: str = ""
-    notes: str = ""
+    milestone: str = text("Milestone")
+    issue: str = text("Issue")
+    revision: int = number("Revision")
+    spec_key: str = text("Spec-Key")
+    result_key: str = text("Result-Key")
+    check_key: str = text("Check-Key", "")
+    work_key: str = text("Work-Key", "")
+    was: tuple[str, ...] = words("Was", ())
+    pull: int = number("Pull-Request", 0)
+    agent: str = text("Agent", "")
+    sandbox: str = text("Sandbox", "")
+    approved_by: tuple[ApprovedBy, ...] = _each("Approved-By", ApprovedBy.line, ApprovedBy.read)
+    proved_with: str = text("Proved-With", "")
+    landing: str = text("Landing", "")
+    assisted: str = text("Assisted-by", "")
 
-    def lines(self) -> str:
-        """The trailer block, one ``Key: value`` a line."""
-        pairs = [
-            ("Milestone", self.milestone),
-            ("Issue", self.issue),
-            ("Revision", str(self.revision)),
-            ("Spec-Key", self.spec_key),
-            ("Result-Key", self.result_key),
-        ]
-        if self.check_key:
-            pairs.append(("Check-Key", self.check_key))
-        if self.work_key:
-            pairs.append(("Work-Key", self.work_key))
-        if self.was:
-            pairs.append(("Was", self.was))
-        if self.pull:
-            pairs.append(("Pull-Request", str(self.pull)))
-        return "\n".join([*(f"{key}: {value}" for key, value in pairs), *self.notes.splitlines()])
+
+@dataclass(frozen=True, slots=True)
+class AttemptTrailers:
+    """The trailers of an attempt that did not become a candidate; a candidate's are `Trailers`, and read as these too.
+
+    Attributes:
+        attempt: its number; 0 in a candidate's.
+        outcome: kind of its failure, ``interrupted`` or ``question``; empty in a candidate's.
+        failure: fingerprint of the failure.
+        reason: one sentence.
+        step: the step of a workflow at which it failed.
+    """
+
+    milestone: str = text("Milestone", "")
+    issue: str = text("Issue", "")
+    attempt: int = count("Attempt")
+    revision: int = count("Revision")
+    spec_key: str = text("Spec-Key", "")
+    outcome: str = text("Outcome", "")
+    failure: str = text("Failure", "")
+    reason: str = text("Reason", "")
+    step: str = text("Step", "")
+    pull: int = count("Pull-Request")
+    result_key: str = text("Result-Key", "")
+    agent: str = text("Agent", "")
+    sandbox: str = text("Sandbox", "")
+
+    @property
+    def unsandboxed(self) -> str | None:
+        """The agent that worked without the sandbox that it wants; None where the commit does not say how it worked."""
+        hit = _UNBOXED.fullmatch(self.sandbox)
+        return hit[1] if hit is not None else "" if self.sandbox or self.outcome else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +344,6 @@ def landing_message(
     number: int | None,
     note: str = "",
     notes: Iterable[str] = (),
-    assisted: str = "",
 ) -> str:
     """The whole message of a landing commit.
 
@@ -169,7 +355,6 @@ def landing_message(
         number: of the issue on the forge.
         note: a sentence of the executor's own, for unusual landings.
         notes: what changed, in the agent's words, one sentence each.
-        assisted: agent and model, for ``Assisted-by``; empty for none.
     """
     subject = inert(header)
     parts = [subject if len(subject) <= _SUBJECT else f"{subject[: _SUBJECT - 1].rstrip()}…"]
@@ -184,26 +369,13 @@ def landing_message(
         parts.append(_body(change))
     if number is not None:
         parts.append(f"Closes #{number}")
-    parts.append(trailers.lines() + (f"\nAssisted-by: {one_line(assisted)}" if assisted else ""))
+    parts.append(encode(trailers))
     return "\n\n".join(parts) + "\n"
 
 
 def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
     """The trailers of a landing commit, or None when these are not a landing's."""
-    try:
-        return Trailers(
-            milestone=pairs["Milestone"],
-            issue=pairs["Issue"],
-            revision=int(pairs["Revision"]),
-            spec_key=pairs["Spec-Key"],
-            result_key=pairs["Result-Key"],
-            check_key=pairs.get("Check-Key", ""),
-            pull=int(pairs.get("Pull-Request", "0")),
-            work_key=pairs.get("Work-Key", ""),
-            was=pairs.get("Was", ""),
-        )
-    except (KeyError, ValueError):
-        return None
+    return decode(Trailers, pairs)
 
 
 def _body(change: Change) -> str:

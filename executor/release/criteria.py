@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.forge.pull_request import harmless
-from executor.git.trailers import inert, one_line
+from executor.git.marks import ReleaseTrailers
+from executor.git.trailers import encode, inert, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -184,8 +185,8 @@ def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
     """The whole message of the commit that brings a milestone to its base."""
     token = text.milestone.token or f"release({text.milestone.id})"
     subject = inert(f"{token}: {text.milestone.title}")
-    trailers = f"Milestone-Released: {text.milestone.id}\nReleased-Tip: {text.tip}"
-    return f"{subject}\n\n{release_body(text, criteria)}\n\n{trailers}\n"
+    trailers = ReleaseTrailers(text.milestone.id, text.tip)
+    return f"{subject}\n\n{release_body(text, criteria)}\n\n{encode(trailers)}\n"
 
 
 def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
@@ -224,7 +225,7 @@ def tag_object(name: str, commit: str, tagger: str, milestone: Milestone) -> byt
     """
     text = one_line(f"{milestone.id}: {milestone.title}")
     head = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n"
-    return f"{head}\n{text}\n\nMilestone-Released: {milestone.id}\n".encode()
+    return f"{head}\n{text}\n\n{encode(ReleaseTrailers(milestone.id))}\n".encode()
 
 
 def _folded(text: str) -> str:

@@ -214,15 +214,16 @@ def _tried(argv: tuple[str, ...], env: dict[str, str], given: int) -> list[str]:
         ended = subprocess.run(
             (*start, *argv), stdin=theirs, capture_output=True, env=env, timeout=10, check=False, pass_fds=(given,)
         )
-        return list(json.loads(ended.stdout)["succeeded"])
     except (OSError, subprocess.TimeoutExpired) as error:
         return [f"the probes do not run: {error}"]
-    except (ValueError, KeyError, TypeError):
-        said = ended.stderr.decode(errors="replace").strip()[-300:] or f"exit {ended.returncode}"
-        return [f"the probes do not run: {said}"]
     finally:
         os.close(ours)
         os.close(theirs)
+    try:
+        return list(json.loads(ended.stdout)["succeeded"])
+    except (ValueError, KeyError, TypeError):
+        said = ended.stderr.decode(errors="replace").strip()[-300:] or f"exit {ended.returncode}"
+        return [f"the probes do not run: {said}"]
 
 
 def _identity(path: str | Path) -> list[int] | None:

@@ -5,139 +5,69 @@ Milestones that a person paused, as git keeps it without `.cache/`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from executor.git.marks import Answer, AnswersTrailers, ApprovedTrailers, BranchTrailers, PausedTrailers, StepTrailers
+from executor.git.trailers import decode
 from executor.state.steps import StepRecord
 from executor.status.milestone_status import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from executor.git.refs import Kept, Refs
 
-__all__ = [
-    "PAUSED",
-    "Answer",
-    "Approval",
-    "answers_in",
-    "answers_trailer",
-    "approvals_in",
-    "approvals_trailer",
-    "pause_in",
-    "pause_of",
-    "step_in",
-    "step_trailers",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A question of an agent's and what a person answered."""
-
-    question: str
-    answer: str
+__all__ = ["PAUSED", "answers_in", "approved_in", "branch_in", "pause_in", "pause_of", "step_in", "step_trailers"]
 
 
 def answers_in(kept: Kept) -> tuple[Answer, ...]:
     """The answers that a ref keeps, oldest first."""
-    found = _json(kept.trailers.get("Answers", ""))
-    items = found if isinstance(found, list) else []
-    return tuple(Answer(str(item["question"]), str(item["answer"])) for item in items if _is_answer(item))
+    found = decode(AnswersTrailers, {"Answers": kept.trailers.get("Answers", "")})
+    return found.answers if found is not None else ()
 
 
-def answers_trailer(answers: Iterable[Answer]) -> str:
-    """The same as one line of a commit's message."""
-    value = [{"question": item.question, "answer": item.answer} for item in answers]
-    return f"Answers: {json.dumps(value, ensure_ascii=True)}"
+def approved_in(kept: Kept) -> ApprovedTrailers:
+    """The approvals that a ref keeps."""
+    return decode(ApprovedTrailers, kept.trailers) or ApprovedTrailers()
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """An approval by a person.
-
-    Attributes:
-        rules: the rules that were shown.
-        tokens: the consents that were given (`executor.model.fingerprint.consent`).
-        who: name and mail address.
-        when: ISO-8601 time.
-        why: the reason that was given.
-    """
-
-    rules: tuple[str, ...]
-    tokens: tuple[str, ...]
-    who: str
-    when: str
-    why: str
-
-
-def approvals_in(kept: Kept) -> tuple[Approval, ...]:
-    """The approvals that a ref keeps, oldest first."""
-    found = _json(kept.trailers.get("Approvals", ""))
-    return tuple(
-        Approval(
-            tuple(map(str, item.get("rules", ()))),
-            tuple(map(str, item.get("tokens", ()))),
-            str(item.get("who", "")),
-            str(item.get("when", "")),
-            str(item.get("why", "")),
-        )
-        for item in (found if isinstance(found, list) else [])
-        if isinstance(item, dict)
-    )
-
-
-def approvals_trailer(approvals: Iterable[Approval]) -> str:
-    """The same as one line of a commit's message."""
-    return f"Approvals: {json.dumps([asdict(item) for item in approvals], ensure_ascii=True)}"
+def branch_in(kept: Kept | None) -> BranchTrailers:
+    """The branch of a milestone as a ref keeps it."""
+    return (decode(BranchTrailers, kept.trailers) if kept is not None else None) or BranchTrailers()
 
 
 def step_in(kept: Kept) -> StepRecord | None:
     """The result of a step that a ref keeps; None when its commit says something else."""
-    told = kept.trailers
-    files = _json(told.get("Files", "{}"))
-    try:
-        return StepRecord(
-            step=told["Step"],
-            commit=kept.commit,
-            key=told["Step-Key"],
-            spec_key=told["Spec-Key"],
-            revision=int(told["Revision"]),
-            attempt=int(told["Attempt"]),
-            base=told["Base"],
-            tree=told.get("Tree", ""),
-            files={str(name): str(key) for name, key in files.items()},
-            seconds=float(told.get("Seconds", "0")),
-        )
-    except (KeyError, ValueError, AttributeError):
+    told = decode(StepTrailers, kept.trailers)
+    if told is None:
         return None
+    return StepRecord(
+        step=told.step,
+        commit=kept.commit,
+        key=told.key,
+        spec_key=told.spec_key,
+        revision=told.revision,
+        attempt=told.attempt,
+        base=told.base,
+        tree=told.tree,
+        files=told.files,
+        seconds=told.seconds,
+    )
 
 
-def step_trailers(record: StepRecord) -> str:
-    """The same as lines of a commit's message."""
-    lines = [
-        f"Step: {record.step}",
-        f"Step-Key: {record.key}",
-        f"Spec-Key: {record.spec_key}",
-        f"Revision: {record.revision}",
-        f"Attempt: {record.attempt}",
-        f"Base: {record.base}",
-        f"Files: {json.dumps(dict(record.files), ensure_ascii=True, sort_keys=True)}",
-        f"Seconds: {record.seconds}",
-    ]
-    return "\n".join([*lines, f"Tree: {record.tree}"] if record.tree else lines)
-
-
-def _is_answer(item: Any) -> bool:
-    return isinstance(item, dict) and {"question", "answer"} <= item.keys()
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def step_trailers(record: StepRecord, milestone: str, issue: str) -> StepTrailers:
+    """The same as trailers of the commit that keeps it."""
+    return StepTrailers(
+        milestone=milestone,
+        issue=issue,
+        step=record.step,
+        key=record.key,
+        spec_key=record.spec_key,
+        revision=record.revision,
+        attempt=record.attempt,
+        base=record.base,
+        files=dict(record.files),
+        seconds=record.seconds,
+        tree=record.tree,
+    )
 
 
 PAUSED = "refs/executor/paused"
@@ -151,4 +81,5 @@ def pause_of(refs: Refs, milestone: str) -> Pause | None:
 
 def pause_in(kept: Kept) -> Pause:
     """The pause that a ref below `PAUSED` is."""
-    return Pause(kept.trailers.get("Since", ""), kept.trailers.get("Reason", ""))
+    told = decode(PausedTrailers, kept.trailers) or PausedTrailers()
+    return Pause(told.since, told.reason)

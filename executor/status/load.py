@@ -7,13 +7,13 @@ Gather what journals, history and refs say of every milestone. Reading only.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from executor.config.load_milestones import spec_text
 from executor.config.project import base_branch, base_names
+from executor.git.marks import AcceptedTrailers, RevivedTrailers
 from executor.git.refs import (
     ACCEPTED,
     AHEAD,
@@ -30,13 +30,13 @@ from executor.git.refs import (
     attempt_in,
     parts_of,
 )
-from executor.git.trailers import Released
+from executor.git.trailers import AttemptTrailers, Released, decode
 from executor.model.fingerprint import canonical_spec, work_key
 from executor.state import segments
 from executor.state.blockers import blockers_of
 from executor.state.fold import fold, with_git_attempts
 from executor.state.model import QUESTION, UNKNOWN_AGENT, Attempt, AttemptState
-from executor.status.kept import PAUSED, answers_in, approvals_in, pause_in, step_in
+from executor.status.kept import PAUSED, answers_in, approved_in, branch_in, pause_in, step_in
 from executor.status.location import Histories, recognised
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled
     from executor.git.history import Revert
+    from executor.git.marks import Answer, Approval
     from executor.git.refs import Kept, Refs
     from executor.git.trailers import Landing
     from executor.model.milestone import Issue, Milestone
     from executor.state.blockers import Blocker
     from executor.state.model import IssueState
     from executor.state.steps import StepRecord
-    from executor.status.kept import Answer, Approval
     from executor.status.location import Work
     from executor.status.milestone_status import Pause
 
@@ -209,7 +209,6 @@ class MilestoneView:
 
 
 _KINDS = (ACCEPTED, APPROVED, ATTEMPTS, BRANCHES, MERGED, PAUSED, REVIVED, STEPS, HANDOFFS, ANSWERS)
-_DIGITS = 9
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
 
@@ -251,14 +250,16 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
             view.blockers = blockers_of(events)
         with_git_attempts(view.states, map(_attempt, kept.get((ATTEMPTS, name), ())))
         for item in kept.get((ACCEPTED, name), ()):
-            keys = frozenset(item.trailers.get("Spec-Key", "").split())
-            view.accepted[item.ref.rsplit("/", 1)[-1]] = (item.trailers.get("Landing", ""), keys)
+            told = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
+            view.accepted[item.ref.rsplit("/", 1)[-1]] = (told.landing, frozenset(told.spec_keys))
         for item in kept.get((APPROVED, name), ()):
             issue = item.ref.rsplit("/", 1)[-1]
-            view.approved[issue] = frozenset(item.trailers.get("Approved", "").split())
-            view.approvals[issue] = approvals_in(item)
+            approved = approved_in(item)
+            view.approved[issue] = frozenset(approved.tokens)
+            view.approvals[issue] = approved.approvals
         for item in kept.get((REVIVED, name), ()):
-            view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(item.trailers.get("Revert", "").split())
+            revived = decode(RevivedTrailers, item.trailers) or RevivedTrailers()
+            view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(revived.reverts)
         for kind in (STEPS, HANDOFFS, ANSWERS):
             for item in kept.get((kind, name), ()):
                 _take(view, item)
@@ -300,7 +301,7 @@ def _in_the_way(refs: Refs, view: MilestoneView) -> str:
 
 def _branches(milestone: Milestone, record: Kept | None) -> list[str]:
     """Short names of the branches that a milestone may be on: as declared, and as on record."""
-    before = record.trailers.get("Branch", "") if record is not None else ""
+    before = branch_in(record).branch
     return [milestone.branch, before] if before and before != milestone.branch else [milestone.branch]
 
 
@@ -378,33 +379,22 @@ def _take(view: MilestoneView, kept: Kept) -> None:
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
     """An attempt, read from its ref and its commit's trailers."""
     _, _, _, issue, number = kept.ref.split("/")
-    trailers = kept.trailers
-    outcome = trailers.get("Outcome", "")
+    told = decode(AttemptTrailers, kept.trailers) or AttemptTrailers()
+    wanted = told.unsandboxed
     return issue, Attempt(
         number=int(number),
-        revision=_number(trailers.get("Revision", "")) or 1,
-        spec_key=trailers.get("Spec-Key", ""),
-        state=_OUTCOMES.get(outcome, AttemptState.FAILED),
+        revision=told.revision or 1,
+        spec_key=told.spec_key,
+        state=_OUTCOMES.get(told.outcome, AttemptState.FAILED),
         commit=kept.commit,
-        result_key=trailers.get("Result-Key", ""),
-        kind=outcome,
-        reason=trailers.get("Reason", ""),
-        print=trailers.get("Failure", ""),
-        step=trailers.get("Step", ""),
-        pull=_number(trailers.get("Pull-Request", "")),
-        agent=trailers.get("Agent", ""),
-        sandbox=trailers.get("Sandbox", ""),
-        unsandboxed=_unsandboxed(trailers),
+        result_key=told.result_key,
+        kind=told.outcome,
+        reason=told.reason,
+        print=told.failure,
+        step=told.step,
+        pull=told.pull,
+        agent=told.agent,
+        sandbox=told.sandbox,
+        # A result that does not say how it was made counts as made without the sandbox that it wants.
+        unsandboxed=UNKNOWN_AGENT if wanted is None else wanted,
     )
-
-
-def _unsandboxed(trailers: Mapping[str, str]) -> str:
-    """Who worked without the sandbox that it wants; a result that does not say how it was made counts as such."""
-    sandbox = trailers.get("Sandbox", "")
-    if wanted := re.fullmatch(r"none, although (.+) wants one", sandbox):
-        return wanted[1]
-    return "" if sandbox or trailers.get("Outcome") else UNKNOWN_AGENT
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _DIGITS else 0

@@ -8,12 +8,13 @@ Where the work of each milestone is: its branch, its landings, and what the hist
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from executor.git.history import active_reverts, landings_in, milestones_in, read_records, releases_in, reverts_in
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_prefixes
+from executor.status.kept import branch_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -211,7 +212,7 @@ class Histories:
             others: short names of the branches of other milestones.
         """
         base_tip = self._tips[base]
-        before = record.trailers.get("Branch", "") if record is not None else ""
+        before = branch_in(record).branch
         found = [
             Found(ref, tip, landed)
             for ref, tip in self._named(milestone.branch, before)
@@ -241,7 +242,7 @@ class Histories:
 
     def _follows(self, at: str, base_tip: str, record: Kept | None) -> bool:
         """Whether a branch on which nothing has landed is only where its base is, or was when the branch was made."""
-        began = record.trailers.get("Began", "") if record is not None else ""
+        began = branch_in(record).began
         return at == began or self._refs.contains(at, base_tip)
 
     def _beyond(self, tip: str, base_tip: str, by_hand: Mapping[str, Trailers] | None = None) -> list[Record]:
@@ -309,6 +310,6 @@ def recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
     found = {}
     for kept in records:
         trailers = parse_trailers(kept.trailers)
-        if trailers is not None and "Landing" in kept.trailers:
-            found[kept.trailers["Landing"]] = trailers
+        if trailers is not None and trailers.landing:
+            found[trailers.landing] = replace(trailers, landing="")
     return found

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.git.diff import parse_diff
+from executor.git.marks import HandoffTrailers
 from executor.git.refs import HANDOFFS, STEPS, Move
+from executor.git.trailers import encode
 from executor.model.milestone import Claim, FileCheck, RunCheck
 from executor.model.schema import file_faults
 from executor.model.workflow import TREE
@@ -298,8 +300,8 @@ class KeptOutputs:
         store = self._session.store
         issue = self._issue.id
         data = store.blob(latest.commit, f"out/{HANDOFF}") or b""
-        name = self._run.name
-        text = f"handoff of {self._issue.ref}\n\nMilestone: {name}\nIssue: {issue}\nSpec-Key: {latest.spec_key}\n"
+        trailers = HandoffTrailers(self._run.name, issue, latest.spec_key)
+        text = f"handoff of {self._issue.ref}\n\n{encode(trailers)}\n"
         tree = store.files_tree({HANDOFF: data})
         before = self._run.view.handoffs.get(issue)
         if before is not None and store.tree_of(before) == tree:

@@ -17,6 +17,7 @@ from executor.engine.attempt import Attempts, brief_facts
 from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError
 from executor.git.refs import STEPS, Move
+from executor.git.trailers import encode
 from executor.model.fingerprint import combined_key, digest
 from executor.model.workflow import TREE
 from executor.process.files import question_in, write_atomic, write_json
@@ -157,8 +158,8 @@ class Steps:
         if record.tree:
             folders[_TREE] = record.tree
         issue = self._issue.id
-        name = self._run.name
-        text = f"{record.step} of {self._issue.ref}\n\nMilestone: {name}\nIssue: {issue}\n{step_trailers(record)}\n"
+        trailers = step_trailers(record, self._run.name, issue)
+        text = f"{record.step} of {self._issue.ref}\n\n{encode(trailers)}\n"
         tree = store.folders_tree(folders)
         commit = store.commit(tree, [record.base], text, self._session.identity, int(time.time()))
         with self._issue.lock:

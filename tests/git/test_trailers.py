@@ -4,13 +4,27 @@ import os
 import re
 import subprocess
 import unicodedata
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.git import marks
 from executor.git.diff import Change, FileChange, parse_diff
-from executor.git.trailers import Trailers, inert, landing_message, one_line, parse_trailers
+from executor.git.trailers import (
+    ApprovedBy,
+    AttemptTrailers,
+    Trailers,
+    decode,
+    encode,
+    inert,
+    landing_message,
+    one_line,
+    pairs_in,
+    parse_trailers,
+)
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 TRAILERS = Trailers("m4", "4.1", 2, "sha256:aa", "sha256:bb", "sha256:cc")
@@ -94,8 +108,8 @@ def test_parts_that_are_not_there_leave_nothing_behind(
 
 
 def test_trailers_come_in_a_fixed_order_and_without_an_unknown_check_key() -> None:
-    assert TRAILERS.lines() == BLOCK
-    assert Trailers("m", "1", 1, "s", "r").lines() == "Milestone: m\nIssue: 1\nRevision: 1\nSpec-Key: s\nResult-Key: r"
+    assert encode(TRAILERS) == BLOCK
+    assert encode(Trailers("m", "1", 1, "s", "r")) == "Milestone: m\nIssue: 1\nRevision: 1\nSpec-Key: s\nResult-Key: r"
 
 
 @pytest.mark.parametrize("count", [1, 20, 21, 500])
@@ -203,19 +217,95 @@ def pairs_of(block: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in block.splitlines())
 
 
-@given(
-    st.builds(
-        Trailers,
-        milestone=WORD,
-        issue=WORD,
-        revision=st.integers(1, 10**6),
-        spec_key=WORD,
-        result_key=WORD,
-        check_key=st.just("") | WORD,
-    )
+LINE = st.text(st.characters(), max_size=40).map(one_line)
+"""What is left of any text on one line."""
+NAME = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20).map(str.strip)
+WORDS = st.lists(WORD, max_size=3).map(tuple)
+COUNT = st.integers(0, 10**8)
+LABELS = st.lists(WORD.filter(lambda word: "," not in word), max_size=3).map(tuple)
+APPROVAL = st.builds(marks.Approval, WORDS, WORDS, st.text(), st.text(), st.text())
+ANSWER = st.builds(marks.Answer, st.text(), st.text())
+APPROVED_BY = st.builds(
+    ApprovedBy,
+    who=LINE.filter(lambda who: who and " on " not in who and " for " not in who),
+    rule=st.from_regex(r"[a-z-]{1,20}", fullmatch=True),
+    when=st.just("2026-11-28T09:00Z"),
+    why=LINE.map(lambda why: why[:200].strip()),
 )
-def test_trailers_survive_the_way_there_and_back(trailers: Trailers) -> None:
-    assert parse_trailers(pairs_of(trailers.lines())) == trailers
+KINDS: dict[type, dict[str, st.SearchStrategy[Any]]] = {
+    Trailers: {
+        "approved_by": st.lists(APPROVED_BY, max_size=3).map(tuple),
+        "was": WORDS,
+        "revision": COUNT,
+        "pull": COUNT,
+    },
+    AttemptTrailers: {"attempt": COUNT, "revision": COUNT, "pull": COUNT},
+    marks.StepTrailers: {
+        "revision": COUNT,
+        "attempt": COUNT,
+        "seconds": st.floats(0, 10**6),
+        "files": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    },
+    marks.HandoffTrailers: {},
+    marks.AcceptedTrailers: {"spec_keys": WORDS},
+    marks.RevivedTrailers: {"reverts": WORDS},
+    marks.BranchTrailers: {"branch": NAME},
+    marks.PausedTrailers: {},
+    marks.ReleaseTrailers: {},
+    marks.PullTrailers: {
+        "number": COUNT,
+        "draft": st.booleans(),
+        "head": NAME,
+        "base": NAME,
+        "labels": LABELS,
+    },
+    marks.AnswersTrailers: {"attempt": COUNT, "answers": st.lists(ANSWER, max_size=3).map(tuple)},
+    marks.ApprovedTrailers: {"tokens": WORDS, "approvals": st.lists(APPROVAL, max_size=3).map(tuple)},
+}
+"""Every class of trailers that we write -> its fields that are no line of text."""
+
+
+def _values(kind: type) -> st.SearchStrategy[Any]:
+    return st.builds(kind, **{item.name: KINDS[kind].get(item.name, LINE) for item in fields(kind)})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_trailers_come_back_as_they_were(kind: type) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(_values(kind))
+    def there_and_back(value: Any) -> None:
+        block = encode(value)
+        assert decode(kind, pairs_in(block)) == value
+        assert "\n\n" not in block
+
+    there_and_back()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_class_of_trailers_is_tried(kind: type) -> None:
+    mine = {item for item in vars(marks).values() if isinstance(item, type) and item.__name__.endswith("Trailers")}
+    assert mine <= KINDS.keys()
+    assert all(item.metadata for item in fields(kind))
+
+
+@given(st.text(st.characters()))
+def test_no_text_of_others_adds_a_trailer(text: str) -> None:
+    block = encode(AttemptTrailers("m1", "a", 1, 1, "s", outcome="checks", reason=f"x\n{text}\nOutcome: landed"))
+    assert [key for key, _ in pairs_in(block)] == [
+        "Milestone",
+        "Issue",
+        "Attempt",
+        "Revision",
+        "Spec-Key",
+        "Outcome",
+        "Reason",
+    ]
+
+
+def test_git_reads_the_same_trailers() -> None:
+    approved = ApprovedBy("Ann <ann@example.org>", "files", "2026-11-28T09:00Z", "small: only a name")
+    value = replace(TRAILERS, approved_by=(approved, approved), was=("4.0", "3.9"), pull=7, assisted="claude (opus)")
+    assert decode(Trailers, pairs_in(real_trailers(f"subject\n\nbody\n\n{encode(value)}\n"))) == value
 
 
 @pytest.mark.parametrize("missing", ["Milestone", "Issue", "Revision", "Spec-Key", "Result-Key"])

@@ -543,6 +543,7 @@ def test_data_that_cannot_be_a_record_changes_nothing(folder: Path) -> None:
 
 def test_what_the_ballast_keeps_free_is_enough_to_say_that_the_disk_is_full(folder: Path) -> None:
     disk = SmallDisk(folder, MEBIBYTE + 1000)
+    written = 0
     for run in ("run-1", "run-2"):
         journal = start(folder, run, disk)
         written = len(journal.events)
@@ -910,6 +911,7 @@ def test_the_next_opening_removes_what_a_compaction_put_aside(folder: Path) -> N
 
 def test_a_journal_is_compacted_again_and_again(folder: Path) -> None:
     plain = folder.with_name("plain")
+    events: list[Record] = []
     for turn in range(2, 8):
         lived(folder, 30, SMALL)
         events = lived(plain, 30)

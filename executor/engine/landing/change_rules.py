@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
 from executor.git.diff import parse_diff
-from executor.git.trailers import one_line
+from executor.git.trailers import ApprovedBy, one_line
 from executor.model.fingerprint import cleared, consent
 from executor.state.events import Stopped
 from executor.stop_rules.declared.projects import parts_of_change
@@ -90,12 +90,12 @@ class ChangeRules:
         hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*told, *hit.lines)) for hit in everything]
         return self.uncleared(hits, now), now
 
-    def approvals_of(self, attempt: Attempt, change: Change) -> str:
-        """Trailers of the commit that lands: who approved of which rule, when and why; empty when nobody was asked."""
+    def approvals_of(self, attempt: Attempt, change: Change) -> tuple[ApprovedBy, ...]:
+        """Who approved of which rule, when and why, for the commit that lands; none when nobody was asked."""
         bound = identity_of(self._run.store, attempt, change)
         found = self._run.view.approvals.get(self._issue.id, ())
-        return "\n".join(
-            f"Approved-By: {one_line(item.who)} for {rule} on {item.when}: {one_line(item.why)[:200]}"
+        return tuple(
+            ApprovedBy(item.who, rule, item.when, item.why)
             for item in found
             for rule in item.rules
             if consent(bound, rule) in item.tokens

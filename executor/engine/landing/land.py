@@ -21,7 +21,7 @@ from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import Landing, Trailers
+from executor.git.trailers import Landing, Trailers, parse_trailers
 from executor.model.fingerprint import cleared
 from executor.state.events import LandingIntended, Stopped
 
@@ -114,21 +114,21 @@ class Lander:
             if landing is None or self._brought(self.candidate, landing):
                 return
 
-    def build(self, tip: str, notes: str = "") -> Built | Clash:
-        """The candidate on a tip; the same commit for the same tip and notes, always.
+    def build(self, tip: str, proved_with: str = "") -> Built | Clash:
+        """The candidate on a tip; the same arguments always give the same commit.
 
         Args:
             tip: the commit to build on; it need not be on any branch.
-            notes: further trailers.
+            proved_with: the tree on which the batch is proved whose part it is; empty for a landing alone.
         """
         pull = self._issue.state.pull
-        facts = (tip, notes, "" if pull is None else pull.commit, frozenset(self._issue.facts.approved))
+        facts = (tip, proved_with, "" if pull is None else pull.commit, frozenset(self._issue.facts.approved))
         with self._building:
             if facts not in self._built:
-                self._built[facts] = self._build(tip, notes)
+                self._built[facts] = self._build(tip, proved_with)
             return self._built[facts]
 
-    def _build(self, tip: str, notes: str) -> Built | Clash:
+    def _build(self, tip: str, proved_with: str) -> Built | Clash:
         store, candidate = self._session.store, self.candidate
         attempt, change = candidate.attempt, candidate.change
         merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
@@ -137,10 +137,8 @@ class Lander:
         tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
         if merged is not None and self._altered(tip, tree)[0]:
             return Clash(tip)
-        trailers = self._trailers(attempt, change)
-        if notes:
-            trailers = replace(trailers, notes="\n".join(part for part in (trailers.notes, notes) if part))
-        if merged is None and not notes and "Approved-By:" not in trailers.notes:
+        trailers = replace(self._trailers(attempt, change), proved_with=proved_with)
+        if merged is None and not proved_with and not trailers.approved_by:
             return Built(attempt.commit, tree, tip, trailers)
         message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
         when = max(map(store.time_of, (attempt.commit, tip)))
@@ -303,24 +301,21 @@ class Lander:
     def _parent(self, attempt: Attempt) -> str:
         return attempt.base or self._session.store.parent_of(attempt.commit)
 
-    def _worked(self, attempt: Attempt) -> str:
-        """What the attempt's commit says of who worked and how; a commit made anew says the same."""
-        told = self._session.refs.trailers(attempt.commit)
-        return "\n".join(f"{key}: {told[key]}" for key in ("Agent", "Sandbox") if key in told)
-
     def _trailers(self, attempt: Attempt, change: Change) -> Trailers:
+        """The trailers of the landing; who worked and how is what the attempt's commit says."""
         observer = self._session.observer
+        worked = parse_trailers(self._session.refs.trailers(attempt.commit))
         return Trailers(
-            self._run.name,
-            self._issue.id,
-            attempt.revision,
-            attempt.spec_key,
-            attempt.result_key,
-            observer.proofs(self._issue.ref).key,
-            attempt.pull,
-            observer.work_key(self._issue.ref),
-            " ".join(self._issue.declared.was),
-            "\n".join(
-                part for part in (self._worked(attempt), ChangeRules(self._issue).approvals_of(attempt, change)) if part
-            ),
+            milestone=self._run.name,
+            issue=self._issue.id,
+            revision=attempt.revision,
+            spec_key=attempt.spec_key,
+            result_key=attempt.result_key,
+            check_key=observer.proofs(self._issue.ref).key,
+            work_key=observer.work_key(self._issue.ref),
+            was=self._issue.declared.was,
+            pull=attempt.pull,
+            agent=worked.agent if worked is not None else "",
+            sandbox=worked.sandbox if worked is not None else "",
+            approved_by=ChangeRules(self._issue).approvals_of(attempt, change),
         )

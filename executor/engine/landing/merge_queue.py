@@ -208,8 +208,7 @@ class MergeQueue:
             return False
         if any(lander.wants_review() for lander in landers):
             return False
-        proof = f"Proved-With: {tree}"
-        chain = _chain(landers, tip, proof)
+        chain = _chain(landers, tip, tree)
         if isinstance(chain, Clash):
             return False
         for lander, built in zip(landers, chain, strict=True):
@@ -289,11 +288,11 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
     return Verdict(ok=not failed, failed=frozenset(failed))
 
 
-def _chain(landers: list[Lander], tip: str, notes: str = "") -> list[Built] | Clash:
+def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built] | Clash:
     """Candidates as a chain of commits on a tip, or the first of them that does not go onto it."""
     chain: list[Built] = []
     for lander in landers:
-        built = lander.build(chain[-1].commit if chain else tip, notes)
+        built = lander.build(chain[-1].commit if chain else tip, proved_with)
         if isinstance(built, Clash):
             return replace(built, culprit=lander.key)
         chain.append(built)

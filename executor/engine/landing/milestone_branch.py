@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from executor.errors import PersonNeededError
+from executor.git.marks import BranchTrailers
 from executor.git.refs import AHEAD, BRANCHES, Move
+from executor.git.trailers import decode, encode
 from executor.state.events import CheckoutsUpdated, CheckoutsUpdating
 
 if TYPE_CHECKING:
@@ -117,10 +119,15 @@ class Branch:
         name = f"{BRANCHES}/{self._run.name}"
         short = view.branch.removeprefix("refs/heads/")
         before = session.refs.tip(name)
-        if before is not None and session.refs.trailers(before).get("Branch") == short and view.exists:
+        if (
+            before is not None
+            and (told := decode(BranchTrailers, session.refs.trailers(before))) is not None
+            and told.branch == short
+            and view.exists
+        ):
             return None
-        milestone = self._run.name
-        text = f"milestone {milestone} is on {short}\n\nMilestone-Id: {milestone}\nBranch: {short}\nBegan: {view.tip}\n"
+        trailers = BranchTrailers(self._run.name, short, view.tip)
+        text = f"milestone {self._run.name} is on {short}\n\n{encode(trailers)}\n"
         made = session.store.commit(
             session.store.files_tree({}), [], text, session.identity, session.refs.time_of(view.tip)
         )

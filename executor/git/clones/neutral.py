@@ -107,6 +107,7 @@ class Missing:
         return fetched
 
     def _fill(self, tree: str) -> bool:
+        missing: list[str] = []
         for count in range(_ROUNDS):
             missing = self._missing(tree)
             if not missing:

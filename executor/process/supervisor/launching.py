@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def become_command(request: Request, stdin: int, output: int, faults: int) -> NoReturn:
     """In the child: exec the command, or send the keeper the reason why that failed."""
+    problem = ""
     try:
         os.setsid()
         for source, target in ((stdin, 0), (output, 1), (output, 2)):

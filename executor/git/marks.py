@@ -1,0 +1,194 @@
+"""Trailers of the commits below our own refs: steps, handoffs, pauses, local pull requests, decisions of people.
+
+`executor.git.trailers` encodes and decodes them. A key is added here first; keys of older commits stay readable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.git.trailers import count, exact, flag, json_value, number, text, words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "AcceptedTrailers",
+    "Answer",
+    "AnswersTrailers",
+    "Approval",
+    "ApprovedTrailers",
+    "BranchTrailers",
+    "HandoffTrailers",
+    "PausedTrailers",
+    "PullTrailers",
+    "ReleaseTrailers",
+    "RevivedTrailers",
+    "StepTrailers",
+]
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """A table of texts.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("expected a table")  # noqa: TRY004  (the codec's one kind of exception)
+    return {str(name): str(value) for name, value in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTrailers:
+    """The result of a step; `files` are its outputs with their keys, `tree` is empty for a step that keeps none."""
+
+    milestone: str = text("Milestone", "")
+    issue: str = text("Issue", "")
+    step: str = text("Step")
+    key: str = text("Step-Key")
+    spec_key: str = text("Spec-Key")
+    revision: int = number("Revision")
+    attempt: int = number("Attempt")
+    base: str = text("Base")
+    files: Mapping[str, str] = json_value("Files", _texts)
+    seconds: float = number("Seconds", kind=float)
+    tree: str = text("Tree", "")
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffTrailers:
+    """What an issue leaves for later ones."""
+
+    milestone: str = text("Milestone")
+    issue: str = text("Issue")
+    spec_key: str = text("Spec-Key")
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedTrailers:
+    """A person keeps the landed work under other specs."""
+
+    milestone: str = text("Milestone", "")
+    issue: str = text("Issue", "")
+    landing: str = text("Landing", "")
+    spec_keys: tuple[str, ...] = words("Spec-Key", ())
+
+
+@dataclass(frozen=True, slots=True)
+class RevivedTrailers:
+    """A person wants reverted work again; `reverts` are the commits that took it back."""
+
+    ref: str = text("Issue-Ref", "")
+    reverts: tuple[str, ...] = words("Revert", ())
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTrailers:
+    """The branch that a milestone lands on, and the commit from which it began."""
+
+    milestone: str = text("Milestone-Id", "")
+    branch: str = exact("Branch", "")
+    began: str = text("Began", "")
+
+
+@dataclass(frozen=True, slots=True)
+class PausedTrailers:
+    """A person paused a milestone: since when (ISO-8601) and why."""
+
+    milestone: str = text("Milestone", "")
+    since: str = text("Since", "")
+    reason: str = text("Reason", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTrailers:
+    """The release of a milestone; its tag names no tip."""
+
+    milestone: str = text("Milestone-Released")
+    tip: str = text("Released-Tip", "")
+
+
+@dataclass(frozen=True, slots=True)
+class PullTrailers:
+    """A local pull request: the part of its record that is neither title nor text."""
+
+    number: int = number("Pull-Request")
+    state: str = text("State")
+    draft: bool = flag("Draft")
+    head: str = exact("Head")
+    base: str = exact("Base")
+    commit: str = text("Commit")
+    merge: str = text("Merge", "")
+    labels: tuple[str, ...] = words("Labels", (), ", ")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question of an agent's and what a person answered."""
+
+    question: str
+    answer: str
+
+    @classmethod
+    def read(cls, found: Any) -> tuple[Answer, ...]:
+        """The answers in a JSON value; whatever else it has is left out."""
+        items = found if isinstance(found, list) else []
+        told = (item for item in items if isinstance(item, dict) and {"question", "answer"} <= item.keys())
+        return tuple(cls(str(item["question"]), str(item["answer"])) for item in told)
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approval by a person.
+
+    Attributes:
+        rules: the rules that were shown.
+        tokens: the consents that were given (`executor.model.fingerprint.consent`).
+        who: name and mail address.
+        when: ISO-8601 time.
+        why: the reason that was given.
+    """
+
+    rules: tuple[str, ...]
+    tokens: tuple[str, ...]
+    who: str
+    when: str
+    why: str
+
+    @classmethod
+    def read(cls, found: Any) -> tuple[Approval, ...]:
+        """The approvals in a JSON value; whatever else it has is left out."""
+        return tuple(
+            cls(
+                tuple(map(str, item.get("rules", ()))),
+                tuple(map(str, item.get("tokens", ()))),
+                str(item.get("who", "")),
+                str(item.get("when", "")),
+                str(item.get("why", "")),
+            )
+            for item in (found if isinstance(found, list) else [])
+            if isinstance(item, dict)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersTrailers:
+    """The answers to the questions of an issue so far, oldest first."""
+
+    milestone: str = text("Milestone", "")
+    issue: str = text("Issue", "")
+    attempt: int = count("Attempt")
+    answers: tuple[Answer, ...] = json_value("Answers", Answer.read, ())
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedTrailers:
+    """The approvals of an issue's changes so far, oldest first; `tokens` are the consents that they give."""
+
+    milestone: str = text("Milestone", "")
+    issue: str = text("Issue", "")
+    rule: str = text("Rule", "")
+    tokens: tuple[str, ...] = words("Approved", ())
+    approvals: tuple[Approval, ...] = json_value("Approvals", Approval.read, ())
