@@ -245,6 +245,19 @@ class Verifier:
                 return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
         return Judgement(ok=True)
 
+    def on_record(self, candidate: Candidate) -> list[tuple[CommandProof | FileProof, bool]]:
+        """Each check that applies to a candidate, and whether it is on record, or plain to see, that it passed."""
+        found: list[tuple[CommandProof | FileProof, bool]] = []
+        for item in self._proofs.items:
+            if isinstance(item, FileProof):
+                found.append((item, not self._file_problem(candidate.tree, item)))
+                continue
+            files = self._files_for(item, candidate)
+            if files is not None:
+                verdict = self._checks.verdicts.find(candidate.tree, item.verdict_key(files))
+                found.append((item, verdict is not None and verdict.ok))
+        return found
+
     def _files_for(self, item: CommandProof, candidate: Candidate) -> list[str] | None:
         """The files that a check is given; None when it does not apply."""
         project = self._context.project

@@ -13,13 +13,14 @@ import re
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
 from executor.commands.base import safe, table
 from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
-from executor.errors import UsageError
+from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS
 from executor.release.release import told_dependents
 from executor.state.decide import Act, Status
@@ -79,7 +80,21 @@ def notes(session: Session, problems: list[str]) -> list[str]:
     """Problems besides the work, once each."""
     from executor.report.tracking import keep_tracking
 
-    return [*problems, *keep_tracking(session)] + [message for run in session.runs() for message in run.messages]
+    told = [*problems, *keep_tracking(session), *_unattested(session)]
+    return told + [message for run in session.runs() for message in run.messages]
+
+
+def _unattested(session: Session) -> list[str]:
+    """Attest the landings of the session, where the rules ask for it; the landings that could not be."""
+    key = session.policy.landing.attest_key
+    if not key:
+        return []
+    from executor.forge.attest.sign import attest_landings
+
+    try:
+        return [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
+    except ExecutorError as error:
+        return [str(error)]
 
 
 def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:

@@ -235,11 +235,13 @@ class LandingRules(Rule):
             ``auto`` proves each while the processors suffice, else batches sized by the failure rate.
         batch_most: results in one batch.
         order: of issues with equal priority: ``declared``, or ``critical-path`` first.
+        attest_key: path of the SSH key that signs a statement of each landing; empty: landings are not attested.
     """
 
     mode: Literal["auto", "each", "batch"] = "auto"
     batch_most: Annotated[StrictInt, Field(ge=1, le=1024)] = 64
     order: Literal["declared", "critical-path"] = "declared"
+    attest_key: str = ""
 
 
 class Limits(Rule):

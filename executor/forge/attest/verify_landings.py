@@ -23,7 +23,7 @@ from pathlib import Path
 NAMESPACE = "make-for-milestones-landing"
 PREDICATE = "urn:make-for-milestones:landing:1"
 UNPROVED = "unproved"
-FIELDS = ("Milestone", "Issue", "Revision", "Spec-Key", "Result-Key", "Check-Key")
+FIELDS = ("Milestone", "Issue", "Revision", "Spec-Key", "Result-Key", "Check-Key", "Proved-With")
 FORM = "%H%x1f%T" + "".join(f"%x1f%(trailers:key={name},valueonly,separator=%x1e)" for name in FIELDS) + "%x00"
 KEYS = {
     "milestone", "issue", "revision", "position", "specKey", "resultKey", "checkKey", "checks", "agent", "approvals",
@@ -69,7 +69,11 @@ def verified(repository: str, landings: list[dict[str, str]], signers: str) -> l
     """What does not hold, one sentence each."""
     problems: list[str] = []
     before: dict[str, tuple[int, str]] = {}
-    for landing in landings:
+    for place, landing in enumerate(landings):
+        # Several landings of one push rest on the proof of the last one: its tree stands further on in the history.
+        proved = landing["Proved-With"]
+        if proved and proved not in {later["tree"] for later in landings[place:]}:
+            problems.append(f"{landing['Milestone']}/{landing['Issue']}: no later landing has the tree {proved}")
         name = f"{landing['Milestone']}/{landing['Issue']}/{landing['Revision']}"
         ref = f"refs/attestations/{name}"
         data, signature = blob(repository, f"{ref}:statement.json"), blob(repository, f"{ref}:statement.json.sig")
@@ -144,7 +148,7 @@ def check_problems(checks: list[dict[str, object]], landing: dict[str, str], che
     for item in checks:
         if item["verdict"] != "green":
             problems.append(f"the check {item['name']} was {item['verdict']}")
-        if item["tree"] != landing["tree"]:
+        if item["tree"] != (landing["Proved-With"] or landing["tree"]):
             problems.append(f"the check {item['name']} looked at another tree ({item['tree']})")
     return problems
 

@@ -1,0 +1,189 @@
+"""Attests the landings of a run: one signed statement for each, written once, when the run ends.
+
+A landing is attested only while the verdicts of its checks are on record. A statement is never written behind a later
+one, because each names the one before it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from executor.checks.spec import CommandProof
+from executor.checks.verify import Candidate as Judged
+from executor.engine.issue import IssueRun
+from executor.errors import ExecutorError
+from executor.forge.attest.attestation import NAMESPACE, REFS, Approval, CheckResult, Facts, digest_of, statement
+from executor.git.command import users_environment
+from executor.git.diff import parse_diff
+from executor.git.history import landings_in
+from executor.git.refs import Move
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.checks.spec import FileProof
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.trailers import Landing
+
+__all__ = ["UnsignedError", "attest_landings", "signed"]
+
+_APPROVED = re.compile(r"^Approved-By: (.+) for (\S+) on (\S+): (.*)$", re.MULTILINE)
+_PROVED_WITH = re.compile(r"^Proved-With: ([0-9a-f]{40,64})$", re.MULTILINE)
+_SECONDS = 30
+"""ssh-keygen signs in milliseconds; a hardware key waits for a touch, an agent without an answer waits for ever."""
+
+
+class UnsignedError(ExecutorError):
+    """ssh-keygen does not sign with the declared key."""
+
+
+def signed(data: bytes, key: Path) -> bytes:
+    """An SSH signature of these bytes in the name space of landings.
+
+    Args:
+        data: the bytes.
+        key: a private key without a passphrase, or a public key whose private half an SSH agent holds.
+
+    Raises:
+        UnsignedError: ssh-keygen is missing, refuses the key, or wants a passphrase.
+    """
+    words = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key)]
+    env = users_environment() | {"SSH_ASKPASS_REQUIRE": "never"}
+    try:
+        # A session of its own has no terminal, so that a passphrase is an error and not a prompt at night.
+        done = subprocess.run(
+            words, input=data, capture_output=True, check=False, env=env, timeout=_SECONDS, start_new_session=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnsignedError(f"rules/landing.toml: attest_key: ssh-keygen does not sign with {key}: {error}") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = said[-1] if said else f"exit {done.returncode}"
+        raise UnsignedError(f"rules/landing.toml: attest_key: ssh-keygen does not sign with {key}: {reason}")
+    return done.stdout
+
+
+def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
+    """Write the statements of all landings of a milestone that have none, and push them where there is a remote.
+
+    Args:
+        run: the milestone.
+        key: the key that signs.
+
+    Returns:
+        A sentence for each landing that cannot be attested.
+
+    Raises:
+        UnsignedError: the key does not sign.
+    """
+    if not run.view.exists:
+        return []
+    attester = _Attester(run, key)
+    moves = list(attester.moves())
+    remote = run.session.remote
+    if moves and remote is not None:
+        pushed = remote.push(moves)
+        if not pushed.ok:
+            attester.problems.append(f"attestations cannot be pushed to {remote.name}: {pushed.reason}")
+    return attester.problems
+
+
+class _Attester:
+    """Writes the missing statements of one milestone, oldest landing first."""
+
+    def __init__(self, run: MilestoneRun, key: Path) -> None:
+        self._run, self._key = run, key
+        self._session = run.session
+        self.problems: list[str] = []
+
+    def moves(self) -> Iterator[Move]:
+        """Each new ref, after it exists."""
+        refs, store, name = self._session.refs, self._session.store, self._run.name
+        landings = landings_in(refs.records(self._run.view.branch), name)
+        have = set(refs.below(f"{REFS}/{name}/"))
+        newest = max((item.position for item in landings if self._ref(item) in have), default=-1)
+        previous = ""
+        for landing in landings:
+            ref = self._ref(landing)
+            if ref in have:
+                previous = digest_of(store.blob(refs.tip(ref) or "", "statement.json") or b"")
+            elif landing.position < newest:
+                previous = ""
+            else:
+                data = self._statement(landing, previous)
+                previous = "" if data is None else digest_of(data)
+                if data is not None:
+                    yield self._keep(ref, landing, data)
+
+    def _ref(self, landing: Landing) -> str:
+        trailers = landing.trailers
+        return f"{REFS}/{self._run.name}/{trailers.issue}/{trailers.revision}"
+
+    def _keep(self, ref: str, landing: Landing, data: bytes) -> Move:
+        store = self._session.store
+        tree = store.files_tree({"statement.json": data, "statement.json.sig": signed(data, self._key)})
+        message = f"Attest {self._run.name}/{landing.trailers.issue}\n"
+        commit = store.commit(tree, [landing.commit], message, self._session.identity, landing.time)
+        move = Move(ref, None, commit)
+        self._session.refs.move([move], "attest")
+        return move
+
+    def _statement(self, landing: Landing, previous: str) -> bytes | None:
+        trailers = landing.trailers
+        text = self._session.refs.message(landing.commit)
+        shown = f"{self._run.name}/{trailers.issue}"
+        declared = trailers.issue in {issue.id for issue in self._run.milestone.issues}
+        proofs = self._session.observer.proofs(shown) if declared else None
+        if proofs is None or proofs.key != trailers.check_key:
+            self.problems.append(f"{shown}: not attested: it landed with checks that are no longer declared")
+            return None
+        proved = _PROVED_WITH.search(text)
+        checks = self._checks(landing, proved[1] if proved else landing.tree)
+        if checks is None:
+            self.problems.append(f"{shown}: not attested: the verdicts of its checks are no longer on record")
+            return None
+        state = self._run.view.states.get(trailers.issue)
+        attempts = [] if state is None else list(state.attempts.values())
+        worked = next((item for item in attempts if item.result_key == trailers.result_key), None)
+        return statement(
+            Facts(
+                commit=landing.commit,
+                tree=landing.tree,
+                milestone=self._run.name,
+                issue=trailers.issue,
+                revision=trailers.revision,
+                position=landing.position,
+                spec_key=trailers.spec_key,
+                result_key=trailers.result_key,
+                check_key=trailers.check_key,
+                checks=checks,
+                agent=worked.agent if worked is not None else "",
+                model=self._model(worked.agent) if worked is not None else "",
+                approvals=tuple(
+                    Approval(rules, by, why, trailers.result_key) for by, rules, _, why in _APPROVED.findall(text)
+                ),
+                previous=previous,
+                at=datetime.fromtimestamp(landing.time, UTC).isoformat(),
+            )
+        )
+
+    def _model(self, agent: str) -> str:
+        profile = self._session.policy.agents.get(agent)
+        return "" if profile is None else profile.model
+
+    def _checks(self, landing: Landing, tree: str) -> tuple[CheckResult, ...] | None:
+        """The results of all checks on the tree that was proved; None where one is not on record."""
+        store, issue = self._session.store, IssueRun(self._run, f"{self._run.name}/{landing.trailers.issue}")
+        change = parse_diff(store.diff(f"{landing.commit}^", landing.commit))
+        found = issue.verifier.on_record(Judged(tree, "", change))
+        if not all(passed for _, passed in found):
+            return None
+        return tuple(CheckResult(item.name, _command(item), item.key, "", "green", tree) for item, _ in found)
+
+
+def _command(item: CommandProof | FileProof) -> tuple[str, ...]:
+    return item.argv if isinstance(item, CommandProof) else ("file", item.file)
