@@ -261,8 +261,8 @@ def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
         return Failure("import", str(error))
 
 
-def entry_problem(store: Store, tree: str, change: Change) -> str:
-    """Why an entry of a result cannot land although git takes it; empty when all can."""
+def entry_problem(store: Store, tree: str, change: Change) -> str | None:
+    """Why an entry of a result cannot land although git takes it; None when all can."""
     for file in change.files:
         if file.new_mode == "160000":
             return f"{file.path} is a separate repository (submodule); only files can land"
@@ -270,4 +270,4 @@ def entry_problem(store: Store, tree: str, change: Change) -> str:
             target = store.blob(tree, file.path) or b""
             if leads_out(os.fsencode(file.path), target):
                 return f"{file.path} is a link that leads out of the tree"
-    return ""
+    return None

@@ -335,7 +335,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         if mended != tree:
             tree, change = mended, _change(work, mended)
     problem = entry_problem(run.store, tree, change)
-    if problem:
+    if problem is not None:
         failure = Failure("import", problem, tree=work.base_tree)
         Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return

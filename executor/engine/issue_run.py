@@ -51,7 +51,10 @@ class IssueLife:
             if not step:
                 self._begin()
             self._run.look_for_pause()
-            decision = Stops(self._issue).held_back(self._issue.decision, begun=step > 0)
+            decision = self._issue.decision
+            held = Stops(self._issue).held(decision, begun=step > 0)
+            self._session.hold(self._issue.ref, held)
+            decision = held or decision
             if decision.act is Act.REST:
                 self._run.ensure_receipts([self._issue.id])
                 if decision.status is Status.LANDED:

@@ -137,6 +137,13 @@ class Session:
         """Where an issue is, as far as this run goes with it."""
         return self.held.get(ref) or self.observer.decision(ref)
 
+    def hold(self, ref: str, held: Decision | None) -> None:
+        """Keep the decision that holds an issue back in this run; None: it may go on."""
+        if held is None:
+            self.held.pop(ref, None)
+        else:
+            self.held[ref] = held
+
     def rested(self, ref: str, decision: Decision) -> None:
         """Notify the listeners that an issue has ended in this run."""
         for told in self.resting:

@@ -17,8 +17,7 @@ from executor.checks.base import base_note, base_reason, base_remedy, last_lines
 from executor.checks.run import tail
 from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
-from executor.engine.attempt import Attempts
-from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, contents_of, identity_of
+from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, Objection, contents_of, identity_of
 from executor.errors import InterruptedRunError
 from executor.model.fingerprint import cleared
 from executor.model.paths import is_test
@@ -131,7 +130,7 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
 
 
 class Stops:
-    """Stops one issue where a rule wants a person, and holds it back where it may not begin."""
+    """Decides whether a rule wants a person for one issue, and whether it may begin; records nothing."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -156,8 +155,12 @@ class Stops:
             return None
         return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
 
-    def stopped_by_change(self, attempt: Attempt, change: Change, logs: Path) -> bool:
-        """Stop an issue whose change breaks a rule that is neither allowed nor approved for exactly this change."""
+    def objection_to(self, attempt: Attempt, change: Change, logs: Path) -> Objection | Failure | None:
+        """What speaks against a change before its checks run: its stop rules, then its new tests."""
+        return self._objection_to_change(attempt, change, logs) or self._objection_to_new_tests(attempt, change)
+
+    def _objection_to_change(self, attempt: Attempt, change: Change, logs: Path) -> Objection | None:
+        """The rules that a change breaks and that are neither allowed nor approved for exactly this change."""
         tree = self._session.store.tree_of(attempt.commit)
         bound = identity_of(self._run.store, attempt, change)
         hits = ChangeRules(self._issue).hits_of(attempt, change, tree)
@@ -166,16 +169,15 @@ class Stops:
                 self._hits_of_commands(tree, ChangeRules(self._issue).allowed_rules(), logs), bound
             )
         if not hits:
-            return False
+            return None
         secret = any(hit.rule == KNOWN_SECRET for hit in hits)
-        ChangeRules(self._issue).record_stop(hits, attempt=attempt.number, bound="" if secret else bound)
-        return True
+        return Objection(tuple(hits), "" if secret else bound)
 
-    def stopped_by_changed_tests(self, attempt: Attempt, change: Change, result: Judgement) -> bool:
-        """Stop an issue whose result passes only with changed declared tests; False if the rule is off."""
+    def objection_to_tests(self, attempt: Attempt, change: Change, result: Judgement) -> Objection | None:
+        """A result passes only with changed declared tests; None if it does not, or the rule is off."""
         rule = next((rule for rule in self._session.policy.stops if rule.id == TESTS_CHANGED and rule.enabled), None)
-        if rule is None:
-            return False
+        if rule is None or not result.tests:
+            return None
         store = self._session.store
         contents = contents_of(
             self._run.store,
@@ -185,36 +187,27 @@ class Stops:
         lines = changed_tests([file for file in change.files if file.path in result.tests], contents)
         reason = f"{rule.reason} With the base's tests: {result.reason}"
         hit = Hit(rule.id, rule.level, reason, rule.needs, tuple(lines[:20]))
-        ChangeRules(self._issue).record_stop(
-            [hit], attempt=attempt.number, bound=identity_of(self._run.store, attempt, change)
-        )
-        return True
+        return Objection((hit,), identity_of(self._run.store, attempt, change))
 
-    def stopped_by_tests(self, attempt: Attempt, change: Change) -> bool:
-        """Send an attempt back whose new tests would prove nothing, and ask a person when that did not help."""
+    def _objection_to_new_tests(self, attempt: Attempt, change: Change) -> Objection | Failure | None:
+        """New tests that would prove nothing: a failure with the findings; after some rounds, an objection."""
         issue = self._issue.declared
         facts = self._issue.facts
         rule = next((rule for rule in self._session.policy.stops if rule.id == NEW_TESTS and rule.enabled), None)
         if rule is None or not self._session.policy.route_of(issue).examine_tests:
-            return False
+            return None
         bound = identity_of(self._run.store, attempt, change)
         if NEW_TESTS in issue.allow or cleared(bound, (NEW_TESTS,), facts.approved):
-            return False
+            return None
         findings = self._findings(attempt, change)
         if not findings:
-            return False
+            return None
         told = tuple(f"{item.file}:{item.line}: {item.description}" for item in findings[:20])
         reason = f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in its new tests: {told[0]}"
         rounds = sum(item.kind == NEW_TESTS for item in facts.state.counted(facts.spec_key))
         if rounds < _ROUNDS:
-            tree = self._session.store.tree_of(attempt.commit)
-            Attempts(self._issue).fail(attempt.number, Failure(NEW_TESTS, reason, "\n".join(told), tree))
-            return True
-        needs = rule.needs
-        ChangeRules(self._issue).record_stop(
-            [Hit(NEW_TESTS, "hard", reason, needs, told)], attempt=attempt.number, bound=bound
-        )
-        return True
+            return Failure(NEW_TESTS, reason, "\n".join(told), self._session.store.tree_of(attempt.commit))
+        return Objection((Hit(NEW_TESTS, "hard", reason, rule.needs, told),), bound)
 
     def _findings(self, attempt: Attempt, change: Change) -> list[Finding]:
         store = self._session.store
@@ -263,16 +256,13 @@ class Stops:
         reason = rule.reason or f"{rule.id} says so ({ended.describe()})"
         return Hit(rule.id, rule.level, reason, rule.needs, tuple(tail(log).splitlines()[-10:]))
 
-    def held_back(self, decision: Decision, *, begun: bool) -> Decision:
-        """The decision on the issue, or, if it may not start now, one that does nothing, kept in `session.held`."""
+    def held(self, decision: Decision, *, begun: bool) -> Decision | None:
+        """The decision that takes the place of one whose action may not be taken in this run; None where it may."""
         wait = self.hold_of(decision, begun=begun)
         if wait is None:
-            self._session.held.pop(self._issue.ref, None)
-            return decision
+            return None
         status = Status.PENDING if decision.act is Act.IMPLEMENT else decision.status
-        held = replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
-        self._session.held[self._issue.ref] = held
-        return held
+        return replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
 
     def hold_of(self, decision: Decision, *, begun: bool) -> Wait | None:
         """Why this run must not take the next action for an issue, if so.

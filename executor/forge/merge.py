@@ -112,7 +112,7 @@ class Merging:
         self._post_statuses(landing.commit)
         return self._brought_in(attempt, pull, landing.commit, tip)
 
-    def resumed(self, attempt: Attempt) -> bool:
+    def resume(self, attempt: Attempt) -> bool:
         """Wait for a pull request of this attempt that the forge was asked to merge; False if there is none."""
         seen = self._issue.state.pull
         if seen is None or not seen.number or not self.shows(seen.commit, attempt):

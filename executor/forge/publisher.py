@@ -72,7 +72,7 @@ class ForgePublisher(Connection):
 
     def resume(self, candidate: Candidate) -> bool:
         """Wait for a merge that an earlier run requested; False if there is none."""
-        return Merging(candidate.issue).resumed(candidate.attempt)
+        return Merging(candidate.issue).resume(candidate.attempt)
 
     def merge(self, candidate: Candidate, landing: Landing) -> bool:
         """Have the forge merge a proved candidate; False if branch or pull request moved meanwhile."""

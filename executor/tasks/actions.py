@@ -119,7 +119,7 @@ class _IssueAction(_Action):
             self.decision = self.bring(IssueRun(run, self.ref))
         except PersonNeededError as error:
             self.decision = Decision(Status.BLOCKED, Act.REST, str(error))
-            request.session.held[self.ref] = self.decision
+            request.session.hold(self.ref, self.decision)
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
     def bring(self, issue: IssueRun) -> Decision | None:

@@ -75,7 +75,10 @@ class StepFlow:
             if self._session.stopping.is_set():
                 raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
             self._run.look_for_pause()
-            decision = Stops(self._issue).held_back(self._issue.decision, begun=turn > 0)
+            decision = self._issue.decision
+            held = Stops(self._issue).held(decision, begun=turn > 0)
+            self._session.hold(self._issue.ref, held)
+            decision = held or decision
             if decision.act is Act.REST:
                 return decision
             if decision.act is not Act.IMPLEMENT:

@@ -54,7 +54,7 @@ class Gates:
         while True:
             if self._issue.state.attempts[attempt.number].state is not AttemptState.STARTED:
                 return False
-            if not self._again(flow, gate, attempt):
+            if not self._redo(flow, gate, attempt):
                 return False
             facts = Steps(self._issue).step_facts()
             done = done_steps(flow, facts)
@@ -79,10 +79,10 @@ class Gates:
                 self._issue.tell("gate", f"{gate.id} opened with {result.percent} % of {rule.threshold} %")
                 Steps(self._issue).restore(record)
                 return True
-            if not self._held(gate, attempt, result, key):
+            if not self._hold(gate, attempt, result, key):
                 return False
 
-    def _held(self, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
+    def _hold(self, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
         """Record that a gate is held; whether there is a further round, otherwise a person is asked."""
         assert gate.gate is not None  # noqa: S101  (only gates are held)
         issue = self._issue.id
@@ -111,7 +111,7 @@ class Gates:
         )
         return False
 
-    def _again(self, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
+    def _redo(self, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
         """Do the steps of the phase that are not done, or were sent back, once more; whether all are good."""
         for step in flow.steps:
             if step.id == gate.id:

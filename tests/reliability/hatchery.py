@@ -314,7 +314,7 @@ def _name(frame: FrameType | None, call: str) -> str:
 
 _PARTS = {
     *("ensure_branch", "_prepare", "produce", "keep_candidate", "keep_interrupted", "fail", "_swap", "write_receipt"),
-    *("judge", "recover", "enter", "verify_again", "stopped_by_change", "_advance", "_verdict", "_land_together"),
+    *("judge", "recover", "enter", "verify_again", "objection_to", "_advance", "_verdict", "_land_together"),
 }
 """Functions of the product that name the part of an issue's life to which an effect belongs."""
 

@@ -5,7 +5,7 @@ They are asked before a repair runs anything of a change, and again before its c
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
@@ -27,9 +27,22 @@ if TYPE_CHECKING:
     from executor.state.model import Attempt
     from executor.stop_rules.declared.projects import Part
 
-__all__ = ["KNOWN_SECRET", "ChangeRules", "contents_of", "identity_of"]
+__all__ = ["KNOWN_SECRET", "ChangeRules", "Objection", "contents_of", "identity_of"]
 
 KNOWN_SECRET = "known-secret"  # noqa: S105  (the name of a rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Rules that keep a change from landing until a person approves of exactly this change.
+
+    Attributes:
+        hits: the rules; not empty.
+        bound: what the approval is bound to; empty where there can be none.
+    """
+
+    hits: tuple[Hit, ...]
+    bound: str
 
 
 class ChangeRules:

@@ -14,7 +14,7 @@ from executor.checks.verify import Candidate as Judged
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.engine.candidate import candidate_of, result_message
-from executor.engine.landing.change_rules import ChangeRules, identity_of
+from executor.engine.landing.change_rules import ChangeRules, Objection, identity_of
 from executor.engine.landing.milestone_branch import Branch
 from executor.engine.landing.review import Reviews
 from executor.engine.stops import Stops
@@ -81,14 +81,23 @@ class Landings:
         attempt = self._issue.state.attempts[decision.attempt]
         candidate = candidate_of(self._issue, attempt)
         change, logs, publisher = candidate.change, candidate.logs, self._session.plugins.publisher
-        if Stops(self._issue).stopped_by_change(attempt, change, logs) or Stops(self._issue).stopped_by_tests(
-            attempt, change
-        ):
+        objection = Stops(self._issue).objection_to(attempt, change, logs)
+        if objection is not None:
+            record_against(candidate, objection)
             publisher.show_stopped(candidate)
         elif not publisher.merges:
             self._issue.run.queue.land(Lander(candidate))
         elif not publisher.resume(candidate):
             Lander(candidate).settle()
+
+
+def record_against(candidate: Candidate, cause: Failure | Objection) -> None:
+    """End the attempt of a candidate by a failure, or stop its issue until a person approves."""
+    number = candidate.attempt.number
+    if isinstance(cause, Failure):
+        Attempts(candidate.issue).fail(number, cause)
+    else:
+        ChangeRules(candidate.issue).record_stop(cause.hits, attempt=number, bound=cause.bound)
 
 
 class Lander:
@@ -110,8 +119,12 @@ class Lander:
         The proof runs while others may land; if the tip has moved by then, it is done again for the new one.
         """
         while True:
-            landing = self._proved()
-            if landing is None or self._brought(self.candidate, landing):
+            proof = self._proved()
+            if isinstance(proof, Landing):
+                if self._bring(self.candidate, proof):
+                    return
+            else:
+                self._refuse(proof)
                 return
 
     def build(self, tip: str, proved_with: str = "") -> Built | Clash:
@@ -178,36 +191,37 @@ class Lander:
         store, candidate = self._session.store, self.candidate
         return ChangeRules(self._issue).altered_since(candidate.attempt, candidate.change, store.tree_of(tip), tree)
 
-    def _proved(self) -> Landing | None:
-        """The candidate on the present tip, once its checks have passed; None if something speaks against it."""
+    def _proved(self) -> Landing | Clash | Failure | Objection:
+        """The candidate on the present tip, once its checks have passed; or what speaks against it."""
         store, publisher, candidate = self._session.store, self._session.plugins.publisher, self.candidate
         attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
         tip = publisher.tip(self._run)
         built = self.build(tip)
         if isinstance(built, Clash):
-            self._stop_for_clash(built)
-            return None
+            return built
         result = self.judge(built.tree, store.tree_of(tip))
-        if result.tests and Stops(self._issue).stopped_by_changed_tests(attempt, change, result):
-            publisher.show_stopped(candidate)
-            return None
+        objection = Stops(self._issue).objection_to_tests(attempt, change, result)
+        if objection is not None:
+            return objection
         if not result.ok:
-            Attempts(self._issue).fail(attempt.number, Failure("checks", result.reason, result.detail, built.tree))
-            return None
-        if Reviews(self._issue).stopped_by_review(attempt, built.tree, logs):
-            publisher.show_stopped(candidate)
-            return None
+            return Failure("checks", result.reason, result.detail, built.tree)
+        objection = Reviews(self._issue).objection_to(attempt, built.tree, logs)
+        if objection is not None:
+            return objection
         return Landing(built.commit, built.tree, self._run.view.count, int(time.time()), built.trailers)
 
-    def _stop_for_clash(self, clash: Clash) -> None:
-        """Record that the candidate does not go onto the present tip."""
-        attempt, store = self.candidate.attempt, self._session.store
-        if clash.paths:
-            self._stop_for_conflict(attempt, clash.tip, clash.paths)
+    def _refuse(self, cause: Clash | Failure | Objection) -> None:
+        """Record what speaks against the candidate; what waits for a person is shown."""
+        attempt = self.candidate.attempt
+        if isinstance(cause, Clash) and cause.paths:
+            self._stop_for_conflict(attempt, cause.tip, cause.paths)
             return
-        hits, bound = self._altered(clash.tip, store.merge(clash.tip, attempt.commit).tree)
-        ChangeRules(self._issue).record_stop(hits, attempt=attempt.number, bound=bound)
-        self._session.plugins.publisher.show_stopped(self.candidate)
+        if isinstance(cause, Clash):
+            hits, bound = self._altered(cause.tip, self._session.store.merge(cause.tip, attempt.commit).tree)
+            cause = Objection(tuple(hits), bound)
+        record_against(self.candidate, cause)
+        if isinstance(cause, Objection):
+            self._session.plugins.publisher.show_stopped(self.candidate)
 
     def _judged(self, attempt: Attempt, change: Change, tree: str, base: str) -> Judged:
         """What is to be proved, and which of its tests a person has seen."""
@@ -222,7 +236,7 @@ class Lander:
 
         return Judged(tree, base, change, trusted=seen("tests-changed"), asked=seen("tests-weakened"))
 
-    def _brought(self, candidate: Candidate, landing: Landing) -> bool:
+    def _bring(self, candidate: Candidate, landing: Landing) -> bool:
         """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved again."""
         publisher = self._session.plugins.publisher
         if publisher.merges:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from executor.agents.brief import most_useful, review_brief
 from executor.agents.reviewer import REVIEW, Question
 from executor.checks.verdicts import Verdict
-from executor.engine.landing.change_rules import ChangeRules, identity_of
+from executor.engine.landing.change_rules import Objection, identity_of
 from executor.git.diff import parse_diff
 from executor.git.trailers import one_line
 from executor.model.fingerprint import cleared, combined_key, digest
@@ -52,21 +52,21 @@ class Reviews:
         self._run = issue.run
         self._session = issue.session
 
-    def stopped_by_review(self, attempt: Attempt, tree: str, logs: Path) -> bool:
-        """Have the route's reviewer read the change; stop the issue when a finding reaches the threshold."""
+    def objection_to(self, attempt: Attempt, tree: str, logs: Path) -> Objection | None:
+        """Have the route's reviewer read the change: findings that reach the threshold, or why there are none."""
         issue = self._issue.declared
         route = self._session.policy.route_of(issue)
         facts = self._issue.facts
         if route.reviewer is None:
-            return False
+            return None
         store = self._session.store
         bound = identity_of(self._run.store, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))
         if FINDINGS in issue.allow or cleared(bound, (FINDINGS,), facts.approved):
-            return False
+            return None
         findings, problem = self._findings(self._session.policy.agents[route.reviewer], attempt, tree, logs)
         grave = [item for item in findings if item.score >= route.threshold]
         if not grave and not problem:
-            return False
+            return None
         lines = tuple(f"{item.file}:{item.line}: {item.description} (score {item.score})" for item in grave)
         count = (
             f"{len(grave)} finding{'s' if len(grave) > 1 else ''} of {route.threshold} or more: {lines[0]}"
@@ -76,8 +76,7 @@ class Reviews:
         hit = Hit(
             FINDINGS, "hard", problem or count, "repair what was found and retry, or approve of it as it is", lines
         )
-        ChangeRules(self._issue).record_stop([hit], attempt=attempt.number, bound=bound)
-        return True
+        return Objection((hit,), bound)
 
     def _findings(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[list[ReviewFinding], str]:
         """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
