@@ -83,6 +83,10 @@ class PersonNeededError(ExecutorError):
     exit_code = 4
 
 
+class UnsignedError(PersonNeededError):
+    """A commit or tag that has to be signed cannot be: nothing more of its milestone lands in this run."""
+
+
 class GitKilledError(ExecutorError):
     """A git command was killed before it ended, so its result is unknown."""
 

@@ -202,14 +202,15 @@ def prepare_cache(project: Project) -> None:
 def compile_project(project: Project) -> Compiled:
     """Read declarations and rules and compile them.
 
-    A milestone with a fault is left out, with those that need it, as long as another one is left.
+    A milestone with a fault is left out, with those that need it, as long as another one is left. A base branch that
+    does not exist is such a fault.
 
     Raises:
         DeclarationError: with every fault of every file; rules are wrong, or no milestone is without a fault.
     """
     from executor.config.load_milestones import load
 
-    return compile_loaded(project, load(project.milestones))
+    return _without_missing_bases(compile_loaded(project, load(project.milestones)))
 
 
 def compile_loaded(project: Project, loaded: Loaded) -> Compiled:
@@ -253,6 +254,33 @@ def _compiled(project: Project, loaded: Loaded) -> Compiled:
     if faults or policy is None or plan is None:
         raise DeclarationError(sorted(faults, key=lambda fault: (natural(fault.file), natural(fault.key))))
     return Compiled(project, loaded, policy, plan)
+
+
+def _without_missing_bases(compiled: Compiled) -> Compiled:
+    """What is declared without the milestones whose base does not exist.
+
+    Raises:
+        DeclarationError: that leaves no milestone.
+    """
+    from executor.git.refs import Refs
+
+    declared = list(compiled.loaded.milestones.values())
+    if len(declared) <= 1:
+        return compiled  # whoever looks its base up says so
+    refs = Refs(compiled.project.repository)
+    tips = refs.tips(list({f"refs/heads/{name}" for milestone in declared for name in base_names(milestone)}))
+    faults: list[Fault] = []
+    for milestone in declared:
+        try:
+            base_branch(milestone, refs, tips)
+        except DeclarationError as error:
+            faults += error.faults
+        except RepositoryError:
+            return compiled
+    if not faults:
+        return compiled
+    rest = _without_faulty(compiled.project, compiled.loaded, DeclarationError(faults))
+    return replace(rest, faults=(*compiled.faults, *rest.faults), left_out=compiled.left_out | rest.left_out)
 
 
 def _without_faulty(project: Project, loaded: Loaded, error: DeclarationError) -> Compiled:

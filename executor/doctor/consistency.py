@@ -14,7 +14,7 @@ from executor.doctor.health import Finding
 from executor.engine.candidate import write_receipt
 from executor.errors import DeclarationError, ExecutorError, StateBrokenError
 from executor.git.objects import Store
-from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, Move, Refs, attempt_in
+from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, LANDED, Move, Refs, attempt_in
 from executor.git.repair import found_locks, sweep
 from executor.git.worktrees import Pool
 from executor.process.files import read_json
@@ -114,6 +114,11 @@ def _branch(scene: _Scene) -> Iterator[Finding]:
     lost = [(item, event) for issue, (item, event) in last.items() if _revision(view, issue) < event.revision]
     if lost:
         yield _lost(scene, lost)
+    elif view.lost:
+        names = ", ".join(f"{scene.name}/{issue}" for issue in sorted(view.lost)[:_MOST_NAMED])
+        todo = f"git branch {branch} {LANDED}/{scene.name}, or doit retry {names.replace(', ', ' ')}"
+        todo = todo if not view.exists else f"git merge {LANDED}/{scene.name} on {branch}"
+        yield Finding("branch-deleted", f"milestone {scene.name}", f"{names} landed and no branch has it", todo)
     rewritten = [
         item
         for issue, (item, event) in last.items()

@@ -348,7 +348,8 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     note = "" if change.files else f"Revision {work.revision} needed no change: the landed work satisfies the spec."
     notes = notes_in(work.report)
     message = result_message(IssueRun(run, work.ref), change, trailers, agent=work.agent.name, notes=notes, note=note)
-    commit = run.session.store.commit(tree, [attempt.base], message, run.session.identity, attempt.when)
+    store = run.session.store
+    commit = store.signed(store.commit(tree, [attempt.base], message, run.session.identity, attempt.when))
     name = attempt_ref(run.name, issue.id, work.number)
     run.session.refs.move([Move(name, None, commit)], f"attempt {work.number}")
     event = AttemptBuilt(

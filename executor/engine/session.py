@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from executor.agents.command import secret_values, secrets_of
@@ -19,6 +20,7 @@ from executor.config.project import prepare_cache
 from executor.engine.milestone_run import MilestoneRun
 from executor.engine.ports import BARE, Outside
 from executor.errors import StateFullError
+from executor.git.command import signer_of
 from executor.process.locks import Places
 from executor.process.redact import Redactor
 from executor.status.reader import observe
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled, Project
     from executor.engine.ports import Plugins
     from executor.errors import ExecutorError
+    from executor.git.command import Signer
     from executor.git.remote import Remote
     from executor.model.policy import Policy
     from executor.state.decide import Decision
@@ -96,6 +99,7 @@ class Session:
             self.secrets = (*self.secrets, self.plugins.publisher.token)
         self.redaction = Redaction(self.secrets)
         self.store = self.outside.store(self.redaction.redact)
+        self.store.signer = cache(self._signer)
         self._remote: Remote | None = None
         self._remote_lock = threading.Lock()
         self.deadline: datetime | None = None
@@ -124,6 +128,12 @@ class Session:
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None
+
+    def _signer(self) -> Signer | None:
+        """What signs commits and tags; None where none are to be signed."""
+        if self.policy.limits.unsigned_landing == "allow":
+            return None
+        return signer_of(self.project.repository, self.identity)
 
     @property
     def observer(self) -> Observer:

@@ -168,7 +168,8 @@ class LocalForge:
         commit = tip
         if merged.tree != self._store.tree_of(tip):
             parents = [tip, sha] if method == "merge" else [tip]
-            commit = self._store.commit(merged.tree, parents, message, self._identity, int(time.time()))
+            made = self._store.commit(merged.tree, parents, message, self._identity, int(time.time()))
+            commit = self._store.signed(made)
             if self._remote is not None:
                 pushed = self._remote.push([Move(base, there, commit)])
                 if not pushed.ok:

@@ -2,6 +2,10 @@
 
 Every call names its git directory and reads no configuration that an agent could have written; the settings are those
 of ARCHITECTURE.md ("git calls"). Acknowledged objects and refs survive a power cut (`core.fsync=committed`).
+
+Signatures are made with the user's own key, where the user's git is configured to sign. Any configuration of the
+repository may name the key, but a program that the repository names is never run. A key that would ask for anything is
+refused, since nobody answers at night.
 """
 
 from __future__ import annotations
@@ -10,17 +14,31 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.errors import ExecutorError, GitError, GitKilledError, RepositoryError, StateFullError
+from executor.errors import ExecutorError, GitError, GitKilledError, RepositoryError, StateFullError, UnsignedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-__all__ = ["Git", "Identity", "git_failed", "git_program", "git_version", "safe_environment", "users_environment"]
+    from executor.git.repository import Repository
+
+__all__ = [
+    "Git",
+    "Identity",
+    "Signer",
+    "git_failed",
+    "git_program",
+    "git_version",
+    "safe_environment",
+    "signer_of",
+    "users_environment",
+    "with_signature",
+]
 
 OLDEST = (2, 38)
 """The first git with `merge-tree --write-tree`."""
@@ -191,3 +209,122 @@ class Git:
             words = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
             raise git_failed(" ".join(arguments[:6]), words)
         return done.returncode, done.stdout, done.stderr
+
+
+_PATIENCE_S = 20.0
+_PROGRAMS = {"openpgp": ("gpg.openpgp.program", "gpg.program"), "ssh": ("gpg.ssh.program",)}
+_LITERAL = ("key::", "ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs as the user's git does.
+
+    Attributes:
+        commits: landings and releases are signed.
+        tags: tags of releases are signed.
+        form: ``openpgp`` or ``ssh``.
+        program: the program that signs.
+        key: the key, as `user.signingkey` names it; for openpgp the identity where none is named.
+        problem: why it cannot sign; empty when nothing is known.
+    """
+
+    commits: bool
+    tags: bool
+    form: str = "openpgp"
+    program: str = "gpg"
+    key: str = ""
+    problem: str = field(default="", compare=False)
+
+    def sign(self, data: bytes) -> bytes:
+        """The armoured signature of some bytes.
+
+        Raises:
+            UnsignedError: it cannot be made without asking a person, or at all.
+        """
+        if self.problem:
+            raise UnsignedError(self.problem)
+        if self.form == "ssh":
+            return self._by_ssh(data)
+        quiet = ("--batch", "--no-tty", "--pinentry-mode", "error")
+        return self._ended((self.program, *quiet, "--status-fd=2", "-bsau", self.key), data)
+
+    def _by_ssh(self, data: bytes) -> bytes:
+        command = (self.program, "-Y", "sign", "-n", "git", "-f")
+        if not self.key.startswith(_LITERAL):
+            return self._ended((*command, str(Path(self.key).expanduser())), data)
+        with tempfile.NamedTemporaryFile(prefix="signing-key-", suffix=".pub") as file:
+            file.write(self.key.removeprefix("key::").encode() + b"\n")
+            file.flush()
+            return self._ended((*command, file.name, "-U"), data)
+
+    def _ended(self, command: tuple[str, ...], data: bytes) -> bytes:
+        asks_nobody = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force", "LC_ALL": "C"}
+        shown = {"DISPLAY", "WAYLAND_DISPLAY", "GPG_TTY"}
+        environment = {key: value for key, value in users_environment().items() if key not in shown} | asks_nobody
+        try:
+            done = subprocess.run(
+                command,
+                input=data,
+                capture_output=True,
+                check=False,
+                cwd=os.sep,
+                env=environment,
+                timeout=_PATIENCE_S,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UnsignedError(f"{command[0]} gave no signature in {_PATIENCE_S:.0f} s") from error
+        except OSError as error:
+            raise UnsignedError(f"{command[0]} does not start: {error.strerror}") from error
+        if done.returncode != 0 or b"-----BEGIN " not in done.stdout:
+            lines = done.stderr.decode("utf-8", "replace").splitlines()
+            told = [line for line in lines if line.strip() and not line.startswith("[GNUPG:]")]
+            why = told[-1].strip() if told else f"exit {done.returncode}"
+            raise UnsignedError(f"{command[0]} does not sign with {self.key or 'the default key'}: {why}")
+        return done.stdout
+
+
+def signer_of(repository: Repository, who: Identity) -> Signer | None:
+    """What signs landings, releases and tags of a repository; None where git is not configured to sign."""
+    commits, tags = (_get(repository, key, "--type=bool") == "true" for key in ("commit.gpgsign", "tag.gpgsign"))
+    if not (commits or tags):
+        return None
+    form = _get(repository, "gpg.format") or "openpgp"
+    if form not in _PROGRAMS:
+        return Signer(commits, tags, problem=f"gpg.format is {form}, expected openpgp or ssh")
+    program = {"openpgp": "gpg", "ssh": "ssh-keygen"}[form]
+    for name in _PROGRAMS[form]:
+        chosen = _get(repository, name, "--type=path")
+        if chosen and chosen not in {
+            _get(repository, name, "--type=path", scope) for scope in ("--global", "--system")
+        }:
+            return Signer(commits, tags, problem=f"{name} is set by the repository; only your own configuration may")
+        if chosen:
+            program = chosen
+            break
+    key = _get(repository, "user.signingkey")
+    if not key and form == "ssh":
+        return Signer(commits, tags, problem="user.signingkey is not set")
+    return Signer(commits, tags, form, program, key or f"{who.name} <{who.email}>")
+
+
+def with_signature(commit: bytes, signature: bytes, *, header: str = "gpgsig") -> bytes:
+    """The bytes of a commit with its signature where git looks for it; a commit that has one is unchanged."""
+    head, gap, message = commit.partition(b"\n\n")
+    if b"\n" + header.encode() + b" " in head:
+        return commit
+    folded = signature.rstrip(b"\n").replace(b"\r\n", b"\n").replace(b"\n", b"\n ")
+    return head + b"\n" + header.encode() + b" " + folded + gap + message
+
+
+def _get(repository: Repository, key: str, *options: str) -> str:
+    done = subprocess.run(
+        [git_program(), "config", *options, "--get", key],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repository.top,
+        env=users_environment(),
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -25,13 +25,14 @@ from executor.git.trailers import Landing, Released, Trailers, decode, parse_tra
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.git.refs import Refs
     from executor.git.repository import Repository
 
 __all__ = [
+    "Changed",
     "Record",
     "Revert",
     "Stat",
@@ -42,6 +43,7 @@ __all__ = [
     "releases_in",
     "reverts_in",
     "stats_of",
+    "taken_back",
     "text_at",
     "texts_of",
 ]
@@ -89,6 +91,23 @@ class Revert:
     time: int
     reverted: str
     onto: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The files that one commit changed, against its first parent.
+
+    Attributes:
+        commit: full id.
+        time: committer time in seconds since the epoch.
+        merge: it has several parents.
+        paths: path -> object ids before and after; zeros stand for no file.
+    """
+
+    commit: str
+    time: int
+    merge: bool
+    paths: Mapping[str, tuple[str, str]]
 
 
 def landings_in(
@@ -148,6 +167,67 @@ def active_reverts(reverts: Sequence[Revert]) -> list[Revert]:
         if revert.commit not in undone:
             undone |= {other.commit for other in reverts if other.commit.startswith(revert.reverted)}
     return [revert for revert in reverts if revert.commit not in undone]
+
+
+def taken_back(
+    changes: Iterable[Changed],
+    landings: Collection[str],
+    others: Collection[str],
+    inverse: Callable[[str, str], bool],
+) -> list[Revert]:
+    """Landings that a commit took back without saying so, by what it did to their files.
+
+    A commit takes a landing back if it does nothing else: every file that it changes returns to a state from before
+    the landings that it takes back, or its lines are exactly the opposite of those of one landing. A commit that also
+    changes other files is ordinary work on top. One that restores what a landing made of its files brings it back.
+
+    Args:
+        changes: commits, parents before children.
+        landings: commits that are landings of the milestone.
+        others: commits that are known for something else: other landings, releases, reverts that say so.
+        inverse: whether the lines of one commit are the opposite of those of another.
+    """
+    standing: dict[str, Changed] = {}
+    before: dict[str, list[str]] = {}
+    gone: dict[str, tuple[Changed, Changed]] = {}
+    for change in changes:
+        if change.commit in landings:
+            standing[change.commit] = change
+            for path, (old, _) in change.paths.items():
+                before.setdefault(path, []).append(old)
+        elif not change.merge and change.commit not in others and change.paths:
+            back = [item for item, _ in gone.values() if _restores(change, item)]
+            standing.update((item.commit, item) for item in back)
+            for item in back:
+                del gone[item.commit]
+            for item in _undone(change, standing.values(), before, inverse) if not back else ():
+                gone[item.commit] = (standing.pop(item.commit), change)
+    return [Revert(change.commit, change.time, landing) for landing, (_, change) in gone.items()]
+
+
+def _restores(change: Changed, landing: Changed) -> bool:
+    return all(change.paths.get(path, ("", ""))[1] == new for path, (_, new) in landing.paths.items())
+
+
+def _undone(
+    change: Changed,
+    standing: Iterable[Changed],
+    before: Mapping[str, Sequence[str]],
+    inverse: Callable[[str, str], bool],
+) -> list[Changed]:
+    """The landings that a commit takes back; none if it does anything beside."""
+    near = [item for item in standing if item.paths and item.paths.keys() <= change.paths.keys()]
+    found = [item for item in near if all(_is_older(change, item, path, before) for path in item.paths)]
+    if found and change.paths.keys() == {path for item in found for path in item.paths}:
+        return found
+    same = [item for item in near if item.paths.keys() == change.paths.keys() and inverse(change.commit, item.commit)]
+    return same[-1:]
+
+
+def _is_older(change: Changed, landing: Changed, path: str, before: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a commit returns a file of a landing to a state from before that landing."""
+    states = before[path]
+    return change.paths[path][1] in states[: states.index(landing.paths[path][0]) + 1]
 
 
 def _told(text: str) -> list[Trailers]:

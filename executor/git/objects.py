@@ -18,14 +18,14 @@ from executor.errors import GitError
 from executor.git.blobs import BlobReader
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.clones.neutral import Missing, follow, neutral_config, replacements
-from executor.git.command import Git, git_failed
+from executor.git.command import Git, git_failed, with_signature
 from executor.process.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from executor.git.command import Identity
+    from executor.git.command import Identity, Signer
     from executor.git.repository import Repository
 
 __all__ = ["Merge", "Store", "Touched"]
@@ -34,6 +34,7 @@ _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol 
 
 
 _KEPT_DIFFS = 32
+_SHA1_LENGTH = 40
 _KEPT_LISTS = 8
 _KEPT_BYTES = 1024 * 1024
 
@@ -56,6 +57,9 @@ class Touched:
 
 class Store:
     """Objects of the trusted repository; every method is safe to call from several threads."""
+
+    signer: Callable[[], Signer | None] = staticmethod(lambda: None)
+    """Gives what signs landings, releases and tags; asked only when something is to be signed."""
 
     def __init__(self, repository: Repository, folder: Path, redact: Callable[[bytes], bytes] = bytes) -> None:
         self._folder = folder
@@ -211,6 +215,32 @@ class Store:
             .decode()
             .strip()
         )
+
+    def signed(self, commit: str) -> str:
+        """The commit with the user's signature, where commits are to have one.
+
+        Raises:
+            UnsignedError: it cannot be signed.
+        """
+        signer = self.signer()
+        if signer is None or not signer.commits:
+            return commit
+        found = self._blobs.read(commit)
+        if found is None:
+            raise GitError(f"commit {commit} is not in the object store")
+        header = "gpgsig" if len(commit) == _SHA1_LENGTH else "gpgsig-sha256"
+        if b"\n" + header.encode() + b" " in found.data.partition(b"\n\n")[0]:
+            return commit
+        return self.write("commit", with_signature(found.data, signer.sign(found.data), header=header))
+
+    def signed_tag(self, data: bytes) -> bytes:
+        """The bytes of a tag with the user's signature, where tags are to have one.
+
+        Raises:
+            UnsignedError: it cannot be signed.
+        """
+        signer = self.signer()
+        return data + signer.sign(data) if signer is not None and signer.tags else data
 
     def _without_secrets(self, message: str) -> bytes:
         """The message with everything but its trailers redacted: those are what is read back, and ours alone."""

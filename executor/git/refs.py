@@ -5,6 +5,7 @@ Names of the refs in which git keeps what must outlive `.cache/`.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from executor.git.command import Identity
-    from executor.git.history import Record
+    from executor.git.history import Changed, Record
     from executor.git.repository import Repository
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "BRANCHES",
     "DELIVERED",
     "HANDOFFS",
+    "LANDED",
     "MERGED",
     "REMOTE",
     "REVIVED",
@@ -52,12 +54,13 @@ _LOG = (
     "--grep=^This reverts commit ",
 )
 _FULL_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = re.compile(rb"\x1e(?=[0-9a-f]{40,64} [0-9]+ )")
 _LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of a ref: from `old` (None: must not exist) to `new` (None: delete it)."""
+    """One change of a ref: from `old` (None: must not exist; empty: whatever it is) to `new` (None: delete it)."""
 
     ref: str
     old: str | None
@@ -125,7 +128,8 @@ class Refs:
         zero = "0" * len(next((move.new or move.old or "" for move in moves), ""))
         for move in moves:
             old = zero if move.old is None else move.old
-            lines.append(f"delete {move.ref} {old}\n" if move.new is None else f"update {move.ref} {move.new} {old}\n")
+            verb = f"delete {move.ref}" if move.new is None else f"update {move.ref} {move.new}"
+            lines.append(f"{verb} {old}".rstrip() + "\n")
         lines += ["prepare\n", "commit\n"]
         code, _, words = self._git.call("update-ref", "-m", reason, "--stdin", given="".join(lines).encode())
         if code == 0:
@@ -153,6 +157,36 @@ class Refs:
         output = self._git.run("log", "-1", "--format=%H%x00%T%x00%ct", "--end-of-options", commit, "--")
         name, tree, time = output.decode().strip().split("\0")
         return Record(name, tree, int(time), "")
+
+    def changes(self, tip: str, *, since: Sequence[str] = (), most: int) -> list[Changed]:
+        """The files that the newest commits of a history changed, parents before children.
+
+        Args:
+            tip: the newest commit.
+            since: leave out what is reachable from these commits.
+            most: at most so many commits.
+        """
+        raw = ("--raw", "--no-abbrev", "-z", "--no-renames", "--diff-merges=first-parent", "--topo-order")
+        form = ("--format=%x1e%H %ct %P", f"--max-count={most}")
+        limits = (tip, *(f"^{item}" for item in since), "--")
+        code, output, _ = self._git.call("log", *raw, *form, "--end-of-options", *limits)
+        if code != 0:
+            return []  # a partial clone does not have the trees of its history
+        return [_changed(part) for part in reversed(_COMMIT.split(output)) if part.strip(b"\0\n")]
+
+    def absorbs(self, tip: str, other: str) -> bool:
+        """Whether merging another commit into a history would change nothing: it has everything that is there."""
+        code, output, _ = self._git.call("merge-tree", "--write-tree", "--no-messages", tip, other)
+        return code == 0 and output.split()[:1] == [self._git.run("rev-parse", f"{tip}^{{tree}}").strip()]
+
+    def is_inverse(self, commit: str, other: str) -> bool:
+        """Whether the lines of one commit are the opposite of those of another, wherever in its files they are."""
+        shown = ("-p", "-U0", "--no-renames", "--no-ext-diff", "--no-textconv", "--diff-merges=first-parent")
+        sides = []
+        for name in (commit, other):
+            code, text, _ = self._git.call("log", "-1", *shown, "--format=", "--end-of-options", name, "--")
+            sides.append(_lines_by_file(text) if code == 0 else {})
+        return bool(sides[0]) and sides[0] == {path: (gone, new) for path, (new, gone) in sides[1].items()}
 
     def unmerged(self, bases: Sequence[str]) -> list[Record]:
         """The same for every branch, of this repository and as last seen of others, without what is in these bases."""
@@ -276,6 +310,33 @@ def _records(output: bytes) -> list[Record]:
     return [Record(commit, tree, int(time), _saying(text)) for commit, tree, time, text in rows]
 
 
+def _changed(part: bytes) -> Changed:
+    """One commit of a raw log that was cut at its records."""
+    from executor.git.history import Changed
+
+    head, *fields = part.strip(b"\n").split(b"\0")
+    commit, time, *parents = head.decode().split()
+    rows = [field.strip(b"\n") for field in fields if field.strip(b"\n")]
+    facts = [row.split() for row in rows[0::2]]
+    paths = {
+        os.fsdecode(path): (row[2].decode(), row[3].decode()) for row, path in zip(facts, rows[1::2], strict=False)
+    }
+    return Changed(commit, int(time), len(parents) > 1, paths)
+
+
+def _lines_by_file(text: bytes) -> dict[bytes, tuple[list[bytes], list[bytes]]]:
+    """Path as git shows it -> lines added and lines removed, of a diff without context."""
+    found: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    for part in re.split(rb"^diff --git ", text, flags=re.MULTILINE)[1:]:
+        head, _, hunks = part.partition(b"\n@@")
+        lines = hunks.split(b"\n")
+        added = [line[1:] for line in lines if line.startswith(b"+")]
+        removed = [line[1:] for line in lines if line.startswith(b"-")]
+        if added or removed:
+            found[head.partition(b"\n")[0]] = (added, removed)
+    return found
+
+
 def _saying(text: str) -> str:
     """The lines of a message that are read: trailers, with the gaps between them, and what was reverted."""
     lines = text.splitlines()
@@ -309,6 +370,8 @@ DELIVERED = "refs/executor/released"
 """The release of which the remote has everything: `<milestone>` below this."""
 AHEAD = "refs/executor/ahead"
 """Landings ahead of a milestone branch whose checkout cannot follow: `<milestone>` below this."""
+LANDED = "refs/executor/landed"
+"""The tip at the latest landing, which outlives the branch: `<milestone>` below this."""
 BRANCHES = "refs/executor/branches"
 """The branch that a milestone lands on, and where it began: `<milestone>` below this."""
 REVIVED = "refs/executor/revived"

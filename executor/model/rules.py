@@ -248,8 +248,8 @@ class Limits(Rule):
     """Limits of a run; times in seconds, sizes in bytes, money in US dollars. A missing cap means no cap.
 
     `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
-    it wait for a person, ``allow`` lands it. `unsigned_landing` says whether a run may land commits without a signature
-    where git's configuration asks for signed ones.
+    it wait for a person, ``allow`` lands it. Where git's configuration asks for signatures, landings are signed; with
+    `unsigned_landing` ``allow`` they are not.
 
     Attributes:
         transient: how often an agent is called again at once, in its tree, when its service failed.

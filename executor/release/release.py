@@ -267,7 +267,8 @@ class ReleaseRun:
         """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
         session, view = self._run.session, self._run.view
         message = self._message(outcome)
-        commit = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
+        made = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
+        commit = session.store.signed(made)
         self._run.record(ReleaseIntended(commit=commit, onto=base_tip, tip=view.tip))
         checkouts = session.checkouts.of(view.base)
         if not Delivery(self._run).push_base(there, commit):
@@ -307,9 +308,9 @@ class ReleaseRun:
     def _tagged(self, outcome: Outcome, commit: str, tag: str) -> None:
         """Create the annotated tag of the release, on the remote first, unless it exists."""
         refs, name = self._run.session.refs, f"refs/tags/{tag}"
-        made = refs.tips([name]).get(name) or self._run.session.store.write(
-            "tag", tag_object(tag, commit, refs.committer_of(commit), self._run.milestone)
-        )
+        store = self._run.session.store
+        data = tag_object(tag, commit, refs.committer_of(commit), self._run.milestone)
+        made = refs.tips([name]).get(name) or store.write("tag", store.signed_tag(data))
         there = Delivery(self._run).push_tag(name, made) if refs.tip(name) in {None, commit} else ""
         if not there and refs.tip(name) is None and refs.move([Move(name, None, made)], f"release {self._run.name}"):
             outcome.done.append(f"tagged it {tag}")

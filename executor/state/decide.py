@@ -105,7 +105,7 @@ class Facts:
         hold: why the declaration has it wait for a person; empty if it does not.
         reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
         revived: what took its landing back, where a person wants it again after that; empty otherwise.
-        lost: commit that landed by the journal and that neither branch nor base has; empty when they agree.
+        lost: commit that landed by the journal or the ref that kept it, and that neither branch nor base has.
         renamed_from: id under which the same work has landed and that is not declared any more; empty otherwise.
     """
 
@@ -189,7 +189,7 @@ def _reverted(facts: Facts, landing: Landing) -> Decision:
 def _lost(facts: Facts) -> Decision:
     """Journal and history disagree: a person decides, nothing is paid for twice."""
     reason = (
-        f"landed as {facts.lost[:10]} by the journal, but neither its branch nor its base has that; "
+        f"landed as {facts.lost[:10]}, but neither its branch nor its base has that; "
         "`doit doctor` says how to bring it back, a retry has it implemented again"
     )
     return Decision(Status.REVIEW, Act.REST, reason, f"doit retry {facts.ref}", Cause("landing", facts.lost, ""))

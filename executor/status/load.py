@@ -23,6 +23,7 @@ from executor.git.refs import (
     BRANCHES,
     DELIVERED,
     HANDOFFS,
+    LANDED,
     MERGED,
     REMOTE,
     REVIVED,
@@ -40,7 +41,7 @@ from executor.status.kept import PAUSED, answers_in, approved_in, branch_in, pau
 from executor.status.location import Histories, recognised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from executor.config.project import Compiled
     from executor.git.history import Revert
@@ -141,6 +142,7 @@ class MilestoneView:
         delivered: the release of which the remote has everything.
         reverted: issue -> the revert that took its latest landing back.
         revived: issue -> reverts after which a person wants it again.
+        lost: issues that had landed and that no branch has any more.
     """
 
     milestone: Milestone
@@ -172,6 +174,7 @@ class MilestoneView:
     problem: str = ""
     reverted: dict[str, Revert] = field(default_factory=dict)
     revived: dict[str, frozenset[str]] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
 
     @property
     def release(self) -> Released | None:
@@ -249,6 +252,8 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
             view.states = fold(events)
             view.blockers = blockers_of(events)
         with_git_attempts(view.states, map(_attempt, kept.get((ATTEMPTS, name), ())))
+        with_git_attempts(view.states, _lost(view.states, work.lost))
+        view.lost = frozenset(landing.trailers.issue for landing in work.lost)
         for item in kept.get((ACCEPTED, name), ()):
             told = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
             view.accepted[item.ref.rsplit("/", 1)[-1]] = (told.landing, frozenset(told.spec_keys))
@@ -345,7 +350,7 @@ def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
     names = []
     for name, milestone in compiled.loaded.milestones.items():
         names += [f"refs/heads/{branch}" for branch in branches[name]]
-        names += [f"{kind}/{name}" for kind in (REMOTE, DELIVERED, AHEAD)]
+        names += [f"{kind}/{name}" for kind in (REMOTE, DELIVERED, AHEAD, LANDED)]
         names += [f"refs/tags/{milestone.tag}"] if milestone.tag else []
         names += [f"refs/heads/{base}" for base in base_names(milestone)]
     return list(dict.fromkeys(names))
@@ -398,3 +403,12 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         # A result that does not say how it was made counts as made without the sandbox that it wants.
         unsandboxed=UNKNOWN_AGENT if wanted is None else wanted,
     )
+
+
+def _lost(states: Mapping[str, IssueState], lost: Iterable[Landing]) -> Iterator[tuple[str, Attempt]]:
+    """Landings that no branch has, as attempts of issues of which the journal says nothing."""
+    for landing in lost:
+        told, state = landing.trailers, states.get(landing.trailers.issue)
+        if state is None or not state.attempts:
+            attempt = Attempt(1, told.revision, told.spec_key, state=AttemptState.LANDED, commit=landing.commit)
+            yield told.issue, replace(attempt, result_key=told.result_key)

@@ -8,19 +8,33 @@ Where the work of each milestone is: its branch, its landings, and what the hist
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from executor.git.history import active_reverts, landings_in, milestones_in, read_records, releases_in, reverts_in
+from executor.errors import ExecutorError
+from executor.git.history import (
+    Revert,
+    active_reverts,
+    landings_in,
+    milestones_in,
+    read_records,
+    releases_in,
+    reverts_in,
+    taken_back,
+)
+from executor.git.refs import LANDED
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_prefixes
+from executor.process.files import read_json, write_json
 from executor.status.kept import branch_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from executor.config.project import Project
-    from executor.git.history import Record, Revert
+    from executor.git.history import Changed, Record
     from executor.git.refs import Kept, Refs
     from executor.git.trailers import Landing, Released, Trailers
     from executor.model.milestone import Milestone
@@ -145,6 +159,11 @@ def _split(branch: str, found: Sequence[Found]) -> str:
     )
 
 
+_MOST_CHANGES = 1000
+"""How many commits back a revert that does not say so is looked for."""
+_KEPT_SCANS = 200
+
+
 @dataclass(slots=True)
 class Work:
     """Where the work of a milestone is.
@@ -158,6 +177,7 @@ class Work:
         released: its latest release.
         merged: everything that has landed is in the base.
         reverted: issue -> the revert that took its latest landing back.
+        lost: landings that no branch has any more, as the ref that kept them says.
         note: a remark for people.
         problem: why nothing may be begun; empty when it may.
     """
@@ -170,6 +190,7 @@ class Work:
     released: Released | None = None
     merged: bool = False
     reverted: dict[str, Revert] = field(default_factory=dict)
+    lost: list[Landing] = field(default_factory=list)
     note: str = ""
     problem: str = ""
 
@@ -184,6 +205,7 @@ class Histories:
         """Commits by full ref names: of every branch that may be meant, here and on remotes."""
         self._bases: dict[str, list[Record]] = {}
         self._beside: list[Record] | None = None
+        self._changed: dict[tuple[str, tuple[str, ...]], list[Changed]] = {}
 
     def of_base(self, base: str) -> list[Record]:
         """Records of a base branch (full name)."""
@@ -222,6 +244,8 @@ class Histories:
         in_base = landings_in(self.of_base(base), milestone.id, by_hand)
         if place is None and not in_base and not ahead:
             place = self._elsewhere(milestone, base, others)
+        kept = self._tips.get(f"{LANDED}/{milestone.id}", "")
+        nowhere = place is None and not in_base and not ahead
         if place is None:
             place = Location(before if in_base and f"refs/heads/{before}" in self._tips else milestone.branch)
         branch = f"refs/heads/{place.branch}"
@@ -237,8 +261,21 @@ class Histories:
         work.merged = bool(work.landings) and (
             work.tip == base_tip or self._refs.contains(work.tip, base_tip) or (not work.at and bool(in_base))
         )
+        if kept and not work.merged and kept != work.tip and not self._refs.contains(kept, work.tip):
+            self._remember(work, milestone.id, kept, base_tip, nowhere=nowhere)
+            records = records if work.landings else []
         work.reverted = self._reverted(records, work.landings)
+        self._take_silent_reverts(work, records, base_tip)
         return work
+
+    def _remember(self, work: Work, milestone: str, kept: str, base_tip: str, *, nowhere: bool) -> None:
+        """Take in landings that no branch has any more: the base may have their content, as after a squash by hand."""
+        landings = landings_in(self._refs.records(kept, since=(base_tip,)), milestone)
+        if nowhere and landings and self._refs.absorbs(base_tip, kept):
+            work.landings, work.merged, work.tip = landings, True, base_tip
+        else:
+            known = {landing.trailers.issue for landing in work.landings}
+            work.lost = [landing for landing in landings if landing.trailers.issue not in known]
 
     def _follows(self, at: str, base_tip: str, record: Kept | None) -> bool:
         """Whether a branch on which nothing has landed is only where its base is, or was when the branch was made."""
@@ -293,6 +330,35 @@ class Histories:
                 if commit.startswith(revert.reverted) or commit in within:
                     found[issue] = revert
         return found
+
+    def _take_silent_reverts(self, work: Work, records: list[Record], base_tip: str) -> None:
+        """Find what a person took back without git's line about it."""
+        latest = {landing.trailers.issue: landing.commit for landing in work.landings}
+        standing = {issue: commit for issue, commit in latest.items() if issue not in work.reverted}
+        if not standing:
+            return
+        path = self._project.cache / "_taken_back.json"
+        tip = base_tip if work.merged else work.tip
+        landings = {landing.commit for landing in work.landings}
+        key = hashlib.sha256("\0".join((tip, *sorted(landings))).encode()).hexdigest()
+        known = read_json(path)
+        kept = known if isinstance(known, dict) else {}
+        if key not in kept:
+            others = {record.commit for record in records}
+            changes = self._changes(tip, () if work.merged else (f"{work.landings[0].commit}^",))
+            found = taken_back(changes, landings, others, self._refs.is_inverse)
+            kept = dict(list(kept.items())[-_KEPT_SCANS:])
+            kept[key] = [[item.commit, item.time, item.reverted] for item in found]
+            if path.parent.is_dir():
+                with suppress(ExecutorError):
+                    write_json(path, kept, durable=False)
+        for commit, time, landing in kept[key]:
+            work.reverted |= {issue: Revert(commit, time, landing) for issue, at in standing.items() if at == landing}
+
+    def _changes(self, tip: str, since: tuple[str, ...]) -> list[Changed]:
+        if (tip, since) not in self._changed:
+            self._changed[tip, since] = self._refs.changes(tip, since=since, most=_MOST_CHANGES)
+        return self._changed[tip, since]
 
     def _taken_back(self, revert: Revert) -> set[str]:
         """Commits that a merge had brought in which is taken back."""

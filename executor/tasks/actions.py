@@ -18,6 +18,7 @@ from executor.errors import (
     PersonNeededError,
     StateBrokenError,
     StateFullError,
+    UnsignedError,
 )
 from executor.state.decide import Act, Decision, Status
 
@@ -118,6 +119,8 @@ class _IssueAction(_Action):
         try:
             self.decision = self.bring(IssueRun(run, self.ref))
         except PersonNeededError as error:
+            if isinstance(error, UnsignedError):
+                request.session.paused.setdefault(run.name, str(error))
             self.decision = Decision(Status.BLOCKED, Act.REST, str(error))
             request.session.hold(self.ref, self.decision)
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)

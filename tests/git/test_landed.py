@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from executor.git.history import Record, active_reverts, landings_in, milestones_in, releases_in, reverts_in
+from executor.git.history import (
+    Changed,
+    Record,
+    active_reverts,
+    landings_in,
+    milestones_in,
+    releases_in,
+    reverts_in,
+    taken_back,
+)
 
 
 def trailers(issue: str, revision: int = 1, result: str = "r", milestone: str = "m1") -> str:
@@ -78,3 +87,45 @@ def test_a_reverted_revert_does_not_count(chain: list[tuple[str, str]], active: 
     }
     reverts = reverts_in([record(name[by], f"This reverts commit {name[of]}.") for by, of in chain])
     assert [item.commit for item in active_reverts(reverts)] == [name[short] for short in active]
+
+
+NONE = "0"
+FIRST = ("L1", {"one": (NONE, "a"), "two": (NONE, "b")})
+SECOND = ("L2", {"two": ("b", "c"), "three": (NONE, "d")})
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        pytest.param([("C", {"two": ("c", "b"), "three": ("d", NONE)})], {"L2": "C"}, id="the last one"),
+        pytest.param(
+            [("C", {"one": ("a", NONE), "two": ("c", NONE), "three": ("d", NONE)})],
+            {"L1": "C", "L2": "C"},
+            id="both in one commit",
+        ),
+        pytest.param([("C", {"two": ("c", "b")})], {}, id="a part of one"),
+        pytest.param([("C", {"two": ("c", "b"), "three": ("d", NONE), "x": (NONE, "y")})], {}, id="and more"),
+        pytest.param([("C", {"two": ("c", "e"), "three": ("d", "f")})], {}, id="further work on the same files"),
+        pytest.param(
+            [("C", {"two": ("c", "b"), "three": ("d", NONE)}), ("D", {"two": ("b", "c"), "three": (NONE, "d")})],
+            {},
+            id="and brought back",
+        ),
+        pytest.param(
+            [("known", {"two": ("c", "b"), "three": ("d", NONE)})], {}, id="by a landing or a revert with words"
+        ),
+        pytest.param([("merge", {"two": ("c", "b"), "three": ("d", NONE)})], {}, id="by a merge"),
+        pytest.param(
+            [("C", {"two": ("c", "g"), "three": ("d", "h")}), ("opposite", {"two": ("g", "i"), "three": ("h", "j")})],
+            {"L2": "opposite"},
+            id="by its lines",
+        ),
+        pytest.param([("empty", {})], {}, id="no files"),
+    ],
+)
+def test_a_commit_that_only_takes_a_landing_back_is_known_by_its_files(
+    later: list[tuple[str, dict[str, tuple[str, str]]]], expected: dict[str, str]
+) -> None:
+    changes = [Changed(name, 1, name == "merge", paths) for name, paths in (FIRST, SECOND, *later)]
+    found = taken_back(changes, {"L1", "L2"}, {"known"}, lambda one, other: (one, other) == ("opposite", "L2"))
+    assert {item.reverted: item.commit for item in found} == expected

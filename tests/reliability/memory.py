@@ -20,7 +20,7 @@ from executor.engine.ports import Outside
 from executor.errors import StateFullError
 from executor.git.checkout import Checkouts
 from executor.git.command import Identity
-from executor.git.history import Record
+from executor.git.history import Changed, Record
 from executor.git.objects import Merge, Store
 from executor.git.refs import Kept, Move, Refs
 from executor.git.worktrees import Pool, Slot, Workspace
@@ -216,7 +216,7 @@ class MemoryRefs(Refs):
         self.world.effect()
         if self.world.is_full:
             raise StateFullError("git update-ref: No space left on device")
-        if any(self.world.refs.get(move.ref) != move.old for move in moves):
+        if any(move.old not in {"", self.world.refs.get(move.ref)} for move in moves):
             return False
         for place, move in enumerate(moves):
             if place:
@@ -255,6 +255,12 @@ class MemoryRefs(Refs):
             for commit in reversed(world.history(world.refs.get(ref, ref)))
             if commit not in known
         ]
+
+    def changes(self, tip: str, *, since: Sequence[str] = (), most: int) -> list[Changed]:  # noqa: ARG002  (no person)
+        return []
+
+    def absorbs(self, tip: str, other: str) -> bool:  # noqa: ARG002  (nobody squashes)
+        return False
 
     def unmerged(self, bases: Sequence[str]) -> list[Record]:
         _ = bases

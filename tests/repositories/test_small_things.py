@@ -48,6 +48,21 @@ def test_a_faulty_milestone_stops_only_what_needs_it(repo: Repo) -> None:
     assert repo.statuses() == {"m1/1": "landed", "m1/2": "landed"}
 
 
+def test_a_missing_base_stops_only_its_milestone_and_what_needs_it(repo: Repo) -> None:
+    repo.milestone("next", 'base = "release/2.0"\n' + issue("1", "echo a > a"))
+    repo.milestone("after", 'needs = ["next"]\n' + issue("1", "echo a > a"))
+    listed = repo.doit("list").check(3)
+    assert "m1/1" in listed.out
+    assert 'milestones/next.toml: milestone.base: branch "release/2.0" does not exist' in listed.err
+    assert repo.doit("plan", "m1").check(3).out.startswith("m1: ")
+    for name in ("next", "after"):
+        assert "milestones/next.toml" in repo.doit(f"milestone:{name}").check(3).err
+    assert "milestones/next.toml" in repo.doit("milestone:m1").check(3).err
+    repo.git("branch", "release/2.0", "main")
+    assert repo.statuses()["m1/2"] == "landed"
+    repo.doit("milestone:next").check(0)
+
+
 def test_a_fault_in_the_rules_stops_everything(repo: Repo) -> None:
     repo.write("rules/limits.toml", "attempts = 'many'\n")
     repo.doit("list").check(3)

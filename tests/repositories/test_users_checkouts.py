@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,16 +153,23 @@ def test_the_checkout_of_another_owner_is_named_before_anything_is_begun(on_bran
     assert not (on_branch.path / ".cache" / "m1" / "logs").exists()
 
 
-def test_a_branch_deleted_during_the_run_ends_the_run(tmp_path: Path) -> None:
-    """No agent is begun whose result could not land."""
-    repo = project(tmp_path / "repo", issues="".join(issue(str(number), f"echo x > f{number}") for number in (1, 2)))
-    repo.doit("issue:m1/1").check(0)
-    process = repo.start("milestone:m1")
-    repo.git("branch", "-m", BRANCH, "renamed")
-    process.communicate(timeout=60)
-    assert process.returncode in {0, 4}
-    assert repo.doit("milestone:m1").check(0).code == 0
-    assert repo.landed("renamed")[:1] == ["1@1"]
+@pytest.mark.parametrize(("what", "workers"), [("-m {} renamed", "1"), ("-D {}", "1"), ("-m {} renamed", "2")])
+def test_no_agent_is_begun_once_the_branch_is_gone(tmp_path: Path, what: str, workers: str) -> None:
+    """The second agent takes the branch away: its result is kept, and those after it are not begun."""
+    path = tmp_path / "repo"
+    taken = f"git -C {path} branch -q {what.format(BRANCH)}; echo 2 > f2"
+    later = [issue(str(number), f"sleep 1; echo {number} > f{number}", needs=["1"]) for number in (3, 4)]
+    repo = project(path, issues="".join([issue("1", "echo 1 > f1"), issue("2", taken, needs=["1"]), *later]))
+    out = repo.doit("milestone:m1", "-n", workers).check(4)
+    assert "was deleted or renamed during the run" in out.out + out.err
+    begun = {folder.name for folder in (repo.path / ".cache" / "m1" / "logs").iterdir()}
+    assert begun == {"1", "2"} if workers == "1" else "4" not in begun
+    assert repo.git("branch", "--list", BRANCH) == ""
+    if "renamed" in what:
+        repo.doit("milestone:m1").check(0)
+        assert repo.landed("renamed") == ["1@1", "2@1", "3@1", "4@1"]
+        made = [len(list(folder.iterdir())) for folder in (repo.path / ".cache" / "m1" / "logs").iterdir()]
+        assert made == [1, 1, 1, 1], "nobody is paid twice"
 
 
 def test_an_empty_branch_follows_its_base(tmp_path: Path) -> None:
@@ -210,15 +218,71 @@ def test_a_branch_in_the_way_of_the_name_is_named_before_anything_is_begun(tmp_p
     repo.doit("milestone:m1").check(0)
 
 
-def test_signing_that_git_is_configured_for_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+def signing(repo: Repo, form: str, environment: pytest.MonkeyPatch) -> None:
+    """Have git sign by a key without a passphrase, and accept what it signs."""
+    home = repo.path.parent
+    if form == "ssh":
+        sh(home, "ssh-keygen -q -t ed25519 -N '' -C tester -f key; echo tester@example.org $(cat key.pub) > allowed")
+        sh(repo.path, f"git config gpg.ssh.allowedSignersFile {home}/allowed; git config user.signingkey {home}/key")
+    else:
+        (home / "gnupg").mkdir(mode=0o700)
+        environment.setenv("GNUPGHOME", str(home / "gnupg"))
+        quiet = "gpg --batch --quiet --pinentry-mode loopback --passphrase ''"
+        sh(home, f"{quiet} --quick-gen-key 'Tester <tester@example.org>' default default never")
+    sh(repo.path, f"git config gpg.format {form}; git config commit.gpgsign true; git config tag.gpgsign true")
+
+
+@pytest.mark.parametrize(("form", "tool"), [("ssh", "ssh-keygen"), ("openpgp", "gpg")])
+def test_landings_and_the_release_are_signed_where_git_is_to_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, tool: str
+) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not here")
+    repo = project(tmp_path / "repo", extra='tag = "v1"\n')
+    signing(repo, form, monkeypatch)
+    repo.doit("milestone:m1").check(0)
+    repo.doit("release:m1").check(0)
+    before = "HEAD^1"
+    assert set(repo.git("log", "--format=%G?", f"{before}..main").split()) <= {"G", "U"}
+    assert len(repo.git("log", "--format=%h", f"{before}..main").split()) == 3, "two landings and the release"
+    repo.git("tag", "-v", "v1")
+
+
+def test_a_key_that_would_ask_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo", extra='tag = "v1"\n')
     repo.git("config", "tag.gpgsign", "true")
+    repo.git("config", "gpg.format", "ssh")
     assert "unsigned" in {item["kind"] for item in repo.doit("doctor", "--json").json}
-    assert "made without a signature" in repo.doit("plan", "m1", "--json").check(4).json["obstacles"][0]
+    assert "user.signingkey is not set" in repo.doit("plan", "m1", "--json").check(4).json["obstacles"][0]
+    if shutil.which("ssh-keygen"):
+        sh(tmp_path, "ssh-keygen -q -t ed25519 -N 'a passphrase' -C tester -f key")
+        repo.git("config", "user.signingkey", str(tmp_path / "key"))
     assert "unsigned_landing" in repo.doit("milestone:m1").check(4).err
+    repo.git("config", "gpg.ssh.program", str(tmp_path / "evil"))
+    assert "gpg.ssh.program is set by the repository" in repo.doit("milestone:m1").check(4).err
     repo.write("rules/limits.toml", 'backoff_s = 0.0\nunsigned_landing = "allow"\n')
     repo.doit("plan", "m1").check(0)
     repo.doit("milestone:m1").check(0)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not here")
+def test_a_key_that_goes_away_during_the_run_costs_no_second_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    repo = project(
+        tmp_path / "repo",
+        issues=issue("1", f"mv {key} {key}.away; echo 1 > f1") + issue("2", "echo 2 > f2"),
+    )
+    signing(repo, "ssh", monkeypatch)
+    out = repo.doit("milestone:m1").check(4)
+    assert "does not sign" in out.out + out.err
+    assert [folder.name for folder in (repo.path / ".cache" / "m1" / "logs").iterdir()] == ["1"]
+    (tmp_path / "key.away").rename(key)
+    repo.doit("milestone:m1").check(0)
+    assert sorted(repo.landed(BRANCH)) == ["1@1", "2@1"]
+    assert len(list((repo.path / ".cache" / "m1" / "logs" / "1").iterdir())) == 1
+    assert set(repo.git("log", "--format=%G?", f"main..{BRANCH}").split()) == {"G"}
 
 
 def test_a_red_branch_with_landings_is_told_that_its_base_may_have_the_repair(tmp_path: Path) -> None:

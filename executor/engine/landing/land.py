@@ -152,11 +152,13 @@ class Lander:
             return Clash(tip)
         trailers = replace(self._trailers(attempt, change), proved_with=proved_with)
         if merged is None and not proved_with and not trailers.approved_by:
-            return Built(attempt.commit, tree, tip, trailers)
+            return Built(store.signed(attempt.commit), tree, tip, trailers)
         message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
         when = max(map(store.time_of, (attempt.commit, tip)))
-        commit = self._pushed_before(tree, tip) or store.commit(tree, [tip], message, self._session.identity, when)
-        return Built(commit, tree, tip, trailers)
+        made = self._pushed_before(tree, tip)
+        if not made:
+            made = store.signed(store.commit(tree, [tip], message, self._session.identity, when))
+        return Built(made, tree, tip, trailers)
 
     def judge(self, tree: str, base: str, only: frozenset[str] = frozenset(), *, again: bool = False) -> Judgement:
         """Run the checks of the candidate on a tree that contains it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import PersonNeededError
 from executor.git.marks import BranchTrailers
-from executor.git.refs import AHEAD, BRANCHES, Move
+from executor.git.refs import AHEAD, BRANCHES, LANDED, Move
 from executor.git.trailers import decode, encode
 from executor.state.events import CheckoutsUpdated, CheckoutsUpdating
 
@@ -57,6 +57,10 @@ class Branch:
                 moves.append(Move(ahead, view.ahead, None))
             if checkouts:
                 self._run.record(CheckoutsUpdating(branch=view.branch, old=view.branch_at, new=new))
+        if new != view.tip and view.lost <= view.landings.keys():
+            moves.append(
+                Move(f"{LANDED}/{self._run.name}", "", new)
+            )  # last: never ahead of the branch, if git is killed
         if not session.refs.move(moves, reason):
             return False
         old = view.branch_at
@@ -156,9 +160,8 @@ class Branch:
             self._run.session.paused.setdefault(self._run.name, why)
             raise PersonNeededError(f"{why}: `git merge {AHEAD}/{self._run.name}` on it, then run again")
         text = f"Merge branch '{short}'\n\nIt got other commits while work landed ahead of it.\n"
-        made = session.store.commit(
-            merged.tree, [ahead, at], text, session.identity, max(map(session.refs.time_of, (ahead, at)))
-        )
+        when = max(map(session.refs.time_of, (ahead, at)))
+        made = session.store.signed(session.store.commit(merged.tree, [ahead, at], text, session.identity, when))
         if not session.refs.move([Move(f"{AHEAD}/{self._run.name}", ahead, made)], "merge the branch"):
             raise PersonNeededError(f"{AHEAD}/{self._run.name} was moved by somebody else; run again")
         view.ahead = made

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from executor.errors import ForgeUnavailableError
-from executor.git.checkout import ownership_problem
-from executor.git.command import Git, git_program, users_environment
+from executor.errors import ForgeUnavailableError, UnsignedError
+from executor.git.checkout import identity_of, ownership_problem
+from executor.git.command import Git, git_program, signer_of, users_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,25 +177,17 @@ def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obs
     if ownership_problem(repository.top):
         text = f"{repository.top} belongs to another user, and git refuses to work in it"
         return [Obstacle("repository-owner", text, f"git config --global --add safe.directory {repository.top}")]
-    if unsigned:
+    signer = None if unsigned else signer_of(repository, identity_of(repository))
+    if signer is None or not (signer.commits or tags):
         return []
-    wanted = {"commit.gpgsign": "landings", **({"tag.gpgsign": "tags"} if tags else {})}
-    found = [key for key in wanted if _is_true(repository, key)]
-    if not found:
-        return []
-    names = " and ".join(wanted[key] for key in found)
-    text = f"{' and '.join(found)} is set in git's configuration, but {names} are made without a signature"
-    todo = 'write unsigned_landing = "allow" into rules/limits.toml if that may be, or switch signing off here'
-    return [Obstacle("unsigned", text, todo)]
-
-
-def _is_true(repository: Repository, key: str) -> bool:
-    done = subprocess.run(
-        [git_program(), "config", "--type=bool", "--get", key],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=repository.top,
-        env=users_environment(),
-    )
-    return done.stdout.strip() == "true"
+    try:
+        signer.sign(b"Can this key sign without a prompt?\n")
+    except UnsignedError as error:
+        keys = [key for key, wanted in (("commit.gpgsign", signer.commits), ("tag.gpgsign", signer.tags)) if wanted]
+        text = f"{' and '.join(keys)} is set in git's configuration, but nothing can be signed here: {error}"
+        todo = (
+            "unlock the key so that it signs without a prompt (ssh-add, gpg-agent), switch signing off here, or write "
+            'unsigned_landing = "allow" into rules/limits.toml to land without signatures'
+        )
+        return [Obstacle("unsigned", text, todo)]
+    return []
