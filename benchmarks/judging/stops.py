@@ -145,8 +145,21 @@ def _hits(repository: Path, commit: str, rules: Sequence[StopRule]) -> list[Hit]
         .decode("utf-8", "surrogateescape")
         .split("\0")
     )
-    view = View(files=(), content=_contents(repository, commit), base=base, secrets=find_secrets)
+    view = View(
+        files=(), content=_contents(repository, commit), base=base, secrets=find_secrets, commands=[_tests_of(base)]
+    )
     return stops_of(parse_diff(diff), rules, (), view)
+
+
+def _tests_of(base: frozenset[str]) -> tuple[str, ...]:
+    """The command that a project of this kind is tested with."""
+    for manifest, command in (
+        *(("package.json", ("npm", "test")), ("go.mod", ("go", "test", "./...")), ("Cargo.toml", ("cargo", "test"))),
+        *(("pom.xml", ("mvn", "test")), ("build.gradle", ("gradle", "test")), ("Gemfile", ("rake", "test"))),
+    ):
+        if manifest in base:
+            return command
+    return ("pytest", "-q")
 
 
 def _contents(repository: Path, commit: str) -> Callable[[str, bool], bytes | None]:

@@ -333,6 +333,19 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
+def unproved_told(refs: Sequence[str]) -> str:
+    """A line about issues that nothing proves; empty without any."""
+    if not refs:
+        return ""
+    more = f" and {len(refs) - _UNPROVED} more" if len(refs) > _UNPROVED else ""
+    names = ", ".join(map(safe, refs[:_UNPROVED]))
+    return f"unproved: {names}{more}: add an acceptance command, or a check to the route\n"
+
+
+_UNPROVED = 5
+"""Issues that one line names."""
+
+
 def _cells(text: str) -> int:
     """How many places of a terminal a text takes: wide letters two, combining ones none."""
     if text.isascii():

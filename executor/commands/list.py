@@ -20,6 +20,7 @@ from executor.commands.base import (
     safe,
     show_help,
     table,
+    unproved_told,
 )
 from executor.config.project import has_milestones, open_project
 from executor.status.summary_cache import Board, board_of
@@ -77,7 +78,7 @@ def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueR
 
 
 def _public(row: IssueRow) -> dict[str, object]:
-    return {"id": row["ref"]} | {
+    return {"id": row["ref"], "unproved": row["unproved"]} | {
         key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")
     }
 
@@ -94,6 +95,6 @@ def _text(board: Board, rows: list[IssueRow], names: list[str], *, every: bool) 
     told += "".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts)
     if rows or gone:
         shown = [[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]
-        return table([*shown, *gone]) + "\n" + told
+        return table([*shown, *gone]) + "\n" + told + unproved_told([row["ref"] for row in rows if row["unproved"]])
     landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
     return f"nothing is pending: {landed} of {total} issues have landed\n{told}"

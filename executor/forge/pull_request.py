@@ -172,11 +172,12 @@ class ReviewShown:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalShown:
-    """A person's approval: of what, by whom, why."""
+    """A person's approval: of what, by whom, why, when (ISO-8601)."""
 
     rule: str
     by: str
     reason: str
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class PullText:
         stop: why it waits for a person; None when it does not.
         review: what a reviewer found; None where none was asked.
         approvals: oldest first.
-        deviations: from the plan, in the agent's words.
+        deviations: from the plan: what the agent says, and files that the issue does not declare.
         number: of the issue on the forge.
         assisted: agent and model; empty for none.
     """
@@ -249,7 +250,7 @@ def body_of(text: PullText, title: str) -> str:
         _review(text.review),
         _section("## Approvals", (_approval(item) for item in text.approvals)),
         _section(
-            "## Deviations from the plan, in the agent's words",
+            "## Deviations from the plan",
             (f"- {_words(line)}" for line in text.deviations[:20]),
         ),
         f"Closes #{text.number}" if text.number is not None else "",
@@ -323,7 +324,8 @@ def _finding(item: FindingShown) -> str:
 
 
 def _approval(item: ApprovalShown) -> str:
-    return f"- {code(item.rule)} by {_words(item.by)}: {_words(item.reason)}"
+    when = f" on {_words(item.when)}" if item.when else ""
+    return f"- {code(item.rule)} by {_words(item.by)}{when}: {_words(item.reason)}"
 
 
 def _section(heading: str, lines: Iterable[str]) -> str:
@@ -420,5 +422,6 @@ def _approvals(issue: IssueRun) -> tuple[ApprovalShown, ...]:
     """Everything that a person approved of about the issue, oldest first; names without their addresses."""
     found = issue.run.view.approvals.get(issue.id, ())
     return tuple(
-        ApprovalShown(", ".join(item.rules), item.who.partition(" <")[0], item.why) for item in found[-_APPROVALS:]
+        ApprovalShown(", ".join(item.rules), item.who.partition(" <")[0], item.why, str(item.when))
+        for item in found[-_APPROVALS:]
     )

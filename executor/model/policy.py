@@ -9,6 +9,7 @@ from pydantic import Field
 from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, quoted
+from executor.model.milestone import Claim
 from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
 from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule, stop_problems
 from executor.model.validation import declared, named, single
@@ -88,6 +89,11 @@ class Policy(Rule):
         """The named checks of the issue: its own list, or that of its route."""
         names = issue.checks if issue.checks is not None else self.route_of(issue).checks
         return [self.checks[name] for name in names]
+
+    def proves(self, issue: Issue) -> bool:
+        """Whether anything shows that the issue is done: a check, a command or file of its acceptance, a reviewer."""
+        proofs = any(not isinstance(item, Claim) for item in issue.accept)
+        return proofs or bool(self.checks_for(issue)) or self.route_of(issue).reviewer is not None
 
 
 def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Policy | None, list[Fault]]:

@@ -106,6 +106,9 @@ class IssueReport(_Value):
     attempts: tuple[AttemptReport, ...]
     checks: tuple[CheckReport, ...]
     findings: tuple[FindingReport, ...]
+    unproved: bool = Field(
+        default=False, description="no check, acceptance command, file or reviewer shows that it is done"
+    )
     stop: str = Field(description="rules that stopped it; empty when none did")
     stop_lines: tuple[str, ...] = Field(description="what those rules were triggered by")
     log: str = Field(description="end of the last attempt's output, neutralised; empty when it is gone")
@@ -244,6 +247,7 @@ class _Gatherer:
             attempts=tuple(self._attempt(declared.id, attempt) for attempt in attempts),
             checks=self._checks(ref, landing, stat) if landing is not None else (),
             findings=tuple(self._findings.get(declared.id, ())),
+            unproved=not self._observer.compiled.policy.proves(declared),
             stop=state.stop.rule if state.stop is not None and waits else "",
             stop_lines=state.stop.lines[:_PATHS] if state.stop is not None and waits else (),
             log=self._log(declared.id, attempts, landed=decision.status is Status.LANDED),

@@ -31,7 +31,10 @@ class PullRow(TypedDict):
 
 
 class IssueRow(TypedDict):
-    """One issue. `ref` is MILESTONE/ISSUE, `until` epoch seconds; `started`: an attempt was begun and not ended."""
+    """One issue. `ref` is MILESTONE/ISSUE, `until` epoch seconds; `started`: an attempt was begun and not ended.
+
+    `unproved`: no check, acceptance command, file or reviewer shows that it is done.
+    """
 
     ref: str
     id: str
@@ -53,6 +56,7 @@ class IssueRow(TypedDict):
     until: float | None
     steps: int
     pr: PullRow | None
+    unproved: bool
 
 
 class RemovedRow(TypedDict):
@@ -120,6 +124,7 @@ class PlanIssue(TypedDict):
     act: str
     why: str
     agent: str
+    unproved: bool
 
 
 class Calibration(TypedDict):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
-_VERSION = 8
+_VERSION = 9
 _NEVER = 2.0**60
 """Epoch seconds at which a summary expires that does not rest on the time."""
 _PACKAGE = __file__
@@ -197,6 +197,7 @@ def _row(observer: Observer, ref: str) -> IssueRow:
         "until": decision.wait.until if decision.wait is not None else None,
         "steps": observer.steps_percent(ref),
         "pr": pull_of(state, landing),
+        "unproved": not observer.compiled.policy.proves(node.issue),
     }
 
 

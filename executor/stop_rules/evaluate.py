@@ -50,6 +50,7 @@ __all__ = [
     "stops_of",
     "tests_weakened",
     "unlookable_content",
+    "unproved",
 ]
 
 
@@ -101,6 +102,11 @@ def unlookable_content(view: View) -> Iterable[Finding]:
     return unlookable(view.files, view.content)
 
 
+def unproved(view: View) -> Iterable[Finding]:
+    """A change of an issue that nothing proves."""
+    return () if view.proved else (("", 0, "no check, acceptance command, file or reviewer shows that it is done"),)
+
+
 def shadowing(view: View) -> Iterable[Finding]:
     """New modules that are imported in place of others."""
     return shadowing_modules(view.files, view.base, view.before)
@@ -123,6 +129,7 @@ _OURS: Mapping[str, StopCheck] = {
     "tool-shadowing": shadowing,
     "tests-weakened": tests_weakened,
     "outside-scope": outside_scope,
+    "unproved": unproved,
     "tests-changed": asked_elsewhere,
     "spec-problem": asked_elsewhere,
     "new-tests": asked_elsewhere,

@@ -62,6 +62,10 @@ _PLACEHOLDER = re.compile(
     r"|^(secret|pass(wd|word|phrase)?|hunter|s3cret|letmein|postgres|mysql|redis|rabbitmq|docker|minio|admin|root|user|guest|test\w*|foo\w*|bar\w*|token|value)\d*$"
 )
 _KEYWORD = re.compile(r"(?i)key|pass|pwd|secret")
+_NOWHERE = re.compile(
+    r"@(\[::1\]|127\.0\.0\.1|([\w-]+\.)*(example(\.(com|org|net))?|localhost|test|invalid)\b)(?![\w.-]*\.\w)"
+)
+"""A URL whose host exists nowhere or is this machine."""
 _SHORTEST = 5  # letters of a password in a URL
 _LONGEST_KEYWORD = 2_000
 
@@ -86,8 +90,9 @@ def _kinds(text: str) -> list[str]:
     kinds = [name for name, pattern in _OWN.items() if pattern.search(text)]
     for plugin in _plugins():
         for secret in plugin.analyze_string(text):
-            short = plugin.secret_type.startswith("Basic Auth") and len(secret) < _SHORTEST
-            if not short and not _PLACEHOLDER.search(secret):
+            in_url = plugin.secret_type.startswith("Basic Auth")
+            harmless = in_url and (len(secret) < _SHORTEST or _NOWHERE.search(text))
+            if not harmless and not _PLACEHOLDER.search(secret):
                 kinds.append(plugin.secret_type)
                 break
     if _is_keyword(text):

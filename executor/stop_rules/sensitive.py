@@ -7,6 +7,7 @@ is taken away. A new refusal (an exception that is raised) lets in nobody and do
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange, Finding, Line
 
@@ -86,6 +87,11 @@ _ASSIGNED = re.compile(
 )
 _ANNOTATED = re.compile(r"^\s+([A-Za-z_]\w*)\s*:\s*[\w\[\].\"']+(?:\s*\|\s*[\w\[\].\"']+)*[,;]?\s*$")
 _IMPORTED = re.compile(r"^\s*(?:from|import|use|require|using)\b(.*)")
+_EXPORTED = re.compile(r"""^\s*export\s+(?:type\s+)?(?:\*|\{[^}]*\})(?:\s+as\s+\w+)?\s+from\s+["'][^"']+["'];?\s*$""")
+_IMPORTING = frozenset(
+    ["import", "from", "as", "export", "type", "default", "use", "require", "using", "const", "static"]
+)
+_DOCUMENT = re.compile(r"[:=]\s*[\"']?[\w./ -]+\.(?:md|rst|html)[\"']?\s*,?\s*$")
 _KEY = re.compile(r"^\s*(?:-\s+)?[\"']?([A-Za-z_][\w-]*)[\"']?\s*[:=]")
 _CONDITION = re.compile(
     r"^\s*(?:\}?\s*(?:el(?:se\s+)?if|elsif|elif|if|unless|while|when|guard|assert|return|case)\b)|&&|\|\||\band\b|\bor\b|\?"
@@ -138,16 +144,86 @@ def sensitive_code(
     refusals = tuple(re.compile(pattern) for pattern in lists.get("refusals", ()))
     found: list[Finding] = []
     for file in files:
-        if not _is_code(file.path):
+        if not _is_code(file.path) or _same_code(file, content):
             continue
-        if _sensitive_path(file.path, words):
+        known = _known_names(file, content)
+        if _sensitive_path(file.path, words) and not all(_only_imports(line, known) for line in file.lines):
             found.append((file.path, 0, "its path says so"))
             continue
-        yielded = {line.number: line for line in _lines(file, words, refusals)}
+        yielded = {line.number: line for line in _lines(file, words, refusals) if not _only_imports(line, known)}
         inside = [] if suffix_of(file.path) in _SETTINGS | _PAGES else _inside(file, content, words)
         told = [line for line in file.lines if line in yielded.values() or line in inside]
         found += ((file.path, line.number, line.text) for line in told)
     return found
+
+
+def _same_code(file: FileChange, content: Callable[[str, bool], bytes | None]) -> bool:
+    """Whether only its layout or its comments changed: the same syntax tree, or the same words and signs in order."""
+    if file.kind != "modified" or suffix_of(file.path) in _SETTINGS | _PAGES:
+        return False
+    old, new = (
+        (content(file.path, new) or b"")[:_LARGEST].decode("utf-8", "replace").replace("\r\n", "\n")
+        for new in (False, True)
+    )
+    if suffix_of(file.path) == ".py":
+        try:
+            return _meaning(old) == _meaning(new)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return suffix_of(file.path) in CLIKE and _signs(old) == _signs(new)
+
+
+def _meaning(text: str) -> str:
+    """A module of Python without what does not run: docstrings, `__all__`, types of undecorated functions."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
+            plain = node.args
+            for given in (*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg):
+                if given is not None:
+                    given.annotation = None
+            node.returns = None
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    match node:
+        case ast.Expr(value=ast.Constant()) | ast.ImportFrom(module="__future__"):
+            return True
+        case ast.Assign(targets=[ast.Name(id="__all__")]):
+            return True
+    return False
+
+
+def _signs(text: str) -> list[str]:
+    """Words, strings and signs of a language like C, without white space, whole-line comments and trailing commas."""
+    plain = re.sub(r"(?m)^\s*//.*$", "", text)
+    signs = re.findall(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`|\w+|[^\w\s]", plain)
+    return [
+        f'"{sign[1:-1]}"' if sign[0] == "'" and len(sign) > 1 else sign
+        for sign, after in pairwise([*signs, ""])
+        if not (sign == "," and after in {")", "]", "}"})
+    ]
+
+
+def _known_names(file: FileChange, content: Callable[[str, bool], bytes | None]) -> frozenset[str]:
+    """Words of the file before the change; an import that brings one of them may put another thing in its place."""
+    if not any(_IMPORTED.match(line.text) or _EXPORTED.match(line.text) for line in file.lines):
+        return frozenset()
+    old = (content(file.path, False) or b"")[:_LARGEST].decode("utf-8", "replace")  # noqa: FBT003  (before)
+    return frozenset(re.findall(r"\w+", old))
+
+
+def _only_imports(line: Line, known: Collection[str]) -> bool:
+    """Whether a line only brings in names that its file did not have; the lines that use them are looked at."""
+    text = line.text.strip()
+    if not text or not line.added:
+        return not text
+    match = _EXPORTED.match(text) or (_IMPORTED.match(text) if not text.startswith("import(") else None)
+    names = re.findall(r"\w+", _STRING.sub("", text)) if match else []
+    return bool(names) and not any(name in known for name in names if name not in _IMPORTING)
 
 
 def _ready(lists: Mapping[str, Sequence[str]]) -> _Words:
@@ -213,7 +289,7 @@ def _lines(file: FileChange, words: _Words, refusals: Sequence[re.Pattern[str]])
             yield line
         elif suffix in _SETTINGS:
             key = _KEY.match(line.text)
-            if key and _sensitive_name(key[1], words, about_files=False):
+            if key and not _DOCUMENT.search(line.text) and _sensitive_name(key[1], words, about_files=False):
                 yield line
         elif suffix in _PAGES:
             if re.search(r"\{[%{]|<%|v-if|\{#if|\*ngIf", line.text) and _about_who(text, words):

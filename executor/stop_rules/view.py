@@ -40,6 +40,7 @@ class View:
         values: name of a variable -> its value, for those that profiles of agents pass on.
         declared: globs of files that the issue says it changes.
         kind: type of the issue.
+        proved: whether a check, a command or file of its acceptance, or a reviewer shows that the issue is done.
     """
 
     files: Sequence[FileChange]
@@ -51,6 +52,7 @@ class View:
     values: Mapping[str, str] = field(default_factory=dict)
     declared: Sequence[str] = ()
     kind: str = ""
+    proved: bool = True
 
     def before(self, path: str) -> bytes | None:
         """A file's content before the change."""

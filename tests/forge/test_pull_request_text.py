@@ -52,7 +52,7 @@ def test_a_landed_one_says_what_changed_and_what_proves_it() -> None:
         "- [ ] Words (not proved)\n\n"
         "## Checks on exactly this tree\n- `tests` passed\n\n"
         "## Approvals\n- `large-diff` by Ann: seen\n\n"
-        "## Deviations from the plan, in the agent's words\n- Used (at)dataclass\n\n"
+        "## Deviations from the plan\n- Used (at)dataclass\n\n"
         "Closes #11\n\nAssisted-by: claude:opus\n\n<!-- /milestone-executor -->\n"
     )
 

@@ -297,7 +297,7 @@ STOP: dict[str, dict[str, Case]] = {
         "yaml": edit("config/app.yaml", "rate_limit: 10\n", "rate_limit: 10000\n"),
         "password": edit("a.py", "a = 1\n", "def check_password(raw): return True\n"),
         "go": edit("server.go", "a\n", "func (s *Server) Authorize(r *http.Request) bool {\n"),
-        "import": edit("a.py", "a = 1\n", "from django.contrib.auth import backends\n"),
+        "import from elsewhere": edit("a.py", "from app.auth import login\n", "from app.none import login\n"),
         "deleted": gone("src/oauth.py"),
         "php": edit("a.php", "a\n", "$this->authorize('update', $post);\n"),
         "CRLF": edit("a.py", "a = 1\r\n", "authenticate(user)\r\n"),
@@ -400,6 +400,8 @@ STOP: dict[str, dict[str, Case]] = {
         "conftest": made("tests/unit/conftest.py"),
         "pytest.ini": edit("pytest.ini", "a\n", "b\n"),
         "tox": gone("tox.ini"),
+        "tox commands": edit("tox.ini", "[testenv]\ncommands = pytest\n", "[testenv]\ncommands = true\n"),
+        "tox, pytest": made("tox.ini", "[pytest]\naddopts = --co\n"),
         "noxfile": made("noxfile.py"),
         "coveragerc": made(".coveragerc"),
         "workflow": edit(".github/workflows/ci.yml", "a\n", "b\n"),
@@ -531,6 +533,13 @@ PASS: dict[str, dict[str, Case]] = {
         "table in html": edit("a.py", "a = 1\n", "text = 'create table of contents'\n"),
     },
     "sensitive-code": {
+        "import alone": edit("a.py", "a = 1\n", "from django.contrib.auth import backends\na = 1\n"),
+        "export alone": edit(
+            "src/auth/index.ts", "export * from './a';\n", "export * from './a';\nexport * from './b';\n"
+        ),
+        "layout": edit("app/auth.py", "def login(a):\n  return a\n", "def login(\n    a,\n):\n    return a  # so\n"),
+        "layout of JavaScript": edit("auth.js", "check(a, b);\n", "check(\n  a,\n  b,\n);\n"),
+        "page of documents": edit("mkdocs.yml", "nav:\n", "nav:\n  - Authentication: 'auth.md'\n"),
         "author": edit("src/author.py", "author = 1\n", "def author(name): return name\n"),
         "authors": edit("a.py", "a = 1\n", "def get_authors(book): return list_authors(book)\n"),
         "authority": edit("url.py", "a = 1\n", "authority = parse_authority(url)\n"),
@@ -596,6 +605,12 @@ PASS: dict[str, dict[str, Case]] = {
         "copyright year": edit("a.py", "# Copyright 2020\n", "# Copyright 2021\n"),
     },
     "protected-files": {
+        "tox, documents": edit(
+            "tox.ini",
+            "[testenv]\ncommands = a\n[testenv:docs]\ndeps = b\n",
+            "[testenv]\ncommands = a\npackage = skip\n",
+        ),
+        "build of hatch": edit("pyproject.toml", "[tool.hatch.build]\na = 1\n", "[tool.hatch.build]\na = 2\n"),
         "code": edit("src/a.py", "a = 1\n", "a = 2\n"),
         "test": made("tests/test_a.py"),
         "version": swap("pyproject.toml", PYPROJECT, 'version = "1.0"', 'version = "1.1"'),

@@ -18,6 +18,7 @@ from executor.commands.base import (
     print_json,
     safe,
     table,
+    unproved_told,
 )
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, obstacles_of, open_project
@@ -82,6 +83,7 @@ def _value(observer: Observer, name: str) -> PlanReport:
                     "act": "implement" if decision.status is Status.BLOCKED and node.needs else str(decision.act),
                     "why": decision.reason,
                     "agent": observer.compiled.policy.agent_for(node.issue).name,
+                    "unproved": not observer.compiled.policy.proves(node.issue),
                 }
             )
     return {
@@ -183,6 +185,7 @@ def _text(value: PlanReport) -> str:
         f"{value['milestone']}: {value['title']}\n"
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
         f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
+        + unproved_told([item["ref"] for item in value["issues"] if item["unproved"] and item["status"] != "landed"])
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
         + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
     )

@@ -174,6 +174,7 @@ class ChangeRules:
                 values=self._session.known_secrets,
                 declared=part.declared,
                 kind=issue.type,
+                proved=self._session.policy.proves(issue),
             )
             hits = stops_of(part.change, self._session.policy.stops, self.allowed_rules(), view)
             found += [replace(hit, lines=tuple(part.inside(line) for line in hit.lines)) for hit in hits]

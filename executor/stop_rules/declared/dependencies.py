@@ -19,7 +19,7 @@ from executor.stop_rules.declared.manifests import (
 from executor.stop_rules.test_evidence.test_suite import judges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
     from executor.stop_rules.declared.manifests import Part
@@ -79,11 +79,12 @@ _LICENSED = re.compile(
 _SPDX = re.compile(r"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SPDX_BYTES = re.compile(rb"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SCRIPT = re.compile(r"(?m)^# /// script\n((?:#(?: .*)?\n)*?)# ///$")
+_ADDED_LINTER = re.compile(r"tool (ruff|mypy|pyright|basedpyright|pylint|flake8|ty|bandit|isort|pyrefly): nothing -> ")
 _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
 _BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
 _TOP = 40
 """Lines at the top of a file among which its notice is."""
-_TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json"})
+_TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json", "tox.ini"})
 
 
 def dependency_changes(view: View) -> Iterator[Finding]:
@@ -185,7 +186,7 @@ def tool_changes(view: View) -> Iterator[Finding]:
                 return tools(path, data, names)
 
             for path, number, what in _compared(file, view.content, part, "its settings of tools cannot be compared"):
-                if not _adds_a_script(what, found.package_scripts):
+                if not _adds_a_script(what, found.package_scripts) and not _adds_a_tool(what, view.commands):
                     yield path, number, what
         yield from _reached(file, found, view)
         yield from _lines_about(file, view)
@@ -195,6 +196,14 @@ def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:
     """Whether a difference is a new script of package.json that neither a check nor npm runs by itself."""
     added = _ADDED_SCRIPT.match(what)
     return added is not None and added[1] not in reached_scripts
+
+
+def _adds_a_tool(what: str, commands: Sequence[Sequence[str]]) -> bool:
+    """Whether a difference is the first table of a linter that no check runs."""
+    added = _ADDED_LINTER.match(what)
+    if added is None or not commands:
+        return False
+    return not any(added[1] in word for argv in commands for word in argv)
 
 
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:

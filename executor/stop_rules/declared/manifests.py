@@ -81,6 +81,8 @@ class ToolNames:
     cfg: re.Pattern[str]
     npm: tuple[str, ...]
     scripts: re.Pattern[str]
+    tox_aside: re.Pattern[str]
+    tox_plain: re.Pattern[str]
 
     @classmethod
     def of(cls, lists: Mapping[str, Sequence[str]], scripts: Collection[str] = ()) -> ToolNames:
@@ -91,6 +93,8 @@ class ToolNames:
             _any(lists.get("cfg_tools", ())),
             tuple(lists.get("npm_tools", ())),
             _any([*lists.get("scripts", ()), *named]),
+            _any(lists.get("tox_aside", ())),
+            _any(lists.get("tox_plain", ())),
         )
 
 
@@ -187,15 +191,19 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
     match name_of(path).lower():
         case "pyproject.toml":
             document = tomllib.loads(text)
-            found: dict[str, object] = {
-                name: table for name, table in _at(document, "tool").items() if names.python.fullmatch(name)
-            }
+            found: dict[str, object] = _tool_tables(_at(document, "tool"), names.python)
             found["pytest11"] = _at(document, "project", "entry-points", "pytest11")
             found["tool.poetry.plugins"] = _at(document, "tool", "poetry", "plugins", "pytest11")
         case "setup.cfg":
             sections = _cfg(text)
             found = {name: dict(table) for name, table in sections.items() if names.cfg.fullmatch(name)}
             found["pytest11"] = sections.get("options.entry_points", {}).get("pytest11")
+        case "tox.ini":
+            found = {
+                name: {key: _uncommented(value) for key, value in table.items() if not names.tox_plain.fullmatch(key)}
+                for name, table in _cfg(text).items()
+                if not names.tox_aside.fullmatch(name)
+            }
         case "setup.py":
             found = (
                 {"entry_points": setup_arguments(text, ("entry_points",)).get("entry_points")}
@@ -212,6 +220,19 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
         case _:
             found = {}
     return {f"tool {key}": _flat(value, sort=False) for key, value in found.items() if value not in ({}, [], None)}
+
+
+def _tool_tables(tables: Mapping[str, Any], wanted: re.Pattern[str]) -> dict[str, object]:
+    """Tables of tools by name, and parts of other tables by ``tool.part``."""
+    found: dict[str, object] = {name: table for name, table in tables.items() if wanted.fullmatch(name)}
+    for name, table in tables.items():
+        if name not in found and isinstance(table, Mapping):
+            found |= {f"{name}.{key}": part for key, part in table.items() if wanted.fullmatch(f"{name}.{key}")}
+    return found
+
+
+def _uncommented(value: str) -> str:
+    return "\n".join(line for line in value.splitlines() if not line.lstrip().startswith(("#", ";")))
 
 
 def _reader(path: str) -> Callable[[str], Mapping[str, Any]] | None:

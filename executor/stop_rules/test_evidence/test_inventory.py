@@ -192,7 +192,7 @@ def _checks(body: list[ast.stmt]) -> int:
     return count
 
 
-def _statement_checks(node: ast.stmt) -> int:  # noqa: PLR0911  (one for each kind of statement)
+def _statement_checks(node: ast.stmt) -> int:  # noqa: C901, PLR0911  (one for each kind of statement)
     match node:
         case ast.Assert(test=test):
             return int(not _always(test))
@@ -200,6 +200,8 @@ def _statement_checks(node: ast.stmt) -> int:  # noqa: PLR0911  (one for each ki
             return _checks(body) if value else _checks(orelse)
         case ast.While(test=ast.Constant(value=value)) if not value:
             return 0
+        case ast.For(iter=rows, body=body, orelse=orelse) if (count := _turns(rows)) is not None:
+            return count * _checks(body) + _checks(orelse)
         case ast.Try(handlers=handlers) if any(_swallows(handler) for handler in handlers):
             return sum(_checks(handler.body) for handler in handlers) + _checks(node.orelse) + _checks(node.finalbody)
         case ast.With(items=items) | ast.AsyncWith(items=items):
@@ -220,6 +222,18 @@ def _statement_checks(node: ast.stmt) -> int:  # noqa: PLR0911  (one for each ki
     if blocks:
         return sum(_checks(block) for block in [*blocks, *(handler.body for handler in handled)])
     return _calls(node)
+
+
+def _turns(rows: ast.expr) -> int | None:
+    """How often a loop over something written out runs; None if that is not written there."""
+    match rows:
+        case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
+            return None if any(isinstance(item, ast.Starred) for item in items) else len(items)
+        case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int(most))]):
+            return max(0, most)
+        case ast.Call(func=ast.Attribute(value=ast.Dict(keys=keys), attr="items" | "keys" | "values")):
+            return len(keys)
+    return None
 
 
 def _calls(*nodes: ast.AST) -> int:
