@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.call import AgentCaller, cost_of
 from executor.agents.command import child_environment
+from executor.environments.environment import FOLDER
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError
 from executor.process.files import scrub
@@ -88,7 +89,10 @@ class Reviewers:
         with self._context.pool.slot() as slot:
             slot.work.prepare(self._context.store, question.tree)
             env = child_environment((), {}, slot.work.folder)
-            environment = tree_environment(self._context.project.repository, slot.work, slot.number, env)
+            store, rules = self._context.project.cache / FOLDER, self._context.policy.environments
+            environment = tree_environment(
+                self._context.project.repository, slot.work, slot.number, env, store, rules
+            ).without_steps()
             try:
                 ended = self._context.supervisor.run(
                     self._command(agent, question, slot.work.folder, slot.number, environment)

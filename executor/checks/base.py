@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from executor.checks.blindness import Blindness
+from executor.agents.command import child_environment
+from executor.checks.blindness import Blindness, kind_of
+from executor.checks.junit import says_no_test
 from executor.checks.spec import CommandProof
+from executor.environments.making import checkouts_of, first_word, leading_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from executor.checks.junit import Report
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
     from executor.checks.verdicts import Verdict, Verdicts
 
-__all__ = ["BaseCheck", "BaseResult", "base_note", "base_reason", "base_remedy", "before_of", "last_lines", "red_for"]
+__all__ = [
+    "BaseCheck",
+    "BaseResult",
+    "base_note",
+    "base_reason",
+    "base_remedy",
+    "before_of",
+    "last_lines",
+    "red_for",
+]
 
-Word = Literal["green", "red", "blind", "vacuous", "flaky"]
+Word = Literal["green", "red", "blind", "vacuous", "flaky", "outside"]
 _SHOWN_LINES = 20
+_FILE = re.compile(r"(?!-)(?!/)[\w./-]+(?:/[\w.-]*|\.[A-Za-z]\w{0,4})(?:::\S*)?")
+"""A word of a command that names a file or folder of the tree."""
 _NOT_STARTED = re.compile(r"exit 12[67]\b")
 _BROKE = re.compile(
     r"\b(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|errors? during collection|Cannot find module"
     r"|file or directory not found|could not compile|build failed|undefined reference|No such file or directory)\b",
     re.IGNORECASE,
 )
-_NO_TESTS = re.compile(r"no tests? (?:ran|found|files?|to run)|collected 0 items", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +53,14 @@ class BaseResult:
         name: of the check, or the command.
         kind: ``check`` or ``acceptance``.
         word: ``green``; ``red``: it fails; ``blind``: it passes on a broken copy; ``vacuous``: acceptance that passes
-            before anything is done; ``flaky``: it gave two verdicts on one tree.
+            before anything is done; ``flaky``: it gave two verdicts on one tree; ``outside``: a file names the user's
+            checkout, so that tools would load that one.
         reason: one sentence; for red acceptance empty if an assertion fails, as it should.
         detail: the most useful part of its output.
         seconds: how long it took.
         proof_seconds: how long the run on a broken copy took.
         holds: the issue cannot begin.
+        empty: it passes, and its output says that no test was run.
     """
 
     name: str
@@ -55,6 +71,7 @@ class BaseResult:
     seconds: float = 0.0
     proof_seconds: float = 0.0
     holds: bool = False
+    empty: bool = False
 
 
 class BaseCheck:
@@ -72,6 +89,7 @@ class BaseCheck:
             tree: the base.
             accepted: whether acceptance is asked too, which it is until the issue has landed.
         """
+        yield from self._outside(tree)
         green: list[tuple[CommandProof, BaseResult]] = []
         for item in self._items:
             if item.named:
@@ -86,6 +104,18 @@ class BaseCheck:
             if not item.named:
                 yield self._accepted(tree, item)
 
+    def _outside(self, tree: str) -> Iterator[BaseResult]:
+        """Files by which a command outside the sandbox would load the user's checkout."""
+        words = {first_word(item.argv) for item in self._items if not self._checks.boxed(item)}
+        if not words:
+            return
+        repository = self._checks.context.project.repository
+        env = child_environment((), {}, repository.top)
+        programs = [Path(found) for word in sorted(words) if (found := shutil.which(word, path=env.get("PATH", "")))]
+        roots, home = checkouts_of(repository.top, repository.common_dir), Path(env.get("HOME", "/nonexistent"))
+        for place, remedy in leading_outside(repository, roots, tree, programs, home):
+            yield BaseResult(place, "check", "outside", remedy, holds=True)
+
     def _check(self, tree: str, item: CommandProof) -> BaseResult:
         """Whether a named check passes; one that is about changed files or new failures only is not asked."""
         if item.changed_only or item.only_new_failures:
@@ -94,13 +124,20 @@ class BaseCheck:
         report = self._checks.report_of(verdict)
         if verdict.ok or (report is not None and report.tests == 0):  # the beginning of a project
             word: Word = "flaky" if self._checks.verdicts.is_flaky(item.key) else "green"
-            return BaseResult(item.name, "check", word, seconds=verdict.seconds)
+            return BaseResult(item.name, "check", word, seconds=verdict.seconds, empty=verdict.empty)
         return BaseResult(item.name, "check", "red", verdict.reason, verdict.detail, verdict.seconds, holds=True)
 
     def _seen(self, tree: str, item: CommandProof, result: BaseResult) -> BaseResult:
-        """The result, unless the check passes on a broken copy as well."""
+        """The result, unless the check runs no test of those that there are, or passes on a broken copy as well."""
         if not item.needs_proof_on_base:
             return result
+        if (
+            result.empty
+            and not item.vouched
+            and any(kind_of(path) == "test" for path in self._checks.context.store.paths(tree))
+        ):
+            reason = "it runs no test, although the tree has some"
+            return BaseResult(item.name, "check", "blind", reason, "", result.seconds, holds=True)
         sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item))
         seconds = result.seconds
         if sight.state != "blind":
@@ -110,14 +147,32 @@ class BaseCheck:
     def _accepted(self, tree: str, item: CommandProof) -> BaseResult:
         verdict = self._verdict(tree, item)
         name, seconds = item.name, verdict.seconds
+        if not verdict.ok and verdict.unready:
+            return BaseResult(name, "acceptance", "red", verdict.reason, verdict.detail, seconds, holds=True)
         if not verdict.ok:
-            why = red_for(verdict.reason, verdict.detail, self._checks.report_of(verdict))
+            why = red_for(
+                verdict.reason,
+                verdict.detail,
+                self._checks.report_of(verdict),
+                is_test_run=item.proves_by_tests and not self._names_what_is_to_come(tree, item),
+            )
             return BaseResult(name, "acceptance", "red", why, verdict.detail, seconds)
         sight = Blindness(self._checks).sight_of(tree, item, log=self._log(item)) if item.proves_by_tests else None
         if sight is not None and sight.state == "blind":
             return BaseResult(name, "acceptance", "blind", sight.reason, "", seconds, sight.seconds, holds=True)
         reason = "it passes before anything was done"
         return BaseResult(name, "acceptance", "vacuous", reason, "", seconds, holds=item.must_fail_before)
+
+    def _names_what_is_to_come(self, tree: str, item: CommandProof) -> bool:
+        """Whether a command names a file that the tree does not have, such as the test that the issue is to add."""
+        store, inside = self._checks.context.store, self._checks.context.project.inside
+        words = " ".join(item.argv[item.prefix :]).split()
+        named = [
+            word.partition("::")[0].removeprefix("./").rstrip("/")
+            for word in words
+            if _FILE.fullmatch(word) and "..." not in word
+        ]
+        return any(not store.has_path(tree, inside(name)) for name in named)
 
     def _verdict(self, tree: str, item: CommandProof) -> Verdict:
         return self._checks.verdict_on(tree, item, log=self._log(item))
@@ -126,13 +181,22 @@ class BaseCheck:
         return self._logs / f"{item.slug}.log"
 
 
-def red_for(verdict_reason: str, detail: str, report: Report | None) -> str:
-    """Why a command fails other than by an assertion; empty if it seems to be one."""
+def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_run: bool = True) -> str:
+    """Why a command fails other than by an assertion; empty if it seems to be one, as every other failure does.
+
+    Args:
+        verdict_reason: how it ended.
+        detail: the end of its output.
+        report: its report of tests, if it wrote one.
+        is_test_run: it runs tests that exist; otherwise only a program that is missing is told.
+    """
     if _NOT_STARTED.search(verdict_reason):
         return "its program cannot be started"
+    if not is_test_run:
+        return ""
     if report is not None and report.failures:
         return ""
-    if (report is not None and not report.tests and not report.errors) or _NO_TESTS.search(detail):
+    if (report is not None and not report.tests and not report.errors) or says_no_test(detail):
         return "no test was collected"
     if (report is not None and report.errors) or _BROKE.search(detail):
         return "an error before the tests could run"
@@ -154,6 +218,8 @@ def base_remedy(word: str, check: str, *, kind: str) -> str:
         where = "make it run in the tree (EXECUTOR_TREE, {tree} in its command or prefix)"
         vouch = f'vouch for it in rules/checks.toml: [check.{check}] sabotage = "off", sabotage_reason = "..."'
         return where if kind == "acceptance" else f"{where}, or {vouch}"
+    if word == "outside":
+        return "the next run looks again"
     if word == "vacuous":
         return "make it fail there, or take must_fail_before away"
     return "repair it there"
@@ -164,7 +230,7 @@ def base_note(branch: str, result: BaseResult) -> str:
     if result.word == "vacuous":
         return base_reason(branch, result)
     if result.kind == "acceptance" and result.reason:
-        return f'the acceptance "{result.name}" fails on {branch}, but not by an assertion: {result.reason}'
+        return f'the acceptance "{result.name}" fails on {branch} before it tests anything: {result.reason}'
     return ""
 
 
@@ -175,6 +241,8 @@ def last_lines(detail: str) -> str:
 
 def base_reason(branch: str, result: BaseResult) -> str:
     """Why the base keeps an issue back, as one sentence."""
+    if result.word == "outside":
+        return f"{result.name} leads to your checkout, which tools would load instead of the candidate: {result.reason}"
     what = f'the {result.kind} "{result.name}"'
     if result.word == "blind":
         return f"{what} is blind: {result.reason}"

@@ -16,7 +16,6 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from executor.checks.run import CheckRunner
 from executor.model.fingerprint import combined_key, digest
 from executor.model.paths import matches
 
@@ -27,18 +26,28 @@ if TYPE_CHECKING:
     from executor.checks.run import CheckRunner
     from executor.checks.spec import CommandProof
 
-__all__ = ["Blindness", "Kind", "Sabotage", "Sight", "broken", "kind_of", "product_files", "sabotages"]
+__all__ = [
+    "Blindness",
+    "Kind",
+    "Sabotage",
+    "Sight",
+    "broken",
+    "in_test_folder",
+    "kind_of",
+    "product_files",
+    "sabotages",
+]
 
 
 Kind = Literal["product", "test", "tooling", "docs", "other"]
 
 _CODE = re.compile(
     r"py|pyx|pxd|jsx?|mjs|cjs|tsx?|mts|cts|vue|svelte|go|rs|[ch]|cc|cpp|cxx|hpp|hh|hxx|cu|mm?|java|kt|scala|groovy|rb|php|cs"
-    r"|fs|vb|swift|lua|p[lm]|[rR]|jl|exs?|erl|hs|mli?|dart|zig|nim|cljs?|f90|f95|s?v|vhd|pas|d"
+    r"|fs|vb|swift|lua|p[lm]|[rR]|t|jl|exs?|erl|hs|mli?|dart|zig|nim|cljs?|f90|f95|s?v|vhd|pas|d"
 )
-_SHELL = frozenset({"sh", "bash", "zsh", "fish", "ps1", "bat"})
+_SHELL = frozenset({"sh", "bash", "zsh", "fish", "ps1", "bat", "bats"})
 _DOCS = frozenset(["md", "rst", "adoc", "txt", "png", "jpg", "jpeg", "gif", "svg", "ico", "pdf"])
-_TEST_FOLDER = re.compile(r"tests?|__(?:tests|mocks|snapshots)__|specs?|testdata|fixtures|e2e|cypress")
+_TEST_FOLDER = re.compile(r"t|tests?|__(?:tests|mocks|snapshots)__|specs?|testdata|fixtures|e2e|cypress")
 _TOOL_FOLDER = re.compile(
     r"scripts?|tools?|ci|hack|dev|etc|cmake|build-aux|docs?|examples?|samples?|bench(?:marks)?|milestones|rules"
     r"|node_modules|vendor|third_party"
@@ -46,7 +55,7 @@ _TOOL_FOLDER = re.compile(
 _TEST_NAME = re.compile(
     r"(?:test_.*|.*_test|.*_tests|tests?|conftest)\.(?:py|c|cc|cpp|go|rs|lua|exs?|rb|php|js|ts|mjs|cjs)"
     r"|.*[.-](?:test|spec|cy|e2e)\.(?:[mc]?[jt]sx?)|.*_spec\.(?:rb|lua)"
-    r"|.*(?:Test|Tests|IT|Spec)\.(?:java|kt|cs|scala|groovy|php|swift)"
+    r"|.*\.(?:t|bats)|.*(?:Test|Tests|IT|Spec)\.(?:java|kt|cs|scala|groovy|php|swift)"
 )
 _TOOL_NAME = re.compile(
     r"setup\.py|noxfile\.py|dodo\.py|fabfile\.py|tasks\.py|conf\.py|build\.rs|versioneer\.py|.*\.config\.[mc]?[jt]s|"
@@ -71,6 +80,11 @@ def kind_of(path: str) -> Kind:
     if extension in _DOCS or name in {"LICENSE", "NOTICE", "AUTHORS", "CHANGELOG"}:
         return "docs"
     return "other"
+
+
+def in_test_folder(path: str) -> bool:
+    """Whether a file lies in a folder of tests, whatever it is: expected output is part of a test."""
+    return _any(path.split("/")[:-1], _TEST_FOLDER)
 
 
 def product_files(paths: Iterable[str]) -> list[str]:
@@ -100,6 +114,11 @@ _MANIFESTS = re.compile(
     r"makefile|.*\.mk|justfile|Taskfile.*|Cargo\.(?:toml|lock)|go\.(?:mod|sum|work)|CMakeLists\.txt|pom\.xml|Gemfile.*|"
     r"composer\.(?:json|lock)|doit\.cfg|\.git.*|deno\.jsonc?|bun\.lockb?|WORKSPACE|BUILD(?:\.bazel)?|.*\.bzl",
 )
+_READS = re.compile(
+    r"(?:^|[\s;&|(])(?:(?:ba|da|z|k)?sh\s+-\w*n|shellcheck|shfmt|bashate|checkbashisms|node\s+(?:--check|-c)|ruby\s+-\w*c|php\s+-l"
+    r"|perl\s+(?:-\S+\s+)*-\w*c|luac|py_compile|flake8|pylint|ruff|mypy|eslint|prettier|grep|file|codespell)\b"
+)
+"""Commands that read the scripts that they name, and do not run them."""
 _SHELL_COMMAND = ("sh", "-c")
 _SCRIPTS = frozenset({"sh", "bash", "py", "js", "mjs", "cjs", "ts", "rb", "pl", "mk"})
 
@@ -140,7 +159,7 @@ def sabotages(
         about: the files that its `when` names; None if it has no `when`.
         given: the files that it is given as arguments; None if it is about the whole tree.
     """
-    run = _run_by(argv, paths)
+    run = _run_by(argv, paths) if _READS.search(" ".join(argv)) is None else set()
     product = [path for path in product_files(paths) if path not in run]
     files = tuple(path for path in given or () if kind_of(path) in {"product", "test", "tooling"})
     if given is not None and not files:
@@ -151,10 +170,27 @@ def sabotages(
         return []
     chosen = [path for path in product if about is None or path in set(about)] or product
     first = _copy(_none_parses(chosen), chosen, _BROKEN, files)
-    if is_test_run:
-        tests = [path for path in paths if kind_of(path) == "test" and path not in run] if elsewhere else []
-        return [[first], *([[_copy(_none_parses(tests, "test"), tests, _BROKEN, files)]] if tests else [])]
     kept = [path for path in paths if path in run or _MANIFESTS.fullmatch(path.rpartition("/")[2])]
+    if is_test_run:
+        found = {path: kind_of(path) for path in paths if path not in set(kept)}
+        code = [path for path, kind in found.items() if kind in {"product", "tooling"}]
+        rest = [path for path, kind in found.items() if kind != "test"]
+        # tests of scripts or of data fail on one of the others, without which they would seem to be blind
+        group = [
+            first,
+            _copy(_none_parses(code), code, _BROKEN, files),
+            _copy("only its tests can be read", rest, _SOILED, files),
+        ]
+        tested = any(kind_of(path) == "test" for path in run)  # the tests that it runs are those of the tree
+        tests = [path for path in paths if path not in run and (kind_of(path) == "test" or in_test_folder(path))]
+        return [
+            group,
+            *(
+                [[_copy(_none_parses(tests, "test"), tests, _BROKEN, files)]]
+                if tests and elsewhere and not tested
+                else []
+            ),
+        ]
     others = [path for path in paths if path not in set(kept)]
     named = [path for path in (about or _named_in(argv, paths)) if path not in run]
     everything = list(dict.fromkeys([*others, *named]))

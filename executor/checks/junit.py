@@ -11,7 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import ParseError, XMLParser
 
-__all__ = ["LARGEST", "Report", "ReportError", "missing_evidence", "new_failures", "read_junit"]
+__all__ = [
+    "LARGEST",
+    "Report",
+    "ReportError",
+    "missing_evidence",
+    "new_failures",
+    "ran_no_test",
+    "read_junit",
+    "says_no_test",
+]
 
 LARGEST = 32 * 1024 * 1024
 _DEEPEST = 50
@@ -262,3 +271,27 @@ def _consistent(suite: _Suite) -> None:
         if not fits:
             counted = listed[key]
             raise ReportError(f"the report contradicts itself: it says {key}={said} and lists {counted}")
+
+
+_NO_TESTS = re.compile(
+    r"\bno tests? (?:ran|found|files?|to run|executed|were found|is available)\b|\bcollected 0 items\b|\bran 0 tests\b"
+    r"|^[#\u2139] tests 0$|\brunning 0 tests\b|^1\.\.0\b|\bresult: notests\b|\b0 (?:examples|runs|passing|tests)\b"
+    r"|^\d+ deselected\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TESTS = re.compile(
+    r"\b[1-9]\d* (?:passed|passing|failed|examples?|runs|tests?\b(?! files? found))|\b(?:ran|running) [1-9]\d* tests?\b"
+    r"|^ok\s+\S+\s+(?:\(cached\)|[\d.]+s)(?!.*no tests)|^[#\u2139] tests [1-9]|^(?:not )?ok \d+|\bTests=[1-9]"
+    r"|tests run: [1-9]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def says_no_test(output: str) -> bool:
+    """Whether some output of a runner of tests says that there was none to run."""
+    return _NO_TESTS.search(output) is not None
+
+
+def ran_no_test(output: str) -> bool:
+    """Whether the output says that there was no test to run, and nothing in it says that one was run."""
+    return says_no_test(output) and _TESTS.search(output) is None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
 from executor.agents.command import child_environment
-from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
+from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, ran_no_test, read_junit
 from executor.checks.setup import Unready
 from executor.checks.verdicts import Verdict
 from executor.environments.environment import NO_ENVIRONMENT
@@ -171,11 +171,11 @@ class _Trial:
         """Run the check with its retries, and store the verdict."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._checks.verdicts
-        first = verdict = self._once(base)
+        first = verdict = self._once(base, sabotaged=quiet)
         for _ in range(self._item.retries):
             if verdict.ok:
                 break
-            verdict = self._once(base)
+            verdict = self._once(base, sabotaged=quiet)
         if verdict.ok and not first.ok:
             verdicts.mark_flaky(key, self._tree)
         elif self._item.reusable:
@@ -186,11 +186,11 @@ class _Trial:
             self._context.record(event, self._issue)
         return verdict
 
-    def _once(self, base: Report | None) -> Verdict:
+    def _once(self, base: Report | None, *, sabotaged: bool) -> Verdict:
         self._slot.check.prepare(self._context.store, self._tree)
         try:
             self._environment = self._checks.setup.make_ready(
-                self._slot, self._slot.check, self._log.parent, judging=True
+                self._slot, self._slot.check, self._log.parent, judging=True, sabotaged=sabotaged
             )
         except Unready as problem:
             return self._unready(problem)
@@ -217,6 +217,7 @@ class _Trial:
             seconds=0.0,
             run=self._id,
             ended=False,
+            unready=True,
             conditions=self._conditions,
         )
 
@@ -253,6 +254,7 @@ class _Trial:
 
     def _passed(self, ended: Ended, report: str) -> Verdict:
         return Verdict(
+            empty=not report and self._item.proves_by_tests and ran_no_test(tail(self._log)),
             ok=True,
             reason="",
             detail="",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
+from executor.checks.spec import slug_of
+from executor.environments.environment import FOLDER, TreeEnvironment, mark_made, to_be_made
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError
 from executor.git.worktrees import remove
-from executor.model.rules import Setup
 from executor.process.files import read_json, write_json
 from executor.process.runner import Command
 
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from executor.environments.environment import TreeEnvironment
+    from executor.environments.environment import Step
     from executor.git.worktrees import Slot, Workspace
+    from executor.model.rules import Setup
+    from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
 
 __all__ = ["TreeSetup", "Unready"]
@@ -34,6 +39,20 @@ class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
         self.log = log
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A command that makes a tree ready."""
+
+    name: str
+    argv: tuple[str, ...]
+    start: Path
+    log: Path
+    timeout: float | None = None
+    boxed: bool = True
+    write: tuple[Path, ...] = ()
+    network: bool = True
+
+
 class TreeSetup:
     """Makes the trees of one milestone ready."""
 
@@ -41,7 +60,9 @@ class TreeSetup:
         self._context = context
         self._sandboxing = sandboxing
 
-    def make_ready(self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool) -> TreeEnvironment:
+    def make_ready(
+        self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool, sabotaged: bool = False
+    ) -> TreeEnvironment:
         """Make a tree ready, and the environment of what runs in it.
 
         Args:
@@ -49,22 +70,25 @@ class TreeSetup:
             tree: one of its trees, as it was checked out.
             logs: folder for the output of the commands.
             judging: it is a tree for checks: what was kept there is used again only if nothing has touched it since.
+            sabotaged: it is a copy that was broken on purpose.
 
         Raises:
             Unready: a command failed.
             InterruptedRunError: the run is being stopped.
         """
         rules = self._context.policy.setup
-        repository = self._context.project.repository
-        environment = tree_environment(repository, tree, slot.number, child_environment((), {}, tree.folder))
+        repository, store = self._context.project.repository, self._context.project.cache / FOLDER
+        env = child_environment((), {}, tree.folder)
+        own = self._context.policy.environments
+        environment = tree_environment(repository, tree, slot.number, env, store, own, sabotaged=sabotaged)
         for source, target in _included(self._context.project.root, tree.start, rules.include):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
-        if environment.install and not any(
-            "node_modules" in path for step in rules.steps.values() for path in step.keep
-        ):
-            step = Setup(run=environment.install)
-            self._run(slot, environment, tree, environment.install[0], step, logs / "setup-packages.log")
+        own_packages = any("node_modules" in path for step in rules.steps.values() for path in step.keep)
+        for needed in environment.steps:
+            if needed.place is None or not (own_packages and needed.place.name.startswith("node-")):
+                environment = environment.joined(self._completed(slot, environment, tree, needed, logs))
+        environment = environment.without_steps()
         if not rules.steps:
             return environment
         mark = tree.index.with_name(f"{tree.folder.name}.setup.json")
@@ -83,30 +107,81 @@ class TreeSetup:
             write_json(mark, done, durable=False)
         return environment
 
+    def _completed(
+        self, slot: Slot, environment: TreeEnvironment, tree: Workspace, step: Step, logs: Path
+    ) -> TreeEnvironment:
+        """What a step adds to an environment; its folder is filled first, if no tree has needed it before."""
+        log = logs / f"environment-{slug_of(step.name)}.log"
+        if step.place is None:
+            self._complete(slot, environment, tree, step, log)
+            return step.finish()
+        with to_be_made(step.place) as needed:
+            if needed:
+                begun = time.monotonic()
+                if step.prepare is not None:
+                    step.prepare()
+                self._complete(slot, environment, tree, step, log)
+                mark_made(step.place, step.key, time.monotonic() - begun)
+        return step.finish()
+
+    def _complete(self, slot: Slot, environment: TreeEnvironment, tree: Workspace, step: Step, log: Path) -> None:
+        given = environment.joined(TreeEnvironment(variables=step.variables))
+        write = (*step.writable, *([step.place] if step.place is not None else []))
+        start = step.start or tree.start
+        if step.first:
+            command = _Run(
+                step.name, step.first, start, log.with_suffix(".first.log"), timeout=step.timeout, boxed=False
+            )
+            self._child(slot, given, tree, command)
+        boxed = _Run(
+            step.name, step.argv, start, log, timeout=step.timeout, boxed=step.boxed, write=write, network=step.network
+        )
+        ended = self._child(slot, given, tree, boxed)
+        if not ended.ok:
+            self._context.require_space()
+            raise Unready(f"{step.name}: {ended.describe()}", log)
+
     def _run(
         self, slot: Slot, environment: TreeEnvironment, tree: Workspace, name: str, step: Setup, log: Path
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        argv = (*self._context.policy.environments.prefix, *step.argv)
+        ended = self._child(
+            slot, environment, tree, _Run(f"set-up {name}", argv, tree.start, log, timeout=step.timeout)
+        )
+        if not ended.ok:
+            self._context.require_space()
+            raise Unready(f"set-up {name}: {ended.describe()}", log)
+
+    def _child(self, slot: Slot, environment: TreeEnvironment, tree: Workspace, run: _Run) -> Ended:
+        run.log.parent.mkdir(parents=True, exist_ok=True)
         limits = self._context.policy.limits
         given = {"EXECUTOR_MILESTONE": self._context.name, "EXECUTOR_SLOT": str(slot.number)}
         env = environment.environment(child_environment((), given, tree.folder))
-        argv = environment.command(step.argv)
+        argv = environment.command(run.argv)
+        if run.boxed:
+            argv = self._sandboxing.wrap(
+                argv,
+                tree=tree.folder,
+                env=env,
+                writable=run.write,
+                readable=environment.shown,
+                network=run.network,
+                start=run.start,
+            )
         ended = self._context.supervisor.run(
             Command(
-                argv=self._sandboxing.wrap(argv, tree=tree.folder, env=env, readable=environment.shown, network=True),
-                cwd=tree.start,
+                argv=argv,
+                cwd=run.start,
                 env=env,
-                log=log,
-                timeout=float(step.timeout or limits.check_timeout_s),
+                log=run.log,
+                timeout=float(run.timeout or limits.check_timeout_s),
                 output_cap=limits.output_cap_bytes,
                 secrets=self._context.secrets,
             )
         )
         if ended.reason in {"stopped", "lost"}:
-            raise InterruptedRunError(f"the set-up {name} was interrupted", 130)
-        if not ended.ok:
-            self._context.require_space()
-            raise Unready(f"set-up {name}: {ended.describe()}", log)
+            raise InterruptedRunError(f"the {run.name} was interrupted", 130)
+        return ended
 
 
 def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:

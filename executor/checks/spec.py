@@ -58,7 +58,7 @@ _LEADS = frozenset(["-m", "bundle", "exec", "npx", "pdm", "pnpm", "poetry", "pyt
 _PROGRAM = re.compile(r"(\s*(?:\w+=\S*\s+)*)([\w./+-]+)")
 _KNOWN_RUNNER = re.compile(
     r"pytest|py\.test|python[\d.]*|coverage|tox|nox|uv|poetry|pdm|hatch|node|npm|npx|pnpm|yarn|bun|deno|jest|vitest|mocha|go"
-    r"|gotestsum|cargo|make|ctest|cmake|ninja|meson|mvn|gradle|dotnet|mix|rake|bundle|rspec|phpunit|composer|swift|doit"
+    r"|bats|prove|perl|php|ruby|lua|busted|java|gotestsum|cargo|make|ctest|cmake|ninja|meson|mvn|gradle|dotnet|mix|rake|bundle|rspec|phpunit|composer|swift|doit"
 )
 
 
@@ -237,8 +237,9 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
         _named(check, policy, version(check)) for check in policy.checks_for(issue)
     ]
     items += _accepted(issue.accept, policy)
-    if policy.setup.key:
-        items = [_prepared(item, policy.setup.key) for item in items]
+    prepared = "".join(key for key in (policy.setup.key, policy.environments.key) if key)
+    if prepared:
+        items = [_prepared(item, prepared) for item in items]
     return Proofs(tuple(items), combined_key(_key_here(item) for item in items))
 
 
@@ -303,7 +304,8 @@ def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
 
 
 def _named(check: Check, policy: Policy, version: str) -> CommandProof:
-    argv = (*check.prefix, *_argv(check.run))
+    prefix = check.prefix if "prefix" in check.model_fields_set else policy.environments.prefix
+    argv = (*prefix, *_argv(check.run))
     timeout = float(check.timeout or policy.limits.check_timeout_s)
     env = tuple(sorted(check.env.items()))
     around = {
@@ -328,7 +330,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         key,
         reusable=not check.flaky,
         named=True,
-        fix=(*check.prefix, *_argv(check.fix)) if check.fix else (),
+        fix=(*prefix, *_argv(check.fix)) if check.fix else (),
         changed_only=check.changed_only,
         before=check.before or "",
         after=check.after or "",
@@ -339,7 +341,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         sandboxed=check.isolation != "none",
         version=version,
         vouched=check.sabotage == "off",
-        prefix=len(check.prefix),
+        prefix=len(prefix),
     )
 
 
@@ -355,11 +357,20 @@ def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandP
 
 def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
     timeout = float(item.timeout or policy.limits.check_timeout_s)
-    argv = _argv(item.run)
+    prefix = policy.environments.prefix
+    argv = (*prefix, *_argv(item.run))
     around = {"network": "True"} if item.network else None
     key = check_key(argv, env={}, timeout=float(item.timeout or 0), around=around)
     return CommandProof(
-        item.name or item.run, argv, (), timeout, (), key, network=item.network, must_fail_before=item.must_fail_before
+        item.name or item.run,
+        argv,
+        (),
+        timeout,
+        (),
+        key,
+        network=item.network,
+        must_fail_before=item.must_fail_before,
+        prefix=len(prefix),
     )
 
 

@@ -64,6 +64,8 @@ class Verdict:
         report: name under which its JUnit report is kept; empty when there is none.
         ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
         conditions: under which it was reached, by name.
+        empty: it passed, and its output says that no test was run.
+        unready: its tree could not be made ready, so that it was not run.
     """
 
     ok: bool
@@ -74,6 +76,8 @@ class Verdict:
     report: str = ""
     ended: bool = True
     conditions: dict[str, str] = field(default_factory=dict)
+    empty: bool = False
+    unready: bool = False
 
 
 class Verdicts:

@@ -36,7 +36,19 @@ STOP_CHECKS = "make_for_milestones.stop_rules"
 STOPS = "stops"
 """Folder of the stop rules that have a file of their own, and the stem of the file that has several."""
 _EXTEND = "extend_"
-_FILES = ("agents", "checks", "forge", "landing", "limits", "notify", "routes", "setup", "status", "stops")
+_FILES = (
+    "agents",
+    "checks",
+    "environments",
+    "forge",
+    "landing",
+    "limits",
+    "notify",
+    "routes",
+    "setup",
+    "status",
+    "stops",
+)
 
 
 def load_policy(folder: Path) -> Policy:

@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.agents.command import probe_agent
+from executor.agents.command import child_environment, probe_agent
 from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, obstacles_of, open_project, prepare_cache
+from executor.environments.environment import FOLDER, kept_environments
+from executor.environments.making import checkouts_of, leading_outside
+from executor.environments.python import leading_into
 from executor.errors import (
     DeclarationError,
     ExecutorError,
@@ -57,6 +60,7 @@ KINDS: dict[str, int] = {
     "cache-tracked": PERSON,
     "cache-remote": PERSON,
     "disk-low": 75,
+    "environment-outside": PERSON,
     "clock-back": PERSON,
     "agent-missing": PERSON,
     "agent-broken": PERSON,
@@ -179,6 +183,7 @@ def configuration() -> Iterator[Finding | Compiled]:
     yield from _agents(compiled)
     yield from _sandbox(compiled)
     yield from _tools(compiled)
+    yield from _environments(compiled)
     yield from _forge(compiled)
     yield compiled
 
@@ -244,6 +249,26 @@ def _git(project: Project) -> Git:
 
 def _index(project: Project) -> dict[str, str]:
     return {"GIT_INDEX_FILE": str(project.repository.git_dir / "index")}
+
+
+def _environments(compiled: Compiled) -> Iterator[Finding]:
+    """The user's environments that are led into trees, what is kept of others, and what would lead out of trees."""
+    repository, env = compiled.project.repository, child_environment((), {}, compiled.project.repository.top)
+    roots = checkouts_of(repository.top, repository.common_dir)
+    for interpreter in leading_into(roots, env):
+        text = f"{interpreter.prefix}: its editable installs lead into the tree that is judged"
+        yield Finding("ok", f"environment python {interpreter.full}", text)
+    for kept in kept_environments(compiled.project.cache / FOLDER):
+        days = int((time.time() - kept.used) // 86_400)
+        text = f"{kept.key}, made in {kept.seconds:.1f} s, last used {f'{days} days ago' if days else 'today'}"
+        text = text if kept.whole else "it was not made to its end; doit gc removes it"
+        yield Finding("ok", f"environment {kept.name}", text)
+    head = Git(repository.git_dir, repository.top).call("rev-parse", "-q", "--verify", "HEAD^{tree}")
+    if head[0] == 0:
+        tree, home = head[1].decode().strip(), Path(env.get("HOME", "/nonexistent"))
+        for place, todo in leading_outside(repository, roots, tree, (), home):
+            text = "it names the checkout: without a sandbox, tools would load that one and not the tree"
+            yield Finding("environment-outside", place, text, todo)
 
 
 def _disk(compiled: Compiled) -> Finding:

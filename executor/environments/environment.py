@@ -1,16 +1,82 @@
-"""The environment of a command that works on a tree, as a value; `making` makes it."""
+"""The environment of a command that works on a tree, as a value; `making` makes it.
+
+Environments that are made once are kept in `.cache/` by what they depend on, and used by every tree that needs them: a
+lock file describes one, or an entry of rules/environments.toml. They are made under a lock, so that several slots wait
+for one of them, and count only when a mark says that they are whole. Each use renews the mark, by which `doit gc` sees
+what is no longer used.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from executor.git.worktrees import empty_folder
+from executor.process.files import read_json, write_json
+from executor.process.locks import short_lock
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["NO_ENVIRONMENT", "TreeEnvironment"]
+__all__ = [
+    "FOLDER",
+    "NO_ENVIRONMENT",
+    "KeptEnvironment",
+    "Step",
+    "TreeEnvironment",
+    "kept_environments",
+    "key_of",
+    "mark_made",
+    "place_of",
+    "to_be_made",
+]
+
+FOLDER = "_environments"
+"""Folder of `.cache/` with the environments."""
+_MARK = ".made.json"
+_PATIENCE = 3600.0  # seconds; a first installation can take that long
+_KEY = 20  # characters of a key in the name of a folder
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that completes the environment of a tree before anything else runs there.
+
+    Attributes:
+        name: for messages and the name of its log.
+        argv: the command; ``{tree}`` stands for the folder of the tree.
+        finish: what is done when it has ended well, or was not needed; returns what it adds to the environment.
+        place: the folder that it fills, once for all trees with the same key; None if it fills the tree itself.
+        start: folder in which it runs; None for the tree.
+        variables: environment variables beyond the ordinary ones.
+        writable: folders beside the tree and `place` that it may write to in a sandbox.
+        boxed: it runs code of the tree, and so in the sandbox wherever that is used.
+        network: it has a network in the sandbox.
+        timeout: seconds until it is ended; None for that of checks.
+        key: what the content of `place` depends on, for messages and `doit doctor`.
+        prepare: fills `place` before the command runs; None for nothing.
+        first: command that is run before, never in the sandbox since it runs no code of the tree; it may fail.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    finish: Callable[[], TreeEnvironment]
+    place: Path | None = None
+    start: Path | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+    writable: tuple[Path, ...] = ()
+    boxed: bool = True
+    network: bool = True
+    timeout: float | None = None
+    key: str = ""
+    prepare: Callable[[], None] | None = None
+    first: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,7 +90,7 @@ class TreeEnvironment:
         programs: folders of commands to put on PATH, each with the folder before which it goes (empty: at the front).
         moved: programs by the folder that holds them, for commands that name it: the user's, the tree's.
         readable: what else must be readable in a sandbox.
-        install: command that installs the packages of the tree first; empty when nothing is to be installed.
+        steps: commands that complete it, in their order.
     """
 
     tree: str = ""
@@ -33,7 +99,7 @@ class TreeEnvironment:
     programs: tuple[tuple[str, str], ...] = ()
     moved: tuple[tuple[str, str], ...] = ()
     readable: tuple[Path, ...] = ()
-    install: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """The variables of a command: those given, with this environment's around them and its tools on PATH."""
@@ -41,7 +107,7 @@ class TreeEnvironment:
         for before, folder in self.programs:
             place = path.index(before) if before in path else 0
             path.insert(place, folder)
-        own = dict(self.variables)
+        own = {key: self.filled(value) for key, value in self.variables}
         if self.tree:
             own["EXECUTOR_TREE"] = self.tree
         values = {key: self.filled(value) for key, value in given.items()}
@@ -68,8 +134,12 @@ class TreeEnvironment:
             programs=(*self.programs, *other.programs),
             moved=(*self.moved, *other.moved),
             readable=(*self.readable, *other.readable),
-            install=self.install or other.install,
+            steps=(*self.steps, *other.steps),
         )
+
+    def without_steps(self) -> TreeEnvironment:
+        """The environment as it is before it is completed, for those who only read a tree."""
+        return replace(self, steps=())
 
     def _moved(self, word: str) -> str:
         for before, folder in self.moved:
@@ -78,3 +148,84 @@ class TreeEnvironment:
 
 
 NO_ENVIRONMENT = TreeEnvironment()
+
+
+@dataclass(frozen=True)
+class KeptEnvironment:
+    """An environment in `.cache/`.
+
+    Attributes:
+        folder: where it is.
+        name: what it is, such as ``python``.
+        key: what it depends on, in words.
+        seconds: how long it took to make.
+        used: when it was last used, in epoch seconds.
+        whole: it was made to its end.
+    """
+
+    folder: Path
+    name: str
+    key: str
+    seconds: float
+    used: float
+    whole: bool
+
+
+def key_of(parts: Mapping[str, bytes | str]) -> str:
+    """The key of an environment: these parts by name, and the platform."""
+    hasher = hashlib.sha256(f"{platform.system()} {platform.machine()} {platform.libc_ver()}".encode())
+    for name, part in sorted(parts.items()):
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        hasher.update(f"\0{name}\0{len(data)}\0".encode("utf-8", "surrogateescape") + data)
+    return hasher.hexdigest()
+
+
+def place_of(store: Path, name: str, key: str) -> Path:
+    """The folder of the environment of that name and key."""
+    return store / f"{name}-{key[:_KEY]}"
+
+
+@contextmanager
+def to_be_made(place: Path) -> Iterator[bool]:
+    """Whether an environment has to be made, in the block; it is then empty, and nobody else makes it meanwhile.
+
+    Raises:
+        BusyError: another process has been making it for an hour.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if _is_whole(place):
+        os.utime(place / _MARK)
+        yield False
+        return
+    with short_lock(place.with_name(f"{place.name}.lock"), _PATIENCE):
+        whole = _is_whole(place)
+        if not whole:
+            empty_folder(place)
+        yield not whole
+
+
+def mark_made(place: Path, key: str, seconds: float) -> None:
+    """Mark an environment as whole."""
+    facts = {"key": key, "seconds": round(seconds, 3), "made": round(time.time())}
+    write_json(place / _MARK, facts, durable=False)
+
+
+def kept_environments(store: Path) -> Iterable[KeptEnvironment]:
+    """The environments in a folder, by name."""
+    for folder in sorted(store.glob("*-*")) if store.is_dir() else ():
+        if not folder.is_dir():
+            continue
+        facts = read_json(folder / _MARK)
+        known = facts if isinstance(facts, dict) else {}
+        try:
+            used = (folder / _MARK if known else folder).stat().st_mtime
+        except OSError:
+            continue
+        name = folder.name.rpartition("-")[0]
+        yield KeptEnvironment(
+            folder, name, str(known.get("key", "")), float(known.get("seconds", 0.0)), used, whole=bool(known)
+        )
+
+
+def _is_whole(place: Path) -> bool:
+    return (place / _MARK).is_file()

@@ -1,16 +1,11 @@
-"""Files that the user's build made in the checkout and that git ignores: version files and compiled modules.
+"""Makes the environment of a tree, by looking at what the user's tools would load and at the tree.
 
-An editable install loads them from the checkout, so that a tree without them does not work. They are copied into the
-tree, where git ignores them too, and never land.
+`node_modules` for a tree: links to the user's packages when its lock is the same, else what the lock installs. Node
+looks for packages in the folders above a file. Without its own folder, a tree inside the checkout would find the
+packages of the checkout, and among them the links to the checkout's own workspaces.
 
-`node_modules` for a tree: links to the user's packages when its lock is the same, else what the lock installs.
-
-Node looks for packages in the folders above a file. Without a folder of its own, a tree inside the checkout would find
-the packages of the checkout, and among them the links to the checkout's own workspaces.
-
-The download caches of compiled languages: readable in a sandbox, so that a check needs no network.
-
-Makes the environment of a tree, by looking at what the user's tools would load and at the tree.
+The download caches of compiled languages can be read in a sandbox, so that a check needs no network. Manifests and
+settings that name the user's checkout belong to somebody and are not rewritten; they are found instead.
 """
 
 from __future__ import annotations
@@ -19,118 +14,58 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import NO_ENVIRONMENT, TreeEnvironment
-from executor.environments.python import python_conditions, python_environment
+from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, key_of, place_of
+from executor.environments.interpreters import (
+    BUILD,
+    Redirection,
+    bring_generated,
+    build_key,
+    generated_files,
+    generated_key,
+    is_compiled,
+    is_native,
+    must_build,
+    place_modules,
+)
+from executor.environments.python import (
+    first_interpreter,
+    locked,
+    locked_step,
+    other_requirements,
+    python_conditions,
+    python_environment,
+    requirements_step,
+)
 from executor.git.command import Git
+from executor.model.rules import PACKAGED, EnvironmentRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from executor.environments.interpreters import Interpreter
+    from executor.environments.python import PythonEnvironment
     from executor.git.repository import Repository
     from executor.git.worktrees import Workspace
+    from executor.model.rules import EnvironmentRule
 
 __all__ = [
     "NodeModules",
-    "bring_generated",
     "checkouts_of",
     "conditions_of",
-    "generated_files",
-    "generated_key",
+    "first_word",
     "installed_key",
-    "is_compiled",
-    "is_generated",
+    "leading_outside",
     "link_modules",
+    "module_folders",
+    "modules_step",
     "node_modules",
     "toolchain_environment",
     "tree_environment",
 ]
-
-
-_COMPILED = (".so", ".pyd", ".dylib", ".dll")
-_NAMES = re.compile(
-    r"_?_?version(?:_info)?(?:__|_static)?\.(?:py|pyi|txt)|_build(?:_info|_config)?\.py|\w+_pb2(?:_grpc)?\.pyi?"
-)
-_MARKS = re.compile(rb"(?i)\bgenerated\b|do not (?:edit|change|modify)|don't (?:edit|change)")
-_HEAD = 1024
-_SKIPPED = re.compile(r"(?:^|/)(?:__pycache__|node_modules|build|dist|\.[^/]+|[^/]*venv[^/]*|env)(?:/|$)")
-_LARGEST = 256 * 1024 * 1024
-
-
-def bring_generated(
-    root: Path, tree: Path, folders: Sequence[str], ignored: Callable[[Sequence[str]], Sequence[str]]
-) -> tuple[str, ...]:
-    """Copy the generated files of some folders of the checkout into a tree that lacks them; returns their paths.
-
-    Args:
-        root: the user's checkout.
-        tree: the tree.
-        folders: where editable installs lead, relative to the checkout; empty text is the checkout itself.
-        ignored: names the files in these folders that git ignores.
-    """
-    paths = []
-    for name in generated_files(root, folders, ignored):
-        source, target = root / name, tree / name
-        if os.path.lexists(target) or not _is_inside(target, tree):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target)
-        paths.append(name)
-    return tuple(paths)
-
-
-def generated_files(root: Path, folders: Sequence[str], ignored: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
-    """The generated files of some folders of the checkout, relative to it."""
-    return [name for name in sorted(ignored(folders)) if _may_be_brought(root / name, name)]
-
-
-def generated_key(root: Path, names: Sequence[str]) -> str:
-    """Digest of some generated files."""
-    hasher = hashlib.sha256()
-    for name in names:
-        hasher.update(f"{name}\0".encode("utf-8", "surrogateescape"))
-        hasher.update(hashlib.sha256((root / name).read_bytes()).digest())
-    return "sha256:" + hasher.hexdigest()
-
-
-def is_compiled(name: str) -> bool:
-    """Whether a file of this name is a compiled module or library."""
-    return name.endswith(_COMPILED)
-
-
-def is_generated(name: str, head: bytes) -> bool:
-    """Whether a file that git ignores was made by a build and is needed for an import.
-
-    Other ignored files, such as local settings, may hold secrets and are left to `include` in rules/setup.toml.
-    """
-    if _SKIPPED.search(name):
-        return False
-    parts = name.split("/")
-    if is_compiled(name) or any(part.endswith(".egg-info") for part in parts[:-1]):
-        return True
-    if name.endswith((".py", ".pyi", ".txt")) and _NAMES.fullmatch(parts[-1]):
-        return True
-    return name.endswith((".py", ".pyi")) and _MARKS.search(head) is not None
-
-
-def _may_be_brought(source: Path, name: str) -> bool:
-    try:
-        if source.is_symlink() or not source.is_file() or source.stat().st_size > _LARGEST:
-            return False
-        with source.open("rb") as file:
-            return is_generated(name, file.read(_HEAD))
-    except OSError:
-        return False
-
-
-def _is_inside(target: Path, tree: Path) -> bool:
-    """Whether the file would be in the tree, whatever links the tree has."""
-    place = os.path.realpath(target.parent)
-    return (place + "/").startswith(os.path.realpath(tree) + "/")
-
 
 _NPM = ("npm", "ci", "--no-audit", "--no-fund", "--prefer-offline")
 _LOCKS = {
@@ -139,6 +74,12 @@ _LOCKS = {
     "pnpm-lock.yaml": ("pnpm", "install", "--frozen-lockfile", "--prefer-offline"),
     "yarn.lock": ("yarn", "install", "--frozen-lockfile", "--prefer-offline"),
 }
+_CACHED = """
+npm_config_cache=$(npm config get cache 2>/dev/null)
+[ -w "$npm_config_cache" ] || npm_config_cache="$1/.npm"
+export npm_config_cache
+"""
+"""In a sandbox the user's cache cannot be written to."""
 _FOLDER = "node_modules"
 _INSTALLED = (".package-lock.json", ".modules.yaml", ".yarn-state.yml", ".yarn-integrity")
 _DEEPEST = 4  # folders between the top and a workspace
@@ -152,10 +93,12 @@ class NodeModules:
     Attributes:
         folders: the `node_modules` folders of the checkout that fit, relative to it.
         install: the command that installs them instead; empty when some fit.
+        manifests: the files that decide what it installs, relative to the tree.
     """
 
     folders: tuple[str, ...]
     install: tuple[str, ...]
+    manifests: tuple[str, ...] = ()
 
 
 def node_modules(root: Path, tree: Path) -> NodeModules | None:
@@ -168,12 +111,59 @@ def node_modules(root: Path, tree: Path) -> NodeModules | None:
     if not (tree / "package.json").is_file() or os.path.lexists(tree / _FOLDER):
         return None
     lock = next((name for name in _LOCKS if (tree / name).is_file()), "")
-    if _same(root / (lock or "package.json"), tree / (lock or "package.json")):
-        found = [path.relative_to(root) for path in _folders(root)]
-        folders = tuple(str(path) for path in found if (tree / path.parent).is_dir())
+    if _node_same(root / (lock or "package.json"), tree / (lock or "package.json")):
+        folders = module_folders(root, tree)
         if folders:
             return NodeModules(folders, ())
-    return NodeModules((), _LOCKS[lock]) if lock else None
+    return NodeModules((), _LOCKS[lock], tuple(_manifests(tree, lock))) if lock else None
+
+
+def modules_step(
+    store: Path, tree: Path, needed: NodeModules, env: Mapping[str, str], finish: Callable[[Path], TreeEnvironment]
+) -> Step:
+    """Install what a lock file of Node names, once for all trees with that lock and these manifests.
+
+    Args:
+        store: folder of environments that are made once.
+        tree: the tree.
+        needed: what the tree needs.
+        env: the environment that a command would have without this one.
+        finish: what is done for the tree, given the folder in which the packages were installed.
+    """
+    node = os.path.realpath(shutil.which("node", path=env.get("PATH", "")) or "")
+    facts = f"{node} {os.stat(node).st_size}" if node else ""  # noqa: PTH116  (a program, not a path of ours)
+    key = key_of({"node": facts, **{name: (tree / name).read_bytes() for name in needed.manifests}})
+    place = place_of(store, "node", key)
+
+    def prepare() -> None:
+        for name in needed.manifests:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(tree / name, place / name, follow_symlinks=False)
+
+    program, *words = needed.install
+    text = _CACHED + 'shift; exec "$@"'
+    return Step(
+        name=f"packages of {needed.manifests[0]}",
+        argv=("sh", "-c", text, "sh", str(place), *needed.install) if program == "npm" else (program, *words),
+        finish=lambda: finish(place),
+        place=place,
+        start=place,
+        key=f"{needed.manifests[0]} {node}",
+        prepare=prepare,
+    )
+
+
+def _manifests(tree: Path, lock: str) -> Iterator[str]:
+    """The lock file first, then the manifests of the project and of its workspaces, and the settings beside them."""
+    yield lock
+    for folder in _project_folders(tree):
+        for name in ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs"):
+            if (folder / name).is_file() and not (folder / name).is_symlink():
+                yield str((folder / name).relative_to(tree))
+    for inner in ("patches", ".yarn/releases", ".yarn/patches"):
+        for path in sorted((tree / inner).glob("*")):
+            if path.is_file() and not path.is_symlink():
+                yield str(path.relative_to(tree))
 
 
 def link_modules(root: Path, tree: Path, folders: tuple[str, ...]) -> list[str]:
@@ -194,6 +184,12 @@ def link_modules(root: Path, tree: Path, folders: tuple[str, ...]) -> list[str]:
             place.symlink_to(tree / real.relative_to(root) if within else source)
             made.append(str(place.relative_to(tree)))
     return made
+
+
+def module_folders(root: Path, tree: Path) -> tuple[str, ...]:
+    """The `node_modules` folders below a folder whose projects the tree has too, relative to it."""
+    found = [path.relative_to(root) for path in _folders(root)]
+    return tuple(str(path) for path in found if (tree / path.parent).is_dir())
 
 
 def installed_key(root: Path) -> str:
@@ -232,7 +228,7 @@ def _project_folders(top: Path, depth: int = 0) -> Iterator[Path]:
             yield from _project_folders(Path(entry.path), depth + 1)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _node_same(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
 
 
@@ -240,20 +236,42 @@ def _links_inside(path: Path, tree: Path) -> bool:
     return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(tree))
 
 
-def toolchain_environment(tree: Path, user: Mapping[str, str]) -> TreeEnvironment:
+_MANIFESTS = (
+    *("go.mod", "go.work", "Cargo.toml", ".cargo/config", ".cargo/config.toml", "package.json", ".npmrc", ".yarnrc"),
+    *(".yarnrc.yml", "pnpm-workspace.yaml", "tsconfig*.json", "jsconfig.json", "*.config.js", "*.config.ts"),
+    *(
+        "*.config.mjs",
+        "*.config.cjs",
+        "pyproject.toml",
+        "setup.cfg",
+        "setup.py",
+        "tox.ini",
+        "pytest.ini",
+        "conftest.py",
+    ),
+    *("sitecustomize.py", "requirements*.txt", "Makefile", "makefile", "GNUmakefile", "*.mk", "CMakeLists.txt"),
+    *("pom.xml", "build.gradle", "build.gradle.kts", "composer.json", "Gemfile", "deno.json"),
+)
+_SETTINGS = (
+    *(".npmrc", ".config/go/env", ".cargo/config.toml", ".cargo/config", ".config/pip/pip.conf", ".yarnrc.yml"),
+)
+
+
+def toolchain_environment(tree: Path, user: Mapping[str, str], left: Collection[str] = ()) -> TreeEnvironment:
     """What Go, Cargo and Maven need beside their programs, if the tree has a project of theirs.
 
     Args:
         tree: the tree.
         user: the user's own environment, which says where the caches are.
+        left: the languages that are left out: ``go``, ``cargo``, ``maven``.
     """
     home = Path(user.get("HOME") or "/nonexistent")
     made = NO_ENVIRONMENT
-    if any((tree / name).is_file() for name in ("go.mod", "go.work")):
+    if "go" not in left and any((tree / name).is_file() for name in ("go.mod", "go.work")):
         made = made.joined(_go(tree, home, user))
-    if (tree / "Cargo.toml").is_file():
+    if "cargo" not in left and (tree / "Cargo.toml").is_file():
         made = made.joined(_cargo(home, user))
-    if (tree / "pom.xml").is_file():
+    if "maven" not in left and (tree / "pom.xml").is_file():
         made = made.joined(TreeEnvironment(readable=_present(home / ".m2" / "repository")))
     return made
 
@@ -264,8 +282,8 @@ def _go(tree: Path, home: Path, user: Mapping[str, str]) -> TreeEnvironment:
     modules = Path(user.get("GOMODCACHE") or path / "pkg" / "mod")
     shown = _present(modules)
     variables = [("GOMODCACHE", str(modules))] if shown else []
-    if not (tree / "go.work").is_file():
-        variables.append(("GOWORK", "off"))
+    work = tree / "go.work"
+    variables.append(("GOWORK", str(work) if work.is_file() else "off"))
     return TreeEnvironment(variables=tuple(variables), readable=shown)
 
 
@@ -282,8 +300,57 @@ def _present(*paths: Path) -> tuple[Path, ...]:
     return tuple(path for path in paths if path.exists())
 
 
+def leading_outside(
+    repository: Repository, roots: Sequence[Path], tree: str, programs: Iterable[Path], home: Path
+) -> list[tuple[str, str]]:
+    """Files by which tools would load the user's checkout outside a sandbox, and that cannot be led into the tree.
+
+    Args:
+        repository: the user's.
+        roots: the user's checkout and its other worktrees.
+        tree: the tree whose manifests are read.
+        programs: those that are to run on it, where they were found on PATH.
+        home: the folder of the user's settings.
+
+    Returns:
+        each file with what to do about it.
+    """
+    redirection = Redirection(tuple(sorted({str(root) for root in roots} | set(map(os.path.realpath, roots)))), "/")
+    git = Git(repository.git_dir, repository.top)
+    words = [word for root in redirection.roots for word in ("-e", root)]
+    globs = [f":(glob)**/{name}" for name in _MANIFESTS]
+    extra = {"GIT_LITERAL_PATHSPECS": "0"}
+    _, told, _ = git.call("grep", "-z", "-l", "-I", "-F", *words, tree, "--", *globs, extra=extra)
+    named = [os.fsdecode(line).partition(":")[2] for line in told.split(b"\0") if line]
+    found = [
+        (name, "write a path relative to the project there")
+        for name in named
+        if redirection.names_a_root(git.run("cat-file", "blob", f"{tree}:{name}"))
+    ]
+    settings = [path for name in _SETTINGS if (path := home / name).is_file()]
+    remedy = "take that path out while a run works, or let the agent work in the sandbox"
+    found += [(str(path), remedy) for path in settings if redirection.names_a_root(path.read_bytes())]
+    for program in programs:
+        real = Path(os.path.realpath(program))
+        inside = any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+        if inside and not any(program.is_relative_to(root) for root in roots):
+            found.append((str(program), "it is a link to the checkout, as npm link makes it: name the tree's program"))
+    return list(dict.fromkeys(found))
+
+
+_PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
+_LOCK_FILES = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock", ".python-version")
+
+
 def tree_environment(
-    repository: Repository, workspace: Workspace, slot: int, env: Mapping[str, str]
+    repository: Repository,
+    workspace: Workspace,
+    slot: int,
+    env: Mapping[str, str],
+    store: Path,
+    rules: EnvironmentRules = EnvironmentRules(),  # noqa: B008  (a frozen value)
+    *,
+    sabotaged: bool = False,
 ) -> TreeEnvironment:
     """Make the environment in which the commands of a workspace load its tree, and nothing of the user's checkout.
 
@@ -292,29 +359,231 @@ def tree_environment(
         workspace: the tree, as it was checked out.
         slot: number of the slot that it belongs to.
         env: the environment that a command would have without this one.
+        store: folder of environments that are made once.
+        rules: what rules/environments.toml says.
+        sabotaged: the tree is a copy that was broken on purpose, of which nothing can be compiled.
     """
-    roots = checkouts_of(repository.top, repository.common_dir)
-    made = workspace.index.with_name(f"{workspace.folder.name}.env")
-    python = python_environment(roots, workspace.folder, made, env)
-    brought: list[str] = []
-    if python.pointed:
-        ignored = _ignored_in(repository)
-        brought += bring_generated(repository.top, workspace.folder, python.pointed, ignored)
-    node = _node_environment(repository, workspace.folder, brought)
-    workspace.remember_brought(brought)
-    own = TreeEnvironment(tree=str(workspace.folder), slot=slot)
-    return own.joined(python.environment).joined(node).joined(toolchain_environment(workspace.folder, os.environ))
+    tree = workspace.folder
+    making = _Making(repository, workspace, checkouts_of(repository.top, repository.common_dir), env, store)
+    making.sabotaged = sabotaged
+    own = TreeEnvironment(tree=str(tree), slot=slot, programs=moved_programs(making.roots, tree, env))
+    declared = [(name, rule) for name, rule in rules.environments.items() if _applies(rule, workspace.start)]
+    replaced: set[str] = {kind for _, rule in declared for kind in rule.replaces}
+    if rules.prefix:  # what runs elsewhere finds its tools there
+        replaced.update(PACKAGED)
+    if "python" not in replaced:
+        own = own.joined(making.python())
+    if "node" not in replaced:
+        own = own.joined(making.node())
+    own = own.joined(toolchain_environment(tree, os.environ, replaced))
+    for name, rule in declared:
+        own = own.joined(_declared(name, rule, workspace, store))
+    workspace.remember_brought(making.brought)
+    return own
 
 
-def _node_environment(repository: Repository, tree: Path, brought: list[str]) -> TreeEnvironment:
-    """Give a tree its `node_modules`, if git ignores that name; the links are added to what was brought."""
-    needed = node_modules(repository.top, tree)
-    if needed is None or not _is_ignored(repository, "node_modules/x"):
-        return NO_ENVIRONMENT
-    if needed.install:
-        return TreeEnvironment(install=needed.install)
-    brought += link_modules(repository.top, tree, needed.folders)
-    return TreeEnvironment(readable=tuple(repository.top / name for name in needed.folders))
+class _Making:
+    """The environment of one tree while it is made."""
+
+    def __init__(
+        self, repository: Repository, workspace: Workspace, roots: tuple[Path, ...], env: Mapping[str, str], store: Path
+    ) -> None:
+        self._repository, self._workspace, self._env, self._store = repository, workspace, env, store
+        self._tree = workspace.folder
+        self._made = workspace.index.with_name(f"{workspace.folder.name}.env")
+        self.roots = roots
+        self.sabotaged = False
+        self.brought: list[str] = []
+
+    def python(self) -> TreeEnvironment:
+        """The user's environment overlaid, or what the lock of the tree says."""
+        if not any((self._workspace.start / name).is_file() for name in _PYTHON):
+            made = python_environment(self.roots, self._tree, self._made, self._env)
+            return self._completed(made, self._repository.top)
+        root, start = self._beside(), self._workspace.start
+        lock = locked(root, start, self.roots, self._env)
+        if lock:
+            files = {name: (start / name).read_bytes() for name in self._sources() if (start / name).is_file()}
+            return TreeEnvironment(
+                steps=(locked_step(self._store, start, lock, self._env, files, self._export, self._overlaid),)
+            )
+        made = python_environment(self.roots, self._tree, self._made, self._env)
+        names = other_requirements(root, start)
+        if not names:
+            return self._completed(made, self._repository.top)
+        interpreters = [interpreter for interpreter, _, _ in made.made] or first_interpreter(self._tree, self._env)
+        if not interpreters:
+            return self._completed(made, self._repository.top)
+        if not made.made:
+            made = python_environment(self.roots, self._tree, self._made, self._env, interpreters)
+
+        def finish(packages: Path) -> TreeEnvironment:
+            for _, overlay, _ in made.made:
+                line = f"import sys; sys.path.insert(0, {str(packages)!r})\n"
+                (overlay.site / "_requirements.pth").write_text(line, encoding="utf-8")
+            return TreeEnvironment(readable=(packages,))
+
+        step = requirements_step(self._store, start, names, interpreters[0], finish)
+        return self._completed(made, self._repository.top).joined(TreeEnvironment(steps=(step,)))
+
+    def _beside(self) -> Path:
+        """The folder of the checkout that corresponds to the project's in the tree."""
+        return self._repository.top / self._workspace.prefix
+
+    def _overlaid(self, project: Path, interpreter: Interpreter) -> TreeEnvironment:
+        made = python_environment((project,), self._workspace.start, self._made, self._env, [interpreter])
+        return self._completed(made, project)
+
+    def _completed(self, made: PythonEnvironment, root: Path) -> TreeEnvironment:
+        """The environment with the generated files of a checkout, and compiled modules that are those of the tree."""
+        own = made.environment
+        if not made.pointed and not any(installed for _, _, installed in made.made):
+            return own
+        tree = self._workspace.start if root != self._repository.top else self._tree
+        ignored = self._ignored_in(root)
+        names = [name for name in generated_files(root, made.pointed, ignored) if is_compiled(name)]
+        tracked = self._tracked(tree)
+        sources = [name for name in tracked if is_native(name)]
+        if self.sabotaged and any(name.endswith(".py") and not is_native(name) for name in tracked):
+            sources = []  # the broken Python code is seen without a build, which would fail before the check
+        rebuilt = [
+            self._compiled_step(made, number, sources, names, tree)
+            for number in range(len(made.made))
+            if sources and must_build(root, tree, sources, made.compiled(names, number))
+        ]
+        self.brought += bring_generated(root, tree, made.pointed, ignored, compiled=not rebuilt)
+        return replace(own, steps=(*own.steps, *rebuilt))
+
+    def _compiled_step(
+        self, made: PythonEnvironment, number: int, sources: list[str], names: list[str], tree: Path
+    ) -> Step:
+        interpreter, overlay, _ = made.made[number]
+        compiled = made.compiled(names, number)
+        place = place_of(self._store, "compiled", build_key(tree, sources, f"{interpreter.base} {interpreter.full}"))
+
+        def finish() -> TreeEnvironment:
+            placed, _ = place_modules(place, tree, overlay.site, made.pointed, compiled)
+            prefix = f"{tree.relative_to(self._tree)}/" if tree != self._tree else ""
+            self.brought += [f"{prefix}{name}" for name in placed]
+            self._workspace.remember_brought(self.brought)
+            return NO_ENVIRONMENT
+
+        return Step(
+            name="compiled modules",
+            argv=(str(overlay.bin / "python"), "-c", BUILD, str(tree), str(place)),
+            finish=finish,
+            place=place,
+            variables=versions_pretended(self._repository),
+            key=f"compiled sources {interpreter.base}",
+        )
+
+    def _sources(self) -> list[str]:
+        """The files that decide how a project is installed, apart from its code."""
+        return [name for name in self._tracked(self._workspace.start) if is_native(name) or name in _LOCK_FILES]
+
+    def _tracked(self, folder: Path) -> list[str]:
+        """The tracked files below a folder of the tree, relative to it."""
+        git = Git(self._repository.git_dir, self._repository.top)
+        told = git.run("ls-files", "-z", "--cached", extra={"GIT_INDEX_FILE": str(self._workspace.index)})
+        names = [os.fsdecode(name) for name in told.split(b"\0") if name]
+        prefix = f"{folder.relative_to(self._tree)}/" if folder != self._tree else ""
+        return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+    def _export(self, target: Path) -> None:
+        """Write the tracked files of the project into a folder."""
+        for name in self._tracked(self._workspace.start):
+            source, place = self._workspace.start / name, target / name
+            if source.is_file() or source.is_symlink():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, place, follow_symlinks=False)
+
+    def _ignored_in(self, root: Path) -> Callable[[Sequence[str]], Sequence[str]]:
+        if root == self._repository.top:
+            return _ignored_in(self._repository)
+        tracked = set(self._tracked(self._workspace.start))
+
+        def made(folders: Sequence[str]) -> list[str]:
+            found = {path for folder in folders for path in (root / folder).rglob("*") if path.is_file()}
+            return [name for path in found if (name := str(path.relative_to(root))) not in tracked]
+
+        return made
+
+    def node(self) -> TreeEnvironment:
+        """The `node_modules` of a tree, if git ignores that name; the links are added to what was brought."""
+        needed = node_modules(self._repository.top, self._tree)
+        if needed is None or not _is_ignored(self._repository, "node_modules/x"):
+            return NO_ENVIRONMENT
+        if needed.install:
+            return TreeEnvironment(steps=(modules_step(self._store, self._tree, needed, self._env, self._linked),))
+        return self._linked(self._repository.top, needed.folders)
+
+    def _linked(self, root: Path, folders: tuple[str, ...] | None = None) -> TreeEnvironment:
+        folders = module_folders(root, self._tree) if folders is None else folders
+        self.brought += link_modules(root, self._tree, folders)
+        self._workspace.remember_brought(self.brought)
+        return TreeEnvironment(readable=tuple(root / name for name in folders))
+
+
+def moved_programs(roots: Sequence[Path], tree: Path, env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Folders of PATH inside the checkout, each with its counterpart in the tree that goes before it.
+
+    Tools such as direnv put `bin` or `node_modules/.bin` of the checkout on PATH. A virtual environment stays as it is.
+    """
+    found = []
+    for part in env.get("PATH", "").split(os.pathsep):
+        inside = next((Path(part).relative_to(root) for root in roots if Path(part).is_relative_to(root)), None)
+        if inside is not None and not (Path(part).parent / "pyvenv.cfg").is_file():
+            found.append((part, str(tree / inside)))
+    return tuple(found)
+
+
+def versions_pretended(repository: Repository) -> tuple[tuple[str, str], ...]:
+    """The version of the last tag for build tools that ask git, which a copy of a tree has no history for."""
+    code, told, _ = Git(repository.git_dir, repository.top).call("describe", "--tags", "--abbrev=0")
+    match = re.search(r"\d[\w.]*", told.decode("utf-8", "replace")) if code == 0 else None
+    version = match[0] if match else "0.0.0"
+    names = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS")
+    return tuple((name, version) for name in names)
+
+
+def _applies(rule: EnvironmentRule, start: Path) -> bool:
+    return not rule.when or any(next(start.glob(glob), None) is not None for glob in rule.when)
+
+
+def _declared(name: str, rule: EnvironmentRule, workspace: Workspace, store: Path) -> TreeEnvironment:
+    """An environment of rules/environments.toml; its command fills a folder that its inputs decide about."""
+    start = workspace.start
+    files = {
+        str(path.relative_to(start)): path.read_bytes()
+        for glob in rule.inputs
+        for path in sorted(start.glob(glob))
+        if path.is_file() and not path.is_symlink()
+    }
+    argv = ("sh", "-c", rule.run) if isinstance(rule.run, str) else tuple(rule.run)
+    key = key_of({"run": repr(argv), **{f"file {path}": data for path, data in files.items()}})
+    place = place_of(store, re.sub(r"[^\w.]+", "_", name), key)
+
+    def filled(text: str) -> str:
+        return text.replace("{environment}", str(place))
+
+    made = TreeEnvironment(
+        variables=tuple((variable, filled(value)) for variable, value in rule.variables.items()),
+        programs=tuple(("", filled(folder)) for folder in reversed(rule.programs)),
+        readable=(*(Path(filled(path)).expanduser() for path in rule.readable), *((place,) if argv else ())),
+    )
+    if not argv:
+        return made
+    step = Step(
+        name=f"environment {name}",
+        argv=tuple(map(filled, argv)),
+        finish=lambda: made,
+        place=place,
+        variables=(("EXECUTOR_ENVIRONMENT", str(place)),),
+        network=rule.network,
+        timeout=rule.timeout,
+        key=f"rules/environments.toml {' '.join(files)}".strip(),
+    )
+    return TreeEnvironment(steps=(step,))
 
 
 def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
@@ -328,7 +597,7 @@ def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str,
     installed = installed_key(repository.top)
     if installed:
         found["node_modules"] = installed
-    name = _first_word(argv)
+    name = first_word(argv)
     program = shutil.which(name, path=env.get("PATH", "")) if name and "/" not in name.lstrip("/") else None
     if program is not None:
         facts = os.stat(program)  # noqa: PTH116  (one call, for each verdict)
@@ -336,7 +605,7 @@ def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str,
     return found
 
 
-def _first_word(argv: Sequence[str]) -> str:
+def first_word(argv: Sequence[str]) -> str:
     """The program of a command; of a shell command its first word, if that is one."""
     if tuple(argv[:2]) != ("sh", "-c"):
         return argv[0]

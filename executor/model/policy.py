@@ -11,7 +11,16 @@ from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, quoted
 from executor.model.milestone import Claim
 from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
-from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule, stop_problems
+from executor.model.rules import (
+    Check,
+    EnvironmentRules,
+    LandingRules,
+    Limits,
+    Route,
+    SetupRules,
+    StopRule,
+    stop_problems,
+)
 from executor.model.validation import declared, named, single
 from executor.model.workflow import DIRECT, Schema, Workflow, read_workflow
 
@@ -48,6 +57,7 @@ class Policy(Rule):
     protected: tuple[str, ...] = ()
     setup: SetupRules = SetupRules()
     landing: LandingRules = LandingRules()
+    environments: EnvironmentRules = EnvironmentRules()
 
     def route_of(self, issue: Issue) -> Route:
         """The route of the issue's type; missing keys come from the default route."""
@@ -111,6 +121,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     forge = single(value, "forge", Forge, place, faults)
     setup = single(value, "setup", SetupRules, place, faults)
     landing = single(value, "landing", LandingRules, place, faults)
+    environments = single(value, "environments", EnvironmentRules, place, faults)
     status = single(value, "status", StatusRules, place, faults)
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
@@ -135,6 +146,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         faults += _route_faults(routes, *known, f"{place}/routes.toml")
     if faults or limits is None or forge is None or setup is None or status is None or landing is None:
         return None, faults
+    assert environments is not None  # noqa: S101 - it is only missing where it has faults
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
     policy = Policy(
@@ -151,6 +163,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         protected=protected,
         setup=setup,
         landing=landing,
+        environments=environments,
     )
     return policy, []
 

@@ -8,6 +8,8 @@ The bounds of a run: `rules/limits.toml`.
 
 Set-up of a tree before work starts in it: copied files and commands. Pure.
 
+The environment of trees: `rules/environments.toml`.
+
 How results land: `rules/landing.toml`.
 
 The rules that stop a change: `[stop.ID]` of `rules/stops.toml`.
@@ -32,9 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "PACKAGED",
     "SCOPES",
     "Caps",
     "Check",
+    "EnvironmentRule",
+    "EnvironmentRules",
     "LandingRules",
     "Limits",
     "Route",
@@ -339,6 +344,57 @@ class Setup(Rule):
         """The key of its output: the command and the contents of its input files, by path."""
         told = repr((self.argv, self.keep, sorted(files.items())))
         return digest(told.encode("utf-8", "surrogateescape"))
+
+
+PACKAGED = ("python", "node", "go", "cargo", "maven")
+"""The environments that are made without a rule."""
+
+
+class EnvironmentRule(Rule):
+    """An environment that is made for trees, beside the packaged ones or instead of them.
+
+    ``{environment}`` stands for the folder that `run` fills; ``{tree}`` and ``{slot}`` for the tree and its slot.
+
+    Attributes:
+        when: globs; it is made for a tree that has a file of that name; without any, for every tree.
+        replaces: the packaged environments that are not made for such a tree.
+        run: argument list, or a shell command, that fills the folder; run once for each content of the inputs.
+        inputs: globs of the files of the tree that its content depends on.
+        variables: environment variables of every command in the tree.
+        programs: folders that come first on PATH, the first one before the others.
+        readable: further paths that may be read in a sandbox.
+        network: whether `run` has a network in a sandbox.
+        timeout: seconds until `run` is ended and has failed.
+    """
+
+    when: tuple[str, ...] = ()
+    replaces: tuple[Literal["python", "node", "go", "cargo", "maven"], ...] = ()
+    run: str | tuple[str, ...] = ()
+    inputs: tuple[Inside, ...] = ()
+    variables: dict[str, str] = Field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    network: StrictBool = True
+    timeout: Seconds | None = None
+
+
+class EnvironmentRules(Rule):
+    """The file environments.toml.
+
+    Attributes:
+        prefix: words put before the command of every check, fix, acceptance and set-up, unless a check has another.
+        environments: the environments by name.
+    """
+
+    prefix: tuple[str, ...] = ()
+    environments: Annotated[dict[str, EnvironmentRule], Field(alias="environment")] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Part of what proves an issue: trees of other environments may be judged otherwise. Empty without a rule."""
+        if not self.environments:
+            return ""
+        return digest(repr(sorted(self.environments.items())).encode("utf-8", "surrogateescape"))
 
 
 class SetupRules(Rule):

@@ -194,6 +194,7 @@ class Sandboxing:
         writable: Sequence[Path] = (),
         readable: Sequence[str] = (),
         network: bool = False,
+        start: Path | None = None,
     ) -> tuple[str, ...]:
         """A command of the user's that works on a tree, as this milestone runs them: in a sandbox or as it is.
 
@@ -204,12 +205,13 @@ class Sandboxing:
             writable: where else it may write.
             readable: further readable paths; ``~`` is the user's home.
             network: whether it has one inside the sandbox.
+            start: the folder in which it starts; None for the project's in the tree.
         """
         if not self.judges():
             return argv
         sandbox, _ = _sandbox(self._context.project)
         assert sandbox is not None  # noqa: S101 - asked a line above
-        return self._wrapped(sandbox, argv, tree, writable, _expanded(readable), env, network=network)
+        return self._wrapped(sandbox, argv, tree, writable, _expanded(readable), env, network=network, begin=start)
 
     def unsandboxed(self, issue: Issue, attempt: Attempt) -> list[Hit]:
         """The stop of a change that was made, or would now be checked, without the sandbox that its agent wants."""
@@ -250,13 +252,14 @@ class Sandboxing:
         *,
         network: bool,
         copies: Sequence[tuple[Path, Path]] = (),
+        begin: Path | None = None,
     ) -> tuple[str, ...]:
         project = self._context.project
         repository = project.repository
         return sandbox.argv(
             argv,
             tree=tree,
-            start=project.within(tree),
+            start=begin or project.within(tree),
             writable=writable,
             readable=readable,
             hidden=(project.cache, repository.top, repository.git_dir, repository.common_dir),

@@ -63,13 +63,16 @@ def test_what_a_file_is_for(path: str, kind: str) -> None:
 
 
 def test_a_run_of_tests_is_judged_by_product_code_that_does_not_parse() -> None:
-    ((only,),) = sabotages(TREE, argv=["pytest", "-q"], is_test_run=True)
+    ((only, code, rest),) = sabotages(TREE, argv=["pytest", "-q"], is_test_run=True)
+    assert "scripts/check.sh" in code.files, "tests of scripts fail on a copy of their own"
+    assert "data/x.json" in rest.files
+    assert not any(path.startswith("tests/") for path in {**code.files, **rest.files})
     assert sorted(only.files) == ["src/app/__init__.py", "src/app/core.py"]
     assert only.name == "none of its 2 source files parses (src/app/__init__.py, src/app/core.py)"
 
 
 def test_tests_that_may_be_elsewhere_are_broken_too() -> None:
-    (product,), (tests,) = sabotages(TREE, argv=["run-it", "pytest"], is_test_run=True, elsewhere=True)
+    (product, *_), (tests,) = sabotages(TREE, argv=["run-it", "pytest"], is_test_run=True, elsewhere=True)
     assert sorted(product.files) == ["src/app/__init__.py", "src/app/core.py"]
     assert sorted(tests.files) == ["tests/conftest.py", "tests/test_core.py"]
 
@@ -93,7 +96,7 @@ def test_a_check_of_changed_files_is_given_broken_ones() -> None:
     ((only,),) = sabotages(TREE, argv=["ruff", "check"], is_test_run=False, given=["src/app/core.py"])
     assert list(only.files) == ["src/app/core.py"]
     assert only.given == ("src/app/core.py",)
-    ((tests,),) = sabotages(TREE, argv=["pytest"], is_test_run=True, given=["tests/test_core.py"])
+    ((tests, *_),) = sabotages(TREE, argv=["pytest"], is_test_run=True, given=["tests/test_core.py"])
     assert "src/app/core.py" in tests.files
     assert tests.given == ("tests/test_core.py",)
     assert sabotages(TREE, argv=["ruff"], is_test_run=False, given=[]) == []

@@ -33,6 +33,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
     assert sorted(path.name for path in packaged_rules().glob("*.toml")) == [
         "agents.toml",
         "checks.toml",
+        "environments.toml",
         "forge.toml",
         "landing.toml",
         "limits.toml",
@@ -95,8 +96,8 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "zebra.toml",
             "[broken",
             (
-                "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, forge.toml, "
-                "landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml, stops.toml"
+                "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, environments.toml, "
+                "forge.toml, landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml and 1 more"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),

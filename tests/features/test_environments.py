@@ -88,26 +88,10 @@ def test_a_generated_file_of_the_checkout_is_in_the_tree_and_does_not_land(
     assert repo.git("ls-tree", "-r", "--name-only", BRANCH, "src").split() == ["src/app/__init__.py", "src/app/new.py"]
 
 
-BLIND = {
-    "true": "true",
-    "swallowed": "pytest -q || true",
-    "a pipe": "pytest -q | tail -1",
-    "another folder": "cd {root} && pytest -q",
-    "wrong tests": "python3 -m unittest discover -s /usr/share/nothing-here || exit 0",
-    "make": "make -s test SHELL=/bin/true",
-    "a listing": "ls",
-    "a version": "python3 --version",
-}
-
-
-@pytest.mark.parametrize("name", list(BLIND))
-def test_a_blind_check_is_found_before_an_attempt_or_a_repair(
-    repo: Repo, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_blind_check_is_found_before_an_attempt_or_a_repair(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(repo, monkeypatch)
-    repo.write("Makefile", "test:\n\tpytest -q\n")
-    run = BLIND[name].format(root=repo.path)
-    repo.write("rules/checks.toml", f"[check.odd]\nrun = {run!r}\nfix = 'touch {repo.path}/repaired'\n")
+    rule = f"[check.odd]\nrun = 'cd {repo.path} && pytest -q'\nfix = 'touch {repo.path}/repaired'\n"
+    repo.write("rules/checks.toml", rule)
     repo.commit("rules")
     repo.milestone("m1", issue("a", "echo x = 1 > src/app/new.py", checks=["odd"]))
     out = repo.doit("milestone:m1").check(4).out
@@ -242,3 +226,109 @@ def test_a_prefix_that_mounts_the_tree_is_right(repo: Repo, monkeypatch: pytest.
     repo.milestone("m1", issue("a", BREAKS, checks=["tests"]) + issue("b", IMPROVES, checks=["tests"]))
     repo.doit("milestone:m1").check(1)
     assert repo.statuses() == {"m1/a": "failed", "m1/b": "landed"}
+
+
+def test_a_declared_environment_is_made_once_for_every_tree(repo: Repo) -> None:
+    make = 'cd "$EXECUTOR_ENVIRONMENT"; mkdir bin; echo made >> ../made; cp {tree}/tools.lock {environment}/bin/tool'
+    run = json.dumps(f"{make}; chmod +x bin/tool")
+    rule = f'[environment.tools]\nrun = {run}\ninputs = ["tools.lock"]\nprograms = ["{{environment}}/bin"]\n'
+    repo.write("rules/environments.toml", rule + 'variables = { TOOLS = "{environment} {slot} {tree}" }\n')
+    repo.write("tools.lock", "#!/bin/sh\necho one\n")
+    repo.commit("tools")
+    accept = [{"run": 'test "$(tool)" = one && test "${TOOLS##* }" = "$PWD" && test -f a'}]
+    body = issue("a", 'test "$(tool)" = one && echo a > a', accept=accept)
+    body += issue(
+        "b", "printf '#!/bin/sh\\necho two\\n' > tools.lock", accept=[{"run": 'test "$(tool)" = two'}], needs=["a"]
+    )
+    repo.milestone("m1", body)
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/a": "landed", "m1/b": "landed"}
+    assert (repo.path / ".cache" / "_environments" / "made").read_text() == "made\nmade\n", "once for each lock"
+    found = repo.doit("gc", "--dry-run", "--json").check().json
+    assert not [row for row in found if "_environments" in row["what"]], "what was used today is kept"
+    for mark in (repo.path / ".cache" / "_environments").glob("*/.made.json"):
+        os.utime(mark, (1, 1))
+    assert len([row for row in repo.doit("gc", "--json").check().json if "_environments" in row["what"]]) == 2
+    assert not list((repo.path / ".cache" / "_environments").glob("tools-*/bin"))
+
+
+def test_an_environment_that_cannot_be_made_stops_with_its_output(repo: Repo) -> None:
+    repo.write(
+        "rules/environments.toml", '[environment.tools]\nrun = "echo no such tool >&2; exit 3"\nwhen = ["dodo.py"]\n'
+    )
+    repo.write("rules/checks.toml", '[check.odd]\nrun = "true"\n')
+    repo.commit("tools")
+    repo.milestone("m1", issue("a", "echo a > a", checks=["odd"]))
+    said = repo.doit("milestone:m1").check(4).out
+    assert "environment tools: exit 3" in said
+    assert "no such tool" in said
+    assert "no such tool" in repo.doit("explain", "m1/a").out
+
+
+def test_one_prefix_is_for_checks_fixes_acceptance_and_set_up(repo: Repo) -> None:
+    log = repo.path.parent / "calls"
+    wrapper = repo.path.parent / "enter"
+    wrapper.write_text(f'#!/bin/sh\ntest "$1" = "$EXECUTOR_TREE" || exit 9\nshift\necho "$*" >> {log}\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    repo.write("rules/environments.toml", f'prefix = ["{wrapper}", "{{tree}}"]\n')
+    repo.write("rules/setup.toml", '[setup.own]\nrun = ["true", "set-up"]\n')
+    check = "grep -q good src/a.py"
+    repo.write(
+        "rules/checks.toml",
+        f'[check.own]\nrun = "{check}"\nfix = "echo good > src/a.py"\n'
+        '[check.not]\nrun = "grep -q . src/a.py"\nprefix = []\n',
+    )
+    repo.write("src/a.py", "good\n")
+    repo.commit("rules")
+    repo.milestone(
+        "m1", issue("a", "echo bad > src/a.py; echo b > b", checks=["own", "not"], accept=[{"run": "test -f b"}])
+    )
+    repo.doit("milestone:m1").check()
+    calls = log.read_text()
+    assert all(word in calls for word in ("true set-up", check, "echo good > src/a.py", "test -f b"))
+    assert "grep -q ." not in calls
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+def test_a_lock_that_nobody_has_installed_is_installed_once(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    text = (repo.path / "pyproject.toml").read_text()
+    project = '[project]\nname = "app"\nversion = "1"\nrequires-python = ">=3.8"\n[tool.uv]\npackage = false\n'
+    repo.write("pyproject.toml", f"{project}{text}")
+    repo.write(
+        "uv.lock",
+        'version = 1\nrevision = 3\nrequires-python = ">=3.8"\n\n'
+        '[[package]]\nname = "app"\nversion = "1"\nsource = { virtual = "." }\n',
+    )
+    repo.commit("lock")
+    accept = [{"run": 'case "$(command -v python3)" in *.env/*) test -f a ;; *) exit 5 ;; esac'}]
+    repo.milestone("m1", issue("a", "echo a > a", accept=accept))
+    repo.doit("milestone:m1").check()
+    kept = list((repo.path / ".cache" / "_environments").glob("python-*/venv/bin/python"))
+    assert len(kept) == 1
+
+
+def test_what_leads_to_the_checkout_without_a_sandbox_is_named_before_an_attempt(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = repo.path.parent / "home"
+    (home / ".config" / "go").mkdir(parents=True)
+    (home / ".config" / "go" / "env").write_text(f"GOWORK={repo.path}/go.work\n")
+    monkeypatch.setenv("HOME", str(home))
+    (repo.path.parent / "bin").mkdir()
+    (repo.path.parent / "bin" / "mytool").symlink_to(repo.path / "tool.sh")
+    monkeypatch.setenv("PATH", f"{repo.path.parent / 'bin'}:{os.environ['PATH']}")
+    repo.write("tool.sh", "#!/bin/sh\nexit 0\n").chmod(0o755)
+    repo.write("sub/go.mod", f"module m\nreplace lib => {repo.path}/lib\n")
+    repo.write("sub/notes.md", f"{repo.path} is where I work\n")
+    repo.write("rules/checks.toml", '[check.own]\nrun = ["mytool"]\n')
+    repo.commit("start")
+    repo.milestone("m1", issue("a", "echo a > a", checks=["own"]))
+    rows = repo.doit("verify", "m1", "--base", "--json").check(1).json
+    outside = [row["check"] for row in rows if row["status"] == "outside"]
+    assert outside == ["sub/go.mod", f"{home}/.config/go/env", f"{repo.path.parent}/bin/mytool"]
+    said = repo.doit("milestone:m1").check(4).out
+    assert "sub/go.mod leads to your checkout" in said
+    assert repo.attempts() == []
+    kinds = {row["subject"]: row["kind"] for row in repo.doit("doctor", "--json").json}
+    assert kinds["sub/go.mod"] == "environment-outside"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, table
 from executor.config.project import compile_project, open_project
 from executor.engine.milestone_run import hold
+from executor.environments.environment import FOLDER, kept_environments
 from executor.errors import BusyError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
 from executor.process.locks import remove_holder
@@ -67,7 +68,14 @@ class Gc(Command):
         refs = Refs(project.repository)
         observer = observe(compiled, refs)
         rule = _Rule(observer, refs, time.time(), compiled.policy.limits.retention_days)
-        items = [*rule.attempts(), *rule.steps(), *rule.logs(), *rule.workspaces(), *rule.caches()]
+        items = [
+            *rule.attempts(),
+            *rule.steps(),
+            *rule.logs(),
+            *rule.workspaces(),
+            *rule.caches(),
+            *rule.environments(),
+        ]
         kept = {} if options["dry_run"] else _remove(project, refs, items)
         if options["json"]:
             print_json([{"what": item.what, "why": item.why, "kept": kept.get(item.what, "")} for item in items])
@@ -170,6 +178,16 @@ class _Rule:
         for folder, what in places:
             old = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime < self._oldest]
             yield from (self._at(path, f"{what}, older than the rule", "") for path in old)
+
+    def environments(self) -> Iterator[_Item]:
+        """Environments that no tree has used for as long as the rule says, and those that are not whole."""
+        if self._held:
+            return
+        for kept in kept_environments(self._project.cache / FOLDER):
+            if not kept.whole:
+                yield self._at(kept.folder, "environment that was not made to its end", "")
+            elif kept.used < self._oldest:
+                yield self._at(kept.folder, f"environment of {kept.name}, not used within the rule", "")
 
     def _at(self, path: Path, why: str, milestone: str) -> _Item:
         return _Item(str(path.relative_to(self._project.root)), why, milestone, path=path)
