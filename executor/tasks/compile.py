@@ -1,5 +1,7 @@
 """The compiled plan as doit tasks: `issue:m4/4.1` with file dependencies and a target, `milestone:m4` as their group.
 
+Steps of a workflow are tasks too: `step:m4/4.1/build.plan`.
+
 Landed, unchanged issues do not become tasks unless they are asked for by name. A dodo.py needs one line:
 `from executor.tasks import DOIT_CONFIG, task_milestones`.
 """
@@ -9,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.tasks.actions import IssueAction, ReleaseAction
-from executor.tasks.step_tasks import step_task, steps_of
+from executor.tasks.actions import IssueAction, ReleaseAction, StepAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from executor.state.steps import FlowStep
     from executor.status.reader import Observer
     from executor.tasks.actions import Request, Task
 
@@ -97,7 +99,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
     if refs:
         yield {"basename": "issue", "name": None, "doc": "one issue of a milestone and what it needs"}
     names = [name.partition(":")[2] for name in wanted if name.startswith("milestone:")]
-    by_steps = {ref: steps for ref in refs if (steps := steps_of(observer, ref))}
+    by_steps = {ref: steps for ref in refs if (steps := _steps_of(observer, ref))}
     if by_steps:
         yield {"basename": "step", "name": None, "doc": "one step of an issue's workflow"}
     for ref in refs:
@@ -106,7 +108,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
         steps = by_steps.get(ref, [])
         yield {**task, "task_dep": [*before, *(f"step:{ref}/{step.id}" for step in steps)]}
         for step in steps:
-            yield {**step_task(observer, ref, step, task["file_dep"], request), "task_dep": before}
+            yield {**_step_task(observer, ref, step, task["file_dep"], request), "task_dep": before}
     if names:
         yield {"basename": "milestone", "name": None, "doc": "every issue of a milestone"}
     for name in names:
@@ -150,3 +152,50 @@ def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request
         "targets": [str(project.receipt(node.milestone, node.issue.id).relative_to(project.root))],
         "uptodate": [lambda: observer.decision(ref).status is Status.LANDED],
     }
+
+
+def _steps_of(observer: Observer, ref: str) -> list[FlowStep]:
+    """The steps that an issue may take in this run; none for one that cannot continue or has a result."""
+    issue = observer.compiled.plan.nodes[ref].issue
+    if not observer.compiled.policy.workflow_of(issue).phases:
+        return []
+    from executor.state.decide import Act, Status
+    from executor.workflow.step_run import flow_of
+
+    decision = observer.decision(ref)
+    waits = decision.act is Act.IMPLEMENT or decision.status is Status.BLOCKED
+    return list(flow_of(observer, ref).steps) if waits else []
+
+
+def _step_task(observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None) -> Task:
+    """A step as a task: dependencies are files of other steps or of the issue's needs; targets are its own files."""
+    from executor.model.workflow import TREE
+    from executor.workflow.step_run import RECEIPT
+
+    project = observer.compiled.project
+    milestone, _, issue = ref.partition("/")
+
+    def path(name: str, file: str) -> str:
+        return str((project.step(milestone, issue, name) / file).relative_to(project.root))
+
+    given = [path(*name.split("/", 1)) for name in step.inputs if not name.startswith(TREE)]
+    outputs = [] if step.step is None else [name for name in step.step.outputs if not name.startswith(TREE)]
+    return {
+        "basename": "step",
+        "name": f"{ref}/{step.id}",
+        "doc": step.id if step.step is None else step.step.does,
+        "actions": [StepAction(request, ref, step.id)],
+        "file_dep": [*(given or before), *(path(name, RECEIPT) for name in step.after)],
+        "targets": [path(step.id, file) for file in (*outputs, RECEIPT)],
+        "uptodate": [lambda: _is_done(request, ref, step.id)],
+    }
+
+
+def _is_done(request: Request | None, ref: str, step: str) -> bool:
+    from executor.engine.issue import IssueRun
+
+    if request is None:
+        return False
+    from executor.workflow.step_run import Steps
+
+    return step in Steps(IssueRun(request.session.run_of(ref.partition("/")[0]), ref)).done_of()

@@ -1,0 +1,380 @@
+"""Events about an issue: its attempts, reviews, landings, stops and pull requests; and what every event has. Pure.
+
+`executor.state.events` has the events about steps, milestones, runs and nights, and encodes and decodes all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "NO_SPEND",
+    "AttemptBuilt",
+    "AttemptFailed",
+    "AttemptInterrupted",
+    "AttemptLost",
+    "AttemptStarted",
+    "BaseRed",
+    "Event",
+    "Landed",
+    "LandingIntended",
+    "PullChanged",
+    "Refused",
+    "Retried",
+    "Reviewed",
+    "ReviewerCalled",
+    "Snapshot",
+    "Spend",
+    "Stopped",
+    "Unknown",
+    "Unsandboxed",
+    "Verified",
+    "optional",
+    "wire",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Money and tokens of a call; both are left out of a record where the agent does not report them.
+
+    Attributes:
+        cost_usd: US dollars; None where nobody knows.
+        tokens: tokens by kind, for example ``input`` and ``output``.
+    """
+
+    cost_usd: float | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether the agent reported anything."""
+        return self.cost_usd is not None or bool(self.tokens)
+
+
+NO_SPEND = Spend()
+
+
+def optional(default: object, wire: str = "") -> Any:
+    """A field that is left out of the record while it has its default."""
+    return field(default=default, metadata={"optional": True, "wire": wire})
+
+
+def wire(name: str) -> Any:
+    """A field whose name in the record differs, because journals already say so."""
+    return field(metadata={"wire": name})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact about a milestone or one of its issues."""
+
+    KIND: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Event):
+    """A record of a kind that this version does not know."""
+
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """An agent is chosen, money is set aside, and the attempt begins.
+
+    Attributes:
+        attempt: its number, counted from 1 for each issue.
+        revision: revision of the issue that it would become.
+        spec_key: what is to be built.
+        base: commit that it starts from.
+        agent: profile of who works.
+        account: billing account that pays.
+        when: epoch seconds, the time that its commits carry.
+        reserved_usd: money set aside in US dollars.
+        workflow: the workflow whose steps the attempt performs; left out for a direct one.
+    """
+
+    KIND = "attempt-started"
+    attempt: int
+    revision: int
+    spec_key: str
+    base: str
+    agent: str
+    account: str
+    when: int
+    reserved_usd: float = optional(0.0)
+    workflow: str = optional("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsandboxed(Event):
+    """An agent that was to work in a sandbox runs without one, so that its work waits for a person."""
+
+    KIND = "unsandboxed"
+    attempt: int
+    agent: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot(Event):
+    """The agent ended well and its tree is in git.
+
+    Attributes:
+        tree: what it left.
+        when: epoch seconds, the time that the candidate's commit carries.
+        seconds: how long the agent worked.
+    """
+
+    KIND = "snapshot"
+    attempt: int
+    tree: str
+    when: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost(Event):
+    """The disk no longer has the result of an attempt; it is made again and does not count."""
+
+    KIND = "attempt-lost"
+    attempt: int
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptBuilt(Event):
+    """An attempt has a candidate commit under ``refs/attempts/``.
+
+    Attributes:
+        commit: the candidate.
+        result_key: digest of its change.
+        pull: number of the local pull request; 0 on other forges.
+        files: up to 100 changed paths.
+        added: lines added.
+        removed: lines removed.
+        deviations: where the agent says that it deviated from the spec.
+        spend: money and tokens.
+        notes: what the agent says that it changed.
+    """
+
+    KIND = "attempt-built"
+    attempt: int
+    commit: str
+    result_key: str
+    pull: int
+    seconds: float
+    files: tuple[str, ...]
+    added: int
+    removed: int
+    deviations: tuple[str, ...]
+    spend: Spend = NO_SPEND
+    notes: tuple[str, ...] = optional(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(Event):
+    """An attempt failed.
+
+    Attributes:
+        failure: class of the failure.
+        reason: one sentence.
+        detail: the most useful part of the output.
+        fingerprint: the same failure on the same tree has the same one.
+        commit: keeps what was made.
+        step: step of a workflow that failed.
+        until: epoch seconds at which a usage limit is lifted.
+        rest_s: seconds that the account rests after an outage.
+    """
+
+    KIND = "attempt-failed"
+    attempt: int
+    failure: str
+    reason: str
+    detail: str
+    fingerprint: str = wire("print")
+    seconds: float
+    commit: str
+    step: str = optional("")
+    until: float = optional(0.0)
+    rest_s: float = optional(0.0)
+    spend: Spend = NO_SPEND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptInterrupted(Event):
+    """An attempt was cut off, or ended with a question; it does not count."""
+
+    KIND = "attempt-interrupted"
+    attempt: int
+    commit: str
+    spend: Spend = NO_SPEND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewerCalled(Event):
+    """A reviewer was called; what it cost counts for the attempt."""
+
+    KIND = "reviewer-called"
+    attempt: int
+    reviewer: str
+    spend: Spend = NO_SPEND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed(Event):
+    """A reviewer answered.
+
+    Attributes:
+        findings: objects with ``description``, ``score``, ``file`` and ``line``.
+        criteria: objects with ``criterion``, ``met`` and ``evidence``.
+    """
+
+    KIND = "reviewed"
+    attempt: int
+    reviewer: str
+    findings: tuple[Mapping[str, Any], ...]
+    criteria: tuple[Mapping[str, Any], ...] = optional(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandingIntended(Event):
+    """A proved commit is about to become the tip."""
+
+    KIND = "landing"
+    attempt: int
+    commit: str
+    onto: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed(Event):
+    """The issue is on the milestone branch.
+
+    Attributes:
+        attempt: 0 for work that was merged by hand.
+        check_key: what proved it.
+        needs: issue that it needs -> result key that it was proved with.
+    """
+
+    KIND = "landed"
+    attempt: int
+    commit: str
+    revision: int
+    result_key: str
+    check_key: str
+    needs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified(Event):
+    """A landed issue passes its checks on the present tip."""
+
+    KIND = "verified"
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+    tip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(Event):
+    """A landed issue fails its checks on the present tip."""
+
+    KIND = "refused"
+    reason: str
+    detail: str
+    check_key: str
+    needs: Mapping[str, str]
+    revision: int
+    tip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(Event):
+    """A rule, a conflict or a question stops the issue.
+
+    Attributes:
+        level: ``hard`` waits for a person, ``soft`` skips the issue.
+        rule: ids of the rules.
+        bound: key of exactly the change that an approval would clear; empty: any.
+        needs: what a person has to do.
+        lines: findings, one sentence each.
+        paths: files in conflict.
+        tip: tip that the candidate conflicts with.
+    """
+
+    KIND = "stopped"
+    level: str
+    rule: str
+    reason: str
+    spec_key: str
+    attempt: int
+    bound: str = optional("")
+    needs: str = optional("")
+    lines: tuple[str, ...] = optional(())
+    paths: tuple[str, ...] = optional(())
+    tip: str = optional("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRed(Event):
+    """The base keeps an issue back before anything is done for it.
+
+    Attributes:
+        word: ``red``, ``blind`` or ``vacuous`` (docs/environments.md).
+        check: name of the check, or the acceptance command.
+        proof: ``check`` or ``acceptance``.
+    """
+
+    KIND = "base-red"
+    tip: str
+    check_key: str
+    reason: str
+    word: str = "red"
+    check: str = ""
+    proof: str = "check"
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullChanged(Event):
+    """News of an issue's pull request.
+
+    Attributes:
+        state: ``draft``, ``open``, ``merged`` or ``closed``.
+        head: branch of the pull request.
+        commit: commit that it shows.
+        waits: what it waits for.
+        reason: one sentence for people.
+        attempt: attempt that it shows.
+    """
+
+    KIND = "pull"
+    number: int
+    state: str
+    url: str
+    head: str
+    commit: str
+    waits: str
+    reason: str
+    attempt: int = optional(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retried(Event):
+    """A person clears a failed or stopped issue.
+
+    Attributes:
+        after: number of the last attempt that is forgiven.
+    """
+
+    KIND = "retried"
+    reason: str
+    after: int
