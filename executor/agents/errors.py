@@ -1,8 +1,7 @@
-"""Failure patterns common to agents and their services; a profile may add its own.
+"""Classes of failed calls of agents: by structured event first, by their words second, by exit code last. Pure.
 
-When a limit is lifted, as agents say it: in seconds, as a duration, an epoch or a time of the clock. Pure.
-
-The class of a failed call of an agent: by structured event first, by its words second, by its exit code last. Pure.
+The patterns are common to agents and their services; a profile may add its own. The end of a limit is read in seconds,
+as a duration, an epoch or a time of the clock.
 
 What an agent prints can come from anywhere, so it decides only how the executor goes on after a call that brought
 nothing: of a call that ended well and left a change only the profile's own signs are asked, and then the checks decide.
@@ -27,14 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMON",
-    "DEPENDENCY",
     "FALLS_BACK",
-    "GAVE_UP",
     "IN_PLACE",
-    "NO_MEMORY",
     "PERMANENT",
-    "QUESTION",
-    "REFUSAL",
     "Diagnosis",
     "Ending",
     "classify",

@@ -187,9 +187,8 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
         from executor.commands.sessions import declare_roadmaps, open_session, recorded
-        from executor.commands.summary import notes, opening, passed_over, start_of
+        from executor.commands.summary import note_on, notes, opening, passed_over, start_of
         from executor.commands.user_code import RequestLoader
-        from executor.engine.milestone_run import note_on
         from executor.engine.recover import Recovery, mending
         from executor.forge.reconcile import Reconciliation
         from executor.notify.phase_hook import phases_told

@@ -25,6 +25,7 @@ from executor.git.refs import HANDOFFS
 from executor.release.release import told_dependents
 from executor.state.decide import Act, Status
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
+from executor.state.record import How
 from executor.status.estimate import moment
 from executor.status.progress import counts
 
@@ -38,16 +39,27 @@ if TYPE_CHECKING:
     from executor.model.milestone import Milestone
     from executor.release.criteria import Outcome
     from executor.state.decide import Decision
+    from executor.state.record import RunRecord
     from executor.status.reader import Observer
     from executor.tasks.actions import Request
 
-__all__ = ["closing", "finish", "notes", "opening", "passed_over", "released", "start_of", "summary", "unblocked"]
+__all__ = [
+    "closing",
+    "finish",
+    "note_on",
+    "notes",
+    "opening",
+    "passed_over",
+    "released",
+    "start_of",
+    "summary",
+    "unblocked",
+]
 
 
 def finish(request: Request, outcomes: Outcomes, received: list[int], records: RunRecords) -> int:
     """Record the end of the run and print its summary; returns the exit code."""
     from executor.commands.base import exit_code, worse
-    from executor.state.record import How
 
     session, wanted = request.session, request.wanted
     asked = outcomes.asked(session, wanted)
@@ -359,3 +371,22 @@ def unblocked(request: Request) -> str:
             title = session.compiled.milestone(other).title
             lines.append(f"{name} is complete: {other} ({safe(title)}) can go on: doit milestone:{other}\n")
     return "".join(dict.fromkeys(lines))
+
+
+def note_on(record: RunRecord, milestone: str) -> str:
+    """The note at the start of a run that follows an interrupted one."""
+    why = f" ({record.why})" if record.why else ""
+    flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
+    at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
+    return (
+        f"the run of {record.started[:16].replace('T', ' ')} UTC by {record.user} on {record.host} "
+        f"(process {record.pid}) {_ENDED[record.how]}{why}{at_work}"
+    )
+
+
+_ENDED = {
+    How.DIED: "died",
+    How.INTERRUPTED: "was interrupted",
+    How.HALTED: "was halted",
+    How.ERROR: "was ended by an error",
+}

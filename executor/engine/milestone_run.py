@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from executor.state.record import Record
     from executor.status.load import MilestoneView
 
-__all__ = ["MilestoneRun", "hold", "note_on"]
+__all__ = ["MilestoneRun", "hold"]
 
 
 _LOOKS = 3
@@ -431,25 +431,6 @@ class MilestoneRun:
         rules = (*policy.limits.ignore, *kept, *(f"/{inside(glob)}" for glob in policy.setup.include))
         path.write_bytes(text + b"\n" + "".join(f"{rule}\n" for rule in rules).encode())
         return path
-
-
-def note_on(record: RunRecord, milestone: str) -> str:
-    """The note at the start of a run that follows an interrupted one."""
-    why = f" ({record.why})" if record.why else ""
-    flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
-    at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
-    return (
-        f"the run of {record.started[:16].replace('T', ' ')} UTC by {record.user} on {record.host} "
-        f"(process {record.pid}) {_ENDED[record.how]}{why}{at_work}"
-    )
-
-
-_ENDED = {
-    How.DIED: "died",
-    How.INTERRUPTED: "was interrupted",
-    How.HALTED: "was halted",
-    How.ERROR: "was ended by an error",
-}
 
 
 def _user() -> str:

@@ -41,22 +41,9 @@ _REQUEST = {
     "source_project_id": int,
     "target_project_id": int,
 }
-_STATUS = {
-    "id": int,
-    "name": str,
-    "status": Needed(str),
-    "target_url": str,
-    "description": str,
-    "allow_failure": bool,
-}
-_ISSUE = {
-    "iid": Needed(int),
-    "title": str,
-    "description": str,
-    "state": Needed(str),
-    "labels": [str],
-    "web_url": str,
-}
+_SAID = {"description": str}
+_STATUS = {"id": int, "name": str, "status": Needed(str), "target_url": str, "allow_failure": bool} | _SAID
+_ISSUE = {"iid": Needed(int), "title": str, "state": Needed(str), "labels": [str], "web_url": str} | _SAID
 _LINK = {"iid": Needed(int), "link_type": str}
 _MILESTONE = {"id": Needed(int), "iid": int, "title": str, "state": str}
 _NOTE = {"id": Needed(int), "body": str, "system": bool}

@@ -37,51 +37,11 @@ _NAMES = re.compile(
     r"|.*\.(bats|feature|snap|golden|approved\.\w+|ambr)|.*_tests?\.(c|h|lua|clj|jl|erl|hs|zig|swift|kt|sh)|.*\.tests\.ps1"
     r"|run[-_]?tests?\.\w+|.*\.t"
 )
-_CODE = frozenset(
-    [
-        ".py",
-        ".pyi",
-        ".js",
-        ".jsx",
-        ".ts",
-        ".tsx",
-        ".mjs",
-        ".cjs",
-        ".mts",
-        ".cts",
-        ".go",
-        ".rs",
-        ".rb",
-        ".java",
-        ".kt",
-        ".kts",
-        ".cs",
-        ".php",
-        ".c",
-        ".h",
-        ".cc",
-        ".cpp",
-        ".hpp",
-        ".swift",
-        ".scala",
-        ".sh",
-        ".bash",
-        ".lua",
-        ".pl",
-        ".pm",
-        ".ex",
-        ".exs",
-        ".erl",
-        ".hs",
-        ".clj",
-        ".jl",
-        ".vue",
-        ".svelte",
-        ".dart",
-        ".zig",
-        ".ml",
-        ".r",
-    ]
+_CODE = (
+    frozenset({".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".mjs", ".cjs", ".mts", ".cts", ".go"})
+    | frozenset({".rs", ".rb", ".java", ".kt", ".kts", ".cs", ".php", ".c", ".h", ".cc", ".cpp", ".hpp"})
+    | frozenset({".swift", ".scala", ".sh", ".bash", ".lua", ".pl", ".pm", ".ex", ".exs", ".erl", ".hs"})
+    | frozenset({".clj", ".jl", ".vue", ".svelte", ".dart", ".zig", ".ml", ".r"})
 )
 _OPEN = frozenset({".json", ".toml", ".yaml", ".yml", ".lock", ".cfg", ".ini", ".xml", ".md", ".html"})
 """Data that a product is as likely to read as its tests; only a file that tests alone mention counts."""
@@ -92,26 +52,8 @@ _TESTING = re.compile(
     r"(?m)^\s*(?:import|from)\s+(?:pytest|unittest|hypothesis|nose)\b|[\"'](?:node:test|node:assert(?:/strict)?|assert|chai|vitest|@jest/globals)[\"']"
 )
 _JUDGES = frozenset(
-    [
-        "script",
-        "scripts",
-        "ci",
-        "tools",
-        "tool",
-        "hack",
-        "dev",
-        "check",
-        "checks",
-        "verify",
-        "verification",
-        "qa",
-        "build-aux",
-        ".ci",
-        ".github",
-        "harness",
-        "smoke",
-    ]
-)
+    {"script", "scripts", "ci", "tools", "tool", "hack", "dev", "check", "checks", "verify"}
+) | frozenset({"verification", "qa", "build-aux", ".ci", ".github", "harness", "smoke"})
 _JUDGING = frozenset(
     [
         "check",
