@@ -49,6 +49,11 @@ class Result:
         return json.loads(self.out)
 
 
+def usual_environment() -> dict[str, str]:
+    """The environment of a command line, unless a test has another."""
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 class Repo:
     """A git repository with milestones in a temporary folder."""
 
@@ -88,11 +93,11 @@ class Repo:
         return self.write(f"milestones/{name}.toml", f'[milestone]\nid = "{name}"\ntitle = "Test {name}"\n{body}')
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+        return usual_environment()
 
     def doit(self, *arguments: str, timeout: float = 120) -> Result:
         environment = self.environment()
-        forked = zygote_for(environment).run(self.path, arguments, environment, timeout)
+        forked = zygote_for(usual_environment()).run(self.path, arguments, environment, timeout)
         if forked is not None:
             return Result(*forked)
         done = subprocess.run(

@@ -79,10 +79,13 @@ class Zygote:
 _zygotes: list[Zygote] = []
 
 
-def zygote_for(environment: dict[str, str]) -> Zygote:
-    """The one of this process, started when it is first needed."""
+def zygote_for(usual: dict[str, str]) -> Zygote:
+    """The zygote of this process, started with the usual environment of the tests when it is first needed.
+
+    It never starts with the environment of one test: all others would then have to start an interpreter.
+    """
     if not _zygotes:
-        _zygotes.append(Zygote(environment))
+        _zygotes.append(Zygote(usual))
         atexit.register(_zygotes[0].close)
     return _zygotes[0]
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
-from executor.config.plugins import with_plugins
+from executor.config.plugins import entry_points, with_plugins
 from executor.config.texts import EncodingError, decoded, files_in, packaged_rules
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
@@ -72,7 +71,7 @@ def load_policy(folder: Path) -> Policy:
 def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
     """Stop rules with an unknown `builtin`."""
     ours = {str(rule["builtin"]) for rule in _stops(packaged_rules(), []).values() if "builtin" in rule}
-    known = Known({*ours, *(point.name for point in entry_points(group=STOP_CHECKS))})
+    known = Known({*ours, *(point.name for point in entry_points(STOP_CHECKS))})
     return [
         Fault(
             f"{place}/stops.toml",

@@ -42,6 +42,7 @@ __all__ = [
     "PluginError",
     "check_agent",
     "check_check",
+    "entry_points",
     "load",
     "packages_in_the_way",
     "plugins",
@@ -78,6 +79,12 @@ class Plugin:
 
     def __str__(self) -> str:
         return f'plug-in "{self.name}" ({_PREFIX}{self.group}, {self.location}, from {self.package})'
+
+
+@cache
+def entry_points(group: str) -> metadata.EntryPoints:
+    """The entry points of a group. The metadata of all installed packages is read once."""
+    return metadata.entry_points(group=group)
 
 
 @cache

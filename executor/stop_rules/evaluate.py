@@ -15,9 +15,9 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from executor.config.plugins import entry_points
 from executor.git.diff import Line
 from executor.model.paths import matches, suffix_of
 from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, tool_changes
@@ -27,7 +27,7 @@ from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code
 from executor.stop_rules.test_evidence.weakened_tests import weakened
 from executor.stop_rules.unlookable import MEDIA, unlookable
-from executor.stop_rules.view import outside_scope
+from executor.stop_rules.view import View, compiled, outside_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ def stop_checks() -> Mapping[str, StopCheck]:
     Raises:
         ImportError: an entry point cannot be loaded.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
+    points = {point.name: point for point in entry_points(GROUP)}
     others = {name: point.load() for name, point in points.items() if name not in _OURS}
     return {**others, **_OURS}
 
@@ -272,7 +272,7 @@ def _found(rule: StopRule, view: View) -> Iterator[Finding]:
     inside = [file for file in view.files if not rule.paths or matches(file.path, rule.paths)]
     if rule.paths and not rule.content and not rule.limited and not rule.run:
         yield from ((file.path, 0, file.kind) for file in inside)
-    patterns = [re.compile(pattern) for pattern in rule.content]
+    patterns = [compiled(pattern) for pattern in rule.content] if inside else []
     for file in inside if patterns else ():
         for place in _added(file):
             texts = {place[2], place[2] if place[2].isascii() else unicodedata.normalize("NFKC", place[2])}

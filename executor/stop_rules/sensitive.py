@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
+from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -141,7 +142,7 @@ def sensitive_code(
         lists: of the rule: names, pairs, paths, decisions, money, refusals, heads, harmless, file_modes, patterns.
     """
     words = _ready(lists)
-    refusals = tuple(re.compile(pattern) for pattern in lists.get("refusals", ()))
+    refusals = tuple(compiled(pattern) for pattern in lists.get("refusals", ()))
     found: list[Finding] = []
     for file in files:
         if not _is_code(file.path) or _same_code(file, content):
@@ -243,7 +244,7 @@ def _ready(lists: Mapping[str, Sequence[str]]) -> _Words:
         heads=frozenset(lists.get("heads", ())),
         harmless=frozenset(lists.get("harmless", ())),
         files=frozenset(lists.get("file_modes", ())),
-        patterns=tuple(re.compile(pattern) for pattern in lists.get("patterns", ())),
+        patterns=tuple(compiled(pattern) for pattern in lists.get("patterns", ())),
     )
 
 

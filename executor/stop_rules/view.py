@@ -11,7 +11,9 @@ Files of a change outside of what its issue declares. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from executor.model.fingerprint import digest
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
     from executor.git.diff import Change, FileChange, Finding
 
 
-__all__ = ["StopCheck", "View", "change_identity", "outside", "outside_scope"]
+__all__ = ["StopCheck", "View", "change_identity", "compiled", "outside", "outside_scope"]
+
+
+@lru_cache(maxsize=4096)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern of a rule. The packaged rules have more of them than the cache of `re` holds (512)."""
+    return re.compile(pattern)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import pytest
 
 from executor.commands import COMMANDS, GROUPS
 from executor.commands.admin.new import next_id
-from tests.support import Repo, issue
+from tests.support import Repo, issue, usual_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +88,7 @@ def test_new_keeps_comments_and_writes_nothing_when_a_fault_would_come_of_it(rep
 def test_new_names_an_agent_that_is_installed_where_no_rule_names_one(repo: Repo) -> None:
     (repo.path / "rules/routes.toml").unlink()
     repo.write("bin/codex", "#!/bin/sh\n").chmod(0o755)
-    repo.environment = lambda: {**os.environ, "PATH": f"{repo.path}/bin:/usr/bin:/bin"}  # type: ignore[method-assign]
+    repo.environment = lambda: {**usual_environment(), "PATH": f"{repo.path}/bin:/usr/bin:/bin"}  # type: ignore[method-assign]
     repo.doit("new", "m1", "t").check()
     assert 'agent = "codex"' in (repo.path / "milestones/m1.toml").read_text(encoding="utf-8")
     (repo.path / "bin/codex").unlink()

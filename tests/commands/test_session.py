@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import CHECKOUT, Repo
+from tests.support import Repo, usual_environment
 
 GOLDEN = Path(__file__).with_name("session.txt")
 SESSION = """
@@ -112,7 +112,7 @@ def test_a_first_session_reads_as_it_should(tmp_path: Path) -> None:
     repo.git("config", "user.email", "tester@example.org")
     repo.write("src/app.py", "")
     repo.commit("start")
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "COLUMNS": "80", "PATH": "/usr/bin:/bin"}
+    environment = {**usual_environment(), "COLUMNS": "80", "PATH": "/usr/bin:/bin"}
     repo.environment = lambda: environment  # type: ignore[method-assign]
     transcript = "".join(f"$ {line}\n{answer(repo, line)}\n" for line in SESSION.strip().splitlines())
     transcript = same(transcript, repo.path)

@@ -17,13 +17,13 @@ from executor.stop_rules.declared.manifests import (
     tools,
 )
 from executor.stop_rules.test_evidence.test_suite import judges
+from executor.stop_rules.view import View, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
     from executor.stop_rules.declared.manifests import Part
-    from executor.stop_rules.view import View
 
     Content = Callable[[str, bool], bytes | None]
 
@@ -113,7 +113,7 @@ def _lines_about(file: FileChange, view: View) -> Iterator[Finding]:
             yield from (
                 (file.path, line.number, ("+" if line.added else "-") + line.text)
                 for line in file.lines
-                if re.search(pattern.strip(), line.text)
+                if compiled(pattern.strip()).search(line.text)
             )
 
 
@@ -134,7 +134,7 @@ def _inline(data: bytes) -> str:
 
 def licence_changes(view: View) -> Iterator[Finding]:
     """Licence texts, fields of manifests about the licence, and headers that were removed or altered."""
-    headers = [re.compile(pattern) for pattern in view.lists.get("headers", ())]
+    headers = [compiled(pattern) for pattern in view.lists.get("headers", ())]
     for file in view.files:
         name = name_of(file.path)
         stated = _LICENCE.fullmatch(name) and suffix_of(file.path) not in _CODE

@@ -16,6 +16,7 @@ from typing import Any
 
 from executor.model.paths import name_of
 from executor.stop_rules.declared.setup_file import setup_arguments
+from executor.stop_rules.view import compiled
 
 __all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
 
@@ -99,7 +100,7 @@ class ToolNames:
 
 
 def _any(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
+    return compiled("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)")
 
 
 def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from executor.model.paths import is_documentation, is_test, matches, suffix_of
+from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +47,9 @@ def schema_changes(
         lists: of the rule. `migrations`: globs of files that are migrations or schemas. `calls`: patterns of lines that
             change a schema. `models`: pairs of a pattern that a file has and one of lines in it, joined by `` => ``.
     """
-    calls = [re.compile(pattern) for pattern in lists.get("calls", ())]
+    calls = [compiled(pattern) for pattern in lists.get("calls", ())]
     models = [
-        (re.compile(where), re.compile(what))
+        (compiled(where), compiled(what))
         for where, _, what in (item.partition(" => ") for item in lists.get("models", ()))
     ]
     found: list[Finding] = []
