@@ -63,6 +63,8 @@ class Repo:
 
     def _start(self, branch: str, *, commit: bool) -> None:
         self.git("init", "-q", "-b", branch)
+        for sample in (self.path / ".git/hooks").glob("*.sample"):
+            sample.unlink()  # each test would copy them
         self.git("config", "user.name", "Tester")
         self.git("config", "user.email", "tester@example.org")
         self.write("dodo.py", DODO)

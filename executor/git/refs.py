@@ -91,11 +91,16 @@ class Refs:
 
     def tips(self, refs: Sequence[str]) -> dict[str, str]:
         """Commit of each of these full ref names; those that do not exist are left out."""
-        if not refs:
-            return {}
-        lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode().splitlines()
-        found = dict(line.rsplit(" ", 1) for line in lines)
+        found = self.listed(refs)
         return {ref: found[ref] for ref in refs if ref in found}
+
+    def listed(self, patterns: Sequence[str]) -> dict[str, str]:
+        """Names and objects of the refs that match one of these patterns or are below one, in one call of git."""
+        if not patterns:
+            return {}
+        output = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *patterns)
+        lines = output.decode("utf-8", "surrogateescape").split("\n")
+        return dict(line.rsplit(" ", 1) for line in lines if line)
 
     def default_branches(self) -> list[str]:
         """Short names of the branches that may be the default: that of the remote, else the only one not ours."""
@@ -202,12 +207,7 @@ class Refs:
 
     def remote_tips(self, branches: Sequence[str]) -> dict[str, str]:
         """Commits of branches of other repositories as last seen, by full name, for these short names."""
-        if not branches:
-            return {}
-        patterns = [f"refs/remotes/*/{branch}" for branch in branches]
-        output = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *patterns)
-        lines = output.decode("utf-8", "surrogateescape").splitlines()
-        return dict(line.rsplit(" ", 1) for line in lines)
+        return self.listed([f"refs/remotes/*/{branch}" for branch in branches])
 
     def between(self, older: str, newer: str) -> set[str]:
         """Commits that are reachable from `newer` and not from `older`."""

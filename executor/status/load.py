@@ -211,6 +211,7 @@ class MilestoneView:
         return known[place - 1][1] if place else ""
 
 
+_REMOTES = "refs/remotes/"
 _KINDS = (ACCEPTED, APPROVED, ATTEMPTS, BRANCHES, MERGED, PAUSED, REVIVED, STEPS, HANDOFFS, ANSWERS)
 _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QUESTION: AttemptState.INTERRUPTED}
 
@@ -228,9 +229,12 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
     kept = _by_kind(refs.kept(*_KINDS))
     records = {name: next(iter(kept.get((BRANCHES, name), ())), None) for name in compiled.loaded.milestones}
     branches = {name: _branches(milestone, records[name]) for name, milestone in compiled.loaded.milestones.items()}
-    tips = refs.tips(_named(compiled, branches)) | refs.remote_tips(
-        list(dict.fromkeys([*(name for both in branches.values() for name in both), *_bases(declared)]))
-    )
+    named = _named(compiled, branches)
+    shorts = list(dict.fromkeys([*(name for both in branches.values() for name in both), *_bases(declared)]))
+    above = list(dict.fromkeys(f"refs/heads/{name}" for short in shorts for name in _above(short)))
+    listed = refs.listed([*named, *above, *(f"{_REMOTES}*/{short}" for short in shorts)])
+    tips = {name: listed[name] for name in named if name in listed}
+    tips |= {name: tip for name, tip in listed.items() if name.startswith(_REMOTES)}
     histories = Histories(project, refs, tips)
     views: dict[str, MilestoneView] = {}
     for name, milestone in list(compiled.loaded.milestones.items()):
@@ -246,7 +250,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
         view.delivered = tips.get(f"{DELIVERED}/{name}", "")
         view.tag = milestone.tag or "" if view.landings and f"refs/tags/{milestone.tag}" in tips else ""
-        view.problem = view.problem or _in_the_way(refs, view)
+        view.problem = view.problem or _in_the_way(listed, view)
         if states:
             events = segments.read(project.state(name))
             view.states = fold(events)
@@ -287,14 +291,13 @@ def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -
     return view
 
 
-def _in_the_way(refs: Refs, view: MilestoneView) -> str:
+def _in_the_way(listed: Iterable[str], view: MilestoneView) -> str:
     """Why git could not make the branch: another one has a name above or below its own."""
     if view.exists:
         return ""
     branch = view.branch.removeprefix("refs/heads/")
-    parts = branch.split("/")
-    above = ["/".join(parts[:count]) for count in range(1, len(parts))]
-    found = [*refs.tips([f"refs/heads/{name}" for name in above]), *refs.below(f"{view.branch}/")]
+    above = {f"refs/heads/{name}" for name in _above(branch)}
+    found = [name for name in listed if name in above or name.startswith(f"{view.branch}/")]
     if not found:
         return ""
     other = found[0].removeprefix("refs/heads/")
@@ -302,6 +305,12 @@ def _in_the_way(refs: Refs, view: MilestoneView) -> str:
         f'branch "{other}" is in the way of "{branch}", git cannot have both: rename it '
         f"(git branch -m {other} NEW), or declare another `branch` in milestones/{view.milestone.id}.toml"
     )
+
+
+def _above(branch: str) -> list[str]:
+    """The names that git keeps as folders for a branch: no branch can have one of them."""
+    parts = branch.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _branches(milestone: Milestone, record: Kept | None) -> list[str]:

@@ -53,7 +53,7 @@ def test_the_rules_say_what_pauses(repo: Repo) -> None:
     repo.write("rules/limits.toml", "long_s = 0.6\npause_on = []\n")
     repo.milestone("m1", issue("a", "echo a > a; sleep 1.2") + issue("b", "echo b > b"))
     assert "long: m1/a has been worked on" in repo.doit("milestone:m1").check().out
-    assert len(blockers(repo)) == 1
+    assert [item["key"] for item in blockers(repo)].count("a") == 1
 
 
 def test_a_red_base_is_told_once_for_all_issues_and_in_all_runs(repo: Repo) -> None:

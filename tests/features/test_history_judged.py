@@ -58,7 +58,9 @@ def dependency_stops(mirror: Mirror) -> list[str]:
     return [line for hit in hits for line in hit.lines]
 
 
-@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "tabulate" else [pytest.mark.long]) for name in RELEASES]
+)
 def test_exactly_the_releases_that_changed_their_dependencies_are_stopped(
     name: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
@@ -77,6 +79,7 @@ def test_exactly_the_releases_that_changed_their_dependencies_are_stopped(
     sys.stdout.write(f"{name}: {sum(judged.values())} of {len(judged)} releases stopped\n")
 
 
+@pytest.mark.long
 def test_a_replay_is_stopped_at_exactly_these_releases_and_goes_on_once_they_are_approved(
     repo: Repo, pytestconfig: pytest.Config
 ) -> None:

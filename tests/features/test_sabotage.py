@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.judging.faults import CLASSES
 from benchmarks.judging.projects import LANGUAGES
 from benchmarks.judging.sabotage import cases_of, outcomes
@@ -13,8 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_of_a_hundred_changes_the_bad_ones_do_not_land_and_the_good_ones_do(tmp_path: Path) -> None:
-    languages = [language for language in LANGUAGES.values() if shutil.which(language.tool)]
-    found = outcomes(cases_of(80, 4, languages), tmp_path)
+@pytest.mark.parametrize(
+    ("faults", "names"),
+    [(len(CLASSES), ("python",)), pytest.param(80, tuple(LANGUAGES), marks=pytest.mark.long)],
+    ids=["one of each class in Python", "a hundred in all languages"],
+)
+def test_bad_changes_do_not_land_and_good_ones_do(tmp_path: Path, faults: int, names: tuple[str, ...]) -> None:
+    languages = [LANGUAGES[name] for name in names if shutil.which(LANGUAGES[name].tool)]
+    found = outcomes(cases_of(faults, 4, languages), tmp_path)
     assert {case.kind for case, _ in found} == {*CLASSES, "good"}
     assert [case for case, status in found if (status == "landed") is not (case.kind == "good")] == []
