@@ -156,7 +156,7 @@ def test_a_service_that_does_not_start_is_named_and_cleaned_up_after(repo: Repo)
         ("sleep 300", "killed after 1 s (timeout)"),
         ("sleep 300 & exit 3", "exit 3; 1 left-over process killed"),
         ("(setsid sleep 300 &) ; sleep 0.2; exit 3", "exit 3; 1 left-over process killed"),
-        ("head -c 1073741824 /dev/zero; exit 3", "exit 3"),
+        ("head -c 200000000 /dev/zero; exit 3", "exit 3"),
         ("kill -9 $$", "ended by SIGKILL"),
         ("no-such-program-anywhere", "exit 127 (command not found)"),
     ],
