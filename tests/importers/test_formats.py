@@ -399,6 +399,14 @@ def test_notes_of_one_kind_are_one_line_with_count_and_first_lines() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "box", ["- [ ]* 2. Tests", r"- [ ]\* 2. Tests", r"- \[ \] 2. Tests", "* [ ] 2. Tests", "+ [X] 2. Tests"]
+)
+def test_a_box_that_a_formatter_has_written_with_backslashes_is_a_task(box: str) -> None:
+    found = draft(f"# Implementation Plan\n\n- [ ] 1. Build\n\n{box}\n  - _Requirements: 1.1_\n", "kiro", "tasks.md")
+    assert [(issue.id, issue.title) for issue in found.issues] == [("1", "Build"), ("2", "Tests")]
+
+
 @pytest.mark.parametrize("name", sorted(installed()))
 def test_the_example_of_each_guide_is_read(name: str) -> None:
     importer = installed()[name]

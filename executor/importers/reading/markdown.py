@@ -24,7 +24,8 @@ __all__ = ["Document", "Item", "Row", "Section", "Table", "document", "flat", "p
 
 _TIGHT = re.compile(r"^(\s{0,3}#{1,6})(?=[A-Za-z\[*✅~])(.*)$")
 _MARKER = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
-_BOX = re.compile(r"^\[([ xX~/\-*>!])\](\*?)(?:\s+|$)")
+_BOX = re.compile(r"^\\?\[([ xX~/\-*>!])\\?\](\\?\*)?(?:\s+|$)")
+"""A box; formatters such as prettier write its brackets, and the star behind it, with a backslash."""
 _RULE = re.compile(r"\n+[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^()]*\)")
 _FRONT_MOST = 400
