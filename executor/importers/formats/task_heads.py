@@ -12,9 +12,11 @@ from executor.importers.reading.words import without_status
 __all__ = ["MILESTONE", "TASK", "Head", "handoff_claims", "head_of", "is_handoff", "is_markdown"]
 
 _ID = r"[A-Za-z]{0,3}\d+[A-Za-z]?(?:[.-]\d+[A-Za-z]?)*(?![\w])(?!\.\d)|[A-Z]{1,2}\d*(?=\s*[:.–—-])|[A-Z]{1,2}\.\d+(?![\w.])"
-_HEAD = r"^(?:\[[ xX]\]\s*)?(?:[^\w\s\[(~`*]+\s*)?\[?{unit}s?[\s#:_-]*({id})\]?\s*(?:[:.)–—-]+\s*|\s+|$)(.*)$"
+_HEAD = r"^(?:\[[ xX]\]\s*)?(?:[^\w\s\[(~`*]+\s*)?\[?{unit}(?:s[\s#]+|[\s#:_-]+|s?(?=\d))({id})\]?\s*(?:[:.)–—-]+\s*|\s+|$)(.*)$"
+# An id stands apart from its unit unless it begins with a digit: "Tasks: sync" names no task "s".
 TASK = re.compile(_HEAD.format(unit="Task", id=_ID), re.IGNORECASE)
 MILESTONE = re.compile(_HEAD.format(unit="Milestone", id=_ID), re.IGNORECASE)
+_WORDS = {"to", "of", "in", "a", "an", "is", "as", "at", "on", "or", "by", "if", "we", "it", "do", "go"}
 _COMPLETE = re.compile(r"^\W*(?:complete[d]?|done|finished)\b\W*(?:\(.*\)\W*)?$", re.IGNORECASE)
 
 
@@ -32,7 +34,7 @@ def head_of(title: str, pattern: re.Pattern[str] = TASK) -> Head | None:
     """The task that a heading names; None if it names none."""
     struck = title.strip().startswith("~~")
     match = pattern.match(plain(title))
-    if match is None or re.fullmatch(r"(?:to|of|in|a|an|is|as|at|on|or|by|if|we|it|do|go)", match[1].casefold()):
+    if match is None or (not match[1].isupper() and match[1].casefold() in _WORDS):
         return None
     rest = match[2]
     bare, done = without_status(rest)
