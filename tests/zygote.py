@@ -103,8 +103,11 @@ def load_everything() -> None:
     for name in OTHERS:
         importlib.import_module(name)
     from executor.config.load_rules import load_policy
+    from executor.stop_rules.view import compiled
 
-    load_policy(Path(os.devnull))  # the packaged rules
+    for rule in load_policy(Path(os.devnull)).stops:  # the packaged rules
+        for pattern in rule.content:
+            compiled(pattern)
     gc.freeze()
 
 
