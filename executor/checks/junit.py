@@ -1,4 +1,4 @@
-"""Test reports in JUnit's format: what they list, and whether they are evidence for a check that exited 0.
+"""Test reports, in JUnit's format or as runners print them: what they list, and whether that is evidence.
 
 A report is written by untrusted code, so it is refused before it can cost anything: no document type and no entities,
 at most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
@@ -10,14 +10,18 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import ParseError, XMLParser
+from xml.sax.saxutils import quoteattr
 
 __all__ = [
     "LARGEST",
     "Report",
     "ReportError",
+    "junit_of",
+    "lost_tests",
     "missing_evidence",
     "new_failures",
     "ran_no_test",
+    "read_console",
     "read_junit",
     "says_no_test",
 ]
@@ -99,6 +103,16 @@ def missing_evidence(report: Report | None, base: Report | None) -> str:
     if len(report.skipped) >= report.tests:
         return f"it exited 0 but skipped every test: {_listed(report.skipped)}"
     return _less_than(report, base) if base is not None else ""
+
+
+def lost_tests(report: Report, base: Report) -> str:
+    """Tests that passed on the base and do not run here, in one line; empty when there are none.
+
+    Both runs have the same files of tests: what is missing here, the product left out.
+    """
+    ran = Counter(base.names) - Counter((*base.failures, *base.errors, *base.skipped))
+    missing = tuple((ran - (Counter(report.names) - Counter(report.skipped))).elements())
+    return f"{_count(missing, 'test')} that passed on the base did not run: {_listed(missing)}" if missing else ""
 
 
 def new_failures(report: Report, base: Report) -> tuple[str, ...]:
@@ -295,3 +309,113 @@ def says_no_test(output: str) -> bool:
 def ran_no_test(output: str) -> bool:
     """Whether the output says that there was no test to run, and nothing in it says that one was run."""
     return says_no_test(output) and _TESTS.search(output) is None
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PASSED, _FAILED, _SKIPPED = "passed", "failed", "skipped"
+_WORDS = {
+    **dict.fromkeys(("PASS", "ok", "Passed", "✔", "✓", "√"), _PASSED),
+    **dict.fromkeys(("FAIL", "FAILED", "ERROR", "not ok", "***Failed", "***Timeout", "✖", "✗", "\u00d7"), _FAILED),
+    **dict.fromkeys(("SKIP", "ignored", "skipped", "***Skipped", "***Not Run", "﹣", "○", "↓"), _SKIPPED),
+}
+_LINES = (
+    re.compile(r"\s*--- (?P<word>PASS|FAIL|SKIP): (?P<name>\S+) \("),  # go test -v
+    re.compile(r"test (?P<name>\S.*?) \.\.\. (?P<word>ok|FAILED|ignored)\b"),  # cargo test
+    re.compile(r"(?P<name>test\w* \([\w.]+\)).*? \.\.\. (?P<word>ok|FAIL|ERROR|skipped)\b"),  # unittest -v
+    re.compile(
+        r"\s*\d+/\d+ Test +#\d+: (?P<name>\S+) \.*\s*(?P<word>Passed|\*\*\*(?:Failed|Timeout|Skipped|Not Run))"
+    ),  # ctest
+    # the spec reporter of node, jest --verbose, mocha, vitest
+    re.compile(r"\s*(?P<word>[✔✓√✖✗\u00d7﹣○↓]) (?P<name>\S.*?)(?: +\(?\d[\d.]*\s?m?s\)?)?(?: # SKIP.*)?$"),
+)
+_TAP = re.compile(r"\s*(?P<word>ok|not ok)\b(?: \d+)?(?: -)? ?(?P<name>.*?)(?P<skip> # (?:SKIP|skip|TODO|todo)\b.*)?$")
+_COUNTS = (
+    re.compile(
+        r"(?m)^Ran (?P<all>\d+) tests? in (?s:.{0,200}?)\b(?:OK|FAILED)(?: \((?:.*\bskipped=(?P<skipped>\d+))?)?"
+    ),  # unittest
+    re.compile(
+        r"(?m)^=* ?(?:\d+ failed, )?(?P<all>\d+) passed\b(?:,? (?P<skipped>\d+) skipped)?.* in [\d.]+s"
+    ),  # pytest
+    re.compile(r"(?m)^Tests: +(?:.*?(?P<skipped>\d+) skipped, )?.*?(?P<all>\d+) total"),  # jest
+    re.compile(r"(?m)^ *Tests +.*?(?:(?P<skipped>\d+) skipped )?\((?P<all>\d+)\)"),  # vitest
+    re.compile(
+        r"(?m)^(?:\[\w+\] *)?Tests run: (?P<all>\d+), Failures: \d+, Errors: \d+, Skipped: (?P<skipped>\d+)\s*$"
+    ),  # maven
+    re.compile(r"(?m)^(?P<all>\d+) examples?, \d+ failures?(?:, (?P<skipped>\d+) pending)?"),  # rspec
+    re.compile(r"(?m)^OK \((?P<all>\d+) tests?,"),  # phpunit
+    re.compile(r"(?m)^Tests: (?P<all>\d+), Assertions: \d+(?:.*Skipped: (?P<skipped>\d+))?"),  # phpunit
+    re.compile(r"(?m)^(?P<all>\d+) runs, .*?(?P<skipped>\d+) skips"),  # minitest
+    re.compile(r"Failed: +\d+, Passed: +\d+, Skipped: +(?P<skipped>\d+), Total: +(?P<all>\d+)"),  # dotnet
+)
+
+
+def read_console(data: bytes, folder: str = "") -> Report | None:
+    """Read what a runner printed: names where it prints them, else how many tests there were. None without any.
+
+    Args:
+        data: output of go test -v, cargo test, ctest, unittest, node, jest, vitest, mocha, pytest, maven, rspec,
+            phpunit, minitest, dotnet, or anything that prints TAP.
+        folder: place of the tree, which is left out of names.
+    """
+    text = _COLOUR.sub("", data[-LARGEST:].decode("utf-8", "replace").replace("\r\n", "\n"))
+    text = text.replace(f"{folder}/", "") if folder else text
+    found = _tap(text) if re.search(r"(?m)^(?:TAP version|1\.\.\d+\s*$)", text) else _named_lines(text)
+    if not found:
+        found = _counted(text)
+    if not found:
+        return None
+    names = {word: tuple(name for name, said in found if said == word) for word in (_FAILED, _SKIPPED)}
+    return Report(len(found), names[_FAILED], (), names[_SKIPPED], tuple(name for name, _ in found))
+
+
+def junit_of(report: Report) -> bytes:
+    """A report as JUnit's XML, as `read_junit` reads it."""
+    bad, skipped = Counter(_failed(report)), Counter(report.skipped)
+    cases = []
+    for name in report.names:
+        kind = "failure" if bad[name] else "skipped" if skipped[name] else ""
+        (bad if kind == "failure" else skipped)[name] -= 1 if kind else 0
+        plain = "".join(char if char.isprintable() else "?" for char in name)
+        cases.append(f"<testcase name={quoteattr(plain or '?')}>{f'<{kind}/>' if kind else ''}</testcase>")
+    return f"<testsuite>{''.join(cases)}</testsuite>".encode("utf-8", "replace")
+
+
+def _tap(text: str) -> list[tuple[str, str]]:
+    """Tests of TAP. Assertions below a comment with the name of their test (tape) are one test together."""
+    found: list[tuple[str, str]] = []
+    heading = ""
+    by_heading: dict[str, str] = {}
+    for line in text.split("\n"):
+        if line.startswith("# ") and not line.startswith("# Subtest"):
+            heading = line[2:].strip()
+        elif match := _TAP.match(line):
+            word = _SKIPPED if match["skip"] else _WORDS[match["word"]]
+            found.append((" ".join(match["name"].split()) or "test", word))
+            if heading:
+                by_heading[heading] = _FAILED if _FAILED in {word, by_heading.get(heading)} else word
+    return list(by_heading.items()) if heading and by_heading else found
+
+
+def _named_lines(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    open_from = 0  # tests of go are named before their package
+    for line in text.split("\n"):
+        if package := re.match(r"(?:ok|FAIL)\s+(\S+)\s+(?:\(cached\)|[\d.]+s)", line):
+            found[open_from:] = [(f"{package[1]}: {name}", word) for name, word in found[open_from:]]
+            open_from = len(found)
+            continue
+        for pattern in _LINES:
+            if match := pattern.match(line):
+                found.append((match["name"], _WORDS[match["word"]]))
+                break
+    return found
+
+
+def _counted(text: str) -> list[tuple[str, str]]:
+    for pattern in _COUNTS:
+        matches = list(pattern.finditer(text))
+        if matches:
+            whole = sum(int(match["all"]) for match in matches)
+            skipped = sum(int(match.groupdict().get("skipped") or 0) for match in matches)
+            return [("test", _SKIPPED)] * min(skipped, whole) + [("test", _PASSED)] * max(0, whole - skipped)
+    return []

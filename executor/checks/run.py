@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
 from executor.agents.command import child_environment
-from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, ran_no_test, read_junit
+from executor.checks.junit import (
+    LARGEST,
+    Report,
+    ReportError,
+    junit_of,
+    missing_evidence,
+    new_failures,
+    ran_no_test,
+    read_console,
+    read_junit,
+)
 from executor.checks.setup import Unready
 from executor.checks.verdicts import Verdict
 from executor.environments.environment import NO_ENVIRONMENT
@@ -31,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["CheckRunner", "tail"]
 
 _LOG_TAIL = 64 * 1024
+_PASSING = re.compile(r"(?m)^(?:=== (?:RUN|PAUSE|CONT|NAME)\b|\s*--- PASS: ).*\n")
+"""Lines of `go test -v` that say nothing of a failure."""
+_LOG_READ = 8 * 1024 * 1024
 _SERVICE_PATIENCE = 300.0
 _REPORT_IN_TREE = ".executor-report"
 _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
@@ -138,7 +152,7 @@ def tail(log: Path) -> str:
         with log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _LOG_TAIL))
-            return most_useful(file.read().decode("utf-8", "replace"))
+            return most_useful(_PASSING.sub("", file.read().decode("utf-8", "replace")))
     except OSError:
         return ""
 
@@ -242,7 +256,7 @@ class _Trial:
     def _read_report(self) -> tuple[Report | None, str, str]:
         """The report, what is wrong with it, and the name under which it is kept."""
         if not self._item.wants_report:
-            return None, "", ""
+            return self._printed()
         data = left_file(self._report.parent, self._report.name, self._context.secrets, LARGEST)
         if isinstance(data, str):
             return None, "" if data == ABSENT else f"its report cannot be believed: it {data}", ""
@@ -251,6 +265,19 @@ class _Trial:
         except ReportError as error:
             return None, f"its report cannot be believed: {error}", ""
         return report, "", self._checks.verdicts.keep_report(data)
+
+    def _printed(self) -> tuple[Report | None, str, str]:
+        """The same of a runner that prints its tests: without names, how many there were."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, self._log.stat().st_size - _LOG_READ))
+                report = read_console(file.read(), str(self._slot.check.folder))
+        except OSError:
+            return None, "", ""
+        if report is None:
+            return None, "", ""
+        every = "" if len(report.skipped) < report.tests else "it skipped every test"
+        return report, every, self._checks.verdicts.keep_report(junit_of(report))
 
     def _passed(self, ended: Ended, report: str) -> Verdict:
         return Verdict(
@@ -289,6 +316,8 @@ class _Trial:
         }
         folder = self._slot.check.folder
         env = self._environment.environment(child_environment((), given, folder))
+        if not part and (self._slot.check.start / "go.mod").is_file():  # `go test` names its tests only when asked to
+            env = {**env, "GOFLAGS": f"{env.get('GOFLAGS', '')} -v".strip()}
         argv = self._environment.command(argv)
         if self._boxed:
             shown, network = [*self._item.readable, *self._environment.shown], self._item.network

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from executor.agents.command import child_environment
 from executor.checks.base_tests import Trees, asked_again, put_back_of
 from executor.checks.blindness import Blindness, kind_of
+from executor.checks.junit import lost_tests
 from executor.checks.setup import Unready
 from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.git.worktrees import ImportRefusedError
@@ -117,6 +118,8 @@ class Verifier:
                 )
             strict = lenient
         kept = plan.strict + operands
+        if not kept:
+            return strict
         names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
         reason = f"with the base's version of {names}: {strict.reason}; declare in `files` the tests that are to change"
         return Judgement(ok=False, reason=reason, detail=strict.detail, failed=strict.failed)
@@ -125,13 +128,30 @@ class Verifier:
         """The judgement of a candidate with these paths as the base has them."""
         store = self._context.store
         if not paths:
-            return Judgement(ok=True)
+            return self._all_ran(candidate.tree, candidate.base, None)
         with self._context.pool.slot() as slot:
             tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch)
-        if tree in {candidate.tree, candidate.base}:  # only tests were changed, or nothing of the base's
+        if tree == candidate.base:  # only tests were changed
             return Judgement(ok=True)
+        if tree == candidate.tree:
+            return self._all_ran(tree, candidate.base, None)
         trees = Trees(store.paths(candidate.tree), store.paths(tree), store, tree)
-        return self.first_failure(replace(candidate, tree=tree), logs, trees=trees)
+        again = self.first_failure(replace(candidate, tree=tree), logs, trees=trees)
+        return self._all_ran(tree, candidate.base, trees) if again.ok else again
+
+    def _all_ran(self, tree: str, base: str, trees: Trees | None) -> Judgement:
+        """Whether each test that passed on the base ran on a tree with the same tests; by what is known of both."""
+        verdicts = self._checks.verdicts
+        for given in self._proofs.items:
+            item = given if trees is None or isinstance(given, FileProof) else asked_again(given, trees)
+            if item is None or isinstance(item, FileProof) or isinstance(given, FileProof) or item.changed_only:
+                continue
+            known = verdicts.find(base, given.key), verdicts.find(tree, item.key)
+            before, now = (self._checks.report_of(verdict) if verdict else None for verdict in known)
+            lost = lost_tests(now, before) if before is not None and now is not None else ""
+            if lost:
+                return Judgement(ok=False, reason=f"{item.name}: {lost}", failed=item.name)
+        return Judgement(ok=True)
 
     def red_on_base(self, tree: str, *, accepted: bool = False) -> Judgement:
         """The result of the issue's named checks before anything was done; `ok` if there are none.

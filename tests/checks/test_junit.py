@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.checks.junit import LARGEST, Report, ReportError, missing_evidence, new_failures, read_junit
+from executor.checks.junit import (
+    LARGEST,
+    Report,
+    ReportError,
+    junit_of,
+    lost_tests,
+    missing_evidence,
+    new_failures,
+    read_console,
+    read_junit,
+)
 
 PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="1"
 failures="1" skipped="1" tests="5" time="0.031" timestamp="2026-11-21T07:50:48+00:00" hostname="h">
@@ -318,3 +328,87 @@ def test_a_report_cut_anywhere_is_refused(length: int) -> None:
         with pytest.raises(ReportError):
             read_junit(PYTEST[:length])
     assert missing_evidence(read_junit(PYTEST), None).startswith("it exited 0 but its report has 2 failures: ")
+
+
+PRINTED = {
+    "go": (
+        """=== RUN   TestA
+--- PASS: TestA (0.00s)
+    --- SKIP: TestA/x (0.00s)
+PASS
+ok  \ta.b/c\t0.01s
+--- FAIL: TestB (0.1s)
+FAIL\ta.b/d\t0.2s
+""",
+        ["a.b/c: TestA", "a.b/c: TestA/x", "a.b/d: TestB"],
+        ["a.b/c: TestA/x"],
+        ["a.b/d: TestB"],
+    ),
+    "cargo": (
+        "test a::b ... ok\ntest a::c ... ignored\ntest src/lib.rs - add (line 3) ... FAILED\n",
+        ["a::b", "a::c", "src/lib.rs - add (line 3)"],
+        ["a::c"],
+        ["src/lib.rs - add (line 3)"],
+    ),
+    "unittest": (
+        "test_a (m.T.test_a) ... ok\ntest_b (m.T.test_b) ... skipped 'x'\n",
+        ["test_a (m.T.test_a)", "test_b (m.T.test_b)"],
+        ["test_b (m.T.test_b)"],
+        [],
+    ),
+    "TAP of node": (
+        "TAP version 13\n# Subtest: adds\nok 1 - adds\n  ---\n  ...\n# Subtest: subs\nok 2 - subs # SKIP\n1..2\n",
+        ["adds", "subs"],
+        ["subs"],
+        [],
+    ),
+    "TAP of tape": (
+        "TAP version 13\n# one\nok 1 equal\nnot ok 2 equal\n# two\nok 3 x\n\n1..3\n",
+        ["one", "two"],
+        [],
+        ["one"],
+    ),
+    "TAP of bats": ("1..2\nok 1 a b\nnot ok 2 c\n", ["a b", "c"], [], ["c"]),
+    "spec": (
+        "▶ x\n  ✔ adds (1.2ms)\n  ﹣ subs (0.1ms) # SKIP\n  ✖ muls (3ms)\n",
+        ["adds", "subs", "muls"],
+        ["subs"],
+        ["muls"],
+    ),
+    "ctest": (" 1/2 Test #1: a ....   Passed 0.1 sec\n 2/2 Test #2: b ...***Skipped 0.1\n", ["a", "b"], ["b"], []),
+    "unittest, quiet": ("Ran 3 tests in 0.001s\n\nOK (skipped=1)\n", ["test"] * 3, ["test"], []),
+    "pytest": ("....\n3 passed, 1 skipped in 0.10s\n", ["test"] * 3, ["test"], []),
+    "jest": ("Tests:       1 skipped, 3 passed, 4 total\n", ["test"] * 4, ["test"], []),
+    "vitest": ("      Tests  3 passed | 1 skipped (4)\n", ["test"] * 4, ["test"], []),
+    "maven": ("[INFO] Tests run: 4, Failures: 0, Errors: 0, Skipped: 2\n", ["test"] * 4, ["test"] * 2, []),
+    "rspec": ("4 examples, 0 failures, 1 pending\n", ["test"] * 4, ["test"], []),
+    "phpunit": ("OK (4 tests, 9 assertions)\n", ["test"] * 4, [], []),
+    "minitest": ("4 runs, 5 assertions, 0 failures, 0 errors, 1 skips\n", ["test"] * 4, ["test"], []),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_runners_print_is_read(name: str) -> None:
+    text, names, skipped, failed = PRINTED[name]
+    report = read_console(f"\x1b[32m{text}".encode())
+    assert report is not None
+    assert (sorted(report.names), sorted(report.skipped), list(report.failures)) == (sorted(names), skipped, failed)
+    assert read_junit(junit_of(report)) == report
+
+
+def test_output_without_tests_is_no_report() -> None:
+    assert read_console(b"all fine\nok then\nwe ran it\n") is None
+    assert read_console(b"") is None
+
+
+def test_a_test_that_passed_before_and_does_not_run_now_is_lost() -> None:
+    base = read_console(b"test a ... ok\ntest b ... ok\ntest c ... FAILED\ntest d ... ignored\n")
+    assert base is not None
+    for text, lost in (
+        (b"test a ... ok\ntest b ... ok\n", ""),
+        (b"test a ... ok\ntest b ... ignored\ntest e ... ok\n", "1 test that passed on the base did not run: b"),
+        (b"test e ... ok\n", "2 tests that passed on the base did not run: a, b"),
+    ):
+        now = read_console(text)
+        assert now is not None
+        assert lost_tests(now, base) == lost

@@ -224,3 +224,55 @@ def test_go_attacks_do_not_land_and_honest_changes_do(tmp_path: Path, monkeypatc
     assert {
         name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
     } == {}
+
+
+FLAGS = {
+    "flag.py": "READY = True\n\n\ndef add(a, b):\n    return a + b\n",
+    "tests/test_flag.py": "import unittest\nimport flag\n\n\nclass T(unittest.TestCase):\n"
+    "    @unittest.skipUnless(flag.READY, 'not ready')\n    def test_add(self):\n"
+    "        self.assertEqual(flag.add(1, 2), 3)\n\n    def test_more(self):\n        self.assertTrue(flag)\n",
+    "flag.js": "exports.ready = true;\nexports.add = (a, b) => a + b;\n",
+    "tests/flag.test.js": "const { test } = require('node:test');\nconst flag = require('../flag.js');\n"
+    "test('adds', { skip: !flag.ready }, () => { require('node:assert').equal(flag.add(1, 2), 3); });\n"
+    "test('more', () => {});\n",
+    "go.mod": "module example.org/flagged\n\ngo 1.19\n",
+    "flag.go": "package flag\n\nconst Ready = true\n\nfunc Add(a, b int) int { return a + b }\n",
+    "flag_test.go": """package flag
+
+import "testing"
+
+func TestAdd(t *testing.T) {
+\tif !Ready {
+\t\tt.Skip("not ready")
+\t}
+\tif Add(1, 2) != 3 {
+\t\tt.Fatal("no")
+\t}
+}
+
+func TestMore(t *testing.T) {}
+""",
+    "check.sh": "go test ./...\n",
+}
+
+
+def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_any_language(tmp_path: Path) -> None:
+    unittest = f"PYTHONPATH=. {sys.executable} -m unittest discover -v -s tests"
+    cases = {
+        "python": ("sed -i 's/True/False/; s/a + b/7/' flag.py", unittest),
+        "python, quiet": ("sed -i 's/True/False/; s/a + b/7/' flag.py", unittest.replace("-v ", "")),
+        "honest python": ("echo 'X = 1' >> flag.py", unittest),
+    }
+    if shutil.which("node"):
+        command = "node --test tests"
+        cases["javascript"] = ("sed -i 's/true/false/; s/a + b/7/' flag.js", command)
+        cases["honest javascript"] = ("echo 'exports.x = 1;' >> flag.js", command)
+    if shutil.which("go"):
+        cases["go"] = ("sed -i 's/true/false/; s/a + b/7/' flag.go", "sh check.sh")
+        cases["honest go"] = ("printf '\\nconst X = 1\\n' >> flag.go", "sh check.sh")
+    repo = project(tmp_path / "repo", FLAGS)
+    found = landed(repo, cases)
+    assert {
+        name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
+    } == {}
+    assert "1 test that passed on the base did not run" in repo.doit("explain", "case0/a").check().out
