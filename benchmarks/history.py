@@ -1,8 +1,9 @@
 """Replay a range of a real history as a milestone: `python -m benchmarks history REPOSITORY A..B`.
 
 Every first-parent commit of the range becomes an issue whose agent makes the same change. An issue needs the earlier
-commits of the files in which its change does not apply to A as it is. The end tree must be that of B, byte for byte,
-and no issue may land twice, also where the run is killed again and again (`--kill 3`: every three seconds or so).
+commits of the files in which its change does not apply to A as it is, and those that it conflicts with. The end tree
+must be that of B, byte for byte, and no issue may land twice, also where the run is killed again and again
+(`--kill 3`: every three seconds or so).
 
 The agent is `patch`, or with `--agent SECONDS` a script that sleeps and then applies the patch three-way. The files
 that declare the milestone are not committed, so that they are no part of any tree.
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ from benchmarks.ours import git
 from tests.replay import STOPS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Commit", "commits_of", "main"]
 
@@ -76,15 +78,29 @@ _HEAD = """\
 
 
 def commits_of(repo: Path, start: str, end: str) -> list[Commit]:
-    """The first-parent commits of a range that change something, oldest first, with what they need."""
+    """The first-parent commits of a range that change something, oldest first, with what they need.
+
+    A commit needs the earlier ones of the files in which it cannot be moved to the start, those that it conflicts with
+    when both are moved there, and those that wrote the lines around its change.
+    """
     found: list[Commit] = []
+    moved: list[str] = []
     for line in git(repo, "log", "--first-parent", "--reverse", "--format=%H %s", f"{start}..{end}").splitlines():
         commit, _, title = line.partition(" ")
         changed = _changed(repo, f"{commit}^1", commit)
-        if changed:
-            bound = _bound_files(repo, start, commit, changed)
-            needs = tuple(place for place, other in enumerate(found) if not bound.isdisjoint(other.files))
-            found.append(Commit(commit, title, tuple(changed), needs, not bound))
+        if not changed:
+            continue
+        here, bound = _moved(repo, start, commit, changed)
+        around = _written_by(repo, commit, changed.keys() - bound)
+        needs = tuple(
+            place
+            for place, other in enumerate(found)
+            if other.id in around
+            or not bound.isdisjoint(other.files)
+            or (not changed.keys().isdisjoint(other.files) and _conflicts(repo, moved[place], here)[1] - bound)
+        )
+        found.append(Commit(commit, title, tuple(changed), needs, not bound))
+        moved.append(here)
     return found
 
 
@@ -95,37 +111,45 @@ def _changed(repo: Path, old: str, new: str) -> dict[str, str]:
     return {path: f"{added} {removed}" for added, removed, path in rows}
 
 
-def _bound_files(repo: Path, start: str, commit: str, changed: dict[str, str]) -> set[str]:
-    """Files in which the change of a commit conflicts with the start, or comes out as another change there."""
+def _moved(repo: Path, start: str, commit: str, changed: dict[str, str]) -> tuple[str, set[str]]:
+    """A commit with the same change on the start, and the files in which that conflicts or is another change."""
     before, ours, theirs = (git(repo, "rev-parse", f"{name}^{{tree}}") for name in (f"{commit}^1", start, commit))
-    if before == ours:
-        return set()
     # git merge-tree takes a base only from version 2.40 on, so it is given commits that have the right one.
     base = git(repo, "commit-tree", "-m", "-", before)
     left, right = (git(repo, "commit-tree", "-m", "-", "-p", base, tree) for tree in (ours, theirs))
+    tree, conflicts = _conflicts(repo, left, right)
+    here = _changed(repo, start, tree)
+    other = {path for path in (*here, *changed) if here.get(path) != changed.get(path)}
+    # Git follows renames, a patch does not: it takes away or creates a file with the content that it names.
+    renamed = _names(repo, f"{commit}^1", commit, "--diff-filter=AD") & _names(repo, start, f"{commit}^1")
+    return git(repo, "commit-tree", "-m", "-", "-p", start, tree), conflicts | other | renamed
+
+
+_HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? ", re.MULTILINE)
+
+
+def _written_by(repo: Path, commit: str, files: Iterable[str]) -> set[str]:
+    """Commits that wrote the lines that a commit changes, and the three above and below each change."""
+    found: set[str] = set()
+    for file in sorted(files):
+        hunks = _HUNK.findall(_output(repo, "diff", "--no-renames", f"{commit}^1", commit, "--", file))
+        ranges = [f"-L{first.decode()},+{count.decode() or 1}" for first, count in hunks if count != b"0"]
+        if ranges:
+            told = _output(repo, "blame", "--first-parent", "-l", "-s", *ranges, f"{commit}^1", "--", file)
+            found |= {line.split(b" ", 1)[0].decode() for line in told.splitlines()}
+    return found
+
+
+def _conflicts(repo: Path, left: str, right: str) -> tuple[str, set[str]]:
+    """The tree of a merge, and the files in conflict, which have markers in it."""
     done = subprocess.run(
-        [
-            "git",
-            "-c",
-            "merge.renames=false",
-            "merge-tree",
-            "--write-tree",
-            "--name-only",
-            "--no-messages",
-            "-z",
-            left,
-            right,
-        ],
+        ["git", "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", left, right],
         cwd=repo,
         capture_output=True,
         check=False,
     )
     tree, *conflicts = done.stdout.decode("utf-8", "surrogateescape").rstrip("\0").split("\0")
-    moved = _changed(repo, start, tree)
-    other = {path for path in (*moved, *changed) if moved.get(path) != changed.get(path)}
-    # Git follows renames, a patch does not: it takes away or creates a file with the content that it names.
-    renamed = _names(repo, f"{commit}^1", commit, "--diff-filter=AD") & _names(repo, start, f"{commit}^1")
-    return {path for path in conflicts if path} | other | renamed
+    return tree, {path for path in conflicts if path}
 
 
 def _names(repo: Path, old: str, new: str, *options: str) -> set[str]:
@@ -199,7 +223,7 @@ class _Replay:
             agent = f'agent = "script"\nwith = {{ run = {json.dumps(run)} }}'
         return (
             f'[[issue]]\nid = "h{number}"\ntitle = {json.dumps(commit.title[:100] or "-")}\n'
-            f"body = {json.dumps(commit.title or '-')}\nallow = {json.dumps(STOPS)}\n"
+            f"body = {json.dumps(commit.title or '-')}\nallow = {json.dumps([*STOPS, 'spec-problem'])}\n"
             f"needs = {json.dumps([f'h{need}' for need in commit.needs])}\n{agent}\n"
         )
 

@@ -1,7 +1,8 @@
 """How fast verified results land: `python -m benchmarks queue`, with real processor work as the suite.
 
-Every pushed head is verified again from scratch afterwards. `--simulate` prints the model beside it: check runs for
-each result by failure rate and batch size, from the product's own decision function.
+The suite runs again, without its load, in a fresh checkout of every pushed head. `--simulate` prints the model instead,
+from the product's own decision function: check runs for each result by failure rate and batch size, and results in the
+time of one suite by failure rate and slots.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +30,12 @@ __all__ = ["main"]
 _SUITE = """\
 import sys, time
 from pathlib import Path
-end = time.process_time() + {seconds}
-while time.process_time() < end:
-    sum(range(1000))
-with open({runs!r}, "a") as file:
-    file.write("run\\n")
+if "again" not in sys.argv:
+    end = time.process_time() + {seconds}
+    while time.process_time() < end:
+        sum(range(1000))
+    with open({runs!r}, "a") as file:
+        file.write("run\\n")
 sys.exit(any("bad" in path.read_text() for path in Path().glob("r*.txt")))
 """
 
@@ -76,16 +79,17 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
     wrong = git(repo, "log", "--first-parent", "--format=%(trailers:key=Issue,valueonly,separator=)", branch).split()
     assert not {f"{number}" for number in bad} & set(wrong), "a bad result has landed"
     assert landed == options.issues - len(bad), f"{landed} landed, {options.issues - len(bad)} are good"
-    red = [head for head in _pushed(repo, branch) if _is_red(repo, head)]
-    rate = options.bad
-    bound = -rate * math.log2(rate) - (1 - rate) * math.log2(1 - rate) if 0 < rate < 1 else 0.0
+    pushed = _pushed(repo, branch)
+    red = [head for head in pushed if _is_red(repo, head, folder / "again")]
+    bound = _entropy(options.bad)
     print(
-        "| mode | issues | bad | suite s | workers | seconds | landed/h | runs a landing | bound H2(p) | red pushes |"
+        "| mode | issues | bad | suite s | workers | seconds | landed/h | runs a landing | bound H2(p) | pushes "
+        "| red pushes |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     print(
         f"| {options.mode} | {options.issues} | {len(bad)} | {options.seconds:g} | {options.workers} | {seconds:.1f} "
-        f"| {landed / seconds * 3600:.0f} | {count / max(1, landed):.2f} | {bound:.2f} | {len(red)} |"
+        f"| {landed / seconds * 3600:.0f} | {count / max(1, landed):.2f} | {bound:.2f} | {len(pushed)} | {len(red)} |"
     )
     assert not red, red
 
@@ -120,29 +124,77 @@ def _pushed(repo: Path, branch: str) -> list[str]:
     return [row[0] for row in rows if len(row) == 2 or row[1] == row[2]]
 
 
-def _is_red(repo: Path, head: str) -> bool:
-    names = git(repo, "ls-tree", "--name-only", head).split()
-    return any("bad" in git(repo, "show", f"{head}:{name}") for name in names if name.startswith("r"))
+def _is_red(repo: Path, head: str, folder: Path) -> bool:
+    """Whether the suite fails in a fresh checkout of a commit."""
+    git(repo, "worktree", "add", "-q", "--detach", str(folder), head)
+    done = subprocess.run([sys.executable, "suite.py", "again"], cwd=folder, check=False)
+    git(repo, "worktree", "remove", "--force", str(folder))
+    return done.returncode != 0
+
+
+_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_HALVING: dict[float, tuple[float, ...]] = {
+    0.005: (1, 0.51, 0.28, 0.16, 0.10, 0.08, 0.07),
+    0.01: (1, 0.52, 0.28, 0.19, 0.14, 0.13, 0.13),
+    0.02: (1, 0.54, 0.33, 0.24, 0.22, 0.21, 0.22),
+    0.05: (1, 0.60, 0.45, 0.40, 0.41, 0.43, 0.44),
+    0.1: (1, 0.69, 0.61, 0.63, 0.67, 0.70, 0.72),
+    0.15: (1, 0.78, 0.76, 0.83, 0.87, 0.91, 0.93),
+    0.2: (1, 0.86, 0.92, 0.99, 1.05),
+    0.3: (1, 1.02, 1.13, 1.27),
+}
+"""Runs for each result of recursive halving with full runs, by rate and batch size, to compare ours with."""
 
 
 def _simulate() -> None:
-    sizes = (1, 2, 4, 8, 16, 32, 64)
-    print("| p | " + " | ".join(f"b={size}" for size in sizes) + " | chosen | bound H2(p) |")
-    print("|---" * (len(sizes) + 3) + "|")
-    for rate in (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
-        costs = " | ".join(f"{_cost(rate, size):.2f}" for size in sizes)
-        bound = -rate * math.log2(rate) - (1 - rate) * math.log2(1 - rate)
-        print(f"| {rate:.1%} | {costs} | {batch_size(rate, 64)} | {bound:.3f} |")
+    print("Check runs for each result (in brackets: recursive halving with full runs)\n")
+    print("| p | " + " | ".join(f"b={size}" for size in _SIZES) + " | chosen | bound H2(p) |")
+    print("|---" * (len(_SIZES) + 3) + "|")
+    for rate in _RATES:
+        halving = (*(f"{cost:.2f}" for cost in _HALVING[rate]), "-", "-", "-")
+        costs = " | ".join(
+            f"{_trial(rate, size).cost:.2f} ({other})" for size, other in zip(_SIZES, halving, strict=False)
+        )
+        print(f"| {rate:.1%} | {costs} | {batch_size(rate, 64)} | {_entropy(rate):.3f} |")
+    slots = (1, 2, 4, 8)
+    print("\nResults that land in the time of one suite (in brackets: slots x (1 - p) / runs for each result)\n")
+    print("| p | batch | " + " | ".join(f"{count} slots" for count in slots) + " |")
+    print("|---" * (len(slots) + 2) + "|")
+    for rate in _RATES:
+        size = batch_size(rate, 64)
+        found = [_trial(rate, size, count) for count in slots]
+        rates = " | ".join(
+            f"{trial.pace:.1f} ({count * (1 - rate) / trial.cost:.1f})"
+            for count, trial in zip(slots, found, strict=True)
+        )
+        print(f"| {rate:.1%} | {size} | {rates} |")
 
 
-def _cost(rate: float, size: int) -> float:
-    """Full check runs for each result; a run of only the failed checks counts as a tenth."""
+@dataclass(frozen=True)
+class _Outcome:
+    """Full check runs for each result, and results that land in the time of one."""
+
+    cost: float
+    pace: float
+
+
+def _trial(rate: float, size: int, slots: int = 1) -> _Outcome:
+    """A few simulated queues; a run of only the failed checks counts as a tenth, in processor time."""
     chance = random.Random(size)  # noqa: S311  (no secret)
-    runs, count = 0.0, 0
+    runs, count, landed, clock = 0.0, 0, 0, 0.0
     for _ in range(4):
         names = [f"c{number}" for number in range(256)]
-        trial = Trial(names, {name for name in names if chance.random() < rate}, size=size, chance=chance)
+        bad = {name for name in names if chance.random() < rate}
+        trial = Trial(names, bad, size=size, slots=slots, chance=chance)
         trial.run()
         runs += trial.runs + trial.partial / 10
         count += len(names)
-    return runs / count
+        landed += len(trial.landed)
+        clock += trial.clock
+    return _Outcome(runs / count, landed / clock)
+
+
+def _entropy(rate: float) -> float:
+    """The least number of runs for each result that any method needs."""
+    return -rate * math.log2(rate) - (1 - rate) * math.log2(1 - rate) if 0 < rate < 1 else 0.0

@@ -70,6 +70,7 @@ class CheckRunner:
         self.verdicts = verdicts
         self._force = force
         self._again = again
+        self._digests: dict[tuple[str, str], str] = {}
 
     def verdict_on(
         self,
@@ -98,18 +99,30 @@ class CheckRunner:
         """
         key = item.verdict_key(files)
         conditions = self.check_conditions(item)
-        known = self._known(tree, key, item, conditions)
+        seen = self._inputs_of(tree, item)
+        known = self._known(seen, key, item, conditions)
         if known is not None:
             return known
         compared = item.named and item.wants_report and bool(base) and not item.changed_only
         before = self._base_report(item, base, tree, log) if compared else None
-        with self.verdicts.alone(tree, key):
-            known = self._known(tree, key, item, conditions)
+        with self.verdicts.alone(seen, key):
+            known = self._known(seen, key, item, conditions)
             if known is not None:
                 return known
             with self.context.pool.slot() as slot:
                 trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
-                return trial.verdict(before, key, quiet=sabotaged)
+                return trial.verdict(before, key, seen, quiet=sabotaged)
+
+    def _inputs_of(self, tree: str, item: CommandProof) -> str:
+        """What a verdict is kept for: the tree, or a fingerprint of those of its files that the check depends on."""
+        if not item.by_inputs:
+            return tree
+        if (tree, item.key) not in self._digests:
+            relative = self.context.project.relative
+            self._digests[tree, item.key] = self.context.store.digest_of(
+                tree, lambda path: bool(item.concerned([relative(path)]))
+            )
+        return self._digests[tree, item.key]
 
     def trying_again(self) -> CheckRunner:
         """The same, but failures of this run are not believed."""
@@ -181,8 +194,8 @@ class _Trial:
         self._environment = NO_ENVIRONMENT
         self._conditions = conditions
 
-    def verdict(self, base: Report | None, key: str, *, quiet: bool = False) -> Verdict:
-        """Run the check with its retries, and store the verdict."""
+    def verdict(self, base: Report | None, key: str, seen: str, *, quiet: bool = False) -> Verdict:
+        """Run the check with its retries, and store the verdict for what it depends on (`seen`)."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._checks.verdicts
         first = verdict = self._once(base, sabotaged=quiet)
@@ -193,7 +206,7 @@ class _Trial:
         if verdict.ok and not first.ok:
             verdicts.mark_flaky(key, self._tree)
         elif self._item.reusable:
-            verdicts.keep(self._tree, key, verdict)
+            verdicts.keep(seen, key, verdict)
         if not quiet:
             seconds = round(verdict.seconds, 3)
             event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)

@@ -77,6 +77,7 @@ class CommandProof:
         env: environment it is given on top of the ordinary one.
         timeout: seconds.
         when: globs; it applies only if a changed file matches one (empty: always).
+        by_inputs: its verdict holds for every tree with the same files that `when` matches.
         key: its fingerprint.
         reusable: False for checks that are declared flaky.
         named: a check of checks.toml, as opposed to acceptance; it has to pass on the base too.
@@ -118,6 +119,7 @@ class CommandProof:
     vouched: bool = False
     must_fail_before: bool = False
     prefix: int = 0
+    by_inputs: bool = False
 
     @property
     def slug(self) -> str:
@@ -317,6 +319,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
             ("only_new_failures", check.only_new_failures),
             ("network", check.network),
             ("isolation", check.isolation if check.isolation != "auto" else ""),
+            ("inputs", " ".join(check.when) if check.inputs == "when" else ""),
         )
         if value
     }
@@ -342,6 +345,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         version=version,
         vouched=check.sabotage == "off",
         prefix=len(prefix),
+        by_inputs=check.inputs == "when" and bool(check.when) and not check.changed_only,
     )
 
 

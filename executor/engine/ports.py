@@ -163,9 +163,10 @@ class Outside:
         self.refs = Refs(project.repository, self.identity)
         self.checkouts = Checkouts(project.repository)
 
-    def store(self, redact: Callable[[bytes], bytes]) -> Store:
-        """The objects of the repository; texts that are written go through `redact`."""
-        return Store(self._project.repository, self._project.cache / "_store", redact)
+    def store(self, redact: Callable[[bytes], bytes], union: Sequence[str] = ()) -> Store:
+        """The objects of the repository; `redact` goes over texts that are written, `union` are globs for merges."""
+        inside = tuple(map(self._project.inside, union)) if self._project.prefix else union
+        return Store(self._project.repository, self._project.cache / "_store", redact, inside)
 
     def journal(self, folder: Path, run: str) -> Journal:
         """The journal of a milestone."""

@@ -98,7 +98,7 @@ class Session:
         if self.plugins.publisher.token:
             self.secrets = (*self.secrets, self.plugins.publisher.token)
         self.redaction = Redaction(self.secrets)
-        self.store = self.outside.store(self.redaction.redact)
+        self.store = self.outside.store(self.redaction.redact, self.policy.landing.union)
         self.store.signer = cache(self._signer)
         self._remote: Remote | None = None
         self._remote_lock = threading.Lock()

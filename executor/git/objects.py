@@ -6,6 +6,7 @@ off, so that what an agent wrote is what lands, byte for byte, and nothing an ag
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,21 +18,17 @@ from typing import TYPE_CHECKING
 from executor.errors import GitError
 from executor.git.blobs import BlobReader
 from executor.git.clones.fresh_checkout import FreshCheckout
-from executor.git.clones.neutral import Missing, follow, neutral_config, replacements
+from executor.git.clones.neutral import Missing, make_neutral
 from executor.git.command import Git, git_failed, with_signature
-from executor.process.files import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from executor.git.command import Identity, Signer
     from executor.git.repository import Repository
 
 __all__ = ["Merge", "Store", "Touched"]
-
-_ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
-
 
 _KEPT_DIFFS = 32
 _SHA1_LENGTH = 40
@@ -61,12 +58,23 @@ class Store:
     signer: Callable[[], Signer | None] = staticmethod(lambda: None)
     """Gives what signs landings, releases and tags; asked only when something is to be signed."""
 
-    def __init__(self, repository: Repository, folder: Path, redact: Callable[[bytes], bytes] = bytes) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        folder: Path,
+        redact: Callable[[bytes], bytes] = bytes,
+        union: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self.redact = redact
-        self._make(repository)
+        make_neutral(repository, folder)
         self._missing = Missing(repository)
-        self._git = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
+        self._git = self._merging = Git(folder, folder, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
+        if union:
+            # In a git directory of their own: other commands make the common one anew without these rules.
+            place = folder / "union"
+            make_neutral(repository, place, union)
+            self._merging = Git(place, place, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
         self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._recent_lock = threading.Lock()
@@ -280,11 +288,11 @@ class Store:
         return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:
-        """Merge two commits in memory; touches no checkout."""
+        """Merge two commits in memory; touches no checkout. Files that are merged as a union keep the lines of both."""
         if self._missing.remote:
             code, output, _ = self._git.call("merge-base", "--all", ours, theirs)
             self.have(ours, theirs, *(output.decode().split() if code == 0 else ()))
-        code, output, words = self._git.call(
+        code, output, words = self._merging.call(
             "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs
         )
         parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
@@ -303,7 +311,7 @@ class Store:
         try:
             for fallback in ((), ("--3way",)):
                 self._git.run("read-tree", tree, extra=where)
-                code, _, words = self._git.call(
+                code, _, words = self._merging.call(
                     "apply", "--cached", "--whitespace=nowarn", *fallback, "-", given=patch, extra=where
                 )
                 if code == 0:
@@ -353,6 +361,12 @@ class Store:
             return self._git.run("write-tree", extra=where).decode().strip()
         finally:
             index.unlink(missing_ok=True)
+
+    def digest_of(self, tree: str, chosen: Callable[[str], bool]) -> str:
+        """Fingerprint of the chosen files of a tree: their paths, modes and contents."""
+        entries = self._git.run("ls-tree", "-r", "-z", "--full-tree", tree).split(b"\0")
+        kept = (entry for entry in entries if entry and chosen(os.fsdecode(entry.partition(b"\t")[2])))
+        return hashlib.sha256(b"\0".join(kept)).hexdigest()
 
     # -- working trees ------------------------------------------------------------------------------------------------
 
@@ -479,22 +493,6 @@ class Store:
                 "update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder
             )
         return self._git.run("write-tree", extra=where).decode().strip()
-
-    def _make(self, repository: Repository) -> None:
-        """Make the neutral git directory, or mend it: a power cut may have left empty files."""
-        (self._folder / "refs").mkdir(parents=True, exist_ok=True)
-        (self._folder / "info").mkdir(exist_ok=True)
-        files = {
-            "HEAD": "ref: refs/heads/none\n",
-            "config": neutral_config(repository),
-            "info/attributes": _ATTRIBUTES,
-        }
-        contents = {name: text.encode("ascii") for name, text in files.items()}
-        for name, data in {**contents, "packed-refs": replacements(repository)}.items():
-            path = self._folder / name
-            if not path.is_file() or path.read_bytes() != data:
-                write_atomic(path, data, durable=False)
-        follow(repository, self._folder)
 
 
 def _forget(index: Path) -> None:

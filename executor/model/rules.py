@@ -144,6 +144,8 @@ class Check(Rule):
         run: argument list, or a shell command; ``{report}`` is the file that it writes its JUnit report to.
         fix: argument list, or a shell command, that repairs what the check finds; its result is part of the candidate.
         when: globs; it applies only when a changed file matches one of them.
+        inputs: ``tree``, or ``when``: its verdict depends on the files that `when` names and on no other ones, so that
+            it holds for every tree that has the same.
         changed_only: it is given the changed files that match `when`, after its own arguments or for ``{files}``.
         before, after: shell commands around it, for a service that it needs; `after` is always run.
         only_new_failures: failures that the base has too do not count; needs ``{report}``.
@@ -164,6 +166,7 @@ class Check(Rule):
     run: str | tuple[str, ...]
     fix: str | tuple[str, ...] | None = None
     when: tuple[str, ...] = ()
+    inputs: Literal["tree", "when"] = "tree"
     changed_only: bool = False
     before: str | None = None
     after: str | None = None
@@ -241,12 +244,14 @@ class LandingRules(Rule):
         batch_most: results in one batch.
         order: of issues with equal priority: ``declared``, or ``critical-path`` first.
         attest_key: path of the SSH key that signs a statement of each landing; empty: landings are not attested.
+        union: globs of files in which two changes of one place both stay, such as changelogs.
     """
 
     mode: Literal["auto", "each", "batch"] = "auto"
     batch_most: Annotated[StrictInt, Field(ge=1, le=1024)] = 64
     order: Literal["declared", "critical-path"] = "declared"
     attest_key: str = ""
+    union: tuple[str, ...] = ()
 
 
 class Limits(Rule):

@@ -92,7 +92,10 @@ class Trial:
                 assert probe not in queue.verdicts
                 self.runs += not probe.only
                 self.partial += bool(probe.only)
-                heapq.heappush(self.ending, (self.clock + 1, self.runs + self.partial, probe, self.verdict(probe)))
+                heapq.heappush(
+                    self.ending,
+                    (self.clock + (0.1 if probe.only else 1), self.runs + self.partial, probe, self.verdict(probe)),
+                )
                 self.queue = replace(queue, running=queue.running | {probe})
             case Land(members):
                 self.land(members)

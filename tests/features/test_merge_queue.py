@@ -88,6 +88,35 @@ def test_of_two_results_that_conflict_the_first_lands(repo: Repo) -> None:
     assert sorted(repo.statuses().values()) == ["landed", "skipped"]
 
 
+def test_lines_of_both_stay_in_a_file_that_is_merged_as_a_union(repo: Repo) -> None:
+    declare(repo, "each", seconds=0.2)
+    repo.write("rules/landing.toml", 'union = ["CHANGELOG.md"]\n')
+    repo.write("docs/CHANGELOG.md", "# Changes\n")
+    repo.commit("a changelog")
+    wait = "sleep 0.5"  # so that both start from the same tip
+    work = [issue(name, f"{wait}; echo '- {name}' >> docs/CHANGELOG.md", checks=["all"]) for name in "ab"]
+    repo.milestone("m1", "".join(work))
+    repo.doit("milestone:m1", "-n", "2").check()
+    text = repo.git("show", f"{BRANCH}:docs/CHANGELOG.md")
+    assert text.splitlines()[0] == "# Changes"
+    assert sorted(text.splitlines()[1:]) == ["- a", "- b"]
+
+
+def test_a_verdict_carries_over_landings_that_touch_none_of_the_inputs_of_its_check(repo: Repo) -> None:
+    runs = declare(repo, "each", seconds=0)
+    repo.write(
+        "rules/checks.toml",
+        '[check.all]\nrun = "sh check.sh"\nwhen = ["*.txt"]\ninputs = "when"\nsabotage = "off"\n'
+        'sabotage_reason = "a test counts its runs"\n',
+    )
+    names = ("d.md", "e.md", "a.txt", "f.md")
+    work = [issue(name[0], f"echo {name} > {name}", checks=["all"]) for name in names]
+    repo.milestone("m1", "".join(work))
+    repo.doit("milestone:m1", "-n", "1").check()
+    assert len(repo.landed(BRANCH)) == len(names)
+    assert count(runs) == 2  # the base, and the one change of an input
+
+
 def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo: Repo) -> None:
     declare(repo, "batch", seconds=0.2)
     run = repo.start("milestone:m1", "-n", "6")

@@ -437,7 +437,8 @@ class Memory(Outside):
         self.refs = MemoryRefs(world)
         self.checkouts = MemoryCheckouts()
 
-    def store(self, redact: Callable[[bytes], bytes]) -> Store:
+    def store(self, redact: Callable[[bytes], bytes], union: Sequence[str] = ()) -> Store:
+        _ = union
         return MemoryStore(self.world, redact)
 
     def journal(self, folder: Path, run: str) -> Journal:

@@ -11,6 +11,7 @@ What a person has to settle about the repository before a run can land anything:
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from executor.errors import ForgeUnavailableError, UnsignedError
 from executor.git.checkout import identity_of, ownership_problem
 from executor.git.command import Git, git_program, signer_of, users_environment
+from executor.process.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,11 +29,40 @@ if TYPE_CHECKING:
     from executor.git.repository import Repository
 
 
-__all__ = ["Missing", "Obstacle", "copy_into", "follow", "neutral_config", "obstacles", "replacements"]
+__all__ = ["Missing", "Obstacle", "copy_into", "make_neutral", "neutral_config", "obstacles"]
 
 
 _FOLLOWED = ("shallow", "info/grafts")
 """Files that say where history ends or continues; a git directory of ours follows the user's as they are now."""
+
+
+_ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
+
+
+def make_neutral(repository: Repository, folder: Path, union: Iterable[str] = ()) -> None:
+    """Make a neutral git directory, or mend it: a power cut may have left empty files.
+
+    Args:
+        repository: the user's.
+        folder: of the git directory.
+        union: globs of files in which a merge keeps the lines of both sides.
+    """
+    attributes = _ATTRIBUTES + "".join(f"{_quoted(glob)} merge=union\n" for glob in union)
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "info").mkdir(exist_ok=True)
+    files = {"HEAD": "ref: refs/heads/none\n", "config": neutral_config(repository), "info/attributes": attributes}
+    contents = {name: os.fsencode(text) for name, text in files.items()}
+    for name, data in {**contents, "packed-refs": replacements(repository)}.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != data:
+            write_atomic(path, data, durable=False)
+    follow(repository, folder)
+
+
+def _quoted(glob: str) -> str:
+    """A glob as a pattern of git's attributes, from the top of the repository if it has a slash."""
+    rooted = f"/{glob.lstrip('/')}" if "/" in glob else glob
+    return '"' + rooted.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @cache
