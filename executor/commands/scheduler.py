@@ -26,6 +26,7 @@ from doit.task import Stream
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
+from executor.model.collisions import Predictor, cost
 from executor.model.plan import overlap
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
-    from executor.model.plan import Plan
+    from executor.state.decide import Decision
 
 
-__all__ = ["CODES", "Outcomes", "Patience", "Turns", "action_of", "run_tasks", "signals_heeded"]
+__all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks", "signals_heeded"]
 
 
 def action_of(task: Any) -> IssueAction | StepAction | None:
@@ -148,8 +149,9 @@ def run_tasks(
     dispatcher = control.task_dispatcher()
     # doit 0.37 dispatches in the order in which tasks become ready and has no priorities. It uses only append, popleft
     # and len of this deque (doit/control.py, TaskDispatcher), so a heap can stand in.
-    urgency = _Urgency(session.compiled.plan)
-    dispatcher.ready = _Ready(urgency, session)
+    urgency = Urgency(session)
+    dispatcher.ready = _Ready(urgency)
+    session.resting.append(dispatcher.ready.ended)
     outcomes = Outcomes()
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
@@ -187,6 +189,7 @@ def run_tasks(
         runner.run_all(dispatcher)
     finally:
         session.beginning.remove(begin)
+        session.resting.remove(dispatcher.ready.ended)
         reporter.complete_run()
     return outcomes
 
@@ -211,16 +214,19 @@ def _ref(node: Any) -> str:
     return str(node.task.name).removeprefix("issue:")
 
 
-class _Urgency:
+class Urgency:
     """Whose turn it is among issues that could begin: the plan's order, by priority.
 
-    Of equal priority, an issue goes first whose declared files meet those of no issue at work. If all do, the plan's
-    order decides: an expected conflict is a reason to choose, never a reason to wait.
+    Of equal priority, an issue goes first that is expected to change the fewest files of issues at work. If all do, the
+    plan's order decides: an expected conflict is a reason to choose, never a reason to wait.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, session: Session) -> None:
+        plan = session.compiled.plan
         self._nodes = plan.nodes
         self._place = {ref: number for number, ref in enumerate(plan.order)}
+        self._overlap = session.policy.landing.overlap
+        self._predicted = _Predicted(session)
 
     def of(self, ref: str) -> tuple[str, int]:
         """Priority and place; what is no issue comes first."""
@@ -232,21 +238,52 @@ class _Urgency:
         choice = [ref for ref in refs if self.of(ref)[0] == most]
         return min(choice, key=lambda ref: (self._met(ref, begun), self.of(ref)))
 
-    def _met(self, ref: str, begun: Sequence[str]) -> int:
-        """How many declared globs of issues at work can match a file that this issue declares."""
-        files = self._nodes[ref].issue.files if ref in self._nodes else ()
-        others = [self._nodes[other].issue.files for other in begun if other in self._nodes]
-        return sum(overlap(files, other) for other in others) if files else 0
+    def _met(self, ref: str, begun: Sequence[str]) -> float:
+        """How many declared globs of issues at work can match a file that this issue declares, and what is learned."""
+        others = [other for other in begun if other in self._nodes and other != ref]
+        if ref not in self._nodes or self._overlap == "off" or not others:
+            return 0.0
+        files = self._nodes[ref].issue.files
+        met = float(sum(overlap(files, self._nodes[other].issue.files) for other in others)) if files else 0.0
+        if self._overlap == "learned":
+            met += sum(cost(self._predicted.files(ref), self._predicted.files(other)) for other in others)
+        return met
+
+
+class _Predicted:
+    """The files that issues are likely to change, from the last commits of the branch that they start from."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._by_milestone: dict[str, Predictor] = {}
+        self._files: dict[str, dict[str, float]] = {}
+
+    def files(self, ref: str) -> dict[str, float]:
+        """Of one issue, each with a weight; asked once in a run."""
+        if ref not in self._files:
+            session, milestone = self._session, ref.partition("/")[0]
+            if milestone not in self._by_milestone:
+                tip, union = session.observer.views[milestone].tip, session.policy.landing.union
+                history = session.refs.touched(tip, _HISTORY) if tip else []
+                paths = session.store.paths(session.store.tree_of(tip)) if tip else ()
+                self._by_milestone[milestone] = Predictor(history, paths, union)
+            title = session.compiled.plan.nodes[ref].issue.title
+            self._files[ref] = self._by_milestone[milestone].files(f"{title}\n{session.observer.spec(ref)['text']}")
+        return self._files[ref]
+
+
+_HISTORY = 400
+"""Commits that are learned from: on real histories more of them find hardly more files."""
 
 
 class _Ready:
     """The ready tasks by urgency instead of first come, first served."""
 
-    def __init__(self, urgency: _Urgency, session: Session) -> None:
+    def __init__(self, urgency: Urgency) -> None:
         self._urgency = urgency
-        self._session = session
         self._waiting: list[tuple[tuple[str, int], int, Any]] = []
         self._count = 0
+        self._given: dict[str, None] = {}
 
     def append(self, node: Any) -> None:
         """A task has become ready."""
@@ -256,7 +293,13 @@ class _Ready:
     def popleft(self) -> Any:
         """The most urgent one."""
         refs = [_ref(item[2]) for item in self._waiting[:_CHOICE]]
-        return self._waiting.pop(refs.index(self._urgency.choose(refs, self._session.places.begun())))[2]
+        chosen = self._urgency.choose(refs, list(self._given)[-_CHOICE:])
+        self._given[chosen] = None
+        return self._waiting.pop(refs.index(chosen))[2]
+
+    def ended(self, ref: str, _decision: Decision) -> None:
+        """An issue is no longer at work."""
+        self._given.pop(ref, None)
 
     def __len__(self) -> int:
         return len(self._waiting)

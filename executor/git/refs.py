@@ -292,6 +292,13 @@ class Refs:
             .strip()
         )
 
+    def touched(self, tip: str, count: int) -> list[tuple[str, list[str]]]:
+        """Message and changed files of the last commits that are no merges, newest first."""
+        form = ("--no-merges", "--name-only", "--format=%x1e%B%x1f", f"--max-count={count}")
+        output = self._git.run("-c", "core.quotePath=false", "log", *form, "--end-of-options", tip, "--")
+        parts = [item.partition("\x1f") for item in output.decode("utf-8", "replace").split("\x1e")[1:]]
+        return [(message, files.split("\n")[1:-1]) for message, _, files in parts]
+
     def contains(self, older: str, newer: str) -> bool:
         """Whether `older` is reachable from `newer`."""
         return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0

@@ -245,6 +245,8 @@ class LandingRules(Rule):
         order: of issues with equal priority: ``declared``, or ``critical-path`` first.
         attest_key: path of the SSH key that signs a statement of each landing; empty: landings are not attested.
         union: globs of files in which two changes of one place both stay, such as changelogs.
+        overlap: what keeps issues from being started side by side where others are ready: the ``declared`` files; also
+            the files that are ``learned`` from the history and from the issue's text; or nothing (``off``).
     """
 
     mode: Literal["auto", "each", "batch"] = "auto"
@@ -252,6 +254,7 @@ class LandingRules(Rule):
     order: Literal["declared", "critical-path"] = "declared"
     attest_key: str = ""
     union: tuple[str, ...] = ()
+    overlap: Literal["declared", "learned", "off"] = "declared"
 
 
 class Limits(Rule):

@@ -263,11 +263,6 @@ class Places:
         for told in self.freed:
             told()
 
-    def begun(self) -> list[str]:
-        """Those that have begun and not ended."""
-        with self._changed:
-            return list(self._begun)
-
     def _look(self) -> None:
         """Choose who works next, if there is a place for that."""
         free = (self._free or 0) - sum(self._proofs.values())

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from executor.commands.scheduler import Urgency
+from executor.config.project import compile_project, open_project
+from executor.engine.session import Session
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -133,6 +136,21 @@ def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo:
     assert repo.attempts() == []
     assert journal.read_text().count('"e":"attempt-built"') == len(NAMES)  # no agent worked twice
     assert "nothing to do" in repo.doit("milestone:m1").check().out
+
+
+@pytest.mark.parametrize(("overlap", "chosen"), [("off", "b"), ("declared", "b"), ("learned", "c")])
+def test_an_issue_whose_text_names_the_file_of_another_one_starts_later_if_that_is_asked_for(
+    repo: Repo, overlap: str, chosen: str
+) -> None:
+    repo.write("rules/landing.toml", f'overlap = "{overlap}"\n')
+    repo.write("core.py", "1\n")
+    repo.write("page.py", "1\n")
+    repo.commit("start")
+    texts = {"a": "Change core.py.", "b": "Change core.py, too.", "c": "Change page.py."}
+    repo.milestone("m1", "".join(issue(name, "true", body=text) for name, text in texts.items()))
+    with Session(compile_project(open_project(repo.path))) as session:
+        assert Urgency(session).choose(["m1/b", "m1/c"], ["m1/a"]) == f"m1/{chosen}"
+        assert Urgency(session).choose(["m1/b", "m1/c"], []) == "m1/b"
 
 
 def test_of_two_runs_at_once_one_lands_everything(repo: Repo) -> None:
