@@ -206,7 +206,7 @@ def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_
 def before_of(verdicts: Verdicts, tree: str, item: CommandProof) -> Literal["red", "vacuous", ""]:
     """What an acceptance command said of the tree that an attempt began with; empty if that is not known."""
     known = verdicts.find(tree, item.key)
-    return "" if known is None else "vacuous" if known.ok else "red"
+    return "" if known is None or known.unready else "vacuous" if known.ok else "red"
 
 
 _PROVES_NOTHING = "it proves nothing"

@@ -46,6 +46,7 @@ __all__ = [
     "taken_back",
     "text_at",
     "texts_of",
+    "trees_of",
 ]
 
 
@@ -379,3 +380,20 @@ def _stat(lines: list[str]) -> Stat:
             added += int(plus) if plus.isdecimal() else 0
             removed += int(minus) if minus.isdecimal() else 0
     return Stat(tuple(paths), added, removed)
+
+
+def trees_of(repository: Repository, tip: str, most: int = -1) -> dict[str, tuple[str, str]]:
+    """The first-parent commits of a branch by id, each with its tree and its first parent.
+
+    Args:
+        repository: the user's.
+        tip: the branch's last commit.
+        most: how many commits; -1 for all.
+
+    Raises:
+        GitError: the tip is no commit.
+    """
+    words = ("log", "--first-parent", f"--max-count={most}", "--format=%H %T %P", tip)
+    told = Git(repository.git_dir, repository.top).run(*words)
+    rows = [line.split() for line in told.decode("ascii").splitlines()]
+    return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows}  # noqa: PLR2004  (a root has no parent)

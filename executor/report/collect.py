@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from executor.checks.base import before_of
 from executor.checks.spec import CommandProof, FileProof
 from executor.checks.verdicts import Verdicts
-from executor.git.history import Stat, stats_of
+from executor.git.history import Stat, stats_of, trees_of
 from executor.state import segments
 from executor.state.decide import Status
 from executor.state.events import (
@@ -68,6 +69,10 @@ class CheckReport(_Value):
     ok: bool
     seconds: float
     reason: str = Field(description="why it failed; empty when it passed")
+    before: Literal["red", "vacuous", ""] = Field(
+        default="",
+        description="acceptance on the tree before the change: it failed, it passed already, or it is not known",
+    )
 
 
 class FindingReport(_Value):
@@ -209,6 +214,7 @@ class _Gatherer:
         for event in segments.read(self._project.state(name)):
             self._take(event)
         self._stats = stats_of(self._project.repository, self.view.tip) if self.view.landings else {}
+        self._trees = trees_of(self._project.repository, self.view.tip) if self.view.landings else {}
         self._verdicts = Verdicts(self._project.cache / "_verdicts")
         self._log_bytes = _ALL_LOG_BYTES
 
@@ -290,8 +296,21 @@ class _Gatherer:
                 continue
             verdict = self._verdicts.find(landing.tree, _key(item, stat))
             if verdict is not None:
-                found.append(CheckReport(name=item.name, ok=verdict.ok, seconds=verdict.seconds, reason=verdict.reason))
+                before = "" if item.named else self._before(ref, landing, item)
+                found.append(
+                    CheckReport(
+                        name=item.name, ok=verdict.ok, seconds=verdict.seconds, reason=verdict.reason, before=before
+                    )
+                )
         return tuple(found)
+
+    def _before(self, ref: str, landing: Landing, item: CommandProof) -> Literal["red", "vacuous", ""]:
+        """What acceptance said of the tree before the landing, or of the one that its attempt began with."""
+        state = self.view.states.get(ref.partition("/")[2])
+        bases = [attempt.base for attempt in state.attempts.values()][::-1] if state is not None else []
+        parents = [self._trees.get(landing.commit, ("", ""))[1], *bases]
+        words = (before_of(self._verdicts, self._trees[parent][0], item) for parent in parents if parent in self._trees)
+        return next((word for word in words if word), "")
 
     def _log(self, issue: str, attempts: list[Attempt], *, landed: bool) -> str:
         """The end of what the last attempt printed, or of what failed."""

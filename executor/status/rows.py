@@ -125,6 +125,7 @@ class PlanIssue(TypedDict):
     why: str
     agent: str
     unproved: bool
+    vacuous: list[str]
 
 
 class Calibration(TypedDict):

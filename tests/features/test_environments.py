@@ -140,8 +140,12 @@ def test_the_base_is_asked_before_the_night_and_before_an_attempt(repo: Repo, mo
         ("odd", "blind"),
     }
     assert repo.attempts() == []
+    planned = repo.doit("plan", "m1", "--json").check().json["issues"]
+    assert {item["ref"]: item["vacuous"] for item in planned} == {"m1/a": [old], "m1/b": [], "m1/c": [old]}
     out = repo.doit("milestone:m1").check(4).out
     assert repo.statuses() == {"m1/a": "landed", "m1/b": "blocked", "m1/c": "blocked"}
+    report = repo.doit("report", "m1", "--format", "json").check().json["issues"][0]["checks"]
+    assert [(check["name"], check["before"]) for check in report] == [("tests", ""), (new, "red"), (old, "vacuous")]
     assert f'm1/a: the acceptance "{old}" passes on {BRANCH} before anything was done' in out
     kinds = [event for event in _events(repo) if event["event"] == "base-red"]
     assert [(event["issue"], event["word"], event["proof"]) for event in kinds] == [

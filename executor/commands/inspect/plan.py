@@ -8,6 +8,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from executor.checks.base import before_of
+from executor.checks.spec import CommandProof
+from executor.checks.verdicts import Verdicts
 from executor.commands.base import (
     JSON_OPTION,
     Command,
@@ -23,6 +26,7 @@ from executor.commands.base import (
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, obstacles_of, open_project
 from executor.errors import PersonNeededError
+from executor.git.history import trees_of
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
@@ -67,6 +71,9 @@ def _value(observer: Observer, name: str) -> PlanReport:
     view = observer.views[name]
     wave_of = {ref: number for number, wave in enumerate(plan.waves(name), 1) for ref in wave}
     issues: list[PlanIssue] = []
+    repository = observer.compiled.project.repository
+    verdicts = Verdicts(observer.compiled.project.cache / "_verdicts")
+    tree = trees_of(repository, view.tip, 1)[view.tip][0]
     for ref in plan.order:
         node = plan.nodes[ref]
         if node.milestone == name:
@@ -84,6 +91,7 @@ def _value(observer: Observer, name: str) -> PlanReport:
                     "why": decision.reason,
                     "agent": observer.compiled.policy.agent_for(node.issue).name,
                     "unproved": not observer.compiled.policy.proves(node.issue),
+                    "vacuous": [] if decision.status is Status.LANDED else _vacuous(observer, ref, verdicts, tree),
                 }
             )
     return {
@@ -99,6 +107,12 @@ def _value(observer: Observer, name: str) -> PlanReport:
         "expected": _expected(observer, issues, name),
         "limits": _limits(observer, issues),
     }
+
+
+def _vacuous(observer: Observer, ref: str, verdicts: Verdicts, tree: str) -> list[str]:
+    """Acceptance of an issue that passes before anything was done, as far as that is known."""
+    items = [item for item in observer.proofs(ref).items if isinstance(item, CommandProof) and not item.named]
+    return [item.name for item in items if before_of(verdicts, tree, item) == "vacuous"]
 
 
 def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expected | None:
@@ -186,6 +200,11 @@ def _text(value: PlanReport) -> str:
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
         f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
         + unproved_told([item["ref"] for item in value["issues"] if item["unproved"] and item["status"] != "landed"])
+        + "".join(
+            f'vacuous: {safe(item["ref"])}: "{safe(name)}" passes before anything was done; it proves nothing\n'
+            for item in value["issues"]
+            for name in item["vacuous"]
+        )
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
         + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
     )
