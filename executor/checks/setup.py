@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
 from executor.checks.spec import slug_of
-from executor.environments.environment import FOLDER, TreeEnvironment, mark_made, to_be_made
+from executor.environments.environment import FOLDER, TreeEnvironment, fetching_variables, mark_made, to_be_made
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError
 from executor.git.worktrees import remove
@@ -51,6 +51,7 @@ class _Run:
     boxed: bool = True
     write: tuple[Path, ...] = ()
     network: bool = True
+    fetches: bool = False
 
 
 class TreeSetup:
@@ -130,11 +131,25 @@ class TreeSetup:
         start = step.start or tree.start
         if step.first:
             command = _Run(
-                step.name, step.first, start, log.with_suffix(".first.log"), timeout=step.timeout, boxed=False
+                step.name,
+                step.first,
+                start,
+                log.with_suffix(".first.log"),
+                timeout=step.timeout,
+                boxed=False,
+                fetches=True,
             )
             self._child(slot, given, tree, command)
         boxed = _Run(
-            step.name, step.argv, start, log, timeout=step.timeout, boxed=step.boxed, write=write, network=step.network
+            step.name,
+            step.argv,
+            start,
+            log,
+            timeout=step.timeout,
+            boxed=step.boxed,
+            write=write,
+            network=step.network,
+            fetches=True,
         )
         ended = self._child(slot, given, tree, boxed)
         if not ended.ok:
@@ -155,7 +170,8 @@ class TreeSetup:
     def _child(self, slot: Slot, environment: TreeEnvironment, tree: Workspace, run: _Run) -> Ended:
         run.log.parent.mkdir(parents=True, exist_ok=True)
         limits = self._context.policy.limits
-        given = {"EXECUTOR_MILESTONE": self._context.name, "EXECUTOR_SLOT": str(slot.number)}
+        given = fetching_variables(os.environ, trusted=not run.boxed) if run.fetches else {}
+        given |= {"EXECUTOR_MILESTONE": self._context.name, "EXECUTOR_SLOT": str(slot.number)}
         env = environment.environment(child_environment((), given, tree.folder))
         argv = environment.command(run.argv)
         if run.boxed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ __all__ = [
     "KeptEnvironment",
     "Step",
     "TreeEnvironment",
+    "fetching_variables",
     "kept_environments",
     "key_of",
     "mark_made",
@@ -39,6 +41,12 @@ __all__ = [
 
 FOLDER = "_environments"
 """Folder of `.cache/` with the environments."""
+_FETCHING = re.compile(
+    r"(?:UV|PIP|BUNDLE|YARN)_\w+|npm_config_\w+|(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|NODE_EXTRA_CA_CERTS"
+    r"|(?:REQUESTS_CA|CURL_CA)_BUNDLE|GOPROXY|GONOSUMDB|GOSUMDB|GOPRIVATE",
+    re.IGNORECASE,
+)
+_CREDENTIAL = re.compile(r"TOKEN|PASSWORD|SECRET|AUTH|USERNAME|KEY|CREDENTIAL|CONFIG_FILE|USERCONFIG", re.IGNORECASE)
 _MARK = ".made.json"
 _PATIENCE = 3600.0  # seconds; a first installation can take that long
 _KEY = 20  # characters of a key in the name of a folder
@@ -183,6 +191,23 @@ def key_of(parts: Mapping[str, bytes | str]) -> str:
 def place_of(store: Path, name: str, key: str) -> Path:
     """The folder of the environment of that name and key."""
     return store / f"{name}-{key[:_KEY]}"
+
+
+def fetching_variables(env: Mapping[str, str], *, trusted: bool) -> dict[str, str]:
+    """The variables by which package managers find their registries: indexes, certificates, proxies.
+
+    Args:
+        env: the user's own environment.
+        trusted: no code of a tree runs; otherwise those that hold or may hold credentials are left out.
+    """
+    found = {name: value for name, value in env.items() if _FETCHING.fullmatch(name)}
+    if trusted:
+        return found
+    return {
+        name: value
+        for name, value in found.items()
+        if not _CREDENTIAL.search(name) and not re.search(r"://[^/\s]*@", value)
+    }
 
 
 @contextmanager
