@@ -1,27 +1,21 @@
 """Makes the environment of a tree, by looking at what the user's tools would load and at the tree.
 
-`node_modules` for a tree: links to the user's packages when its lock is the same, else what the lock installs. Node
-looks for packages in the folders above a file. Without its own folder, a tree inside the checkout would find the
-packages of the checkout, and among them the links to the checkout's own workspaces.
-
 The download caches of compiled languages can be read in a sandbox, so that a check needs no network. Manifests and
 settings that name the user's checkout belong to somebody and are not rewritten; they are found instead.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, key_of, place_of
-from executor.environments.interpreters import (
+from executor.environments.generated import (
     BUILD,
-    Redirection,
     bring_generated,
     build_key,
     generated_files,
@@ -31,20 +25,24 @@ from executor.environments.interpreters import (
     must_build,
     place_modules,
 )
-from executor.environments.python import (
-    first_interpreter,
+from executor.environments.installing import (
+    installed_key,
+    link_modules,
     locked,
     locked_step,
+    module_folders,
+    modules_step,
+    node_modules,
     other_requirements,
-    python_conditions,
-    python_environment,
     requirements_step,
 )
+from executor.environments.interpreters import Redirection
+from executor.environments.python import first_interpreter, python_conditions, python_environment
 from executor.git.command import Git
 from executor.model.rules import PACKAGED, EnvironmentRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from executor.environments.interpreters import Interpreter
     from executor.environments.python import PythonEnvironment
@@ -53,188 +51,13 @@ if TYPE_CHECKING:
     from executor.model.rules import EnvironmentRule
 
 __all__ = [
-    "NodeModules",
     "checkouts_of",
     "conditions_of",
     "first_word",
-    "installed_key",
     "leading_outside",
-    "link_modules",
-    "module_folders",
-    "modules_step",
-    "node_modules",
     "toolchain_environment",
     "tree_environment",
 ]
-
-_NPM = ("npm", "ci", "--no-audit", "--no-fund", "--prefer-offline")
-_LOCKS = {
-    "package-lock.json": _NPM,
-    "npm-shrinkwrap.json": _NPM,
-    "pnpm-lock.yaml": ("pnpm", "install", "--frozen-lockfile", "--prefer-offline"),
-    "yarn.lock": ("yarn", "install", "--frozen-lockfile", "--prefer-offline"),
-}
-_CACHED = """
-npm_config_cache=$(npm config get cache 2>/dev/null)
-[ -w "$npm_config_cache" ] || npm_config_cache="$1/.npm"
-export npm_config_cache
-"""
-"""In a sandbox the user's cache cannot be written to."""
-_FOLDER = "node_modules"
-_INSTALLED = (".package-lock.json", ".modules.yaml", ".yarn-state.yml", ".yarn-integrity")
-_DEEPEST = 4  # folders between the top and a workspace
-_CACHES = (".cache", ".vite", ".vitest")
-
-
-@dataclass(frozen=True)
-class NodeModules:
-    """Packages that a tree needs.
-
-    Attributes:
-        folders: the `node_modules` folders of the checkout that fit, relative to it.
-        install: the command that installs them instead; empty when some fit.
-        manifests: the files that decide what it installs, relative to the tree.
-    """
-
-    folders: tuple[str, ...]
-    install: tuple[str, ...]
-    manifests: tuple[str, ...] = ()
-
-
-def node_modules(root: Path, tree: Path) -> NodeModules | None:
-    """The packages that a tree needs; None if it needs none, or has them.
-
-    Args:
-        root: the user's checkout.
-        tree: the tree.
-    """
-    if not (tree / "package.json").is_file() or os.path.lexists(tree / _FOLDER):
-        return None
-    lock = next((name for name in _LOCKS if (tree / name).is_file()), "")
-    if _node_same(root / (lock or "package.json"), tree / (lock or "package.json")):
-        folders = module_folders(root, tree)
-        if folders:
-            return NodeModules(folders, ())
-    return NodeModules((), _LOCKS[lock], tuple(_manifests(tree, lock))) if lock else None
-
-
-def modules_step(
-    store: Path, tree: Path, needed: NodeModules, env: Mapping[str, str], finish: Callable[[Path], TreeEnvironment]
-) -> Step:
-    """Install what a lock file of Node names, once for all trees with that lock and these manifests.
-
-    Args:
-        store: folder of environments that are made once.
-        tree: the tree.
-        needed: what the tree needs.
-        env: the environment that a command would have without this one.
-        finish: what is done for the tree, given the folder in which the packages were installed.
-    """
-    node = os.path.realpath(shutil.which("node", path=env.get("PATH", "")) or "")
-    facts = f"{node} {os.stat(node).st_size}" if node else ""  # noqa: PTH116  (a program, not a path of ours)
-    key = key_of({"node": facts, **{name: (tree / name).read_bytes() for name in needed.manifests}})
-    place = place_of(store, "node", key)
-
-    def prepare() -> None:
-        for name in needed.manifests:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(tree / name, place / name, follow_symlinks=False)
-
-    program, *words = needed.install
-    text = _CACHED + 'shift; exec "$@"'
-    return Step(
-        name=f"packages of {needed.manifests[0]}",
-        argv=("sh", "-c", text, "sh", str(place), *needed.install) if program == "npm" else (program, *words),
-        finish=lambda: finish(place),
-        place=place,
-        start=place,
-        key=f"{needed.manifests[0]} {node}",
-        prepare=prepare,
-    )
-
-
-def _manifests(tree: Path, lock: str) -> Iterator[str]:
-    """The lock file first, then the manifests of the project and of its workspaces, and the settings beside them."""
-    yield lock
-    for folder in _project_folders(tree):
-        for name in ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs"):
-            if (folder / name).is_file() and not (folder / name).is_symlink():
-                yield str((folder / name).relative_to(tree))
-    for inner in ("patches", ".yarn/releases", ".yarn/patches"):
-        for path in sorted((tree / inner).glob("*")):
-            if path.is_file() and not path.is_symlink():
-                yield str(path.relative_to(tree))
-
-
-def link_modules(root: Path, tree: Path, folders: tuple[str, ...]) -> list[str]:
-    """Fill the folders with links to the user's packages; returns the links, relative to the tree.
-
-    A link of the user's that leads into the checkout, to a workspace or by `npm link`, leads into the tree instead.
-    """
-    made = []
-    for name in folders:
-        if not _links_inside(tree / name, tree):
-            continue
-        (tree / name).mkdir(parents=True, exist_ok=True)
-        for source in _packages(root / name):
-            place = tree / source.relative_to(root)
-            place.parent.mkdir(exist_ok=True)
-            real = Path(os.path.realpath(source))
-            within = real.is_relative_to(root) and _FOLDER not in real.relative_to(root).parts
-            place.symlink_to(tree / real.relative_to(root) if within else source)
-            made.append(str(place.relative_to(tree)))
-    return made
-
-
-def module_folders(root: Path, tree: Path) -> tuple[str, ...]:
-    """The `node_modules` folders below a folder whose projects the tree has too, relative to it."""
-    found = [path.relative_to(root) for path in _folders(root)]
-    return tuple(str(path) for path in found if (tree / path.parent).is_dir())
-
-
-def installed_key(root: Path) -> str:
-    """Digest of what the package manager says that it installed in the checkout; empty if it says nothing."""
-    for name in _INSTALLED:
-        path = root / _FOLDER / name
-        if path.is_file():
-            return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-    return ""
-
-
-def _packages(folder: Path) -> Iterator[Path]:
-    """The entries of a `node_modules` folder, those of scopes one by one."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name in _CACHES:
-            continue
-        if entry.name.startswith("@") and entry.is_dir() and not entry.is_symlink():
-            yield from (Path(inner.path) for inner in sorted(os.scandir(entry.path), key=lambda inner: inner.name))
-        else:
-            yield Path(entry.path)
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    for folder in _project_folders(root):
-        if (folder / _FOLDER).is_dir() and not (folder / _FOLDER).is_symlink():
-            yield folder / _FOLDER
-
-
-def _project_folders(top: Path, depth: int = 0) -> Iterator[Path]:
-    yield top
-    if depth >= _DEEPEST:
-        return
-    for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
-        skipped = entry.name == _FOLDER or entry.name.startswith(".")
-        if not skipped and entry.is_dir(follow_symlinks=False):
-            yield from _project_folders(Path(entry.path), depth + 1)
-
-
-def _node_same(one: Path, other: Path) -> bool:
-    return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
-
-
-def _links_inside(path: Path, tree: Path) -> bool:
-    return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(tree))
-
 
 _MANIFESTS = (
     *("go.mod", "go.work", "Cargo.toml", ".cargo/config", ".cargo/config.toml", "package.json", ".npmrc", ".yarnrc"),

@@ -7,10 +7,6 @@ The Python environments of a tree: each of the user's whose packages lead into t
 
 They are those of PATH. When none of these knows the project, it is the one in which the user's tools keep it: `.venv`
 in the checkout, or a folder of Poetry, Hatch or Pipenv.
-
-A tree whose lock file is not the one of the checkout, or that nobody has installed, gets what its lock says, by uv. It
-is made once for each lock and then overlaid like an environment of the user's. Files of requirements that differ from
-those of the checkout are installed into a folder that comes before the user's packages.
 """
 
 from __future__ import annotations
@@ -19,23 +15,15 @@ import hashlib
 import os
 import re
 import shutil
-import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, key_of, place_of
-from executor.environments.interpreters import (
-    Compiled,
-    Redirection,
-    ask,
-    is_compiled,
-    is_pointer_file,
-    likely_sites,
-    on_path,
-)
+from executor.environments.environment import NO_ENVIRONMENT, TreeEnvironment
+from executor.environments.generated import Compiled, is_compiled
+from executor.environments.interpreters import Redirection, ask, is_pointer_file, likely_sites, on_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -50,16 +38,11 @@ __all__ = [
     "first_interpreter",
     "installed_modules",
     "leading_into",
-    "locked",
-    "locked_step",
-    "other_requirements",
     "overlay_key",
     "pointed_to",
     "pointers_in",
     "python_conditions",
     "python_environment",
-    "requirements_of",
-    "requirements_step",
 ]
 
 
@@ -304,23 +287,6 @@ _TOOL_FOLDERS = (
 )
 
 
-_LOCKS = ("uv.lock", "pylock.toml", "poetry.lock", "pdm.lock")
-_REQUIREMENTS = ("*requirements*.txt", "requirements/*.txt")
-_CACHE = 'cache=$(uv cache dir 2>/dev/null) && [ -w "$cache" ] || export UV_CACHE_DIR="$1/cache"; '
-"""A sandbox has no cache of the user's that can be written to; what was fetched before it is linked from there."""
-_SYNC = f"""{_CACHE}
-uv sync --frozen --all-groups --all-extras && exit 0
-echo "not every extra can be installed together: only the default groups are installed"
-exec uv sync --frozen
-"""
-_INSTALL = f"""{_CACHE}
-[ -x "$1/venv/bin/python" ] || uv venv --quiet "$1/venv" || exit 1
-uv pip install --python "$1/venv/bin/python" --no-deps -r "$1/requirements.txt" || exit 1
-[ -f pyproject.toml ] || [ -f setup.py ] || exit 0
-exec uv pip install --python "$1/venv/bin/python" --no-deps -e .
-"""
-
-
 @dataclass(frozen=True)
 class PythonEnvironment:
     """The Python environment of a tree.
@@ -377,134 +343,6 @@ def python_environment(
             )
         )
     return PythonEnvironment(made, tuple(pointed), tuple(lost), tuple(overlays))
-
-
-def locked(root: Path, tree: Path, roots: Sequence[Path], env: Mapping[str, str]) -> str:
-    """The lock file of a tree whose packages have to be installed; empty where the user's environment has them."""
-    name = next((name for name in _LOCKS if (tree / name).is_file()), "")
-    if not name or shutil.which("uv", path=env.get("PATH", "")) is None:
-        return ""
-    same = (root / name).is_file() and (root / name).read_bytes() == (tree / name).read_bytes()
-    return "" if same and leading_into(roots, env) else name
-
-
-def locked_step(
-    store: Path,
-    tree: Path,
-    lock: str,
-    env: Mapping[str, str],
-    files: Mapping[str, bytes],
-    export: Callable[[Path], None],
-    finish: Callable[[Path, Interpreter], TreeEnvironment],
-) -> Step:
-    """Make the environment that a lock file describes, once for all trees with that lock, and overlay it.
-
-    Args:
-        store: folder of environments that are made once.
-        tree: the tree.
-        lock: name of its lock file.
-        env: the environment that a command would have without this one.
-        files: other files that the installation depends on, by path.
-        export: writes the files of the tree into a folder: the project is installed from there, and never from a tree.
-        finish: what is done for the tree, given that folder and the interpreter of the environment.
-    """
-    program = next(iter(on_path(env.get("PATH", ""))), None)
-    python = os.path.realpath(program) if program is not None else ""
-    key = key_of({"lock": lock, "interpreter": python, **{f"file {name}": data for name, data in files.items()}})
-    place = place_of(store, "python", key)
-
-    def prepare() -> None:
-        export(place / "project")
-        if lock not in {"uv.lock", "pylock.toml"}:
-            (place / "requirements.txt").write_text(requirements_of((tree / lock).read_text("utf-8")), "utf-8")
-        elif lock == "pylock.toml":
-            shutil.copy2(tree / lock, place / "pylock.toml")
-
-    def done() -> TreeEnvironment:
-        interpreter = ask(place / "venv" / "bin" / "python", place, env)
-        return finish(place / "project", interpreter) if interpreter is not None else NO_ENVIRONMENT
-
-    own = str(place / "venv")
-    fetch = (
-        "uv",
-        "sync",
-        "--frozen",
-        "--no-install-workspace",
-        "--no-build",
-        "--all-groups",
-        "--all-extras",
-        "--quiet",
-    )
-    text = (
-        _SYNC if lock == "uv.lock" else _INSTALL.replace("requirements.txt", "pylock.toml", int(lock == "pylock.toml"))
-    )
-    return Step(
-        name=f"packages of {lock}",
-        argv=("sh", "-c", text, "sh", str(place)),
-        finish=done,
-        place=place,
-        start=place / "project",
-        variables=(("UV_PROJECT_ENVIRONMENT", own), ("UV_PYTHON_DOWNLOADS", "never"), ("UV_NO_PROGRESS", "1")),
-        key=f"{lock} {python}",
-        prepare=prepare,
-        first=fetch if lock == "uv.lock" else (),
-    )
-
-
-def requirements_of(lock: str) -> str:
-    """The packages of poetry.lock or pdm.lock as requirements, each with its exact version.
-
-    Raises:
-        ValueError: it is not TOML.
-    """
-    lines = []
-    for package in tomllib.loads(lock).get("package", []):
-        source = package.get("source", package)
-        marker = package.get("markers", package.get("marker", ""))
-        if isinstance(marker, dict):
-            marker = marker.get("main", "")
-        if source.get("type") == "git" or "git" in package:
-            url = source.get("url") or package.get("git")
-            commit = source.get("resolved_reference") or package.get("revision", "")
-            line = f"{package['name']} @ git+{url}@{commit}"
-        elif source.get("type") in {"directory", "file"} or "path" in package or not package.get("version"):
-            continue
-        else:
-            line = f"{package['name']}=={package['version']}"
-        lines.append(f"{line} ; {marker}" if marker else line)
-    return "\n".join(lines) + "\n"
-
-
-def other_requirements(root: Path, tree: Path) -> list[str]:
-    """The files of requirements of a tree that the checkout has with another content; those that are new too."""
-    found = sorted({path for glob in _REQUIREMENTS for path in tree.glob(glob) if path.is_file()})
-    names = [str(path.relative_to(tree)) for path in found if not path.is_symlink()]
-    return [
-        name
-        for name in names
-        if not (root / name).is_file() or (root / name).read_bytes() != (tree / name).read_bytes()
-    ]
-
-
-def requirements_step(
-    store: Path, tree: Path, names: Sequence[str], interpreter: Interpreter, finish: Callable[[Path], TreeEnvironment]
-) -> Step:
-    """Install files of requirements into a folder, once for all trees with these files."""
-    key = key_of({"interpreter": str(interpreter.executable), **{name: (tree / name).read_bytes() for name in names}})
-    place = place_of(store, "requirements", key)
-    words = [word for name in names for word in ("-r", name)]
-    own, packages = str(interpreter.executable), str(place / "packages")
-    uv = ("uv", "pip", "install", "--quiet", "--python", own, "--target", packages, *words)
-    pip = (own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", packages, *words)
-    has_uv = shutil.which("uv") is not None
-    return Step(
-        name=f"packages of {', '.join(names)}",
-        argv=("sh", "-c", f'{_CACHE}shift; exec "$@"', "sh", str(place), *uv) if has_uv else pip,
-        finish=lambda: finish(place / "packages"),
-        place=place,
-        key=f"{' '.join(names)} {own}",
-        first=(*uv, "--no-build") if has_uv else (),
-    )
 
 
 def first_interpreter(tree: Path, env: Mapping[str, str]) -> list[Interpreter]:

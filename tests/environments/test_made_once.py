@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.environments.environment import kept_environments, key_of, mark_made, place_of, to_be_made
-from executor.environments.interpreters import Compiled, build_key, is_native, must_build, place_modules
+from executor.environments.generated import Compiled, build_key, is_native, must_build, place_modules
+from executor.environments.installing import other_requirements, requirements_of
 from executor.environments.making import moved_programs
-from executor.environments.python import other_requirements, requirements_of
 
 if TYPE_CHECKING:
     from pathlib import Path

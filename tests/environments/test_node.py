@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.environments.making import installed_key, link_modules, node_modules
+from executor.environments.installing import installed_key, link_modules, node_modules
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from executor.environments.environment import TreeEnvironment
-from executor.environments.interpreters import bring_generated, is_generated
+from executor.environments.generated import bring_generated, is_generated
 from executor.environments.python import leading_into, python_conditions, python_environment
 
 EDITABLE = {
