@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from executor.checks.blindness import Blindness, kind_of
 from executor.checks.junit import says_no_test
 from executor.checks.spec import CommandProof
 from executor.environments.making import checkouts_of, first_word, leading_outside
+from executor.git.command import Git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
     from executor.checks.verdicts import Verdict, Verdicts
+    from executor.git.repository import Repository
 
 __all__ = [
     "BaseCheck",
@@ -29,12 +32,18 @@ __all__ = [
     "base_reason",
     "base_remedy",
     "before_of",
+    "beside_the_tree",
     "last_lines",
     "red_for",
 ]
 
 Word = Literal["green", "red", "blind", "vacuous", "flaky", "outside"]
 _SHOWN_LINES = 20
+_MADE = re.compile(
+    r"(?:^|/)(?:__pycache__|node_modules|\.[\w-]*cache|\.venv|venv|\.tox|\.nox|\.hypothesis|[^/]*\.egg-info|\.coverage)(?:/|$)"
+    r"|^milestones/|^rules/|\.pyc$|^\.doit\.db"
+)
+"""Files that tools make wherever they run, and our own."""
 _FILE = re.compile(r"(?!-)(?!/)[\w./-]+(?:/[\w.-]*|\.[A-Za-z]\w{0,4})(?:::\S*)?")
 """A word of a command that names a file or folder of the tree."""
 _NOT_STARTED = re.compile(r"exit 12[67]\b")
@@ -232,6 +241,27 @@ def base_note(branch: str, result: BaseResult) -> str:
     if result.kind == "acceptance" and result.reason:
         return f'the acceptance "{result.name}" fails on {branch} before it tests anything: {result.reason}'
     return ""
+
+
+def beside_the_tree(repository: Repository, most: int = 5) -> str:
+    """What the user's checkout has and a clean tree lacks, as one line; empty if that is nothing to speak of.
+
+    A command that passes in the checkout and fails in a clean tree needs one of these.
+    """
+    extra = {"GIT_WORK_TREE": str(repository.top), "GIT_INDEX_FILE": str(repository.git_dir / "index")}
+    words = ("status", "--porcelain", "-z", "--ignored=traditional", "--untracked-files=normal")
+    code, told, _ = Git(repository.git_dir, repository.top).call(*words, extra=extra)
+    kinds: dict[str, list[str]] = {}
+    for entry in os.fsdecode(told).split("\0") if code == 0 else ():
+        mark, name = entry[:2], entry[3:]
+        if name and not _MADE.search(name):
+            kind = {"!!": "ignored", "??": "untracked"}.get(mark, "uncommitted")
+            kinds.setdefault(kind, []).append(name)
+    parts = [
+        f"{kind}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+        for kind, names in kinds.items()
+    ]
+    return f"(your checkout has what a clean tree lacks; {'; '.join(parts)})" if parts else ""
 
 
 def last_lines(detail: str) -> str:

@@ -120,6 +120,23 @@ class Verdicts:
         except TypeError:
             return []
 
+    def why_not_again(self, tree: str, key: str, conditions: Mapping[str, str]) -> list[str]:
+        """Why what is known of a check on a tree is not used again; empty if it is, or if nothing is known.
+
+        Args:
+            tree: the tree.
+            key: the check's.
+            conditions: those under which it would be asked now.
+        """
+        known = self.all(tree, key)
+        if not known or (not self.is_flaky(key) and any(item.conditions == conditions for item in known)):
+            return []
+        if self.is_flaky(key):
+            return ["it gave two verdicts on one tree, so each is asked again"]
+        nearest = min(known, key=lambda item: len(_differing(item.conditions, conditions)))
+        names = _differing(nearest.conditions, conditions)
+        return [f"{name}: {_shown(nearest.conditions, name)} -> {_shown(conditions, name)}" for name in names]
+
     def is_flaky(self, key: str) -> bool:
         """Whether a check has given two verdicts on one tree."""
         return self._flaky(key).exists()
@@ -181,6 +198,16 @@ class Verdicts:
 
     def _flaky(self, key: str) -> Path:
         return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"
+
+
+def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    return [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+
+
+def _shown(conditions: Mapping[str, str], name: str) -> str:
+    """A condition for people: digests are cut, and what is not there is said so."""
+    value = conditions.get(name, "")
+    return value[:19] if value.startswith("sha256:") else value or "(none)"
 
 
 ASKED = "_asked.json"

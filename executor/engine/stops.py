@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
-from executor.checks.base import base_note, base_reason, base_remedy, last_lines
+from executor.checks.base import base_note, base_reason, base_remedy, beside_the_tree, last_lines
 from executor.checks.run import tail
 from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
@@ -112,6 +112,9 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
         hits = [obstacle.hit] if obstacle.hit is not None else []
         ChangeRules(issue).record_stop(hits, attempt=0, bound=issue.spec_key)
         return
+    if result.word == "red":
+        beside = beside_the_tree(issue.session.project.repository)
+        result = replace(result, detail=f"{result.detail}\n{beside}".strip())
     issue.record(
         BaseRed(
             tip=obstacle.tip,

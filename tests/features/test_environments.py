@@ -158,13 +158,19 @@ def test_the_base_is_asked_before_the_night_and_before_an_attempt(repo: Repo, mo
 def test_the_output_of_a_check_that_fails_on_the_base_is_in_the_run_the_log_and_the_explanation(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed(repo, monkeypatch)
+    venv = installed(repo, monkeypatch)
     repo.write("tests/test_f.py", "import app\n\n\ndef test_f():\n    assert app.f() == 7\n")
+    repo.write(".gitignore", ".cache/\n__pycache__/\nlocal.env\n")
     repo.commit("red")
+    repo.write("local.env", "X=1\n")
     repo.milestone("m1", issue("a", "echo x = 1 > src/app/b.py", checks=["tests"]))
     said = [repo.doit("milestone:m1").check(4).out, repo.doit("log", "m1/a").out, repo.doit("explain", "m1/a").out]
     assert all("FAILED tests/test_f.py::test_f - assert 1 == 7" in text for text in said)
+    assert all("ignored: local.env" in text for text in (said[0], said[2])), "the checkout has what the tree lacks"
     assert "goes on when m1/a" not in said[0]
+    (next(venv.glob("lib/python3*/site-packages")) / "another-1.0.dist-info").mkdir()
+    why = repo.doit("explain", "m1/a", "--json").json["verdicts"]
+    assert any("the verdict of tests is not used again: python" in line for line in why)
 
 
 def _events(repo: Repo) -> list[dict[str, Any]]:

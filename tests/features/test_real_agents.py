@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
+from tests.features.test_environments import installed
 from tests.model_server import PRICE, ModelServer
 from tests.support import Repo, issue
 
@@ -238,3 +239,33 @@ def test_the_packaged_profile_works_in_the_sandbox(
     packaged.doit("milestone:m1", timeout=300).check()
     assert packaged.git("show", f"{BRANCH}:a.txt") == "a"
     assert model.billed_usd > 0
+
+
+@pytest.mark.skipif(BOX is None, reason=sandbox_problem() or "-")
+@pytest.mark.parametrize("name", NAMES)
+def test_an_issue_of_a_package_installed_editable_lands_with_one_line_of_configuration(
+    repo: Repo, programs: Path, model: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The packaged profile in the sandbox; `agent = "claude"` is the line, and the account is that of the server."""
+    if name != "claude":
+        pytest.skip(f"{name} takes the address of its service from a file only, not from one line")
+    installed(repo, monkeypatch)
+    home = tmp_path / "home"
+    home.mkdir()
+    model.always = "ok"
+    for key, value in {
+        "HOME": str(home),
+        "PATH": f"{os.environ['PATH']}:{programs}",
+        "ANTHROPIC_BASE_URL": model.url,
+        "ANTHROPIC_API_KEY": "none-at-all",
+    }.items():
+        monkeypatch.setenv(key, value)
+    test = "import app\\ndef test_g(): assert app.g() == 3\\n"
+    right = f"RUN: echo 'def g(): return 3' >> src/app/__init__.py; printf '{test}' > tests/test_g.py"
+    wrong = "RUN: echo 'def f(): return 2' > src/app/__init__.py"
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    body = issue("wrong", body=wrong, agent=name, checks=["tests"])
+    repo.milestone("m1", body + issue("right", body=right, agent=name, checks=["tests"]))
+    said = repo.doit("milestone:m1", timeout=500)
+    assert repo.statuses() == {"m1/wrong": "failed", "m1/right": "landed"}, said.out
+    assert not (repo.path / "rules" / "agents.toml").exists()

@@ -57,12 +57,40 @@ class Explain(Command):
             difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
         if state.red is not None and decision.reason == state.red.reason:
             difference = state.red.detail.splitlines()[-_BASE_LINES:]
+        verdicts = _not_reused(observer, ref)
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
-            print_json(_value(ref, decision, difference, attempts))
+            print_json({**_value(ref, decision, difference, attempts), "verdicts": verdicts})
         else:
-            sys.stdout.write(_text(ref, decision, difference, attempts))
+            lines = "".join(f"{safe(line)}\n" for line in verdicts)
+            sys.stdout.write(_text(ref, decision, difference, attempts) + lines)
         return 0
+
+
+def _not_reused(observer: Observer, ref: str) -> list[str]:
+    """For each check of an issue whose verdict on its tree is not used again: which condition is another."""
+    from executor.agents.command import child_environment
+    from executor.checks.spec import CommandProof
+    from executor.checks.verdicts import Verdicts
+    from executor.environments.making import conditions_of
+    from executor.git.history import trees_of
+    from executor.sandbox.bubblewrap import find_sandbox
+
+    project, landing, milestone = observer.compiled.project, observer.facts(ref).landing, ref.partition("/")[0]
+    tip = observer.views[milestone].tip
+    tree = landing.tree if landing is not None else trees_of(project.repository, tip, 1)[tip][0]
+    nodes = [node for node in observer.compiled.plan.nodes.values() if node.milestone == milestone]
+    agents = [agent for node in nodes for agent in observer.compiled.policy.agents_for(node.issue)]
+    boxed = any(agent.isolation != "none" for agent in agents) and find_sandbox() is not None
+    verdicts, env = Verdicts(project.cache / "_verdicts"), child_environment((), {}, project.repository.top)
+    lines = []
+    for item in observer.proofs(ref).items:
+        if isinstance(item, CommandProof) and not item.changed_only:
+            now = {"sandbox": "yes" if boxed and item.sandboxed else "no"}
+            now |= conditions_of(project.repository, item.argv, env)
+            why = verdicts.why_not_again(tree, item.key, now)
+            lines += [f"the verdict of {item.name} is not used again: {line}" for line in why]
+    return lines
 
 
 def _removed(observer: Observer, name: str) -> Landing | None:
