@@ -27,8 +27,8 @@ __all__ = ["main", "root_of"]
 _NAME = "make-for-milestones"
 _FILE_OPTIONS = {"--output", "--output-file", "-o", "--env-file"}
 """Options whose value is the name of a file, which a person gives as seen from the current folder."""
-_ANYWHERE = {"doctor", "help", "init", "version"}
-"""Words that need no repository that is set up."""
+_ANYWHERE = {"doctor", "help", "init", "mcp", "version"}
+"""Words that need no repository that is set up; a client starts `mcp` in every folder that it works in."""
 
 
 def main(words: list[str] | None = None) -> int:

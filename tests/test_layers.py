@@ -18,6 +18,7 @@ OWNERS = {
     "detect_secrets": {"stop_rules.secrets"},
     "apprise": {"notify.queue"},
     "pydantic": {
+        "commands.admin.mcp",
         "config.milestone_file",
         "model.agent_profile",
         "model.milestone",
@@ -42,6 +43,8 @@ OWNERS = {
     "dotenv": {"nightly.crontab"},
     "crontab": {"nightly.crontab"},
     "filelock": {"process.locks"},
+    "mcp": {"commands.admin.mcp"},
+    "opentelemetry": {"report.exports"},
     "rich": {"commands.live"},
     "doit": {"tasks.actions", "commands", "__main__"},
 }

@@ -5,10 +5,13 @@ Waits, inside a sandbox, for what an agent left behind when it ended: the sandbo
 Outside a sandbox the supervisor does the same (`linger` of `process.runner.Command`).
 
 Whether an agent could be called: its program, its version, its log-in. Asks no model and spends nothing.
+
+The ids of a run's trace rest on the id of the run: agents are given them while the trace is not yet written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -32,6 +35,10 @@ __all__ = [
     "probe_agent",
     "secret_values",
     "secrets_of",
+    "span_id",
+    "trace_of",
+    "trace_variables",
+    "traces",
     "waiting_for_background",
 ]
 
@@ -71,6 +78,38 @@ def _is_public(name: str, value: str) -> bool:
 def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:
     """Environment of a child that works in `tree`; git does not look for a repository above that folder."""
     return {**ordinary_environment(names), "GIT_CEILING_DIRECTORIES": str(tree.parent), **given}
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+"""W3C Trace Context, section 3.2."""
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def traces() -> bool:
+    """Whether the variables of OpenTelemetry ask for traces: an endpoint, or an exporter by name."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    kind = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    return kind in {"otlp", "console"} or (not kind and any(os.environ.get(name) for name in _ENDPOINTS))
+
+
+def span_id(*words: str) -> str:
+    """The id of a span, 16 hexadecimal digits."""
+    return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def trace_of(run_id: str) -> tuple[str, str]:
+    """The id of a run's trace, and the span of the program that started the run; empty if that has none."""
+    found = _TRACEPARENT.fullmatch(os.environ.get("TRACEPARENT", ""))
+    return (found[1], found[2]) if found else (hashlib.sha256(run_id.encode()).hexdigest()[:32], "")
+
+
+def trace_variables(run_id: str, milestone: str, issue: str, attempt: int) -> dict[str, str]:
+    """The variable that makes an agent's own spans children of its attempt; empty where nothing is traced."""
+    if not traces():
+        return {}
+    span = span_id(run_id, f"{milestone}/{issue}", str(attempt))
+    return {"TRACEPARENT": f"00-{trace_of(run_id)[0]}-{span}-01"}
 
 
 def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:

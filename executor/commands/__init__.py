@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "schema": "admin.new:Schema",
         "import": "admin.importing:Import",
         "export": "inspect.report:Export",
+        "mcp": "admin.mcp:Mcp",
     },
     "Maintain": {
         "verify": "admin.verify:Verify",

@@ -298,7 +298,7 @@ def permuted(command: Any, words: list[str]) -> list[str]:
             flat.append(name + value)
         else:
             flat.append(f"{name}={value}" if value else name)
-    return [*flat, *rest]
+    return [*flat, "--", *rest]
 
 
 def _require_number(option: str, value: str, kind: type) -> None:

@@ -186,7 +186,7 @@ class Run(DoitRun):
         return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
-        from executor.commands.sessions import declare_roadmaps, open_session, recorded
+        from executor.commands.sessions import declare_roadmaps, open_session, recorded, traced
         from executor.commands.summary import note_on, notes, opening, passed_over, start_of
         from executor.commands.user_code import RequestLoader
         from executor.engine.recover import Recovery, mending
@@ -212,6 +212,7 @@ class Run(DoitRun):
             open_session(compiled) as session,
             mending(session),
             phases_told(session) as teller,
+            traced(session),
             recorded(session) as records,
             tracking_kept(session),
         ):

@@ -2,6 +2,8 @@
 
 The record of a run has an end, whatever ends the run: an error, a signal, a fault in the user's dodo.py.
 
+A run that OpenTelemetry's variables ask to trace is exported once it has ended, from its journals.
+
 Writes the issues of a milestone's roadmap into its declaration, once its planning issue has landed.
 """
 
@@ -13,13 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from executor.agents.command import trace_of, traces
 from executor.commands.base import ending_of, safe
+from executor.commands.output import complain
 from executor.commands.scheduler import CODES
 from executor.config.edit_toml import edited_plan
 from executor.engine.ports import LocalPublisher, Plugins
 from executor.engine.session import Session
 from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError
 from executor.process.files import write_atomic
+from executor.state import segments
 from executor.state.record import How
 from executor.workflow.roadmap import FILES, PLAN, RoadmapError, issues_of
 
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Milestone
     from executor.status.load import MilestoneView
 
-__all__ = ["Declared", "RunRecords", "declare_roadmaps", "open_session", "recorded", "signals_raised"]
+__all__ = ["Declared", "RunRecords", "declare_roadmaps", "open_session", "recorded", "signals_raised", "traced"]
 
 
 def open_session(compiled: Compiled) -> Session:
@@ -82,6 +87,22 @@ def recorded(session: Session) -> Iterator[RunRecords]:
         records.end(code, _how(error), why)
         raise
     records.end(ExecutorError.exit_code, How.ERROR, "its tasks were not run")
+
+
+@contextmanager
+def traced(session: Session) -> Iterator[None]:
+    """Send the trace of the session's runs after the block, where one is asked for. A failure is a note, no more."""
+    try:
+        yield
+    finally:
+        if traces():
+            from executor.report.exports import send_trace, spans_of
+
+            trace, parent = trace_of(session.run_id)
+            journals = {run.name: segments.read(run.folder) for run in session.runs()}
+            problem = send_trace(spans_of(journals, session.run_id, parent), trace)
+            if problem:
+                complain(f"note: {safe(problem)}\n")
 
 
 def _how(error: BaseException) -> How:

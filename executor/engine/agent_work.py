@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.call import LOG, cost_of
-from executor.agents.command import child_environment, missing_program, waiting_for_background
+from executor.agents.command import child_environment, missing_program, trace_variables, waiting_for_background
 from executor.checks.run import tail
 from executor.checks.setup import Unready
 from executor.errors import UsageError
@@ -208,6 +208,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
         "EXECUTOR_SLOT": str(slot.number),
         "EXECUTOR_BRIEF": str(work.brief),
         "EXECUTOR_OUT": str(work.out),
+        **trace_variables(work.run.run_id, work.run.name, issue.id, work.number),
     }
     agent = work.agent
     limits = work.run.session.policy.limits

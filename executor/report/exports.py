@@ -1,20 +1,65 @@
-"""A milestone in the forms that other tools read: JSON, GitHub's list of issues, CSV. Pure.
+"""A milestone in the forms that other tools read: JSON, GitHub's list of issues, CSV, SARIF, OpenTelemetry.
 
-Each form holds every key of every issue, so that `doit import` reads back what was declared.
+JSON, GitHub and CSV hold every key of every issue, so that `doit import` reads back what was declared. Pure, but for
+sending a trace.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import sys
+from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
+from executor import DISTRIBUTION
+from executor.agents.command import span_id
 from executor.model.milestone import Claim, FileCheck, Issue, Milestone, RunCheck
+from executor.state.events import (
+    AttemptBuilt,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    Checked,
+    Landed,
+    LandingIntended,
+    RunEnded,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    Stopped,
+)
+from executor.status.estimate import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["OWN_COLUMNS", "OWN_FORMAT", "Exported", "as_github", "as_json", "as_rows", "cell", "cell_text"]
+    from executor.report.collect import IssueReport, MilestoneReport
+    from executor.state.events import Event, Spend
+    from executor.state.record import Record
+
+    Fact = str | int | float | bool
+    Facts = Mapping[str, Fact]
+
+__all__ = [
+    "OWN_COLUMNS",
+    "OWN_FORMAT",
+    "Exported",
+    "Span",
+    "as_github",
+    "as_json",
+    "as_rows",
+    "cell",
+    "cell_text",
+    "export_spans",
+    "sarif",
+    "send_trace",
+    "spans_of",
+]
 
 OWN_FORMAT = "make-for-milestones/1"
 """The name that the JSON gives itself; `doit import` reads it back."""
@@ -158,3 +203,257 @@ def _fields(issue: Issue) -> dict[str, object]:
 def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
     """Acceptance criteria as they are declared."""
     return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
+
+
+_SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_PLACE = re.compile(r"(?P<path>[^\s:][^:]*):(?P<line>[1-9]\d*)(?::|$)")
+"""How a line begins that names a place: ``src/auth.py:12: def login():``."""
+_LEVELS = {"review": "error", "failed": "error", "skipped": "warning"}
+_SERIOUS = 75
+"""Findings of reviewers from this score on are warnings, others notes."""
+
+
+def sarif(report: MilestoneReport) -> str:
+    """Stops, failures and findings of reviewers as a SARIF 2.1.0 log, for code scanning and editors.
+
+    Every result has a place, as GitHub requires: the line that a rule names, else the declaration of the milestone. Its
+    fingerprint rests on issue, rule and text, so that a later log with the same result is seen as the same.
+    """
+    results = [found for issue in report.issues for found in (*_stops(report, issue), *_findings(report, issue))]
+    rules = sorted({str(item["ruleId"]) for item in results})
+    driver = {
+        "name": DISTRIBUTION,
+        "version": metadata.version(DISTRIBUTION),
+        "rules": [{"id": rule, "shortDescription": {"text": _RULES.get(rule, f"stop rule {rule}")}} for rule in rules],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": f"milestone/{report.id}/"},
+        "columnKind": "unicodeCodePoints",
+        "results": [{**item, "ruleIndex": rules.index(str(item["ruleId"]))} for item in results],
+    }
+    return json.dumps({"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+
+
+_RULES = {"attempt-failed": "an issue has used up its attempts", "reviewer-finding": "a reviewer's finding"}
+
+
+def _stops(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
+    """A result for each line that stopped the issue, or one if none is named; its rule is the first of the stop."""
+    if issue.status not in _LEVELS:
+        return
+    rules = issue.stop.split(", ") if issue.stop else ["attempt-failed"]
+    for line in issue.stop_lines or ("",):
+        text = f"{issue.ref} {issue.title}: {issue.reason}" + (f"\n{line}" if line else "")
+        yield {
+            **_result(report, issue, rules[0], text, line),
+            "level": _LEVELS[issue.status],
+            "properties": {"issue": issue.ref, "status": issue.status, "rules": rules, "next": issue.hint},
+        }
+
+
+def _findings(report: MilestoneReport, issue: IssueReport) -> Iterator[dict[str, object]]:
+    for finding in issue.findings:
+        place = f"{finding.file}:{max(finding.line, 1)}" if finding.file else ""
+        yield {
+            **_result(report, issue, "reviewer-finding", f"{issue.ref}: {finding.description}", place),
+            "level": "warning" if finding.score >= _SERIOUS else "note",
+            "rank": float(min(max(finding.score, 0), 100)),
+            "properties": {"issue": issue.ref, "status": issue.status, "score": finding.score},
+        }
+
+
+def _result(report: MilestoneReport, issue: IssueReport, rule: str, text: str, place: str) -> dict[str, object]:
+    found = _PLACE.match(place)
+    path, line = (found["path"], int(found["line"])) if found else (f"milestones/{report.id}.toml", 1)
+    digest = hashlib.sha256(f"{issue.ref}\0{rule}\0{text}".encode("utf-8", "replace")).hexdigest()
+    physical = {
+        "artifactLocation": {"uri": quote(path, errors="replace"), "uriBaseId": "%SRCROOT%"},
+        "region": {"startLine": line},
+    }
+    logical = [{"fullyQualifiedName": issue.ref, "kind": "issue"}]
+    return {
+        "ruleId": rule,
+        "message": {"text": text},
+        "locations": [{"physicalLocation": physical, "logicalLocations": logical}],
+        "partialFingerprints": {"issueRuleText/v1": digest},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of a run: ids of 16 hexadecimal digits, times in epoch seconds, `error` empty where all went well."""
+
+    name: str
+    id: str
+    parent: str
+    start: float
+    end: float
+    facts: Facts
+    error: str = ""
+
+
+def spans_of(journals: Mapping[str, Sequence[Record]], run_id: str, parent: str = "") -> list[Span]:
+    """The spans of one run: one for the run, one a milestone, below it attempts with their steps, checks and landings.
+
+    Args:
+        journals: the records of each milestone.
+        run_id: the run; records of others are passed over.
+        parent: the span of the program that started the run; empty if there is none.
+    """
+    root = span_id(run_id)
+    inner = [_MilestoneSpans(name, run_id, root).spans(records) for name, records in journals.items()]
+    milestones = [spans[0] for spans in inner if spans]
+    if not milestones:
+        return []
+    start, end = min(span.start for span in milestones), max(span.end for span in milestones)
+    first = Span("run", root, parent, start, end, {"milestones.run": run_id})
+    return [first, *(span for spans in inner for span in spans)]
+
+
+class _MilestoneSpans:
+    """Builds the spans of one milestone from its journal."""
+
+    def __init__(self, name: str, run_id: str, root: str) -> None:
+        self._name, self._run, self._root = name, run_id, root
+        self._id = span_id(run_id, name)
+        self._begun: dict[tuple[str, ...], tuple[float, dict[str, Fact]]] = {}
+        self._attempts: dict[str, str] = {}
+        self._done: list[Span] = []
+
+    def spans(self, records: Sequence[Record]) -> list[Span]:
+        """The milestone's span, then those inside it; nothing if the run did not touch the milestone."""
+        own = [record for record in records if record.run == self._run]
+        if not own:
+            return []
+        start, end = moment(own[0].at), moment(own[-1].at)
+        facts: dict[str, Fact] = {"milestones.milestone": self._name}
+        error = ""
+        for record in own:
+            if isinstance(record.event, RunEnded):
+                facts |= {"milestones.exit_code": record.event.code, "milestones.ended": record.event.how}
+                error = record.event.why if record.event.code else ""
+            elif record.key:
+                self._take(record.key, moment(record.at), record.event)
+        for name in list(self._begun):
+            self._close(name, end, {}, "the run ended before it did")
+        return [Span(f"milestone {self._name}", self._id, self._root, start, end, facts, error), *self._done]
+
+    def _take(self, key: str, at: float, event: Event) -> None:
+        ref = f"{self._name}/{key}"
+        match event:
+            case AttemptStarted(attempt=number, agent=agent, revision=revision):
+                self._attempts[key] = span_id(self._run, ref, str(number))
+                self._begun["attempt", key] = (
+                    at,
+                    {
+                        "milestones.issue": ref,
+                        "milestones.attempt": number,
+                        "milestones.revision": revision,
+                        "milestones.agent": agent,
+                    },
+                )
+            case StepStarted(step=step):
+                self._begun["step", key, step] = at, {"milestones.issue": ref, "milestones.step": step}
+            case LandingIntended(commit=commit):
+                self._begun["landing", key] = at, {"milestones.issue": ref, "milestones.commit": commit}
+            case Checked(check=check, ok=ok, seconds=seconds, tree=tree):
+                about: dict[str, Fact] = {"milestones.issue": ref, "milestones.check": check, "milestones.tree": tree}
+                self._add(("check", key, check), at - seconds, at, about, "" if ok else f"{check} failed")
+            case Stopped(rule=rule, reason=reason):
+                self._add(("stop", key, rule), at, at, {"milestones.issue": ref, "milestones.rule": rule}, reason)
+            case _:
+                self._end(key, at, event)
+
+    def _end(self, key: str, at: float, event: Event) -> None:
+        match event:
+            case AttemptBuilt(spend=spend):
+                self._close(("attempt", key), at, _spent(spend))
+            case AttemptFailed(spend=spend, reason=reason, failure=failure):
+                self._close(("attempt", key), at, {**_spent(spend), "error.type": failure}, reason)
+            case AttemptInterrupted():
+                self._close(("attempt", key), at, {}, "interrupted")
+            case StepDone(step=step):
+                self._close(("step", key, step), at, {})
+            case StepFailed(step=step, reason=reason):
+                self._close(("step", key, step), at, {}, reason)
+            case Landed():
+                self._close(("landing", key), at, {})
+
+    def _close(self, name: tuple[str, ...], at: float, facts: Facts, error: str = "") -> None:
+        if name in self._begun:
+            start, begun = self._begun.pop(name)
+            self._add(name, start, at, {**begun, **facts}, error)
+
+    def _add(self, name: tuple[str, ...], start: float, end: float, facts: Facts, error: str) -> None:
+        kind, key, *words = name
+        attempt = self._attempts.get(key)
+        if kind == "attempt" and attempt is not None:
+            own, parent = attempt, self._id
+        else:
+            own, parent = span_id(self._run, *name, str(len(self._done))), attempt or self._id
+        shown = " ".join(words) or f"{self._name}/{key}"
+        self._done.append(Span(f"{kind} {shown}", own, parent, start, max(start, end), facts, error))
+
+
+def _spent(spend: Spend) -> dict[str, Fact]:
+    found: dict[str, Fact] = {f"milestones.tokens.{kind}": n for kind, n in spend.tokens.items()}
+    return found if spend.cost_usd is None else {**found, "milestones.cost_usd": spend.cost_usd}
+
+
+def export_spans(spans: Sequence[Span], trace: str, exporter: Any) -> bool:
+    """Hand spans to an exporter of the OpenTelemetry SDK; whether it took them.
+
+    Args:
+        spans: of one trace.
+        trace: its id, 32 hexadecimal digits.
+        exporter: a `SpanExporter`.
+    """
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.trace import SpanContext, TraceFlags
+    from opentelemetry.trace.status import Status, StatusCode
+
+    resource = Resource.create({"service.name": DISTRIBUTION, "service.version": metadata.version(DISTRIBUTION)})
+
+    def context(span: str, *, remote: bool = False) -> Any:
+        return SpanContext(int(trace, 16), int(span, 16), remote, TraceFlags(TraceFlags.SAMPLED))
+
+    known = {span.id for span in spans}
+    readable = [
+        ReadableSpan(
+            span.name,
+            context=context(span.id),
+            parent=context(span.parent, remote=span.parent not in known) if span.parent else None,
+            resource=resource,
+            attributes=dict(span.facts),
+            start_time=int(span.start * 1e9),
+            end_time=int(span.end * 1e9),
+            status=Status(StatusCode.ERROR, span.error) if span.error else Status(StatusCode.OK),
+        )
+        for span in spans
+    ]
+    return bool(exporter.export(readable) is SpanExportResult.SUCCESS)
+
+
+def send_trace(spans: Sequence[Span], trace: str) -> str:
+    """Send spans to where the variables OTEL_* say; why they were not sent, empty when they were."""
+    exporter: Any
+    try:
+        if os.environ.get("OTEL_TRACES_EXPORTER") == "console":
+            from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+            exporter = ConsoleSpanExporter(out=sys.stderr)
+        else:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+            exporter = OTLPSpanExporter()
+    except ImportError as error:
+        return f"the trace needs the extra `otel` ({error}): pip install '{DISTRIBUTION}[otel]'"
+    try:
+        sent = export_spans(spans, trace, exporter)
+        exporter.shutdown()
+    except Exception as error:  # noqa: BLE001  (whatever an exporter does, the run has ended as it did)
+        return f"the trace was not sent: {error}"
+    return "" if sent else "the trace was not taken by its collector; see the variables OTEL_EXPORTER_OTLP_*"

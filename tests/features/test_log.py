@@ -77,3 +77,6 @@ def test_without_a_name_plan_takes_the_milestone_that_is_meant(repo: Repo) -> No
     assert "there are m1, m2" in repo.doit("plan").check(3).err
     repo.doit("milestone:m1").check()
     assert repo.doit("plan", "--json").check().json["milestone"] == "m2"
+    assert (
+        repo.doit("log", "--json").check().json["ref"] == repo.doit("explain", "--json").check().json["ref"] == "m1/a"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe
+from executor.commands.inspect.log import meant_issue
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
@@ -35,21 +36,22 @@ class Explain(Command):
     name = "explain"
     output = Output.VIEW
     doc_purpose = "say what is decided about an issue and which input caused it"
-    doc_usage = "MILESTONE/ISSUE"
+    doc_usage = "[MILESTONE/ISSUE]"
     cmd_options = (JSON_OPTION,)
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Print the explanation."""
-        if len(arguments) != 1:
-            raise UsageError("name one issue, for example `doit explain m4/4.1`")
+        if len(arguments) > 1:
+            raise UsageError(f"name one issue, for example `doit explain {arguments[0]}`")
         project = open_project()
         compiled = compile_project(project)
+        name = arguments[0].removeprefix("issue:") if arguments else meant_issue(compiled, "explain")
         observer = observe(compiled, Refs(project.repository))
-        gone = _removed(observer, arguments[0].removeprefix("issue:"))
+        gone = _removed(observer, name)
         if gone is not None:
             _print_removed(gone, as_json=options["json"])
             return 0
-        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        ref = compiled.ref(name)
         decision = observer.decision(ref)
         difference = _difference(observer, ref, decision.cause)
         state = observer.facts(ref).state

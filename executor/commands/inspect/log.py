@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from executor.config.project import Compiled, Project
     from executor.state.record import Record
 
-__all__ = ["Log", "event_value", "stream"]
+__all__ = ["Log", "event_value", "meant_issue", "stream"]
 
 
 _ATTEMPT = {
@@ -100,7 +100,7 @@ class Log(Command):
             raise UsageError("name one issue, for example `doit log m4/4.1`")
         project = open_project()
         compiled = compile_project(project)
-        ref = compiled.ref(arguments[0].removeprefix("issue:")) if arguments else _latest(compiled)
+        ref = compiled.ref(arguments[0].removeprefix("issue:")) if arguments else meant_issue(compiled, "log")
         milestone, _, issue = ref.partition("/")
         observer = observe(compiled, Refs(project.repository))
         state = observer.views[milestone].states.get(issue) or IssueState()
@@ -126,8 +126,8 @@ class Log(Command):
         return 0
 
 
-def _latest(compiled: Compiled) -> str:
-    """The issue that something happened to last: the one that is meant when none is named.
+def meant_issue(compiled: Compiled, command: str) -> str:
+    """The issue that is meant when none is named: the one of the latest event.
 
     Raises:
         UsageError: nothing has happened yet.
@@ -140,7 +140,8 @@ def _latest(compiled: Compiled) -> str:
         if f"{name}/{record.key}" in refs
     ]
     if not found:
-        raise UsageError("nothing has happened yet; name one issue, for example `doit log m4/4.1`")
+        example = next(iter(compiled.plan.order), "m4/4.1")
+        raise UsageError(f"nothing has happened yet; name one issue, for example `doit {command} {example}`")
     return max(found)[1]
 
 

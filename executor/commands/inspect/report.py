@@ -1,4 +1,4 @@
-"""`doit report m4`: the history of a milestone as HTML, Markdown, JSON or JUnit XML.
+"""`doit report m4`: the history of a milestone as HTML, Markdown, JSON, JUnit XML or SARIF.
 
 `doit export m4 --format markdown`: a milestone for other people and other tools; never the source of truth.
 """
@@ -16,6 +16,7 @@ from executor.git.refs import Refs
 from executor.model.hints import Known
 from executor.process.files import write_over
 from executor.report.collect import report_of
+from executor.report.exports import sarif
 from executor.report.text import junit, markdown
 from executor.report.tracking import FORMATS, exported, keep_section
 from executor.status.reader import observe
@@ -33,7 +34,7 @@ _FORMAT = {
     "long": "format",
     "type": str,
     "default": "md",
-    "help": "html, md, json or junit (default: md)",
+    "help": "html, md, json, junit or sarif (default: md)",
 }
 _OUTPUT = {
     "name": "output",
@@ -50,7 +51,7 @@ class Report(Command):
 
     name = "report"
     output = Output.VIEW
-    doc_purpose = "write a report of a milestone: html (one file, works offline), md, json or junit"
+    doc_purpose = "write a report of a milestone: html (one file, works offline), md, json, junit or sarif"
     doc_usage = "MILESTONE"
     cmd_options = (_FORMAT, _OUTPUT)
 
@@ -90,7 +91,7 @@ def _json(report: MilestoneReport) -> str:
     return report.model_dump_json(indent=1) + "\n"
 
 
-_MAKERS = {"html": _html, "md": markdown, "json": _json, "junit": junit}
+_MAKERS = {"html": _html, "md": markdown, "json": _json, "junit": junit, "sarif": sarif}
 
 
 class Export(Command):
