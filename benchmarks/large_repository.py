@@ -1,7 +1,7 @@
 """What a large repository costs: the first issue, the next one and a run with nothing to do, beside git's own commands.
 
-`python -m benchmarks large [FILES ...]`; the repository is made in TMPDIR. A slot costs one checkout for the agent and
-one for the checks; the yardstick is `git worktree add` of the same tree.
+`python -m benchmarks large [FILES ...]`; the repository is made in TMPDIR. A slot costs one checkout, for the agent and
+the checks; the yardstick is `git worktree add` of the same tree, measured before and after.
 """
 
 from __future__ import annotations
@@ -49,14 +49,18 @@ def main(arguments: list[str]) -> None:
     )
     for text in arguments or ["45000"]:
         with tempfile.TemporaryDirectory() as folder:
+            _make(Path(folder) / "small", _IN_A_FOLDER)
+            _timed([*_DOIT, "milestone:m"], Path(folder) / "small")  # so that Python's files are compiled
             _measure(Path(folder), int(text))
 
 
 def _measure(folder: Path, files: int) -> None:
     repo = folder / "repo"
     _make(repo, files)
-    added = _timed(["git", "worktree", "add", "-q", "--detach", str(folder / "tree")], repo)
+    before = _timed(["git", "worktree", "add", "-q", "--detach", str(folder / "before")], repo)
     first = _timed([*_DOIT, "issue:m/a"], repo)
+    after = _timed(["git", "worktree", "add", "-q", "--detach", str(folder / "after")], repo)
+    added = ((before[0] + after[0]) / 2, (before[1] + after[1]) / 2)
     following = _timed([*_DOIT, "issue:m/b"], repo)
     nothing = _timed([*_DOIT, "milestone:m"], repo)
     status = _timed(["git", "status", "--porcelain"], repo)
@@ -91,7 +95,8 @@ def _make(repo: Path, files: int) -> None:
 def _timed(command: list[str], folder: Path) -> tuple[float, float]:
     """Seconds, and seconds of processor time of the command and its children."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.monotonic() - began, used

@@ -261,7 +261,8 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
 
 
 def _own_refs(scene: _Scene) -> tuple[str, ...]:
-    return (scene.view.branch, *(f"{place}/{scene.name}/" for place in (ATTEMPTS, ACCEPTED, APPROVED)))
+    folders = (f"{place}/{scene.name}/" for place in (ATTEMPTS, ACCEPTED, APPROVED))
+    return (scene.view.branch, f"{LANDED}/{scene.name}", *folders)
 
 
 def _undeclared(scene: _Scene) -> Iterator[Finding]:

@@ -125,6 +125,7 @@ class MilestoneRun:
         self._supervisor_lock = threading.Lock()
         kept = session.policy.setup.kept
         self.pool = session.outside.pool(session.project.cache / "_slots", self.folder / "workspaces", kept)
+        self.pool.shares = not session.policy.setup.steps
         self.messages: list[str] = list(self.journal.warnings)
         Recovery(self).look_after_restart()
         self.excludes = self._excludes()

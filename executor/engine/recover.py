@@ -22,7 +22,20 @@ from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.diff import parse_diff
 from executor.git.marks import RevivedTrailers
-from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, ATTEMPTS, HANDOFFS, REVIVED, STEPS, Move, attempt_ref
+from executor.git.refs import (
+    ACCEPTED,
+    AHEAD,
+    ANSWERS,
+    APPROVED,
+    ATTEMPTS,
+    BRANCHES,
+    HANDOFFS,
+    LANDED,
+    REVIVED,
+    STEPS,
+    Move,
+    attempt_ref,
+)
 from executor.git.repair import set_aside, sweep
 from executor.git.trailers import encode, landing_message
 from executor.model.milestone import commit_token, described, header
@@ -68,6 +81,7 @@ class Recovery:
                     self._settle(issue, attempt)
                 elif attempt.state is AttemptState.BUILT:
                     self._make_sure(issue, attempt)
+        self._run.pool.settled()
         for issue in [issue for issue in self._run.view.steps if self._landed(issue)]:
             self._run.session.plugins.workflow.forget(IssueRun(self._run, f"{self._run.name}/{issue}"))
         Branch(self._run).catch_up_checkouts()
@@ -78,7 +92,8 @@ class Recovery:
     def _sweep(self) -> None:
         """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
         kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
-        names = (self._run.view.branch, *(f"{prefix}/{self._run.name}/" for prefix in kept))
+        single = (f"{prefix}/{self._run.name}" for prefix in (AHEAD, BRANCHES, LANDED))
+        names = (self._run.view.branch, *single, *(f"{prefix}/{self._run.name}/" for prefix in kept))
         for name in sweep(self._run.session.project.repository, names, objects=self._died()):
             self._run.warn(f"removed {name}, which a git process that was killed had left behind")
 

@@ -213,7 +213,7 @@ class _Making:
     ) -> None:
         self._repository, self._workspace, self._env, self._store = repository, workspace, env, store
         self._tree = workspace.folder
-        self._made = workspace.index.with_name(f"{workspace.folder.name}.env")
+        self._made = workspace.index.with_name(f"{workspace.use}.env")
         self.roots = roots
         self.sabotaged = False
         self.brought: list[str] = []

@@ -1,7 +1,9 @@
 """The trees that agents and checks work in: a pool of reused folders that the user's checkout never notices.
 
-Each slot has two trees, one for the agent and one, always clean, for the checks. A tree's index file lies outside it,
-and the tree has a separate throw-away repository; its result is imported by reading its files.
+Each slot has a tree for the agent and a clean one for the checks. Where nothing is kept in a tree between uses, both
+are one folder in turn, since checking out a second tree costs as much as the first: every file that anybody touched
+since the checkout is written again, and its change time, which nobody can set, tells which. A tree's index file lies
+outside it, and the tree has a separate throw-away repository; its result is imported by reading its files.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import shutil
 import stat
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, GitError
@@ -33,6 +35,7 @@ __all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "e
 
 _MOST_SLOTS = 4096
 _OWNER = "attempt.json"
+_USABLE = 0o700
 
 
 class ImportRefusedError(ExecutorError):
@@ -63,12 +66,14 @@ class Workspace:
         index: its index, ours alone.
         keep: ignore rules of what stays in it between uses.
         prefix: folder of the project in it; empty at the top.
+        use: name of what it is used for, and of what is made for that use beside it.
     """
 
     folder: Path
     index: Path
     keep: tuple[str, ...] = ()
     prefix: str = ""
+    use: str = "tree"
 
     @property
     def start(self) -> Path:
@@ -81,6 +86,7 @@ class Workspace:
         if self.index.exists() and self.folder.is_dir():
             try:
                 remove(self.folder / ".git")
+                _open_folders(self.folder)
                 store.clean(self.index, self.folder, self.keep)
                 store.checkout(tree, self.index, self.folder)
                 self._complete(store, tree)
@@ -209,7 +215,11 @@ class Pool:
         prefix: folder of the project in the repository; empty at the top.
     """
 
+    shares = False
+    """Whether agent and checks of a slot use one folder in turn."""
+
     def __init__(self, numbers: Path, folder: Path, keep: tuple[str, ...] = (), prefix: str = "") -> None:
+        self._spent: set[int] = set()
         self._keep = keep
         self._prefix = prefix
         self._numbers = numbers
@@ -229,12 +239,18 @@ class Pool:
             number, lock = self._free.pop(0) if self._free else self._take()
         home = self._folder / str(number)
         home.mkdir(parents=True, exist_ok=True)
-        yield Slot(
-            number,
-            Workspace(home / "tree", home / "tree.index", self._keep, self._prefix),
-            Workspace(home / "check", home / "check.index", self._keep, self._prefix),
-            home / "scratch.index",
-        )
+        # What an agent of a dead run left may count: no check may touch it before that is settled.
+        left = None if number in self._spent else read_json(home / _OWNER)
+        work = Workspace(home / "tree", home / "tree.index", self._keep, self._prefix)
+        check = Workspace(home / "check", home / "check.index", self._keep, self._prefix, "check")
+        if self.shares and left is None:
+            (home / _OWNER).unlink(missing_ok=True)
+            if check.folder.exists():
+                check.discard()
+            check = replace(work, use="check")
+        yield Slot(number, work, check, home / "scratch.index")
+        if read_json(home / _OWNER) != left:
+            self._spent.add(number)
         with self._lock:
             self._free.append((number, lock))
             self._free.sort(key=lambda item: item[0])
@@ -245,6 +261,11 @@ class Pool:
             if read_json(mark) == _owner(issue, attempt, step):
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"), prefix=self._prefix)
         return None
+
+    def settled(self) -> None:
+        """Every attempt of dead runs has its end: no tree is needed any more."""
+        for mark in self._folder.glob(f"*/{_OWNER}"):
+            mark.unlink(missing_ok=True)
 
     def broken(self) -> list[tuple[int, str]]:
         """Slots that are half made - a tree without its index, an index without its tree - and why; nobody may work."""
@@ -332,6 +353,25 @@ def remove(path: Path) -> None:
         path.unlink()
     elif path.is_dir():
         shutil.rmtree(path, onerror=_make_writable)
+
+
+def _open_folders(folder: Path) -> None:
+    """Make every folder of a tree readable and writable again, and forget access lists: git does not look at either."""
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(place, name)  # noqa: PTH118  (many calls)
+            facts = os.lstat(path)
+            if stat.S_ISDIR(facts.st_mode) and facts.st_mode & _USABLE != _USABLE:
+                os.chmod(path, facts.st_mode | _USABLE)  # noqa: PTH101
+            if stat.S_ISDIR(facts.st_mode) and _has_access_list(path):
+                raise GitError(f"{path} has an access list")
+
+
+def _has_access_list(path: str) -> bool:
+    try:
+        return any("posix_acl" in name for name in os.listxattr(path))
+    except (OSError, AttributeError):
+        return False  # such a file system or such a system has none
 
 
 def _make_writable(function: object, path: str, _info: object) -> None:

@@ -61,6 +61,23 @@ def test_a_submodule_that_the_user_does_not_have_is_named(tmp_path: Path) -> Non
     repo.doit("milestone:m1").check(0)
 
 
+def test_checks_see_nothing_of_what_an_agent_left_in_the_folder_that_both_use(tmp_path: Path) -> None:
+    """The agent's result has one file; everything else that it did to its tree is gone when it is judged."""
+    repo = project(tmp_path / "repo", issues="")
+    repo.write(".gitignore", ".cache/\n__pycache__/\nbuild/\n")
+    repo.write("src/keep.sh", "echo kept\n")
+    left = (
+        "mkdir -p build lib; echo x > build/x; echo x > .git/hooks-were-here; chmod 500 src; chmod 755 src/keep.sh; "
+        "chmod 644 src/keep.sh; touch -d '2001-01-01' src/keep.sh; git init -q .git/own; echo one > one.txt"
+    )
+    clean = "test ! -e build && test ! -e .git && test ! -e lib && test -w src && test $(sh src/keep.sh) = kept"
+    declare(repo, issue("1", left, accept=[{"run": f"{clean} && test -f one.txt"}]), issue("2", "echo two > two.txt"))
+    repo.doit("milestone:m1", "-n", "1").check(0)
+    assert repo.git("diff", "--name-only", "main", BRANCH).split() == ["one.txt", "two.txt"]
+    slots = list((repo.path / ".cache" / "m1" / "workspaces").iterdir())
+    assert [(slot / "tree").is_dir() and not (slot / "check").exists() for slot in slots] == [True]
+
+
 @pytest.fixture
 def lfs(tmp_path: Path) -> Repo:
     """Two files under LFS; the user has the content of the first."""
