@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone, Phase
 from executor.model.outward_rules import Channel, Forge, StatusRules
-from executor.model.rules import Check, LandingRules, Limits, Route, SetupRules, StopRule
+from executor.model.rules import Check, EnvironmentRules, LandingRules, Limits, Route, SetupRules, StopRule
 from executor.model.workflow import Schema, Workflow
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _SINGLE: dict[str, type[BaseModel]] = {
     "limits": Limits,
     "forge": Forge,
     "landing": LandingRules,
+    "environments": EnvironmentRules,
     "setup": SetupRules,
     "status": StatusRules,
 }
