@@ -134,6 +134,11 @@ class CheckRunner:
         found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
         return {"sandbox": "yes" if self.boxed(item) else "no", **found}
 
+    def known_report(self, tree: str, item: CommandProof) -> Report | None:
+        """The report of what is known of a check on a tree; nothing is run."""
+        verdict = self.verdicts.find(self._inputs_of(tree, item), item.key)
+        return self.report_of(verdict) if verdict is not None else None
+
     def report_of(self, verdict: Verdict) -> Report | None:
         """The JUnit report of a verdict, if it still exists."""
         data = self.verdicts.report(verdict.report) if verdict.report else None
@@ -199,13 +204,15 @@ class _Trial:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         verdicts = self._checks.verdicts
         first = verdict = self._once(base, sabotaged=quiet)
-        for _ in range(self._item.retries):
+        # a test that is known to be flaky is tried once more
+        retries = self._item.retries or int(verdicts.only_flaky(key, first))
+        for _ in range(retries):
             if verdict.ok:
                 break
             verdict = self._once(base, sabotaged=quiet)
         if verdict.ok and not first.ok:
-            verdicts.mark_flaky(key, self._tree)
-        elif self._item.reusable:
+            verdicts.mark_flaky(key, self._tree, first, verdict)
+        if self._item.reusable and (verdict.ok is first.ok or not verdicts.is_flaky(key)):
             verdicts.keep(seen, key, verdict)
         if not quiet:
             seconds = round(verdict.seconds, 3)

@@ -1,7 +1,8 @@
 """Verdicts kept by tree, check key and conditions: under the same ones no check runs twice on a tree. Only a cache.
 
 Conditions are what a verdict depends on beside the tree and the check: the sandbox, the tools, the environment. A check
-that gave two verdicts on one tree under the same conditions is flaky; its verdicts are not used again.
+that gave two verdicts on one tree under the same conditions is flaky; its verdicts are not used again. Where reports
+say which tests did, only these are flaky: a failure of nothing else is tried once more and not used again.
 
 Versions of the tools that checks use, asked from the tools and remembered by the stat data of their files.
 
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executor.checks.junit import ReportError, read_junit
 from executor.checks.spec import CommandProof
 from executor.errors import ExecutorError, StateFullError
 from executor.process.files import read_json, write_atomic, write_json
@@ -108,7 +110,7 @@ class Verdicts:
             return None
         found = self.all(tree, key)
         same = [item for item in found if conditions is None or item.conditions == conditions]
-        return same[-1] if same else None
+        return same[-1] if same and not self.only_flaky(key, same[-1]) else None
 
     def all(self, tree: str, key: str) -> list[Verdict]:
         """The verdicts of a check on a tree, one for each set of conditions, the latest one last."""
@@ -138,15 +140,35 @@ class Verdicts:
         return [f"{name}: {_shown(nearest.conditions, name)} -> {_shown(conditions, name)}" for name in names]
 
     def is_flaky(self, key: str) -> bool:
-        """Whether a check has given two verdicts on one tree."""
-        return self._flaky(key).exists()
+        """Whether a check has given two verdicts on one tree, and no report says which of its tests did."""
+        return self._flaky(key).exists() and not self.flaky_tests(key)
+
+    def flaky_tests(self, key: str) -> frozenset[str]:
+        """Tests of a check that both failed and passed on one tree."""
+        found = read_json(self._flaky(key))
+        tests = found.get("tests") if isinstance(found, dict) else None
+        return frozenset(map(str, tests)) if isinstance(tests, list) else frozenset()
+
+    def only_flaky(self, key: str, verdict: Verdict) -> bool:
+        """Whether nothing but tests that are known to be flaky failed: such a failure says nothing."""
+        failed = self._failing(verdict)
+        return bool(failed) and failed <= self.flaky_tests(key)
+
+    def _failing(self, verdict: Verdict) -> frozenset[str]:
+        """The tests that failed, as its report names them; none for a verdict without a report."""
+        data = self.report(verdict.report) if verdict.report and not verdict.ok else None
+        try:
+            report = read_junit(data) if data is not None else None
+        except ReportError:
+            return frozenset()
+        return frozenset((*report.failures, *report.errors)) if report is not None else frozenset()
 
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
         """Store a verdict; a lost verdict costs time, not correctness."""
         known = self.all(tree, key)
         before = next((item for item in known if item.conditions == verdict.conditions), None)
         if before is not None and before.ended and verdict.ended and before.ok != verdict.ok:
-            self.mark_flaky(key, tree)
+            self.mark_flaky(key, tree, before, verdict)
         others = [item for item in known if item is not before][1 - _MOST_CONDITIONS :]
         self._write(self._path(tree, key), [asdict(item) for item in [*others, verdict]])
 
@@ -159,11 +181,17 @@ class Verdicts:
         """Remember whether a check looks at trees."""
         self._write(self._proof(key), dict(facts))
 
-    def mark_flaky(self, key: str, tree: str) -> None:
-        """Remember that a check gave two verdicts on that tree."""
+    def mark_flaky(self, key: str, tree: str, *both: Verdict) -> None:
+        """Remember that a check gave two verdicts on that tree.
+
+        Where both have a report, the tests that failed in one of them are flaky, and no other; else the whole check is.
+        """
         path = self._flaky(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"tree": tree}, durable=False)
+        tests = frozenset().union(*map(self._failing, both)) if all(item.report for item in both) else frozenset()
+        whole = not tests or self.is_flaky(key)
+        known = [] if whole else sorted(tests | self.flaky_tests(key))
+        write_json(path, {"tree": tree, "tests": known}, durable=False)
 
     def keep_report(self, data: bytes) -> str:
         """Keep a report; returns the name under which `report` finds it. Equal reports are kept once."""

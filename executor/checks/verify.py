@@ -141,13 +141,11 @@ class Verifier:
 
     def _all_ran(self, tree: str, base: str, trees: Trees | None) -> Judgement:
         """Whether each test that passed on the base ran on a tree with the same tests; by what is known of both."""
-        verdicts = self._checks.verdicts
         for given in self._proofs.items:
             item = given if trees is None or isinstance(given, FileProof) else asked_again(given, trees)
             if item is None or isinstance(item, FileProof) or isinstance(given, FileProof) or item.changed_only:
                 continue
-            known = verdicts.find(base, given.key), verdicts.find(tree, item.key)
-            before, now = (self._checks.report_of(verdict) if verdict else None for verdict in known)
+            before, now = self._checks.known_report(base, given), self._checks.known_report(tree, item)
             lost = lost_tests(now, before) if before is not None and now is not None else ""
             if lost:
                 return Judgement(ok=False, reason=f"{item.name}: {lost}", failed=item.name)

@@ -237,7 +237,7 @@ def test_verify_says_which_proof_fails_on_the_tip_and_nothing_is_redone(repo: Re
     repo.doit("milestone:m1").check()
     repo.git("worktree", "add", "-q", "../other", BRANCH)
     other = repo.path.parent / "other"
-    subprocess.run(["git", "rm", "-q", "a"], cwd=other, check=True)
+    subprocess.run(["git", "mv", "a", "b"], cwd=other, check=True)  # no revert, which would make it stale
     subprocess.run(["git", "commit", "-q", "-m", "gone"], cwd=other, check=True)
     out = repo.doit("verify", "m1").check(1).out
     assert "failed  m1/a  Issue a  test -e a: exit 1" in out
