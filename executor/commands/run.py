@@ -22,7 +22,7 @@ from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from executor.commands.sessions import Declared, RunRecords
@@ -187,15 +187,13 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
         from executor.commands.sessions import declare_roadmaps, open_session, recorded, traced
-        from executor.commands.summary import note_on, notes, opening, passed_over, start_of
+        from executor.commands.summary import notes, start_of
         from executor.commands.user_code import RequestLoader
-        from executor.engine.recover import Recovery, mending
-        from executor.forge.reconcile import Reconciliation
+        from executor.engine.recover import mending
         from executor.notify.phase_hook import phases_told
         from executor.notify.queue import require_channels
         from executor.report.tracking import tracking_kept
         from executor.tasks.actions import Request
-        from executor.tasks.compile import selected
 
         compiled = compile_project(project)
         _require_settled(compiled)
@@ -219,20 +217,9 @@ class Run(DoitRun):
             self._records = records
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
-            for run in session.runs():
-                before = run.cut_off()
-                records.begin(run, wanted, workers)
-                if before is not None:
-                    sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
-                Recovery(run).recover()
-                Reconciliation(run).take_over()
+            _begin(session, records, wanted, workers)
             session.observer.allowance.budget = budget
-            passed = passed_over(session.observer, start) if start else ()
-            session.observer.pass_over(passed)
-            told = opening(session.observer, wanted, start, passed)
-            session.said = [safe(line) for line in (*told, *(f"left out: {reason}" for reason in left_out))]
-            sys.stdout.write("".join(f"{line}\n" for line in session.said))
-            _receipts_for(session, selected(session.observer, wanted))
+            _open(session, wanted, start, left_out)
             self._request = Request(session, tuple(wanted))
             self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
@@ -297,6 +284,34 @@ def _stream_of(outfile: Any) -> Iterator[Any]:
         stream.wait()
         with suppress(OSError):
             file.close()
+
+
+def _begin(session: Session, records: RunRecords, wanted: list[str], workers: int) -> None:
+    """Begin the runs of the milestones, and settle what earlier runs and people left."""
+    from executor.commands.summary import note_on
+    from executor.engine.recover import Recovery
+    from executor.forge.reconcile import Reconciliation
+
+    for run in session.runs():
+        before = run.cut_off()
+        records.begin(run, wanted, workers)
+        if before is not None:
+            sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
+        Recovery(run).recover()
+        Reconciliation(run).take_over()
+
+
+def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[str]) -> None:
+    """Say what the run is about, and write the receipts of what has landed."""
+    from executor.commands.summary import opening, passed_over
+    from executor.tasks.compile import selected
+
+    passed = passed_over(session.observer, start) if start else ()
+    session.observer.pass_over(passed)
+    told = opening(session.observer, wanted, start, passed)
+    session.said = [safe(line) for line in (*told, *(f"left out: {reason}" for reason in left_out))]
+    sys.stdout.write("".join(f"{line}\n" for line in session.said))
+    _receipts_for(session, selected(session.observer, wanted))
 
 
 def _require_values(params: Options) -> None:

@@ -125,17 +125,9 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     status = single(value, "status", StatusRules, place, faults)
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
-    for name, channel in notify.items():
-        wrong = [(f"notify.{name}{f'.{key}' if key else ''}", problem) for key, problem in channel_problems(channel)]
-        faults += (Fault(f"{place}/notify.toml", key, problem) for key, problem in wrong)
-    faults += (
-        Fault(f"{place}/stops.toml", dotted(["stop", name]), problem)
-        for name, stop in stops.items()
-        for problem in stop_problems(stop)
-    )
-    for name, agent in agents.items():
-        faults += (Fault(f"{place}/agents.toml", f"agent.{name}", problem) for problem in agent_problems(agent))
-        faults += (Fault(f"{place}/agents.toml", f"agent.{name}.env", told) for told in token_problems(name, agent.env))
+    faults += _channel_faults(notify, f"{place}/notify.toml")
+    faults += _stop_faults(stops, f"{place}/stops.toml")
+    faults += _agent_faults(agents, f"{place}/agents.toml")
     for name, check in checks.items():
         faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
     known_agents = declared(value, "agents", "agent")
@@ -195,6 +187,24 @@ def _route_faults(
             if check not in checks:
                 hint = known_checks.advice(check, "checks")
                 yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _channel_faults(channels: Mapping[str, Channel], file: str) -> Iterator[Fault]:
+    for name, channel in channels.items():
+        for key, problem in channel_problems(channel):
+            yield Fault(file, f"notify.{name}{f'.{key}' if key else ''}", problem)
+
+
+def _stop_faults(stops: Mapping[str, StopRule], file: str) -> Iterator[Fault]:
+    for name, stop in stops.items():
+        for problem in stop_problems(stop):
+            yield Fault(file, dotted(["stop", name]), problem)
+
+
+def _agent_faults(agents: Mapping[str, Agent], file: str) -> Iterator[Fault]:
+    for name, agent in agents.items():
+        yield from (Fault(file, f"agent.{name}", problem) for problem in agent_problems(agent))
+        yield from (Fault(file, f"agent.{name}.env", problem) for problem in token_problems(name, agent.env))
 
 
 def _workflows(

@@ -139,62 +139,70 @@ def picture_of(
         workers: issues that the run works on at a time; by default as recorded by the run.
         taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
     """
-    plan = observer.compiled.plan
+    plan, view = observer.compiled.plan, observer.views[name]
     refs = [ref for ref in plan.order if plan.nodes[ref].milestone == name]
     decisions = {ref: observer.decision(ref) for ref in refs}
     working = _in_hand(observer, decisions, activities(events, alive) if alive else {}, at, taken_up)
-    rows = [
-        Row(
-            ref,
-            plan.nodes[ref].issue.title,
-            str(Status.RUNNING) if ref in working else str(item.status),
-            _told(working[ref]) if ref in working else item.reason,
-            item.hint,
-        )
-        for ref, item in decisions.items()
-    ]
-    view = observer.views[name]
-    parts = [
-        Part(
-            plan.nodes[row.ref].issue.size,
-            row.status,
-            (view.states.get(row.ref.partition("/")[2]) or IssueState()).built,
-            observer.steps_percent(row.ref),
-        )
-        for row in rows
-    ]
+    rows = [_row(observer, ref, item, working.get(ref, ())) for ref, item in decisions.items()]
     runs = run_records(events, alive)
     run = next((item for item in runs if item.run == alive), runs[-1] if runs else None)
-    ahead = [
-        Ahead(
-            row.ref,
-            plan.nodes[row.ref].issue.size,
-            str(decisions[row.ref].status),
-            plan.nodes[row.ref].needs,
-            working[row.ref][0].elapsed if row.ref in working else None,
-        )
-        for row in rows
-    ]
-    sizes = {plan.nodes[ref].issue.id: plan.nodes[ref].issue.size for ref in refs}
+    going = _going_on(observer, refs, working)
     return Picture(
         at=at,
         milestone=name,
         title=view.milestone.title,
         branch=view.milestone.branch,
         standing=standing,
-        percent=observer.percent(name, dict(zip(refs, parts, strict=True))),
+        percent=observer.percent(name, {row.ref: _part(observer, row) for row in rows}),
         rows=tuple(rows),
         working=tuple(sorted((item for own in working.values() for item in own), key=_place)),
-        phases={
-            ref: found
-            for ref in refs
-            if (ref in working or observer.steps_percent(ref)) and (found := observer.phases(ref))
-        },
+        phases={ref: found for ref in going if (found := observer.phases(ref))},
         run=run,
-        end=expected_end(ahead, events, sizes, workers or _workers(events, alive)) if alive else None,
+        end=_end(observer, decisions, working, events, workers or _workers(events, alive)) if alive else None,
         cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),
         last=tuple(events[-_LAST:]),
     )
+
+
+def _row(observer: Observer, ref: str, decision: Decision, working: Sequence[Working]) -> Row:
+    title = observer.compiled.plan.nodes[ref].issue.title
+    if working:
+        return Row(ref, title, str(Status.RUNNING), _told(working), decision.hint)
+    return Row(ref, title, str(decision.status), decision.reason, decision.hint)
+
+
+def _part(observer: Observer, row: Row) -> Part:
+    """How far an issue is, for the percentage of its milestone."""
+    node = observer.compiled.plan.nodes[row.ref]
+    state = observer.views[node.milestone].states.get(node.issue.id) or IssueState()
+    return Part(node.issue.size, row.status, state.built, observer.steps_percent(row.ref))
+
+
+def _going_on(observer: Observer, refs: Sequence[str], working: Mapping[str, Sequence[Working]]) -> list[str]:
+    """Issues whose phases are shown: those at work, and those of which steps are done."""
+    return [ref for ref in refs if ref in working or observer.steps_percent(ref)]
+
+
+def _end(
+    observer: Observer,
+    decisions: Mapping[str, Decision],
+    working: Mapping[str, Sequence[Working]],
+    events: Sequence[Record],
+    workers: int,
+) -> End | None:
+    """When the rest is expected to have landed."""
+    nodes = {ref: observer.compiled.plan.nodes[ref] for ref in decisions}
+    ahead = [
+        Ahead(
+            ref,
+            nodes[ref].issue.size,
+            str(decision.status),
+            nodes[ref].needs,
+            working[ref][0].elapsed if ref in working else None,
+        )
+        for ref, decision in decisions.items()
+    ]
+    return expected_end(ahead, events, {node.issue.id: node.issue.size for node in nodes.values()}, workers)
 
 
 def _place(item: Working) -> tuple[int, str, str]:

@@ -6,7 +6,7 @@ Events are facts; folding them is pure and needs nothing but the events, in orde
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from executor.state.events import (
     AttemptBuilt,
@@ -49,7 +49,7 @@ from executor.state.model import (
 from executor.state.steps import apply_step, forget_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from executor.state.events import Event
     from executor.state.record import Record
@@ -70,7 +70,7 @@ def fold(records: Iterable[Record], into: dict[str, IssueState] | None = None) -
         if state is None:
             state = states[record.key] = IssueState()
         event = record.event
-        _apply(state, record, event)
+        _TAKE[type(event)](state, record, event)
         spend = getattr(event, "spend", None)
         if spend is not None and spend.known:
             _add_spend(state, cast("_Spending", event))
@@ -111,87 +111,7 @@ def _is_later(found: Attempt, known: Attempt) -> bool:
     return known.state is AttemptState.BUILT and found.state is AttemptState.FAILED
 
 
-def _apply(state: IssueState, record: Record, event: Event) -> None:  # noqa: C901, PLR0912  (one case a kind)
-    """Take one event in; the commonest kinds come first, because class patterns are tried in order."""
-    match event:
-        case AttemptStarted():
-            _start(state, record, event)
-        case Snapshot():
-            _change(state, event.attempt, tree=event.tree, when=event.when, seconds=event.seconds)
-        case AttemptBuilt():
-            _change(
-                state,
-                event.attempt,
-                state=AttemptState.BUILT,
-                commit=event.commit,
-                result_key=event.result_key,
-                pull=event.pull,
-                seconds=event.seconds,
-                deviations=event.deviations,
-                notes=event.notes,
-            )
-            state.seconds += event.seconds
-        case LandingIntended():
-            _change(state, event.attempt, landing=event.commit)
-        case Landed():
-            if event.attempt:
-                _change(state, event.attempt, state=AttemptState.LANDED, commit=event.commit)
-            state.proof = Proof(event.check_key, event.needs, event.revision)
-            state.refusal = state.stop = None
-        case AttemptFailed():
-            _fail(state, event)
-        case AttemptInterrupted():
-            _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit=event.commit)
-        case Verified():
-            state.proof = Proof(event.check_key, event.needs, event.revision)
-            state.refusal = None
-        case Refused():
-            state.refusal = Refusal(event.check_key, event.needs, event.revision, event.reason, event.detail)
-        case Stopped():
-            state.stop = Stop(
-                level=event.level,
-                rule=event.rule,
-                reason=event.reason,
-                spec_key=event.spec_key,
-                attempt=event.attempt,
-                bound=event.bound,
-                needs=event.needs,
-                lines=event.lines,
-            )
-        case Reviewed():
-            state.reviews[event.attempt] = _review(record, event)
-        case BaseRed():
-            state.red = Red(
-                event.tip, event.check_key, event.reason, record.run, event.word, event.check, event.proof, event.detail
-            )
-        case PullChanged():
-            state.pull = Pull(
-                number=event.number,
-                state=event.state,
-                url=event.url,
-                head=event.head,
-                commit=event.commit,
-                waits=event.waits,
-                reason=event.reason,
-                run=record.run,
-                attempt=event.attempt,
-            )
-        case Retried():
-            state.forgiven = max(state.last(), event.after)
-            state.stop = None
-            forget_rounds(state)
-        case Unsandboxed():
-            _change(state, event.attempt, unsandboxed=event.agent)
-        case AttemptLost():
-            # The disk no longer has its result: it is made again and does not count.
-            _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit="", tree="")
-            if state.stop is not None and state.stop.attempt == event.attempt:
-                state.stop = None
-        case StepStarted() | StepDone() | StepFailed() | GateOpened() | GateHeld():
-            apply_step(state, record, event)
-
-
-def _review(record: Record, event: Reviewed) -> Review:
+def _review(state: IssueState, record: Record, event: Reviewed) -> None:
     findings = tuple(
         Finding(item["description"], int(item["score"]), item.get("file", ""), int(item.get("line", 0)))
         for item in event.findings
@@ -199,7 +119,104 @@ def _review(record: Record, event: Reviewed) -> Review:
     criteria = tuple(
         Criterion(item["criterion"], bool(item["met"]), item.get("evidence", "")) for item in event.criteria
     )
-    return Review(event.reviewer, findings, criteria, record.at)
+    state.reviews[event.attempt] = Review(event.reviewer, findings, criteria, record.at)
+
+
+def _snapshot(state: IssueState, _record: Record, event: Snapshot) -> None:
+    _change(state, event.attempt, tree=event.tree, when=event.when, seconds=event.seconds)
+
+
+def _built(state: IssueState, _record: Record, event: AttemptBuilt) -> None:
+    _change(
+        state,
+        event.attempt,
+        state=AttemptState.BUILT,
+        commit=event.commit,
+        result_key=event.result_key,
+        pull=event.pull,
+        seconds=event.seconds,
+        deviations=event.deviations,
+        notes=event.notes,
+    )
+    state.seconds += event.seconds
+
+
+def _landing(state: IssueState, _record: Record, event: LandingIntended) -> None:
+    _change(state, event.attempt, landing=event.commit)
+
+
+def _landed(state: IssueState, _record: Record, event: Landed) -> None:
+    if event.attempt:
+        _change(state, event.attempt, state=AttemptState.LANDED, commit=event.commit)
+    state.proof = Proof(event.check_key, event.needs, event.revision)
+    state.refusal = state.stop = None
+
+
+def _interrupted(state: IssueState, _record: Record, event: AttemptInterrupted) -> None:
+    _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit=event.commit)
+
+
+def _lost(state: IssueState, _record: Record, event: AttemptLost) -> None:
+    """The disk no longer has its result: it is made again and does not count."""
+    _change(state, event.attempt, state=AttemptState.INTERRUPTED, commit="", tree="")
+    if state.stop is not None and state.stop.attempt == event.attempt:
+        state.stop = None
+
+
+def _unsandboxed(state: IssueState, _record: Record, event: Unsandboxed) -> None:
+    _change(state, event.attempt, unsandboxed=event.agent)
+
+
+def _verified(state: IssueState, _record: Record, event: Verified) -> None:
+    state.proof = Proof(event.check_key, event.needs, event.revision)
+    state.refusal = None
+
+
+def _refused(state: IssueState, _record: Record, event: Refused) -> None:
+    state.refusal = Refusal(event.check_key, event.needs, event.revision, event.reason, event.detail)
+
+
+def _stopped(state: IssueState, _record: Record, event: Stopped) -> None:
+    state.stop = Stop(
+        level=event.level,
+        rule=event.rule,
+        reason=event.reason,
+        spec_key=event.spec_key,
+        attempt=event.attempt,
+        bound=event.bound,
+        needs=event.needs,
+        lines=event.lines,
+    )
+
+
+def _base_red(state: IssueState, record: Record, event: BaseRed) -> None:
+    state.red = Red(
+        event.tip, event.check_key, event.reason, record.run, event.word, event.check, event.proof, event.detail
+    )
+
+
+def _pull(state: IssueState, record: Record, event: PullChanged) -> None:
+    state.pull = Pull(
+        number=event.number,
+        state=event.state,
+        url=event.url,
+        head=event.head,
+        commit=event.commit,
+        waits=event.waits,
+        reason=event.reason,
+        run=record.run,
+        attempt=event.attempt,
+    )
+
+
+def _retried(state: IssueState, _record: Record, event: Retried) -> None:
+    state.forgiven = max(state.last(), event.after)
+    state.stop = None
+    forget_rounds(state)
+
+
+def _called(_state: IssueState, _record: Record, _event: ReviewerCalled) -> None:
+    """Its money and tokens are all that counts."""
 
 
 def _start(state: IssueState, record: Record, event: AttemptStarted) -> None:
@@ -218,7 +235,7 @@ def _start(state: IssueState, record: Record, event: AttemptStarted) -> None:
     state.stop = state.red = None
 
 
-def _fail(state: IssueState, event: AttemptFailed) -> None:
+def _fail(state: IssueState, _record: Record, event: AttemptFailed) -> None:
     _change(
         state,
         event.attempt,
@@ -259,23 +276,30 @@ def _change(state: IssueState, number: int, /, **changes: object) -> None:
         state.attempts[number] = replace(attempt, **changes)  # type: ignore[arg-type]  # fields are named above
 
 
-_FOLDED = frozenset(
-    cls.KIND
-    for cls in (
-        *(AttemptStarted, Snapshot, AttemptBuilt, LandingIntended, Landed, AttemptFailed, AttemptInterrupted),
-        *(
-            Verified,
-            Refused,
-            Stopped,
-            BaseRed,
-            PullChanged,
-            Retried,
-            Unsandboxed,
-            AttemptLost,
-            ReviewerCalled,
-            Reviewed,
-        ),
-        *(StepStarted, StepDone, StepFailed, GateOpened, GateHeld),
-    )
-)
+_TAKE: dict[type[Event], Callable[[IssueState, Record, Any], None]] = {
+    AttemptStarted: _start,
+    Snapshot: _snapshot,
+    AttemptBuilt: _built,
+    LandingIntended: _landing,
+    Landed: _landed,
+    AttemptFailed: _fail,
+    AttemptInterrupted: _interrupted,
+    AttemptLost: _lost,
+    Unsandboxed: _unsandboxed,
+    Verified: _verified,
+    Refused: _refused,
+    Stopped: _stopped,
+    ReviewerCalled: _called,
+    Reviewed: _review,
+    BaseRed: _base_red,
+    PullChanged: _pull,
+    Retried: _retried,
+    StepStarted: apply_step,
+    StepDone: apply_step,
+    StepFailed: apply_step,
+    GateOpened: apply_step,
+    GateHeld: apply_step,
+}
+"""What each kind of event does to the state of its issue."""
+_FOLDED = frozenset(cls.KIND for cls in _TAKE)
 """Kinds that say something about an issue; the others are not decoded."""

@@ -103,26 +103,8 @@ class Tasks:
         title = next((part.title for part in doc.sections if part.level == 1 and not head_of(part.title, pattern)), "")
         fields, more = head_fields(rest, reading.notes)
         phases = dict.fromkeys(part.phase for part in parts if part.phase)
-        several = [part for part in rest if part.level == 1 and milestone_id(plain(part.title))]
-        if len(several) > 1:
-            lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
-            reading.notes.append(
-                Note(several[1].line, f"the file has several milestones, all its tasks became one: {lines}")
-            )
-        front = _front(reading, fields)
-        head = next((part.line for part in doc.sections if part.level == 1), 0)
-        kept = [part for part in rest if part.text() or (part.line and part.line != head)]
-        said = {
-            number
-            for part in kept
-            for item in labelled(part.prose())
-            if item.key in _HEAD_KEYS
-            for number in item.lines
-        }
-        chapters = any(part.line and part.line != head and not _PHASE.match(plain(part.title)) for part in kept)
-        worth = chapters or [
-            number for part in kept for number, line in part.lines if line.strip(" -*_") and number not in said
-        ]
+        _note_several(reading, rest)
+        overview = _overview(doc, rest, _front(reading, fields))
         for part in rest:
             doc.account.inform(part.numbers(), "")
         return Draft(
@@ -132,10 +114,30 @@ class Tasks:
             tuple((name, _goal_of(doc, name)) for name in phases),
             tuple(issues),
             notes=tuple(reading.notes),
-            overview="\n\n".join([*front, *(part.whole() for part in kept)]) if worth or front else "",
+            overview=overview,
             after=tuple(dict.fromkeys([*more, *after])),
             accounts=(doc.account,),
         )
+
+
+def _note_several(reading: _Reading, rest: Sequence[Section]) -> None:
+    """Note that a file has several milestones, which become one."""
+    several = [part for part in rest if part.level == 1 and milestone_id(plain(part.title))]
+    if len(several) > 1:
+        lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
+        told = f"the file has several milestones, all its tasks became one: {lines}"
+        reading.notes.append(Note(several[1].line, told))
+
+
+def _overview(doc: Document, rest: Sequence[Section], front: Sequence[str]) -> str:
+    """The text that belongs to no task; empty where it only repeats fields of the milestone."""
+    head = next((part.line for part in doc.sections if part.level == 1), 0)
+    kept = [part for part in rest if part.text() or (part.line and part.line != head)]
+    items = [item for part in kept for item in labelled(part.prose()) if item.key in _HEAD_KEYS]
+    said = {number for item in items for number in item.lines}
+    chapters = any(part.line and part.line != head and not _PHASE.match(plain(part.title)) for part in kept)
+    lines = [number for part in kept for number, line in part.lines if line.strip(" -*_") and number not in said]
+    return "\n\n".join([*front, *(part.whole() for part in kept)]) if chapters or lines or front else ""
 
 
 def _pattern(doc: Document) -> re.Pattern[str]:

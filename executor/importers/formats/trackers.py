@@ -336,6 +336,14 @@ def _links(row: Node) -> list[tuple[str, str]]:
     return found
 
 
+_BEADS_OWN = (
+    *("content_hash", "source_repo", "compaction_level", "original_size", "closed_by", "updated_by", "owner"),
+    *("sender", "ephemeral", "comment_count", "dependency_count", "dependent_count"),
+)
+"""Keys of Beads about itself."""
+_BEADS_PARTS = (("design", "Design"), ("notes", "Notes"))
+
+
 def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     name, title = row.text("id"), flat(row.text("title"))
     if not name or not title:
@@ -348,35 +356,11 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
         )
         return
     links = _links(row)
-    row.pass_over(
-        *TIMES,
-        "content_hash",
-        "source_repo",
-        "compaction_level",
-        "original_size",
-        "closed_by",
-        "updated_by",
-        "owner",
-        "sender",
-        "ephemeral",
-        "comment_count",
-        "dependency_count",
-        "dependent_count",
-    )
+    row.pass_over(*TIMES, *_BEADS_OWN)
     if name in epics:
-        text = row.text("description")
-        words_of(row, reading, name)
-        standing(reading, name, row.text("status"), row.line)
-        reading.notes.append(
-            Note(
-                row.line,
-                f'the epic {name} became the phase "{epics[name]}"' + ("; its text was left out" if text else ""),
-                "epics that became phases",
-            )
-        )
+        _epic(row, reading, name, epics[name])
         return
-    status = row.text("status")
-    done, hold, gone = standing(reading, name, status, row.line)
+    done, hold, gone = standing(reading, name, row.text("status"), row.line)
     if gone:
         row.plain()
         return
@@ -385,30 +369,31 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     fields["phase"] = next((epics[other] for link, other in links if link == "parent-child" and other in epics), "")
     body = row.text("description")
     fields["accept"] = accept_of(row.text("acceptance_criteria"), body)
-    other_links = [f"{link} {other}" for link, other in links if link not in {"blocks", "parent-child"}]
-    if other_links:
-        reading.notes.append(
-            Note(
-                row.line,
-                f"{name}: links that order nothing were left out: {', '.join(other_links)}",
-                "links that order nothing, left out",
-            )
-        )
-    for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
-        node = row.get(key)
-        if node is not None and not node.empty():
-            reading.notes.append(
-                Note(row.line, f"{name}: {key}: {node.shown()} was not taken over", f"{key} that were not taken over")
-            )
-    texts = [
-        body,
-        *(
-            f"## {head}\n\n{text}"
-            for key, head in (("design", "Design"), ("notes", "Notes"))
-            if (text := row.text(key))
-        ),
-    ]
-    text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
+    _not_taken(row, reading, name, links)
+    parts = [f"## {head}\n\n{text}" for key, head in _BEADS_PARTS if (text := row.text(key))]
+    text = "\n\n".join(part.strip("\n") for part in (body, *parts) if part.strip()) or f"# {title}"
     reading.issues.append(
         DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
     )
+
+
+def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
+    """An epic becomes a phase."""
+    text = row.text("description")
+    words_of(row, reading, name)
+    standing(reading, name, row.text("status"), row.line)
+    told = f'the epic {name} became the phase "{phase}"' + ("; its text was left out" if text else "")
+    reading.notes.append(Note(row.line, told, "epics that became phases"))
+
+
+def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, str]]) -> None:
+    """Note links and keys that a declaration has no place for."""
+    other_links = [f"{link} {other}" for link, other in links if link not in {"blocks", "parent-child"}]
+    if other_links:
+        told = f"{name}: links that order nothing were left out: {', '.join(other_links)}"
+        reading.notes.append(Note(row.line, told, "links that order nothing, left out"))
+    for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
+        node = row.get(key)
+        if node is not None and not node.empty():
+            told = f"{name}: {key}: {node.shown()} was not taken over"
+            reading.notes.append(Note(row.line, told, f"{key} that were not taken over"))
