@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.errors import GitError
-from executor.git.blobs import BlobReader
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.clones.neutral import Missing, make_neutral
 from executor.git.command import Git, git_failed, with_signature
+from executor.git.plumbing import BlobReader, IndexFile, forget, where_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from executor.git.command import Identity, Signer
     from executor.git.repository import Repository
 
-__all__ = ["Merge", "Store", "Touched"]
+__all__ = ["Merge", "Store"]
 
 _KEPT_DIFFS = 32
 _SHA1_LENGTH = 40
@@ -42,14 +41,6 @@ class Merge:
 
     tree: str
     conflicts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """Differences between a working tree and its index: paths as bytes, and nested repositories."""
-
-    paths: tuple[bytes, ...]
-    embedded: tuple[bytes, ...]
 
 
 class Store:
@@ -307,7 +298,7 @@ class Store:
         """
         where = {"GIT_INDEX_FILE": str(index)}
         problem = ""
-        _forget(index)
+        forget(index)
         try:
             for fallback in ((), ("--3way",)):
                 self._git.run("read-tree", tree, extra=where)
@@ -325,7 +316,7 @@ class Store:
     def with_paths_of(self, tree: str, base: str, paths: Iterable[str], index: Path) -> str:
         """The tree with these paths as they are in `base`: restored, or removed where the base has none."""
         where = {"GIT_INDEX_FILE": str(index)}
-        _forget(index)
+        forget(index)
         try:
             self._git.run("read-tree", tree, extra=where)
             names = [os.fsencode(path) for path in paths]
@@ -343,7 +334,7 @@ class Store:
     def with_contents(self, tree: str, contents: Mapping[str, bytes | None], index: Path) -> str:
         """The tree with these contents in place of those of the files; None removes a file."""
         where = {"GIT_INDEX_FILE": str(index)}
-        _forget(index)
+        forget(index)
         try:
             self._git.run("read-tree", tree, extra=where)
             listing = self._git.run("ls-files", "-s", "-z", extra=where)
@@ -386,7 +377,7 @@ class Store:
             for path, data in files.items()
             if path in modes
         ]
-        _forget(index)
+        forget(index)
         try:
             self._git.run("read-tree", tree, extra=where)
             self._git.run("update-index", "-z", "--index-info", given=b"\0".join([*lines, b""]), extra=where)
@@ -397,7 +388,7 @@ class Store:
     def checkout(self, tree: str, index: Path, folder: Path) -> None:
         """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
         self.have(tree)
-        self._git.run("read-tree", "--reset", "-u", tree, extra=_where(index, folder), cwd=folder)
+        self._git.run("read-tree", "--reset", "-u", tree, extra=where_of(index, folder), cwd=folder)
 
     def complete(self, tree: str, index: Path, folder: Path) -> None:
         """Fill a checkout of a tree with the files of its submodules and with contents kept by Git LFS."""
@@ -406,112 +397,10 @@ class Store:
         if self.uses_lfs(tree):
             self.fresh.fill_lfs(index, folder)
 
+    def index(self, path: Path, folder: Path) -> IndexFile:
+        """An index file and the folder that was checked out with it."""
+        return IndexFile(self._git, self._blobs, path, folder)
+
     def uses_lfs(self, tree: str) -> bool:
         """Whether the attributes at the top of a tree name the filter of Git LFS."""
         return b"filter=lfs" in (self.blob(tree, ".gitattributes") or b"")
-
-    def in_index(self, index: Path) -> Callable[[str], bytes | None]:
-        """Gives the content that an index has of a path."""
-
-        def content(path: str) -> bytes | None:
-            listing = self._git.run("ls-files", "-s", "-z", "--", path, extra={"GIT_INDEX_FILE": str(index)})
-            found = self._blobs.read(listing.split()[1].decode()) if listing else None
-            return found.data if found is not None else None
-
-        return content
-
-    def modified(self, index: Path, folder: Path) -> list[str]:
-        """Tracked files of a checkout that were changed or deleted."""
-        output = self._git.run("ls-files", "-z", "--modified", "--deleted", extra=_where(index, folder), cwd=folder)
-        return list(dict.fromkeys(os.fsdecode(path) for path in output.split(b"\0") if path))
-
-    def index_anew(self, tree: str, index: Path) -> None:
-        """Make the index of a tree from nothing; of no file in it anything is known."""
-        _forget(index)
-        self._git.run("read-tree", tree, extra={"GIT_INDEX_FILE": str(index)})
-
-    def clean(self, index: Path, folder: Path, keep: Iterable[str] = ()) -> None:
-        """Remove everything that is not tracked, ignored or not, repositories inside it too, but what `keep` names."""
-        kept = [f"--exclude={rule}" for rule in keep]
-        self._git.run("clean", "-ffdxq", *kept, extra=_where(index, folder), cwd=folder)
-
-    def touched(self, index: Path, folder: Path, excludes: Path, *, own_rules: bool) -> Touched:
-        """Files of `folder` that were changed, deleted or added since the checkout.
-
-        Args:
-            index: the index file of the checkout.
-            folder: the working tree.
-            excludes: a file of ignore rules.
-            own_rules: also obey the `.gitignore` files found in the tree.
-        """
-        rules = [f"--exclude-from={excludes}"]
-        if own_rules:
-            rules.append("--exclude-per-directory=.gitignore")
-        output = self._git.run(
-            "ls-files", "-z", "--others", "--modified", "--deleted", *rules, extra=_where(index, folder), cwd=folder
-        )
-        paths = dict.fromkeys(part for part in output.split(b"\0") if part)
-        return Touched(
-            tuple(path for path in paths if not path.endswith(b"/")),
-            tuple(path for path in paths if path.endswith(b"/")),
-        )
-
-    def ignore_files(self, index: Path) -> list[tuple[str, bytes]]:
-        """Folder and content of every `.gitignore` that the index has, shallow ones first."""
-        found: list[tuple[str, bytes]] = []
-        listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)})
-        for line in listing.split(b"\0"):
-            facts, _, path = line.partition(b"\t")
-            if path == b".gitignore" or path.endswith(b"/.gitignore"):
-                blob = self._blobs.read(facts.split()[1].decode())
-                if blob is not None:
-                    found.append((os.fsdecode(path[: -len(b".gitignore")]), blob.data))
-        return sorted(found, key=lambda item: item[0].count("/"))
-
-    def write_tree(self, index: Path, folder: Path, paths: Iterable[bytes]) -> str:
-        """The tree of the index with the present content of these paths of `folder`; the index stays as it is.
-
-        An index that took over the times of an agent's files would later believe that a file is unchanged which has the
-        same size and a time that was set: git compares whole seconds and inode numbers are used again.
-        """
-        became_folders, others = _sorted_out(folder, paths)
-        copy = index.with_name(f"{index.name}.result")
-        _forget(copy)
-        shutil.copy2(index, copy)  # with its time, by which git tells what it has to look into
-        try:
-            return self._taken(became_folders, others, _where(copy, folder), folder)
-        finally:
-            copy.unlink(missing_ok=True)
-
-    def _taken(self, became_folders: bytes, others: bytes, where: dict[str, str], folder: Path) -> str:
-        if became_folders:
-            self._git.run(
-                "update-index", "-z", "--force-remove", "--stdin", given=became_folders, extra=where, cwd=folder
-            )
-        if others:
-            self._git.run(
-                "update-index", "-z", "--add", "--remove", "--replace", "--stdin", given=others, extra=where, cwd=folder
-            )
-        return self._git.run("write-tree", extra=where).decode().strip()
-
-
-def _forget(index: Path) -> None:
-    """Remove an index file, and the lock on it that a killed git may have left."""
-    index.unlink(missing_ok=True)
-    index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
-
-
-def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:
-    """Files of the index that are folders now, and all other paths, as git reads them with -z."""
-    root = os.fsencode(folder)
-    became_folders, others = bytearray(), bytearray()
-    for path in paths:
-        full = root + b"/" + path
-        is_folder = os.path.isdir(full) and not os.path.islink(full)  # noqa: PTH112, PTH114  (bytes, many calls)
-        target = became_folders if is_folder else others
-        target += path + b"\0"
-    return bytes(became_folders), bytes(others)
-
-
-def _where(index: Path, folder: Path) -> dict[str, str]:
-    return {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(folder)}

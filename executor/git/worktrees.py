@@ -87,7 +87,7 @@ class Workspace:
             try:
                 remove(self.folder / ".git")
                 _open_folders(self.folder)
-                store.clean(self.index, self.folder, self.keep)
+                store.index(self.index, self.folder).clean(self.keep)
                 store.checkout(tree, self.index, self.folder)
                 self._complete(store, tree)
             except GitError:
@@ -105,7 +105,7 @@ class Workspace:
 
     def mend(self, store: Store, tree: str) -> None:
         """Rebuild the index of the prepared tree, which a power cut may have torn; files stay unchanged."""
-        store.index_anew(tree, self.index)
+        store.index(self.index, self.folder).renew(tree)
 
     def remember_brought(self, paths: Sequence[str]) -> None:
         """Remember the ignored files that were copied into it from the checkout: they never become part of a result."""
@@ -143,11 +143,12 @@ class Workspace:
         Raises:
             ImportRefusedError: something in the tree cannot land: a repository, a device, a link out, too much.
         """
-        touched = store.touched(self.index, self.folder, excludes, own_rules=True)
+        checkout = store.index(self.index, self.folder)
+        touched = checkout.touched(excludes, own_rules=True)
         if any(path.rsplit(b"/", 1)[-1] == b".gitignore" for path in touched.paths):
             base = self.index.with_name(self.index.name + ".ignore")
-            base.write_bytes(excludes.read_bytes() + flatten_ignores(store.ignore_files(self.index)))
-            touched = store.touched(self.index, self.folder, base, own_rules=False)
+            base.write_bytes(excludes.read_bytes() + flatten_ignores(checkout.ignore_files()))
+            touched = checkout.touched(base, own_rules=False)
         embedded = [os.fsdecode(path) for path in touched.embedded]
         for name in (name for name in embedded if not self._is_own_worktree(name)):
             raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
@@ -155,7 +156,7 @@ class Workspace:
         paths = self._without_filled(store, paths)
         _refuse_what_cannot_land(self.folder, paths, limits)
         try:
-            return store.write_tree(self.index, self.folder, paths)
+            return checkout.write_tree(paths)
         except GitError as error:
             raise ImportRefusedError(f"git does not take the result: {error}") from error
 
@@ -173,7 +174,8 @@ class Workspace:
         changed = next(store.fresh.changed_in_submodules(self.index, self.folder), "")
         if changed:
             raise ImportRefusedError(f"{changed} is in a submodule: a change of it is to be made in its own repository")
-        filled, problem = store.fresh.breaks_filter(self.index, self.folder, paths, store.in_index(self.index))
+        contents = store.index(self.index, self.folder).contents()
+        filled, problem = store.fresh.breaks_filter(self.index, self.folder, paths, contents)
         if problem:
             raise ImportRefusedError(f"{problem}; only what that filter makes of it may land")
         return {path: None for path in paths if path not in filled}

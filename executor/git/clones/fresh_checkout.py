@@ -92,7 +92,7 @@ class FreshCheckout:
             place.mkdir(parents=True, exist_ok=True)
             try:
                 if own.exists():
-                    store.clean(own, place)
+                    store.index(own, place).clean()
                 store.checkout(store.tree_of(item.commit), own, place)
             except GitError:
                 own.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class FreshCheckout:
             if item.source is None or not own.exists():
                 continue
             store = self._store(item.source)
-            yield from (f"{item.path}/{name}" for name in store.modified(own, folder / item.path))
+            yield from (f"{item.path}/{name}" for name in store.index(own, folder / item.path).modified())
             yield from (f"{item.path}/{name}" for name in store.fresh.changed_in_submodules(own, folder / item.path))
 
     def filters_of(self, index: Path, paths: Sequence[bytes]) -> dict[bytes, str]:
