@@ -1,13 +1,20 @@
-"""Every link in the documentation leads somewhere, and every page is in the index."""
+"""Every link in the documentation leads somewhere, and every page is in the index and on the site."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+import mkdocs_hooks
 from executor.commands import COMMANDS
+from executor.errors import __all__ as errors
+from executor.model.schema import schemas
 from tests.support import CHECKOUT
 
 if TYPE_CHECKING:
@@ -33,3 +40,40 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_readme_names_every_command() -> None:
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"doit {name}" not in readme and name != "run"] == []
+
+
+def test_the_site_has_every_page_and_reference() -> None:
+    made = mkdocs_hooks.made_pages()
+    pages = {path.name for path in CHECKOUT.glob("docs/*.md")} | set(made)
+    placed = re.findall(r"[\w/-]+\.md", json.dumps(yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text("utf-8"))["nav"]))
+    assert sorted(placed) == sorted(pages)
+    commands = made["reference/commands.md"]
+    assert [name for name in COMMANDS if f"### doit {name}\n" not in commands] == []
+    assert "| `--format` |" in commands
+    keys = [key for schema in schemas().values() for key in schema.get("properties", {})]
+    assert [key for key in keys if f"| `{key}` |" not in made["reference/rules.md"]] == []
+    assert "BusyError" in errors
+    assert re.search(r"^\| 75 \| .*another run", made["reference/exit-codes.md"], re.MULTILINE | re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("page", "before", "after"),
+    [
+        ("report.md", "[a](../README.md#x)", "[a](project/readme.md#x)"),
+        ("project/readme.md", "[a](docs/agents.md) [b](rules/)", "[a](../agents.md) [b](../reference/rules.md)"),
+        ("project/readme.md", "[docs/](docs/README.md) [c](SECURITY.md)", "[docs/](../README.md) [c](security.md)"),
+        ("ci.md", "[action.yml](../action.yml) [x](https://a.b/c)", "action.yml [x](https://a.b/c)"),
+        ("ci.md", "```\n[a](../README.md)\n```\n", "```\n[a](../README.md)\n```\n"),
+    ],
+)
+def test_links_lead_to_pages_of_the_site(page: str, before: str, after: str) -> None:
+    assert mkdocs_hooks.relinked(before, page) == after
+
+
+@pytest.mark.long
+def test_the_site_is_built_strictly(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="the extra docs is not installed")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "reference" / "commands" / "index.html").is_file()

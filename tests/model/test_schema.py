@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft7Validator
@@ -12,6 +15,10 @@ from jsonschema import Draft7Validator
 from executor.config.load_rules import _FILES
 from executor.model.schema import schema_line, schemas
 from tests.support import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 SCHEMAS = schemas()
 SHIPPED = sorted([*CHECKOUT.glob("rules/**/*.toml"), *CHECKOUT.glob("milestones/*.toml")])
@@ -99,3 +106,48 @@ def test_what_is_written_in_two_ways_is_valid_in_both() -> None:
 
 def test_the_line_that_names_a_schema_is_a_comment() -> None:
     assert tomllib.loads(schema_line("../.schemas", "milestone")) == {}
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Kind and text of every whole file in the documentation and of every file that is shipped."""
+    words = {"milestone": "milestone", "agent": "agents", "check": "checks", "route": "routes", "notify": "notify"}
+    for page in [CHECKOUT / "README.md", *CHECKOUT.glob("docs/*.md"), *CHECKOUT.glob("plugin/**/*.md")]:
+        for text in re.findall(r"^```toml\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            try:
+                found = [words[key] for key in tomllib.loads(text) if key in words]
+            except tomllib.TOMLDecodeError:
+                continue  # a piece of a file with an ellipsis
+            if found:
+                yield found[0], text
+    for path in SHIPPED:
+        yield kind_of(str(path.relative_to(CHECKOUT))), path.read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+def test_taplo_marks_every_mistake_and_no_example(tmp_path: Path) -> None:
+    """The program behind the usual TOML extensions of editors."""
+    taplo = shutil.which("taplo")
+    if taplo is None:
+        if shutil.which("npm") is None:
+            pytest.skip("neither taplo nor npm is installed")
+        command = ["npm", "install", "--prefix", str(tmp_path / "npm"), "@taplo/cli@0.7.0"]
+        if subprocess.run(command, capture_output=True, check=False, timeout=300).returncode:
+            pytest.skip("taplo cannot be installed from npm")
+        taplo = str(tmp_path / "npm" / "node_modules" / ".bin" / "taplo")
+    for kind, schema in SCHEMAS.items():
+        (tmp_path / f"{kind}.schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    good = list(examples())
+    bad = [(kind, text) for kind, texts in MISTAKES.items() for text in texts]
+    assert len(good) > 30
+    assert len(bad) >= 30
+    for name, texts in (("good", good), ("bad", bad)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, (kind, text) in enumerate(texts):
+            (folder / f"{number}.toml").write_text(f"#:schema ../{kind}.schema.json\n{text}", encoding="utf-8")
+    marked = {}
+    for name in ("good", "bad"):
+        words = [taplo, "check", "--colors", "never", *sorted(map(str, (tmp_path / name).iterdir()))]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path / name)
+        marked[name] = {int(found) for found in re.findall(r"invalid file .*?/(\d+)\.toml", done.stderr)}
+    assert marked == {"good": set(), "bad": set(range(len(bad)))}
