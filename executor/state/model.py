@@ -269,7 +269,7 @@ class Red:
         check_key: the issue's check key.
         reason: one sentence.
         run: id of the run that saw it; the next one looks again.
-        word: ``red``, ``blind`` or ``vacuous``.
+        word: ``red``, ``blind``, ``vacuous`` or ``outside``.
         check: name of the check.
         proof: ``check`` or ``acceptance``.
         detail: the last lines of its output.

@@ -186,6 +186,18 @@ class End:
     issues: int
 
 
+def _seconds_of_checks(events: Iterable[Record]) -> float:
+    """How long each check took when it last passed, together, as `doit verify --base` and runs measured it.
+
+    It is added to a guess; durations of landed issues have it in them.
+    """
+    latest: dict[str, float] = {}
+    for record in events:
+        if isinstance(fact := record.event, Checked) and fact.ok:
+            latest[fact.check] = fact.seconds
+    return sum(latest.values())
+
+
 def expected_end(
     ahead: Sequence[Ahead], events: Iterable[Record], sizes: Mapping[str, str], workers: int
 ) -> End | None:
@@ -197,8 +209,10 @@ def expected_end(
         sizes: issue id -> size.
         workers: how many issues are worked on at a time.
     """
+    events = list(events)
     stuck = {item.ref for item in ahead if item.status in _WAITING_FOR_PERSONS and item.elapsed is None}
     known = durations((sizes[issue], seconds) for issue, seconds in took(events) if issue in sizes)
+    checks = 0.0 if known.known else _seconds_of_checks(events)
     own = {item.ref: item for item in ahead}
     todo: list[Todo] = []
     for item in ahead:
@@ -207,7 +221,7 @@ def expected_end(
         if any(need in stuck for need in item.needs):
             stuck.add(item.ref)
             continue
-        seconds = known.left(item.size, item.elapsed or 0.0)
+        seconds = known.left(item.size, item.elapsed or 0.0) + checks
         todo.append(Todo(item.ref, seconds, tuple(filter(own.__contains__, item.needs)), item.elapsed is not None))
     ends = schedule(todo, workers)
     return End(max(ends.values()), known.known, len(ends)) if ends else None

@@ -316,6 +316,42 @@ def test_a_crate_of_cargo(tmp_path: Path, fetched: Path, agent: str) -> None:
     assert judged(repo, breaks, improves, agent, accept=[{"run": "cargo test --offline"}]) == WANTED
 
 
+PODMAN = ("--rm", "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+
+
+def image(folder: Path) -> list[str]:
+    """The words that run a command in a container of a small image of this machine's busybox; skips where none runs."""
+    if shutil.which("podman") is None or shutil.which("busybox") is None:
+        pytest.skip("podman or busybox is not installed")
+    root = folder / "image" / "bin"
+    if not root.is_dir():
+        root.mkdir(parents=True)
+        shutil.copy2(shutil.which("busybox") or "", root / "busybox")
+        for name in ("sh", "grep", "cat", "test"):
+            (root / name).symlink_to("busybox")
+    for runtime in ([], ["--runtime=runc"]):
+        words = ["podman", "run", *runtime, *PODMAN]
+        text = (
+            f"tar -C {folder}/image -c . | podman import - executor-test && {' '.join(words)} executor-test sh -c true"
+        )
+        if subprocess.run(["sh", "-c", text], capture_output=True, check=False, timeout=120).returncode == 0:
+            return words
+    pytest.skip("podman cannot run a container here")
+
+
+def test_one_prefix_of_podman_judges_the_candidate(tmp_path: Path) -> None:
+    words = [*image(tmp_path), "-v", "{tree}:{tree}", "-w", "{tree}", "executor-test"]
+    repo = Repo(tmp_path / "project")
+    repo.write("rules/environments.toml", f"prefix = {json.dumps(words)}\n")
+    repo.write("rules/checks.toml", '[check.own]\nrun = "sh test.sh"\n')
+    repo.write("tool.sh", "echo one\n")
+    repo.write("test.sh", '[ "$(sh tool.sh)" = one ] && [ ! -e /usr/bin/git ]\n')
+    repo.commit("tool")
+    improves = "echo 'echo one' > tool.sh; echo new > new"
+    accept = [{"run": "grep -q . tool.sh"}]
+    assert judged(repo, "echo 'echo two' > tool.sh", improves, "script", checks=["own"], accept=accept) == WANTED
+
+
 MAKEFILE = """CFLAGS = -O1 -Ideps/xxhash
 test: build/test_xxhash
 \tbuild/test_xxhash

@@ -134,6 +134,11 @@ def test_the_end_rests_on_how_long_issues_took() -> None:
     ahead = [Ahead("m/a", "M", "pending"), Ahead("m/b", "M", "blocked", ("m/a",)), Ahead("m/c", "M", "pending")]
     known = expected_end(ahead, PAST, {"x": "M"}, 2)
     guessed = expected_end(ahead, [], {}, 2)
+    tried = events((0, "", "checked", "r", {"check": "tests", "tree": "t", "ok": True, "seconds": 90.0}))
+    measured = expected_end(ahead, tried, {}, 2)
+    assert guessed is not None
+    assert measured is not None
+    assert measured.seconds >= guessed.seconds + 90.0, "a check that was tried on the base is part of a guess"
     assert known is not None
     assert guessed is not None
     assert (known.known, guessed.known) == (1, 0)
