@@ -270,6 +270,8 @@ class Histories:
 
     def _remember(self, work: Work, milestone: str, kept: str, base_tip: str, *, nowhere: bool) -> None:
         """Take in landings that no branch has any more: the base may have their content, as after a squash by hand."""
+        if not self._refs.has(kept):
+            return  # its objects are gone; the doctor says so
         landings = landings_in(self._refs.records(kept, since=(base_tip,)), milestone)
         if nowhere and landings and self._refs.absorbs(base_tip, kept):
             work.landings, work.merged, work.tip = landings, True, base_tip

@@ -84,7 +84,7 @@ BREAK = "printf 'def add(a, b):\\n    return 7\\n' > calc.py; sed -i 's/== 3/== 
 
 def test_an_approval_of_a_package_does_not_waive_the_tests_of_the_base(repo: Repo) -> None:
     calc(repo)
-    repo.milestone("m1", issue("a", f"{BREAK}; echo b==1 > requirements.txt", accept=[{"run": PYTEST}]))
+    repo.milestone("m1", issue("a", f"{BREAK}; mkdir sub; echo b==1 > sub/requirements.txt", accept=[{"run": PYTEST}]))
     repo.doit("milestone:m1").check(4)
     repo.doit("approve", "m1/a", "--reason", "b is fine").check()
     repo.doit("milestone:m1").check(1)

@@ -67,8 +67,15 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
     assert rows == set(KINDS) - {"ok"}
 
 
-# Kinds of findings with tests of their own in tests/repositories.
-ELSEWHERE = ("repository-owner", "unsigned", "not-in-checkouts", "dodo-unconnected", "branch-behind")
+# Kinds of findings with tests of their own in tests/repositories and in test_environments.py.
+ELSEWHERE = (
+    "environment-outside",
+    "repository-owner",
+    "unsigned",
+    "not-in-checkouts",
+    "dodo-unconnected",
+    "branch-behind",
+)
 
 
 def test_every_kind_of_finding_is_brought_about_here() -> None:
