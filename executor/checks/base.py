@@ -13,7 +13,9 @@ from executor.agents.command import child_environment
 from executor.checks.blindness import Blindness, kind_of
 from executor.checks.junit import says_no_test
 from executor.checks.spec import CommandProof
-from executor.environments.making import checkouts_of, first_word, leading_outside
+from executor.environments.environment import first_word
+from executor.environments.making import leading_outside
+from executor.git.checkout import checkouts_of
 from executor.git.command import Git
 
 if TYPE_CHECKING:

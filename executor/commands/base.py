@@ -1,7 +1,5 @@
 """Shared by the commands: options anywhere on the line, one clear message for an error, tables and JSON.
 
-The exit code of a run, from where its issues came to rest. Pure.
-
 doit's own database is a cache here: a damaged file counts as empty, and writes replace the file.
 
 Which milestone a command is about when none is named.
@@ -28,15 +26,13 @@ from executor.commands.output import complain, discard, may_refuse, protected, r
 from executor.commands.user_code import user_fault
 from executor.errors import DeclarationError, ExecutorError, StateFullError, UsageError
 from executor.process.files import write_atomic
-from executor.state.decide import Status
 from executor.status.summary_cache import board_of, is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from executor.config.project import Compiled, Project
     from executor.errors import Fault
-    from executor.state.decide import Decision
 
 __all__ = [
     "JSON_OPTION",
@@ -47,7 +43,6 @@ __all__ = [
     "TolerantJson",
     "asks_help",
     "ending_of",
-    "exit_code",
     "faults_told",
     "guarded",
     "meant_milestone",
@@ -351,44 +346,6 @@ def _cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in {"W", "F"} else 1 for char in text)
-
-
-def exit_code(
-    asked: Iterable[str], decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]], *, erred: bool
-) -> int:
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 75 time alone lets go on; 4 a person does.
-
-    Args:
-        asked: the issues that were asked for, in plan order.
-        decisions: where these are, and everything that they wait for.
-        missing: unlanded needs of each of those.
-        erred: whether the executor itself did.
-    """
-    if erred:
-        return 2
-    asked = list(asked)
-    statuses = {decisions[ref].status for ref in asked}
-    if statuses & {Status.FAILED, Status.SKIPPED}:
-        return 1
-    if statuses <= {Status.LANDED}:
-        return 0
-    return 75 if all(_time_helps(ref, decisions, missing) for ref in asked) else 4
-
-
-def _time_helps(ref: str, decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]]) -> bool:
-    """Whether time alone lets an issue go on, and everything that it waits for."""
-    waiting, seen = [ref], {ref}
-    while waiting:
-        current = waiting.pop()
-        decision = decisions[current]
-        if decision.status is Status.LANDED or (decision.wait is not None and decision.wait.by_time):
-            continue
-        needs = missing[current] if decision.status is Status.BLOCKED else ()
-        if not needs and (decision.status is not Status.OPEN or decision.wait is not None):
-            return False  # open is what a forge has to check or to merge
-        waiting.extend(need for need in needs if need not in seen)
-        seen.update(needs)
-    return True
 
 
 def worse(*codes: int) -> int:

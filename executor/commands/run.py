@@ -100,7 +100,7 @@ def workers_of(params: Options) -> int:
 
 def deadline_named(asked: str, declared: str) -> datetime | None:
     """The deadline: from the command line, otherwise from the rules."""
-    from executor.model.rules import deadline_of
+    from executor.model.clock import deadline_of
     from executor.process.files import LOCAL, utcnow
 
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.checks.spec import CommandProof
-from executor.commands.base import safe, table
+from executor.commands.base import safe, table, worse
 from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
 from executor.errors import ExecutorError, UsageError
@@ -59,8 +59,6 @@ __all__ = [
 
 def finish(request: Request, outcomes: Outcomes, received: list[int], records: RunRecords) -> int:
     """Record the end of the run and print its summary; returns the exit code."""
-    from executor.commands.base import exit_code, worse
-
     session, wanted = request.session, request.wanted
     asked = outcomes.asked(session, wanted)
     decisions = {ref: session.decision(ref) for ref in asked}
@@ -390,3 +388,41 @@ _ENDED = {
     How.HALTED: "was halted",
     How.ERROR: "was ended by an error",
 }
+
+
+def exit_code(
+    asked: Iterable[str], decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]], *, erred: bool
+) -> int:
+    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 75 time alone lets go on; 4 a person does.
+
+    Args:
+        asked: the issues that were asked for, in plan order.
+        decisions: where these are, and everything that they wait for.
+        missing: unlanded needs of each of those.
+        erred: whether the executor itself did.
+    """
+    if erred:
+        return 2
+    asked = list(asked)
+    statuses = {decisions[ref].status for ref in asked}
+    if statuses & {Status.FAILED, Status.SKIPPED}:
+        return 1
+    if statuses <= {Status.LANDED}:
+        return 0
+    return 75 if all(_time_helps(ref, decisions, missing) for ref in asked) else 4
+
+
+def _time_helps(ref: str, decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]]) -> bool:
+    """Whether time alone lets an issue go on, and everything that it waits for."""
+    waiting, seen = [ref], {ref}
+    while waiting:
+        current = waiting.pop()
+        decision = decisions[current]
+        if decision.status is Status.LANDED or (decision.wait is not None and decision.wait.by_time):
+            continue
+        needs = missing[current] if decision.status is Status.BLOCKED else ()
+        if not needs and (decision.status is not Status.OPEN or decision.wait is not None):
+            return False  # open is what a forge has to check or to merge
+        waiting.extend(need for need in needs if need not in seen)
+        seen.update(needs)
+    return True

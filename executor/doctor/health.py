@@ -17,7 +17,7 @@ from executor.checks.verdicts import ABSENT, ToolVersions
 from executor.config.plugins import RENAME, packages_in_the_way
 from executor.config.project import Compiled, compile_project, obstacles_of, open_project, prepare_cache
 from executor.environments.environment import FOLDER, kept_environments
-from executor.environments.making import checkouts_of, leading_outside
+from executor.environments.making import leading_outside
 from executor.environments.python import leading_into
 from executor.errors import (
     DeclarationError,
@@ -27,6 +27,7 @@ from executor.errors import (
     RepositoryError,
     StateBrokenError,
 )
+from executor.git.checkout import checkouts_of
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.command import OLDEST, Git, git_version
 from executor.git.objects import Store

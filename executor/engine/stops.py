@@ -19,9 +19,9 @@ from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
 from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, Objection, contents_of, identity_of
 from executor.errors import InterruptedRunError
+from executor.model.clock import too_late
 from executor.model.fingerprint import cleared
 from executor.model.paths import is_test
-from executor.model.rules import too_late
 from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
 from executor.state.budget import Wait

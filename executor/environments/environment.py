@@ -32,6 +32,7 @@ __all__ = [
     "Step",
     "TreeEnvironment",
     "fetching_variables",
+    "first_word",
     "kept_environments",
     "key_of",
     "mark_made",
@@ -254,3 +255,11 @@ def kept_environments(store: Path) -> Iterable[KeptEnvironment]:
 
 def _is_whole(place: Path) -> bool:
     return (place / _MARK).is_file()
+
+
+def first_word(argv: Sequence[str]) -> str:
+    """The program of a command; of a shell command its first word, if that is one."""
+    if tuple(argv[:2]) != ("sh", "-c"):
+        return argv[0]
+    words = re.match(r"\s*(?:\w+=\S*\s+)*([\w.+-]+)(?:\s|$)", argv[2])
+    return words[1] if words else ""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, key_of, place_of
+from executor.environments.environment import NO_ENVIRONMENT, Step, TreeEnvironment, first_word, key_of, place_of
 from executor.environments.generated import (
     BUILD,
     bring_generated,
@@ -38,6 +38,7 @@ from executor.environments.installing import (
 )
 from executor.environments.interpreters import Redirection
 from executor.environments.python import first_interpreter, python_conditions, python_environment
+from executor.git.checkout import checkouts_of
 from executor.git.command import Git
 from executor.model.rules import PACKAGED, EnvironmentRules
 
@@ -51,9 +52,7 @@ if TYPE_CHECKING:
     from executor.model.rules import EnvironmentRule
 
 __all__ = [
-    "checkouts_of",
     "conditions_of",
-    "first_word",
     "leading_outside",
     "toolchain_environment",
     "tree_environment",
@@ -428,14 +427,6 @@ def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str,
     return found
 
 
-def first_word(argv: Sequence[str]) -> str:
-    """The program of a command; of a shell command its first word, if that is one."""
-    if tuple(argv[:2]) != ("sh", "-c"):
-        return argv[0]
-    words = re.match(r"\s*(?:\w+=\S*\s+)*([\w.+-]+)(?:\s|$)", argv[2])
-    return words[1] if words else ""
-
-
 def _is_ignored(repository: Repository, path: str) -> bool:
     git = Git(repository.git_dir, repository.top)
     extra = {"GIT_WORK_TREE": str(repository.top), "GIT_LITERAL_PATHSPECS": "0"}  # check-ignore refuses literal ones
@@ -456,13 +447,3 @@ def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[st
         return [os.fsdecode(name) for name in told.split(b"\0") if name]
 
     return ignored
-
-
-def checkouts_of(top: Path, common_dir: Path) -> tuple[Path, ...]:
-    """The user's checkout, then the main checkout and the linked worktrees of its repository that are there."""
-    found = [top]
-    if common_dir.name == ".git":
-        found.append(common_dir.parent)
-    pointers = sorted((common_dir / "worktrees").glob("*/gitdir"))
-    found += [Path(pointer.read_text("utf-8", "surrogateescape").strip()).parent for pointer in pointers]
-    return tuple(dict.fromkeys(path for path in found if path.is_dir()))

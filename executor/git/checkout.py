@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from executor.git.repository import Repository
 
 
-__all__ = ["Checkout", "Checkouts", "identity_of", "ownership_problem", "users_environment"]
+__all__ = ["Checkout", "Checkouts", "checkouts_of", "identity_of", "ownership_problem", "users_environment"]
 
 
 def identity_of(repository: Repository) -> Identity:
@@ -244,3 +244,13 @@ def _users_git(top: Path, *arguments: str) -> tuple[int, str, str]:
         env=users_environment(),
     )
     return done.returncode, done.stdout, done.stderr.strip()
+
+
+def checkouts_of(top: Path, common_dir: Path) -> tuple[Path, ...]:
+    """The user's checkout, then the main checkout and the linked worktrees of its repository that are there."""
+    found = [top]
+    if common_dir.name == ".git":
+        found.append(common_dir.parent)
+    pointers = sorted((common_dir / "worktrees").glob("*/gitdir"))
+    found += [Path(pointer.read_text("utf-8", "surrogateescape").strip()).parent for pointer in pointers]
+    return tuple(dict.fromkeys(path for path in found if path.is_dir()))

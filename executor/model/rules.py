@@ -1,6 +1,4 @@
-"""Deadlines: the moment that "06:00" means, and whether something can end before it. Pure: now and zone are given.
-
-The rules on checks: `[check.NAME]` of `rules/checks.toml`.
+"""The rules on checks: `[check.NAME]` of `rules/checks.toml`.
 
 The rules on routes: `[route.TYPE]` of `rules/routes.toml`.
 
@@ -17,17 +15,15 @@ The rules that stop a change: `[stop.ID]` of `rules/stops.toml`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
 from executor.model.agent_profile import Rule, regex
+from executor.model.clock import clock_time
 from executor.model.fingerprint import digest
-from executor.model.hints import quoted
 from executor.model.milestone import Inside, Line, Names, Seconds
 
 if TYPE_CHECKING:
@@ -46,94 +42,8 @@ __all__ = [
     "Setup",
     "SetupRules",
     "StopRule",
-    "clock_time",
-    "deadline_of",
-    "next_at",
     "stop_problems",
-    "told",
-    "too_late",
 ]
-
-
-_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
-
-
-def clock_time(text: str) -> time:
-    """A time of day.
-
-    Raises:
-        ValueError: it is none; the message is for people.
-    """
-    match = _CLOCK.fullmatch(text)
-    if match is None:
-        raise ValueError(f"expected a time of day such as 06:00, found {quoted(text)}")
-    return time(int(match[1]), int(match[2]))
-
-
-def next_at(clock: time, after: datetime, zone: tzinfo) -> datetime:
-    """The first moment later than `after` at which a clock in that zone shows a time; in UTC.
-
-    On the night on which the clock skips it, it is as long after the skip as it would have been without; on the night
-    on which the clock shows it twice, both count.
-    """
-    today = after.astimezone(zone).date()
-    found = [
-        moment
-        for day in range(-1, 3)
-        for moment in _moments(datetime.combine(today + timedelta(days=day), clock), zone)
-        if moment > after
-    ]
-    return min(found)
-
-
-def deadline_of(text: str, now: datetime, zone: tzinfo) -> datetime:
-    """The moment meant by a time of day (the next one) or by a date and a time; in UTC.
-
-    Raises:
-        ValueError: it is neither; the message is for people.
-    """
-    if _CLOCK.fullmatch(text):
-        return next_at(clock_time(text), now, zone)
-    try:
-        moment = datetime.fromisoformat(text) if ":" in text else None
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise ValueError(f"expected a time such as 06:00 or 2030-01-31T06:00, found {quoted(text)}")
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)).astimezone(UTC)
-
-
-def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) -> str:
-    """Why something that takes so many seconds is not begun any more; empty if it is.
-
-    Args:
-        deadline: when it has to have ended.
-        now: the present.
-        seconds: expected duration; 0 for work that only must not start after the deadline.
-        zone: for the clock that is shown.
-    """
-    if now >= deadline:
-        return f"nothing is started after {told(deadline, zone)}"
-    if now + timedelta(seconds=seconds) > deadline:
-        left = (deadline - now).total_seconds()
-        return f"expected to take {_minutes(seconds)}, {_minutes(left)} are left until {told(deadline, zone)}"
-    return ""
-
-
-def told(moment: datetime, zone: tzinfo) -> str:
-    """A moment as a clock in that zone shows it."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
-
-
-def _moments(naive: datetime, zone: tzinfo) -> list[datetime]:
-    """The moments at which a clock shows this: one, two where it was set back, the one after the gap otherwise."""
-    both = [naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
-    shown = [moment for moment in both if moment.astimezone(zone).replace(tzinfo=None) == naive]
-    return shown or both[:1]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004  (two minutes)
 
 
 class Check(Rule):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import ExecutorError
-from executor.model.rules import clock_time, deadline_of, next_at
+from executor.model.clock import clock_time, deadline_of, next_at
 from executor.process.files import is_locked, read_json, write_json
 from executor.state import segments
 from executor.state.events import MilestoneNight, NightEnded, NightStarted

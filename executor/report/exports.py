@@ -19,6 +19,7 @@ from urllib.parse import quote
 from executor import DISTRIBUTION
 from executor.agents.command import span_id
 from executor.model.milestone import Claim, FileCheck, Issue, Milestone, RunCheck
+from executor.report.text import cell
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
@@ -53,8 +54,6 @@ __all__ = [
     "as_github",
     "as_json",
     "as_rows",
-    "cell",
-    "cell_text",
     "export_spans",
     "sarif",
     "send_trace",
@@ -65,8 +64,6 @@ OWN_FORMAT = "make-for-milestones/1"
 """The name that the JSON gives itself; `doit import` reads it back."""
 OWN_COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "accept", "number", "phase")
 """The columns that every CSV export begins with; further keys that an issue uses follow."""
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
-"""How a cell begins that would be calculated, or one that was guarded against that."""
 _IN_LABELS = frozenset({"id", "title", "type", "priority", "size", "number", "needs"})
 
 
@@ -160,16 +157,6 @@ def as_rows(issues: Iterable[Exported]) -> list[list[str]]:
         cells = [_written(name, row) for name in names]
         rows.append([cell(text) for text in (*cells, item.status, item.reason, item.commit, item.text)])
     return rows
-
-
-def cell(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula; `cell_text` gives the text back."""
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def cell_text(written: str) -> str:
-    """The text of a cell."""
-    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written
 
 
 def _written(name: str, row: Mapping[str, Any]) -> str:

@@ -53,7 +53,19 @@ if TYPE_CHECKING:
     from executor.state.model import Attempt
     from executor.state.record import Record
 
-__all__ = ["CheckRun", "Session", "attempt_lines", "duration", "junit", "local_time", "markdown", "money", "told"]
+__all__ = [
+    "CheckRun",
+    "Session",
+    "attempt_lines",
+    "cell",
+    "cell_text",
+    "duration",
+    "junit",
+    "local_time",
+    "markdown",
+    "money",
+    "told",
+]
 
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~@])")
@@ -384,3 +396,17 @@ def _tokens(tokens: Mapping[str, int]) -> str:
 def _listed(items: Sequence[str]) -> str:
     shown = ", ".join(one_line(item) for item in items[:_MOST])
     return f"{shown} and {len(items) - _MOST} more" if len(items) > _MOST else shown
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+"""How a cell begins that would be calculated, or one that was guarded against that."""
+
+
+def cell(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula; `cell_text` gives the text back."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell_text(written: str) -> str:
+    """The text of a cell."""
+    return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written

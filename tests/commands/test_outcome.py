@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from executor.commands.base import exit_code, worse
+from executor.commands.base import worse
+from executor.commands.summary import exit_code
 from executor.state.budget import Wait
 from executor.state.decide import Act, Decision, Status
 

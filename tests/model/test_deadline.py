@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from executor.model.rules import clock_time, deadline_of, next_at, told, too_late
+from executor.model.clock import clock_time, deadline_of, next_at, told, too_late
 
 BERLIN = ZoneInfo("Europe/Berlin")
 """+01:00 in winter; on 2026-03-29 the clock goes from 02:00 to 03:00, on 2026-10-25 from 03:00 to 02:00."""

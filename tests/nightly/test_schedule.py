@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from executor.model.rules import told
+from executor.model.clock import told
 from executor.nightly.schedule import Night, Schedule, due_before, missed, night_deadline, nights_of
 from executor.state.record import Record
 

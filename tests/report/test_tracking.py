@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.model.milestone import Issue, Milestone
-from executor.report.exports import cell, cell_text
+from executor.report.text import cell, cell_text
 from executor.report.tracking import Tracked, as_markdown, between_marks
 
 ISSUES = tuple(Issue(id=name, title=f"Title {name}", body="", phase=None) for name in "abcd")

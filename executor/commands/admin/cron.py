@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
-from executor.model.rules import clock_time, deadline_of, next_at, told
+from executor.model.clock import clock_time, deadline_of, next_at, told
 from executor.nightly.crontab import cron_line, ours, read_env_file, spliced, systemd_units
 from executor.nightly.schedule import Nights, Schedule
 from executor.process.files import LOCAL, utcnow

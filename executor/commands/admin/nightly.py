@@ -22,7 +22,7 @@ from executor.commands.run import UNTIL
 from executor.config.project import compile_project, open_project, prepare_cache
 from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
-from executor.model.rules import clock_time, deadline_of, told
+from executor.model.clock import clock_time, deadline_of, told
 from executor.nightly.crontab import read_env_file
 from executor.nightly.digest import Digest, digest_of
 from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline
