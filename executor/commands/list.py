@@ -26,7 +26,7 @@ from executor.config.project import has_milestones, open_project
 from executor.status.summary_cache import Board, board_of
 
 if TYPE_CHECKING:
-    from executor.status.rows import IssueRow
+    from executor.status.rows import IssueRow, ListedIssue
 
 __all__ = ["List"]
 
@@ -77,9 +77,18 @@ def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueR
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
 
-def _public(row: IssueRow) -> dict[str, object]:
-    return {"id": row["ref"], "unproved": row["unproved"]} | {
-        key: row[key] for key in ("ref", "status", "title", "reason", "hint", "revision", "commit", "attempts")
+def _public(row: IssueRow) -> ListedIssue:
+    return {
+        "id": row["ref"],
+        "ref": row["ref"],
+        "status": row["status"],
+        "title": row["title"],
+        "reason": row["reason"],
+        "hint": row["hint"],
+        "revision": row["revision"],
+        "commit": row["commit"],
+        "attempts": row["attempts"],
+        "unproved": row["unproved"],
     }
 
 

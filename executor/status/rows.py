@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import TypedDict
 
 __all__ = [
+    "SHAPES",
     "AllRows",
     "BlockerRow",
     "DraftRow",
+    "Explanation",
     "IssueRow",
     "KeptMilestone",
+    "ListedIssue",
     "MilestoneRow",
     "PullRow",
     "RemovedRow",
@@ -111,6 +114,83 @@ class MilestoneRow(KeptMilestone):
     hint: str
 
 
+class ListedIssue(TypedDict):
+    """One issue of `doit list --json`; `id` and `ref` are both MILESTONE/ISSUE."""
+
+    id: str
+    ref: str
+    status: str
+    title: str
+    reason: str
+    hint: str
+    revision: int
+    commit: str | None
+    attempts: int
+    unproved: bool
+
+
+class StatusIssue(TypedDict):
+    """One issue of `doit status --json`."""
+
+    id: str
+    title: str
+    status: str
+    reason: str
+    revision: int
+    commit: str | None
+    pr: PullRow | None
+    attempts: int
+    seconds: float
+    cost_usd: float
+
+
+class StatusMilestone(TypedDict):
+    """One milestone of `doit status --json`."""
+
+    id: str
+    title: str
+    status: str
+    reason: str
+    hint: str
+    needs: list[str]
+    percent: int
+    branch: str
+    tip: str | None
+    blockers: list[BlockerRow]
+    removed: list[RemovedRow]
+    issues: list[StatusIssue]
+
+
+class LastNight(TypedDict):
+    """The last nightly run, with the exit code of each milestone; times are ISO-8601."""
+
+    started: str
+    ended: str | None
+    code: int | None
+    milestones: dict[str, int]
+
+
+class NightRow(TypedDict):
+    """The nightly entry; times are ISO-8601, `at` and `until` times of day."""
+
+    at: str
+    until: str
+    milestones: list[str]
+    since: str
+    next: str
+    running: bool
+    last: LastNight | None
+    missed: list[str]
+
+
+class StatusReport(TypedDict):
+    """`doit status --json`."""
+
+    milestones: list[StatusMilestone]
+    drafts: list[DraftRow]
+    nightly: NightRow | None
+
+
 class PlanIssue(TypedDict):
     """One issue of `doit plan --json`; issues of one wave need none of each other, `act` is what a run would do."""
 
@@ -202,6 +282,7 @@ class Explanation(TypedDict):
     cause: CauseRow | None
     difference: list[str]
     attempts: list[AttemptRow]
+    verdicts: list[str]
 
 
 class VerifiedRow(TypedDict):
@@ -256,3 +337,13 @@ class DraftRow(TypedDict):
     file: str
     faults: int
     reason: str
+
+
+SHAPES: dict[str, object] = {
+    "list": list[ListedIssue],
+    "status": StatusReport,
+    "plan": PlanReport,
+    "explain": Explanation,
+    "verify": list[VerifiedRow],
+}
+"""The JSON of commands by their names; docs/json.schema.json is generated from it."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from executor.config.project import Project
     from executor.nightly.schedule import Outlook
+    from executor.status.rows import NightRow
 
 __all__ = ["ENV_FILE", "Cron", "night_json", "night_lines"]
 
@@ -144,13 +145,16 @@ def night_lines(outlook: Outlook | None) -> list[str]:
     return lines
 
 
-def night_json(outlook: Outlook | None) -> dict[str, object] | None:
+def night_json(outlook: Outlook | None) -> NightRow | None:
     """The nightly entry as JSON."""
     if outlook is None:
         return None
     last = outlook.last
     return {
-        **outlook.schedule.data(),
+        "at": outlook.schedule.at,
+        "until": outlook.schedule.until,
+        "milestones": list(outlook.schedule.milestones),
+        "since": outlook.schedule.since.isoformat(),
         "next": next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL).isoformat(),
         "running": outlook.alive,
         "last": None

@@ -12,7 +12,7 @@ from executor.commands.inspect.log import meant_issue
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.git.refs import Refs
-from executor.state.decide import Status
+from executor.state.decide import Act, Decision, Status
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from executor.git.trailers import Landing
     from executor.model.fingerprint import Spec
-    from executor.state.decide import Cause, Decision
+    from executor.state.decide import Cause
     from executor.state.model import Attempt
     from executor.status.rows import Explanation
 
@@ -62,7 +62,7 @@ class Explain(Command):
         verdicts = _not_reused(observer, ref)
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
-            print_json({**_value(ref, decision, difference, attempts), "verdicts": verdicts})
+            print_json(_value(ref, decision, difference, attempts, verdicts))
         else:
             lines = "".join(f"{safe(line)}\n" for line in verdicts)
             sys.stdout.write(_text(ref, decision, difference, attempts) + lines)
@@ -108,8 +108,8 @@ def _print_removed(landing: Landing, *, as_json: bool) -> None:
     reason = f"landed as {landing.commit[:10]}, revision {trailers.revision}; it is no longer declared"
     hint = f'if it was renamed, write `was = ["{trailers.issue}"]` into the issue'
     if as_json:
-        status = str(Status.LANDED)
-        print_json({"ref": ref, "status": status, "act": "rest", "reason": reason, "hint": hint, "cause": None})
+        decision = Decision(Status.LANDED, Act.REST, reason, hint)
+        print_json(_value(ref, decision, [], [], []))
     else:
         sys.stdout.write(f"{safe(ref)} has {reason}\nto move it on: {hint}\n")
 
@@ -196,7 +196,9 @@ def _lines(value: Any) -> list[str]:
     return str(value if value is not None else "").splitlines()
 
 
-def _value(ref: str, decision: Decision, difference: list[str], attempts: list[Attempt]) -> Explanation:
+def _value(
+    ref: str, decision: Decision, difference: list[str], attempts: list[Attempt], verdicts: list[str]
+) -> Explanation:
     cause = decision.cause
     return {
         "ref": ref,
@@ -210,6 +212,7 @@ def _value(ref: str, decision: Decision, difference: list[str], attempts: list[A
             {"number": item.number, "revision": item.revision, "state": str(item.state), "reason": item.reason}
             for item in attempts
         ],
+        "verdicts": verdicts,
     }
 
 

@@ -24,7 +24,7 @@ from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
     from executor.config.project import Project
-    from executor.status.rows import IssueRow, MilestoneRow
+    from executor.status.rows import IssueRow, MilestoneRow, StatusIssue, StatusMilestone, StatusReport
 
 __all__ = ["Sessions", "Status", "removed_lines", "sessions_of"]
 
@@ -61,13 +61,12 @@ class Status(Command):
         drafts = [item for item in board.drafts if not names or item["id"] in names]
         outlook = Nights(project.cache).outlook(utcnow(), LOCAL)
         if options["json"]:
-            print_json(
-                {
-                    "milestones": [_json(item, _own(rows, item["id"])) for item in shown],
-                    "drafts": drafts,
-                    "nightly": night_json(outlook),
-                }
-            )
+            report: StatusReport = {
+                "milestones": [_json(item, _own(rows, item["id"])) for item in shown],
+                "drafts": drafts,
+                "nightly": night_json(outlook),
+            }
+            print_json(report)
         else:
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
             sys.stdout.write("".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts))
@@ -101,8 +100,7 @@ def _own(rows: list[IssueRow], milestone: str) -> list[IssueRow]:
     return [row for row in rows if row["ref"].partition("/")[0] == milestone]
 
 
-def _json(item: MilestoneRow, rows: list[IssueRow]) -> dict[str, object]:
-    keys = ("id", "title", "status", "reason", "revision", "commit", "pr", "attempts", "seconds", "cost_usd")
+def _json(item: MilestoneRow, rows: list[IssueRow]) -> StatusMilestone:
     return {
         "id": item["id"],
         "title": item["title"],
@@ -115,7 +113,22 @@ def _json(item: MilestoneRow, rows: list[IssueRow]) -> dict[str, object]:
         "tip": item["tip"],
         "blockers": item["blockers"],
         "removed": item["removed"],
-        "issues": [{key: row.get(key) for key in keys} for row in rows],
+        "issues": [_issue(row) for row in rows],
+    }
+
+
+def _issue(row: IssueRow) -> StatusIssue:
+    return {
+        "id": row["id"],
+        "title": row["title"],
+        "status": row["status"],
+        "reason": row["reason"],
+        "revision": row["revision"],
+        "commit": row["commit"],
+        "pr": row.get("pr"),
+        "attempts": row["attempts"],
+        "seconds": row["seconds"],
+        "cost_usd": row["cost_usd"],
     }
 
 
