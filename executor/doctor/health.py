@@ -52,6 +52,7 @@ KINDS: dict[str, int] = {
     "package-foreign": PERSON,
     "repository": RepositoryError.exit_code,
     "repository-owner": PERSON,
+    "repository-bare": PERSON,
     "unsigned": PERSON,
     "dodo-unconnected": PERSON,
     "not-in-checkouts": 0,

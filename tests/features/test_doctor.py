@@ -71,6 +71,7 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
 ELSEWHERE = (
     "environment-outside",
     "repository-owner",
+    "repository-bare",
     "unsigned",
     "not-in-checkouts",
     "dodo-unconnected",

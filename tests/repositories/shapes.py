@@ -206,6 +206,39 @@ def separate_git_directory_on_the_branch(folder: Path) -> Repo:
 
 
 @shape()
+def checkout_of_a_submodule_with_its_own_configuration(folder: Path) -> Repo:
+    """As tools leave it that use `git config --worktree`: the relative core.worktree is in the shared file."""
+    repo = checkout_of_a_submodule(folder)
+    sh(repo.path, "git config core.repositoryformatversion 1; git config extensions.worktreeConfig true")
+    return repo
+
+
+@shape()
+def bare_in_dot_git_with_worktrees(folder: Path) -> Repo:
+    origin = project(folder / "origin").path
+    sh(folder, f"mkdir home; git clone -q --bare 'file://{origin}' home/.git")
+    sh(folder / "home", "git config core.repositoryformatversion 1; git config extensions.worktreeConfig true")
+    sh(folder / "home", "git worktree add -q trees/main main; git -C trees/main config --worktree core.bare false")
+    return identified(folder / "home" / "trees" / "main")
+
+
+@shape()
+def sparse_worktree_of_a_bare_repository(folder: Path) -> Repo:
+    origin = project(folder / "origin").path
+    sh(folder, f"git clone -q --bare 'file://{origin}' store.git")
+    sh(folder, "git -C store.git worktree add -q --no-checkout ../tree main")
+    sh(folder / "tree", "git sparse-checkout set milestones rules; git checkout -q main")
+    return identified(folder / "tree")
+
+
+@shape()
+def blobless_with_worktrees_of_their_own_configuration(folder: Path) -> Repo:
+    repo = clone(folder, "--filter=blob:none")
+    sh(repo.path, "git config extensions.worktreeConfig true; git worktree add -q ../linked -b other")
+    return repo
+
+
+@shape()
 def odd_path(folder: Path) -> Repo:
     return project(folder / "a b 'ü' $HOME\n%40;#[x]")
 
@@ -517,6 +550,20 @@ def filtered_files(folder: Path) -> Repo:
     repo.write("a.dat", "text\n")
     sh(repo.path, "git config filter.up.clean 'tr a-z A-Z'; git config filter.up.smudge 'tr A-Z a-z'")
     repo.commit("filtered")
+    return repo
+
+
+@shape()
+def lfs_without_its_program(folder: Path) -> Repo:
+    """Its filter would fail at every checkout, and so would a hook after it."""
+    repo = project(folder / "repo")
+    repo.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    repo.commit("attributes")
+    for verb in ("process", "smudge", "clean"):
+        repo.git("config", f"filter.lfs.{verb}", f"no-such-program {verb}")
+    repo.git("config", "filter.lfs.required", "true")
+    hook = repo.write(".git/hooks/post-checkout", "#!/bin/sh\nexit 2\n")
+    hook.chmod(0o755)
     return repo
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,3 +123,37 @@ def test_a_dodo_file_of_ones_own_without_the_tasks_is_named_before_a_run(repo: R
     assert "dodo-unconnected" in {item["kind"] for item in repo.doit("doctor", "--json").json}
     assert "add to it: from executor.tasks import" in repo.doit("milestone:m1").check(4).err
     repo.doit("plan", "m1").check(4)
+
+
+def test_a_locale_and_the_environment_of_a_hook_stop_no_command(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Titles that the locale cannot write, git's variables as in a hook, and a `git gc` while an agent works."""
+    path = repo.path / "milestones" / "m1.toml"
+    text = path.read_text().replace('title = "Test m1"', 'title = "Größe — 日本語"\nbranch = "work/m1"')
+    prune = f"git -C {repo.path} reflog expire --expire=now --all; git -C {repo.path} gc -q --prune=now; echo 3 > 3"
+    path.write_text(text + issue("3", prune))
+    repo.commit("declare")
+    narrow = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    hook = dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_INDEX_FILE"), "/nowhere")
+    with monkeypatch.context() as changed:
+        for name, value in (narrow | hook).items():
+            changed.setenv(name, value)
+        for line in ("list", "plan m1", "milestone:m1", "status", "report m1 --format md"):
+            command = [sys.executable, "-m", "doit", *line.split()]
+            done = subprocess.run(command, cwd=repo.path, capture_output=True, check=False)
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert len(repo.landed("work/m1")) == 3
+    repo.git("fsck", "--connectivity-only", "--no-dangling")
+
+
+def test_help_that_nobody_reads_to_its_end_prints_no_traceback(repo: Repo) -> None:
+    assert "Traceback" not in sh(repo.path, f"{sys.executable} -m doit help verify 2>&1 | head -1")
+
+
+def test_a_byte_order_mark_that_an_editor_drops_makes_nothing_stale(repo: Repo) -> None:
+    spec = repo.path / "milestones" / "spec.md"
+    spec.write_bytes(b"\xef\xbb\xbf# Do it\r\n")
+    text = '[[issue]]\nid = "1"\ntitle = "S"\nspec = "spec.md"\nagent = "script"\nwith = { run = "echo s > s" }\n'
+    repo.milestone("m1", text)
+    repo.doit("milestone:m1").check(0)
+    spec.write_bytes(b"# Do it\n")
+    assert repo.statuses() == {"m1/1": "landed"}

@@ -172,6 +172,17 @@ def test_no_agent_is_begun_once_the_branch_is_gone(tmp_path: Path, what: str, wo
         assert made == [1, 1, 1, 1], "nobody is paid twice"
 
 
+def test_a_checkout_that_git_takes_for_bare_is_named_before_anything_is_begun(tmp_path: Path) -> None:
+    """It could not follow its branch, and its next commit would undo what landed."""
+    repo = project(tmp_path / "repo")
+    repo.git("config", "core.bare", "true")
+    assert "repository-bare" in {item["kind"] for item in repo.doit("doctor", "--json").json}
+    assert "core.bare false" in repo.doit("milestone:m1").check(4).err
+    assert not (repo.path / ".cache" / "m1" / "logs").exists()
+    repo.git("config", "core.bare", "false")
+    repo.doit("plan", "m1").check(0)
+
+
 def test_an_empty_branch_follows_its_base(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo", issues=issue("1", "echo one > one.txt", checks=["mine"]))
     repo.write("rules/checks.toml", '[check.mine]\nrun = "test -f fixed"\nsabotage = "off"\n')

@@ -184,7 +184,7 @@ class Obstacle:
     """One thing that a person has to settle first.
 
     Attributes:
-        kind: ``repository-owner``, ``unsigned`` or ``dodo-unconnected``.
+        kind: ``repository-owner``, ``repository-bare``, ``unsigned`` or ``dodo-unconnected``.
         text: what is the case.
         todo: what to do about it.
     """
@@ -208,6 +208,11 @@ def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obs
     if ownership_problem(repository.top):
         text = f"{repository.top} belongs to another user, and git refuses to work in it"
         return [Obstacle("repository-owner", text, f"git config --global --add safe.directory {repository.top}")]
+    if _is_bare(repository):
+        text = f"{repository.top} has files checked out, but git takes it for a bare repository (core.bare is true)"
+        linked = repository.git_dir != repository.common_dir
+        where = " --worktree" if linked else ""
+        return [Obstacle("repository-bare", text, f"git -C {repository.top} config{where} core.bare false")]
     signer = None if unsigned else signer_of(repository, identity_of(repository))
     if signer is None or not (signer.commits or tags):
         return []
@@ -222,3 +227,19 @@ def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obs
         )
         return [Obstacle("unsigned", text, todo)]
     return []
+
+
+def _is_bare(repository: Repository) -> bool:
+    """Whether git refuses to work in the checkout; other tools' worktrees are known to set that by mistake.
+
+    Such a checkout cannot follow its branch. Once it works again, its next commit would undo what landed meanwhile.
+    """
+    done = subprocess.run(
+        [git_program(), "rev-parse", "--is-bare-repository"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repository.top,
+        env=users_environment(),
+    )
+    return done.stdout.strip() == "true"
