@@ -148,7 +148,7 @@ _LEFT = re.compile(
 )
 _VALUE = re.compile(
     r"(?:\b(?:is|are|be|=|:)\s+|\()(?:TBD|TBC|T\.B\.D\.)(?:\)|\b)|\bto be (?:determined|defined|decided"
-    r"|specified)\b|\bfill (?:this |me )?in\b",
+    r"|specified)\b|\bfill (?:this|me) in\b|\bfill in (?:here|below|later)\b|^\W*fill in\W*$",
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
