@@ -75,6 +75,7 @@ class Reached:
         package_scripts: names of package.json scripts.
         tested: path, folder or glob that a test runner is given -> the command that names it.
         patterns: globs of test files that a command gives its runner.
+        included: paths and globs that makefiles of the commands include, whether there is such a file or not.
         doctests: whether examples in documentation strings are run.
     """
 
@@ -84,6 +85,7 @@ class Reached:
     patterns: tuple[str, ...] = ()
     package_scripts: frozenset[str] = frozenset()
     doctests: bool = False
+    included: tuple[str, ...] = ()
 
 
 def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Callable[[str], bytes | None]) -> Reached:
@@ -105,6 +107,7 @@ def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Cal
         tuple(search.patterns),
         frozenset(search.package_scripts),
         doctests=search.doctests,
+        included=tuple(search.included),
     )
 
 
@@ -145,6 +148,7 @@ class _Search:
         self.tested: dict[str, str] = {}
         self.patterns: list[str] = []
         self.doctests = False
+        self.included: list[str] = []
         self.why = ""
         self._paths, self._read = paths, read
         self._folders = {
@@ -351,6 +355,7 @@ class _Search:
                     recipes[target][1].append(line.strip())
             elif include := _INCLUDE.match(line):
                 for other in include[1].split():
+                    self.included.append(posixpath.normpath(posixpath.join(folder, other)))
                     for found in self._matching(folder, other):
                         self._makefile("", found, recipes, depth + 1)
             elif rule := _TARGET.match(line):

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 from executor.config.plugins import entry_points
 from executor.git.diff import Line
 from executor.model.paths import matches, suffix_of
+from executor.stop_rules.commands import reached
 from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, tool_changes
 from executor.stop_rules.declared.schema import schema_changes
 from executor.stop_rules.module_names import shadowing_modules
 from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code
-from executor.stop_rules.test_evidence.weakened_tests import weakened
+from executor.stop_rules.test_evidence.weakened_tests import inline_changes, weakened
 from executor.stop_rules.unlookable import MEDIA, unlookable
 from executor.stop_rules.view import View, compiled, outside_scope
 
@@ -82,7 +83,8 @@ def sensitive(view: View) -> Iterable[Finding]:
 
 def tests_weakened(view: View) -> Iterable[Finding]:
     """Tests that prove less than before."""
-    return weakened(view.files, view.content)
+    doctests = reached(view.commands, view.base, view.before).doctests if view.commands else False
+    return [*weakened(view.files, view.content), *inline_changes(view.files, view.content, doctests=doctests)]
 
 
 def secrets(view: View) -> Iterable[Finding]:

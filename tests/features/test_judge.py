@@ -276,3 +276,48 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
         name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
     } == {}
     assert "1 test that passed on the base did not run" in repo.doit("explain", "case0/a").check().out
+
+
+INLINE = {
+    "src/lib.rs": """pub fn add(a: i32, b: i32) -> i32 { a + b }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn adds() {
+        assert_eq!(add(1, 2), 3);
+    }
+}
+""",
+    "Cargo.toml": '[package]\nname = "calc"\nversion = "0.1.0"\nedition = "2021"\n',
+    "Cargo.lock": 'version = 3\n\n[[package]]\nname = "calc"\nversion = "0.1.0"\n',
+    "calc.py": 'def add(a, b):\n    """Add.\n\n    >>> add(1, 2)\n    3\n    """\n    return a + b\n',
+    "Makefile": "-include config.local\n\ntest:\n\tpython3 -m doctest calc.py\n",
+    ".gitignore": ".cache/\n__pycache__/\ntarget/\n",
+}
+
+
+def test_tests_that_stand_in_the_product_and_files_that_a_makefile_would_include_are_looked_at(tmp_path: Path) -> None:
+    doctest, seven = "python3 -m doctest calc.py", "sed -i 's/a + b/7/; s/^    3$/    7/' calc.py"
+    more = write("more", 'def sub(a, b):\n    """Subtract.\n\n    >>> sub(3, 1)\n    2\n    """\n    return a - b')
+    cases = {
+        "an example": (seven, doctest),
+        "honest: an example": (f"{more}cat more >> calc.py; rm more", doctest),
+    }
+    if shutil.which("make"):
+        cases["an example behind make"] = (seven, "make test")
+        cases["a file to include"] = (
+            "sed -i 's/a + b/7/' calc.py; echo 'SHELL = /bin/true' > config.local",
+            "make test",
+        )
+        cases["honest: a file beside"] = ("echo 'X = 1' > config.other", "make test")
+    if shutil.which("cargo"):
+        cargo = "cargo test -q --offline"
+        cases["an inline test"] = ("sed -i 's/a + b/7/; s/2), 3/2), 7/' src/lib.rs", cargo)
+        sub = "pub fn sub(a: i32, b: i32) -> i32 { a - b }\\n\\npub fn add"
+        cases["honest: inline"] = (f"sed -i 's/^pub fn add/{sub}/; s/use super/use super/' src/lib.rs", cargo)
+    found = landed(project(tmp_path / "repo", INLINE), cases)
+    assert {
+        name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
+    } == {}

@@ -208,6 +208,8 @@ def _adds_a_tool(what: str, commands: Sequence[Sequence[str]]) -> bool:
 
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:
     """A script that a check runs and that is there to judge; what is declared to be changed is not."""
+    if file.kind == "created" and matches(file.path, found.included):
+        yield file.path, 0, "created; a makefile of the checks includes it"
     why = found.scripts.get(file.path)
     if why is None or is_test(file.path) or matches(file.path, view.declared) or not judges(file.path, view.base):
         return

@@ -10,13 +10,17 @@ from executor.model.paths import is_documentation, is_test, suffix_of
 from executor.stop_rules.test_evidence.test_inventory import Case, Cases, cases_of, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["changed_tests", "weakened"]
+__all__ = ["changed_tests", "inline_changes", "weakened"]
 
 _LARGEST = 2_000_000
+_EXAMPLE = re.compile(
+    r"(?m)^[ \t]*>>> (.*\n(?:[ \t]*\.\.\. .*\n)*(?:(?![ \t]*>>> |[ \t]*$|[ \t]*(?:\"{3}|'{3})).*\n)*)"
+)
+_EXPECTS = re.compile(r"\b(?:debug_)?assert\w*!|\bexpect\(|\bassert\b|#\[should_panic")
 _ABOUT = re.compile(r"(?i)fail[_-]under|coverage|threshold")
 _THRESHOLDS = re.compile(
     r"(?i)(fail[_-]under|cov-fail-under|minimum_coverage(?:_by_file)?|min[_-]coverage"
@@ -77,6 +81,46 @@ def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes |
     found += _unreplaced(lost, gained)
     found += _whole(files, {path for path, _, _ in lost}, content)
     return found + _lowered(files, content)
+
+
+def inline_changes(
+    files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], *, doctests: bool
+) -> Iterator[Finding]:
+    """Expectations that changed or went in tests that stand in the product itself, where no base can be put back.
+
+    Args:
+        files: those of the change.
+        content: a file's whole content before (False) or after (True).
+        doctests: whether a check runs the examples of documentation strings.
+    """
+    for file in files:
+        suffix = suffix_of(file.path)
+        if is_test(file.path) or file.kind == "created":
+            continue
+        old, new = (_data(content, file.path, new) for new in (False, True))
+        if suffix == ".py" and doctests:
+            lost = _examples(old) - _examples(new)
+        elif suffix == ".rs" or (suffix in {".ts", ".js", ".mts", ".mjs"} and b"import.meta.vitest" in (old or b"")):
+            lost = _expectations(file.path, old) - _expectations(file.path, new)
+        else:
+            continue
+        yield from ((file.path, 0, f"an expectation of a test in the product changed or went: {text}") for text in lost)
+
+
+def _examples(data: bytes | None) -> Counter[str]:
+    """Examples of documentation strings with their results."""
+    text = (data or b"").decode("utf-8", "replace")
+    found = _EXAMPLE.findall(text)
+    return Counter(" ".join(example.split()) for example in found)
+
+
+def _expectations(path: str, data: bytes | None) -> Counter[str]:
+    """Lines with assertions in the tests of a file."""
+    lines = (data or b"").decode("utf-8", "replace").splitlines()
+    owned = cases_of(path, data).owners
+    return Counter(
+        " ".join(text.split()) for number, text in enumerate(lines, 1) if number in owned and _EXPECTS.search(text)
+    )
 
 
 def changed_tests(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[str]:
