@@ -81,8 +81,13 @@ def suffix_of(path: str) -> str:
 
 def is_test(path: str) -> bool:
     """Whether a file is a test or belongs to tests."""
-    folders = path.split("/")[:-1]
-    return any(folder.lower() in _TEST_FOLDERS for folder in folders) or bool(_TEST_NAME.fullmatch(name_of(path)))
+    folder, _, name = path.rpartition("/")
+    return _is_below_tests(folder) or _TEST_NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_below_tests(folder: str) -> bool:
+    return any(name.lower() in _TEST_FOLDERS for name in folder.split("/"))
 
 
 def is_documentation(path: str) -> bool:

@@ -267,7 +267,7 @@ def _parents(path: str) -> Iterator[str]:
 
 def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
     """Folders of tests: by name, or by name and content."""
-    packages = {posixpath.dirname(path) for path in paths if name_of(path) == "__init__.py"}
+    packages = {path.rpartition("/")[0] for path in paths if name_of(path) == "__init__.py"}
     direct: set[str] = set()  # folders with a test that is in no other folder of tests in between
     for path in tests:
         for folder in _parents(path):
@@ -275,8 +275,8 @@ def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
             if name_of(folder).lower() in _FOLDERS | _PERHAPS:
                 break
     found: set[str] = set()
-    for path in paths:
-        for folder in reversed(list(_parents(path))):
+    for inner in {path.rpartition("/")[0] for path in paths} - {""}:
+        for folder in reversed([inner, *_parents(inner)]):
             name = name_of(folder).lower()
             if any(parent in found for parent in _parents(folder)):
                 break
