@@ -84,7 +84,9 @@ _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverag
 _BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
 _TOP = 40
 """Lines at the top of a file among which its notice is."""
-_TOOLED = frozenset({"pyproject.toml", "setup.cfg", "package.json", "tox.ini"})
+_TOOLED = frozenset(
+    {"pyproject.toml", "setup.cfg", "package.json", "tox.ini", "composer.json", "deno.json", "deno.jsonc"}
+)
 
 
 def dependency_changes(view: View) -> Iterator[Finding]:

@@ -218,6 +218,13 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
                 **_picked(document, names.npm),
                 **{f"scripts.{key}": value for key, value in scripts.items() if names.scripts.fullmatch(key)},
             }
+        case "composer.json" | "deno.json" | "deno.jsonc" as name:
+            key = "scripts" if name == "composer.json" else "tasks"
+            found = {
+                f"{key}.{task}": value
+                for task, value in _at(json.loads(text), key).items()
+                if names.scripts.fullmatch(task)
+            }
         case _:
             found = {}
     return {f"tool {key}": _flat(value, sort=False) for key, value in found.items() if value not in ({}, [], None)}
