@@ -62,6 +62,7 @@ KINDS: dict[str, int] = {
     "cache-tracked": PERSON,
     "cache-remote": PERSON,
     "disk-low": 75,
+    "base-red": PERSON,
     "environment-outside": PERSON,
     "clock-back": PERSON,
     "agent-missing": PERSON,

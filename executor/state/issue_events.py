@@ -328,7 +328,7 @@ class BaseRed(Event):
     """The base keeps an issue back before anything is done for it.
 
     Attributes:
-        word: ``red``, ``blind`` or ``vacuous`` (docs/environments.md).
+        word: ``red``, ``blind``, ``vacuous`` or ``outside`` (docs/environments.md).
         check: name of the check, or the acceptance command.
         proof: ``check`` or ``acceptance``.
     """

@@ -69,6 +69,7 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
 
 # Kinds of findings with tests of their own in tests/repositories and in test_environments.py.
 ELSEWHERE = (
+    "base-red",
     "environment-outside",
     "repository-owner",
     "repository-bare",

@@ -139,6 +139,8 @@ def test_the_base_is_asked_before_the_night_and_before_an_attempt(repo: Repo, mo
         (old, "vacuous"),
         ("odd", "blind"),
     }
+    found = {row["subject"]: row["kind"] for row in repo.doit("doctor", "--base", "--json").json}
+    assert (found["check odd"], found["check tests"], found[f"acceptance {new}"]) == ("base-red", "ok", "ok")
     assert repo.attempts() == []
     planned = repo.doit("plan", "m1", "--json").check().json["issues"]
     assert {item["ref"]: item["vacuous"] for item in planned} == {"m1/a": [old], "m1/b": [], "m1/c": [old]}

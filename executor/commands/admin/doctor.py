@@ -45,6 +45,14 @@ _REPAIR = {
     "default": False,
     "help": "mend what can be mended without losing anything, and say what was done",
 }
+_BASE = {
+    "name": "base",
+    "short": "",
+    "long": "base",
+    "type": bool,
+    "default": False,
+    "help": "also try every check and acceptance command on each milestone's base, as `doit verify m4 --base` does",
+}
 _WORST_FIRST = (74, 3, 75, 2, 4, 1)
 
 
@@ -54,12 +62,15 @@ class Doctor(Command):
     name = "doctor"
     doc_purpose = "check machine, configuration and state, and say what to do (--repair: mend what is safe)"
     doc_usage = ""
-    cmd_options = (_REPAIR, JSON_OPTION)
+    cmd_options = (_REPAIR, _BASE, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Print the findings; the exit code is that of the worst that is left."""
         none_but_options(self, arguments)
         looked = list(_look())
+        compiled = next((item for item in looked if isinstance(item, Compiled)), None)
+        if options["base"] and compiled is not None:
+            looked += _tried(compiled)
         project = next((item.project for item in looked if isinstance(item, Compiled)), None)
         findings = [item for item in looked if isinstance(item, Finding)]
         told = [_mended(project, item) if options["repair"] and project else (item, "", item.code) for item in findings]
@@ -81,6 +92,26 @@ def _look() -> Iterator[Finding | Compiled]:
         yield item
         if isinstance(item, Compiled):
             yield from inconsistencies(item)
+
+
+def _tried(compiled: Compiled) -> Iterator[Finding]:
+    """What the checks and acceptance commands of each milestone say of its base."""
+    from executor.checks.base import base_remedy
+    from executor.commands.admin.verify import base_rows
+
+    for name in compiled.loaded.milestones:
+        try:
+            rows = base_rows(compiled, name)
+        except BusyError as error:
+            yield Finding("ok", f"base of {name}", f"not tried: {error}")
+            continue
+        for row, refs in rows:
+            subject, text = f"{row.kind} {row.name}", f"{row.word} on the base, {row.seconds:.1f} s"
+            if row.holds:
+                todo = base_remedy(row.word, row.name, kind=row.kind)
+                yield Finding("base-red", subject, f"{text}: {row.reason}; needed by {', '.join(refs)}", todo)
+            else:
+                yield Finding("ok", subject, f"{text}, for {', '.join(refs)}")
 
 
 def _mended(project: Project, finding: Finding) -> tuple[Finding, str, int]:

@@ -13,11 +13,12 @@ from executor.config.project import compile_project, open_project
 
 if TYPE_CHECKING:
     from executor.checks.base import BaseResult
+    from executor.config.project import Compiled
     from executor.engine.issue import IssueRun
     from executor.engine.session import Session
     from executor.status.rows import VerifiedRow
 
-__all__ = ["Verify"]
+__all__ = ["Verify", "base_rows"]
 
 _BASE_LINES = 20
 _FORCE = {
@@ -77,6 +78,22 @@ def _issues(session: Session, milestone: str) -> list[IssueRun]:
 
     plan, run = session.compiled.plan, session.run_of(milestone)
     return [IssueRun(run, ref) for ref in plan.order if plan.nodes[ref].milestone == milestone]
+
+
+def base_rows(compiled: Compiled, name: str) -> list[tuple[BaseResult, list[str]]]:
+    """Try every check and acceptance command of a milestone on its base, each once, with the issues that it is for.
+
+    Raises:
+        BusyError: the milestone is running.
+    """
+    from executor.commands.sessions import open_session
+    from executor.engine.recover import Recovery
+
+    with open_session(compiled) as session:
+        session.enter([name])
+        run = session.run_of(name)
+        Recovery(run).recover()
+        return _base_rows(_issues(session, name), session.store.tree_of(run.view.tip))
 
 
 def _base_rows(issues: list[IssueRun], tree: str) -> list[tuple[BaseResult, list[str]]]:
