@@ -14,6 +14,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Self
 
 from executor.engine.ports import Outside
@@ -212,6 +213,13 @@ class MemoryRefs(Refs):
 
     def tips(self, refs: Sequence[str]) -> dict[str, str]:
         return {ref: self.world.refs[ref] for ref in refs if ref in self.world.refs}
+
+    def listed(self, patterns: Sequence[str]) -> dict[str, str]:
+        return {
+            name: commit
+            for name, commit in self.world.refs.items()
+            if any(f"{name}/".startswith(f"{item.rstrip('/')}/") or fnmatchcase(name, item) for item in patterns)
+        }
 
     def branches(self) -> list[str]:
         return [ref.removeprefix("refs/heads/") for ref in self.world.refs if ref.startswith("refs/heads/")]
