@@ -52,7 +52,7 @@ def set_aside(objects: Path, since: float, folder: Path) -> list[str]:
 
 def _loose(objects: Path) -> Iterator[Path]:
     for place in sorted(objects.glob("[0-9a-f][0-9a-f]")):
-        with os.scandir(place) as entries:
+        with suppress(FileNotFoundError), os.scandir(place) as entries:
             yield from (place / entry.name for entry in entries if not entry.name.startswith("tmp_"))
 
 
@@ -74,6 +74,17 @@ def _is_whole(path: Path) -> bool:
 _PATIENCE = 5.0
 
 
+def _halves(objects: Path) -> list[Path]:
+    """What a killed git left in an object store; a `git gc` of the user's may remove folders meanwhile."""
+    found = []
+    for folder in sorted(objects.glob("??")):
+        with suppress(FileNotFoundError):
+            found += [path for path in folder.iterdir() if path.name.startswith("tmp_obj_")]
+    with suppress(FileNotFoundError):
+        found += [path for path in (objects / "pack").iterdir() if path.name.startswith("tmp_")]
+    return found
+
+
 def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False) -> list[str]:
     """Remove the locks on these refs, and on the packed refs, once no git process works on the repository any more.
 
@@ -86,7 +97,7 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
         Locks that were removed, relative to the git directory; none while a git process is still alive.
     """
     found = list(_locks(repository.common_dir, refs))
-    halves = [*repository.objects.glob("??/tmp_obj_*"), *repository.objects.glob("pack/tmp_*")] if objects else []
+    halves = _halves(repository.objects) if objects else []
     if not found and not halves:
         return []
     end = time.monotonic() + _PATIENCE
@@ -116,7 +127,8 @@ def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
         yield packed
     for name in refs:
         if name.endswith("/"):
-            yield from (common_dir / name).rglob("*.lock")
+            for place, _, files in os.walk(common_dir / name):  # a folder that git removes meanwhile is passed over
+                yield from (Path(place, file) for file in files if file.endswith(".lock"))
         elif (lock := common_dir / f"{name}.lock").exists():
             yield lock
 

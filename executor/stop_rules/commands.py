@@ -12,6 +12,7 @@ import posixpath
 import re
 import shlex
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,16 @@ def _shown(argv: Sequence[str]) -> str:
     return " ".join(text.split())[:80]
 
 
+@lru_cache(maxsize=4)
+def _folders_of(paths: frozenset[str]) -> frozenset[str]:
+    """Every folder of these files, the top included as an empty name."""
+    found = {path.rpartition("/")[0] for path in paths}
+    for folder in list(found):
+        parts = folder.split("/")
+        found.update("/".join(parts[:end]) for end in range(len(parts)))
+    return frozenset(found)
+
+
 class _Search:
     """Follows commands into files; everything it finds is collected."""
 
@@ -151,9 +162,7 @@ class _Search:
         self.included: list[str] = []
         self.why = ""
         self._paths, self._read = paths, read
-        self._folders = {
-            "/".join(parts[:end]) for path in paths for parts in [path.split("/")] for end in range(len(parts))
-        }
+        self._folders = _folders_of(paths)
         self._done: set[tuple[str, str]] = set()
 
     def shell(self, text: str, folder: str, depth: int) -> None:

@@ -155,8 +155,10 @@ def _copyleft(file: FileChange, view: View) -> Iterator[Finding]:
     if file.kind != "created":
         return
     found = [line for line in file.lines[:_TOP] if _BINDING.search(line.text)]
+    if not found:
+        return
     own = b"".join(view.before(path) or b"" for path in view.base if _LICENCE.fullmatch(path))
-    if found and not re.search(rb"(?i)general public license", own):
+    if not re.search(rb"(?i)general public license", own):
         yield from ((file.path, line.number, "+" + line.text) for line in found)
 
 
