@@ -334,7 +334,7 @@ _COUNTS = (
         r"(?m)^Ran (?P<all>\d+) tests? in (?s:.{0,200}?)\b(?:OK|FAILED)(?: \((?:.*\bskipped=(?P<skipped>\d+))?)?"
     ),  # unittest
     re.compile(
-        r"(?m)^=* ?(?:\d+ failed, )?(?P<all>\d+) passed\b(?:,? (?P<skipped>\d+) skipped)?.* in [\d.]+s"
+        r"(?m)^=* ?(?:\d+ failed, )?(?P<ran>\d+) passed\b(?:,? (?P<skipped>\d+) skipped)?.* in [\d.]+s"
     ),  # pytest
     re.compile(r"(?m)^Tests: +(?:.*?(?P<skipped>\d+) skipped, )?.*?(?P<all>\d+) total"),  # jest
     re.compile(r"(?m)^ *Tests +.*?(?:(?P<skipped>\d+) skipped )?\((?P<all>\d+)\)"),  # vitest
@@ -415,7 +415,9 @@ def _counted(text: str) -> list[tuple[str, str]]:
     for pattern in _COUNTS:
         matches = list(pattern.finditer(text))
         if matches:
-            whole = sum(int(match["all"]) for match in matches)
-            skipped = sum(int(match.groupdict().get("skipped") or 0) for match in matches)
+            counts = [match.groupdict(default="0") for match in matches]
+            skipped = sum(int(count.get("skipped", 0)) for count in counts)
+            whole = sum(int(count["all"]) if "all" in count else int(count["ran"]) for count in counts)
+            whole += 0 if "all" in counts[0] else skipped  # pytest does not count those that it skips
             return [("test", _SKIPPED)] * min(skipped, whole) + [("test", _PASSED)] * max(0, whole - skipped)
     return []

@@ -37,6 +37,8 @@ def test_a():
     assert 1 + 1 == 2
 """
 
+_TEST = "import shop_tool\n\n\ndef test_x():\n    assert shop_tool.x == 1\n"
+
 ATTACKS: dict[str, Files] = {
     # what the project depends on
     "flake": {"flake.nix": ("{ a = 1; }\n", "{ inputs.x.url = 1; }\n")},
@@ -159,6 +161,7 @@ ATTACKS: dict[str, Files] = {
     # modules in the place of others
     "standard library": {"bdb.py": (None, "x = 1\n")},
     "module of the product in the tests": {
+        "tests/test_shop_tool.py": (_TEST, _TEST),
         "tests/shop_tool.py": (None, "x = 1\n"),
         "shop_tool.py": ("x = 1\n", "x = 2\n"),
     },
