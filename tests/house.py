@@ -61,7 +61,7 @@ class Figure:
 
 MODULES = Figure("modules in executor/ with code", 240, 170)
 FLAT = Figure("modules flat in executor/ besides errors and __main__", 0, 0)
-LONGEST = Figure("lines of the longest file", 650, 450)
+LONGEST = Figure("lines of the longest file", 450, 450)
 PACKAGE_SIZE = Figure("modules of the largest package, its subpackages aside", 14, 12)
 ENTERED = Figure("modules entered to land one trivial issue", 126, 75)
 RUN_FIRST = Figure("functions whose first parameter is the run", 16, 16)

@@ -16,6 +16,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from executor.stop_rules.module_names import imported_names, strings_of_calls
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
@@ -59,7 +61,6 @@ _RUNS_TESTS = re.compile(
     r"(?=[\s=.]|$)"
 )
 _DOCTEST = re.compile(r"\bdoctest\b|--doctest-(?:modules|glob)|--doctest\b")
-_IMPORT = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
 _REQUIRE = re.compile(r"(?:require\(|from|import\(?)\s*[\"'](\.{1,2}/[^\"']+)[\"']")
 _TARGET = re.compile(r"^([^\s#:=][^:=#]*)::?(?!=)([^#]*)")
 _INCLUDE = re.compile(r"^\s*[-s]?include\s+(.+)$")
@@ -267,7 +268,7 @@ class _Search:
         ):
             self.shell(text, folder, depth + 1)
         elif suffix == ".py":
-            self._neighbours(path, _imported(text), (".py", "/__init__.py"), depth)
+            self._neighbours(path, imported_names(text), (".py", "/__init__.py"), depth)
         elif suffix in {".js", ".mjs", ".cjs", ".ts"}:
             self._neighbours(path, _REQUIRE.findall(text), _SUFFIXES, depth)
         return True
@@ -384,7 +385,7 @@ class _Search:
                 self.scripts.setdefault(path, self.why)
                 text = self._text(path)
                 if path.endswith(".py"):
-                    text = "\n".join(" ".join(call) for call in _strings_of_calls(text))
+                    text = "\n".join(" ".join(call) for call in strings_of_calls(text))
                 text = re.sub(r"(?m)^\s*(?:-\s+)?(?:cmds?|commands\w*|deps)\s*[:=]\s*|^\s*-\s+|^\s*@", "", text)
                 self.shell(text, folder, depth + 1)
 
@@ -447,18 +448,3 @@ def _cluster(words: Sequence[str]) -> set[str]:
             break
         found |= {f"-{letter}" for letter in word[1:]}
     return found
-
-
-def _imported(text: str) -> set[str]:
-    names: set[str] = set()
-    for match in _IMPORT.finditer(text):
-        for name in (match[1] or match[2]).split(","):
-            plain = name.strip().partition(" ")[0]
-            names |= {plain.replace(".", "/"), plain.rpartition(".")[2]} if plain else set()
-    return names
-
-
-def _strings_of_calls(text: str) -> list[list[str]]:
-    """String arguments of calls in a file of Python, as ``session.run("sh", "check.sh")`` has them."""
-    calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
-    return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["shadowing_modules"]
+__all__ = ["imported_names", "shadowing_modules", "strings_of_calls"]
+
+_IMPORT = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
 
 _TOOLS = frozenset(
     [
@@ -220,3 +222,19 @@ def _javascript(path: str, kept: frozenset[str]) -> str:
         if f"{stem}/index{other}" in kept:
             return f"it is resolved in place of {stem}/index{other}"
     return ""
+
+
+def imported_names(text: str) -> set[str]:
+    """Modules and names that a file of Python imports, modules as paths."""
+    names: set[str] = set()
+    for match in _IMPORT.finditer(text):
+        for name in (match[1] or match[2]).split(","):
+            plain = name.strip().partition(" ")[0]
+            names |= {plain.replace(".", "/"), plain.rpartition(".")[2]} if plain else set()
+    return names
+
+
+def strings_of_calls(text: str) -> list[list[str]]:
+    """String arguments of calls in a file of Python, as ``session.run("sh", "check.sh")`` has them."""
+    calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
+    return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]
