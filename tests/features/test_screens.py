@@ -121,7 +121,8 @@ def compare(name: str, text: str) -> None:
 def test_the_views_of_a_run_at_two_widths(terminal: Terminal, night: Repo, request: pytest.FixtureRequest) -> None:
     columns = request.node.callspec.params["terminal"]
     terminal.open("run", "milestone:m1", "-n", "2")
-    terminal.until("run", lambda text: "2 running" in text and text.count("quiet") == 2 and "failed    m1/d" in text)
+    wanted = ("2 running", "failed    m1/d", "blocked   m1/e")
+    terminal.until("run", lambda text: text.count("quiet") == 2 and all(words in text for words in wanted))
     terminal.open("watch", "watch", "--interval", "0.2")
     terminal.until("watch", lambda text: "2 running" in text)
     compare(f"live-{columns}.txt", terminal.text("run"))
