@@ -1,4 +1,4 @@
 """Make for milestones: declared milestones, landed issue by issue by coding agents, never done twice."""
 
 DISTRIBUTION = "make-for-milestones"
-"""The name that this package is installed by. Another package named `executor` in its place has no such line."""
+"""The distribution name of this package. Another package named `executor` in its place lacks this line."""

@@ -1,7 +1,7 @@
 """`python -m executor`, also installed as `make-for-milestones`: set a repository up; run doit from any folder of it.
 
-`make-for-milestones init` writes the commands into the configuration of the repository. From then on `doit COMMAND`
-works in its top folder, and `make-for-milestones COMMAND` in every folder below.
+`make-for-milestones init` writes the commands into the repository's configuration. From then on `doit COMMAND` works
+in its top folder, and `make-for-milestones COMMAND` in every folder below.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["main", "root_of"]
 
 _NAME = "make-for-milestones"
 _FILE_OPTIONS = {"--output", "--output-file", "-o", "--env-file"}
-"""Options whose value is the name of a file, which a person gives as seen from the current folder."""
+"""Options with a file name as value, which is relative to the current folder."""
 _ANYWHERE = {"doctor", "help", "init", "mcp", "version"}
 """Words that need no repository that is set up; a client starts `mcp` in every folder that it works in."""
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run doit with our commands in the folder that is set up; returns the exit code."""
+    """Run doit with our commands in the configured folder; returns the exit code."""
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] in (["--version"], ["--help"], ["-h"]):
         words[0] = words[0].removeprefix("--").replace("-h", "help")
@@ -55,7 +55,7 @@ def _run(words: list[str]) -> int:
 
 
 def _from_root(words: list[str], here: Path, root: Path) -> Iterator[str]:
-    """The words with names of files as they read from the top folder instead of from the current one."""
+    """Yield the words, with file names relative to the top folder instead of the current one."""
     before = ""
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -69,7 +69,7 @@ def _from_root(words: list[str], here: Path, root: Path) -> Iterator[str]:
 
 
 def root_of(start: Path) -> Path | None:
-    """The nearest folder, from `start` up to the top of its git repository, that is set up for milestones."""
+    """Return the nearest configured folder, from `start` up to the top of its git repository."""
     for folder in (start, *start.parents):
         if (folder / "dodo.py").is_file() or has_milestones(folder):
             return folder

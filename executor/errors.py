@@ -1,7 +1,7 @@
-"""Every situation in which the executor cannot go on, each with its exit code.
+"""Every situation in which the executor cannot continue, each with its exit code.
 
-One root, so that a command can turn any of them into one clear message. The docstring of a class is the situation;
-the message of an instance says what was expected, what was found, who needs it and what to do next.
+They have one root, so a command can turn any of them into one clear message. The docstring of a class describes the
+situation; the message of an instance has the expectation, the finding, the affected part and the next step.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Fault:
 
     Attributes:
         file: path as the user would write it, for example ``milestones/m4.toml``.
-        key: dotted place inside the file, for example ``issue[2].needs``; empty when the whole file is meant.
-        problem: expected, found, who needs it, what to do next - one line.
+        key: dotted position inside the file, for example ``issue[2].needs``; empty for the whole file.
+        problem: expectation, finding, affected part and next step, in one line.
     """
 
     file: str
@@ -52,7 +52,7 @@ class Fault:
 
 
 class DeclarationError(ExecutorError):
-    """Declarations or rules are wrong; nothing has been changed. Carries every fault of every file."""
+    """Declarations or rules are invalid; nothing has been changed. Carries every fault of every file."""
 
     exit_code = 3
 
@@ -78,13 +78,13 @@ class GitError(ExecutorError):
 
 
 class PersonNeededError(ExecutorError):
-    """Nothing failed, but a person has to do something first."""
+    """Nothing failed, but a person must act first."""
 
     exit_code = 4
 
 
 class UnsignedError(PersonNeededError):
-    """A commit or tag that has to be signed cannot be: nothing more of its milestone lands in this run."""
+    """A required signature of a commit or tag cannot be made: nothing more of its milestone lands in this run."""
 
 
 class GitKilledError(ExecutorError):
@@ -98,7 +98,7 @@ class BusyError(ExecutorError):
 
 
 class ForgeUnavailableError(ExecutorError):
-    """The forge or the remote cannot be reached now; nothing was lost, try again later."""
+    """The forge or the remote is unreachable now; nothing was lost, try again later."""
 
     exit_code = 75
 
@@ -110,7 +110,7 @@ class ForgeRefusedError(ExecutorError):
 
 
 class StateFullError(ExecutorError):
-    """The disk is full; nothing was lost, try again when there is space."""
+    """The disk is full; nothing was lost, try again with more space."""
 
     exit_code = 75
 

@@ -1,1 +1,1 @@
-"""Agents: calls, their output, the choice of the next one, its budget."""
+"""Agents: calls, output, selection of the next agent, budget."""

@@ -1,12 +1,10 @@
 """The brief: an agent's complete instructions as one Markdown text. The same facts give the same bytes.
 
-Text that comes from outside this program (specs, output of checks) stands in delimited blocks and is labelled.
+External text (specs, output of checks) is in delimited and labelled blocks.
 
-Which handoffs a brief holds: nearest needs first, then the newest, within a budget of tokens. Pure.
+The selection of handoffs: nearest needs first, then the newest, within a budget of tokens. Pure.
 
-Texts of specs as they were built, so that a later change can be shown line by line.
-
-Collects the facts of a brief for one issue: its declaration, landings, handoffs, answers, failures.
+Stored texts of implemented specs, so that a later change can be shown line by line.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ _SELF_CHECK = (
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """A handoff of an earlier issue: the issue's id, the text (empty: left out), the commit that stores it."""
+    """A handoff of an earlier issue: the issue's id, the text (empty if omitted), the commit that stores it."""
 
     issue: str
     text: str
@@ -63,19 +61,19 @@ class Handoff:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """The step of a workflow that a brief is for.
+    """The workflow step of a brief.
 
     Attributes:
         id: ``phase.step``.
         does: the task.
-        inputs: files that it is given: (name, where it is).
-        outputs: files that it has to leave, in its output folder or (``tree:``) in the tree.
-        handoff: heading that its handoff.md has to have; empty: none is asked for.
+        inputs: input files: (name, path).
+        outputs: required files, in the output folder or (``tree:``) in the tree.
+        handoff: required heading of its handoff.md; empty if no handoff is required.
         tree: whether its changes to the tree are kept.
-        tests: whether it has to leave tests that fail.
+        tests: whether it must leave failing tests.
         missing: reasons why a gate sent it back.
-        done: steps that are done, in their order.
-        contract: what has to be in the files that it leaves, as Markdown; empty where they only have to be there.
+        done: finished steps, in order.
+        contract: required content of its files, as Markdown; empty if they only have to exist.
     """
 
     id: str
@@ -99,17 +97,17 @@ class BriefFacts:
         issue: the declared issue.
         text: its spec text.
         attempt: number of this attempt.
-        revision: revision it would become.
-        landed: ids of the issues of this milestone that have landed, in order.
+        revision: the revision that it would land as.
+        landed: ids of landed issues of this milestone, in order.
         previous: the last failed attempt at this spec, if any.
         old_text: spec text of the landed revision, if this is a revision and the text is known.
-        refusal: why the landed work no longer passes, if that is the reason for this revision.
-        focus: the focus that the route of its type gives the agent.
+        refusal: why the landed work no longer passes, if that caused this revision.
+        focus: the agent's focus from the route of its type.
         handoffs: handoffs of earlier issues, most useful first.
-        answers: questions of agents about this issue with a person's answers, oldest first.
-        conventions: how work of this kind is done here.
-        step: the step of a workflow that it is for; None for the whole issue.
-        folder: of the project in its repository, with a slash at the end; empty at the top.
+        answers: questions of agents on this issue with a person's answers, oldest first.
+        conventions: the project's conventions for this kind of work.
+        step: the workflow step; None for the whole issue.
+        folder: folder of the project in its repository, with a slash at the end; empty at the top.
     """
 
     milestone: Milestone
@@ -130,7 +128,7 @@ class BriefFacts:
 
 
 def brief(facts: BriefFacts) -> str:
-    """The whole brief, ending in a newline."""
+    """Return the complete brief, which ends in a newline."""
     parts = [
         _head(facts),
         _step(facts.step),
@@ -151,7 +149,7 @@ def brief(facts: BriefFacts) -> str:
 
 
 def review_brief(issue: Issue, text: str, diff: str, focus: str = "") -> str:
-    """The brief of a reviewer: the issue, its acceptance, the diff, and how to answer."""
+    """Return the brief of a reviewer: the issue, its acceptance, the diff, and the required answer."""
     parts = [
         f"# Review of {issue.id}: {one_line(issue.title)}",
         _section("Your role", focus.strip()) if focus.strip() else "",
@@ -173,7 +171,7 @@ def review_brief(issue: Issue, text: str, diff: str, focus: str = "") -> str:
 
 
 def score_brief(issue: Issue, text: str, gate: str, files: Iterable[tuple[str, str]]) -> str:
-    """The brief of a gate's reviewer: the issue, the files to score, and how to answer."""
+    """Return the brief of a gate's reviewer: the issue, the files to score, and the required answer."""
     parts = [
         f"# Score of {issue.id}, {gate}: {one_line(issue.title)}",
         _section("What is to be built", _fenced(text, "spec")),
@@ -190,7 +188,7 @@ def score_brief(issue: Issue, text: str, gate: str, files: Iterable[tuple[str, s
 
 
 def most_useful(output: str, limit: int = _DETAIL) -> str:
-    """The most useful part of long output, at most about `limit` characters: a little of its head, most of its tail."""
+    """Shorten output to about `limit` characters: a little of its head, most of its tail."""
     if len(output) <= limit:
         return output
     head, tail = limit // 5, limit - limit // 5
@@ -339,7 +337,7 @@ _CUT = "\n... (the rest was left out)"
 
 
 def distances(ref: str, needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Distance of each issue that `ref` needs: 1 for direct needs, 2 for their needs, and so on."""
+    """Return the distance of each issue that `ref` needs: 1 for direct needs, 2 for their needs, and so on."""
     found = {ref: 0}
     waiting = deque([ref])
     while waiting:
@@ -353,7 +351,7 @@ def distances(ref: str, needs: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def chosen(handoffs: Sequence[Handoff], tokens: int) -> tuple[Handoff, ...]:
-    """The handoffs in the given order; those beyond the budget have no text, the first of them a part of it."""
+    """Keep the texts of handoffs within the budget, in order; the first one beyond it is cut, later ones are empty."""
     left = tokens * CHARACTERS
     taken = []
     for handoff in handoffs:
@@ -376,7 +374,7 @@ def keep_spec(folder: Path, key: str, spec: Spec) -> None:
 
 
 def kept_spec(folder: Path, key: str) -> Spec | None:
-    """The canonical spec stored under a key; None if there is none."""
+    """Return the canonical spec stored under a key; None if there is none."""
     found = read_json(_path(folder, key))
     return cast("Spec", found) if isinstance(found, dict) else None
 

@@ -23,21 +23,21 @@ __all__ = ["Allowance", "told_time"]
 
 
 _SUSPENDS = frozenset({"limit", "authentication", "missing", "transient"})
-"""Failures for which an account rests: see `Allowance._suspended`."""
+"""Failures that suspend an account: see `Allowance._suspended`."""
 _DATED = frozenset({"limit", "transient"})
 _WORKED = frozenset({AttemptState.BUILT, AttemptState.LANDED})
 
 
 class Allowance:
-    """Suspended accounts and sums of money over all milestones; kept up to date attempt by attempt."""
+    """Suspended accounts and sums of money over all milestones, updated attempt by attempt."""
 
     def __init__(self, policy: Policy) -> None:
         self.run_id = ""
-        """The run that asks, if one does."""
+        """The current run, if any."""
         self.budget: float | None = None
-        """Money that this run may spend, if that was said on the command line."""
+        """Budget of this run, if given on the command line."""
         self.spending = threading.Lock()
-        """Held from looking at what may be spent until it is set aside."""
+        """Held from the check of the remaining money until the reservation."""
         self._policy = policy
         self._ledger = Ledger()
         self._limits: dict[tuple[str, str, int], Attempt] = {}
@@ -50,7 +50,7 @@ class Allowance:
             self.take_one(milestone, issue, attempt, state.forgiven)
 
     def take_one(self, milestone: str, issue: str, attempt: Attempt, forgiven: int) -> bool:
-        """Take one attempt into account; whether that may change the decisions of other issues."""
+        """Take one attempt into account; returns whether that may change the decisions of other issues."""
         place = (milestone, issue, attempt.number)
         kept = attempt.kind in _SUSPENDS and attempt.number > forgiven
         if kept:
@@ -72,7 +72,7 @@ class Allowance:
         Args:
             ref: qualified id of the issue.
             issue: its declaration.
-            tried: attempts at its present spec since the last retry, oldest first.
+            tried: attempts at its current spec since the last retry, oldest first.
         """
         agents = self._policy.agents_for(issue)
         now = time.time()
@@ -84,7 +84,7 @@ class Allowance:
         return found
 
     def reserve(self, ref: str, agent: Agent) -> float:
-        """The reserve of an attempt: its cap, or the highest cost of this agent so far, as far as money remains."""
+        """Return the reserve of an attempt: its cap, or this agent's highest cost so far, limited to the money left."""
         if not agent.costs:
             return 0.0
         cap = self._policy.limits.attempt_usd
@@ -93,7 +93,7 @@ class Allowance:
         return round(wanted if left is None else min(wanted, left), 6)
 
     def outage(self, agent: Agent) -> tuple[float, float]:
-        """Until when the account of an agent rests whose service has just failed, and for how many seconds that is."""
+        """Return the end of the suspension of an account whose service has just failed, and its length in seconds."""
         worked = self._worked.get(agent.payer, 0.0)
         before = [
             (item.until, item.rest_s)
@@ -106,7 +106,7 @@ class Allowance:
         return outage_rest(before, time.time(), limits.outage_s, limits.outage_most_s)
 
     def left(self, ref: str) -> float | None:
-        """Money that the tightest cap leaves for an issue; None without caps."""
+        """Return the money left for an issue under the tightest cap; None without caps."""
         return self._ledger.left(self._caps(), self._names(ref, time.time()))
 
     def _held(self, ref: str, now: float) -> Wait | None:
@@ -139,7 +139,7 @@ class Allowance:
 
 
 def told_time(until: float | None, now: float) -> str:
-    """A moment as people read it: ``06:00`` today or within a day, else with its date."""
+    """Format a time for people: ``06:00`` within the next day, otherwise with its date."""
     if until is None:
         return ""
     moment = datetime.fromtimestamp(until).astimezone()

@@ -33,12 +33,12 @@ _TOO_LONG = "Your task is in the file {path}; read all of it first, then do what
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """How a call ended.
+    """The end of a call.
 
     Attributes:
-        ended: as the system saw it.
+        ended: the end as the operating system reports it.
         told: its parsed output.
-        finding: its class of failure; None when its result is to be looked at.
+        finding: its class of failure; None if it has a result.
     """
 
     ended: Ended
@@ -56,14 +56,14 @@ class AgentCaller:
     def call(
         self, issue: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
     ) -> Called:
-        """Run an agent to its end; retry at once after a failure of its service, up to `limits.transient` times.
+        """Run an agent to its end; retries service failures at once, up to `limits.transient` times.
 
         Args:
             issue: id of the issue.
             agent: its profile.
             command: the command; its log is in a separate folder for this call.
-            changed: whether the tree differs from what the agent was given.
-            told_file: where its structured output is, if it is not printed.
+            changed: returns whether the tree differs from its start.
+            told_file: path of its structured output; None if that is printed.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -100,16 +100,16 @@ class AgentCaller:
         log: Path,
         result_file: Path | None = None,
     ) -> Command:
-        """The command of an agent that works in a tree, within the limits of its profile and of the policy.
+        """Build the command of an agent in a tree, within the limits of its profile and of the policy.
 
         Args:
             agent: its profile.
-            argv: the command line, wrapped in the sandbox if it belongs there.
-            tree: where, and what is watched for signs of life.
-            env: its whole environment.
-            brief: its brief, if it reads it from standard input.
-            log: its output.
-            result_file: how it ended, kept durably.
+            argv: the command line, already wrapped if it runs in a sandbox.
+            tree: its working folder, watched for signs of life.
+            env: its complete environment.
+            brief: its brief, for standard input if it reads that.
+            log: file for its output.
+            result_file: file for the durable record of its end.
         """
         limits = self._context.policy.limits
         return Command(
@@ -129,7 +129,7 @@ class AgentCaller:
         )
 
     def values(self, agent: Agent, brief: Path, out: Path) -> dict[str, object]:
-        """Placeholders of a profile's command line, besides the options of an issue."""
+        """Return the placeholders of a profile's command line, besides the options of an issue."""
         values: dict[str, object] = {"brief_file": str(brief), "out": str(out)}
         values["sandbox"] = "bwrap" if self._sandboxing.is_boxed(agent) else ""
         if agent.brief == "argument":
@@ -139,7 +139,7 @@ class AgentCaller:
         return values
 
     def _dated(self, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
-        """A limit or an outage with the moment at which the account is used again."""
+        """Add the time at which the account is used again to a limit or an outage."""
         if finding is not None and finding.kind == "transient":
             until, rest_s = self._context.outage(agent)
             return replace(finding, until=until, rest_s=rest_s)
@@ -154,7 +154,7 @@ class AgentCaller:
 
 
 def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
-    """Money and tokens of all calls with this log."""
+    """Return the money and tokens of all calls with this log."""
     tokens: dict[str, int] = {}
     cost: float | None = None
     for number in range(1_000):
@@ -171,12 +171,12 @@ def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
 
 
 def _known(changed: Callable[[], bool], ended: Ended) -> bool:
-    """Whether it changed the tree; computed only where it matters."""
+    """Return whether it changed the tree; computed only if it matters."""
     return ended.reason == "exited" and changed()
 
 
 def _put_aside(log: Path, told_file: Path | None, number: int) -> None:
-    """Rename a call's output, so that the next call does not overwrite it."""
+    """Rename the output of a call so that the next call does not overwrite it."""
     for path in (log, told_file):
         if path is not None:
             with suppress(FileNotFoundError):

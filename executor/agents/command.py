@@ -1,10 +1,10 @@
-"""From an agent's profile and an issue to the command that is run: argument list, environment, files.
+"""Builds the command of an agent from its profile and an issue: argument list, environment, files.
 
-Waits, inside a sandbox, for what an agent left behind when it ended: the sandbox ends with its first process. Pure.
+Inside a sandbox, waits for processes that an agent left behind: the sandbox ends with its first process. Pure.
 
 Outside a sandbox the supervisor does the same (`linger` of `process.runner.Command`).
 
-Whether an agent could be called: its program, its version, its log-in. Asks no model and spends nothing.
+Tests whether an agent can be called: its program, version and log-in. Calls no model and spends nothing.
 
 The ids of a run's trace rest on the id of the run: agents are given them while the trace is not yet written.
 """
@@ -48,7 +48,7 @@ _ALLOWED = ("HOME", "LANG", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TZ", "USER", 
 
 
 def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
-    """The environment of a child: common variables, and those that its profile allows by name."""
+    """Return the environment of a child: common variables, and those that its profile names."""
     environment = {
         key: value for key, value in os.environ.items() if key in _ALLOWED or key in names or key.startswith("LC_")
     }
@@ -57,13 +57,13 @@ def ordinary_environment(names: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def secrets_of(names: Iterable[str]) -> tuple[str, ...]:
-    """Values of the variables that profiles pass on by name, the ordinary ones left out."""
+    """Return the values of variables that profiles name, except ordinary ones."""
     special = sorted({name for name in names if name not in _ALLOWED and not name.startswith("LC_") and name != "PATH"})
     return tuple(dict.fromkeys(value for name in special if (value := os.environ.get(name))))
 
 
 def secret_values(names: Iterable[str]) -> dict[str, str]:
-    """Secret variables by name, without addresses, paths and choices."""
+    """Return secret variables by name, except addresses, paths and choices."""
     return {
         name: value
         for name in sorted(set(names))
@@ -76,7 +76,7 @@ def _is_public(name: str, value: str) -> bool:
 
 
 def child_environment(names: tuple[str, ...], given: Mapping[str, str], tree: Path) -> dict[str, str]:
-    """Environment of a child that works in `tree`; git does not look for a repository above that folder."""
+    """Return the environment of a child in `tree`; git does not search for a repository above that folder."""
     return {**ordinary_environment(names), "GIT_CEILING_DIRECTORIES": str(tree.parent), **given}
 
 
@@ -113,7 +113,7 @@ def trace_variables(run_id: str, milestone: str, issue: str, attempt: int) -> di
 
 
 def missing_program(agent: Agent, environment: Mapping[str, str]) -> str:
-    """Why the program of an agent cannot be started with this environment; empty when it can, as far as is known."""
+    """Return why the program of an agent cannot start in this environment; empty if no reason is known."""
     name = agent.command[0]
     if "{" in name or ("/" in name and not name.startswith("/")):
         return ""  # known later, or a file of the tree
@@ -145,10 +145,10 @@ done
 
 
 def waiting_for_background(argv: tuple[str, ...], quiet_s: float) -> tuple[str, ...]:
-    """A command that ends when `argv` and all other processes of its process namespace have ended.
+    """Return a command that ends once `argv` and all other processes of its process namespace have ended.
 
-    Processes that use no processor time for `quiet_s` seconds are not waited for, and none is when `argv` fails.
-    Its exit code is that of `argv`.
+    Processes without processor time for `quiet_s` seconds are not waited for; none is if `argv` fails. The exit code is
+    that of `argv`.
     """
     if not quiet_s:
         return argv
@@ -160,7 +160,7 @@ _PATIENCE = 20.0
 
 
 def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
-    """A finding: kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, the next step."""
+    """Yield findings: kind (`ok`, `agent-missing`, `agent-broken`, `agent-login`), a sentence, the next step."""
     if agent.builtin:
         yield "ok", "built in", ""
         return
@@ -182,7 +182,7 @@ def probe_agent(agent: Agent) -> Iterator[tuple[str, str, str]]:
 
 
 def _version(agent: Agent) -> tuple[str, str]:
-    """Its version, or the problem with asking for it."""
+    """Return its version, or why that is unavailable."""
     environment = {**ordinary_environment(), **agent.variables}
     try:
         done = subprocess.run(
@@ -206,7 +206,7 @@ def _version(agent: Agent) -> tuple[str, str]:
 
 
 def _login(agent: Agent) -> str:
-    """The first sign that it can log in: the name of a variable that is passed on, or a file; empty without one."""
+    """Return the first sign of a log-in: the name of a passed variable, or a file; empty without one."""
     for way in agent.login:
         if way.startswith("$") and os.environ.get(way[1:]) and (way[1:] in agent.env or way[1:] in agent.variables):
             return f"{way[1:]} is set"

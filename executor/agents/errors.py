@@ -1,10 +1,10 @@
-"""Classes of failed calls of agents: by structured event first, by their words second, by exit code last. Pure.
+"""Classes of failed calls of agents: by structured event, then by output, then by exit code. Pure.
 
-The patterns are common to agents and their services; a profile may add its own. The end of a limit is read in seconds,
-as a duration, an epoch or a time of the clock.
+The patterns are common to agents and their services; a profile may add its own. The end of a limit is given in
+seconds, as a duration, an epoch or a time of day.
 
-What an agent prints can come from anywhere, so it decides only how the executor goes on after a call that brought
-nothing: of a call that ended well and left a change only the profile's own signs are asked, and then the checks decide.
+An agent's output can come from anywhere, so it affects only what happens after a call without a result. After a
+successful call with a change only the profile's own patterns apply; then the checks decide.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ COMMON: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Class and the expressions that show it; the first that fits a line decides."""
+"""Class and its patterns; the first match in a line decides."""
 
 REFUSAL = (
     r"\b(?:I|we) (?:cannot|can't|can not|won't|will not) (?:help|assist|comply|do (?:that|this)|provide|continue)",
@@ -96,7 +96,7 @@ REFUSAL = (
     r"(?:violates?|against) (?:our|the|my) (?:usage |content |safety )?(?:polic(?:y|ies)|guidelines)",
     r"content[_ ]filter",
 )
-"""Phrases of a model that refuses."""
+"""Phrases of a refusing model."""
 
 GAVE_UP = (
     r"\b(?:I|we) (?:give|am giving|gave) up",
@@ -104,13 +104,13 @@ GAVE_UP = (
     r"\bI (?:could not|couldn't) (?:finish|solve|complete|implement|make)",
     r"cannot be (?:done|completed|solved|implemented)",
 )
-"""Phrases of a model that tried and gave up."""
+"""Phrases of a model that gave up."""
 
 NO_MEMORY = (
     r"^MemoryError\b|\bstd::bad_alloc\b|cannot allocate memory|\bENOMEM\b|out of memory|\bOutOfMemoryError\b",
     r"no space left on device|\bENOSPC\b",
 )
-"""Last words of a command without enough memory or disk."""
+"""Final messages of a command without enough memory or disk space."""
 
 DEPENDENCY = (
     r"^(?:ModuleNotFoundError|ImportError): No module named ",
@@ -120,13 +120,13 @@ DEPENDENCY = (
     r"^(?:/usr/bin/)?env: .*: No such file or directory$",
     r"^(?:\S+: )?(?:executable file|command) not found",
 )
-"""Last words of a command that lacks a module or another command."""
+"""Final messages of a command that lacks a module or another command."""
 
 QUESTION = (
     r"(?:\[[yY]/[nN]\]|\([yY](?:es)?/[nN]o?\)|\(Y\)es/\(N\)o.*|press (?:enter|any key).*"
     r"|(?:password|token|continue|proceed|name|choice|select\w*|confirm\w*|allow\w*)[^\n]{0,60}[?:>])\s*[:>]?\s*$"
 )
-"""A last line behind which an answer is waited for."""
+"""A final line that waits for an answer."""
 
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -150,11 +150,11 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 
 
 def reset_time(text: str, now: datetime) -> float | None:
-    """The moment after `now` that a text names, as epoch seconds; None if it names none within a month.
+    """Find the time after `now` in a text, as epoch seconds; None if it has none within a month.
 
     Args:
         text: for example ``resets 6am (UTC)``, ``Please try again in 1h 20m``, ``limit reached|1763704800``.
-        now: the present moment, with the time zone in which times of the clock are meant.
+        now: the current time, with the time zone of times of day.
     """
     for read in (_epoch, _iso, _seconds, _duration, _clock):
         found = read(text, now)
@@ -227,7 +227,7 @@ def _zone(name: str | None, own: tzinfo | None) -> tzinfo | None:
 
 
 IN_PLACE = frozenset({"transient"})
-"""Classes after which the agent is called again at once, in the tree as it left it."""
+"""Classes after which the agent is called again at once, in its unchanged tree."""
 
 _STATUSES = {
     401: "authentication",
@@ -247,7 +247,7 @@ _SAYS = {
 _SERVER = range(500, 600)
 _SIGKILL, _KILLED = 9, 137
 _NOT_FOUND = frozenset({126, 127})
-"""Exit codes with which a shell says that it could not run a command."""
+"""Exit codes of a shell that could not run a command."""
 _LAST_LINES = 20
 
 
@@ -256,8 +256,8 @@ class Ending:
     """The end of a call as the operating system reports it.
 
     Attributes:
-        reason: ``exited``, or why it was ended: ``timeout``, ``idle``, ``output-limit``, ``not-started``.
-        code: exit code, None if a signal ended it.
+        reason: ``exited``, or the cause of its end: ``timeout``, ``idle``, ``output-limit``, ``not-started``.
+        code: exit code; None if a signal ended it.
         signal: number of that signal.
         told: one phrase for people.
         changed: whether the tree differs from its start.
@@ -282,8 +282,8 @@ class Diagnosis:
     Attributes:
         kind: its class.
         reason: one sentence.
-        until: epoch seconds at which a limit is lifted, or a failing service is asked again, if that is known.
-        rest_s: seconds that the account of a failing service rests.
+        until: epoch seconds of the end of a limit, or of the next try at a failing service; None if unknown.
+        rest_s: seconds for which the account of a failing service is suspended.
     """
 
     kind: str
@@ -293,13 +293,13 @@ class Diagnosis:
 
 
 def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
-    """The class of a failed call; None when it exited well with a result, even an empty one.
+    """Classify a failed call; None if it succeeded with a result, even an empty one.
 
     Args:
         agent: its profile.
         ending: how it ended.
         told: its parsed output.
-        now: the present moment with the local time zone.
+        now: the current time with the local time zone.
     """
     if ending.ok and ending.changed and not _fatal(told):
         kind, line = ("", "") if told.events else _told_by(_own(agent), told.noise)
@@ -313,10 +313,10 @@ def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnos
 
 
 def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
-    """The remaining case: it failed.
+    """Classify a failure by its exit code, the last resort.
 
-    A command that lacks a module or a program fails in the same way whenever it is run, and one without memory may not;
-    only its last lines are asked, and only when it changed nothing or is a command of the user's own.
+    A missing module or program fails the same way in every run, a lack of memory may not. Only the last lines are
+    examined, and only if the call changed nothing or is a command of the user.
     """
     lines = [line for line in told.noise.splitlines() if line.strip()][-_LAST_LINES:]
     asked = ending.reason == "exited" and not told.events and (agent.deterministic or not ending.changed)
@@ -332,12 +332,12 @@ def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
 
 
 def _fatal(told: Told) -> bool:
-    """Whether the last thing that happened was an error: nothing was said or done after it that would end the work."""
+    """Return whether an error is the last event: nothing after it would end the work."""
     return bool(told.errors) and told.errors[-1].kind not in {"", "transient"}
 
 
 def _by_event(agent: Agent, told: Told, now: datetime) -> Diagnosis | None:
-    """The last significant error; one that the agent recovered from (exit 0 and a change) does not count."""
+    """Classify by the last significant error; one followed by recovery (exit 0 and a change) does not count."""
     for error in reversed(told.errors):
         kind = error.kind or _kind_of_status(error.status) or _kind_of_words(agent, error.message)
         if kind:
@@ -358,7 +358,7 @@ def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Diagn
 
 
 def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
-    """What plain output says. What the model itself said is asked for a refusal only, and only when nothing changed."""
+    """Classify by plain output. The model's own text is examined only for a refusal, if nothing changed."""
     kind, line = _told_by(_all(agent), told.noise)
     if ending.ok and (told.events or kind == "input"):
         kind = ""  # warnings of a call that ended well
@@ -411,7 +411,7 @@ def _kind_of_words(agent: Agent, text: str) -> str:
 
 
 def _told_by(table: Iterable[tuple[str, tuple[str, ...]]], text: str) -> tuple[str, str]:
-    """The class that plain output shows, and the line that shows it: the last one that does."""
+    """Return the class that plain output shows, and the last line that shows it."""
     rows = [row for row in table if row[1]]
     for line in reversed(text.splitlines() if rows else ()):
         for kind, patterns in rows:
@@ -421,12 +421,12 @@ def _told_by(table: Iterable[tuple[str, tuple[str, ...]]], text: str) -> tuple[s
 
 
 def _own(agent: Agent) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The profile's own patterns: they hold even when the call seems to have ended well."""
+    """Return the profile's own patterns, which apply even after a seemingly successful call."""
     return tuple((kind, getattr(agent.patterns, kind)) for kind, _ in COMMON)
 
 
 def _all(agent: Agent) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The profile's own patterns first, then what is common to all."""
+    """Return the profile's own patterns, then the common ones."""
     return (*_own(agent), *COMMON)
 
 

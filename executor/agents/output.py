@@ -1,8 +1,8 @@
 """Parses an agent's output: conversation id, last message, errors, tokens, money. Pure. It never decides what lands.
 
-Where things are is declared in the agent's profile (`EventRule`, `Patterns.usage`): another agent needs no code.
+The agent's profile declares the format (`EventRule`, `Patterns.usage`), so another agent needs no code.
 
-Reads an agent's output or output file: no links, no waiting, bounded.
+Reads an agent's output or output file: follows no links, never waits, limits the size.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class AgentError:
     """An error that an agent reported in a structured event.
 
     Attributes:
-        message: its words.
-        status: HTTP status; 0 when there is none.
-        retry_after: seconds; None when nothing is said.
-        reset: epoch seconds at which a limit is lifted; None when nothing is said.
-        kind: class of failure that the event stands for; empty when its words have to be asked.
+        message: its text.
+        status: HTTP status; 0 without one.
+        retry_after: seconds; None if not given.
+        reset: epoch seconds at which a limit ends; None if not given.
+        kind: class of failure of the event; empty if its text decides.
     """
 
     message: str
@@ -57,15 +57,15 @@ class Told:
     """The parsed output.
 
     Attributes:
-        session: the agent's own id for its session.
-        text: the last thing that it said, its beginning.
+        session: the agent's id of its session.
+        text: the start of its last message.
         errors: errors in structured events, oldest first.
-        noise: the end of what is not a structured event: plain output, warnings, tracebacks.
-        tokens: `input` (cached ones included), `cached` and `output`; empty when nothing is said.
-        cost_usd: money that it says it spent; None when it says nothing.
-        events: how many structured events there were.
-        commands: commands that it ran, in their order.
-        files: names of files that it wrote, each once.
+        noise: the end of all unstructured output: plain text, warnings, tracebacks.
+        tokens: `input` (including cached ones), `cached` and `output`; empty if not reported.
+        cost_usd: the cost that it reports; None if not reported.
+        events: number of structured events.
+        commands: executed commands, in order.
+        files: names of written files, each once.
     """
 
     session: str = ""
@@ -84,7 +84,7 @@ def read_output(agent: Agent, lines: Iterable[str]) -> Told:
 
     Args:
         agent: its profile.
-        lines: the output, line by line; any bytes that are not UTF-8 replaced.
+        lines: the output, line by line; bytes that are not UTF-8 are replaced.
     """
     told = Told()
     noise: list[str] = []
@@ -123,7 +123,7 @@ def _event(line: str) -> dict[str, object] | None:
 
 
 def _documents(text: str) -> Iterator[dict[str, object]]:
-    """The one JSON document in a text that may have words before it."""
+    """Yield the JSON document in a text that may start with other text."""
     start = 0 if text.lstrip().startswith("{") else text.find("\n{") + 1
     if start == 0 and not text.lstrip().startswith("{"):
         return
@@ -171,7 +171,7 @@ def _apply(told: Told, rule: EventRule, event: dict[str, object]) -> None:
 
 
 def _take_work(told: Told, rule: EventRule, event: dict[str, object]) -> None:
-    """Commands that the agent ran and files that it wrote."""
+    """Record the commands that the agent ran and the files that it wrote."""
     for path in rule.commands if len(told.commands) < _MOST_DONE else ():
         told.commands += [_words(value)[:_WORDS] for value in _at(event, path) if _words(value)]
     for path in rule.files if len(told.files) < _MOST_DONE else ():
@@ -181,7 +181,7 @@ def _take_work(told: Told, rule: EventRule, event: dict[str, object]) -> None:
 
 
 def _at(value: object, path: str) -> Iterator[object]:
-    """Every value at a dotted path; ``*`` stands for each item of a list."""
+    """Yield every value at a dotted path; ``*`` matches each item of a list."""
     if not path:
         return
     found = [value]
@@ -202,7 +202,7 @@ def _text(event: dict[str, object], path: str) -> str:
 
 
 def _words(value: object) -> str:
-    """A command as text, whether it is one or a list of words."""
+    """Return a command as text, from a string or a list of words."""
     if isinstance(value, list):
         return " ".join(word for word in value if isinstance(word, str))
     return value if isinstance(value, str) else ""
@@ -213,7 +213,7 @@ def _number(event: dict[str, object], path: str) -> float | None:
 
 
 def _as_number(value: object) -> float | None:
-    """A usable number: finite, not negative, within bounds."""
+    """Return a number if it is finite, not negative and within bounds."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -251,7 +251,7 @@ def _plain_usage(told: Told, pattern: str, line: str) -> None:
 
 
 def _count(text: str | None) -> int | None:
-    """A count as people write it: ``512``, ``1,024``, ``2.4k``."""
+    """Parse a count in human form: ``512``, ``1,024``, ``2.4k``."""
     if not text:
         return None
     plain = text.replace(",", "").strip().lower()
@@ -265,12 +265,12 @@ _TOLD_NOISE = 16_000
 
 
 def read_told(agent: Agent, log: Path, told_file: Path | None) -> Told:
-    """The parsed output of a log.
+    """Parse the output in a log.
 
     Args:
-        agent: the profile of who wrote it.
-        log: its output.
-        told_file: where its structured output is instead, if it is not printed.
+        agent: the profile of its agent.
+        log: the log file.
+        told_file: file of its structured output; None if that is in the log.
     """
     if told_file is None:
         return read_output(agent, _lines(log))
@@ -280,7 +280,7 @@ def read_told(agent: Agent, log: Path, told_file: Path | None) -> Told:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Lines of an ordinary file, those that are too long cut; none if it is something else."""
+    """Yield the lines of a regular file, long ones truncated; none for other files."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""A reviewer is asked: an agent with a brief and a tree, whose answer is a file that it leaves."""
+"""Calls a reviewer: an agent with a brief and a tree that answers with a file."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["REVIEW", "Question", "Reviewers"]
 
 REVIEW = "review"
-"""The route whose focus and tools reviewers have."""
+"""The route that defines the focus and tools of reviewers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to a reviewer.
+    """A request to a reviewer.
 
     Attributes:
         issue: id of the issue.
-        attempt: number of the attempt that is reviewed.
-        tree: tree that it may read.
+        attempt: number of the reviewed attempt.
+        tree: tree that the reviewer may read.
         text: its brief.
-        home: folder for the brief, the log, and `out`, where it leaves its answer.
-        answer: name of the file in `out` that is its answer.
-        step: the gate that asks; empty for a change.
-        given: a folder with files that it may read besides the tree.
+        home: folder for the brief, the log, and the answer in `out`.
+        answer: name of the answer file in `out`.
+        step: the gate that requests it; empty for a change.
+        given: a folder with additional readable files.
     """
 
     issue: str
@@ -54,22 +54,22 @@ class Question:
 
     @property
     def out(self) -> Path:
-        """Where it leaves its answer."""
+        """The folder for its answer."""
         return self.home / "out"
 
     @property
     def brief(self) -> Path:
-        """The file with its text."""
+        """The file with its brief."""
         return self.home / "brief.md"
 
     @property
     def log(self) -> Path:
-        """Its output."""
+        """The log of its output."""
         return self.home / "reviewer.log"
 
 
 class Reviewers:
-    """Asks agents for reviews in one milestone."""
+    """Calls reviewers in one milestone."""
 
     def __init__(self, context: RunContext, agents: AgentCaller, sandboxing: Sandboxing) -> None:
         self._context = context
@@ -77,11 +77,11 @@ class Reviewers:
         self._sandboxing = sandboxing
 
     def ask(self, agent: Agent, question: Question) -> Ended:
-        """Ask an agent for a review and record that it was asked; its answer is then in `out`, without secrets.
+        """Call an agent for a review and record the call; its answer is then in `out`, without secrets.
 
         Raises:
             InterruptedRunError: the run is being stopped.
-            UsageError: its command line names an option of an issue.
+            UsageError: its command line uses an option of an issue.
         """
         question.out.mkdir(parents=True, exist_ok=True)
         (question.out / question.answer).unlink(missing_ok=True)
@@ -110,7 +110,7 @@ class Reviewers:
     def _command(
         self, agent: Agent, question: Question, tree: Path, slot: int, environment: TreeEnvironment
     ) -> Command:
-        """The command by which an agent reviews; what it may use is what the route `review` says."""
+        """Return the command of an agent for a review; its permissions are those of the route `review`."""
         route = self._context.policy.routes.get(REVIEW)
         values = self._agents.values(agent, question.brief, question.out)
         try:

@@ -1,1 +1,1 @@
-"""Checks on exact trees, and their verdicts."""
+"""Run checks on exact trees and store their verdicts."""

@@ -1,4 +1,4 @@
-"""The base is asked first: its checks must pass and look at the tree; acceptance that passes on it proves nothing."""
+"""Checks on the base before an attempt: checks must pass and look at the tree; acceptance should fail."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MADE = re.compile(
 )
 """Files that tools make wherever they run, and our own."""
 _FILE = re.compile(r"(?!-)(?!/)[\w./-]+(?:/[\w.-]*|\.[A-Za-z]\w{0,4})(?:::\S*)?")
-"""A word of a command that names a file or folder of the tree."""
+"""An argument of a command that names a file or folder of the tree."""
 _NOT_STARTED = re.compile(r"exit 12[67]\b")
 _BROKE = re.compile(
     r"\b(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|errors? during collection|Cannot find module"
@@ -61,17 +61,17 @@ class BaseResult:
     """One check or acceptance command on the base.
 
     Attributes:
-        name: of the check, or the command.
+        name: name of the check, or the acceptance command.
         kind: ``check`` or ``acceptance``.
         word: ``green``; ``red``: it fails; ``blind``: it passes on a broken copy; ``vacuous``: acceptance that passes
-            before anything is done; ``flaky``: it gave two verdicts on one tree; ``outside``: a file names the user's
-            checkout, so that tools would load that one.
-        reason: one sentence; for red acceptance empty if an assertion fails, as it should.
-        detail: the most useful part of its output.
-        seconds: how long it took.
-        proof_seconds: how long the run on a broken copy took.
+            before any work; ``flaky``: it gave two verdicts on one tree; ``outside``: a file names the user's checkout,
+            so tools would load that one.
+        reason: one sentence; for red acceptance empty if an assertion fails, as expected.
+        detail: the most useful part of the output.
+        seconds: duration of the check.
+        proof_seconds: duration of the run on a broken copy.
         holds: the issue cannot begin.
-        empty: it passes, and its output says that no test was run.
+        empty: it passes, but its output reports that no test ran.
     """
 
     name: str
@@ -86,7 +86,7 @@ class BaseResult:
 
 
 class BaseCheck:
-    """Asks the base what the checks and the acceptance of one issue say before anything is done."""
+    """Runs the checks and the acceptance of one issue on the base before any work."""
 
     def __init__(self, checks: CheckRunner, proofs: Proofs, logs: Path) -> None:
         self._checks = checks
@@ -94,11 +94,11 @@ class BaseCheck:
         self._logs = logs
 
     def results(self, tree: str, *, accepted: bool) -> Iterator[BaseResult]:
-        """Checks first, whether they pass and then whether they look at the tree; then acceptance.
+        """Yield the checks first (do they pass, do they look at the tree), then acceptance.
 
         Args:
             tree: the base.
-            accepted: whether acceptance is asked too, which it is until the issue has landed.
+            accepted: also run acceptance, as long as the issue has not landed.
         """
         yield from self._outside(tree)
         green: list[tuple[CommandProof, BaseResult]] = []
@@ -116,7 +116,7 @@ class BaseCheck:
                 yield self._accepted(tree, item)
 
     def _outside(self, tree: str) -> Iterator[BaseResult]:
-        """Files by which a command outside the sandbox would load the user's checkout."""
+        """Yield files by which a command outside the sandbox would load the user's checkout."""
         words = {first_word(item.argv) for item in self._items if not self._checks.boxed(item)}
         if not words:
             return
@@ -128,7 +128,7 @@ class BaseCheck:
             yield BaseResult(place, "check", "outside", remedy, holds=True)
 
     def _check(self, tree: str, item: CommandProof) -> BaseResult:
-        """Whether a named check passes; one that is about changed files or new failures only is not asked."""
+        """Run a named check; one with `changed_only` or `only_new_failures` counts as green without a run."""
         if item.changed_only or item.only_new_failures:
             return BaseResult(item.name, "check", "green")
         verdict = self._verdict(tree, item)
@@ -139,7 +139,7 @@ class BaseCheck:
         return BaseResult(item.name, "check", "red", verdict.reason, verdict.detail, verdict.seconds, holds=True)
 
     def _seen(self, tree: str, item: CommandProof, result: BaseResult) -> BaseResult:
-        """The result, unless the check runs no test of those that there are, or passes on a broken copy as well."""
+        """Return the result; blind if the check runs none of the existing tests or passes on a broken copy."""
         if not item.needs_proof_on_base:
             return result
         if (
@@ -175,7 +175,7 @@ class BaseCheck:
         return BaseResult(name, "acceptance", "vacuous", reason, "", seconds, holds=item.must_fail_before)
 
     def _names_what_is_to_come(self, tree: str, item: CommandProof) -> bool:
-        """Whether a command names a file that the tree does not have, such as the test that the issue is to add."""
+        """Return whether a command names a file that the tree lacks, such as a test that the issue must add."""
         store, inside = self._checks.context.store, self._checks.context.project.inside
         words = " ".join(item.argv[item.prefix :]).split()
         named = [
@@ -193,13 +193,13 @@ class BaseCheck:
 
 
 def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_run: bool = True) -> str:
-    """Why a command fails other than by an assertion; empty if it seems to be one, as every other failure does.
+    """Return why a command fails for a reason other than an assertion; empty if an assertion seems to fail.
 
     Args:
-        verdict_reason: how it ended.
+        verdict_reason: the reason of its verdict.
         detail: the end of its output.
-        report: its report of tests, if it wrote one.
-        is_test_run: it runs tests that exist; otherwise only a program that is missing is told.
+        report: its test report, if any.
+        is_test_run: it runs existing tests; otherwise only a missing program is reported.
     """
     if _NOT_STARTED.search(verdict_reason):
         return "its program cannot be started"
@@ -215,7 +215,7 @@ def red_for(verdict_reason: str, detail: str, report: Report | None, *, is_test_
 
 
 def before_of(verdicts: Verdicts, tree: str, item: CommandProof) -> Literal["red", "vacuous", ""]:
-    """What an acceptance command said of the tree that an attempt began with; empty if that is not known."""
+    """Return the verdict of an acceptance command on the attempt's base; empty if unknown."""
     known = verdicts.find(tree, item.key)
     return "" if known is None or known.unready else "vacuous" if known.ok else "red"
 
@@ -224,7 +224,7 @@ _PROVES_NOTHING = "it proves nothing"
 
 
 def base_remedy(word: str, check: str, *, kind: str) -> str:
-    """What to do about a check that holds an issue back on the base, as one sentence."""
+    """Return the remedy, as one sentence, for a check that holds an issue back on the base."""
     if word == "blind":
         where = "make it run in the tree (EXECUTOR_TREE, {tree} in its command or prefix)"
         vouch = f'vouch for it in rules/checks.toml: [check.{check}] sabotage = "off", sabotage_reason = "..."'
@@ -237,7 +237,7 @@ def base_remedy(word: str, check: str, *, kind: str) -> str:
 
 
 def base_note(branch: str, result: BaseResult) -> str:
-    """What people should know of acceptance that does not hold the issue back; empty if it is red as it should be."""
+    """Return a remark on acceptance that does not hold the issue back; empty if it is red as expected."""
     if result.word == "vacuous":
         return base_reason(branch, result)
     if result.kind == "acceptance" and result.reason:
@@ -267,12 +267,12 @@ def beside_the_tree(repository: Repository, most: int = 5) -> str:
 
 
 def last_lines(detail: str) -> str:
-    """The end of a check's output, to follow a sentence."""
+    """Return the end of a check's output, formatted to follow a sentence."""
     return "".join(f"\n  | {line}" for line in detail.splitlines()[-_SHOWN_LINES:])
 
 
 def base_reason(branch: str, result: BaseResult) -> str:
-    """Why the base keeps an issue back, as one sentence."""
+    """Return, as one sentence, why the base holds an issue back."""
     if result.word == "outside":
         return f"{result.name} leads to your checkout, which tools would load instead of the candidate: {result.reason}"
     what = f'the {result.kind} "{result.name}"'

@@ -1,6 +1,6 @@
-"""What the second judgement of a candidate runs: the new code with the tests of its base.
+"""The second judgement of a candidate: the new code with the tests of its base.
 
-Decides which files are put back and how each command is to be asked about the result; nothing is run here.
+Decides which files are restored and which command each check runs; runs nothing itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WORD = re.compile(r"[^\s;&|()<>\"'`$]+")
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """The files of a candidate, and of the same with the tests of its base."""
+    """The files of a candidate, and of its second tree, which has the tests of the base."""
 
     candidate: frozenset[str]
     again: frozenset[str]
@@ -38,7 +38,7 @@ class Trees:
     tree: str
 
     def has_name(self, path: str, name: str) -> bool:
-        """Whether a test of that name is in a file of the second tree."""
+        """Return whether a file of the second tree has a test of that name."""
         data = self.store.blob(self.tree, path) or b""
         return re.split(r"[\[:]", name)[-1 if "[" not in name else 0].encode() in data
 
@@ -50,14 +50,14 @@ def put_back_of(
     commands: Iterable[Sequence[str]],
     declared: Sequence[str],
 ) -> PutBack:
-    """What of a change is put back to judge it by the tests of a base.
+    """Return the changed files to restore for a judgement by the tests of the base.
 
     Args:
-        store: where the trees are.
+        store: object store with the trees.
         base: the tree that the candidate is compared with.
         changed: the files of the change.
         commands: argument lists of the checks and of the acceptance.
-        declared: globs of files that the issue declares to be changed.
+        declared: globs of files that the issue declares as changed.
     """
     tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
     found = reached(commands, tree.paths, tree.read)
@@ -65,10 +65,10 @@ def put_back_of(
 
 
 def asked_again(item: CommandProof | FileProof, trees: Trees) -> CommandProof | None:
-    """A check as it is asked about the second tree; None if it has nothing to say about that.
+    """Return a check in the form for the second tree; None if it does not apply there.
 
-    Linters and commands that only look at files say nothing about tests. A command that names what only the change
-    brought along is asked without it, and not at all if nothing else is left.
+    Linters and commands that only look at files do not judge tests. Arguments that exist only because of the change are
+    removed; without any argument left, the check does not run.
     """
     if not isinstance(item, CommandProof) or not item.runs_code:
         return None
@@ -82,7 +82,7 @@ def asked_again(item: CommandProof | FileProof, trees: Trees) -> CommandProof | 
 
 
 def _absent(argv: Sequence[str], trees: Trees) -> tuple[set[str], bool]:
-    """Words that name what is only in the candidate, and whether a word is left that names what is in both."""
+    """Return the words that exist only in the candidate, and whether a word remains that both trees have."""
     absent: set[str] = set()
     left = False
     for text in argv[2:] if tuple(argv[:2]) == _SHELL else argv[1:]:

@@ -1,12 +1,12 @@
-"""Which files of a tree are product code, tests, tooling, documentation, by their paths alone. Pure.
+"""Blindness: does a check look at the tree? It runs on deliberately broken copies; a check that still passes is blind.
 
-Copies of a tree on which an honest check fails. A check that passes on one of them does not look at the tree. Pure.
+The kind of each file by its path alone: product code, tests, tooling, documentation. Pure.
 
-What a check is about is not known, so that several copies are tried, the most telling one first. A check is blind when
-it passes on all of them. For a run of tests each copy decides alone: tests that pass while no product code parses test
-something else, and so do those that pass while no test file parses.
+Broken copies of a tree, on which an honest check fails. Pure.
 
-Does a check look at the tree? It is run on copies that were broken on purpose; one that still passes is blind.
+The subject of a check is unknown, so several copies are tried, the most informative first. A check is blind if it
+passes on all of them. For a test run a single copy suffices: tests that pass although no product code parses, or
+although no test file parses, test something else.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ _TOOL_NAME = re.compile(
 
 
 def kind_of(path: str) -> Kind:
-    """What a file is for, by its path.
+    """Return the kind of a file, by its path.
 
-    ``tooling`` is code that builds, runs or checks the product; without it a check fails for a reason of its own.
+    ``tooling`` is code that builds, runs or checks the product; without it a check fails for an unrelated reason.
     """
     *folders, name = path.split("/")
     extension = name.rpartition(".")[2].lower() if "." in name.lstrip(".") else ""
@@ -83,12 +83,12 @@ def kind_of(path: str) -> Kind:
 
 
 def in_test_folder(path: str) -> bool:
-    """Whether a file lies in a folder of tests, whatever it is: expected output is part of a test."""
+    """Return whether a file is in a test folder, whatever its kind: expected output is part of a test."""
     return _any(path.split("/")[:-1], _TEST_FOLDER)
 
 
 def product_files(paths: Iterable[str]) -> list[str]:
-    """The product code among some files."""
+    """Select the product code among some files."""
     return [path for path in paths if kind_of(path) == "product"]
 
 
@@ -118,19 +118,19 @@ _READS = re.compile(
     r"(?:^|[\s;&|(])(?:(?:ba|da|z|k)?sh\s+-\w*n|shellcheck|shfmt|bashate|checkbashisms|node\s+(?:--check|-c)|ruby\s+-\w*c|php\s+-l"
     r"|perl\s+(?:-\S+\s+)*-\w*c|luac|py_compile|flake8|pylint|ruff|mypy|eslint|prettier|grep|file|codespell)\b"
 )
-"""Commands that read the scripts that they name, and do not run them."""
+"""Commands that read the scripts in their arguments without running them."""
 _SHELL_COMMAND = ("sh", "-c")
 _SCRIPTS = frozenset({"sh", "bash", "py", "js", "mjs", "cjs", "ts", "rb", "pl", "mk"})
 
 
 @dataclass(frozen=True)
 class Sabotage:
-    """A copy of a tree.
+    """A broken copy of a tree.
 
     Attributes:
-        name: what was done to it, for messages: ``none of its 3 source files parses``.
-        files: new contents by path; None where the file is removed.
-        given: the files that a check with `changed_only` is given; empty for others.
+        name: description of the damage, for messages: ``none of its 3 source files parses``.
+        files: new contents by path; None for a removed file.
+        given: the files that a check with `changed_only` receives; empty for others.
     """
 
     name: str
@@ -147,17 +147,17 @@ def sabotages(
     about: Sequence[str] | None = None,
     given: Sequence[str] | None = None,
 ) -> list[list[Sabotage]]:
-    """The copies to try, in groups: a check is blind if it passes on all copies of one.
+    """Return the copies to try, in groups: a check is blind if it passes on all copies of a group.
 
-    Empty when the tree has no product code, so that nothing can be proved.
+    Empty if the tree has no product code, because then nothing can be proved.
 
     Args:
         paths: the regular files of the tree.
-        argv: the check's command; files that it runs stay as they are.
-        is_test_run: it runs tests.
-        elsewhere: it may run in another folder, so that its tests need not be those of the tree.
-        about: the files that its `when` names; None if it has no `when`.
-        given: the files that it is given as arguments; None if it is about the whole tree.
+        argv: the check's command; files that it runs stay intact.
+        is_test_run: the command runs tests.
+        elsewhere: it may run in another folder, with tests from outside the tree.
+        about: the files that its `when` names; None without `when`.
+        given: the files that it receives as arguments; None if it covers the whole tree.
     """
     run = _run_by(argv, paths) if _READS.search(" ".join(argv)) is None else set()
     product = [path for path in product_files(paths) if path not in run]
@@ -175,7 +175,7 @@ def sabotages(
         found = {path: kind_of(path) for path in paths if path not in set(kept)}
         code = [path for path, kind in found.items() if kind in {"product", "tooling"}]
         rest = [path for path, kind in found.items() if kind != "test"]
-        # tests of scripts or of data fail on one of the others, without which they would seem to be blind
+        # tests of scripts or of data fail on one of the other copies, without which they would seem blind
         group = [
             first,
             _copy(_none_parses(code), code, _BROKEN, files),
@@ -206,7 +206,7 @@ def sabotages(
 
 
 def broken(path: str) -> bytes:
-    """Content for a source file that does not parse."""
+    """Return content for a source file that does not parse."""
     return _text(path, _BROKEN)
 
 
@@ -240,13 +240,13 @@ def _words(argv: Sequence[str]) -> list[str]:
 
 
 def _named_in(argv: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The files of the tree that a command names."""
+    """Return the files of the tree that a command names."""
     known = set(paths)
     return [name for word in _words(argv) if (name := word.removeprefix("./").strip(";&|()\"'")) in known]
 
 
 def _run_by(argv: Sequence[str], paths: Sequence[str]) -> set[str]:
-    """The files of the tree that a command runs: programs and scripts that it names."""
+    """Return the files of the tree that a command runs: programs and scripts that it names."""
     return {path for path in _named_in(argv, paths) if kind_of(path) in {"tooling", "other"} and _is_program(path)}
 
 
@@ -267,18 +267,18 @@ def _is_program(path: str) -> bool:
 
 
 _MOST_GIVEN = 50
-"""Files that a check with `changed_only` is given for the proof; a longer command line proves nothing more."""
+"""Maximum number of files for the proof of a check with `changed_only`; more would prove nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """Whether a check looks at the tree.
+    """The answer to whether a check looks at the tree.
 
     Attributes:
-        state: ``seeing``: it failed on a broken copy; ``blind``: it passed on all of them; ``unproved``: there was
-            nothing to break, or it could not be run; ``vouched``: a person vouches for it.
+        state: ``seeing``: it failed on a broken copy; ``blind``: it passed on all of them; ``unproved``: nothing to
+            break, or the check could not run; ``vouched``: a person vouches for it.
         reason: for a blind one, one sentence without its subject.
-        seconds: how long the proof took.
+        seconds: duration of the proof.
     """
 
     state: Literal["seeing", "blind", "unproved", "vouched"]
@@ -287,7 +287,7 @@ class Sight:
 
 
 class Blindness:
-    """Finds out whether checks look at the tree."""
+    """Determines whether checks look at the tree."""
 
     def __init__(self, checks: CheckRunner) -> None:
         self._checks = checks
@@ -302,14 +302,14 @@ class Blindness:
         given: Sequence[str] | None = None,
         this_tree: bool = False,
     ) -> Sight:
-        """Whether a check looks at the tree, as it is known or by running it on broken copies.
+        """Return whether a check looks at the tree, from the cache or by running it on broken copies.
 
         Args:
-            tree: the tree that copies are made of.
+            tree: the tree to copy.
             item: the check.
-            log: where its output goes.
-            given: the files that it is given as arguments; None: those of the tree that it is about.
-            this_tree: what is known from other trees does not count, because this one may have changed the check.
+            log: file for its output.
+            given: the files that it receives as arguments; None: the files of the tree that it is about.
+            this_tree: ignore results from other trees, because this tree may have changed the check.
         """
         if item.vouched:
             return Sight("vouched")
@@ -337,7 +337,7 @@ class Blindness:
         return replace(sight, seconds=seconds)
 
     def _on_copy(self, tree: str, item: CommandProof, copy: Sabotage, log: Path, key: str) -> Sight:
-        """What the check says of one copy, which is asked once."""
+        """Run the check on one copy, or return its cached result."""
         with self._context.pool.slot() as slot:
             broken = self._context.store.with_files(tree, copy.files, slot.scratch)
         own = combined_key([key, broken])

@@ -1,7 +1,7 @@
 """Test reports, in JUnit's format or as runners print them: what they list, and whether that is evidence.
 
-A report is written by untrusted code, so it is refused before it can cost anything: no document type and no entities,
-at most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
+A report is written by untrusted code, so limits apply before it costs anything: no document type, no entities, at
+most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The cases of one report.
+    """The cases of a report.
 
     Attributes:
         tests: number of cases listed.
         failures: names of the cases that failed.
         errors: names of the cases, or whole suites, that broke.
         skipped: names of the cases that did not run.
-        names: names of all cases, in order; a name is repeated if the report repeats it.
+        names: names of all cases, in order, including repeats.
     """
 
     tests: int
@@ -61,7 +61,7 @@ def read_junit(data: bytes) -> Report:
     """Read a report as pytest, unittest-xml-reporting, jest-junit, surefire, gotestsum or cargo2junit write it.
 
     Raises:
-        ReportError: the data is no such report, or contradicts itself.
+        ReportError: the data is not a JUnit report, or contradicts itself.
     """
     if len(data) > LARGEST:
         raise ReportError("the report is larger than 32 MiB")
@@ -87,11 +87,11 @@ def read_junit(data: bytes) -> Report:
 
 
 def missing_evidence(report: Report | None, base: Report | None) -> str:
-    """Why a check's exit code 0 does not count, in one line; empty when it counts.
+    """Return why a check's exit code 0 does not count, in one line; empty if it counts.
 
     Args:
-        report: what the check wrote; None if it wrote nothing.
-        base: what the same check wrote on the base; None if that is not known.
+        report: the report of the check; None without one.
+        base: the report of the same check on the base; None if unknown.
     """
     if report is None:
         return "it exited 0 but wrote no test report"
@@ -116,7 +116,7 @@ def lost_tests(report: Report, base: Report) -> str:
 
 
 def new_failures(report: Report, base: Report) -> tuple[str, ...]:
-    """Tests that fail now and did not fail, or did not exist, on the base; each once, in the report's order."""
+    """Return tests that fail now but did not fail, or did not exist, on the base; unique, in the report's order."""
     failing, before, cases = Counter(_failed(report)), Counter(_failed(base)), Counter(base.names)
     return tuple(
         name for name, count in failing.items() if not before[name] or (cases[name] > 1 and count > before[name])
@@ -124,7 +124,7 @@ def new_failures(report: Report, base: Report) -> tuple[str, ...]:
 
 
 def _less_than(report: Report, base: Report) -> str:
-    """Tests that ran on the base and do not run now."""
+    """Describe the tests that ran on the base and do not run now."""
     gone = tuple((Counter(base.names) - Counter(report.names)).elements())
     if report.tests < base.tests:
         counts = f"it exited 0 but has {_number(report.tests, 'test')} where the base has {base.tests}"
@@ -164,7 +164,7 @@ def _line(text: str) -> str:
 
 @dataclass(slots=True)
 class _Suite:
-    """A suite while it is read: what it says, and what has been listed in it and below."""
+    """A suite while it is read: its own counts, and the cases listed in it and below."""
 
     name: str
     says: dict[str, int]
@@ -209,7 +209,7 @@ class _Reading:
             self._suites[-1].marks["whole"] += 1
 
     def data(self, _text: str) -> None:
-        """Output of tests is not kept."""
+        """Ignore the output of tests."""
 
     def end(self, _tag: str) -> None:
         tag = self._tags.pop()
@@ -240,7 +240,7 @@ class _Reading:
         self._case = f"{owner}::{name}" if owner else name
 
     def _close(self) -> None:
-        """A case counts once, as the worst of its marks."""
+        """Count a case once, by the worst of its marks."""
         self._names.append(self._case)
         suite = self._suites[-1]
         suite.direct += 1
@@ -269,10 +269,10 @@ def _says(attributes: dict[str, str]) -> dict[str, int]:
 
 
 def _consistent(suite: _Suite) -> None:
-    """Refuse a suite whose counts differ from what it lists.
+    """Refuse a suite whose counts differ from its listed cases.
 
     Runners count a case that broke in its teardown once or twice (pytest), and do not count a failed `TestMain`
-    (gotestsum) or a suite that did not load: only there the number of tests may differ, by as many.
+    (gotestsum) or a suite that did not load. Only for these the number of tests may differ, by their number.
     """
     listed, marks = suite.cases, suite.marks
     slack = marks["errors"] + marks["whole"] + listed["main"]
@@ -302,12 +302,12 @@ _TESTS = re.compile(
 
 
 def says_no_test(output: str) -> bool:
-    """Whether some output of a runner of tests says that there was none to run."""
+    """Return whether the output of a test runner reports that there were no tests."""
     return _NO_TESTS.search(output) is not None
 
 
 def ran_no_test(output: str) -> bool:
-    """Whether the output says that there was no test to run, and nothing in it says that one was run."""
+    """Return whether the output reports that there were no tests, and nothing in it reports a test that ran."""
     return says_no_test(output) and _TESTS.search(output) is None
 
 

@@ -1,4 +1,4 @@
-"""One check on one exact tree: services around it, tries, evidence - and the verdict, kept for whoever asks next."""
+"""One check on one exact tree: services around it, retries, evidence, and the verdict, which is stored for reuse."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ _LOG_READ = 8 * 1024 * 1024
 _SERVICE_PATIENCE = 300.0
 _REPORT_IN_TREE = ".executor-report"
 _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
-"""One command for the service and the check: what the first leaves running lives as long as the second."""
+"""One command for service and check: processes left running by the first live as long as the second."""
 
 
 class CheckRunner:
-    """Runs the checks of one milestone and keeps what they say."""
+    """Runs the checks of one milestone and stores their verdicts."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class CheckRunner:
         log: Path,
         sabotaged: bool = False,
     ) -> Verdict:
-        """The verdict of a check on a tree: the stored one, or from a run in a clean checkout.
+        """Return the verdict of a check on a tree: the stored one, or one from a run in a clean checkout.
 
         Args:
-            tree: the tree to be judged.
+            tree: the tree to judge.
             item: the check.
-            base: tree whose tests must not get fewer, and whose failures may be forgiven; empty when there is none.
-            files: changed files that a check with `changed_only` is given.
-            issue: id of the issue on whose behalf it runs; empty for the milestone.
-            log: where its output goes.
-            sabotaged: the tree is a copy that was broken on purpose; that it fails there is no event of the milestone.
+            base: tree whose number of tests is the minimum, and whose failures may be excused; empty without one.
+            files: changed files for a check with `changed_only`.
+            issue: id of the issue that needs the verdict; empty for the milestone.
+            log: file for its output.
+            sabotaged: the tree is a deliberately broken copy; a failure on it is no event of the milestone.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -125,11 +125,11 @@ class CheckRunner:
         return self._digests[tree, item.key]
 
     def trying_again(self) -> CheckRunner:
-        """The same, but failures of this run are not believed."""
+        """Return the same runner, but one that ignores failures of this run."""
         return CheckRunner(self.context, self.sandboxing, self.setup, self.verdicts, force=self._force, again=True)
 
     def check_conditions(self, item: CommandProof) -> dict[str, str]:
-        """What a verdict depends on beside the tree and the check, by name: the sandbox, the tools, the environment."""
+        """Return the conditions of a verdict besides tree and check, by name: sandbox, tools, environment."""
         repository = self.context.project.repository
         found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
         return {"sandbox": "yes" if self.boxed(item) else "no", **found}
@@ -140,7 +140,7 @@ class CheckRunner:
         return self.report_of(verdict) if verdict is not None else None
 
     def report_of(self, verdict: Verdict) -> Report | None:
-        """The JUnit report of a verdict, if it still exists."""
+        """Return the JUnit report of a verdict, if it still exists."""
         data = self.verdicts.report(verdict.report) if verdict.report else None
         try:
             return read_junit(data) if data is not None else None
@@ -148,7 +148,7 @@ class CheckRunner:
             return None
 
     def _known(self, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
-        """A verdict that may be used again: passes always, failures only within the run that saw them."""
+        """Return a reusable verdict: passes always, failures only within the run that saw them."""
         verdict = self.verdicts.find(tree, key, conditions) if item.reusable else None
         if verdict is None or (verdict.run == self.context.run_id and (verdict.ok or not self._again)):
             return verdict
@@ -165,7 +165,7 @@ class CheckRunner:
 
 
 def tail(log: Path) -> str:
-    """The most useful part of a log file's end."""
+    """Return the most useful part at the end of a log file."""
     try:
         with log.open("rb") as file:
             file.seek(0, 2)
@@ -192,7 +192,7 @@ class _Trial:
         self._checks, self._tree, self._item, self._slot = checks, tree, item, slot
         self._context = checks.context
         self._files, self._issue, self._log = files, issue, log
-        # a prefix such as `docker run -v {tree}:{tree}` leads to where only the tree is
+        # a prefix such as `docker run -v {tree}:{tree}` runs in a place that has only the tree
         self._out = slot.check.folder / _REPORT_IN_TREE if item.prefix else slot.scratch.with_name("report")
         self._report = self._out / "report.xml"
         self._boxed = checks.boxed(item)
@@ -274,7 +274,7 @@ class _Trial:
         return self._failed(ended.describe(), ended, kept)
 
     def _read_report(self) -> tuple[Report | None, str, str]:
-        """The report, what is wrong with it, and the name under which it is kept."""
+        """Return the report, its fault (empty if none), and the name under which it is stored."""
         if not self._item.wants_report:
             return self._printed()
         data = left_file(self._report.parent, self._report.name, self._context.secrets, LARGEST)

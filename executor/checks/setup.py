@@ -1,4 +1,4 @@
-"""Makes a tree ready for work: its environment, declared ignored files, the set-up commands whose inputs changed."""
+"""Prepares a tree for work: its environment, declared ignored files, and set-up commands with changed inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Unready(Exception):  # noqa: N818  (a situation, not an error of ours)
 
 @dataclass(frozen=True)
 class _Run:
-    """A command that makes a tree ready."""
+    """A command that prepares a tree."""
 
     name: str
     argv: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Run:
 
 
 class TreeSetup:
-    """Makes the trees of one milestone ready."""
+    """Prepares the trees of one milestone."""
 
     def __init__(self, context: RunContext, sandboxing: Sandboxing) -> None:
         self._context = context
@@ -64,14 +64,14 @@ class TreeSetup:
     def make_ready(
         self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool, sabotaged: bool = False
     ) -> TreeEnvironment:
-        """Make a tree ready, and the environment of what runs in it.
+        """Prepare a tree and return the environment for its processes.
 
         Args:
             slot: the slot that the tree belongs to.
-            tree: one of its trees, as it was checked out.
+            tree: a freshly checked out tree of the slot.
             logs: folder for the output of the commands.
-            judging: it is a tree for checks: what was kept there is used again only if nothing has touched it since.
-            sabotaged: it is a copy that was broken on purpose.
+            judging: the tree is for checks; kept files are reused only if unmodified since.
+            sabotaged: it is a deliberately broken copy.
 
         Raises:
             Unready: a command failed.
@@ -111,7 +111,7 @@ class TreeSetup:
     def _completed(
         self, slot: Slot, environment: TreeEnvironment, tree: Workspace, step: Step, logs: Path
     ) -> TreeEnvironment:
-        """What a step adds to an environment; its folder is filled first, if no tree has needed it before."""
+        """Return the additions of a step to an environment; fills its folder first unless an earlier tree did."""
         log = logs / f"environment-{slug_of(step.name)}.log"
         if step.place is None:
             self._complete(slot, environment, tree, step, log)
@@ -201,7 +201,7 @@ class TreeSetup:
 
 
 def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:
-    """Files of the user's checkout to copy, and where to; what the tree has itself is left alone."""
+    """Yield the files of the user's checkout to copy, with their targets; existing files stay untouched."""
     for glob in globs:
         for source in sorted(root.glob(glob)):
             target = folder / source.relative_to(root)
@@ -211,7 +211,7 @@ def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tupl
 
 
 def _inputs(folder: Path, step: Setup) -> dict[str, bytes]:
-    """Contents of the input files; links are not followed."""
+    """Return the contents of the input files; links are not followed."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for glob in step.inputs
@@ -226,7 +226,7 @@ def _there(folder: Path, step: Setup) -> bool:
 
 
 def _stamp(folder: Path, step: Setup) -> str:
-    """Digest of what the file system says of everything kept: a change time cannot be set back by who writes files."""
+    """Return a digest of the stat data of all kept files; change times cannot be set back by the author of a file."""
     hasher = hashlib.sha256()
     for kept in step.keep:
         for place, folders, names in os.walk(folder / kept):

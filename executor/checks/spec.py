@@ -1,4 +1,4 @@
-"""What proves an issue: its named checks and its acceptance, as one list with one key."""
+"""The proofs of an issue: its named checks and its acceptance, as one list with one key."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _LINTS = frozenset(
     py_compile pycodestyle pydocstyle pylint pyrefly pyright rubocop ruff rustfmt semgrep shellcheck shfmt staticcheck
     stylelint swiftlint tsc ty typos vulture yamllint""".split()  # noqa: SIM905  (a list of words)
 )
-"""Programs that judge how code is written; tests that are put back say nothing about that."""
+"""Programs that judge the style of code, on which restored tests have no effect."""
 _LEADS = frozenset(["-m", "bundle", "exec", "npx", "pdm", "pnpm", "poetry", "python", "python3", "run", "uv", "yarn"])
 _PROGRAM = re.compile(r"(\s*(?:\w+=\S*\s+)*)([\w./+-]+)")
 _KNOWN_RUNNER = re.compile(
@@ -63,38 +63,38 @@ _KNOWN_RUNNER = re.compile(
 
 
 def slug_of(name: str) -> str:
-    """The name of a check as part of a file name."""
+    """Return the name of a check in a form for file names."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip("-.") or "check"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandProof:
-    """A command that has to exit 0 in a clean checkout of the candidate tree.
+    """A command that must exit 0 in a clean checkout of the candidate tree.
 
     Attributes:
-        name: what it is called in messages: a check's name, or the command itself for acceptance.
+        name: name in messages: the check's name, or the acceptance command itself.
         argv: the command.
-        env: environment it is given on top of the ordinary one.
+        env: variables in addition to the ordinary environment.
         timeout: seconds.
         when: globs; it applies only if a changed file matches one (empty: always).
         by_inputs: its verdict holds for every tree with the same files that `when` matches.
-        key: its fingerprint.
+        key: fingerprint of the check.
         reusable: False for checks that are declared flaky.
-        named: a check of checks.toml, as opposed to acceptance; it has to pass on the base too.
-        fix: command that repairs what it finds; empty when there is none.
-        changed_only: it is given the changed files that `when` matches.
-        before: shell command that brings a service up for it.
-        after: shell command that is run when it has ended, however it did.
-        only_new_failures: tests that fail on the base too do not count.
-        retries: how often it is tried again when it fails.
+        named: a check of checks.toml, as opposed to acceptance; it must also pass on the base.
+        fix: command that repairs its findings; empty without one.
+        changed_only: it receives the changed files that `when` matches.
+        before: shell command that starts a service for it.
+        after: shell command that runs after it, whatever the outcome.
+        only_new_failures: ignore tests that also fail on the base.
+        retries: number of retries after a failure.
         network: whether it has a network in a sandbox.
-        readable: what else it may read there.
+        readable: further paths that it may read in a sandbox.
         sandboxed: it runs in a sandbox where its milestone has one.
-        version: version of its tool, as far as that was asked.
-        setup: beginning of the key of the set-up commands that its tree is prepared with; empty without any.
-        vouched: a person vouches for it, so that it need not fail on a sabotaged tree.
+        version: version of its tool; empty if not asked.
+        setup: prefix of the key of its tree's set-up commands; empty without any.
+        vouched: a person vouches for it, so it need not fail on a broken tree.
         must_fail_before: acceptance that must fail on the base.
-        prefix: number of words in front of `argv` that only lead to where it runs, such as ``docker run``.
+        prefix: number of words before `argv` that only select where it runs, such as ``docker run``.
     """
 
     name: str
@@ -123,17 +123,17 @@ class CommandProof:
 
     @property
     def slug(self) -> str:
-        """Its name as part of a file name."""
+        """Its name in a form for file names."""
         return slug_of(self.name)
 
     @property
     def wants_report(self) -> bool:
-        """Whether it writes a JUnit report, without which an exit code of 0 is not believed."""
+        """Return whether it writes a JUnit report, without which an exit code of 0 does not count."""
         return any(_REPORT in word for word in self.argv) or self.is_pytest
 
     @property
     def is_pytest(self) -> bool:
-        """Whether it is one plain call of pytest, which can be asked for a report through its environment."""
+        """Return whether it is one plain call of pytest, which an environment variable can make write a report."""
         if any("--junit" in word or _REPORT in word for word in self.argv):
             return False
         text = self.argv[2] if self.argv[:2] == _SHELL else shlex.join(self.argv)
@@ -146,18 +146,18 @@ class CommandProof:
 
     @property
     def runs_code(self) -> bool:
-        """Whether it may run code of the tree; linters, and commands that only look at files, do not."""
+        """Return whether it may run code of the tree; linters and commands that only look at files do not."""
         shell = self.argv[:2] == _SHELL and len(self.argv) > 2  # noqa: PLR2004  (sh -c TEXT)
         return any(map(_runs, words_of_shell(self.argv[2]) if shell else [list(self.argv)]))
 
     @property
     def proves_by_tests(self) -> bool:
-        """Whether it is a run of tests, also where the words of its command stand in a list: ``go``, ``test``."""
+        """Return whether it runs tests, also if its command is a list of words: ``go``, ``test``."""
         return self.is_test_run or _TEST_RUNNER.search(" ".join(self.argv)) is not None
 
     @property
     def may_run_elsewhere(self) -> bool:
-        """Whether something of the user's stands between it and the tree: a prefix, a wrapper, another folder."""
+        """Return whether a prefix, a wrapper or another folder of the user lies between it and the tree."""
         if self.prefix or (self.argv[:2] == _SHELL and _ELSEWHERE.search(self.argv[2])):
             return True
         program = _PROGRAM.match(self.argv[2]) if self.argv[:2] == _SHELL else re.match(r"()(.*)", self.argv[0])
@@ -165,10 +165,10 @@ class CommandProof:
 
     @property
     def needs_proof_on_base(self) -> bool:
-        """Whether it is proved to look at trees before an attempt is spent.
+        """Return whether it must be proved to look at trees before an attempt is spent.
 
-        A check of changed files has none to look at then. It is proved all the same if it may repair or read files of
-        another folder; otherwise it is proved on the first candidate that changes more than product code.
+        A check of changed files has none to look at before the attempt. It is proved anyway if it may repair or read
+        files of another folder; otherwise it is proved on the first candidate that changes more than product code.
         """
         if not self.changed_only or self.prefix or self.fix:
             return True
@@ -177,7 +177,7 @@ class CommandProof:
         return _KNOWN_TOOL.fullmatch(self.argv[0].rpartition("/")[2]) is None
 
     def environment(self, report: str) -> dict[str, str]:
-        """The variables it is given, for a report written to that path."""
+        """Return its variables, for a report written to that path."""
         given = dict(self.env)
         if self.is_pytest:
             options = f"{given.get('PYTEST_ADDOPTS', '')} --junitxml={shlex.quote(report)}"
@@ -185,28 +185,28 @@ class CommandProof:
         return given
 
     def command(self, files: Sequence[str], report: str) -> tuple[str, ...]:
-        """The argument list for these changed files, with the report written to that path."""
+        """Return its argument list for these changed files, with the report written to that path."""
         words = _with_files(self.argv, files) if self.changed_only else self.argv
         return tuple(word.replace(_REPORT, report) for word in words)
 
     def repair(self, files: Sequence[str]) -> tuple[str, ...]:
-        """The argument list of `fix` for these changed files."""
+        """Return the argument list of `fix` for these changed files."""
         return _with_files(self.fix, files) if self.changed_only else self.fix
 
     def concerned(self, changed: Sequence[str]) -> list[str]:
-        """The changed files that it applies to."""
+        """Select the changed files that it applies to."""
         if not self.when:
             return list(changed)
         return [path for path in changed if matches(path, self.when)]
 
     def verdict_key(self, files: Sequence[str]) -> str:
-        """The key of its verdicts."""
+        """Return the key of its verdicts."""
         return combined_key([self.key, *sorted(files)]) if self.changed_only else self.key
 
 
 @dataclass(frozen=True, slots=True)
 class FileProof:
-    """A file that has to exist in the candidate tree and, if `contains` is given, match that pattern."""
+    """A file that must exist in the candidate tree and, if `contains` is set, match that pattern."""
 
     name: str
     file: str
@@ -216,24 +216,24 @@ class FileProof:
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """Everything that proves an issue, in the order in which it is tried; `key` is the issue's check key."""
+    """All proofs of an issue, in the order of execution; `key` is the issue's check key."""
 
     items: tuple[CommandProof | FileProof, ...]
     key: str
 
     @property
     def run_code(self) -> bool:
-        """Whether one of them may run code of the tree, which could deceive it."""
+        """Return whether one of them may run code of the tree, which could deceive it."""
         return any(isinstance(item, CommandProof) and item.runs_code for item in self.items)
 
 
 def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> Proofs:
-    """Checks of the issue's route, or its own, then its acceptance.
+    """Return the checks of the issue or of its route, followed by its acceptance.
 
     Args:
         issue: the declared issue.
         policy: the rules.
-        version: version of a check's tool, asked from the tool itself; empty when the check does not ask.
+        version: returns the version of a check's tool from the tool itself; empty if the check does not ask for it.
     """
     items: list[CommandProof | FileProof] = [
         _named(check, policy, version(check)) for check in policy.checks_for(issue)
@@ -248,9 +248,9 @@ def proofs_of(issue: Issue, policy: Policy, version: Callable[[Check], str]) -> 
 def release_proofs(
     milestone: Milestone, policy: Policy, version: Callable[[Check], str]
 ) -> list[CommandProof | FileProof]:
-    """Checks of a release besides the proofs of its issues.
+    """Return the checks of a release besides the proofs of its issues.
 
-    These are all checks of its issues that look at a whole tree, the milestone's own checks and its acceptance.
+    These are the checks of its issues that cover a whole tree, the milestone's own checks and its acceptance.
     """
     routed = [check for issue in milestone.issues for check in policy.checks_for(issue) if not check.changed_only]
     checks = {check.name: check for check in [*routed, *(policy.checks[name] for name in milestone.checks)]}
@@ -261,7 +261,7 @@ def release_proofs(
 
 
 def file_problem(proof: FileProof, content: bytes | None, *, exists: bool) -> str:
-    """Why a file acceptance does not hold; empty when it does."""
+    """Return why a file acceptance fails; empty if it holds."""
     if not exists:
         return f"{proof.file} does not exist in the result"
     if proof.contains is None:
@@ -281,19 +281,19 @@ def _runs(words: Sequence[str]) -> bool:
 
 
 def _key_here(item: CommandProof | FileProof) -> str:
-    """A check's key and where it applies: a verdict does not depend on that, but what has been proved does."""
+    """Return a check's key and where it applies: a verdict does not depend on the latter, but the proof does."""
     if isinstance(item, FileProof) or not item.when:
         return item.key
     return combined_key([item.key, *item.when])
 
 
 def _prepared(item: CommandProof | FileProof, setup: str) -> CommandProof | FileProof:
-    """A check on a tree that set-up commands have prepared: what they are is part of its key."""
+    """Return a check on a prepared tree: its set-up commands are part of its key."""
     return item if isinstance(item, FileProof) else replace(item, key=combined_key([item.key, setup]), setup=setup[:17])
 
 
 def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
-    """An argument list with file names in place of ``{files}``, or at its end."""
+    """Return an argument list with file names in place of ``{files}``, or at its end."""
     names = [f"./{name}" if name.startswith("-") else name for name in files]
     if argv[:2] == _SHELL:
         told = " ".join(shlex.quote(name) for name in names)
@@ -350,7 +350,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
 
 
 def _accepted(accept: Sequence[Acceptance], policy: Policy) -> Iterator[CommandProof | FileProof]:
-    """The acceptance criteria that a command or a file proves."""
+    """Yield the acceptance criteria that a command or a file proves."""
     for item in accept:
         if isinstance(item, RunCheck):
             yield _acceptance(item, policy)

@@ -50,7 +50,7 @@ __all__ = [
 
 
 _MOST_CONDITIONS = 8
-"""Verdicts of one check on one tree that are kept."""
+"""Maximum number of stored verdicts of one check on one tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Verdict:
         reason: one sentence, empty when it passed.
         detail: the most useful part of its output, empty when it passed.
         seconds: how long it took.
-        run: id of the run that made it.
-        report: name under which its JUnit report is kept; empty when there is none.
-        ended: it came to an end by itself, so that another verdict on the same tree makes it flaky.
-        conditions: under which it was reached, by name.
-        empty: it passed, and its output says that no test was run.
-        unready: its tree could not be made ready, so that it was not run.
+        run: id of the run that produced it.
+        report: name of its stored JUnit report; empty without one.
+        ended: the check ended by itself, so another verdict on the same tree makes it flaky.
+        conditions: its conditions, by name.
+        empty: it passed, but its output reports that no test ran.
+        unready: its tree could not be prepared, so it did not run.
     """
 
     ok: bool
@@ -92,19 +92,19 @@ class Verdicts:
 
     @contextmanager
     def alone(self, tree: str, key: str) -> Iterator[None]:
-        """Keep other threads from running the same check on the same tree meanwhile."""
+        """Block other threads from running the same check on the same tree."""
         with self._guard:
             lock = self._busy.setdefault((tree, key), threading.Lock())
         with lock:
             yield
 
     def find(self, tree: str, key: str, conditions: Mapping[str, str] | None = None) -> Verdict | None:
-        """The verdict of a check on a tree, if it is known and may be used again.
+        """Return the verdict of a check on a tree, if it is known and may be reused.
 
         Args:
             tree: the tree.
-            key: the check's.
-            conditions: under which it was reached; None for the latest one, whatever they were.
+            key: key of the check.
+            conditions: conditions of the verdict; None for the latest one under any conditions.
         """
         if self.is_flaky(key):
             return None
@@ -113,7 +113,7 @@ class Verdicts:
         return same[-1] if same and not self.only_flaky(key, same[-1]) else None
 
     def all(self, tree: str, key: str) -> list[Verdict]:
-        """The verdicts of a check on a tree, one for each set of conditions, the latest one last."""
+        """Return the verdicts of a check on a tree, one per set of conditions, the latest last."""
         found = read_json(self._path(tree, key))
         if not isinstance(found, list):
             return []
@@ -164,7 +164,7 @@ class Verdicts:
         return frozenset((*report.failures, *report.errors)) if report is not None else frozenset()
 
     def keep(self, tree: str, key: str, verdict: Verdict) -> None:
-        """Store a verdict; a lost verdict costs time, not correctness."""
+        """Store a verdict; its loss costs time, not correctness."""
         known = self.all(tree, key)
         before = next((item for item in known if item.conditions == verdict.conditions), None)
         if before is not None and before.ended and verdict.ended and before.ok != verdict.ok:
@@ -173,12 +173,12 @@ class Verdicts:
         self._write(self._path(tree, key), [asdict(item) for item in [*others, verdict]])
 
     def proof(self, key: str) -> Mapping[str, Any] | None:
-        """What is known of whether a check looks at trees; `key` stands for the check and its conditions."""
+        """Return what is known about whether a check looks at trees; `key` covers the check and its conditions."""
         found = read_json(self._proof(key))
         return found if isinstance(found, dict) else None
 
     def keep_proof(self, key: str, facts: Mapping[str, Any]) -> None:
-        """Remember whether a check looks at trees."""
+        """Store whether a check looks at trees."""
         self._write(self._proof(key), dict(facts))
 
     def mark_flaky(self, key: str, tree: str, *both: Verdict) -> None:
@@ -194,7 +194,7 @@ class Verdicts:
         write_json(path, {"tree": tree, "tests": known}, durable=False)
 
     def keep_report(self, data: bytes) -> str:
-        """Keep a report; returns the name under which `report` finds it. Equal reports are kept once."""
+        """Store a report; returns its name for `report`. Equal reports are stored once."""
         import hashlib
 
         name = hashlib.sha256(data).hexdigest()
@@ -205,7 +205,7 @@ class Verdicts:
         return name
 
     def report(self, name: str) -> bytes | None:
-        """A report that was kept; None if it is gone."""
+        """Return a stored report; None if it no longer exists."""
         try:
             return zlib.decompress((self._folder / "reports" / name[:2] / name).read_bytes())
         except (OSError, zlib.error):
@@ -239,9 +239,9 @@ def _shown(conditions: Mapping[str, str], name: str) -> str:
 
 
 ASKED = "_asked.json"
-"""File of `.cache/` with the versions that are asked for in each run."""
+"""File of `.cache/` with the versions to query in each run."""
 ABSENT = "absent"
-"""What stands for the version of a tool that is not installed."""
+"""Version of a tool that is not installed."""
 _TIMEOUT = 30
 
 
@@ -249,14 +249,14 @@ _LAUNCHERS = frozenset(
     "bash bun bundle cargo cat conda docker env go java kubectl make mise nix node npm npx php pipx pnpm podman poetry "  # noqa: SIM905
     "python rbenv ruby sh ssh uv uvx yarn".split()
 )
-"""Programs whose own file says nothing of the tool whose version they print."""
+"""Programs whose own file does not reflect the version of the tool that they print."""
 
 
 class ToolVersions:
-    """Answers "which version would run?"; one process per tool and change of its program file.
+    """Returns the version of the tool that would run; one process per tool and change of its program file.
 
-    A version that another program prints (``docker run image tool --version``) can change while no file does. It is
-    kept too, and `ask_again` asks for it once more: a run does so when it begins.
+    A version that another program prints (``docker run image tool --version``) can change without any change of a file.
+    It is cached too; `ask_again` queries it again at the start of a run.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -267,7 +267,7 @@ class ToolVersions:
         self._asked: dict[str, str] | None = None
 
     def ask_again(self) -> None:
-        """Ask once more for versions that may have changed without a change of the program's file."""
+        """Query versions again that may have changed without a change of the program's file."""
         with self._lock:
             asked = self._read_asked()
             fresh = {}
@@ -293,7 +293,7 @@ class ToolVersions:
             return asked[words]
 
     def version(self, check: Check) -> str:
-        """Version text of a check's tool; empty when the check does not say how to ask, `ABSENT` when it is missing."""
+        """Return the version of a check's tool; empty if the check does not ask for it, `ABSENT` without the tool."""
         if not check.version:
             return ""
         program = shutil.which(check.version[0], path=sane_path(os.environ.get("PATH", "")))
@@ -339,7 +339,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def _is_of_the_tool(check: Check) -> bool:
-    """Whether the program that prints the version is the tool itself, so that another version is another file."""
+    """Return whether the tool itself prints the version, so that another version is another file."""
     program, *arguments = check.version
     runs = check.run.split() if isinstance(check.run, str) else check.run
     if check.prefix or "/" in program or not runs or runs[0] != program:
@@ -349,7 +349,7 @@ def _is_of_the_tool(check: Check) -> bool:
 
 
 def described(proofs: Proofs) -> dict[str, dict[str, str]]:
-    """Every check and acceptance by its name: what decides about its verdict, in words; what is not set is left out."""
+    """Describe every check and acceptance by name: what decides its verdict, without unset values."""
     found: dict[str, dict[str, str]] = {}
     for item in proofs.items:
         kind = "check" if isinstance(item, CommandProof) and item.named else "acceptance"
@@ -361,7 +361,7 @@ def described(proofs: Proofs) -> dict[str, dict[str, str]]:
 
 
 def differences(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What is another, one line each, for example ``check tests: tool version 1.0 -> 2.0``."""
+    """Describe the differences, one line each, for example ``check tests: tool version 1.0 -> 2.0``."""
     lines = [f"{name}: no longer asked" for name in old if name not in new]
     lines += [f"{name}: new, {_command(words)}" for name, words in new.items() if name not in old]
     for name, words in new.items():
@@ -376,7 +376,7 @@ def differences(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[
 
 
 def keep_checks(folder: Path, proofs: Proofs) -> None:
-    """Keep the words of an issue's checks in the folder of its milestone, under their key."""
+    """Store the description of an issue's checks in the folder of its milestone, under their key."""
     path = _path(folder, proofs.key)
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -384,7 +384,7 @@ def keep_checks(folder: Path, proofs: Proofs) -> None:
 
 
 def kept_checks(folder: Path, key: str) -> dict[str, dict[str, str]] | None:
-    """The words of checks as they were kept, or None."""
+    """Return a stored description of checks, or None."""
     found = read_json(_path(folder, key))
     return found if isinstance(found, dict) else None
 

@@ -1,7 +1,7 @@
-"""Verify: checks and acceptance on one exact tree. Only what they say counts, and only what a person wrote is asked.
+"""Verify: checks and acceptance on one exact tree. Only their verdicts count, and only checks written by a person run.
 
-The base is verified before an attempt is spent; a candidate is verified as it would land, and once more with the tests
-that the base had, where it changed them without being asked to.
+The base is verified before an attempt is spent. A candidate is verified in the form in which it would land, and again
+with the tests of the base if it changed them without permission.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Judgement:
         ok: everything passed.
         reason: the first thing that failed, one sentence; empty when all passed.
         detail: the most useful part of its output.
-        failed: name of the check that failed; empty when all passed.
-        tests: changed tests of the base that a person has to look at; then nothing else speaks against the candidate.
+        failed: name of the failed check; empty if all passed.
+        tests: changed tests of the base that a person must review; the candidate has no other fault.
     """
 
     ok: bool
@@ -55,10 +55,10 @@ class Candidate:
 
     Attributes:
         tree: the tree.
-        base: tree that it was made from; empty when there is none to compare with.
+        base: tree that it was made from; empty without one.
         change: what it changes.
-        trusted: its tests are taken as they are, because a person has approved of these changes of tests.
-        asked: a person has seen changes of its tests for another reason; where those of the base fail, that person is
+        trusted: its tests count as they are, because a person approved these changes of tests.
+        asked: a person has seen changes of its tests for another reason; if those of the base fail, that person is
             asked again.
     """
 
@@ -87,11 +87,11 @@ class Verifier:
     def judge(self, candidate: Candidate, logs: Path) -> Judgement:
         """Prove a candidate for one issue; stops at the first check that fails.
 
-        What passes is asked again with the tests of the base on the new code. Where those fail, the attempt has failed;
-        if the issue lets these tests be changed, a person is asked.
+        Checks that pass run again with the tests of the base on the new code. If those fail, the attempt has failed; if
+        the issue permits changes of these tests, a person is asked.
 
         Args:
-            candidate: what is to be proved.
+            candidate: the candidate to prove.
             logs: folder for the output of the checks.
         """
         first = self.first_failure(candidate, logs)
@@ -125,7 +125,7 @@ class Verifier:
         return Judgement(ok=False, reason=reason, detail=strict.detail, failed=strict.failed)
 
     def _with_base(self, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
-        """The judgement of a candidate with these paths as the base has them."""
+        """Judge a candidate with these paths replaced by those of the base."""
         store = self._context.store
         if not paths:
             return self._all_ran(candidate.tree, candidate.base, None)
@@ -152,11 +152,11 @@ class Verifier:
         return Judgement(ok=True)
 
     def red_on_base(self, tree: str, *, accepted: bool = False) -> Judgement:
-        """The result of the issue's named checks before anything was done; `ok` if there are none.
+        """Run the issue's named checks on the base before any work; `ok` if there are none.
 
         Args:
             tree: the base.
-            accepted: whether the commands of the acceptance are asked as well.
+            accepted: also run the acceptance commands.
         """
         proofs = self._proofs.items
         items = [item for item in proofs if isinstance(item, CommandProof) and (item.named or accepted)]
@@ -173,7 +173,7 @@ class Verifier:
         return [item for item in items if isinstance(item, CommandProof) and item.named]
 
     def _blinded(self, candidate: Candidate, logs: Path) -> Judgement:
-        """Whether a change made a check blind; examined if it touches more than product code and documentation."""
+        """Detect a check that the change made blind; skipped for changes of product code and documentation only."""
         if not candidate.base or all(kind_of(path) in {"product", "docs"} for path in candidate.paths):
             return Judgement(ok=True)
         for item in self._named():
@@ -190,7 +190,7 @@ class Verifier:
         return Judgement(ok=True)
 
     def repaired(self, candidate: Candidate, logs: Path) -> str:
-        """The candidate's tree after the automatic repairs of checks that fail; the same if nothing changed."""
+        """Return the candidate's tree after automatic repairs of failing checks; the same tree if nothing changed."""
         tree = candidate.tree
         for place, item in enumerate(self._proofs.items):
             if not isinstance(item, CommandProof) or not item.fix:
@@ -201,7 +201,7 @@ class Verifier:
             log = logs / f"check-{place + 1}-{item.slug}.log"
             issue = self._issue
             passed = self._checks.verdict_on(tree, item, base=candidate.base, files=files, issue=issue.id, log=log).ok
-            # a command that works elsewhere would repair files elsewhere, such as the user's own
+            # a command that runs elsewhere would repair files elsewhere, such as the user's
             if (
                 not passed
                 and Blindness(self._checks).sight_of(tree, item, log=log, given=files or None).state != "blind"
@@ -241,7 +241,7 @@ class Verifier:
                 return tree
 
     def first_failure(self, candidate: Candidate, logs: Path, *, trees: Trees | None = None) -> Judgement:
-        """The first check that fails; with `trees`, of those that have something to say about the tests of the base."""
+        """Return the first check that fails; with `trees`, only checks that apply to the tests of the base run."""
         issue = self._issue.id
         for place, given in enumerate(self._proofs.items):
             item = given if trees is None else asked_again(given, trees)
@@ -264,7 +264,7 @@ class Verifier:
         return Judgement(ok=True)
 
     def on_record(self, candidate: Candidate) -> list[tuple[CommandProof | FileProof, bool]]:
-        """Each check that applies to a candidate, and whether it is on record, or plain to see, that it passed."""
+        """Return each check that applies to a candidate, and whether it is on record, or evident, that it passed."""
         found: list[tuple[CommandProof | FileProof, bool]] = []
         for item in self._proofs.items:
             if isinstance(item, FileProof):
@@ -277,7 +277,7 @@ class Verifier:
         return found
 
     def _files_for(self, item: CommandProof, candidate: Candidate) -> list[str] | None:
-        """The files that a check is given; None when it does not apply."""
+        """Return the files for a check; None if it does not apply."""
         project = self._context.project
         concerned = item.concerned([project.relative(path) for path in candidate.paths])
         if item.when and not concerned:
@@ -295,5 +295,5 @@ class Verifier:
 
 
 def _has_no_tests(report: Report | None) -> bool:
-    """Whether there was nothing to test, as at the beginning of a project."""
+    """Return whether there were no tests, as at the start of a project."""
     return report is not None and report.tests == 0

@@ -1,7 +1,7 @@
-"""The command line: the table of commands, and where doit finds them.
+"""The command line: the table of commands, and their entry points for doit.
 
-A repository names its commands in its own configuration, as `plan = "executor.commands:Plan"`. These names are kept for
-good, wherever the classes move. A command is imported when it is first used, so that `doit list` stays instant.
+A repository names its commands in its own configuration, as `plan = "executor.commands:Plan"`. These names are stable,
+wherever the classes move. A command is imported on first use, so `doit list` stays instant.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ GROUPS: dict[str, dict[str, str]] = {
 """Commands by the headings of `doit help`: name -> module below this package, and class."""
 _PLACES = {place.partition(":")[2]: place.partition(":")[0] for group in GROUPS.values() for place in group.values()}
 COMMANDS = {name: f"{__name__}:{place.partition(':')[2]}" for group in GROUPS.values() for name, place in group.items()}
-"""What `[tool.doit.plugins.command]` of a repository says: name -> location as doit reads it."""
+"""Content of `[tool.doit.plugins.command]` in a repository: name -> location in doit's format."""
 
 
 def __getattr__(name: str) -> object:

@@ -114,7 +114,7 @@ Options = TypedDict(
     },
     total=False,
 )
-"""Values of the options of all commands by their names; doit gives a command those that it declares.
+"""Values of the options of all commands by name; doit gives each command the options that it declares.
 
 `default_tasks`, `dep_file`, `num_process`, `quiet` and `subtasks` are doit's own.
 """
@@ -140,14 +140,14 @@ REASON_OPTION = {
 
 
 class Output(StrEnum):
-    """The fate of a command whose output cannot be written."""
+    """The effect of unwritable output on a command."""
 
     PROTECTED = "protected"
     """It continues, and its exit code reports its work: for commands with effects."""
     VIEW = "view"
-    """It ends, quietly if the reader has gone: for commands that only show something."""
+    """It ends, silently if its reader has ended: for commands that only show something."""
     FOREIGN = "foreign"
-    """doit deals with it: for tasks of the user's own."""
+    """doit handles it: for the user's tasks."""
 
 
 class Command(DoitCommand):
@@ -156,7 +156,7 @@ class Command(DoitCommand):
     output = Output.PROTECTED
 
     def parse_execute(self, in_args: list[str]) -> int:
-        """Parse the line, options anywhere on it, and run; every foreseen error is one message and its exit code."""
+        """Parse the line, options anywhere on it, and run; an expected error becomes one message and its exit code."""
         if asks_help(in_args):
             return guarded(lambda: show_help(self), Output.VIEW)
         action = super().parse_execute
@@ -172,7 +172,7 @@ class Command(DoitCommand):
 
 
 _INTERRUPTED = 130
-"""Exit code of a shell's command that SIGINT has ended."""
+"""Exit code of a shell command that SIGINT ended."""
 
 
 def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int:
@@ -200,7 +200,7 @@ def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int
 
 
 def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
-    """Exit code and reason of what is ended by an exception.
+    """Return exit code and message for an exception that ends a command.
 
     Args:
         error: the exception.
@@ -223,7 +223,7 @@ def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
 
 
 def _told(error: BaseException) -> int:
-    """Say why a command ends; returns its exit code."""
+    """Print why a command ends; returns its exit code."""
     code, why = ending_of(error, Path.cwd())
     if code == ExecutorError.exit_code and not isinstance(error, ExecutorError):
         complain("".join(traceback.format_exception(error)))
@@ -234,7 +234,7 @@ def _told(error: BaseException) -> int:
 
 
 def _is_output(error: OSError) -> bool:
-    """Whether standard output cannot be written; an error with a file name is about that file."""
+    """Return whether standard output is unwritable; an error with a file name is about that file."""
     return error.filename is None and (isinstance(error, BrokenPipeError) or error.errno in {errno.ENOSPC, errno.EIO})
 
 
@@ -249,18 +249,18 @@ def _unwritten(error: OSError, output: Output) -> int:
 
 
 def asks_help(words: list[str]) -> bool:
-    """Whether words of the command line ask for help."""
+    """Return whether the command line requests help."""
     return not {"-h", "--help"}.isdisjoint(words)
 
 
 def show_help(command: Any) -> int:
-    """Print what `doit help COMMAND` prints; returns the exit code."""
+    """Print the output of `doit help COMMAND`; returns the exit code."""
     sys.stdout.write(f"{command.help()}\n")
     return 0
 
 
 def faults_told(faults: Sequence[Fault]) -> int:
-    """Print what is wrong with milestones that are left out; the exit code that this amounts to."""
+    """Print the faults of omitted milestones; returns the resulting exit code."""
     sys.stderr.write("".join(f"{safe(str(fault))}\n" for fault in faults))
     return DeclarationError.exit_code if faults else 0
 
@@ -269,17 +269,17 @@ def none_but_options(command: Any, arguments: list[str]) -> None:
     """Refuse arguments other than options.
 
     Raises:
-        UsageError: something does.
+        UsageError: an argument was given.
     """
     if arguments:
         raise UsageError(f'`doit {command.name}` takes no arguments, found "{arguments[0]}"')
 
 
 def permuted(command: Any, words: list[str]) -> list[str]:
-    """The arguments with options first, as doit's parser expects.
+    """Return the arguments with options first, as doit's parser expects.
 
     Raises:
-        UsageError: an unknown option, one without its value, or one whose value is no number although it has to be.
+        UsageError: an unknown option, one without its value, or one with an invalid number.
     """
     parser = command.cmdparser
     try:
@@ -307,7 +307,7 @@ def _require_number(option: str, value: str, kind: type) -> None:
 
 
 def safe(text: str) -> str:
-    """Text for a terminal, without control, format and bidirectional characters."""
+    """Return text for a terminal, without control, format and bidirectional characters."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
@@ -317,7 +317,7 @@ def print_json(value: object) -> None:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Rows as aligned columns; the last column is as wide as it is."""
+    """Format rows as aligned columns; the last column is not padded."""
     if not rows:
         return ""
     widths = [max(_cells(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
@@ -329,7 +329,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def unproved_told(refs: Sequence[str]) -> str:
-    """A line about issues that nothing proves; empty without any."""
+    """Format a line about issues without any proof; empty without any."""
     if not refs:
         return ""
     more = f" and {len(refs) - _UNPROVED} more" if len(refs) > _UNPROVED else ""
@@ -338,18 +338,18 @@ def unproved_told(refs: Sequence[str]) -> str:
 
 
 _UNPROVED = 5
-"""Issues that one line names."""
+"""Maximum number of issues in one line."""
 
 
 def _cells(text: str) -> int:
-    """How many places of a terminal a text takes: wide letters two, combining ones none."""
+    """Return the number of terminal cells of a text: wide letters take two, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 2 if east_asian_width(char) in {"W", "F"} else 1 for char in text)
 
 
 def worse(*codes: int) -> int:
-    """The exit code that weighs most: the executor erred, something failed, a person is needed, time is, all well."""
+    """Return the most severe exit code: executor error, failure, person needed, time needed, success."""
     return max(codes, key=(0, 75, 4, 1, 2).index)
 
 
@@ -376,15 +376,15 @@ class TolerantJson(JsonDB):
 
 
 def meant_milestone(compiled: Compiled, names: Sequence[str], command: str) -> str:
-    """The milestone that is named, or the one that is meant.
+    """Return the named milestone, or the default one.
 
     Args:
-        compiled: what is declared.
-        names: what the command line names, with or without ``milestone:``.
+        compiled: the declarations.
+        names: names on the command line, with or without ``milestone:``.
         command: the command, for the message.
 
     Raises:
-        UsageError: more than one is named, or none and it is not clear which is meant, or there is no such one.
+        UsageError: more than one is named, or none and the default is ambiguous, or it does not exist.
     """
     if len(names) > 1:
         raise UsageError(f"name one milestone, for example `doit {command} {names[0]}`")
@@ -394,10 +394,10 @@ def meant_milestone(compiled: Compiled, names: Sequence[str], command: str) -> s
 
 
 def _meant(project: Project, command: str) -> str:
-    """The one that is run now, else the only one that is not complete.
+    """Return the running milestone, else the only incomplete one.
 
     Raises:
-        UsageError: there is no such one.
+        UsageError: there is no such milestone.
     """
     items = board_of(project).milestones
     for found in (

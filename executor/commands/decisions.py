@@ -1,14 +1,14 @@
 """A person's decisions, stored in git as commits under refs.
 
-`doit accept m4/4.3`: keep landed work under a changed spec. Kept as a ref, so that it outlives `.cache/`.
+`doit accept m4/4.3`: keep landed work under a changed spec. Stored as a ref, so it outlives `.cache/`.
 
-`doit answer m4/4.3 "..."`: answer a question of an agent's; kept as a ref, and part of what is to be built.
+`doit answer m4/4.3 "..."`: answer a question of an agent; stored as a ref, and part of the spec.
 
-`doit approve m4/4.3 --reason "..."`: clear a stop for exactly this change; kept as a ref.
+`doit approve m4/4.3 --reason "..."`: clear a stop for exactly this change; stored as a ref.
 
-`doit retry m4/4.3`: clear a skipped or failed issue, so that the next run tries it again.
+`doit retry m4/4.3`: clear a skipped or failed issue, so the next run tries it again.
 
-`doit pause m4`, `doit unpause m4`: nothing of a milestone is started until a person says so. Kept as a ref.
+`doit pause m4`, `doit unpause m4`: start nothing of a milestone until it is unpaused. Stored as a ref.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ __all__ = ["Accept", "AnswerCommand", "Approve", "Pause", "Retry", "Unpause", "k
 def keep_mark(
     project: Project, refs: Refs, who: Identity, name: str, *, on: str, message: str, what: str, adding: bool
 ) -> None:
-    """Put a commit with this message and the tree of `on` under the ref; `adding` keeps what was there as its parent.
+    """Store a commit with this message and the tree of `on` under the ref; `adding` makes the old commit its parent.
 
     Args:
-        project: where.
-        refs: those of its repository.
+        project: the project.
+        refs: refs of its repository.
         who: the person who decides.
         name: full name of the ref.
-        on: the commit that it is about.
-        message: of the commit.
-        what: the reason of the move, for the ref's log.
-        adding: whether it builds on what the person said before.
+        on: the commit of the decision.
+        message: message of the commit.
+        what: reason for the ref's reflog.
+        adding: keep the person's earlier decision as the parent.
 
     Raises:
-        ExecutorError: somebody else moved the ref meanwhile.
+        ExecutorError: another process moved the ref meanwhile.
     """
     before = refs.tip(name)
     store = Store(project.repository, project.cache / "_store")
@@ -73,7 +73,7 @@ def keep_mark(
 
 
 class Accept(Command):
-    """Records that a person keeps the landed work."""
+    """Records that a person accepts the landed work."""
 
     name = "accept"
     doc_purpose = "keep the landed work of an issue although its spec has changed"
@@ -111,7 +111,7 @@ _MOST = 20_000
 
 
 class AnswerCommand(Command):
-    """Records a person's answer; the next attempt is given it."""
+    """Records a person's answer; the next attempt receives it."""
 
     name = "answer"
     doc_purpose = "answer the question that an agent has asked about an issue"
@@ -157,7 +157,7 @@ _SHOW = {
 
 
 class Approve(Command):
-    """Records that a person approves of a change that a rule stopped."""
+    """Records that a person approves a change that a rule stopped."""
 
     name = "approve"
     doc_purpose = "clear a stop for exactly this change (--show: look at it first)"
@@ -165,7 +165,7 @@ class Approve(Command):
     cmd_options = (REASON_OPTION, _SHOW, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Record it, or show what stopped the issue."""
+        """Record it, or show why the issue was stopped."""
         if len(arguments) != 1:
             raise UsageError('name one issue, for example `doit approve m4/4.3 --reason "..."`')
         project = open_project()
@@ -228,7 +228,7 @@ def _show(ref: str, stop: Stop, *, as_json: bool) -> None:
 
 
 class Retry(Command):
-    """Gives an issue its attempts back."""
+    """Restores the attempts of an issue."""
 
     name = "retry"
     doc_purpose = "clear a skipped or failed issue, or bring a reverted one back; the next run tries it again"
@@ -272,7 +272,7 @@ class Retry(Command):
 
 
 def _revived(project: Project, observer: Observer, ref: str) -> None:
-    """Have reverted work land again, if that is what the person asks for."""
+    """Request that reverted work lands again, if the person wants that."""
     from executor.engine.recover import revive
 
     if not observer.facts(ref).reverted:

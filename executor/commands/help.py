@@ -1,4 +1,4 @@
-"""`doit help`: the commands in groups, beginning with where to start. `doit version`: what is installed."""
+"""`doit help`: the commands in groups, the first steps first. `doit version`: the installed versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN_TASKS = "Tasks of your own (doit)"
 
 
 class _UnknownWord(Exception):  # noqa: N818  (never leaves this module)
-    """doit would show the general help for a word that is no command and no task."""
+    """Raised for a word that is neither command nor task, for which doit would show the general help."""
 
 
 class Help(DoitHelp):
@@ -38,13 +38,13 @@ class Help(DoitHelp):
     _asked = False
 
     def parse_execute(self, in_args: list[str]) -> int:
-        """Show what is asked for; a closed output is no error."""
+        """Show the requested help; a closed output is no error."""
         self._asked = bool(in_args)
         action = super().parse_execute
         return guarded(lambda: action(in_args) or 0, Output.VIEW)
 
     def execute(self, params: Options, args: list[str]) -> int:
-        """Show what is asked for; called by doit."""
+        """Show the requested help; called by doit."""
         try:
             return int(super().execute(params, args) or 0)
         except _UnknownWord:
@@ -54,7 +54,7 @@ class Help(DoitHelp):
             raise UsageError(f'"{args[0]}" is no command and no task{hint}') from None
 
     def print_usage(self, cmds: Mapping[str, type[DoitCommand]]) -> None:
-        """The commands in groups; called by doit, also for a word that it does not know."""
+        """Print the commands in groups; called by doit, also for an unknown word."""
         if self._asked:
             raise _UnknownWord
         ours = {name for group in GROUPS.values() for name in group}
@@ -75,7 +75,7 @@ class Help(DoitHelp):
 
 
 class Version(Command):
-    """Versions of everything that a report of an error should name."""
+    """Prints all versions for a bug report."""
 
     output = Output.VIEW
     name = "version"

@@ -1,4 +1,4 @@
-"""`doit list`: the pending issues, in the order they would run; where there are no milestones, doit's own list."""
+"""`doit list`: the pending issues in execution order; without milestones, doit's own list."""
 
 from __future__ import annotations
 

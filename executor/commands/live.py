@@ -1,10 +1,10 @@
-"""Progress lines of a run: one whole line with the time for each event, from any thread.
-
-Pictures of milestones as lines for a terminal, as wide and as high as it is. The one place that knows rich.
-
-Lines at the foot of a terminal that are drawn again and again, below lines that stay. Not safe for threads.
+"""Progress lines of a run: one complete line with the time for each event, from any thread.
 
 The live view of a run on a terminal: progress lines, and below them the state of active issues.
+
+Snapshots of milestones as lines for a terminal, fitted to its size. The only module that uses rich.
+
+The footer of a terminal: lines that are redrawn below permanent ones. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _WIDEST = 40
 
 
 def on_a_terminal(stream: Any) -> bool:
-    """Whether something that is drawn again and again can be seen where a stream leads."""
+    """Return whether a stream is a terminal that can show redrawn lines."""
     return bool(stream.isatty()) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def reporter_for(stream: Any, session: Session, workers: int, *, plain: bool) -> Reporter:
-    """The live view on a terminal, plain lines elsewhere or where they are asked for."""
+    """Return the live view on a terminal; plain lines elsewhere or on request."""
     if plain or not on_a_terminal(stream):
         return Reporter(stream, session)
 
@@ -68,7 +68,7 @@ class Reporter:
         self._lock = threading.Lock()
 
     def say(self, word: str, ref: str, text: str) -> None:
-        """One line."""
+        """Print one line."""
         at = datetime.now().astimezone()
         with self._lock:
             self._put(f"{at:{self.stamp}} {word:<9} {ref:<{self._width}} {safe(text)}")
@@ -85,10 +85,10 @@ class Reporter:
         """Hook of doit; nothing to print."""
 
     def execute_task(self, _task: Any) -> None:
-        """Hook of doit; an issue may still wait for its turn."""
+        """Hook of doit; an issue may still have to wait for a slot."""
 
     def begin(self, ref: str) -> None:
-        """An issue is being worked on."""
+        """Report that an issue has started."""
         from executor.engine.issue import IssueRun
 
         issue = IssueRun(self._session.run_of(ref.partition("/")[0]), ref)
@@ -97,13 +97,13 @@ class Reporter:
             self.say(str(decision.act), ref, f"{issue.declared.title}: {decision.reason}")
 
     def add_success(self, task: Any) -> None:
-        """An issue has landed, or was found landed."""
+        """Report that an issue has landed, now or earlier."""
         action = _action(task)
         if action is not None and action.decision is not None:
             self.say(str(action.decision.status), action.ref, action.decision.reason)
 
     def add_failure(self, task: Any, fail: Any) -> None:
-        """An issue ended without a landing, or the executor failed."""
+        """Report that an issue ended without a landing, or that the executor failed."""
         action = _action(task)
         if action is None:
             return
@@ -121,7 +121,7 @@ class Reporter:
             self.say("landed", action.ref, "up to date")
 
     def skip_ignore(self, task: Any) -> None:
-        """Something it needs has not landed."""
+        """Report that a need of the issue has not landed."""
         action = _action(task)
         if action is not None:
             decision = self._session.decision(action.ref)
@@ -131,15 +131,15 @@ class Reporter:
         """Hook of doit; nothing to do."""
 
     def cleanup_error(self, exception: Any) -> None:
-        """An error of doit's own clean-up."""
+        """Report an error of doit's clean-up."""
         self.say("error", "", str(exception.get_msg()))
 
     def runtime_error(self, message: str) -> None:
-        """An error of doit's own."""
+        """Report an error of doit itself."""
         self.say("error", "", message)
 
     def complete_run(self) -> None:
-        """The summary is printed by the command."""
+        """Do nothing: the command prints the summary."""
 
 
 def _action(task: Any) -> IssueAction | None:
@@ -157,21 +157,21 @@ _STYLES = {
     "blocked": "dim",
 }
 _NARROW = 60
-"""Columns below which there is no room for titles and bars."""
+"""Columns below which titles and bars do not fit."""
 _WIDE = 110
-"""Columns from which on there is room for more than the necessary."""
+"""Columns from which optional parts fit."""
 _MOST = 120
-"""Columns beyond which what belongs together would stand too far apart."""
+"""Maximum columns; related parts would be too far apart beyond."""
 
 
 class Drawing:
-    """Draws for one terminal; colours as it has them, none with NO_COLOR."""
+    """Draws for one terminal, in its colours; without colours if NO_COLOR is set."""
 
     def __init__(self, stream: Any) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
     def region(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
-        """The area below the progress lines: progress and active issues."""
+        """Return the footer: progress and active issues."""
         parts: list[RenderableType] = []
         narrow = min(width, _MOST)
         room = max(1, (height - (3 + _MOST_PHASES) * len(pictures)) // max(1, len(pictures)))
@@ -181,7 +181,7 @@ class Drawing:
         return self._lines(Group(*parts), narrow)[:height]
 
     def screen(self, pictures: Sequence[Picture], width: int, height: int) -> list[str]:
-        """The full screen: progress, as many issues as fit, and the latest events."""
+        """Return the full screen: progress, as many issues as fit, and the latest events."""
         lines: list[str] = []
         share = height // max(1, len(pictures))
         for picture in pictures:
@@ -261,7 +261,7 @@ def _working(working: Sequence[Working], room: int, width: int) -> RenderableTyp
 
 
 def _narrow_working(working: Sequence[Working], room: int) -> RenderableType:
-    """The same for a terminal without room for titles."""
+    """Format the active issues for a terminal without room for titles."""
     grid = _grid()
     grid.add_column(no_wrap=True, max_width=12, overflow="ellipsis", style="cyan")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -276,7 +276,7 @@ _MOST_PHASES = 3
 
 
 def _phases(picture: Picture) -> list[RenderableType]:
-    """The phases of the issues that go through some, one line each, those in hand first."""
+    """Format the phases of issues with workflow steps, one line each, active ones first."""
     busy = {item.ref for item in picture.working}
     refs = sorted(picture.phases, key=lambda ref: ref not in busy)[:_MOST_PHASES]
     return [Text(safe(f"  {ref}: {phase_line(picture.phases[ref])}"), "dim") for ref in refs]
@@ -295,7 +295,7 @@ def _tasks(rows: Sequence[Row], width: int) -> Table:
 
 
 def _window(rows: Sequence[Row], room: int) -> tuple[Sequence[Row], int, int]:
-    """As many rows as there is room for, around the first that is active, and how many are above and below them."""
+    """Return the rows that fit, around the first active one, and the numbers of hidden rows above and below."""
     if len(rows) <= room:
         return rows, 0, 0
     active = next((place for place, row in enumerate(rows) if row.status == "running"), None)
@@ -314,7 +314,7 @@ _UP, _WIPE, _HOME = "\x1b[{}A", "\x1b[J", "\x1b[H\x1b[2J"
 
 
 def terminal_size(stream: Any) -> tuple[int, int]:
-    """Columns and lines of the terminal that a stream leads to."""
+    """Return columns and lines of the terminal of a stream."""
     try:
         size = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
@@ -325,8 +325,8 @@ def terminal_size(stream: Any) -> tuple[int, int]:
 class Region:
     """The footer of one terminal.
 
-    After a change of size nobody knows where the old lines are: the screen is cleared, and the latest lines that stay
-    are written again; `said` are those that were written before there was a foot.
+    After a change of size the positions of the old lines are unknown: the screen is cleared, and the latest permanent
+    lines are printed again; `said` are the lines that were printed before the footer existed.
     """
 
     def __init__(self, stream: Any, said: Sequence[str] = ()) -> None:
@@ -363,11 +363,11 @@ class Region:
 
 _EVERY = 0.5
 _SHARE = 20
-"""A picture of a very large milestone takes its time; it is made less often then."""
+"""Minimum ratio of the interval to the time that a snapshot takes, which is long for a very large milestone."""
 
 
 class LiveReporter(Reporter):
-    """A doit reporter for a terminal; `complete_run` has to be called, it gives the terminal back."""
+    """A doit reporter for a terminal; `complete_run` must be called to restore the terminal."""
 
     stamp = "%H:%M:%S"
 
@@ -381,26 +381,26 @@ class LiveReporter(Reporter):
         self._thread = threading.Thread(target=self._draw, name="live view", daemon=True)
 
     def initialize(self, _tasks: Any, _selected: Any) -> None:
-        """The run begins."""
+        """Start the view."""
         self._thread.start()
 
     def begin(self, ref: str) -> None:
-        """An issue is being worked on."""
+        """Report that an issue has started."""
         self._taken_up[ref] = time.time()
         super().begin(ref)
 
     def add_success(self, task: Any) -> None:
-        """An issue has landed."""
+        """Report that an issue has landed."""
         self._taken_up.pop(task.name.partition(":")[2], None)
         super().add_success(task)
 
     def add_failure(self, task: Any, fail: Any) -> None:
-        """An issue ended without a landing."""
+        """Report that an issue ended without a landing."""
         self._taken_up.pop(task.name.partition(":")[2], None)
         super().add_failure(task, fail)
 
     def complete_run(self) -> None:
-        """The view goes away; the summary is printed by the command."""
+        """Remove the view; the command prints the summary."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -424,7 +424,7 @@ class LiveReporter(Reporter):
             pause = max(_EVERY, _SHARE * (time.monotonic() - began))
 
     def _in_hand(self) -> dict[str, float]:
-        """Issue -> since when (seconds since 1970) the run has it in hand; its steps are tasks of their own."""
+        """Return issue -> start time in this run (seconds since 1970); its steps are separate tasks."""
         since = time.time() - time.monotonic()
         begun = {ref: since + moment for ref, moment in list(self._session.working.items())}
         known = self._session.compiled.plan.nodes

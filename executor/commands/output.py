@@ -1,7 +1,7 @@
-"""Where commands print. Output never changes what a command with effects does.
+"""The output of commands. It never changes the effects of a command.
 
-A closed pipe, a full disk, a terminal that is stopped and an encoding without the letter are the output's own business:
-the work goes on, and the exit code says what came of the work.
+A closed pipe, a full disk, a stopped terminal and a missing letter in the encoding affect only the output: the work
+continues, and the exit code reports the work.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["Stream", "complain", "discard", "drain", "may_refuse", "protected", 
 
 
 class Stream:
-    """Stands in for a text stream; `write` neither raises nor waits, whatever becomes of the stream.
+    """Replaces a text stream; `write` neither raises nor waits, whatever happens to the stream.
 
-    One thread writes for all instances, so that lines of standard output and of standard error keep their order.
+    One thread writes for all instances, so lines of standard output and standard error keep their order.
     """
 
     _queue: queue.SimpleQueue[tuple[Stream, bytes] | threading.Event] = queue.SimpleQueue()
@@ -33,20 +33,20 @@ class Stream:
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self.lost: OSError | ValueError | None = None
-        """Why nothing more is written."""
+        """Why nothing more is written; None while it is."""
         try:
             stream.flush()
         except (OSError, ValueError) as error:
             self.lost = error
 
     def write(self, text: str) -> int:
-        """Have a text written; letters that the encoding lacks become escapes."""
+        """Queue a text; letters that the encoding lacks become escapes."""
         self._queue.put((self, text.encode(self._encoding, "backslashreplace")))
         self._start()
         return len(text)
 
     def flush(self) -> None:
-        """Nothing to do: what was written is on its way. See `drain`."""
+        """Do nothing: written text is already queued. See `drain`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -72,7 +72,7 @@ class Stream:
                     output.lost = error
 
     def _put(self, data: bytes) -> None:
-        """Past the stream's own buffer: what is left in that would be written again when the interpreter ends."""
+        """Write past the stream's buffer, whose remains would be written again at interpreter exit."""
         try:
             descriptor = self._stream.fileno()
         except OSError:  # a stream in memory
@@ -104,10 +104,10 @@ def drain() -> None:
 
 @contextmanager
 def protected() -> Iterator[None]:
-    """Make standard output and standard error such that printing cannot end or delay what the block does.
+    """Protect a block from its output: printing can neither end nor delay it.
 
-    At the end it waits for the output, and says on standard error why some of it was lost. A pipe that was closed by
-    its reader is no loss.
+    At the end it waits for the output, and reports lost output on standard error. A pipe that its reader closed is no
+    loss.
     """
     if isinstance(sys.stdout, Stream):
         yield
@@ -127,7 +127,7 @@ def protected() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """Write to standard error, if that is possible."""
+    """Write to standard error if possible."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -136,9 +136,9 @@ def complain(text: str) -> None:
 
 
 def discard(descriptor: int) -> None:
-    """Lead a descriptor to the null device.
+    """Redirect a descriptor to the null device.
 
-    What is left in the buffer of its stream would raise the same error again when the interpreter ends.
+    Data left in the buffer of its stream would raise the same error again at interpreter exit.
     """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
@@ -146,9 +146,9 @@ def discard(descriptor: int) -> None:
 
 
 def may_refuse() -> bool:
-    """Whether standard output is non-blocking: another program that shares the terminal or the pipe has made it so.
+    """Return whether standard output is non-blocking, which another program on the same terminal or pipe may cause.
 
-    A write then fails when the reader is slow, which says nothing about the reader.
+    A write then fails if the reader is slow, which is no error of the reader.
     """
     try:
         return not os.get_blocking(sys.stdout.fileno())
@@ -157,16 +157,16 @@ def may_refuse() -> bool:
 
 
 def readable() -> None:
-    """Have letters that the encoding of the output lacks written as escapes instead of raising an error."""
+    """Write letters that the output encoding lacks as escapes instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", "") == "strict":
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a text stream, as it has errors
 
 
 def reopen_closed() -> None:
-    """Open the null device in place of standard streams that were closed when the process began.
+    """Open the null device in place of standard streams that were closed at process start.
 
-    Otherwise the next file that is opened, a journal perhaps, would become standard output, of children as well.
+    Otherwise the next opened file, perhaps a journal, would become standard output, also for children.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

@@ -1,6 +1,6 @@
 """Shared formatting of the views: counts, times, money, progress, events.
 
-Pictures as plain text: one block for a moment, one for a change; for pipes, screen readers and other programs.
+Snapshots as plain text: one block per snapshot or change, for pipes, screen readers and other programs.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _HOUR = 3600
 
 
 def ago(seconds: float) -> str:
-    """A length of time: ``0:04``, ``12:31``, ``1:02:03``."""
+    """Format a duration: ``0:04``, ``12:31``, ``1:02:03``."""
     whole = max(0, int(seconds))
     hours, rest = divmod(whole, _HOUR)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def clock(at: float, now: float) -> str:
-    """A time of day here, with the day of the week if it is not today's, with the date if that is not this week's."""
+    """Format a local time of day, with the weekday if it is not today, with the date if it is not this week."""
     there, here = (datetime.fromtimestamp(item).astimezone() for item in (at, now))
     days = abs((there.date() - here.date()).days)
     if not days:
@@ -55,12 +55,12 @@ def clock(at: float, now: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """An amount of money."""
+    """Format an amount of money."""
     return f"${dollars:.2f}"
 
 
 def headline(picture: Picture) -> str:
-    """How many have landed, and how many wait for a person or are being worked on."""
+    """Return the numbers of issues that have landed, that wait for a person and that are in progress."""
     others = [
         f"{count} {status}"
         for status, count in picture.counts.items()
@@ -70,7 +70,7 @@ def headline(picture: Picture) -> str:
 
 
 def ending(picture: Picture) -> list[str]:
-    """For how long the run has been going on and when it will have ended; nothing if none is under way."""
+    """Return the duration of the run and its expected end; empty without a run."""
     run = picture.run
     if run is None or run.how is not How.RUNNING:
         return []
@@ -85,7 +85,7 @@ _CUT_OFF = {How.HALTED: "halted", How.ERROR: "ended by an error"}
 
 
 def run_note(picture: Picture) -> str:
-    """Who runs it, or how the latest run ended and what resumes it."""
+    """Return who runs the milestone, or how the latest run ended and what resumes it."""
     run = picture.run
     if run is None:
         return _standing(picture)
@@ -109,19 +109,19 @@ def _standing(picture: Picture) -> str:
 
 
 def event_line(event: Record) -> str:
-    """A record as a line: time of day here, issue, what happened."""
+    """Format a record as a line: local time of day, issue, event."""
     at = datetime.fromtimestamp(moment(event.at)).astimezone()
     return f"{at:%H:%M:%S} {event.key or '-'}  {told(event)}"
 
 
 def block(picture: Picture) -> str:
-    """Everything: how far it is, every issue, the latest events."""
+    """Format a complete snapshot: progress, every issue, the latest events."""
     lines = [_head(picture), *_notes(picture), *_rows(picture.rows), "latest events:"]
     return _text([*lines, *(f"  {event_line(event)}" for event in picture.last)] if picture.last else lines[:-1])
 
 
 def change_block(before: Picture, picture: Picture) -> str:
-    """Changes since an earlier snapshot; empty for none."""
+    """Format the changes since an earlier snapshot; empty without any."""
     old = {row.ref: (row.status, row.reason) for row in before.rows}
     changed = [row for row in picture.rows if old.get(row.ref) != (row.status, row.reason)]
     if not changed and (before.status, _how(before)) == (picture.status, _how(picture)):
@@ -130,7 +130,7 @@ def change_block(before: Picture, picture: Picture) -> str:
 
 
 def picture_value(picture: Picture) -> dict[str, object]:
-    """As JSON."""
+    """Return the snapshot as JSON."""
     run = picture.run
     ends = picture.at + picture.end.seconds if picture.end is not None else None
     return {

@@ -1,4 +1,4 @@
-"""The options of a run besides doit's own, and what they mean.
+"""The options of a run besides doit's own, and their meaning.
 
 `doit milestone:m4`, `doit issue:m4/4.1`, `doit release:m4`: doit's run with our outcomes, signals and codes.
 """
@@ -69,10 +69,10 @@ OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET)
 
 
 def budget_of(params: Options) -> float | None:
-    """The money that was named on the command line.
+    """Return the budget from the command line.
 
     Raises:
-        UsageError: it is not a sum of money.
+        UsageError: it is not an amount of money.
     """
     text = str(params.get("budget") or "")
     if not text:
@@ -87,10 +87,10 @@ def budget_of(params: Options) -> float | None:
 
 
 def workers_of(params: Options) -> int:
-    """How many issues at a time were named on the command line; 0 if that was left to the rules.
+    """Return the number of parallel issues from the command line; 0 if not given.
 
     Raises:
-        UsageError: it is less than none.
+        UsageError: it is negative.
     """
     count = int(params.get("num_process") or 0)
     if count < 0:
@@ -99,7 +99,7 @@ def workers_of(params: Options) -> int:
 
 
 def deadline_named(asked: str, declared: str) -> datetime | None:
-    """The deadline: from the command line, otherwise from the rules."""
+    """Return the deadline from the command line, otherwise from the rules."""
     from executor.model.clock import deadline_of
     from executor.process.files import LOCAL, utcnow
 
@@ -139,14 +139,14 @@ class Run(DoitRun):
         return guarded(lambda: self._explained(lambda: action(self._words(in_args))), output)
 
     def _explained(self, action: Callable[[], Any]) -> int:
-        """Turn what doit says of the command line and of dodo.py into our own words, where we know more."""
+        """Replace doit's messages about the command line and dodo.py by more precise ones."""
         try:
             return int(action() or 0)
         except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as error:
             raise explained(error, self.loader.cmd_names, [task.name for task in self.task_list or ()]) from error
 
     def _words(self, in_args: list[str]) -> list[str]:
-        """Options first where milestones are meant; tasks of the user's own may have options behind their names."""
+        """Move options to the front for milestones; the user's tasks may have options after their names."""
         return permuted(self, in_args) if _of_milestones(in_args) else in_args
 
     def execute(self, params: Options, args: list[str]) -> int:
@@ -174,7 +174,7 @@ class Run(DoitRun):
         return code
 
     def _own_tasks(self, root: Path, params: Options, args: list[str]) -> int:
-        """The user's own tasks run as in plain doit."""
+        """Run the user's tasks as in plain doit."""
         if has_milestones(root):
             if not args and not params.get("default_tasks"):
                 raise UsageError("name what to run, for example `doit milestone:ID`; `doit list` shows what is pending")
@@ -232,7 +232,7 @@ class Run(DoitRun):
             return code or (PersonNeededError.exit_code if asks else faults_told(compiled.faults))
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
-        """Called by doit with options by name; runs the tasks through our runner."""
+        """Run the tasks with our runner; called by doit with options by name."""
         request = self._request
         assert request is not None  # noqa: S101  (`_run` has made it)
         session = request.session
@@ -259,7 +259,7 @@ class Run(DoitRun):
         return finish(request, outcomes, received, self._records)
 
     def get_backends(self) -> Any:
-        """Doit's database backends, with one that never refuses a damaged file."""
+        """Return doit's database backends, with one that accepts a damaged file."""
         from executor.commands.base import TolerantJson
 
         backends = super().get_backends()
@@ -269,7 +269,7 @@ class Run(DoitRun):
 
 @contextmanager
 def _stream_of(outfile: Any) -> Iterator[Any]:
-    """Where the lines of a run go: standard output, or the file that `--output-file` names."""
+    """Return the stream for the lines of a run: standard output, or the file of `--output-file`."""
     if not isinstance(outfile, str):
         yield sys.stdout
         return
@@ -315,10 +315,10 @@ def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[st
 
 
 def _require_values(params: Options) -> None:
-    """Make sure that options have values that can be used, also where nothing is left to do.
+    """Validate the values of options, even if there is nothing to do.
 
     Raises:
-        UsageError: one has not.
+        UsageError: a value is invalid.
     """
     workers_of(params)
     budget_of(params)
@@ -335,7 +335,7 @@ def _parallel(session: Session) -> int:
 
 
 def _ask_versions(project: Project) -> None:
-    """Ask for the versions of tools that may have changed without a change of any file here."""
+    """Query versions of tools that may have changed without a change of any local file."""
     from executor.checks.verdicts import ASKED
 
     if (project.cache / ASKED).exists():
@@ -345,7 +345,7 @@ def _ask_versions(project: Project) -> None:
 
 
 def _nothing_to_do(project: Project, wanted: list[str]) -> str:
-    """The message when every requested issue has landed, without loading anything; empty otherwise."""
+    """Return the message if every requested issue has landed, without loading anything; empty otherwise."""
     if any(name.startswith("issue:") for name in wanted):
         return ""
     board = board_of(project)
@@ -368,10 +368,10 @@ def _nothing_to_do(project: Project, wanted: list[str]) -> str:
 
 
 def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str]]:
-    """The reason for skipping a paused milestone, and the tasks that may start.
+    """Return the reasons to skip paused milestones, and the tasks that may start.
 
     Raises:
-        PersonNeededError: everything asked for is paused.
+        PersonNeededError: everything requested is paused.
     """
     board = board_of(project)
     refused = {}
@@ -385,10 +385,10 @@ def _startable(project: Project, wanted: list[str]) -> tuple[list[str], list[str
 
 
 def _require_settled(compiled: Compiled) -> None:
-    """Make sure that nothing about the repository is in the way of every run.
+    """Verify that the repository has no obstacle to every run.
 
     Raises:
-        PersonNeededError: with everything that a person has to settle first.
+        PersonNeededError: with everything that a person must settle first.
     """
     found = obstacles_of(compiled)
     if found:
@@ -401,7 +401,7 @@ def _checked(compiled: Compiled, name: str) -> str:
 
 
 def _receipts_for(session: Session, refs: list[str]) -> None:
-    """Receipts that are file dependencies of the tasks, rebuilt from git where they are missing."""
+    """Rebuild missing receipts that are file dependencies of the tasks from git."""
     plan = session.compiled.plan
     wanted: dict[str, list[str]] = {}
     for ref in refs:

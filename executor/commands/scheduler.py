@@ -1,10 +1,10 @@
-"""Whose turn it is: tasks that could run, most urgent first, with at most so many issues and steps at a time.
+"""The scheduler: ready tasks, most urgent first, with limits on parallel issues and steps.
 
-An issue is under way from its first step to its end; steps of different issues share their limit.
+An issue is in progress from its first step to its end; steps of different issues share their limit.
 
 doit's thread runner with our outcomes: dependents of an unlanded issue are skipped, others continue.
 
-A run with nothing else to do waits for an account to be usable again, if that is soon enough.
+A run with nothing else to do waits for an account to become usable again, if that is soon enough.
 
 Signals during a run: the first one ends it gracefully, the second one kills its children.
 """
@@ -42,17 +42,17 @@ __all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "ru
 
 
 def action_of(task: Any) -> IssueAction | StepAction | None:
-    """The action of an issue's or a step's task."""
+    """Return the action of an issue's or a step's task."""
     return next((action for action in task.actions if isinstance(action, IssueAction | StepAction)), None)
 
 
 class Turns:
-    """Tasks that are ready, and those that run.
+    """Ready tasks and running tasks.
 
     Args:
-        place: qualified id of an issue -> its place in the plan.
-        issues: how many issues may be under way.
-        steps: how many steps may run.
+        place: qualified id of an issue -> its position in the plan.
+        issues: maximum number of issues in progress.
+        steps: maximum number of running steps.
     """
 
     def __init__(self, place: Mapping[str, int], issues: int, steps: int) -> None:
@@ -67,14 +67,14 @@ class Turns:
         return bool(self._ready)
 
     def push(self, node: Any) -> None:
-        """A task could run."""
+        """Add a ready task."""
         self._count += 1
         action = action_of(node.task)
         place = -1 if action is None else self._place.get(action.ref, -1)
         heapq.heappush(self._ready, (place, self._count, node))
 
     def take(self) -> Any:
-        """The most urgent one that the limits allow, which then runs; None when there is none."""
+        """Start the most urgent task within the limits and return it; None if there is none."""
         passed = []
         taken = None
         while self._ready and taken is None:
@@ -90,7 +90,7 @@ class Turns:
         return taken
 
     def ended(self, node: Any) -> None:
-        """A task that ran has ended; an issue whose step came to nothing is no longer under way."""
+        """Remove a finished task; an issue with a failed step is no longer in progress."""
         action = action_of(node.task)
         if isinstance(action, StepAction):
             self._running -= 1
@@ -114,13 +114,13 @@ class Turns:
 
 @dataclass(slots=True)
 class Outcomes:
-    """Errors of the executor itself that the runner saw, by task name."""
+    """Errors of the executor itself during the run, by task name."""
 
     errors: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def asked(session: Session, wanted: tuple[str, ...]) -> list[str]:
-        """Issues that were asked for, in plan order."""
+        """Return the requested issues in plan order."""
         named: set[str] = set()
         for name in wanted:
             kind, _, what = name.partition(":")
@@ -143,12 +143,12 @@ def run_tasks(
     always: bool,
     plain: bool,
 ) -> Outcomes:
-    """Run the chosen tasks on a number of threads, most urgent first among those that are ready."""
+    """Run the chosen tasks on a number of threads, the most urgent ready tasks first."""
     control = TaskControl(tasks)
     control.process(chosen)
     dispatcher = control.task_dispatcher()
-    # doit 0.37 dispatches in the order in which tasks become ready and has no priorities. It uses only append, popleft
-    # and len of this deque (doit/control.py, TaskDispatcher), so a heap can stand in.
+    # doit 0.37 dispatches tasks in the order in which they become ready and has no priorities. It uses only append,
+    # popleft and len of this deque (doit/control.py, TaskDispatcher), so a heap can replace it.
     urgency = Urgency(session)
     dispatcher.ready = _Ready(urgency)
     session.resting.append(dispatcher.ready.ended)
@@ -169,11 +169,11 @@ def run_tasks(
         turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
         threads += at_once
     elif threads > 1:
-        # A thread for each result that waits in the queue, so that it keeps no agent from working.
+        # One thread for each result that waits in the queue, so that it blocks no agent.
         session.places.limit(threads, urgency.choose)
         threads += session.policy.landing.batch_most
-    # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not swap
-    # sys.stdout of a process in which several threads work.
+    # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not replace
+    # sys.stdout of a process with several working threads.
     runner = _IssueRunner(
         session,
         outcomes,
@@ -199,7 +199,7 @@ def _has_steps(task: Any) -> bool:
 
 
 def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> None:
-    """`doit ignore` marks tasks in doit's own database, which says nothing about issues."""
+    """Undo `doit ignore` marks in doit's own database, which do not apply to issues."""
     for task in tasks:
         if database.status_is_ignore(task):
             database.remove(task.name)
@@ -207,7 +207,7 @@ def _take_back_ignored(tasks: list[Any], database: Any, reporter: Reporter) -> N
 
 
 _CHOICE = 64
-"""How many of the most urgent tasks are compared, so that ten thousand ready issues cost no more than these."""
+"""Number of the most urgent tasks to compare, so that ten thousand ready issues cost no more than these."""
 
 
 def _ref(node: Any) -> str:
@@ -229,11 +229,11 @@ class Urgency:
         self._predicted = _Predicted(session)
 
     def of(self, ref: str) -> tuple[str, int]:
-        """Priority and place; what is no issue comes first."""
+        """Return priority and position; tasks that are no issues come first."""
         return (self._nodes[ref].issue.priority, self._place[ref]) if ref in self._place else ("", 0)
 
     def choose(self, refs: Sequence[str], begun: Sequence[str]) -> str:
-        """The most urgent of these, beside those that have begun."""
+        """Return the most urgent of these, given the started ones."""
         most = min(map(self.of, refs))[0]
         choice = [ref for ref in refs if self.of(ref)[0] == most]
         return min(choice, key=lambda ref: (self._met(ref, begun), self.of(ref)))
@@ -286,12 +286,12 @@ class _Ready:
         self._given: dict[str, None] = {}
 
     def append(self, node: Any) -> None:
-        """A task has become ready."""
+        """Add a ready task."""
         self._count += 1
         insort(self._waiting, (self._urgency.of(_ref(node)), self._count, node))
 
     def popleft(self) -> Any:
-        """The most urgent one."""
+        """Remove and return the most urgent task."""
         refs = [_ref(item[2]) for item in self._waiting[:_CHOICE]]
         chosen = self._urgency.choose(refs, list(self._given)[-_CHOICE:])
         self._given[chosen] = None
@@ -306,7 +306,7 @@ class _Ready:
 
 
 class _IssueRunner(MThreadRunner):
-    """Failures are outcomes of issues, not of the run."""
+    """A runner for which failures are outcomes of issues, not of the run."""
 
     def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -315,7 +315,7 @@ class _IssueRunner(MThreadRunner):
         self._turns = turns
 
     def get_next_job(self, completed: Any) -> Any:
-        """The next task, or none once the run is being stopped."""
+        """Return the next task; None once the run is being stopped."""
         if self._session.stopping.is_set():
             self._stop_running = True
         if self._turns is None or self._stop_running:
@@ -323,16 +323,17 @@ class _IssueRunner(MThreadRunner):
         return self._next_in_turn(self._turns, completed)
 
     def _next_in_turn(self, turns: Turns, completed: Any) -> Any:
-        """Ask for everything that could run, and take what the limits on issues and steps allow.
+        """Collect all ready tasks and return one within the limits on issues and steps.
 
-        This is MRunner.get_next_job of doit 0.37 with a queue between the dispatcher and the threads. It rests on these
-        facts of doit/runner.py and doit/control.py; look at them again before the upper bound on doit is raised:
+        This is MRunner.get_next_job of doit 0.37 with a queue between the dispatcher and the threads. It depends on
+        these facts of doit/runner.py and doit/control.py; check them again before you raise the upper bound on doit:
 
         - `generator.send(node)` takes the node that has just been selected or completed, and None otherwise. It yields
-          the string "hold on" when all that is left waits for running tasks.
-        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): whoever returns one counts
+          the string "hold on" if everything left waits for running tasks.
+        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): the code that returns one
+        counts
           it, and the main loop takes it back when a completed task frees others.
-        - None ends one thread. The last None ends the run, so it is returned only when nothing waits in the queue.
+        - None ends one thread. The last None ends the run, so it is returned only if the queue is empty.
         """
         if completed is not None:
             turns.ended(completed)
@@ -357,7 +358,7 @@ class _IssueRunner(MThreadRunner):
         return JobHold()
 
     def _handle_task_error(self, node: Any, base_fail: Any) -> None:
-        """Called by doit for whatever did not succeed: dependents are passed over, the others go on."""
+        """Handle a task that did not succeed, called by doit: dependents are skipped, others continue."""
         # doit has no outcome "waits for a person". With "failure" dependents would be reported as errors and the run
         # would end with code 2; with "ignore" doit skips them silently (Runner.select_task).
         node.run_status = "ignore"
@@ -368,9 +369,9 @@ class _IssueRunner(MThreadRunner):
 
 
 class Patience:
-    """How much longer a run may wait: `limits.wait_s` in all, for failing services `limits.outage_wait_s`.
+    """The remaining time that a run may wait: `limits.wait_s` in total, for failing services `limits.outage_wait_s`.
 
-    It never waits past its deadline.
+    It never waits beyond its deadline.
     """
 
     def __init__(self, session: Session) -> None:
@@ -380,7 +381,7 @@ class Patience:
         self._forge = ForgePatience(session)
 
     def waited(self, refs: Iterable[str]) -> bool:
-        """Whether there is something to do now for these issues, after waiting for an account or the forge."""
+        """Wait for an account or the forge; returns whether these issues then have something to do."""
         refs = list(refs)
         return self._waited_for_account(refs) or self._forge.waited(refs)
 
@@ -411,7 +412,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 @contextmanager
 def signals_heeded(session: Session) -> Iterator[list[int]]:
-    """First signal: nothing new is started, children are asked to end. Second: they are killed."""
+    """Handle signals: the first one starts nothing new and asks children to end, the second one kills them."""
     received: list[int] = []
 
     def handle(number: int, _frame: object) -> None:

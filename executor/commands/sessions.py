@@ -40,10 +40,10 @@ __all__ = ["Declared", "RunRecords", "declare_roadmaps", "open_session", "record
 
 
 def open_session(compiled: Compiled) -> Session:
-    """A session with workflows and, where the rules declare a remote or a forge, its publisher.
+    """Open a session with workflows and, if the rules declare a remote or a forge, its publisher.
 
     Raises:
-        ForgeRefusedError: the forge needs a token and there is none.
+        ForgeRefusedError: the forge needs a token and none is set.
     """
     from executor.workflow.flow import StepWorkflow
 
@@ -59,25 +59,25 @@ _LONGEST = 500
 
 
 class RunRecords:
-    """Which of the runs of a session have begun and not ended."""
+    """The runs of a session that have started and not ended."""
 
     def __init__(self) -> None:
         self._open: dict[str, MilestoneRun] = {}
 
     def begin(self, run: MilestoneRun, asked: Sequence[str], workers: int) -> None:
-        """Record that a run begins."""
+        """Record that a run starts."""
         run.begin(asked, workers)
         self._open[run.name] = run
 
     def end(self, code: int, how: How, why: str) -> None:
-        """Record that all of them end."""
+        """Record that all started runs end."""
         for name in list(self._open):
             self._open.pop(name).end(code, how, why[:_LONGEST])
 
 
 @contextmanager
 def recorded(session: Session) -> Iterator[RunRecords]:
-    """Begin runs in the block; those that it leaves open, by whatever, end with exit code and reason."""
+    """Start runs in the block; those that it leaves open end with exit code and reason, whatever the cause."""
     records = RunRecords()
     try:
         with signals_raised():
@@ -113,7 +113,7 @@ def _how(error: BaseException) -> How:
 
 @contextmanager
 def signals_raised() -> Iterator[None]:
-    """Signals that end a run raise an error in the block, before and after its tasks: nothing there takes long."""
+    """Raise an error in the block for signals that end a run, before and after its tasks, where nothing takes long."""
 
     def handle(number: int, _frame: object) -> None:
         raise InterruptedRunError(signal.Signals(number).name, CODES[signal.Signals(number)])
@@ -128,11 +128,11 @@ def signals_raised() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What was declared.
+    """A declared roadmap.
 
     Attributes:
-        lines: for people.
-        asks: a person looks at it before the first issue begins.
+        lines: lines for people.
+        asks: a person must look at it before the first issue starts.
     """
 
     lines: tuple[str, ...]
@@ -140,7 +140,7 @@ class Declared:
 
 
 def declare_roadmaps(session: Session) -> list[Declared]:
-    """Declare the issues of every roadmap that has landed, and say so."""
+    """Declare the issues of every landed roadmap, and report it."""
     found = [
         declared for run in session.runs() if (declared := _declared(session, run.milestone, run.view)) is not None
     ]
@@ -149,7 +149,7 @@ def declare_roadmaps(session: Session) -> list[Declared]:
 
 
 def _declared(session: Session, milestone: Milestone, view: MilestoneView) -> Declared | None:
-    """Declare the issues of a roadmap that has landed; None when there is none, or they are declared."""
+    """Declare the issues of a landed roadmap; None if there is none, or they are declared already."""
     others = [issue for issue in milestone.issues if issue.id != PLAN]
     if milestone.workflow is None or PLAN not in view.landings or others:
         return None

@@ -1,10 +1,10 @@
-"""The end of a run: its exit code, on record and said.
+"""The end of a run: its exit code, recorded and printed.
 
 Header and summary of a run: where it resumes, what it skips, the state of a complete milestone.
 
-The end of a run: one table and the exact next commands.
+One table and the exact next commands at the end of a run.
 
-Outcome of a release, and the milestones that a completed one unblocks.
+The outcome of a release, and the milestones that a completed one unblocks.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def finish(request: Request, outcomes: Outcomes, received: list[int], records: R
 
 
 def notes(session: Session, problems: list[str]) -> list[str]:
-    """Problems besides the work, once each."""
+    """Return problems outside of the work, each once."""
     from executor.report.tracking import keep_tracking
 
     told = [*problems, *keep_tracking(session), *_unattested(session)]
@@ -95,7 +95,7 @@ def notes(session: Session, problems: list[str]) -> list[str]:
 
 
 def _unattested(session: Session) -> list[str]:
-    """Attest the landings of the session, where the rules ask for it; the landings that could not be."""
+    """Attest the landings of the session if the rules require it; returns the problems."""
     key = session.policy.landing.attest_key
     if not key:
         return []
@@ -108,7 +108,7 @@ def _unattested(session: Session) -> list[str]:
 
 
 def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:
-    """These issues and everything that they wait for, with what of their needs has not landed."""
+    """Return these issues and everything that they wait for, with their needs that have not landed."""
     from executor.state.decide import Status
 
     found: dict[str, list[str]] = {}
@@ -126,10 +126,10 @@ _MOST = 20
 
 
 def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
-    """The qualified id of the issue that `--from` names; empty when it was not given.
+    """Return the qualified id of the issue that `--from` names; empty if not given.
 
     Raises:
-        UsageError: there is no such issue, or it is not clear of which milestone.
+        UsageError: the issue does not exist, or its milestone is ambiguous.
     """
     if not given:
         return ""
@@ -143,7 +143,7 @@ def start_of(compiled: Compiled, wanted: Sequence[str], given: str) -> str:
 
 
 def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
-    """Issues that stand before the start in their file and have not landed: they are not done, nor in the way."""
+    """Return unlanded issues before the start in their file: they are not done, and nothing waits for them."""
     name, _, first = start.partition("/")
     found = []
     for issue in observer.compiled.milestone(name).issues:
@@ -156,12 +156,12 @@ def passed_over(observer: Observer, start: str) -> tuple[str, ...]:
 
 
 def opening(observer: Observer, wanted: Sequence[str], start: str, passed: Sequence[str]) -> list[str]:
-    """For each milestone that is asked for, what is complete of it and where the run resumes."""
+    """Describe for each requested milestone what is complete and where the run resumes."""
     return [line for name in _milestones(wanted) for line in _opening(observer, name, start, passed)]
 
 
 def closing(observer: Observer, wanted: Sequence[str]) -> list[str]:
-    """The sections of each requested milestone that is complete."""
+    """Return the sections of each requested milestone that is complete."""
     return [line for name in _milestones(wanted) for line in _closing(observer, name)]
 
 
@@ -254,13 +254,13 @@ _PLACES = {
         )
     )
 }
-"""Those that need a person stand last, where they are seen."""
+"""Statuses in display order: those that need a person come last, where they are seen."""
 
 
 def summary(
     session: Session, decisions: Mapping[str, Decision], errors: Mapping[str, str], *, interrupted: bool
 ) -> str:
-    """Landings of this run, unlanded issues with the next step, and totals."""
+    """Return landings of this run, unlanded issues with the next step, and totals."""
     spent = _spent(session)
     rest = {ref: decision for ref, decision in decisions.items() if decision.status is not Status.LANDED}
     landed = [ref for ref in decisions if ref not in rest and ref in spent and spent[ref].landed]
@@ -322,13 +322,13 @@ def _spent(session: Session) -> dict[str, _Spent]:
 
 
 def _elapsed(session: Session) -> float:
-    """Seconds from the first record of this run to the last."""
+    """Return the seconds between the first and the last record of this run."""
     times = [moment(event.at) for run in session.runs() for event in run.journal.events if event.run == session.run_id]
     return max(times, default=0.0) - min(times, default=0.0)
 
 
 def _next(ref: str, decisions: Mapping[str, Decision]) -> str:
-    """The exact command that moves an issue on, or the precondition of one."""
+    """Return the exact command that advances an issue, or its precondition."""
     decision = decisions[ref]
     if decision.status in _FOR_PERSONS and decision.hint:
         return f"doit log {ref}, then {decision.hint}"
@@ -346,7 +346,7 @@ def _short(title: str) -> str:
 
 
 def released(session: Session, outcome: Outcome) -> str:
-    """The criteria of a release as a table, and what was done or what is lacking."""
+    """Format the criteria of a release as a table, and what was done or is missing."""
     rows = [[str(item.met), item.kind, item.name, item.reason] for item in outcome.criteria]
     shown = f"{table(rows)}\n\n" if rows else ""
     name = outcome.milestone
@@ -359,7 +359,7 @@ def released(session: Session, outcome: Outcome) -> str:
 
 
 def unblocked(request: Request) -> str:
-    """The milestones that can start now because one of this run is complete."""
+    """Return the milestones that can start now because a milestone of this run is complete."""
     session = request.session
     refused = {name for name, outcome in request.releases.items() if outcome.code}
     names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in request.wanted)
@@ -372,7 +372,7 @@ def unblocked(request: Request) -> str:
 
 
 def note_on(record: RunRecord, milestone: str) -> str:
-    """The note at the start of a run that follows an interrupted one."""
+    """Format the note at the start of a run that follows an interrupted one."""
     why = f" ({record.why})" if record.why else ""
     flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
     at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
@@ -393,13 +393,13 @@ _ENDED = {
 def exit_code(
     asked: Iterable[str], decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]], *, erred: bool
 ) -> int:
-    """0 all landed; 1 something failed or was skipped; 2 the executor erred; 75 time alone lets go on; 4 a person does.
+    """Return 0: all landed; 1: a failure or skip; 2: an executor error; 75: time helps; 4: a person is needed.
 
     Args:
-        asked: the issues that were asked for, in plan order.
-        decisions: where these are, and everything that they wait for.
+        asked: the requested issues, in plan order.
+        decisions: their decisions, and those of everything that they wait for.
         missing: unlanded needs of each of those.
-        erred: whether the executor itself did.
+        erred: the executor itself had an error.
     """
     if erred:
         return 2
@@ -413,7 +413,7 @@ def exit_code(
 
 
 def _time_helps(ref: str, decisions: Mapping[str, Decision], missing: Mapping[str, Sequence[str]]) -> bool:
-    """Whether time alone lets an issue go on, and everything that it waits for."""
+    """Return whether time alone lets an issue continue, and everything that it waits for."""
     waiting, seen = [ref], {ref}
     while waiting:
         current = waiting.pop()

@@ -1,6 +1,6 @@
 """Faults in the user's dodo.py, separated from faults of this program.
 
-How a run's tasks reach doit: the project's own loader, with the milestones' tasks bound to the request.
+The task loader for doit: the project's own loader, with the milestones' tasks bound to the request.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _LIBRARIES = {"site-packages", "dist-packages"}
 
 
 def user_fault(error: BaseException, root: Path) -> str:
-    """One line with file, line and function, if an exception comes from the user's Python files; empty otherwise.
+    """Return one line with file, line and function if an exception comes from the user's Python files; empty otherwise.
 
-    It comes from there if the last of the user's lines in the traceback stands behind the last of ours.
+    It does if the last user line in the traceback comes after the last line of ours.
 
     Args:
         error: the exception.
-        root: folder of the user's dodo.py and of what it imports from beside it.
+        root: folder of the user's dodo.py and its local imports.
     """
     if isinstance(error, SyntaxError) and error.filename and _is_users(Path(error.filename), root):
         return f"{_name(error.filename, root)}, line {error.lineno}: {type(error).__name__}: {error.msg}"
@@ -67,12 +67,12 @@ _GROUPS = {"issue", "milestone", "release", "step"}
 
 
 def explained(error: Exception, commands: Iterable[str], tasks: Iterable[str]) -> UsageError:
-    """What doit says of the command line or of dodo.py, with what we know about it.
+    """Return doit's error about the command line or dodo.py, with additional hints.
 
     Args:
         error: doit's exception.
-        commands: names of the commands that doit knows here.
-        tasks: names of the tasks that were loaded.
+        commands: names of the commands known to doit.
+        tasks: names of the loaded tasks.
     """
     text = str(error).strip()
     option = _OPTION.search(text)
@@ -110,7 +110,7 @@ def _unknown(word: str, commands: Iterable[str], tasks: Iterable[str]) -> str:
 
 
 class RequestLoader(NamespaceTaskLoader):
-    """Loads what another loader finds, but for the milestones' tasks, which belong to one request.
+    """Loads the tasks of another loader, but binds the milestones' tasks to one request.
 
     doit calls task creators without arguments, so the creator that a dodo.py imports cannot know the session.
     """

@@ -1,1 +1,1 @@
-"""Reading and writing declarations and rules."""
+"""Read and write declarations and rules."""

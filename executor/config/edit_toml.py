@@ -1,4 +1,4 @@
-"""Editing TOML files of the user's without losing comments and layout."""
+"""Edit the user's TOML files; comments and layout are preserved."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
     """Set missing keys; returns those that were added.
 
     Args:
-        path: the file; made if missing.
+        path: the file; created if missing.
         values: dotted key of bare parts -> value.
 
     Raises:
-        DeclarationError: the file is not TOML, or a key on the way is not a table.
+        DeclarationError: the file is not TOML, or a parent key is not a table.
     """
     import tomlkit
 
@@ -58,10 +58,10 @@ def set_defaults(path: Path, values: Mapping[str, Any]) -> list[str]:
 
 
 def require_toml(path: Path) -> None:
-    """Make sure that a file is TOML or missing.
+    """Verify that a file is TOML or missing.
 
     Raises:
-        DeclarationError: it is not.
+        DeclarationError: it is neither.
     """
     try:
         tomllib.loads(path.read_bytes().decode() if path.exists() else "")
@@ -77,15 +77,15 @@ def edited_plan(
     issues: Mapping[str, Mapping[str, Any]],
     order: Sequence[str] = (),
 ) -> str:
-    """A declaration with keys set, added and removed (None); comments and layout stay.
+    """Return a declaration with keys set, added and removed (None); comments and layout are preserved.
 
     Args:
-        text: the TOML file as it is; empty for a new one.
+        text: the current TOML text; empty for a new file.
         milestone: keys of its table.
         defaults: keys of ``[defaults]``.
-        phases: tables to be added.
+        phases: tables to add.
         issues: id -> keys; a missing issue is appended.
-        order: ids in the order in which their tables are to stand; empty to leave them where they are.
+        order: ids in the required order of their tables; empty to keep the order.
     """
     import tomlkit
 
@@ -112,7 +112,7 @@ def edited_plan(
 
 
 def _arrange(document: Any, order: Sequence[str]) -> None:
-    """Put the tables of the issues into an order; those that it does not name stay behind the one they stand behind."""
+    """Reorder the tables of the issues; unnamed ones stay behind their current predecessor."""
     import tomlkit
 
     tables = list(document.get("issue", []))

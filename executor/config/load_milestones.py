@@ -1,4 +1,4 @@
-"""Reads `milestones/`: bounded, without surprises from hostile TOML, every fault of every file in one pass."""
+"""Reads `milestones/`: bounded, robust against hostile TOML, with all faults of all files in one pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BYTES", "Loaded", "TomlError", "load", "read_toml", "spec_encoding", "spec_text"]
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Longest TOML file: 10,000 issues with bodies of a page each fit."""
+"""Maximum size of a TOML file: 10,000 issues with a page of text each fit."""
 _MOST_SPEC_BYTES = 1024 * 1024
 _MOST_DOTS = 32
 _TEXT_OR_COMMENT = re.compile(
@@ -47,11 +47,11 @@ class Loaded:
         folder: `milestones/`.
         milestones: id -> milestone, in the natural order of their ids; without faulty ones.
         files: id -> path for messages.
-        partial: id of a milestone -> its faulty issues without their faulty keys, with their places.
+        partial: id of a milestone -> its faulty issues without their faulty keys, with their positions.
         faulty: milestones and issue refs that exist but could not be read.
-        faults: everything wrong.
-        watched: files outside the declarations on which a status rests, relative to the folder's parent.
-        drafts: drafts that lack something -> their faults; they are not among the milestones.
+        faults: all faults.
+        watched: further files that a status depends on, relative to the folder's parent.
+        drafts: incomplete drafts -> their faults; they are not among the milestones.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Loaded:
     drafts: dict[str, list[Fault]] = field(default_factory=dict)
 
     def set_aside(self, names: Collection[str], faults: Sequence[Fault]) -> None:
-        """Take drafts out of the milestones, with those of the faults that are theirs."""
+        """Move drafts out of the milestones, with their faults."""
         for name in names:
             file = self.files.pop(name)
             del self.milestones[name]
@@ -75,7 +75,7 @@ class Loaded:
 
 
 def load(folder: Path) -> Loaded:
-    """Read every declaration in a folder; faults are in the value returned."""
+    """Read every declaration in a folder; faults are part of the result."""
     loaded = Loaded(folder)
     for path in sorted(files_in(folder, ".toml"), key=lambda path: natural(path.stem)):
         file = f"{folder.name}/{path.name}"
@@ -100,18 +100,18 @@ def load(folder: Path) -> Loaded:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts m2 before m10."""
+    """Return a sort key that puts m2 before m10."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_toml(path: Path) -> dict[str, object]:
-    """Parse a TOML file with the standard library, after refusing input that would crash it.
+    """Parse a TOML file with the standard library, after a check for input that would crash it.
 
-    The parser's time grows with the square of the number of parts of a key (cpython gh-149231), so that a file of
-    200 kB could take all memory; no file is read at all that is larger than `MOST_BYTES`.
+    The parser's time grows with the square of the number of parts of a key (cpython gh-149231), so a file of 200 kB
+    could take all memory; files larger than `MOST_BYTES` are not read at all.
 
     Raises:
-        TomlError: with what is wrong, one line.
+        TomlError: the file is invalid; the message is one line.
     """
     try:
         with path.open("rb") as file:
@@ -137,10 +137,10 @@ def read_toml(path: Path) -> dict[str, object]:
 
 
 def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
-    """The text of an issue's spec; of what is in another encoding as much as can be read (see `spec_encoding`).
+    """Return the text of an issue's spec; in another encoding only its readable part (see `spec_encoding`).
 
     Raises:
-        ExecutorError: its file vanished, or became unreadable, since it was loaded.
+        ExecutorError: its file vanished or became unreadable since the load.
     """
     if issue.body is not None:
         return issue.body
@@ -152,10 +152,10 @@ def spec_text(loaded: Loaded, milestone: str, issue: Issue) -> str:
 
 
 def spec_encoding(loaded: Loaded, milestone: str, issue: Issue) -> str:
-    """Why an issue's spec cannot be read as it was meant; empty when it can.
+    """Return why an issue's spec cannot be decoded; empty if it can.
 
     Raises:
-        ExecutorError: its file vanished, or became unreadable, since it was loaded.
+        ExecutorError: its file vanished or became unreadable since the load.
     """
     if issue.body is not None:
         return ""

@@ -1,4 +1,4 @@
-"""Reads the policy: the packaged rules, overridden key by key by the user's own `rules/`.
+"""Reads the policy: the packaged rules, overridden key by key by the user's `rules/`.
 
 Contradictions between declarations and rules: undeclared names, unknown options.
 """
@@ -33,7 +33,7 @@ __all__ = ["declared_names", "load_policy", "name_faults", "policy_faults"]
 STOP_CHECKS = "make_for_milestones.stop_rules"
 """Entry points of this group are the checks that a stop rule can name as `builtin`."""
 STOPS = "stops"
-"""Folder of the stop rules that have a file of their own, and the stem of the file that has several."""
+"""Folder of stop rules in separate files, and stem of the file with several rules."""
 _EXTEND = "extend_"
 _FILES = (
     "agents",
@@ -51,10 +51,10 @@ _FILES = (
 
 
 def load_policy(folder: Path) -> Policy:
-    """The policy for a repository.
+    """Load the policy of a repository.
 
     Args:
-        folder: the user's own rules; it need not exist.
+        folder: the user's rules; it need not exist.
 
     Raises:
         DeclarationError: with every fault of every file.
@@ -69,7 +69,7 @@ def load_policy(folder: Path) -> Policy:
 
 
 def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
-    """Stop rules with an unknown `builtin`."""
+    """Return faults of stop rules with an unknown `builtin`."""
     ours = {str(rule["builtin"]) for rule in _stops(packaged_rules(), []).values() if "builtin" in rule}
     known = Known({*ours, *(point.name for point in entry_points(STOP_CHECKS))})
     return [
@@ -84,9 +84,9 @@ def _unknown_checks(policy: Policy, place: str) -> list[Fault]:
 
 
 def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Names of agents, checks, stop rules (``stops``) and workflows that rules declare, however faulty they are.
+    """Return names of declared agents, checks, stop rules (``stops``) and workflows, faulty or not.
 
-    Of a kind whose file cannot be read there is no entry.
+    A kind whose file is unreadable has no entry.
     """
     faults: list[Fault] = []
     merged = _merged(folder, faults)
@@ -98,7 +98,7 @@ def declared_names(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _merged(folder: Path, faults: list[Fault]) -> Mapping[str, Mapping[str, Any]]:
-    """The documents of all rules by the stems of their files, the user's own on top of the packaged ones."""
+    """Return the documents of all rules by file stem, the user's merged over the packaged ones."""
     merged: dict[str, Mapping[str, object]] = {stem: _packaged(packaged_rules() / f"{stem}.toml") for stem in _FILES}
     merged[STOPS] = {"stop": _stops(packaged_rules(), faults)}
     if folder.is_dir() and not folder.samefile(packaged_rules()):
@@ -122,14 +122,14 @@ def _merged(folder: Path, faults: list[Fault]) -> Mapping[str, Mapping[str, Any]
 
 
 def _stops(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]]:
-    """Rules in separate files, by stem."""
+    """Return rules in separate files, by stem."""
     packaged = folder == packaged_rules()
     paths = files_in(folder / STOPS, ".toml")
     return {path.stem: _packaged(path) if packaged else _read(path, faults) for path in paths}
 
 
 def _extended(document: Mapping[str, Any]) -> dict[str, object]:
-    """Stop rules with what ``extend_KEY`` adds to the lists of KEY."""
+    """Return stop rules with the additions of ``extend_KEY`` in the lists of KEY."""
     rules = document.get("stop")
     if not isinstance(rules, dict):
         return dict(document)
@@ -156,7 +156,7 @@ def _joined(before: Any, more: Any) -> Any:
 
 
 def _workflows(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]]:
-    """Every workflow's document by its name: the packaged ones, those of the user's own on top."""
+    """Return every workflow's document by name, the user's merged over the packaged ones."""
     found = {path.stem: _packaged(path) for path in files_in(packaged_rules() / WORKFLOWS, ".toml")}
     own = folder / WORKFLOWS
     if own.is_dir() and not own.samefile(packaged_rules() / WORKFLOWS):
@@ -167,7 +167,7 @@ def _workflows(folder: Path, faults: list[Fault]) -> dict[str, dict[str, object]
 
 @cache
 def _packaged(path: Path) -> dict[str, object]:
-    """A packaged document, read once per process; do not modify it."""
+    """Return a packaged document, read once per process; do not modify it."""
     return read_toml(path)
 
 
@@ -180,7 +180,7 @@ def _read(path: Path, faults: list[Fault]) -> dict[str, object]:
 
 
 def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
-    """The conventions in briefs, by type of issue; a user's file replaces the packaged one."""
+    """Return the conventions for briefs, by issue type; a user's file replaces the packaged one."""
     found = {}
     for place in (packaged_rules() / PROMPTS, folder / PROMPTS):
         for path in files_in(place, ".md"):
@@ -193,7 +193,7 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
 
 
 def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
-    """The JSON Schemas by name; a file of the user's own replaces the packaged one."""
+    """Return the JSON Schemas by name; a user's file replaces the packaged one."""
     packaged = packaged_rules() / SCHEMAS
     found = {path.stem: json.loads(path.read_bytes()) for path in files_in(packaged, ".json")}
     own = folder / SCHEMAS
@@ -216,13 +216,13 @@ def _schemas(folder: Path, faults: list[Fault]) -> dict[str, object]:
 
 
 def _shown(path: Path) -> str:
-    """The path as a user would write it."""
+    """Return the path in the user's form."""
     inside = path.parent.name in {WORKFLOWS, STOPS}
     return "/".join(path.parts[-3 if inside else -2 :])
 
 
 def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[str, object]:
-    """Rules written as ``[[stop]]`` with an `id` as the tables ``[stop.ID]`` that they mean."""
+    """Convert rules in the form ``[[stop]]`` with an `id` to the equivalent tables ``[stop.ID]``."""
     rules = document.get("stop")
     if not isinstance(rules, list):
         return dict(document)
@@ -241,7 +241,7 @@ def _by_id(document: Mapping[str, Any], file: str, faults: list[Fault]) -> dict[
 
 
 def _over(packaged: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, object]:
-    """The packaged tables with the user's keys on top; a list replaces a list."""
+    """Merge the user's keys over the packaged tables; a list replaces a list."""
     merged = dict(packaged)
     for key, value in own.items():
         before = merged.get(key)
@@ -255,9 +255,9 @@ def policy_faults(
     policy: Policy,
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> list[Fault]:
-    """Where declarations and rules do not fit together: unknown agents, options, checks, stop rules, workflows.
+    """Return contradictions between declarations and rules: unknown agents, options, checks, stop rules, workflows.
 
-    Of faulty issues (`partial`) only present keys are checked: missing ones may be a consequence of their faults.
+    For faulty issues (`partial`) only present keys are checked: missing ones may be a consequence of their faults.
     """
     names = {
         "agents": tuple(policy.agents),
@@ -274,14 +274,14 @@ def name_faults(
     names: Mapping[str, Sequence[str]],
     partial: Mapping[str, Sequence[tuple[int, Issue]]] | None = None,
 ) -> list[Fault]:
-    """The part that can be checked while the rules are faulty: undeclared names.
+    """Return the faults that can be found while the rules are faulty: undeclared names.
 
     Args:
         milestones: id -> declaration.
         files: id -> path of its file, for messages.
-        names: ``agents``, ``checks``, ``stops``, ``workflows`` -> what the rules declare, faulty or not; of a kind
-            that is left out nothing is known.
-        partial: as for `policy_faults`.
+        names: ``agents``, ``checks``, ``stops``, ``workflows`` -> declared names, faulty or not; a missing kind is
+            unknown.
+        partial: as in `policy_faults`.
     """
     return _faults(milestones, files, names, partial or {}, None)
 
@@ -309,7 +309,7 @@ def _faults(
 
 
 def _unknown(names: Iterable[str], known: Mapping[str, Known], kind: str, word: str) -> Iterator[tuple[str, str]]:
-    """Those of the names that are not declared, each with the end of its message."""
+    """Yield the undeclared names, each with the end of its message."""
     declared = known.get(kind)
     if declared is None:
         return
@@ -341,7 +341,7 @@ def _issue_problems(
 
 
 def _option_problems(issue: Issue, agents: list[Agent], *, whole: bool) -> Iterator[tuple[str, str]]:
-    """Options that one of the agents needs and has not, and options that none of them knows."""
+    """Yield options that an agent needs but the issue lacks, and options that no agent knows."""
     by = f", needed by {quoted(issue.id)}"
     for agent in agents:
         for option in sorted(agent.needed() - issue.options.keys()) if whole else ():

@@ -1,6 +1,6 @@
 """A milestone and its issues from the parsed TOML of their file. Pure.
 
-One pass finds every fault of a file; faulty parts are left out, so that the rest is checked too.
+One pass finds all faults of a file; faulty parts are omitted, so the rest is checked too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Read:
     """The readable part of one file.
 
     Attributes:
-        milestone: the milestone without its faulty issues and without what is faulty in its own table; None when that
-            is missing.
-        known: ids of all issues that the file names, faulty or not.
-        partial: faulty issues without their faulty keys, with their places, so that the other keys are checked too.
-        faults: in the order of the file.
+        milestone: the milestone without its faulty issues and the faulty keys of its table; None if the table is
+            missing.
+        known: ids of all issues in the file, faulty or not.
+        partial: faulty issues without their faulty keys, with their positions, so that the other keys are checked too.
+        faults: its faults, in the order of the file.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Read:
 
 
 def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
-    """A milestone from the parsed TOML of its file.
+    """Read a milestone from the parsed TOML of its file.
 
     Args:
         value: the whole document.
         file: its path for messages, for example ``milestones/m4.toml``.
-        stem: the id that it has to have: the file's name without ``.toml``.
+        stem: the required id: the file's name without ``.toml``.
     """
     read = Read()
     read.faults += _unknown_keys(value, file)
@@ -67,7 +67,7 @@ def read_milestone(value: Mapping[str, Any], file: str, stem: str) -> Read:
 
 
 def _with_plan(value: Mapping[str, Any], header: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document with the issue that plans a milestone which has a workflow of its own; last, so that places stay."""
+    """Append the planning issue of a milestone with a workflow to the document; last, so that positions remain."""
     workflow, issues = header.get("workflow"), value.get("issue", [])
     if not isinstance(workflow, str) or not isinstance(issues, list):
         return value
@@ -131,7 +131,7 @@ def _header(
 
 
 def _stand_in(given: Mapping[str, Any], stem: str, phases: list[Phase], issues: list[Issue]) -> Milestone | None:
-    """A milestone of the file's name with what is right in its table, so that the rest of the file is looked at too."""
+    """Return a milestone of the file's name with the valid keys of its table, so the rest is checked too."""
     title = given.get("title", stem)
     known = {"branch": default_branch(stem, title), **given, "id": stem, "title": title}
     try:
@@ -141,7 +141,7 @@ def _stand_in(given: Mapping[str, Any], stem: str, phases: list[Phase], issues: 
 
 
 def _phases(value: object, file: str, read: Read) -> list[Phase] | None:
-    """The declared phases; None when they are faulty, so that no phase is reported as unknown."""
+    """Return the declared phases; None if they are faulty, so no phase is reported as unknown."""
     phases: list[Phase] = []
     before = len(read.faults)
     for place, table in enumerate(_tables(value, "phase", file, read)):
@@ -186,7 +186,7 @@ def _issues(value: Mapping[str, Any], file: str, read: Read) -> list[tuple[int, 
 
 
 def _partial(place: int, given: Mapping[str, Any], error: ValidationError) -> list[tuple[int, Issue]]:
-    """A faulty issue without the keys that are wrong; nothing if its id or title is."""
+    """Return a faulty issue without its faulty keys; empty if its id or title is faulty."""
     wrong = {str(item["loc"][0]) for item in error.errors(include_url=False) if item["loc"]}
     try:
         return [(place, Issue.model_validate({key: value for key, value in given.items() if key not in wrong}))]
@@ -202,7 +202,7 @@ def _tables(value: object, name: str, file: str, read: Read) -> list[Any]:
 
 
 def _defaults(value: object, file: str, read: Read) -> dict[str, object]:
-    """The valid defaults; their faults are reported here once instead of with every issue."""
+    """Return the valid defaults; their faults are reported here once instead of with every issue."""
     if not isinstance(value, Mapping):
         read.faults.append(Fault(file, "defaults", f"expected a table, found {found(value)}"))
         return {}
@@ -230,7 +230,7 @@ def _unique(issues: Iterable[tuple[int, Issue]], file: str, read: Read) -> None:
 
 
 def _earlier_ids(issues: Sequence[tuple[int, Issue]], file: str, read: Read) -> None:
-    """An earlier id belongs to one issue."""
+    """Verify that an earlier id belongs to only one issue."""
     owner: dict[str, str] = {}
     for place, issue in issues:
         for old in issue.was:

@@ -1,16 +1,15 @@
-"""Plug-ins of other packages, found by their entry points, and packages that are in the way of this one.
+"""Plug-ins of other packages, found by their entry points, and packages that would shadow this one.
 
 A package offers a plug-in in its own pyproject.toml:
 
     [project.entry-points."make_for_milestones.importers"]
     example = "example_package:ExampleImporter"
 
-Nothing is imported before `load` asks for it. Names of ours win: a plug-in never replaces what the product ships.
+Nothing is imported before `load`. Our names take precedence: a plug-in never replaces a part of the product.
 
-Profiles of agents and checks that other packages offer: `plugin = "NAME"` in `[agent.X]` or `[check.X]`.
+Profiles of agents and checks from other packages: `plugin = "NAME"` in `[agent.X]` or `[check.X]`.
 
-The keys of a plug-in stand below those of the user's table, which therefore overrides them one by one. Nothing is taken
-from an installed package that no rule names.
+The user's table overrides the keys of a plug-in one by one. An installed package has no effect unless a rule names it.
 """
 
 from __future__ import annotations
@@ -52,24 +51,24 @@ __all__ = [
 
 _PREFIX = "make_for_milestones."
 GROUPS = ("agents", "checks", "forges", "importers", "notifications", "stop_rules")
-"""Kinds of plug-ins; the group of entry points is `make_for_milestones.` and this."""
+"""Kinds of plug-ins; the group of entry points is `make_for_milestones.` plus this."""
 RENAME = "rename it, or use an environment without it"
 """The next step for a conflicting package."""
 
 
 class PluginError(UsageError):
-    """A plug-in cannot be used: it cannot be imported, or it is not what its group is for."""
+    """A plug-in is unusable: its import fails, or it does not match the protocol of its group."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An entry point of another package, not imported yet.
+    """An entry point of another package, not yet imported.
 
     Attributes:
         group: one of `GROUPS`.
-        name: as the user writes it.
+        name: the name that the user writes.
         location: `module:attribute`.
-        package: name and version of the distribution that offers it, for example ``example 1.2``.
+        package: name and version of its distribution, for example ``example 1.2``.
     """
 
     group: str
@@ -89,7 +88,7 @@ def entry_points(group: str) -> metadata.EntryPoints:
 
 @cache
 def plugins(group: str) -> dict[str, Plugin]:
-    """What is offered in a group, by name. Reads the metadata of installed packages once, imports nothing.
+    """Return the plug-ins of a group, by name. Reads the metadata of installed packages once, imports nothing.
 
     Raises:
         PluginError: two packages offer the same name.
@@ -105,7 +104,7 @@ def plugins(group: str) -> dict[str, Plugin]:
 
 
 def load(group: str, name: str, protocol: type) -> Any:
-    """Import a plug-in, make it if it is a class, and hold it against the protocol of its group.
+    """Import a plug-in, instantiate it if it is a class, and validate it against the protocol of its group.
 
     Args:
         group: one of `GROUPS`.
@@ -113,7 +112,7 @@ def load(group: str, name: str, protocol: type) -> Any:
         protocol: a protocol marked with `typing.runtime_checkable`.
 
     Raises:
-        PluginError: there is no such plug-in, or it cannot be used.
+        PluginError: the plug-in does not exist or is unusable.
     """
     known = plugins(group)
     if name not in known:
@@ -136,10 +135,10 @@ def _members(protocol: type) -> list[str]:
 
 
 def packages_in_the_way(folder: Path) -> Iterator[str]:
-    """Find packages and modules that are called `executor`, too, and would be imported in place of this one.
+    """Yield other packages and modules named `executor` that would be imported in place of this one.
 
     Args:
-        folder: where Python may look first, as `python -m doit` does in the current folder.
+        folder: a folder that Python may search first, as `python -m doit` does with the current one.
     """
     for distribution in metadata.distributions():
         if distribution.name.lower().replace("_", "-") == executor.DISTRIBUTION:
@@ -157,7 +156,7 @@ def packages_in_the_way(folder: Path) -> Iterator[str]:
 _KEY = "plugin"
 _WORDS = {"agents": "agent", "checks": "check"}
 _STAND_INS: dict[str, dict[str, object]] = {"agents": {"command": ["true"]}, "checks": {"run": "true"}}
-"""What a table gets whose plug-in cannot be used, so that no second fault is reported for it."""
+"""Replacement keys for a table with an unusable plug-in, so that no second fault is reported for it."""
 
 
 @runtime_checkable
@@ -165,7 +164,7 @@ class AgentPlugin(Protocol):
     """Offers the profile of an agent; entry point group `make_for_milestones.agents`."""
 
     def profile(self) -> Mapping[str, Any]:
-        """Keys as in `[agent.NAME]` of rules/agents.toml. The same keys at every call."""
+        """Return keys as in `[agent.NAME]` of rules/agents.toml. Every call returns the same keys."""
         ...
 
 
@@ -174,7 +173,7 @@ class CheckPlugin(Protocol):
     """Offers a check; entry point group `make_for_milestones.checks`."""
 
     def check(self) -> Mapping[str, Any]:
-        """Keys as in `[check.NAME]` of rules/checks.toml. The same keys at every call."""
+        """Return keys as in `[check.NAME]` of rules/checks.toml. Every call returns the same keys."""
         ...
 
 
@@ -184,12 +183,12 @@ _OFFERS = {"agents": (AgentPlugin, "profile"), "checks": (CheckPlugin, "check")}
 def with_plugins(
     documents: Mapping[str, Mapping[str, Any]], place: str, faults: list[Fault]
 ) -> Mapping[str, Mapping[str, Any]]:
-    """The rules with the keys of the plug-ins that they name.
+    """Return the rules with the keys of the plug-ins that they name.
 
     Args:
-        documents: the documents of all rules by the stems of their files; not modified.
+        documents: the documents of all rules by file stem; not modified.
         place: the folder of the user's rules, for messages.
-        faults: plug-ins that cannot be used are added.
+        faults: receives the unusable plug-ins.
     """
     merged = dict(documents)
     for stem, word in _WORDS.items():
@@ -213,10 +212,10 @@ def _filled(stem: str, name: str, table: Any, place: str, faults: list[Fault]) -
 
 
 def _offered(stem: str, name: object) -> dict[str, object]:
-    """The keys of a plug-in.
+    """Return the keys of a plug-in.
 
     Raises:
-        PluginError: there is no such plug-in, or it cannot be used.
+        PluginError: the plug-in does not exist or is unusable.
     """
     if not isinstance(name, str):
         raise PluginError(f"expected the name of a plug-in, found {found(name)}")
@@ -240,7 +239,7 @@ def _offered(stem: str, name: object) -> dict[str, object]:
 
 
 def check_agent(plugin: Any) -> list[str]:
-    """What a plug-in of the group `agents` does not keep of what `AgentPlugin` promises; empty if it keeps all.
+    """Return the promises of `AgentPlugin` that a plug-in of the group `agents` breaks; empty if it keeps all.
 
     A package with such a plug-in runs this in its tests.
     """
@@ -248,7 +247,7 @@ def check_agent(plugin: Any) -> list[str]:
 
 
 def check_check(plugin: Any) -> list[str]:
-    """The same for a plug-in of the group `checks` and `CheckPlugin`."""
+    """Do the same for a plug-in of the group `checks` and `CheckPlugin`."""
     return list(_problems(plugin, CheckPlugin, "checks"))
 
 

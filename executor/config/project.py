@@ -1,4 +1,4 @@
-"""A repository as the executor sees it: where things are, what is declared, and in which order it would run."""
+"""A repository from the executor's view: its paths, its declarations, and their execution order."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Project:
-    """Places of one repository. `root` holds milestones/, rules/ and .cache/."""
+    """The paths of a repository. `root` holds milestones/, rules/ and .cache/."""
 
     root: Path
     repository: Repository
 
     @cached_property
     def prefix(self) -> str:
-        """Folder of the project in its repository, with a slash at the end; empty at the top."""
+        """Folder of the project in its repository, with a slash at the end; empty at the top level."""
         top = self.repository.top.resolve()
         inside = self.root.relative_to(top).as_posix() if self.root.is_relative_to(top) else "."
         return "" if inside == "." else f"{inside}/"
 
     def inside(self, path: str) -> str:
-        """Path in the repository of a path that is relative to the project."""
+        """Return the repository path of a project path."""
         return posixpath.normpath(f"{self.prefix}{path}") if self.prefix else path
 
     def relative(self, path: str) -> str:
-        """The other way round: a path in the repository as it is seen from the project's folder."""
+        """Return the project path of a repository path."""
         return posixpath.relpath(path, self.prefix) if self.prefix else path
 
     def within(self, tree: Path) -> Path:
-        """The project's folder in another checkout of the repository."""
+        """Return the project's folder in another checkout of the repository."""
         return tree / self.prefix
 
     @cached_property
@@ -79,33 +79,33 @@ class Project:
         return self.root / "rules"
 
     def state(self, milestone: str) -> Path:
-        """Folder of a milestone's lock, journal, receipts and logs."""
+        """Return the folder of a milestone's lock, journal, receipts and logs."""
         return self.cache / milestone
 
     def receipt(self, milestone: str, issue: str) -> Path:
-        """The file that says that an issue has landed; the doit target, rebuilt from git when missing."""
+        """Return the receipt of a landed issue, the doit target, which is rebuilt from git if missing."""
         return self.state(milestone) / "receipts" / f"{issue}.json"
 
     def step(self, milestone: str, issue: str, step: str) -> Path:
-        """Folder of what a step left, with a receipt; doit targets, rebuilt from git when missing."""
+        """Return the folder of a step's outputs and receipt, doit targets that are rebuilt from git if missing."""
         return self.state(milestone) / "steps" / issue / step
 
     def logs(self, milestone: str, issue: str, attempt: int) -> Path:
-        """Folder of an attempt's brief and output."""
+        """Return the folder of an attempt's brief and output."""
         return self.state(milestone) / "logs" / issue / str(attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Everything that is declared and can be used: milestones, rules, plan.
+    """All valid declarations: milestones, rules, plan.
 
     Attributes:
-        project: where it is declared.
-        loaded: the milestones, without those that are left out.
+        project: the project.
+        loaded: the milestones, without omitted ones.
         policy: the rules.
         plan: their issues in order.
-        faults: what is wrong with the milestones that are left out.
-        left_out: ids of milestones with a fault, and of those that need one of them.
+        faults: faults of the omitted milestones.
+        left_out: ids of milestones with a fault, and of milestones that need them.
     """
 
     project: Project
@@ -116,11 +116,11 @@ class Compiled:
     left_out: frozenset[str] = frozenset()
 
     def milestone(self, name: str) -> Milestone:
-        """A declared milestone.
+        """Return a declared milestone.
 
         Raises:
-            UsageError: there is none of that name.
-            DeclarationError: it is left out because of a fault.
+            UsageError: it does not exist.
+            DeclarationError: it is omitted because of a fault.
         """
         if name in self.loaded.drafts:
             raise UsageError(f"{name} is a draft: {self.loaded.drafts[name][0]}")
@@ -132,10 +132,10 @@ class Compiled:
             raise UsageError(unknown_milestone(name, self.loaded.milestones)) from None
 
     def ref(self, name: str) -> str:
-        """The issue ref that a user meant.
+        """Return the issue ref for a user's input.
 
         Raises:
-            UsageError: there is no such issue.
+            UsageError: the issue does not exist.
         """
         if name in self.plan.nodes:
             return name
@@ -154,7 +154,7 @@ class Compiled:
 
 
 def unknown_milestone(name: str, known: Iterable[str]) -> str:
-    """What to say of a milestone that is not declared."""
+    """Return the message about a milestone that is not declared."""
     from executor.model.hints import did_you_mean
 
     known = list(known)
@@ -163,7 +163,7 @@ def unknown_milestone(name: str, known: Iterable[str]) -> str:
 
 
 def open_project(start: Path | None = None) -> Project:
-    """The project in a folder (default: the current one).
+    """Open the project in a folder (default: the current one).
 
     Raises:
         RepositoryError: not a git repository, or a bare one.
@@ -202,11 +202,11 @@ def prepare_cache(project: Project) -> None:
 def compile_project(project: Project) -> Compiled:
     """Read declarations and rules and compile them.
 
-    A milestone with a fault is left out, with those that need it, as long as another one is left. A base branch that
+    A milestone with a fault is omitted, with those that need it, as long as another one remains. A base branch that
     does not exist is such a fault.
 
     Raises:
-        DeclarationError: with every fault of every file; rules are wrong, or no milestone is without a fault.
+        DeclarationError: with every fault of every file; the rules are faulty, or no milestone is free of faults.
     """
     from executor.config.load_milestones import load
 
@@ -214,7 +214,7 @@ def compile_project(project: Project) -> Compiled:
 
 
 def compile_loaded(project: Project, loaded: Loaded) -> Compiled:
-    """Compile what was read; drafts that lack something are set aside in `loaded`, so that they stop only themselves.
+    """Compile loaded declarations; incomplete drafts are set aside in `loaded`, so they stop only themselves.
 
     Raises:
         DeclarationError: with every fault of every other file.
@@ -225,7 +225,7 @@ def compile_loaded(project: Project, loaded: Loaded) -> Compiled:
         except DeclarationError as error:
             drafts = [name for name, milestone in loaded.milestones.items() if milestone.draft]
             named = {fault.file for fault in error.faults}
-            # A cycle through a draft may be named by the file of the other milestone: then all drafts go.
+            # A cycle through a draft may be reported in the other milestone's file: then all drafts are set aside.
             blamed = [name for name in drafts if loaded.files[name] in named] or drafts
             if not blamed:
                 return _without_faulty(project, loaded, error)
@@ -257,10 +257,10 @@ def _compiled(project: Project, loaded: Loaded) -> Compiled:
 
 
 def _without_missing_bases(compiled: Compiled) -> Compiled:
-    """What is declared without the milestones whose base does not exist.
+    """Compile without the milestones whose base does not exist.
 
     Raises:
-        DeclarationError: that leaves no milestone.
+        DeclarationError: no milestone would remain.
     """
     from executor.git.refs import Refs
 
@@ -284,7 +284,7 @@ def _without_missing_bases(compiled: Compiled) -> Compiled:
 
 
 def _without_faulty(project: Project, loaded: Loaded, error: DeclarationError) -> Compiled:
-    """What is declared without the milestones that have a fault, and those that need them, if anything is left."""
+    """Compile without milestones that have a fault or need a faulty one, if any remain."""
     out = _left_out(loaded, error.faults)
     rest = {name: item for name, item in loaded.milestones.items() if name not in out}
     if not rest:
@@ -297,7 +297,7 @@ def _without_faulty(project: Project, loaded: Loaded, error: DeclarationError) -
 
 
 def _left_out(loaded: Loaded, faults: Iterable[Fault]) -> frozenset[str]:
-    """Milestones that have a fault, and those that need one of them; all of them when another file is at fault."""
+    """Return milestones with a fault, and those that need them; all of them if another file is faulty."""
     folder = f"{loaded.folder.name}/"
     found = {fault.file.removeprefix(folder).removesuffix(".toml") for fault in faults}
     if any(not fault.file.startswith(folder) or "/" in fault.file.removeprefix(folder) for fault in faults):
@@ -310,13 +310,13 @@ def _left_out(loaded: Loaded, faults: Iterable[Fault]) -> frozenset[str]:
 
 
 def _needed_by(milestone: Milestone) -> set[str]:
-    """Other milestones that one needs, as a whole or for an issue."""
+    """Return other milestones that one needs, as a whole or for an issue."""
     needs = [need for issue in milestone.issues for need in issue.needs if "/" in need]
     return {*milestone.needs, *(need.partition("/")[0] for need in needs)}
 
 
 def obstacles_of(compiled: Compiled) -> list[Obstacle]:
-    """What a person has to settle before anything that is declared can be run."""
+    """Return everything that a person must settle before any declared work can run."""
     from executor.git.clones.neutral import obstacles
 
     unsigned = compiled.policy.limits.unsigned_landing == "allow"
@@ -328,7 +328,7 @@ def obstacles_of(compiled: Compiled) -> list[Obstacle]:
 
 
 def _unconnected(root: Path) -> list[Obstacle]:
-    """Whether doit reads a dodo.py of the user's own that does not have our tasks."""
+    """Return the obstacle of a user's dodo.py that lacks our tasks."""
     from executor.git.clones.neutral import Obstacle
 
     dodo = root / "dodo.py"
@@ -347,20 +347,20 @@ def _bytes(path: Path) -> bytes:
 
 
 def base_names(milestone: Milestone) -> list[str]:
-    """The branches that a milestone may start from; the first one that exists is the one."""
+    """Return the possible base branches of a milestone; the first existing one applies."""
     return [milestone.base] if milestone.base else ["main", "master"]
 
 
 def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
-    """Full name of the branch that a milestone starts from and is released to.
+    """Return the full name of the branch that a milestone starts from and is released to.
 
-    A branch that only a remote has, as last seen, is taken as it is there; a release makes it here. Where none is
-    declared and there is neither main nor master, the default branch of the remote is meant, or the only branch.
+    A branch that only a remote has is used in its last seen state; a release creates it locally. Without a declared
+    base, and without main and master, the default branch of the remote applies, or the only branch.
 
     Args:
         milestone: its declaration.
-        refs: asked only if there is no such branch.
-        tips: commits by the full names of all branches that may be meant, as far as they exist; takes in what is found.
+        refs: used only if the branch is not in `tips`.
+        tips: commits of existing candidate branches, by full name; found ones are added.
 
     Raises:
         RepositoryError: the repository has no commits, or the branch does not exist.

@@ -1,6 +1,6 @@
-"""Texts that people write: which files in a folder are meant, and how their bytes are read.
+"""Texts by people: which files of a folder count, and how their bytes are decoded.
 
-Where the packaged rules are. Apart from their reader, because `doit list` needs only this and loads no pydantic.
+The location of the packaged rules. Separate from their reader, because `doit list` needs only this, without pydantic.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class EncodingError(ValueError):
-    """A text that is not UTF-8; the message says where, one line."""
+    """A text that is not UTF-8; the message has the position, in one line."""
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """Files of a folder with a suffix, in the order of their names.
+    """Return the files of a folder with a suffix, sorted by name.
 
-    Hidden files, what editors and operating systems leave, folders, and links to nothing are not among them.
+    Hidden files, leftovers of editors and operating systems, folders and dangling links are excluded.
     """
     return [
         path
@@ -32,7 +32,7 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
+    """Decode a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Raises:
         EncodingError: it is in another encoding.
@@ -56,7 +56,7 @@ def decoded(data: bytes) -> str:
 
 @cache
 def packaged_rules() -> Path:
-    """Folder of the packaged rules: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the packaged rules: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_rules"
     return installed if installed.is_dir() else package.parent / "rules"

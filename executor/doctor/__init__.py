@@ -1,1 +1,1 @@
-"""Examination of a repository and its state."""
+"""Diagnosis of a repository and its state."""

@@ -1,6 +1,6 @@
-"""Consistency: where journal, git and files of a milestone contradict each other, what that means, and what mends it.
+"""Consistency: contradictions between journal, git and files of a milestone, their meaning and their repair.
 
-Reading only; a repair is a function in the finding, called by `doit doctor --repair` while no run holds the milestone.
+Read-only; a repair is a function in the finding, which `doit doctor --repair` calls while no run holds the milestone.
 Git alone decides what has landed, so nothing here moves a branch.
 """
 
@@ -43,7 +43,7 @@ _USERS_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "shallow.lock")
 
 @dataclass(slots=True)
 class _Scene:
-    """One milestone as everything says it is."""
+    """A milestone in all its representations."""
 
     compiled: Compiled
     refs: Refs
@@ -66,7 +66,7 @@ class _Scene:
 
 
 def inconsistencies(compiled: Compiled) -> Iterator[Finding]:
-    """All inconsistencies, milestone by milestone, then the others."""
+    """Yield all inconsistencies, milestone by milestone, then the others."""
     refs = Refs(compiled.project.repository)
     try:
         observer = observe(compiled, refs, states=False)
@@ -104,7 +104,7 @@ def _journal(project: Project, name: str) -> tuple[list[Record], Finding | None]
 
 
 def _branch(scene: _Scene) -> Iterator[Finding]:
-    """Landings that the journal has and the branch has not, or that are kept beyond the branch."""
+    """Yield landings in the journal that the branch lacks, or that are ahead of the branch."""
     view, branch = scene.view, scene.view.milestone.branch
     if view.ahead:
         text = f"what landed last is kept beyond {branch}, at {view.ahead[:10]}, because a checkout could not follow"
@@ -284,7 +284,7 @@ def _strays(kept: list[Kept], milestones: set[str]) -> Iterator[Finding]:
 
 
 def _users_git(project: Project) -> Iterator[Finding]:
-    """Locks and worktrees of the user's own that are in the way, and not ours to remove."""
+    """Yield obstructive locks and worktrees of the user, which the executor must not remove."""
     for name in _USERS_LOCKS:
         path = project.repository.git_dir / name
         if path.exists():

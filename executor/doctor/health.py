@@ -1,6 +1,6 @@
 """Health: machine, configuration and state that a run depends on, checked one by one. Costs nothing.
 
-`KINDS` is the table of everything that can be found; docs/doctor.md shows it to users.
+`KINDS` is the table of all kinds of findings; docs/doctor.md shows it to users.
 """
 
 from __future__ import annotations
@@ -101,20 +101,20 @@ KINDS: dict[str, int] = {
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _IGNORE = b"*\n"
 _AHEAD = 120
-"""Seconds that records may be ahead of the clock: it is set now and then."""
+"""Seconds that records may be ahead of the clock, which is adjusted from time to time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding.
+    """A finding.
 
     Attributes:
         kind: a key of `KINDS`.
-        subject: the thing that was examined.
+        subject: the examined object.
         text: the finding and its consequence.
         todo: the next step for a person.
         mend: the repair of `doit doctor --repair`; returns a sentence about it.
-        milestone: the milestone that must not be running meanwhile; empty when it does not matter.
+        milestone: the milestone that must not run meanwhile; empty if irrelevant.
     """
 
     kind: str
@@ -136,7 +136,7 @@ class Finding:
 
 
 def machine() -> Generator[Finding, None, bool]:
-    """Git and the Python environment; returns False if there is no git, without which nothing else can be looked at."""
+    """Check git and the Python environment; returns False without git, which all other checks need."""
     try:
         version = git_version()
     except RepositoryError:
@@ -157,7 +157,7 @@ def machine() -> Generator[Finding, None, bool]:
 
 
 def configuration() -> Iterator[Finding | Compiled]:
-    """Repository, disk and declarations; the last thing given is what is declared, if that is in order."""
+    """Check repository, disk and declarations; the last yielded item is the compiled declarations, if valid."""
     try:
         project = open_project()
     except ExecutorError as error:
@@ -220,7 +220,7 @@ def _cache(project: Project) -> Iterator[Finding]:
 
 
 def _fresh_checkouts(project: Project) -> Iterator[Finding]:
-    """What the trees that agents and checks work in cannot be filled with."""
+    """Report files that are missing in the trees for agents and checks."""
     repository = project.repository
     fresh = FreshCheckout(repository, lambda source, name: Store(source, project.cache / "_store" / name))
     try:
@@ -255,7 +255,7 @@ def _index(project: Project) -> dict[str, str]:
 
 
 def _environments(compiled: Compiled) -> Iterator[Finding]:
-    """The user's environments that are led into trees, what is kept of others, and what would lead out of trees."""
+    """Report the user's environments that trees overlay, stored environments, and paths that lead out of trees."""
     repository, env = compiled.project.repository, child_environment((), {}, compiled.project.repository.top)
     roots = checkouts_of(repository.top, repository.common_dir)
     for interpreter in leading_into(roots, env):
@@ -287,7 +287,7 @@ def _disk(compiled: Compiled) -> Finding:
 
 
 def _clock(compiled: Compiled) -> Iterator[Finding]:
-    """Whether the newest thing that a milestone's lock or journal says lies in the future."""
+    """Report records or locks of a milestone with times in the future."""
     now = datetime.now(UTC).timestamp()
     for name in compiled.loaded.milestones:
         folder = compiled.project.state(name)
@@ -299,7 +299,7 @@ def _clock(compiled: Compiled) -> Iterator[Finding]:
 
 
 def _used(compiled: Compiled) -> dict[str, str]:
-    """Agents that issues are routed to, each with the first issue that needs it."""
+    """Return the agents that issues are routed to, each with the first issue that needs it."""
     used: dict[str, str] = {}
     for ref, node in compiled.plan.nodes.items():
         for agent in compiled.policy.agents_for(node.issue):
@@ -354,7 +354,7 @@ def _tools(compiled: Compiled) -> Iterator[Finding]:
 
 
 def _forge(compiled: Compiled) -> Iterator[Finding]:
-    """Whether there is a token for the forge, and what it may still be used for. Asks the forge nothing."""
+    """Report whether the forge has a token, and its remaining requests. Sends no request."""
     rules = compiled.policy.forge
     if rules.kind == "local":
         return

@@ -1,4 +1,4 @@
-"""One agent at work in one slot: what it is given, how it is run, what it leaves. Nothing that it says is believed."""
+"""One agent at work in one slot: its input, its run and its result. No claim of the agent is trusted."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["RESULT", "Failure", "Work", "entry_problem", "produce", "tree_left"]
 
 PRIVATE = "private"
-"""Folder among the logs of an attempt with copies of its program's files, while it works."""
+"""Folder in an attempt's logs with copies of the agent program's files, during its run."""
 
 RESULT = "agent.result.json"
-"""How the agent ended, kept durably, so that a run that died meanwhile need not have it done again."""
+"""Durable record of the agent's end, so that no call is repeated after the run died."""
 _REPORT_BYTES = 64 * 1024
 
 
@@ -48,10 +48,10 @@ class Failure:
         kind: its class: ``agent``, ``empty``, ``patch``, ``import``, ``checks``, ``outputs``, or of core/classify.py.
         reason: one sentence.
         detail: the most useful part of the output.
-        tree: tree that was produced, for telling whether the same thing happened again.
-        step: the step of a workflow at which it happened; empty for everything else.
-        until: epoch seconds until which the account rests, after a limit or a failing service.
-        rest_s: seconds that the account of a failing service rests.
+        tree: tree that was produced; shows whether the same failure happened again.
+        step: the workflow step that failed; empty outside a workflow.
+        until: epoch seconds until which the account is suspended, after a limit or a failing service.
+        rest_s: seconds for which the account of a failing service is suspended.
     """
 
     kind: str
@@ -63,29 +63,29 @@ class Failure:
     rest_s: float = 0.0
 
     def print(self) -> str:
-        """Fingerprint: the same failure on the same tree has the same one."""
+        """Fingerprint: equal for the same failure on the same tree."""
         told = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
         return hashlib.sha256(told).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One attempt under way.
+    """An attempt in progress.
 
     Attributes:
         issue: the issue.
-        number: of the attempt.
-        revision: that it would become.
+        number: number of the attempt.
+        revision: the revision that it would land as.
         base: commit that it starts from.
         base_tree: tree of that commit.
-        agent: profile of who works.
-        logs: folder of its brief and output.
-        brief: what the agent is told.
-        out: where the agent may leave its protocol files.
-        step: the step of a workflow that it is about; empty for a whole attempt.
-        inputs: folder with the files that the step is given; None when there are none.
-        own_options: options of the step's own agent; None: the issue's.
-        readable: further paths that its agent may read in a sandbox.
+        agent: profile of the agent.
+        logs: folder for its brief and output.
+        brief: the agent's instructions.
+        out: folder where the agent may write its protocol files.
+        step: the workflow step; empty for a whole attempt.
+        inputs: folder with the input files of the step; None without any.
+        own_options: options of the step's own agent; None: those of the issue.
+        readable: further paths that the agent may read in a sandbox.
     """
 
     issue: IssueRun
@@ -124,23 +124,23 @@ class Work:
 
     @property
     def told_file(self) -> Path | None:
-        """Where its structured output is, if it is not printed."""
+        """Path of its structured output; None if that is printed."""
         name = self.agent.output_file
         return Path(name.format(out=self.out)) if name else None
 
     @property
     def report(self) -> bytes:
-        """The agent's report.json; empty without a regular file of reasonable size."""
+        """The agent's report.json; empty if it is missing, too large or not a regular file."""
         data = left_file(self.out, "report.json", self.run.secrets, _REPORT_BYTES)
         return data if isinstance(data, bytes) else b""
 
     def cost(self) -> Spend:
-        """Money and tokens."""
+        """Money and tokens that the agent has used."""
         return cost_of(self.agent, self.log, self.told_file)
 
 
 def produce(work: Work) -> str | Failure:
-    """The tree that the agent made, or why there is none."""
+    """Return the tree that the agent made, or the failure."""
     if work.agent.builtin == "patch":
         with work.run.pool.slot() as slot:
             return _apply_patch(work, slot)
@@ -149,7 +149,7 @@ def produce(work: Work) -> str | Failure:
 
 
 def _apply_patch(work: Work, slot: Slot) -> str | Failure:
-    """The agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
+    """Run the agent `patch`: apply a patch file of the declaration, byte for byte, without a checkout."""
     name = str(work.options["file"])
     path = work.run.session.project.milestones / name
     try:
@@ -179,7 +179,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     left: list[str | Failure] = []
 
     def changed() -> bool:
-        """Whether the tree differs from the base; one that cannot be taken does."""
+        """Return whether the tree differs from the base; a tree that cannot be imported counts as changed."""
         left[:] = [tree_left(work.issue, slot.work)]
         return left[0] != work.base_tree
 
@@ -194,7 +194,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
         tree = made if isinstance(made, str) else ""
         found = called.finding
         return Failure(found.kind, found.reason, tail(work.log), tree, until=found.until, rest_s=found.rest_s)
-    # Every process of the agent is gone when the question whether it changed anything is asked.
+    # All processes of the agent have ended before the check for changes.
     return left[0] if left else tree_left(work.issue, slot.work)
 
 
@@ -254,7 +254,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
 
 
 def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
-    """The tree that an agent left in its workspace, or why it cannot be taken."""
+    """Return the tree that an agent left in its workspace, or why it cannot be imported."""
     run = issue.run
     try:
         return workspace.result(run.store, run.excludes, issue.declared.files, run.import_limits)
@@ -263,7 +263,7 @@ def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
 
 
 def entry_problem(store: Store, tree: str, change: Change) -> str | None:
-    """Why an entry of a result cannot land although git takes it; None when all can."""
+    """Return why an entry of a result cannot land although git accepts it; None if all can."""
     for file in change.files:
         if file.new_mode == "160000":
             return f"{file.path} is a separate repository (submodule); only files can land"

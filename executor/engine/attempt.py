@@ -1,8 +1,8 @@
-"""The facts that the brief of an attempt is made of: declaration, landings, handoffs, answers, failures.
+"""One attempt: brief, agent, repair, candidate commit. A failed attempt keeps its result under a ref as well.
 
-Attempts that are put aside without counting: cut off, or ended with a question for a person. Both stay as refs.
+The facts of a brief: declaration, landings, handoffs, answers, failures.
 
-One attempt: brief, agent, repair, candidate commit under its ref - or a failed one, kept as well.
+Attempts that do not count: interrupted ones, and those that ended with a question for a person. Both keep their refs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["Attempts", "brief_facts", "keep_candidate"]
 
 
 def brief_facts(issue: IssueRun, attempt: int, revision: int) -> BriefFacts:
-    """Everything that the brief of an attempt, or of one of its steps, is made of."""
+    """Collect the facts for the brief of an attempt, or of one of its steps."""
     run, facts = issue.run, issue.facts
     tried = facts.state.counted(facts.spec_key)
     failed = [item for item in tried if item.state is AttemptState.FAILED and item.kind not in UNSPENT]
@@ -73,7 +73,7 @@ def brief_facts(issue: IssueRun, attempt: int, revision: int) -> BriefFacts:
 
 
 def _handoffs(issue: IssueRun) -> tuple[Handoff, ...]:
-    """Handoffs of what has landed, nearest needs first, then the newest, as many as the budget holds."""
+    """Handoffs of landed issues, nearest needs first, then the newest, as many as fit the budget."""
     run, view, own = issue.run, issue.run.view, issue.id
     landed = {name: view.landings[name].position for name in view.handoffs if name in view.landings and name != own}
     near = distances(issue.ref, {name: node.needs for name, node in run.session.compiled.plan.nodes.items()})
@@ -89,7 +89,7 @@ _MOST_REASON = 1500
 
 
 class Attempts:
-    """Begins and ends the attempts of one issue."""
+    """Starts and ends the attempts of one issue."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -97,7 +97,7 @@ class Attempts:
         self._session = issue.session
 
     def keep_interrupted(self, attempt: Attempt, tree: str, cost: Spend | None = None) -> None:
-        """Record an attempt that was cut off; what it had done so far, if anything, stays under its ref."""
+        """Record an interrupted attempt; its work so far, if any, is kept under its ref."""
         store = self._session.store
         commit = ""
         if tree and attempt.base and tree != store.tree_of(attempt.base):
@@ -107,9 +107,9 @@ class Attempts:
         )
 
     def ask(self, number: int, question: str, tree: str, cost: Spend | None = None) -> None:
-        """Suspend an attempt whose agent asks a person; the issue waits for the answer and no attempt is spent.
+        """Suspend an attempt whose agent asks a question; the issue waits for the answer and no attempt is used up.
 
-        Side by side, several steps may ask; the first one is put to the person, the others ask again.
+        Several parallel steps may ask. A person gets the first question; the other steps ask again later.
         """
         issue = self._issue.id
         with self._issue.lock:
@@ -133,7 +133,7 @@ class Attempts:
             self._run.record(event, issue)
 
     def time_of(self, attempt: Attempt) -> int:
-        """The time that commits about an attempt carry: once it is in the journal, a repetition has the same."""
+        """The timestamp of commits about an attempt; a retry uses the journaled time again."""
         if attempt.when:
             return attempt.when
         return self._session.refs.time_of(attempt.commit) if attempt.commit else int(time.time())
@@ -161,7 +161,7 @@ class Attempts:
         return commit
 
     def implement(self, decision: Decision) -> None:
-        """Have an agent implement the issue once; records ``attempt-built`` or ``attempt-failed``.
+        """Run an agent on the issue once; records ``attempt-built`` or ``attempt-failed``.
 
         Raises:
             InterruptedRunError: the run is being stopped; the attempt does not count.
@@ -200,7 +200,7 @@ class Attempts:
         keep_candidate(work, made, seconds)
 
     def pause(self) -> None:
-        """Wait after an attempt that failed in this run; the wait doubles with each failure."""
+        """Wait after a failed attempt of this run; the wait doubles with each failure."""
         facts = self._issue.facts
         limits = self._session.policy.limits
         tried = facts.state.counted(facts.spec_key)
@@ -216,7 +216,7 @@ class Attempts:
     def begin(self, decision: Decision, base: str, *, workflow: str = "") -> Agent | None:
         """Choose the agent, reserve money and record the start of the attempt.
 
-        None if since the decision an account has reached its limit or the money has run out; then nothing is recorded.
+        Returns None and records nothing if an account reached its limit or the money ran out since the decision.
         """
         with self._session.observer.allowance.spending:
             agent = self._chosen()
@@ -238,7 +238,7 @@ class Attempts:
         return agent
 
     def _chosen(self) -> Agent | None:
-        """The agent that works now; None if an account reached its limit or the money ran out since the decision."""
+        """Return the agent to use; None if an account reached its limit or the money ran out since the decision."""
         facts = self._issue.facts
         choice = self._session.observer.allowance.choice(
             self._issue.ref, self._issue.declared, facts.state.counted(facts.spec_key)
@@ -257,7 +257,7 @@ class Attempts:
         commit: str = "",
         cost: Spend | None = None,
     ) -> None:
-        """Record a failed attempt; its result, if it has one, stays under its ref with the outcome in the message."""
+        """Record a failed attempt; its result, if any, is kept under its ref with the outcome in the message."""
         issue = self._issue.declared
         name = attempt_ref(self._run.name, issue.id, number)
         redacted = self._session.redaction.redact_value
@@ -316,7 +316,7 @@ class Attempts:
 
 
 def keep_candidate(work: Work, tree: str, seconds: float) -> None:
-    """Create the candidate commit under its ref and record it; fail if there is nothing to land."""
+    """Create the candidate commit under its ref and record it; fail if it has nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
     if run.view.states[issue.id].attempts[work.number].tree != tree:
@@ -369,7 +369,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
 
 
 def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) -> None:
-    """Stop an issue whose result holds the value of a secret; it is kept without it and cannot be approved of."""
+    """Stop an issue whose result contains a secret value; the result is kept without it and cannot be approved."""
     run, issue = work.run, work.run.issue(work.ref)
     rule = next(rule for rule in run.session.policy.stops if rule.id == KNOWN_SECRET)
     reason = f"{rule.reason} {places[0]}"
@@ -385,7 +385,7 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
 
 
 def _outside_scope(work: Work, change: Change) -> list[str]:
-    """Files outside of what the issue declares, as deviations from the plan."""
+    """Changed files that the issue does not declare, as deviations from the plan."""
     issue = work.run.issue(work.ref)
     return [inert(f"{path}: {why}") for path, why in outside(change.files, issue.files, issue.type)][:20]
 
@@ -416,5 +416,5 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
 
 
 def _may_be_empty(work: Work) -> bool:
-    """A later revision may need no change, if a declared command or a deterministic agent vouches for that."""
+    """Return whether a revision may be empty: only a later one, vouched for by a command or a deterministic agent."""
     return work.revision > 1 and (work.agent.deterministic or bool(work.run.session.observer.proofs(work.ref).items))

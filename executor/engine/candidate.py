@@ -1,8 +1,8 @@
-"""What an issue came to, in words: what landed and how it deviates, or what failed, why, and what to do. Pure.
+"""A candidate: the result of an attempt while it is judged and landed, and the message of its commit.
 
-Receipts: the doit target of each landed issue, rebuilt from git whenever it is missing.
+Reports on an issue: what landed and how it deviates from the plan, or what failed, why, and what to do. Pure.
 
-A candidate: the result of an attempt while it is judged and landed, and the message of its commit.
+Receipts: the doit target of each landed issue, rebuilt from git if it is missing.
 """
 
 from __future__ import annotations
@@ -83,16 +83,16 @@ def success_report(change: Change, deviations: Sequence[str] = ()) -> dict[str, 
 
 
 def success_lines(report: dict[str, list[str]]) -> list[str]:
-    """The report as lines for people, without empty sections."""
+    """Format the report as lines for people; omits empty sections."""
     return [f"{name.replace('_', ' ')}: {_listed(report[name])}" for name in _PARTS if report.get(name)]
 
 
 def failure_report(failed: Sequence[Attempt], allowed: int) -> list[str]:
-    """What failed, why, what to do, and whether another attempt would be made or a person is needed.
+    """Describe the last failure, its cause and remedy, and whether another attempt follows or a person is needed.
 
     Args:
-        failed: failed attempts at the present spec, oldest first; not empty.
-        allowed: how many attempts are allowed.
+        failed: failed attempts at the current spec, oldest first; not empty.
+        allowed: maximum number of attempts.
     """
     last = failed[-1]
     spent = [item for item in failed if item.kind not in UNSPENT]
@@ -114,12 +114,12 @@ def _class(attempt: Attempt) -> str:
 
 
 def remedy(kind: str) -> str:
-    """The next step for a class of failure."""
+    """Return the next step for a class of failure."""
     return _REMEDIES.get(kind, "look at the output below")
 
 
 def deviations_in(data: bytes) -> tuple[str, ...]:
-    """Deviations from the plan in an agent's report.json; an unreadable file has none."""
+    """Read the deviations from the plan in an agent's report.json; none if the file is unreadable."""
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ def deviations_in(data: bytes) -> tuple[str, ...]:
 
 
 def notes_in(data: bytes) -> tuple[str, ...]:
-    """What an agent says in report.json about what it changed, one line each; anything unreadable says nothing."""
+    """Read the agent's notes on its change in report.json, one line each; none if the file is unreadable."""
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError):
@@ -149,7 +149,7 @@ def _listed(items: Sequence[str]) -> str:
 
 
 def write_receipt(project: Project, store: Store, landing: Landing, deviations: Sequence[str] = ()) -> None:
-    """Write the receipt of a landing, for doit and for people; all but the deviations is in the commit."""
+    """Write the receipt of a landing, for doit and for people; only the deviations are not in the commit."""
     trailers = landing.trailers
     change = parse_diff(store.diff(f"{landing.commit}^", landing.commit))
     receipt = {
@@ -175,8 +175,8 @@ class Candidate:
 
     Attributes:
         issue: the issue.
-        attempt: whose result it is.
-        change: what it changes on the attempt's base.
+        attempt: the attempt that made it.
+        change: the difference to the attempt's base.
         logs: folder for the output of its checks.
     """
 
@@ -192,7 +192,7 @@ class Candidate:
 
 
 def candidate_of(issue: IssueRun, attempt: Attempt) -> Candidate:
-    """The candidate of an attempt that has built a commit."""
+    """Return the candidate of an attempt that has built a commit."""
     session = issue.session
     change = parse_diff(session.store.diff(f"{attempt.commit}^", attempt.commit))
     return Candidate(issue, attempt, change, session.project.logs(issue.run.name, issue.id, attempt.number))
@@ -207,15 +207,15 @@ def result_message(
     notes: tuple[str, ...] = (),
     note: str = "",
 ) -> str:
-    """The whole message of the commit that an issue's result becomes; the same arguments always give the same text.
+    """Return the commit message for an issue's result; equal arguments give equal text.
 
     Args:
         issue: the issue.
-        change: what it changes.
-        trailers: what the commit says about itself.
-        agent: name of the profile that worked; empty when nobody knows.
-        notes: what changed, in the agent's words.
-        note: a sentence of the executor's own, for unusual landings.
+        change: the change of the result.
+        trailers: the trailers of the commit.
+        agent: name of the agent's profile; empty if unknown.
+        notes: the agent's description of the change.
+        note: a sentence of the executor for unusual landings.
     """
     return landing_message(
         issue_header(issue),
@@ -229,14 +229,14 @@ def result_message(
 
 
 def issue_header(issue: IssueRun) -> str:
-    """``feat(m4): title``: the first line of its commits."""
+    """Return ``feat(m4): title``, the subject of its commits."""
     rules, declared = issue.session.policy.forge, issue.declared
     token = commit_token(declared, issue.run.name, rules.commit_types)
     return header(token, described(declared.title, lower=rules.lower_case))
 
 
 def assisted_by(issue: IssueRun, agent: str) -> str:
-    """``AGENT:MODEL`` of a profile, as far as it is known; empty for one that always does the same, or by policy."""
+    """``AGENT:MODEL`` of a profile, without an unknown model; empty for a deterministic agent, or by policy."""
     policy = issue.session.policy
     profile = policy.agents.get(agent)
     if profile is None or profile.deterministic or not policy.forge.assisted_by:

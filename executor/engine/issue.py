@@ -1,4 +1,4 @@
-"""One issue in one run: its declaration, facts and decision, and the operations that every part of its life needs."""
+"""One issue in one run: its declaration, facts and decision, and the operations that every phase needs."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class IssueRun:
 
     @property
     def facts(self) -> Facts:
-        """Its facts now."""
+        """Its current facts."""
         return self.run.session.observer.facts(self.ref)
 
     @property
     def decision(self) -> Decision:
-        """The decision on it now."""
+        """The current decision on it."""
         return self.run.session.observer.decision(self.ref)
 
     @property
     def state(self) -> IssueState:
-        """What the journal says of it; there is an entry once anything was recorded."""
+        """Its state in the journal; exists once an event was recorded."""
         return self.run.view.states[self.id]
 
     @property
@@ -82,7 +82,7 @@ class IssueRun:
 
     @property
     def spec(self) -> Spec:
-        """Its canonical spec; `text` is what agents are given."""
+        """Its canonical spec; `text` is given to agents."""
         return self.run.session.observer.spec(self.ref)
 
     @property
@@ -97,22 +97,22 @@ class IssueRun:
 
     @property
     def base_check(self) -> BaseCheck:
-        """Asks the base what its checks and acceptance say there."""
+        """Runs its checks and acceptance on the base."""
         return BaseCheck(self.run.checks, self.proofs, self.run.folder / "logs" / "base")
 
     def verifier_of(self, only: frozenset[str], *, again: bool) -> Verifier:
-        """Runs some of its checks by their names, all if none are named; `again` retries failures of this run."""
+        """Return a verifier for the named checks, or for all; `again` retries failures of this run."""
         items = tuple(item for item in self.proofs.items if not only or item.name in only)
         checks = self.run.checks.trying_again() if again else self.run.checks
         return Verifier(checks, replace(self.proofs, items=items), self.declared, self.run.folder / "logs" / "base")
 
     @property
     def lock(self) -> threading.RLock:
-        """Held while its steps change its attempts side by side."""
+        """The lock that parallel steps hold while they change its attempts."""
         return self.run.issue_lock(self.ref)
 
     def attempt(self, number: int) -> Attempt:
-        """One of its attempts as it is now."""
+        """Return one of its attempts in its current state."""
         return self.state.attempts[number]
 
     def record(self, event: Event) -> None:
@@ -120,7 +120,7 @@ class IssueRun:
         self.run.record(event, self.id)
 
     def tell(self, word: str, text: str) -> None:
-        """Show a line about the issue."""
+        """Print a line about the issue."""
         self.run.tell(word, self.ref, text)
 
     def logs(self, number: int) -> Path:
@@ -128,13 +128,13 @@ class IssueRun:
         return self.session.project.logs(self.run.name, self.id, number)
 
     def verify_on(self, tree: str) -> Judgement:
-        """Prove the landed issue on a tree that contains it."""
+        """Run the proofs of the landed issue on a tree that contains it."""
         landing = self.run.view.landings[self.id]
         change = parse_diff(self.session.store.diff(f"{landing.commit}^", landing.commit))
         return self.verifier.first_failure(Candidate(tree, "", change), self.run.folder / "logs" / self.id / "verify")
 
     def verify_again(self) -> None:
-        """Prove the landed issue on the present tip and record the result."""
+        """Run the proofs of the landed issue on the current tip and record the result."""
         facts = self.facts
         landing = facts.landing
         if landing is None:

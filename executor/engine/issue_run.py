@@ -1,4 +1,4 @@
-"""The whole life of one issue: observe, decide, act, and again, until it has landed or is at rest."""
+"""The life of one issue: observe, decide and act in a loop until it lands or cannot continue."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class IssueLife:
         self._session = issue.session
 
     def bring_to_rest(self) -> Decision:
-        """Run an issue as far as possible in this run; returns the final decision.
+        """Run an issue until it lands or cannot continue in this run; returns the final decision.
 
         Raises:
             InterruptedRunError: the run is being stopped.
-            ExecutorError: something that has to work did not; the issue is as the journal says.
+            ExecutorError: a required operation failed; the journal has the state of the issue.
         """
         try:
             decision = self._bring_to_rest()
@@ -44,7 +44,7 @@ class IssueLife:
 
     def _bring_to_rest(self) -> Decision:
         for step in range(_MOST_STEPS):
-            # The merge queue gives the place back while a result waits in it.
+            # The merge queue releases the place while a result waits in it.
             placed = self._session.places.take(self._issue.ref, self._session.stopping)
             if not placed or self._session.stopping.is_set():
                 raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)

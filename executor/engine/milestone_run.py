@@ -1,8 +1,8 @@
-"""The lock of a milestone: one process at a time runs or mends it, and says who it is.
+"""One milestone in progress: its lock, journal, branch, workspaces and children. Nothing here decides.
 
-One milestone being run: its lock, journal, branch, workspaces and children. Nothing in it decides.
+The lock of a milestone: one process at a time runs or repairs it; the lock names that process.
 
-A run's account of itself: who began it on what, what was cut off before it, how it ended and what comes next.
+The run's own records: who started it on what, which run was cut off before it, how it ended and what comes next.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ __all__ = ["MilestoneRun", "hold"]
 
 _LOOKS = 3
 _NEXT = 5
-"""The end of a run names so many issues that the next one would go on with."""
+"""Maximum number of next issues in the record of a run's end."""
 
 
 def hold(project: Project, milestone: str, run_id: str) -> Held:
     """Take the lock of a milestone without waiting.
 
     Raises:
-        BusyError: somebody has it; says who, since when.
+        BusyError: another process holds it; the message names the process and the time.
     """
     folder = project.state(milestone)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def hold(project: Project, milestone: str, run_id: str) -> Held:
 
 
 def _lock(path: Path) -> Held | None:
-    """The lock, unless a run has it; who only looks whether one does holds it for a moment."""
+    """Take the lock unless a run holds it; a process that only probes it holds it briefly."""
     for _ in range(_LOOKS):
         lock = try_lock(path)
         if lock is not None:
@@ -116,7 +116,7 @@ class MilestoneRun:
         self._lock = hold(session.project, name, session.run_id)
         self.journal = session.outside.journal(self.folder, session.run_id)
         self.landing_lock = threading.RLock()
-        """Held by whoever moves the tip of the milestone."""
+        """Held while a thread moves the tip of the milestone."""
         self.resources = Resources()
         self._issue_locks: dict[str, threading.RLock] = {}
         self._pull_lock = threading.Lock()
@@ -143,7 +143,7 @@ class MilestoneRun:
 
     @property
     def project(self) -> Project:
-        """Where the repository, rules and state are."""
+        """Paths of the repository, rules and state."""
         return self.session.project
 
     @property
@@ -153,7 +153,7 @@ class MilestoneRun:
 
     @property
     def store(self) -> Store:
-        """Objects of the repository."""
+        """Object store of the repository."""
         return self.session.store
 
     @property
@@ -163,33 +163,33 @@ class MilestoneRun:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that no log or file may keep."""
+        """Values that must not appear in any log or file."""
         return self.session.secrets
 
     @property
     def sandboxed_agents(self) -> list[Agent]:
-        """Agents of the milestone's issues that want a sandbox, each once."""
+        """Agents of the milestone's issues that require a sandbox, each once."""
         agents = {agent.name: agent for issue in self.milestone.issues for agent in self.policy.agents_for(issue)}
         return [agents[name] for name in sorted(agents) if agents[name].isolation != "none"]
 
     def redact(self, data: bytes) -> bytes:
-        """Replace secrets in data."""
+        """Redact secrets in data."""
         return self.session.redaction.redact(data)
 
     def tell(self, word: str, ref: str, text: str) -> None:
-        """Show a line to the user."""
+        """Print a line for the user."""
         self.session.tell(word, ref, text)
 
     def outage(self, agent: Agent) -> tuple[float, float]:
-        """When an account whose service fails is used again: epoch seconds, and the seconds of rest."""
+        """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""
         return self.session.observer.allowance.outage(agent)
 
     def require_space(self) -> None:
-        """Make sure that there is room to work."""
+        """Check the free disk space."""
         self.session.require_space()
 
     def warn_unsandboxed(self, problem: str) -> None:
-        """Warn once in a session that agents work without a sandbox."""
+        """Warn once per session that agents work without a sandbox."""
         runs = self.session.runs()
         wanting = [agent for run in runs for agent in run.sandboxed_agents]
         lands = self.policy.limits.unsandboxed_landing == "allow"
@@ -210,7 +210,7 @@ class MilestoneRun:
 
     @property
     def supervisor(self) -> Supervisor:
-        """The parent of every child process; started with the first one, after those of a dead run are gone."""
+        """The parent of all child processes; starts with the first child, once those of a dead run have ended."""
         with self._supervisor_lock:
             if self._supervisor is None:
                 self._supervisor = self.session.outside.supervisor(self.folder / "children.lock")
@@ -229,23 +229,23 @@ class MilestoneRun:
             self.messages.append(message)
 
     def issue_lock(self, ref: str) -> threading.RLock:
-        """The lock of one issue, for what its steps do side by side."""
+        """Return the lock of one issue, for its parallel steps."""
         return self._issue_locks.setdefault(ref, threading.RLock())
 
     def issue(self, ref: str) -> Issue:
-        """An issue's declaration."""
+        """Return the declaration of an issue."""
         return self.session.compiled.plan.nodes[ref].issue
 
     def facts(self, ref: str) -> Facts:
-        """Facts of an issue now."""
+        """Return the current facts of an issue."""
         return self.session.observer.facts(ref)
 
     def decision(self, ref: str) -> Decision:
-        """Decision on an issue now."""
+        """Return the current decision on an issue."""
         return self.session.observer.decision(ref)
 
     def record(self, event: Event, issue: str = "") -> Record:
-        """Append an event to the journal, durably and without secrets, then take it into the fold."""
+        """Append an event to the journal, durably and redacted, then apply it to the fold."""
         data = self.session.redaction.redact_value(encode(event))
         record = self.journal.append(event.KIND, issue, **data)
         self.session.observer.apply(self.name, record)
@@ -254,13 +254,13 @@ class MilestoneRun:
         return record
 
     def look_for_pause(self) -> None:
-        """Read whether a person has paused or unpaused the milestone."""
+        """Check whether a person has paused or unpaused the milestone."""
         self.session.observer.paused(self.name, pause_of(self.session.refs, self.name))
 
     def ensure_branch(self) -> str:
-        """The tip of the milestone branch, which is created from the base when it is missing.
+        """Return the tip of the milestone branch; a missing branch is created from the base.
 
-        While nothing has landed on it, it follows its base.
+        While nothing has landed on the branch, it follows its base.
 
         Raises:
             PersonNeededError: the branch was deleted or renamed during the run.
@@ -284,7 +284,7 @@ class MilestoneRun:
             return view.tip
 
     def _start_from_base(self) -> None:
-        """Where the branch has nothing of its own, the base's present commit is what work starts from."""
+        """Start from the current base commit if the branch has no own commits."""
         view, refs = self.view, self.session.refs
         base = refs.tip(view.base) or view.base_tip
         if view.ahead or base == view.tip:
@@ -293,7 +293,7 @@ class MilestoneRun:
             view.tip = view.base_tip = base
 
     def _warn_of_unreleased(self) -> None:
-        """Milestones that this one needs are complete, but their work need not be in the base that it starts from."""
+        """Warn about needed milestones that are complete but perhaps not merged into the base yet."""
         views = self.session.observer.views
         base = self.view.base.removeprefix("refs/heads/")
         for need in self.milestone.needs:
@@ -304,7 +304,7 @@ class MilestoneRun:
                 )
 
     def refresh_tip(self) -> str:
-        """Look where the milestone is now, for when somebody else has moved it; landings found on the way count.
+        """Read the current tip of the milestone, which others may have moved; counts landings found on it.
 
         Raises:
             PersonNeededError: the branch was deleted or renamed during the run.
@@ -315,7 +315,7 @@ class MilestoneRun:
         return tip
 
     def took_over(self, tip: str) -> None:
-        """Take in the landings that somebody else brought onto the branch."""
+        """Take in the landings that other processes put on the branch."""
         view = self.view
         fresh = landings_in(self.session.refs.records(tip, since=(view.tip,)), self.name)
         self.record(BranchMoved(old=view.tip, new=tip))
@@ -324,24 +324,24 @@ class MilestoneRun:
             self.take(replace(landing, position=view.count))
 
     def take(self, landing: Landing) -> None:
-        """Take in a new landing on the branch."""
+        """Take a new landing on the branch into account."""
         self.view.add(landing)
         self.session.observer.changed(f"{self.name}/{landing.trailers.issue}")
 
     def write_receipt(self, landing: Landing) -> None:
-        """The doit target of a landed issue."""
+        """Write the doit target of a landed issue."""
         state = self.view.states.get(landing.trailers.issue)
         made = [item for item in state.attempts.values() if item.revision == landing.trailers.revision] if state else []
         write_receipt(self.session.project, self.session.store, landing, made[-1].deviations if made else ())
 
     def keep_spec(self, ref: str) -> None:
-        """Keep the text that is being built, so that a later change can be shown line by line."""
+        """Store the spec text in progress, so that later changes can be shown line by line."""
         observer = self.session.observer
         keep_spec(self.folder, observer.spec_key(ref), observer.spec(ref))
         keep_checks(self.folder, observer.proofs(ref))
 
     def record_landed(self, landing: Landing, attempt: int, *, proved: bool = True) -> None:
-        """Journal a landing, with what it was proved against; what has not been proved as it landed is told so."""
+        """Journal a landing and the results it builds on; marks a landing that was not proved in its final form."""
         issue = landing.trailers.issue
         facts = self.facts(f"{self.name}/{issue}")
         event = Landed(
@@ -355,7 +355,7 @@ class MilestoneRun:
         self.record(event, issue)
 
     def pull_number(self, issue: str, revision: int) -> int:
-        """Number of the local pull request of an issue's revision: the one it has, or the next; 0 on other forges."""
+        """Return the local pull request number of an issue's revision, existing or next; 0 on other forges."""
         if self.session.policy.forge.kind != "local":
             return 0
         with self._pull_lock:
@@ -370,14 +370,14 @@ class MilestoneRun:
             return self._last_pull
 
     def ensure_receipts(self, issues: list[str]) -> None:
-        """Write the receipts of these issues, as far as they have landed."""
+        """Write missing receipts of these issues, if they have landed."""
         for issue in issues:
             landing = self.view.landings.get(issue)
             if landing is not None and not self.session.project.receipt(self.name, issue).exists():
                 self.write_receipt(landing)
 
     def begin(self, asked: Sequence[str], workers: int) -> None:
-        """Record that the run begins, with the state of the user's checkout."""
+        """Record the start of the run, with the state of the user's checkout."""
         git = self.session.checkouts.state(self.project.repository.top)
         event = RunStarted(
             host=platform.node(), user=_user(), pid=os.getpid(), git=git, asked=tuple(asked), workers=workers
@@ -385,7 +385,7 @@ class MilestoneRun:
         self.record(event)
 
     def end(self, code: int, how: How, why: str = "") -> None:
-        """Record that the run ends; on a full disk with the space that was set aside for saying so."""
+        """Record the end of the run; on a full disk it uses the space reserved for this."""
         event = RunEnded(code=code, how=str(how), why=why, following=tuple(self._following()))
         try:
             self.record(event)
@@ -394,18 +394,18 @@ class MilestoneRun:
                 self.journal.append_last(event.KIND, "", **encode(event))
 
     def cut_off(self) -> RunRecord | None:
-        """The latest run of this milestone before this one, if it was ended before it had done what it could."""
+        """Return the latest earlier run of this milestone if it was cut off."""
         earlier = [record for record in run_records(self.journal.events) if record.run != self.run_id]
         return earlier[-1] if earlier and earlier[-1].cut_off else None
 
     def _following(self) -> list[str]:
-        """The first issues that the next run would go on with."""
+        """Return the first issues that the next run would continue with."""
         plan = self.session.compiled.plan
         own = (ref for ref in plan.order if plan.nodes[ref].milestone == self.name)
         return list(islice((ref for ref in own if self.decision(ref).act is not Act.REST), _NEXT))
 
     def stop(self, *, kill: bool) -> None:
-        """End the children."""
+        """Stop the children."""
         if self._supervisor is not None:
             if kill:
                 self._supervisor.kill()
@@ -422,7 +422,7 @@ class MilestoneRun:
         self._lock.release()
 
     def _excludes(self) -> Path:
-        """Ignore rules of the executor and of the user's own exclude file, as one file."""
+        """Write the ignore rules of the executor and of the user's exclude file into one file."""
         path = self.folder / "excludes"
         own = self.session.project.repository.common_dir / "info" / "exclude"
         text = own.read_bytes() if own.is_file() else b""

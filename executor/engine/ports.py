@@ -1,4 +1,4 @@
-"""The ports of the engine: adapters for git, processes, worktrees and journal, and what other packages plug in.
+"""The ports of the engine: adapters for git, processes, worktrees and journal, and the plug-in interfaces.
 
 `Outside` builds the adapters; tests substitute an in-memory one. `Workflow` and `Publisher` are implemented above the
 engine, which imports neither: commands pass them to a session as `Plugins`.
@@ -36,32 +36,32 @@ class Workflow(Protocol):
     """Implements issues in steps."""
 
     def implement(self, issue: IssueRun) -> None:
-        """Do the steps that are not done and build a candidate, or record why not.
+        """Run the unfinished steps and build a candidate, or record why there is none.
 
         Raises:
             InterruptedRunError: the run is being stopped.
         """
 
     def settle(self, issue: IssueRun, attempt: Attempt) -> None:
-        """Recover an attempt in steps whose run died: keep finished steps, then interrupt the attempt."""
+        """Recover a multi-step attempt of a dead run: keep finished steps, then interrupt the attempt."""
 
     def forget(self, issue: IssueRun) -> None:
-        """Remove what is kept of the steps of an issue that has landed."""
+        """Delete the stored step results of a landed issue."""
 
 
 class Publisher(Protocol):
-    """Keeps a remote, and a forge if there is one, in step with the milestone branch."""
+    """Keeps a remote, and a forge if configured, in sync with the milestone branch."""
 
     @property
     def token(self) -> str:
-        """Credential for remote and forge; empty where none is used."""
+        """Credential for remote and forge; empty if unused."""
 
     @property
     def merges(self) -> bool:
         """Whether results land by pull requests that the forge merges."""
 
     def tip(self, run: MilestoneRun) -> str:
-        """Bring the milestone branch and the remote's together and return the tip."""
+        """Synchronise the milestone branch with the remote's and return the tip."""
 
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person."""
@@ -70,7 +70,7 @@ class Publisher(Protocol):
         """Show a proved candidate before it lands."""
 
     def may_land(self, issue: IssueRun) -> bool:
-        """Whether nothing about its branch or pull request keeps the issue waiting."""
+        """Return whether the branch and pull request of the issue allow it to land."""
 
     def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
         """Move the remote's milestone branch from `tip` over these candidates' commits, in order.
@@ -79,17 +79,17 @@ class Publisher(Protocol):
         """
 
     def pushed(self, run: MilestoneRun) -> None:
-        """Record where the remote's milestone branch is, after a push."""
+        """Record the position of the remote's milestone branch after a push."""
 
     def resume(self, candidate: Candidate) -> bool:
-        """Wait for a merge that an earlier run requested; False if there is none."""
+        """Wait for a merge that an earlier run requested; False without one."""
 
     def merge(self, candidate: Candidate, landing: Landing) -> bool:
         """Have the forge merge a proved candidate; False if branch or pull request moved meanwhile."""
 
 
 class DirectWorkflow:
-    """For repositories whose workflows have no steps."""
+    """The workflow of repositories without steps."""
 
     def implement(self, issue: IssueRun) -> None:
         """Never called: no issue has steps."""
@@ -100,40 +100,40 @@ class DirectWorkflow:
         raise NotImplementedError(f"{issue.ref}, attempt {attempt.number}")
 
     def forget(self, issue: IssueRun) -> None:
-        """Nothing is kept."""
+        """Do nothing: no step results exist."""
 
 
 class LocalPublisher:
-    """For repositories without a remote: nothing is shown or pushed."""
+    """The publisher of repositories without a remote: shows and pushes nothing."""
 
     token = ""
     merges = False
 
     def tip(self, run: MilestoneRun) -> str:
-        """The tip of the milestone branch."""
+        """Return the tip of the milestone branch."""
         return run.ensure_branch()
 
     def show_stopped(self, candidate: Candidate) -> None:
-        """Nowhere to show it."""
+        """Do nothing: no forge to show it on."""
 
     def publish(self, candidate: Candidate, commit: str) -> None:
-        """Nowhere to show it."""
+        """Do nothing: no forge to show it on."""
 
     def may_land(self, issue: IssueRun) -> bool:
-        """Always."""
+        """Always true."""
         _ = issue
         return True
 
     def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
-        """Nothing can refuse it."""
+        """Always succeeds."""
         _ = landings, tip
         return True
 
     def pushed(self, run: MilestoneRun) -> None:
-        """Nothing to record."""
+        """Do nothing: no remote to record."""
 
     def resume(self, candidate: Candidate) -> bool:
-        """No forge merges."""
+        """Always false: no forge merges."""
         _ = candidate
         return False
 
@@ -144,14 +144,14 @@ class LocalPublisher:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """What other packages plug into the engine."""
+    """The plug-ins of the engine from other packages."""
 
     workflow: Workflow
     publisher: Publisher
 
 
 BARE = Plugins(DirectWorkflow(), LocalPublisher())
-"""Neither steps nor a remote."""
+"""Plug-ins without steps and without a remote."""
 
 
 class Outside:
@@ -169,18 +169,18 @@ class Outside:
         return Store(self._project.repository, self._project.cache / "_store", redact, inside)
 
     def journal(self, folder: Path, run: str) -> Journal:
-        """The journal of a milestone."""
+        """Return the journal of a milestone."""
         return Journal.open(folder, run=run, now=now)
 
     def supervisor(self, lock: Path) -> Supervisor:
-        """The parent of the children of a milestone."""
+        """Return the supervisor of a milestone's children."""
         return Supervisor(lock)
 
     def pool(self, numbers: Path, folder: Path, keep: tuple[str, ...]) -> Pool:
-        """The slots of a milestone."""
+        """Return the slots of a milestone."""
         return Pool(numbers, folder, keep, self._project.prefix)
 
 
 def now() -> str:
-    """The present moment as ISO-8601 UTC with milliseconds."""
+    """The current time as ISO-8601 UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

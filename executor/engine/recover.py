@@ -1,10 +1,10 @@
-"""Recovery: what a dead run left is used, kept or cleared, before anything new is begun. Nothing is paid for twice.
+"""Recovery: results of a dead run are used, kept or removed before any new work begins. Nothing is paid for twice.
 
-After a restart of the machine: what the disk may have lost is put aside before anything is built on it.
+After a restart of the machine: data that the disk may have lost is set aside before anything builds on it.
 
-Bring reverted work back: the same change becomes a new attempt, so that no agent is paid for it a second time.
+Reapply reverted work: the same change becomes a new attempt without another call of an agent.
 
-Where the change does not apply any more, the mark alone is kept, and the next run has the issue implemented.
+If the change no longer applies, only the request is recorded, and the next run implements the issue again.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ __all__ = ["Recovery", "mending", "revive"]
 
 
 class Recovery:
-    """Settles what a dead run of one milestone left."""
+    """Settles what a dead run of one milestone left behind."""
 
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
 
     def recover(self) -> None:
-        """Settle every attempt that has no end, and bring records and the user's checkouts up to what git says."""
+        """Settle every attempt without an end, and update records and the user's checkouts to match git."""
         self._sweep()
         self._sweep_files()
         for issue, state in list(self._run.view.states.items()):
@@ -90,7 +90,7 @@ class Recovery:
             self._run.warn(f"{self._run.name}: {self._run.view.note}")
 
     def _sweep(self) -> None:
-        """Remove what a killed git left in the way of our refs; nobody else moves them while we hold the milestone."""
+        """Remove lock files of a killed git from our refs; we hold the milestone, so no other process moves them."""
         kept = (ATTEMPTS, ACCEPTED, APPROVED, STEPS, HANDOFFS, ANSWERS)
         single = (f"{prefix}/{self._run.name}" for prefix in (AHEAD, BRANCHES, LANDED))
         names = (self._run.view.branch, *single, *(f"{prefix}/{self._run.name}/" for prefix in kept))
@@ -98,7 +98,7 @@ class Recovery:
             self._run.warn(f"removed {name}, which a git process that was killed had left behind")
 
     def _make_sure(self, issue: str, attempt: Attempt) -> None:
-        """Restore the ref of a result that has not landed, or record that the disk has lost the result."""
+        """Restore the ref of a result that has not landed, or record that the disk lost it."""
         name = attempt_ref(self._run.name, issue, attempt.number)
         refs, store = self._run.session.refs, self._run.session.store
         there = refs.tip(name) == attempt.commit
@@ -116,7 +116,7 @@ class Recovery:
             self._run.warn(f"{self._run.name}/{issue}: {name} was gone and is restored")
 
     def _died(self) -> bool:
-        """Whether the run before, or a git of this one, did not come to its end."""
+        """Return whether the previous run, or a git process of this run, was killed."""
         before = next(
             (event for event in reversed(self._run.journal.events) if event.run != self._run.session.run_id), None
         )
@@ -143,7 +143,7 @@ class Recovery:
             sweep_temporary(folder)
 
     def _finish(self, landing: Landing, attempt: Attempt) -> None:
-        """Finish a landing whose branch had moved: remove the attempt's ref and record the landing."""
+        """Finish a landing whose branch had already moved: remove the attempt's ref and record the landing."""
         name = attempt_ref(self._run.name, landing.trailers.issue, attempt.number)
         refs = self._run.session.refs
         if refs.tip(name) == attempt.commit:
@@ -151,7 +151,7 @@ class Recovery:
         self._run.record_landed(landing, attempt.number)
 
     def _settle(self, issue: str, attempt: Attempt) -> None:
-        """End an attempt whose run died: a result or a question of its agent counts, anything else is kept."""
+        """End an attempt of a dead run: a result or a question of its agent counts, anything else is only kept."""
         ref = f"{self._run.name}/{issue}"
         if attempt.tree and self._may_go_on(ref, attempt):
             self._run.messages.append(
@@ -191,12 +191,12 @@ class Recovery:
             Attempts(IssueRun(self._run, ref)).keep_interrupted(attempt, kept, self._cost(ref, attempt))
 
     def _cost(self, ref: str, attempt: Attempt) -> Spend:
-        """Money and tokens that its agent reported before it was cut off."""
+        """Money and tokens that the agent reported before it was interrupted."""
         known = ref in self._run.session.compiled.plan.nodes and attempt.agent in self._run.session.policy.agents
         return self._work(ref, attempt).cost() if known and attempt.base else Spend()
 
     def _may_go_on(self, ref: str, attempt: Attempt) -> bool:
-        """Whether the tree that its agent left is in git as a whole and still what is wanted."""
+        """Return whether the agent's tree is complete in git and still matches the spec."""
         if ref not in self._run.session.compiled.plan.nodes or attempt.spec_key != self._run.session.observer.spec_key(
             ref
         ):
@@ -204,14 +204,14 @@ class Recovery:
         return self._run.session.store.whole(attempt.tree, f"{attempt.base}^{{tree}}")
 
     def _landed(self, issue: str) -> bool:
-        """Whether what was built of an issue is what has landed, so that its steps have served."""
+        """Return whether the built result of an issue has landed, so that its steps are no longer needed."""
         ref = f"{self._run.name}/{issue}"
         return ref in self._run.session.compiled.plan.nodes and self._run.decision(ref).status is Status.LANDED
 
     def agent_end(self, ref: str, attempt: Attempt, step: str = "") -> Ended | None:
-        """How the agent ended, if it did so before its run died, at the present spec, and without a restart since.
+        """Return how the agent ended, if it ended before its run died, at the current spec and since the last boot.
 
-        After a restart the files may be older than the record of the agent's end.
+        After a reboot the files may be older than the record of the agent's end.
         """
         if attempt.spec_key != self._run.session.observer.spec_key(ref) or attempt.boot != self._run.journal.boot:
             return None
@@ -235,7 +235,7 @@ class Recovery:
         )
 
     def look_after_restart(self) -> None:
-        """If the machine was started again since the last record, the disk may have lost what was written last."""
+        """After a reboot since the last record, set aside damaged git objects and remove refs with lost commits."""
         last = self._run.journal.events[-1] if self._run.journal.events else None
         if last is None or last.boot == self._run.journal.boot:
             return
@@ -252,7 +252,7 @@ class Recovery:
 
 @contextmanager
 def mending(session: Session) -> Iterator[None]:
-    """Recover once more at the end if a git of ours was killed: the next run may have nothing to do and not look."""
+    """Recover again at the end if one of our git processes was killed; the next run may do nothing and not look."""
     try:
         yield
     except GitKilledError:
@@ -267,28 +267,28 @@ def mending(session: Session) -> Iterator[None]:
 
 
 def _is(landing: Landing, attempt: Attempt) -> bool:
-    """Whether a landing is what became of an attempt: the commit that it was to be, or the same change again."""
+    """Return whether a landing is the result of an attempt: the planned commit, or the same change again."""
     told = landing.trailers
     same = (told.revision, told.spec_key, told.result_key) == (attempt.revision, attempt.spec_key, attempt.result_key)
     return landing.commit == attempt.landing or same
 
 
 _LOST_WITHIN = 3600.0
-"""Seconds before the last record in which something may have been written that never reached the disk."""
+"""Seconds before the last record in which writes may not have reached the disk."""
 
 
 def revive(observer: Observer, refs: Refs, store: Store, who: Identity, ref: str) -> bool:
-    """Record that a person wants reverted work again; whether its change waits as an attempt now.
+    """Record that a person wants reverted work again; returns whether its change now waits as an attempt.
 
     Args:
-        observer: that saw the revert.
-        refs: of the repository.
-        store: of the repository.
+        observer: the observer that saw the revert.
+        refs: refs of the repository.
+        store: object store of the repository.
         who: the person.
         ref: qualified id of an issue whose landing was reverted.
 
     Raises:
-        ExecutorError: somebody else moved one of the refs at the same moment.
+        ExecutorError: another process moved one of the refs at the same time.
     """
     node = observer.compiled.plan.nodes[ref]
     view, issue = observer.views[node.milestone], node.issue
@@ -317,7 +317,7 @@ def revive(observer: Observer, refs: Refs, store: Store, who: Identity, ref: str
 
 
 def _landed_as(view: MilestoneView, landing: Landing, refs: Refs) -> str:
-    """The commit with the change of this issue alone: a squashed one holds those of others, too."""
+    """Return the commit with the change of this issue alone; a squashed commit also contains other issues."""
     state = view.states.get(landing.trailers.issue)
     landed = [item for item in state.attempts.values() if item.state is AttemptState.LANDED] if state else []
     own = [item.commit for item in landed if item.revision == landing.trailers.revision and refs.has(item.commit)]
@@ -325,7 +325,7 @@ def _landed_as(view: MilestoneView, landing: Landing, refs: Refs) -> str:
 
 
 def _again(store: Store, who: Identity, commit: str, start: str, when: int) -> str:
-    """Tree of `start` with the change of a commit once more; empty where that conflicts."""
+    """Return the tree of `start` with the change of a commit applied again; empty on a conflict."""
     parent = store.parent_of(commit)
     ours = store.commit(store.tree_of(start), [parent], "start\n", who, when)
     merged = store.merge(ours, commit)

@@ -1,8 +1,8 @@
-"""Redaction of secret values in bytes and in events.
+"""A session: the state shared by the milestones that this process runs.
 
-A session: what the milestones that this process runs have in common.
+One session per process; it opens before the first task and closes after the last. Nothing here decides.
 
-One session per process; it is opened before the first task runs and closed after the last. Nothing in it decides.
+Redaction of secret values in bytes and in events.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = ["Redaction", "Session"]
 _OUR_WORDS = frozenset(
     ("agent", "attempt", "base", "bound", "branch", "check_key", "commit", "failure", "level", "new", "old", "onto")
 ) | {"print", "result_key", "reviewer", "rule", "spec_key", "tip", "tree"}
-"""Fields of events with a name, key or word of the executor's own, which a value that looks alike must not alter."""
+"""Event fields with names, keys or words of the executor, which a similar secret value must not alter."""
 
 
 class Redaction:
-    """Takes the values of secrets out of whatever is kept; may be used by several threads."""
+    """Removes secret values from everything that is stored; thread-safe."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = tuple(secrets)
@@ -61,7 +61,7 @@ class Redaction:
             return self._redactor.redact(data)
 
     def redact_value(self, value: Any) -> Any:
-        """Redact every text inside a JSON value; the executor's own names and keys stay."""
+        """Redact every text inside a JSON value; keys and names of the executor remain."""
         if not self._secrets:
             return value
         if isinstance(value, str):
@@ -90,11 +90,11 @@ class Session:
         self.verdicts = Verdicts(self.project.cache / "_verdicts")
         self.checkouts = self.outside.checkouts
         self.known_secrets = secret_values(name for agent in self.policy.agents.values() for name in agent.env)
-        """Name of a variable -> its value, for those that agents are given and that no result may hold."""
+        """Name of a variable -> its value, for values that agents receive and that no result may contain."""
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
-        """Values that nothing of ours may keep: logs, journal, reports, commits."""
+        """Values that must not be stored: in logs, journal, reports, commits."""
         self.force = False
-        """Whether verdicts of earlier runs are not used."""
+        """Whether to ignore verdicts of earlier runs."""
         if self.plugins.publisher.token:
             self.secrets = (*self.secrets, self.plugins.publisher.token)
         self.redaction = Redaction(self.secrets)
@@ -103,52 +103,52 @@ class Session:
         self._remote: Remote | None = None
         self._remote_lock = threading.Lock()
         self.deadline: datetime | None = None
-        """Nothing is begun that is not expected to end before this moment."""
+        """Nothing starts that is not expected to end before this time."""
         self.held: dict[str, Decision] = {}
-        """Issues that this run did not begin although it could have, with what is said of them."""
+        """Issues that this run held back although they are ready, with the reason as a decision."""
         self.paused: dict[str, str] = {}
-        """Milestones for which nothing more is begun in this run, and why."""
+        """Milestones in which this run starts nothing more, and why."""
         self.working: dict[str, float] = {}
-        """Issues that are being worked on, and since when on the clock of `time.monotonic`."""
+        """Issues in progress, with their start times on the clock of `time.monotonic`."""
         self.listeners: list[Callable[[str, Record], None]] = []
-        """Told of every event after it was recorded, on the thread that recorded it; they must not take long."""
+        """Called with every event after it is recorded, on the recording thread; must return quickly."""
         self.resting: list[Callable[[str, Decision], None]] = []
-        """Told of every issue that comes to rest."""
+        """Called for every issue that ends in this run."""
         self.beginning: list[Callable[[str], None]] = []
-        """Told of every issue that is begun."""
+        """Called for every issue that starts."""
         self.places = Places()
-        """Where agents and proofs work; without a limit until the command says how many there are."""
+        """Places for agents and proofs; unlimited until the command sets the limit."""
         self.halted: ExecutorError | None = None
-        """Why nothing more is started, if the state store cannot take it."""
+        """Why nothing more starts, if the state store cannot be written."""
         self.git_killed = False
-        """Whether a git of ours was killed, which may have left locks behind."""
+        """Whether a git process of the executor was killed, which may have left locks behind."""
         self.said: list[str] = []
-        """What was printed of this run before its tasks began."""
+        """Lines that were printed before the tasks of this run began."""
         self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None
 
     def _signer(self) -> Signer | None:
-        """What signs commits and tags; None where none are to be signed."""
+        """The signer of commits and tags; None if none are signed."""
         if self.policy.limits.unsigned_landing == "allow":
             return None
         return signer_of(self.project.repository, self.identity)
 
     @property
     def observer(self) -> Observer:
-        """Facts and decisions; gathered at first use, after the locks are held."""
+        """Facts and decisions; collected on first use, after the locks are taken."""
         if self._observer is None:
             self._observer = observe(self.compiled, self.refs)
             self._observer.run_id = self.run_id
         return self._observer
 
     def decision(self, ref: str) -> Decision:
-        """Where an issue is, as far as this run goes with it."""
+        """Return the decision on an issue that applies in this run."""
         return self.held.get(ref) or self.observer.decision(ref)
 
     def hold(self, ref: str, held: Decision | None) -> None:
-        """Keep the decision that holds an issue back in this run; None: it may go on."""
+        """Store the decision that holds an issue back in this run; None releases it."""
         if held is None:
             self.held.pop(ref, None)
         else:
@@ -161,7 +161,7 @@ class Session:
 
     @property
     def remote(self) -> Remote | None:
-        """Where branches are pushed to, if anywhere."""
+        """The remote to push branches to; None without one."""
         name = self.policy.forge.pushes_to
         if name is None:
             return None
@@ -176,36 +176,36 @@ class Session:
         """Take the locks of these milestones.
 
         Raises:
-            BusyError: another run holds one of them; says who, since when.
-            StateBrokenError: a journal cannot be used.
+            BusyError: another run holds one of them; the message names it and the time.
+            StateBrokenError: a journal is unusable.
         """
         for name in milestones:
             self._runs[name] = MilestoneRun(self, name)
 
     def run_of(self, milestone: str) -> MilestoneRun:
-        """The run of a milestone entered before."""
+        """Return the run of a milestone entered before."""
         return self._runs[milestone]
 
     def runs(self) -> list[MilestoneRun]:
-        """Every run entered."""
+        """All entered runs."""
         return list(self._runs.values())
 
     def stop(self, *, kill: bool = False) -> None:
-        """Start nothing more and end the children, softly or at once; safe to call from a signal handler."""
+        """Start nothing more and stop the children, gracefully or by kill; safe in a signal handler."""
         self.stopping.set()
         for run in self._runs.values():
             run.stop(kill=kill)
 
     def halt(self, error: ExecutorError) -> None:
-        """Start nothing more, because the state store is full or broken; running work may finish."""
+        """Start nothing more because the state store is full or broken; running work may finish."""
         self.halted = self.halted or error
         self.stopping.set()
 
     def require_space(self) -> None:
-        """Check the free space: the declared floor, or a twentieth of a small disk.
+        """Check the free space against the declared floor, or a twentieth of a small disk.
 
         Raises:
-            StateFullError: there is less.
+            StateFullError: too little space is free.
         """
         usage = shutil.disk_usage(self.project.cache)
         floor = min(self.policy.limits.disk_floor_bytes, usage.total // 20)
@@ -216,7 +216,7 @@ class Session:
             )
 
     def close(self) -> None:
-        """Release everything."""
+        """Release all resources."""
         for run in self._runs.values():
             run.close()
         self._runs.clear()

@@ -1,9 +1,9 @@
-"""Stops: where a rule ends work on an issue until a person clears it. The rules are pure; here they meet a run.
+"""Stops: a rule ends work on an issue until a person clears it. The rules are pure; this module applies them in a run.
 
-A stop is bound to what it was about: the identity of a change (`executor.stop_rules.view`), or the spec key before
-there is a change. An approval is of this and of the rules that were shown; another change, or another rule, asks again.
+A stop is bound to its subject: the identity of a change (`executor.stop_rules.view`), or the spec key before a change
+exists. An approval covers this subject and the rules that were shown; another change or rule asks again.
 
-Holds: why this run begins nothing new for an issue that it could begin: the deadline, or a blocker that pauses.
+Holds: why this run does not start an issue that is otherwise ready: the deadline, or a blocker that pauses.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ SPEC = "spec-problem"
 _ROUNDS = 2
 _KEPT_CHARACTERS = 4000
 _PARSING = threading.Lock()
-"""Python parses with warnings switched off, which is not for several threads at once."""
+"""Guards the parser while Python warnings are disabled, which is not thread-safe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why work on an issue does not begin.
+    """Why work on an issue cannot begin.
 
     Attributes:
         reason: one sentence.
-        hit: the stop rule that its spec breaks; None if the branch is in the way.
-        result: the check or acceptance command that keeps it back on the branch.
-        tip: the commit on which that was found.
+        hit: the stop rule that its spec breaks; None if the branch is the obstacle.
+        result: the check or acceptance command that fails on the branch.
+        tip: the commit on which it failed.
     """
 
     reason: str
@@ -74,9 +74,9 @@ class Obstacle:
 
 
 def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
-    """What keeps work on an issue from beginning, if anything does; runs the checks on the branch.
+    """Return the obstacle to work on an issue, if any; runs the checks on the branch.
 
-    An issue that is done again because its checks fail is what repairs them, so their failure is no obstacle to it.
+    An issue that runs again because its checks fail is the repair, so their failure is no obstacle.
     """
     hit = Stops(issue).broken_spec()
     if hit is not None:
@@ -96,7 +96,7 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
 
 
 def _base_ahead(issue: IssueRun, tip: str) -> str:
-    """What a person may do where the base has commits that the branch lacks."""
+    """Suggest a merge of the base if it has commits that the branch lacks; empty otherwise."""
     view, refs = issue.run.view, issue.session.refs
     base = view.base.removeprefix("refs/heads/")
     now = refs.tip(view.base)
@@ -106,7 +106,7 @@ def _base_ahead(issue: IssueRun, tip: str) -> str:
 
 
 def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
-    """Journal an obstacle; no attempt is spent."""
+    """Journal an obstacle; uses up no attempt."""
     result = obstacle.result
     if result is None:
         hits = [obstacle.hit] if obstacle.hit is not None else []
@@ -133,7 +133,7 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
 
 
 class Stops:
-    """Decides whether a rule wants a person for one issue, and whether it may begin; records nothing."""
+    """Decides whether a rule requires a person for one issue, and whether it may start; records nothing."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -141,7 +141,7 @@ class Stops:
         self._session = issue.session
 
     def broken_spec(self) -> Hit | None:
-        """The stop of an issue whose spec cannot be worked on."""
+        """Return the stop of an issue with an invalid spec."""
         rule = next((rule for rule in self._session.policy.stops if rule.id == SPEC), None)
         issue = self._issue.declared
         key = self._issue.spec_key
@@ -159,11 +159,11 @@ class Stops:
         return Hit(SPEC, "hard", "; ".join(problems), rule.needs if rule is not None else "", ())
 
     def objection_to(self, attempt: Attempt, change: Change, logs: Path) -> Objection | Failure | None:
-        """What speaks against a change before its checks run: its stop rules, then its new tests."""
+        """Return the objection to a change before its checks run: from its stop rules, then from its new tests."""
         return self._objection_to_change(attempt, change, logs) or self._objection_to_new_tests(attempt, change)
 
     def _objection_to_change(self, attempt: Attempt, change: Change, logs: Path) -> Objection | None:
-        """The rules that a change breaks and that are neither allowed nor approved for exactly this change."""
+        """Return the rules that a change breaks and that are neither allowed nor approved for exactly this change."""
         tree = self._session.store.tree_of(attempt.commit)
         bound = identity_of(self._run.store, attempt, change)
         hits = ChangeRules(self._issue).hits_of(attempt, change, tree)
@@ -177,7 +177,7 @@ class Stops:
         return Objection(tuple(hits), "" if secret else bound)
 
     def objection_to_tests(self, attempt: Attempt, change: Change, result: Judgement) -> Objection | None:
-        """A result passes only with changed declared tests; None if it does not, or the rule is off."""
+        """Object to a result that passes only with changed declared tests; None otherwise, or if the rule is off."""
         rule = next((rule for rule in self._session.policy.stops if rule.id == TESTS_CHANGED and rule.enabled), None)
         if rule is None or not result.tests:
             return None
@@ -193,7 +193,7 @@ class Stops:
         return Objection((hit,), identity_of(self._run.store, attempt, change))
 
     def _objection_to_new_tests(self, attempt: Attempt, change: Change) -> Objection | Failure | None:
-        """New tests that would prove nothing: a failure with the findings; after some rounds, an objection."""
+        """Examine new tests that prove nothing: a failure with the findings; after some rounds, an objection."""
         issue = self._issue.declared
         facts = self._issue.facts
         rule = next((rule for rule in self._session.policy.stops if rule.id == NEW_TESTS and rule.enabled), None)
@@ -228,7 +228,7 @@ class Stops:
         return found
 
     def _hits_of_commands(self, tree: str, allowed: frozenset[str], logs: Path) -> list[Hit]:
-        """Rules of the user's that ask a command: anything but exit 0 is a hit, with what it printed."""
+        """Run the user's stop rules with a command: any exit code but 0 is a hit with the command's output."""
         rules = [rule for rule in self._session.policy.stops if rule.run and rule.enabled and rule.id not in allowed]
         return [hit for rule in rules if (hit := self._hit_of_command(tree, rule, logs)) is not None]
 
@@ -260,7 +260,7 @@ class Stops:
         return Hit(rule.id, rule.level, reason, rule.needs, tuple(tail(log).splitlines()[-10:]))
 
     def held(self, decision: Decision, *, begun: bool) -> Decision | None:
-        """The decision that takes the place of one whose action may not be taken in this run; None where it may."""
+        """Return the decision that replaces one whose action must not be taken in this run; None if it may."""
         wait = self.hold_of(decision, begun=begun)
         if wait is None:
             return None
@@ -268,11 +268,11 @@ class Stops:
         return replace(decision, status=status, act=Act.REST, reason=f"not started: {wait.reason}", wait=wait)
 
     def hold_of(self, decision: Decision, *, begun: bool) -> Wait | None:
-        """Why this run must not take the next action for an issue, if so.
+        """Return why this run must not take the next action for an issue; None if it may.
 
         Args:
-            decision: what would be done next.
-            begun: something was done for it in this run; then it may come to its end, but no other attempt begins.
+            decision: the next action.
+            begun: this run has already started the issue; it may finish, but no further attempt begins.
         """
         if decision.act is Act.REST or (begun and decision.act is not Act.IMPLEMENT):
             return None
@@ -287,7 +287,7 @@ class Stops:
         return Wait(reason, session.deadline.timestamp(), kind="deadline") if reason else None
 
     def _expected(self) -> float:
-        """Seconds that an attempt is expected to take, from what issues of the milestone have taken."""
+        """Estimate the seconds of an attempt from past issues of the milestone."""
         view = self._run.view
         past = [
             (declared.size, attempt.seconds)

@@ -1,7 +1,7 @@
-"""Watching: a thread that notices what stands in the way of a run - silence, time, the disk, changed declarations.
+"""Watchdog: a thread that detects blockers of a run: silence, time, the disk, changed declarations.
 
-What it finds is recorded once, told once and, where the rules say so, keeps the run from beginning anything more. Only
-the detection of what needs a look from time to time is here; everything that an event says is taken from the event.
+Each blocker is recorded and reported once and, if the rules say so, keeps the run from starting anything more. This
+module only polls; blockers that follow from an event are derived from the event.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Watcher", "watched"]
 
 _OFTEN, _SELDOM = 0.2, 5.0
-"""Seconds between two looks, at least and at most."""
+"""Minimum and maximum seconds between two checks."""
 _LASTING = {"conflict", "red-base", "limit", "outage", "budget"}
-"""Blockers of an earlier run that are still in the way; the others exist only while a process runs."""
+"""Blockers that outlast their run; the others exist only while a process runs."""
 
 
 @contextmanager
 def watched(session: Session) -> Iterator[None]:
-    """Watch the runs of a session while the block lasts."""
+    """Watch the runs of a session inside the block."""
     watcher = Watcher(session)
     session.listeners.append(watcher.heard)
     session.resting.append(watcher.rested)
@@ -50,7 +50,7 @@ def watched(session: Session) -> Iterator[None]:
 
 
 class Watcher:
-    """Checks a session periodically, and at every event."""
+    """Checks a session periodically and at every event."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -74,14 +74,14 @@ class Watcher:
         self._thread.join()
 
     def heard(self, milestone: str, event: Record) -> None:
-        """Take an event of a milestone."""
+        """Process an event of a milestone."""
         if event.kind != BlockerFound.KIND:
             blocker = from_event(milestone, event)
             if blocker is not None:
                 self._found(milestone, blocker)
 
     def rested(self, ref: str, decision: Decision) -> None:
-        """An issue ended in this run."""
+        """Process the end of an issue in this run."""
         blocker = from_wait(ref, decision.wait) if decision.wait is not None else None
         if blocker is not None:
             self._found(ref.partition("/")[0], blocker)
@@ -136,7 +136,7 @@ class Watcher:
             session.paused.setdefault(milestone, f"the run pauses because {blocker.reason}")
 
     def _working(self, milestone: str) -> list[Working]:
-        """The issues of a milestone that are at work, one entry for each step, with the seconds of silence."""
+        """Issues of a milestone in progress, one entry per step, with their seconds of silence."""
         session, view = self._session, self._session.observer.views[milestone]
         now, clock = time.monotonic(), time.time()
         found: list[Working] = []
@@ -158,7 +158,7 @@ class Watcher:
         return found
 
     def _files(self, milestone: str) -> dict[str, tuple[int, int, int]]:
-        """The files that declare a milestone: path -> stat data that change with the content."""
+        """Files that declare a milestone: path -> stat data that change with the content."""
         project, loaded = self._session.project, self._session.compiled.loaded
         issues = loaded.milestones[milestone].issues
         files = [project.milestones / f"{milestone}.toml", *project.rules.glob("**/*.toml")]

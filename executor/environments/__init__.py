@@ -1,1 +1,1 @@
-"""Environments: the tools of a tree load that tree, and all the rest from its lock or from what the user installed."""
+"""Environments: tools load exactly one tree, and everything else from its lock or from the user's installation."""

@@ -1,9 +1,8 @@
-"""The environment of a command that works on a tree, as a value; `making` makes it.
+"""The environment of a command that works on a tree, as a value; `making` creates it.
 
-Environments that are made once are kept in `.cache/` by what they depend on, and used by every tree that needs them: a
-lock file describes one, or an entry of rules/environments.toml. They are made under a lock, so that several slots wait
-for one of them, and count only when a mark says that they are whole. Each use renews the mark, by which `doit gc` sees
-what is no longer used.
+Reusable environments are stored in `.cache/` by the inputs that they depend on, for all trees with these inputs: a lock
+file, or an entry of rules/environments.toml. They are created under a lock on which parallel slots wait, and are valid
+only with a completion mark. Each use renews the mark, by which `doit gc` finds unused ones.
 """
 
 from __future__ import annotations
@@ -58,19 +57,19 @@ class Step:
     """A command that completes the environment of a tree before anything else runs there.
 
     Attributes:
-        name: for messages and the name of its log.
-        argv: the command; ``{tree}`` stands for the folder of the tree.
-        finish: what is done when it has ended well, or was not needed; returns what it adds to the environment.
+        name: name in messages and of its log.
+        argv: the command; ``{tree}`` is replaced by the folder of the tree.
+        finish: called after its success, or if it was not needed; returns the additions to the environment.
         place: the folder that it fills, once for all trees with the same key; None if it fills the tree itself.
         start: folder in which it runs; None for the tree.
-        variables: environment variables beyond the ordinary ones.
-        writable: folders beside the tree and `place` that it may write to in a sandbox.
-        boxed: it runs code of the tree, and so in the sandbox wherever that is used.
-        network: it has a network in the sandbox.
-        timeout: seconds until it is ended; None for that of checks.
-        key: what the content of `place` depends on, for messages and `doit doctor`.
+        variables: variables in addition to the ordinary ones.
+        writable: further writable folders in a sandbox, besides the tree and `place`.
+        boxed: it runs code of the tree, so it uses the sandbox if there is one.
+        network: it has network access in the sandbox.
+        timeout: seconds until it is stopped; None for the timeout of checks.
+        key: the inputs of the content of `place`, for messages and `doit doctor`.
         prepare: fills `place` before the command runs; None for nothing.
-        first: command that is run before, never in the sandbox since it runs no code of the tree; it may fail.
+        first: command that runs before, never in the sandbox, because it runs no code of the tree; it may fail.
     """
 
     name: str
@@ -93,13 +92,13 @@ class TreeEnvironment:
     """The tools of one tree.
 
     Attributes:
-        tree: the folder of the tree; empty while it is not known.
-        slot: number of the place in which it is worked.
-        variables: environment variables beyond the ordinary ones.
-        programs: folders of commands to put on PATH, each with the folder before which it goes (empty: at the front).
-        moved: programs by the folder that holds them, for commands that name it: the user's, the tree's.
-        readable: what else must be readable in a sandbox.
-        steps: commands that complete it, in their order.
+        tree: the folder of the tree; empty while unknown.
+        slot: number of its slot.
+        variables: variables in addition to the ordinary ones.
+        programs: folders for PATH, each with the folder that it precedes (empty: at the front).
+        moved: programs by their folder, for commands that name it: the user's, the tree's.
+        readable: further paths that must be readable in a sandbox.
+        steps: commands that complete it, in order.
     """
 
     tree: str = ""
@@ -111,7 +110,7 @@ class TreeEnvironment:
     steps: tuple[Step, ...] = ()
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The variables of a command: those given, with this environment's around them and its tools on PATH."""
+        """Return the variables of a command: the given ones, this environment's, and its tools on PATH."""
         path = given.get("PATH", "").split(os.pathsep)
         for before, folder in self.programs:
             place = path.index(before) if before in path else 0
@@ -123,20 +122,20 @@ class TreeEnvironment:
         return {**own, **values, "PATH": os.pathsep.join(path)}
 
     def command(self, argv: Sequence[str]) -> tuple[str, ...]:
-        """A command with ``{tree}`` and ``{slot}`` filled in, and the user's programs replaced by the tree's."""
+        """Fill in ``{tree}`` and ``{slot}`` in a command, and replace the user's programs by the tree's."""
         return tuple(self._moved(self.filled(word)) for word in argv)
 
     def filled(self, text: str) -> str:
-        """Text with ``{tree}`` and ``{slot}`` filled in."""
+        """Fill in ``{tree}`` and ``{slot}`` in a text."""
         return text.replace("{tree}", self.tree).replace("{slot}", str(self.slot)) if self.tree else text
 
     @property
     def shown(self) -> list[str]:
-        """The paths that must be readable in a sandbox."""
+        """Return the paths that must be readable in a sandbox."""
         return [str(path) for path in self.readable]
 
     def joined(self, other: TreeEnvironment) -> TreeEnvironment:
-        """Both together; the tree is this one's."""
+        """Combine both environments; the tree is this one's."""
         return replace(
             self,
             variables=(*self.variables, *other.variables),
@@ -147,7 +146,7 @@ class TreeEnvironment:
         )
 
     def without_steps(self) -> TreeEnvironment:
-        """The environment as it is before it is completed, for those who only read a tree."""
+        """Return the environment before its completion, for readers of a tree."""
         return replace(self, steps=())
 
     def _moved(self, word: str) -> str:
@@ -164,12 +163,12 @@ class KeptEnvironment:
     """An environment in `.cache/`.
 
     Attributes:
-        folder: where it is.
-        name: what it is, such as ``python``.
-        key: what it depends on, in words.
-        seconds: how long it took to make.
-        used: when it was last used, in epoch seconds.
-        whole: it was made to its end.
+        folder: its folder.
+        name: its kind, such as ``python``.
+        key: its inputs, in words.
+        seconds: duration of its creation.
+        used: time of its last use, in epoch seconds.
+        whole: its creation was completed.
     """
 
     folder: Path
@@ -181,7 +180,7 @@ class KeptEnvironment:
 
 
 def key_of(parts: Mapping[str, bytes | str]) -> str:
-    """The key of an environment: these parts by name, and the platform."""
+    """Return the key of an environment: these parts by name, and the platform."""
     hasher = hashlib.sha256(f"{platform.system()} {platform.machine()} {platform.libc_ver()}".encode())
     for name, part in sorted(parts.items()):
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
@@ -190,7 +189,7 @@ def key_of(parts: Mapping[str, bytes | str]) -> str:
 
 
 def place_of(store: Path, name: str, key: str) -> Path:
-    """The folder of the environment of that name and key."""
+    """Return the folder of the environment of that name and key."""
     return store / f"{name}-{key[:_KEY]}"
 
 
@@ -213,10 +212,10 @@ def fetching_variables(env: Mapping[str, str], *, trusted: bool) -> dict[str, st
 
 @contextmanager
 def to_be_made(place: Path) -> Iterator[bool]:
-    """Whether an environment has to be made, in the block; it is then empty, and nobody else makes it meanwhile.
+    """Yield whether an environment must be created in the block; it is then empty and locked for others.
 
     Raises:
-        BusyError: another process has been making it for an hour.
+        BusyError: another process has been creating it for an hour.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     if _is_whole(place):
@@ -231,13 +230,13 @@ def to_be_made(place: Path) -> Iterator[bool]:
 
 
 def mark_made(place: Path, key: str, seconds: float) -> None:
-    """Mark an environment as whole."""
+    """Mark an environment as complete."""
     facts = {"key": key, "seconds": round(seconds, 3), "made": round(time.time())}
     write_json(place / _MARK, facts, durable=False)
 
 
 def kept_environments(store: Path) -> Iterable[KeptEnvironment]:
-    """The environments in a folder, by name."""
+    """Yield the environments in a folder, by name."""
     for folder in sorted(store.glob("*-*")) if store.is_dir() else ():
         if not folder.is_dir():
             continue
@@ -258,7 +257,7 @@ def _is_whole(place: Path) -> bool:
 
 
 def first_word(argv: Sequence[str]) -> str:
-    """The program of a command; of a shell command its first word, if that is one."""
+    """Return the program of a command; for a shell command its first word, if that is a program."""
     if tuple(argv[:2]) != ("sh", "-c"):
         return argv[0]
     words = re.match(r"\s*(?:\w+=\S*\s+)*([\w.+-]+)(?:\s|$)", argv[2])

@@ -109,8 +109,8 @@ class Compiled:
     """The compiled modules of the user's installation of one project.
 
     Attributes:
-        beside: those in the checkout, relative to it, beside the sources or where an editable install leads.
-        installed: those in a folder of packages, relative to that folder, in which an editable install finds them.
+        beside: modules in the checkout, relative to it, beside the sources or at the target of an editable install.
+        installed: modules in a package folder, relative to it, where an editable install finds them.
         site: that folder.
     """
 
@@ -120,12 +120,12 @@ class Compiled:
 
 
 def must_build(root: Path, tree: Path, sources: Sequence[str], compiled: Compiled) -> bool:
-    """Whether the user's compiled modules are not those of the tree.
+    """Return whether the user's compiled modules do not match the tree.
 
     Args:
         root: the user's checkout.
         tree: the tree.
-        sources: the files of the tree that a build reads, as `is_native` names them.
+        sources: the files of the tree that a build reads, selected by `is_native`.
         compiled: the user's modules.
     """
     places = [root / name for name in compiled.beside]
@@ -141,12 +141,12 @@ def must_build(root: Path, tree: Path, sources: Sequence[str], compiled: Compile
 
 
 def build_key(tree: Path, sources: Iterable[str], interpreter: str) -> str:
-    """The key of the compiled modules of a tree, for an interpreter."""
+    """Return the key of a tree's compiled modules for an interpreter."""
     return key_of({"interpreter": interpreter, **{f"file {name}": _bytes(tree / name) for name in sources}})
 
 
 def is_native(path: str) -> bool:
-    """Whether a compiled module may depend on a tracked file: a source that is compiled, or a file of the build."""
+    """Return whether a compiled module may depend on a tracked file: a compiled source, or a file of the build."""
     name = path.rpartition("/")[2]
     if _BUILD_FILE.fullmatch(name):
         return not _NO_SOURCE.search(path)
@@ -156,17 +156,17 @@ def is_native(path: str) -> bool:
 def place_modules(
     made: Path, tree: Path, site: Path, pointed: Sequence[str], compiled: Compiled
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Put the compiled modules of a tree where its tools look for them.
+    """Put the compiled modules of a tree where its tools search for them.
 
     Args:
-        made: folder with the modules, as they lie in a wheel.
+        made: folder with the modules in the layout of a wheel.
         tree: the tree.
-        site: the folder of packages of the tree's environment.
-        pointed: where editable installs lead, relative to the tree.
+        site: the package folder of the tree's environment.
+        pointed: targets of editable installs, relative to the tree.
         compiled: the user's modules.
 
     Returns:
-        the paths of those placed in the tree; the paths of the user's that the tree does not have.
+        The paths of the modules placed in the tree; paths of the user's modules that the tree lacks.
     """
     placed, names = [], [str(path.relative_to(made)) for path in sorted(made.rglob("*")) if is_compiled(path.name)]
     for name in names:
@@ -185,7 +185,7 @@ def place_modules(
 
 
 def _targets(name: str, tree: Path, pointed: Sequence[str], beside: Sequence[str]) -> list[str]:
-    """Where in the tree a module of a wheel belongs: where the user's lies, else in the first folder of its package."""
+    """Return the targets of a wheel's module in the tree: where the user's is, else the first folder of its package."""
     same = [path for path in beside if path == name or path.endswith(f"/{name}")]
     if same:
         return same
@@ -199,7 +199,7 @@ def _targets(name: str, tree: Path, pointed: Sequence[str], beside: Sequence[str
 
 
 def _replace(site: Path, name: str, source: Path | None) -> None:
-    """Replace a file of an environment of links; folders on the way that are links become folders of links."""
+    """Replace a file of an environment of links; linked parent folders become folders of links."""
     folder = site
     for part in name.split("/")[:-1]:
         folder /= part
@@ -222,7 +222,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _bytes(path: Path) -> bytes:
-    """A file; empty if it is none, or a link."""
+    """Return the content of a file; empty if it is no regular file."""
     try:
         return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     except OSError:
@@ -244,14 +244,14 @@ def bring_generated(
     *,
     compiled: bool = True,
 ) -> tuple[str, ...]:
-    """Copy the generated files of some folders of the checkout into a tree that lacks them; returns their paths.
+    """Copy missing generated files of some folders from the checkout into a tree; returns their paths.
 
     Args:
         root: the user's checkout.
         tree: the tree.
         folders: where editable installs lead, relative to the checkout; empty text is the checkout itself.
         ignored: names the files in these folders that git ignores.
-        compiled: whether compiled modules are copied too.
+        compiled: also copy compiled modules.
     """
     paths = []
     for name in generated_files(root, folders, ignored):
@@ -265,12 +265,12 @@ def bring_generated(
 
 
 def generated_files(root: Path, folders: Sequence[str], ignored: Callable[[Sequence[str]], Sequence[str]]) -> list[str]:
-    """The generated files of some folders of the checkout, relative to it."""
+    """Return the generated files of some folders of the checkout, relative to it."""
     return [name for name in sorted(ignored(folders)) if _may_be_brought(root / name, name)]
 
 
 def generated_key(root: Path, names: Sequence[str]) -> str:
-    """Digest of some generated files."""
+    """Return the digest of some generated files."""
     hasher = hashlib.sha256()
     for name in names:
         hasher.update(f"{name}\0".encode("utf-8", "surrogateescape"))
@@ -279,14 +279,14 @@ def generated_key(root: Path, names: Sequence[str]) -> str:
 
 
 def is_compiled(name: str) -> bool:
-    """Whether a file of this name is a compiled module or library."""
+    """Return whether a file of this name is a compiled module or library."""
     return name.endswith(_COMPILED)
 
 
 def is_generated(name: str, head: bytes) -> bool:
-    """Whether a file that git ignores was made by a build and is needed for an import.
+    """Return whether a file that git ignores was generated by a build and is needed for an import.
 
-    Other ignored files, such as local settings, may hold secrets and are left to `include` in rules/setup.toml.
+    Other ignored files, such as local settings, may contain secrets and are left to `include` in rules/setup.toml.
     """
     if _SKIPPED.search(name):
         return False
@@ -309,6 +309,6 @@ def _may_be_brought(source: Path, name: str) -> bool:
 
 
 def _is_inside(target: Path, tree: Path) -> bool:
-    """Whether the file would be in the tree, whatever links the tree has."""
+    """Return whether the file would be in the tree, whatever links the tree has."""
     place = os.path.realpath(target.parent)
     return (place + "/").startswith(os.path.realpath(tree) + "/")

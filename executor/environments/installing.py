@@ -69,7 +69,7 @@ class NodeModules:
     Attributes:
         folders: the `node_modules` folders of the checkout that fit, relative to it.
         install: the command that installs them instead; empty when some fit.
-        manifests: the files that decide what it installs, relative to the tree.
+        manifests: the files that determine the installation, relative to the tree.
     """
 
     folders: tuple[str, ...]
@@ -78,7 +78,7 @@ class NodeModules:
 
 
 def node_modules(root: Path, tree: Path) -> NodeModules | None:
-    """The packages that a tree needs; None if it needs none, or has them.
+    """Return the packages that a tree needs; None if it needs none or has them.
 
     Args:
         root: the user's checkout.
@@ -97,14 +97,14 @@ def node_modules(root: Path, tree: Path) -> NodeModules | None:
 def modules_step(
     store: Path, tree: Path, needed: NodeModules, env: Mapping[str, str], finish: Callable[[Path], TreeEnvironment]
 ) -> Step:
-    """Install what a lock file of Node names, once for all trees with that lock and these manifests.
+    """Install the packages in a lock file of Node, once for all trees with that lock and these manifests.
 
     Args:
-        store: folder of environments that are made once.
+        store: folder of reusable environments.
         tree: the tree.
-        needed: what the tree needs.
-        env: the environment that a command would have without this one.
-        finish: what is done for the tree, given the folder in which the packages were installed.
+        needed: the packages that the tree needs.
+        env: the environment of a command without this one.
+        finish: called for the tree with the folder of the installed packages.
     """
     node = os.path.realpath(shutil.which("node", path=env.get("PATH", "")) or "")
     facts = f"{node} {os.stat(node).st_size}" if node else ""  # noqa: PTH116  (a program, not a path of ours)
@@ -130,7 +130,7 @@ def modules_step(
 
 
 def _manifests(tree: Path, lock: str) -> Iterator[str]:
-    """The lock file first, then the manifests of the project and of its workspaces, and the settings beside them."""
+    """Yield the lock file, then the manifests of the project and of its workspaces, and the settings beside them."""
     yield lock
     for folder in _project_folders(tree):
         for name in ("package.json", ".npmrc", ".yarnrc", ".yarnrc.yml", "pnpm-workspace.yaml", ".pnpmfile.cjs"):
@@ -145,7 +145,7 @@ def _manifests(tree: Path, lock: str) -> Iterator[str]:
 def link_modules(root: Path, tree: Path, folders: tuple[str, ...]) -> list[str]:
     """Fill the folders with links to the user's packages; returns the links, relative to the tree.
 
-    A link of the user's that leads into the checkout, to a workspace or by `npm link`, leads into the tree instead.
+    A link that leads into the checkout (a workspace, or `npm link`) leads into the tree instead.
     """
     made = []
     for name in folders:
@@ -163,13 +163,13 @@ def link_modules(root: Path, tree: Path, folders: tuple[str, ...]) -> list[str]:
 
 
 def module_folders(root: Path, tree: Path) -> tuple[str, ...]:
-    """The `node_modules` folders below a folder whose projects the tree has too, relative to it."""
+    """Return the `node_modules` folders below a folder whose projects the tree also has, relative to it."""
     found = [path.relative_to(root) for path in _folders(root)]
     return tuple(str(path) for path in found if (tree / path.parent).is_dir())
 
 
 def installed_key(root: Path) -> str:
-    """Digest of what the package manager says that it installed in the checkout; empty if it says nothing."""
+    """Return the digest of the package manager's record of installed packages; empty without one."""
     for name in _INSTALLED:
         path = root / _FOLDER / name
         if path.is_file():
@@ -178,7 +178,7 @@ def installed_key(root: Path) -> str:
 
 
 def _packages(folder: Path) -> Iterator[Path]:
-    """The entries of a `node_modules` folder, those of scopes one by one."""
+    """Yield the entries of a `node_modules` folder, those of scopes individually."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name in _CACHES:
             continue
@@ -230,7 +230,7 @@ exec uv pip install --python "$1/venv/bin/python" --no-deps -e .
 
 
 def locked(root: Path, tree: Path, roots: Sequence[Path], env: Mapping[str, str]) -> str:
-    """The lock file of a tree whose packages have to be installed; empty where the user's environment has them."""
+    """Return the lock file of a tree whose packages must be installed; empty if the user's environment has them."""
     name = next((name for name in _PYTHON_LOCKS if (tree / name).is_file()), "")
     if not name or shutil.which("uv", path=env.get("PATH", "")) is None:
         return ""
@@ -247,16 +247,16 @@ def locked_step(
     export: Callable[[Path], None],
     finish: Callable[[Path, Interpreter], TreeEnvironment],
 ) -> Step:
-    """Make the environment that a lock file describes, once for all trees with that lock, and overlay it.
+    """Create the environment of a lock file, once for all trees with that lock, and overlay it.
 
     Args:
-        store: folder of environments that are made once.
+        store: folder of reusable environments.
         tree: the tree.
         lock: name of its lock file.
-        env: the environment that a command would have without this one.
+        env: the environment of a command without this one.
         files: other files that the installation depends on, by path.
-        export: writes the files of the tree into a folder: the project is installed from there, and never from a tree.
-        finish: what is done for the tree, given that folder and the interpreter of the environment.
+        export: writes the files of the tree into a folder; the project is installed from there, never from a tree.
+        finish: called for the tree with that folder and the interpreter of the environment.
     """
     program = next(iter(on_path(env.get("PATH", ""))), None)
     python = os.path.realpath(program) if program is not None else ""
@@ -302,7 +302,7 @@ def locked_step(
 
 
 def requirements_of(lock: str) -> str:
-    """The packages of poetry.lock or pdm.lock as requirements, each with its exact version.
+    """Return the packages of poetry.lock or pdm.lock as requirements, each with its exact version.
 
     Raises:
         ValueError: it is not TOML.
@@ -326,7 +326,7 @@ def requirements_of(lock: str) -> str:
 
 
 def other_requirements(root: Path, tree: Path) -> list[str]:
-    """The files of requirements of a tree that the checkout has with another content; those that are new too."""
+    """Return the requirements files of a tree that are new, or differ from those of the checkout."""
     found = sorted({path for glob in _REQUIREMENTS for path in tree.glob(glob) if path.is_file()})
     names = [str(path.relative_to(tree)) for path in found if not path.is_symlink()]
     return [
@@ -339,7 +339,7 @@ def other_requirements(root: Path, tree: Path) -> list[str]:
 def requirements_step(
     store: Path, tree: Path, names: Sequence[str], interpreter: Interpreter, finish: Callable[[Path], TreeEnvironment]
 ) -> Step:
-    """Install files of requirements into a folder, once for all trees with these files."""
+    """Install requirements files into a folder, once for all trees with these files."""
     key = key_of({"interpreter": str(interpreter.executable), **{name: (tree / name).read_bytes() for name in names}})
     place = place_of(store, "requirements", key)
     words = [word for name in names for word in ("-r", name)]

@@ -1,12 +1,12 @@
-"""The Python installations that PATH leads to, and where each of them looks for packages.
+"""The Python installations on PATH, and the folders in which each of them searches for packages.
 
-Looking costs no process for an ordinary installation: its folders follow from its place. Only an interpreter whose
-packages lead into the user's checkout is asked itself.
+An ordinary installation needs no process: its folders follow from its path. Only an interpreter whose packages lead
+into the user's checkout is executed.
 
-Text that names the user's checkout, rewritten so that it names the tree under judgement. Pure.
+Rewrites text that names the user's checkout to name the judged tree. Pure.
 
-Editable installs are text: `.pth` lines, the mappings of import finders, `egg-link` files, URLs of `direct_url.json`.
-Each of them names the checkout by its absolute path, so that one rewriting covers all build tools.
+Editable installs are text: `.pth` lines, the mappings of import finders, `egg-link` files, URLs of
+`direct_url.json`. Each names the checkout by its absolute path, so one rewrite covers all build tools.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _NAMES = ("python3", "python")
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python installation, as it describes itself.
+    """A Python installation, as it reports itself.
 
     Attributes:
-        folder: the folder of PATH in which it was found.
+        folder: the folder of PATH that contains it.
         prefix: folder of the installation or virtual environment.
-        base: the program that a virtual environment of it starts.
+        base: the program that its virtual environments start.
         executable: its own program.
-        version: such as ``3.11``; ``3.14t`` without the global lock.
-        full: the whole version.
-        sites: folders with packages, in the order in which it looks into them; all of them exist.
+        version: for example ``3.11``; ``3.14t`` without the global lock.
+        full: the complete version.
+        sites: existing folders with packages, in search order.
         scripts: folder of its commands.
         virtual: it is a virtual environment.
     """
@@ -79,7 +79,7 @@ class Interpreter:
 
 
 def on_path(path: str) -> Iterator[Path]:
-    """The first Python program of each folder of PATH, in order; links to the same program count once a folder."""
+    """Yield the first Python program of each folder of PATH, in order; links to one program count once per folder."""
     for part in path.split(os.pathsep):
         if not part.startswith("/"):
             continue
@@ -91,7 +91,7 @@ def on_path(path: str) -> Iterator[Path]:
 
 
 def likely_sites(program: Path) -> list[Path] | None:
-    """Where an interpreter looks for packages, as its place says; None if only it can say."""
+    """Return an interpreter's package folders from its path; None if it must be executed to find them."""
     prefix = program.parent.parent
     if (prefix / "pyvenv.cfg").is_file():
         own = _site_folders(prefix)
@@ -110,11 +110,11 @@ def likely_sites(program: Path) -> list[Path] | None:
 
 
 def ask(program: Path, cwd: Path, env: Mapping[str, str]) -> Interpreter | None:
-    """What an interpreter says of itself; None if it does not answer.
+    """Run an interpreter to describe itself; None if it does not answer.
 
     Args:
         program: the interpreter.
-        cwd: where it is started; version managers choose by this folder.
+        cwd: its working folder; version managers choose by it.
         env: its environment.
     """
     return _asked(program, cwd, tuple(sorted(env.items())))
@@ -156,9 +156,9 @@ def _site_folders(prefix: Path) -> list[Path]:
 
 
 def _sites_behind(shim: Path) -> list[Path] | None:
-    """The folders of all installations between which a version manager's script chooses; None if they are not known.
+    """Return the package folders of all installations behind a version manager's script; None if unknown.
 
-    Asking pyenv takes half a second, and most of its users have no editable install of this project in any of them.
+    A call of pyenv takes half a second, and for most users no installation has an editable install of this project.
     """
     home = shim.parent.parent
     patterns = ("versions/*", "installs/python/*")  # pyenv; asdf and mise
@@ -174,17 +174,17 @@ def _user_folders() -> list[Path]:
 
 _POINTER = re.compile(r".*\.(?:pth|egg-link)|__editable__.*|_?_?editable_.*\.py|.*(?:finder|loader|editable).*\.py")
 _END = rb"(?=[/'\"\s;,:)\]}\\]|\Z)"
-"""A path ends here, or goes on below: `/home/me/app` is not part of `/home/me/app-data`."""
+"""The end of a path, or a deeper path: `/home/me/app` is not part of `/home/me/app-data`."""
 
 
 @dataclass(frozen=True)
 class Redirection:
-    """From the folders of the user's checkouts to the tree.
+    """The mapping from the folders of the user's checkouts to the tree.
 
     Attributes:
-        roots: absolute paths of the checkout, under every name that it may be written with; other worktrees too.
+        roots: absolute paths of the checkout, in every possible spelling, and of other worktrees.
         tree: absolute path of the tree.
-        kept: absolute paths inside the roots that stay as they are, such as a virtual environment in the checkout.
+        kept: absolute paths inside the roots that are not mapped, such as a virtual environment in the checkout.
     """
 
     roots: tuple[str, ...]
@@ -199,18 +199,18 @@ class Redirection:
         return re.compile(rb"(?<![\w.~-])" + spared + rb"(?:" + rb"|".join(map(re.escape, roots)) + rb")" + _END)
 
     def names_a_root(self, data: bytes) -> bool:
-        """Whether some text names the checkout or something in it."""
+        """Return whether a text names the checkout or a path in it."""
         return bool(self.roots) and self._pattern.search(data) is not None
 
     def rewritten(self, data: bytes) -> bytes:
-        """The text with the tree in place of the checkout; URLs keep their form."""
+        """Replace the checkout by the tree in a text; URLs keep their form."""
         if not self.roots:
             return data
         tree = self.tree.encode("utf-8", "surrogateescape")
         return self._pattern.sub(lambda _: tree, data)
 
     def moved(self, path: str) -> str | None:
-        """Where a path of the checkout is in the tree; None if it is not in the checkout, or is kept."""
+        """Map a path of the checkout to the tree; None if it is outside of the checkout, or kept."""
         if any(_within(path, kept) for kept in self.kept):
             return None
         for root in sorted(self.roots, key=len, reverse=True):
@@ -219,7 +219,7 @@ class Redirection:
         return None
 
     def paths_in(self, data: bytes) -> list[str]:
-        """The paths of the checkout that some text names, each once, as paths relative to the checkout."""
+        """Return the paths of the checkout in a text, each once, relative to the checkout."""
         found: dict[str, None] = {}
         for match in self._pattern.finditer(data):
             rest = re.match(rb"/[^'\"\s;,:)\]}]*", data[match.end() :])
@@ -228,12 +228,12 @@ class Redirection:
 
 
 def is_pointer_file(name: str) -> bool:
-    """Whether a file of this name, at the top of a site folder, may lead imports elsewhere."""
+    """Return whether a file of this name, at the top of a site folder, may redirect imports."""
     return _POINTER.fullmatch(name) is not None
 
 
 def _forms(path: str) -> Iterable[bytes]:
-    """A path as it stands in text: as it is, and as part of a URL."""
+    """Return a path in its textual forms: plain, and as part of a URL."""
     return {path.encode("utf-8", "surrogateescape"), quote(path).encode("ascii")}
 
 

@@ -80,12 +80,12 @@ _SETTINGS = (
 
 
 def toolchain_environment(tree: Path, user: Mapping[str, str], left: Collection[str] = ()) -> TreeEnvironment:
-    """What Go, Cargo and Maven need beside their programs, if the tree has a project of theirs.
+    """Return what Go, Cargo and Maven need besides their programs, if the tree has a project of theirs.
 
     Args:
         tree: the tree.
-        user: the user's own environment, which says where the caches are.
-        left: the languages that are left out: ``go``, ``cargo``, ``maven``.
+        user: the user's environment, which determines the caches.
+        left: the omitted languages: ``go``, ``cargo``, ``maven``.
     """
     home = Path(user.get("HOME") or "/nonexistent")
     made = NO_ENVIRONMENT
@@ -99,7 +99,7 @@ def toolchain_environment(tree: Path, user: Mapping[str, str], left: Collection[
 
 
 def _go(tree: Path, home: Path, user: Mapping[str, str]) -> TreeEnvironment:
-    """The module cache; and no workspace file of a folder above the tree, such as the user's checkout."""
+    """Return the module cache; disables workspace files of parent folders, such as the user's checkout."""
     path = Path(user.get("GOPATH", "").split(":")[0] or home / "go")
     modules = Path(user.get("GOMODCACHE") or path / "pkg" / "mod")
     shown = _present(modules)
@@ -110,7 +110,7 @@ def _go(tree: Path, home: Path, user: Mapping[str, str]) -> TreeEnvironment:
 
 
 def _cargo(home: Path, user: Mapping[str, str]) -> TreeEnvironment:
-    """Registry and toolchains, but not the token that lies beside them."""
+    """Return registry and toolchains, but not the token beside them."""
     cargo = Path(user.get("CARGO_HOME") or home / ".cargo")
     rustup = Path(user.get("RUSTUP_HOME") or home / ".rustup")
     own = [(key, user[key]) for key in ("CARGO_HOME", "RUSTUP_HOME") if user.get(key)]
@@ -125,17 +125,17 @@ def _present(*paths: Path) -> tuple[Path, ...]:
 def leading_outside(
     repository: Repository, roots: Sequence[Path], tree: str, programs: Iterable[Path], home: Path
 ) -> list[tuple[str, str]]:
-    """Files by which tools would load the user's checkout outside a sandbox, and that cannot be led into the tree.
+    """Return files by which tools outside a sandbox would load the user's checkout and that cannot be redirected.
 
     Args:
-        repository: the user's.
+        repository: the user's repository.
         roots: the user's checkout and its other worktrees.
         tree: the tree whose manifests are read.
-        programs: those that are to run on it, where they were found on PATH.
+        programs: the programs that will run on it, as found on PATH.
         home: the folder of the user's settings.
 
     Returns:
-        each file with what to do about it.
+        Each file with its remedy.
     """
     redirection = Redirection(tuple(sorted({str(root) for root in roots} | set(map(os.path.realpath, roots)))), "/")
     git = Git(repository.git_dir, repository.top)
@@ -174,16 +174,16 @@ def tree_environment(
     *,
     sabotaged: bool = False,
 ) -> TreeEnvironment:
-    """Make the environment in which the commands of a workspace load its tree, and nothing of the user's checkout.
+    """Create the environment in which a workspace's commands load its tree, and nothing of the user's checkout.
 
     Args:
-        repository: the user's.
-        workspace: the tree, as it was checked out.
-        slot: number of the slot that it belongs to.
-        env: the environment that a command would have without this one.
-        store: folder of environments that are made once.
-        rules: what rules/environments.toml says.
-        sabotaged: the tree is a copy that was broken on purpose, of which nothing can be compiled.
+        repository: the user's repository.
+        workspace: the freshly checked out tree.
+        slot: number of its slot.
+        env: the environment of a command without this one.
+        store: folder of reusable environments.
+        rules: the rules of rules/environments.toml.
+        sabotaged: the tree is a deliberately broken copy that cannot be compiled.
     """
     tree = workspace.folder
     making = _Making(repository, workspace, checkouts_of(repository.top, repository.common_dir), env, store)
@@ -205,7 +205,7 @@ def tree_environment(
 
 
 class _Making:
-    """The environment of one tree while it is made."""
+    """The environment of one tree during its creation."""
 
     def __init__(
         self, repository: Repository, workspace: Workspace, roots: tuple[Path, ...], env: Mapping[str, str], store: Path
@@ -218,7 +218,7 @@ class _Making:
         self.brought: list[str] = []
 
     def python(self) -> TreeEnvironment:
-        """The user's environment overlaid, or what the lock of the tree says."""
+        """Return the overlaid user's environment, or the one that the tree's lock describes."""
         if not any((self._workspace.start / name).is_file() for name in _PYTHON):
             made = python_environment(self.roots, self._tree, self._made, self._env)
             return self._completed(made, self._repository.top)
@@ -249,7 +249,7 @@ class _Making:
         return self._completed(made, self._repository.top).joined(TreeEnvironment(steps=(step,)))
 
     def _beside(self) -> Path:
-        """The folder of the checkout that corresponds to the project's in the tree."""
+        """Return the folder of the checkout that corresponds to the project's in the tree."""
         return self._repository.top / self._workspace.prefix
 
     def _overlaid(self, project: Path, interpreter: Interpreter) -> TreeEnvironment:
@@ -257,7 +257,7 @@ class _Making:
         return self._completed(made, project)
 
     def _completed(self, made: PythonEnvironment, root: Path) -> TreeEnvironment:
-        """The environment with the generated files of a checkout, and compiled modules that are those of the tree."""
+        """Add the generated files of a checkout, and compiled modules that match the tree, to the environment."""
         own = made.environment
         if not made.pointed and not any(installed for _, _, installed in made.made):
             return own
@@ -300,11 +300,11 @@ class _Making:
         )
 
     def _sources(self) -> list[str]:
-        """The files that decide how a project is installed, apart from its code."""
+        """Return the files that determine the installation of a project, apart from its code."""
         return [name for name in self._tracked(self._workspace.start) if is_native(name) or name in _LOCK_FILES]
 
     def _tracked(self, folder: Path) -> list[str]:
-        """The tracked files below a folder of the tree, relative to it."""
+        """Return the tracked files below a folder of the tree, relative to it."""
         git = Git(self._repository.git_dir, self._repository.top)
         told = git.run("ls-files", "-z", "--cached", extra={"GIT_INDEX_FILE": str(self._workspace.index)})
         names = [os.fsdecode(name) for name in told.split(b"\0") if name]
@@ -331,7 +331,7 @@ class _Making:
         return made
 
     def node(self) -> TreeEnvironment:
-        """The `node_modules` of a tree, if git ignores that name; the links are added to what was brought."""
+        """Create a tree's `node_modules` if git ignores that name; its links are recorded as copied files."""
         needed = node_modules(self._repository.top, self._tree)
         if needed is None or not _is_ignored(self._repository, "node_modules/x"):
             return NO_ENVIRONMENT
@@ -347,9 +347,9 @@ class _Making:
 
 
 def moved_programs(roots: Sequence[Path], tree: Path, env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Folders of PATH inside the checkout, each with its counterpart in the tree that goes before it.
+    """Return folders of PATH inside the checkout, each with the corresponding folder of the tree to put before it.
 
-    Tools such as direnv put `bin` or `node_modules/.bin` of the checkout on PATH. A virtual environment stays as it is.
+    Tools such as direnv put `bin` or `node_modules/.bin` of the checkout on PATH. Virtual environments are excluded.
     """
     found = []
     for part in env.get("PATH", "").split(os.pathsep):
@@ -360,7 +360,7 @@ def moved_programs(roots: Sequence[Path], tree: Path, env: Mapping[str, str]) ->
 
 
 def versions_pretended(repository: Repository) -> tuple[tuple[str, str], ...]:
-    """The version of the last tag for build tools that ask git, which a copy of a tree has no history for."""
+    """Return the version of the last tag for build tools that ask git, since a copy of a tree has no history."""
     code, told, _ = Git(repository.git_dir, repository.top).call("describe", "--tags", "--abbrev=0")
     match = re.search(r"\d[\w.]*", told.decode("utf-8", "replace")) if code == 0 else None
     version = match[0] if match else "0.0.0"
@@ -373,7 +373,7 @@ def _applies(rule: EnvironmentRule, start: Path) -> bool:
 
 
 def _declared(name: str, rule: EnvironmentRule, workspace: Workspace, store: Path) -> TreeEnvironment:
-    """An environment of rules/environments.toml; its command fills a folder that its inputs decide about."""
+    """Return an environment of rules/environments.toml; its command fills a folder for each content of its inputs."""
     start = workspace.start
     files = {
         str(path.relative_to(start)): path.read_bytes()
@@ -409,7 +409,7 @@ def _declared(name: str, rule: EnvironmentRule, workspace: Workspace, store: Pat
 
 
 def conditions_of(repository: Repository, argv: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
-    """What a command does depends on beside its tree, by name: its program, the user's environment, generated files."""
+    """Return the conditions of a command besides its tree, by name: program, user's environment, generated files."""
     roots = checkouts_of(repository.top, repository.common_dir)
     found, pointed = python_conditions(roots, env)
     if pointed:
@@ -435,7 +435,7 @@ def _is_ignored(repository: Repository, path: str) -> bool:
 
 
 def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[str]]:
-    """Names the files in some folders of the checkout that git ignores, relative to the checkout."""
+    """Return a function that lists the files in folders of the checkout that git ignores, relative to the checkout."""
     git = Git(repository.git_dir, repository.top)
 
     def ignored(folders: Sequence[str]) -> list[str]:

@@ -1,12 +1,12 @@
-"""A Python environment for one tree: the user's own, in which each way into the checkout leads into the tree.
+"""A Python environment for one tree: the user's, but with all paths into the checkout redirected to the tree.
 
-It is a virtual environment of links: a package of the user's is a link to where it is installed, and only the files of
-editable installs are written, with the tree in place of the checkout. Nothing of the user's environment is changed.
+It is a virtual environment of links: a package of the user is a link to its installation, and only the files of
+editable installs are rewritten, with the tree in place of the checkout. The user's environment is not changed.
 
-The Python environments of a tree: each of the user's whose packages lead into the checkout is overlaid.
+The Python environments of a tree: each user environment whose packages lead into the checkout gets an overlay.
 
-They are those of PATH. When none of these knows the project, it is the one in which the user's tools keep it: `.venv`
-in the checkout, or a folder of Poetry, Hatch or Pipenv.
+They are those on PATH. If none of these has the project, it is the one where the user's tools keep it: `.venv` in the
+checkout, or a folder of Poetry, Hatch or Pipenv.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _SYSTEM = frozenset(map(Path, ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/l
 
 @dataclass(frozen=True)
 class Overlay:
-    """What was made.
+    """The created environment.
 
     Attributes:
-        folder: the environment.
+        folder: its folder.
         bin: its folder of commands, for PATH.
-        site: its first folder of packages.
-        pointed: paths of the checkout that the user's environment leads to, relative to the checkout.
-        lost: those of them that the tree does not have.
+        site: its first package folder.
+        pointed: paths of the checkout that the user's environment refers to, relative to the checkout.
+        lost: those of them that are missing in the tree.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ class Overlay:
 
 
 def pointers_in(site: Path, redirection: Redirection) -> list[Path]:
-    """The entries at the top of a folder of packages that lead into the checkout."""
+    """Return the top-level entries of a package folder that lead into the checkout."""
     try:
         changed = site.stat().st_mtime_ns
     except OSError:
@@ -83,7 +83,7 @@ def pointers_in(site: Path, redirection: Redirection) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[Path, ...]:
-    """The same, as long as nothing is installed or removed: it is asked for each tree of a run."""
+    """Cached variant: valid until a package is installed or removed, since every tree of a run asks for it."""
     found = []
     try:
         entries = sorted(os.scandir(site), key=lambda entry: entry.name)
@@ -103,7 +103,7 @@ def _pointers_in(site: Path, _changed: int, redirection: Redirection) -> tuple[P
 
 
 def pointed_to(site: Path, redirection: Redirection) -> Iterator[str]:
-    """The paths of the checkout that a folder of packages leads to, relative to the checkout."""
+    """Yield the paths of the checkout that a package folder leads to, relative to the checkout."""
     for entry in pointers_in(site, redirection):
         if entry.is_symlink():
             yield (_led_to(entry, redirection) or "").removeprefix(redirection.tree).strip("/")
@@ -112,13 +112,13 @@ def pointed_to(site: Path, redirection: Redirection) -> Iterator[str]:
 
 
 def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path: str) -> Overlay:
-    """Make the environment.
+    """Build the environment.
 
     Args:
-        interpreter: the user's.
-        redirection: from the checkout to the tree.
-        folder: where it is made; whatever is there is replaced.
-        path: the PATH of the user, whose commands of this interpreter are taken over.
+        interpreter: the user's interpreter.
+        redirection: the mapping from the checkout to the tree.
+        folder: its folder; existing content is replaced.
+        path: the user's PATH, whose commands of this interpreter are included.
     """
     shutil.rmtree(folder, ignore_errors=True)
     home = folder / "lib" / f"python{interpreter.version}" / "site-packages"
@@ -154,7 +154,7 @@ def build(interpreter: Interpreter, redirection: Redirection, folder: Path, path
 def installed_modules(
     interpreter: Interpreter, redirection: Redirection, is_compiled: Callable[[str], bool]
 ) -> list[str]:
-    """The compiled modules of editable installs of the checkout that lie in the first folder of packages."""
+    """Return the compiled modules of editable installs of the checkout in the first package folder."""
     found: list[str] = []
     for entry in pointers_in(interpreter.sites[0], redirection) if interpreter.sites else ():
         if entry.name.endswith(".dist-info"):
@@ -165,7 +165,7 @@ def installed_modules(
 
 
 def overlay_key(interpreter: Interpreter, redirection: Redirection) -> str:
-    """Digest of what the environment holds for any tree: the interpreter, the packages, the editable installs."""
+    """Return the digest of the tree-independent content: the interpreter, the packages, the editable installs."""
     hasher = hashlib.sha256(f"{interpreter.full}\0{interpreter.prefix}\0".encode())
     for site in interpreter.sites:
         hasher.update("\0".join(sorted(path.name for path in site.iterdir() if path.name.endswith(_METADATA))).encode())
@@ -176,7 +176,7 @@ def overlay_key(interpreter: Interpreter, redirection: Redirection) -> str:
 
 
 def _mirror(site: Path, target: Path, pointers: set[str], redirection: Redirection) -> None:
-    """Fill a folder of packages."""
+    """Fill a package folder."""
     for entry in sorted(os.scandir(site), key=lambda entry: entry.name):
         source, place = Path(entry.path), target / entry.name
         if entry.name == "__pycache__":
@@ -197,14 +197,14 @@ def _mirror(site: Path, target: Path, pointers: set[str], redirection: Redirecti
 
 
 def _led_to(link: Path, redirection: Redirection) -> str | None:
-    """Where in the tree the target of a link in the checkout is; None if it leads elsewhere."""
+    """Map the target of a link in the checkout to the tree; None if it leads elsewhere."""
     return redirection.moved(os.path.realpath(link)) or redirection.moved(
         os.path.normpath(link.parent / link.readlink())
     )
 
 
 def _programs(interpreter: Interpreter, folder: Path, path: str) -> None:
-    """The interpreter under its names, and every command of the user's that is run by it."""
+    """Link the interpreter under its names, and every command of the user that it runs."""
     for name in ("python", "python3", f"python{interpreter.version}"):
         (folder / name).symlink_to(interpreter.base)
     own = interpreter.scripts if interpreter.virtual else None
@@ -224,7 +224,7 @@ def _programs(interpreter: Interpreter, folder: Path, path: str) -> None:
 
 
 def _script(path: Path, interpreter: Interpreter, folder: Path) -> bytes | None:
-    """The text of a command that this interpreter runs, made to be run by the environment's; None for others."""
+    """Return the text of a command of this interpreter, changed to run with the environment's; None for others."""
     try:
         with path.open("rb") as file:
             if file.read(2) != b"#!":
@@ -258,7 +258,7 @@ def _is_program_of(program: str, interpreter: Interpreter) -> bool:
 
 
 def _text_of(path: Path) -> bytes:
-    """A file at the top of a folder of packages; relative lines of a `.pth` are made absolute, as Python reads them."""
+    """Return a top-level file of a package folder, with absolute lines in a `.pth`, as Python reads them."""
     data = _content(path)
     if path.suffix not in {".pth", ".egg-link"}:
         return data
@@ -271,7 +271,7 @@ def _text_of(path: Path) -> bytes:
 
 
 def _content(path: Path) -> bytes:
-    """A small file; empty if it cannot be read or is large."""
+    """Return a small file; empty if it is unreadable or large."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
@@ -292,11 +292,11 @@ class PythonEnvironment:
     """The Python environment of a tree.
 
     Attributes:
-        environment: what it adds to that of a command.
-        pointed: the paths of the checkout that the user's packages lead to.
+        environment: its additions to the environment of a command.
+        pointed: the paths of the checkout that the user's packages refer to.
         lost: those of them that the tree lacks.
-        made: the environments of links, each with the interpreter that it was made from and the compiled modules that
-            the project has in its first folder of packages.
+        made: the environments of links, each with its source interpreter and with the project's compiled modules in its
+            first package folder.
     """
 
     environment: TreeEnvironment
@@ -305,7 +305,7 @@ class PythonEnvironment:
     made: tuple[tuple[Interpreter, Overlay, tuple[str, ...]], ...] = ()
 
     def compiled(self, beside: Sequence[str], number: int) -> Compiled:
-        """The compiled modules of the user's installation, for one of the interpreters."""
+        """Return the compiled modules of the user's installation, for one of the interpreters."""
         interpreter, _, installed = self.made[number]
         return Compiled(tuple(beside), installed, interpreter.sites[0] if interpreter.sites else None)
 
@@ -317,14 +317,14 @@ def python_environment(
     env: Mapping[str, str],
     given: Sequence[Interpreter] | None = None,
 ) -> PythonEnvironment:
-    """Make the environment.
+    """Create the environment.
 
     Args:
-        roots: the user's checkout under each of its names, and its other worktrees.
+        roots: the user's checkout in all spellings, and its other worktrees.
         tree: the tree.
-        folder: where environments are made.
-        env: the environment that a command would have without this one.
-        given: the interpreters that are overlaid; None for those whose packages lead into the checkout.
+        folder: parent folder of environments.
+        env: the environment of a command without this one.
+        given: the interpreters to overlay; None for those whose packages lead into the checkout.
     """
     made, pointed, lost, overlays = NO_ENVIRONMENT, dict[str, None](), dict[str, None](), []
     for number, interpreter in enumerate(leading_into(roots, env) if given is None else given):
@@ -346,14 +346,14 @@ def python_environment(
 
 
 def first_interpreter(tree: Path, env: Mapping[str, str]) -> list[Interpreter]:
-    """The interpreter that a command on PATH would use, as a list; empty where there is none."""
+    """Return the interpreter that a command on PATH would use, as a list; empty without one."""
     program = next(iter(on_path(env.get("PATH", ""))), None)
     interpreter = ask(program, tree, env) if program is not None else None
     return [interpreter] if interpreter is not None else []
 
 
 def python_conditions(roots: Sequence[Path], env: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """A digest of each environment that a tree's is made from, by its folder, and where in the checkout they lead."""
+    """Return a digest of each source environment, by its folder, and the paths of the checkout that they lead to."""
     found, pointed = {}, dict[str, None]()
     for interpreter in leading_into(roots, env):
         redirection = _redirection(roots, Path("/"), interpreter.prefix)
@@ -364,14 +364,14 @@ def python_conditions(roots: Sequence[Path], env: Mapping[str, str]) -> tuple[di
 
 
 def leading_into(roots: Sequence[Path], env: Mapping[str, str]) -> list[Interpreter]:
-    """The interpreters whose packages lead into the checkout, one installation once: those of PATH, or a kept one."""
+    """Return the interpreters whose packages lead into the checkout, each installation once: on PATH, or a kept one."""
     return list(_leading(on_path(env.get("PATH", "")), roots, env)) or list(
         islice(_leading(_kept_by_tools(roots, env), roots, env), 1)
     )
 
 
 def _kept_by_tools(roots: Sequence[Path], env: Mapping[str, str]) -> Iterator[Path]:
-    """Interpreters of environments that project tools make for the checkout without putting them on PATH."""
+    """Yield interpreters of environments that project tools create for the checkout without adding them to PATH."""
     home = Path(env.get("HOME", "/nonexistent"))
     for root in roots:
         for name in (".venv", "venv", "env"):
@@ -397,7 +397,7 @@ def _leading(programs: Iterable[Path], roots: Sequence[Path], env: Mapping[str, 
 
 
 def _active(folder: Path) -> tuple[tuple[str, str], ...]:
-    """The variables by which tools take an environment for the active one, and leave it as it is."""
+    """Return the variables that mark an environment as active and keep tools from modifying it."""
     return (("VIRTUAL_ENV", str(folder)), ("UV_PROJECT_ENVIRONMENT", str(folder)), ("UV_NO_SYNC", "1"))
 
 
@@ -412,7 +412,7 @@ def _redirection(roots: Sequence[Path], tree: Path, prefix: Path) -> Redirection
 
 
 def _first_place(made: Path, interpreter: Interpreter, env: Mapping[str, str]) -> str:
-    """The first folder of PATH that has the interpreter, or a command of it that was taken over."""
+    """Return the first folder of PATH with the interpreter, or with an included command of it."""
     names = {path.name for path in made.iterdir() if not path.name.startswith("python")}
     for part in env.get("PATH", "").split(os.pathsep):
         if part == str(interpreter.folder):

@@ -1,1 +1,1 @@
-"""The forge: pull requests, merges, and how far a milestone is, shown where people look."""
+"""The forge: pull requests, merges, and the progress of a milestone where people look."""

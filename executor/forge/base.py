@@ -1,6 +1,6 @@
-"""What the executor asks of a forge: the smallest interface that covers a local one, GitHub and others.
+"""The smallest forge interface that covers the local one, GitHub and others.
 
-Every method may be called again after a lost answer: each looks first whether what is asked for is there already.
+Every method may be called again after a lost answer: each first checks whether its effect exists already.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ABOUT_THE_CHANGE = frozenset({"", "failure", "failed", "timed_out"})
 
 @dataclass(frozen=True, slots=True)
 class NewPull:
-    """A pull request to be opened: short names of the branches, and its texts."""
+    """A pull request to open: short names of the branches, and its texts."""
 
     head: str
     base: str
@@ -41,15 +41,15 @@ class NewPull:
 
 @dataclass(frozen=True, slots=True)
 class CheckState:
-    """What the forge says of one check of a commit.
+    """The state of one check of a commit on the forge.
 
     Attributes:
         name: its name.
         state: ``success``, ``failure`` or ``pending``.
-        detail: one sentence of the forge or of the service behind the check.
-        url: where a person looks at it.
-        conclusion: the forge's own word for the result, for example ``timed_out``; empty where it has none.
-        id: the forge's own number for it; 0 where it has none.
+        detail: one sentence from the forge or the service behind the check.
+        url: its address for people.
+        conclusion: the forge's word for the result, for example ``timed_out``; empty without one.
+        id: the forge's number for it; 0 without one.
     """
 
     name: str
@@ -61,17 +61,17 @@ class CheckState:
 
     @property
     def judges_the_change(self) -> bool:
-        """Whether a failure says something about the change. A cancelled check, or one that never started, does not."""
+        """Return whether a failure is about the change. A cancelled check, or one that never started, is not."""
         return self.state == "failure" and self.conclusion in _ABOUT_THE_CHANGE
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a failed check left behind, in the words of the service that ran it.
+    """The output of a failed check, as the service that ran it reports it.
 
     Attributes:
-        annotations: one line each, ``path:line: message`` where it names a place.
-        log: the end of its log; empty where the forge has none.
+        annotations: one line each, ``path:line: message`` if it has a place.
+        log: the end of its log; empty if the forge has none.
     """
 
     annotations: tuple[str, ...] = ()
@@ -80,12 +80,12 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Verdicts of all checks of a commit on the forge."""
+    """The verdicts of all checks of a commit on the forge."""
 
     items: tuple[CheckState, ...] = ()
 
     def of(self, state: str) -> list[CheckState]:
-        """Filter by state."""
+        """Return the checks in a state."""
         return [item for item in self.items if item.state == state]
 
 
@@ -94,11 +94,11 @@ class MergeAnswer:
     """The outcome of a merge request.
 
     Attributes:
-        state: ``merged``; ``scheduled``: the forge merges it when its checks are green; ``pending``: its checks are not
-            done and the forge does not merge it by itself; ``moved``: head or base are not what they were; ``red``: a
-            check of the forge failed; ``refused``.
+        state: ``merged``; ``scheduled``: the forge merges it once its checks are green; ``pending``: its checks are not
+            done and the forge does not merge it automatically; ``moved``: head or base have changed; ``red``: a check
+            of the forge failed; ``refused``.
         reason: one sentence, for all but ``merged``.
-        commit: what it became, once merged.
+        commit: the resulting commit, for ``merged``.
         failed: the failed checks, for ``red``.
     """
 
@@ -109,7 +109,7 @@ class MergeAnswer:
 
 
 def standing(pull: PullRequest, sha: str) -> MergeAnswer:
-    """What there is to say of a pull request that is not open at that commit."""
+    """Return the answer for a pull request that is not open at that commit."""
     if pull.state == "merged":
         return MergeAnswer("merged", commit=pull.merge_commit)
     if pull.state == "closed":
@@ -118,7 +118,7 @@ def standing(pull: PullRequest, sha: str) -> MergeAnswer:
 
 
 def red_answer(checks: Checks) -> MergeAnswer:
-    """The answer to a request for a merge of a commit with failed checks; names each with its result and address."""
+    """Return the answer to a merge request for a commit with failed checks; names each with result and address."""
     failed = checks.of("failure")
     told = ", ".join(
         f'"{item.name}"' + (f" ({item.conclusion})" if item.conclusion not in {"", "failure"} else "")
@@ -130,16 +130,16 @@ def red_answer(checks: Checks) -> MergeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ForgeIssue:
-    """An issue as it is tracked on the forge; its texts are somebody else's words.
+    """An issue on the forge; its texts come from others.
 
     Attributes:
-        number: on the forge.
+        number: its number on the forge.
         title: its title.
         body: its text.
         state: ``open`` or ``closed``.
         labels: names of its labels.
-        needs: numbers of the issues that block it.
-        url: where a person looks at it.
+        needs: numbers of the issues that it is blocked by.
+        url: its address for people.
     """
 
     number: int
@@ -155,20 +155,20 @@ class Forge(Protocol):
     """A place where pull requests live.
 
     Raises (every method):
-        ForgeUnavailableError: it cannot be reached now, or asks us to wait longer than a run does.
-        ForgeRefusedError: it says no, and would again: no right, no such repository.
+        ForgeUnavailableError: it is unreachable now, or requires a longer wait than a run accepts.
+        ForgeRefusedError: it refuses permanently: no permission, no such repository.
     """
 
     kind: str
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every pull request of a branch, in any state, oldest first."""
+        """Return every pull request of a branch, in any state, oldest first."""
 
     def pulls(self, base: str) -> list[PullRequest]:
-        """Every pull request into a branch, in any state, oldest first."""
+        """Return every pull request into a branch, in any state, oldest first."""
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open pull request of that branch into that base: opened, or found."""
+        """Open the pull request of that branch into that base, or return the open one."""
 
     def update(
         self,
@@ -179,48 +179,48 @@ class Forge(Protocol):
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values; only what differs is changed, labels are only added."""
+        """Set these values; only differences are changed, labels are only added. Returns the pull request."""
 
     def checks(self, sha: str) -> Checks:
-        """Verdicts of foreign checks on a commit."""
+        """Return the verdicts of foreign checks on a commit."""
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Have it merged if its branch is still at that commit.
+        """Request a merge if its branch is still at that commit.
 
         Args:
             pull: the pull request.
             sha: commit that was proved.
-            title: first line of the commit that it becomes.
-            message: the rest of it.
+            title: first line of the resulting commit.
+            message: rest of its message.
             method: ``squash``, ``merge`` or ``rebase``.
         """
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Take back a merge that was asked for later; the pull request as it is now, which may be merged already."""
+        """Cancel a scheduled merge; returns the current pull request, which may be merged already."""
 
     def report(self, check: CheckState) -> CheckReport:
-        """What a failed check left behind; nothing where the forge keeps nothing or the token may not read it."""
+        """Return the output of a failed check; empty if the forge keeps none or the token may not read it."""
 
     def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Keep one comment of ours: the one whose text begins with the mark is edited, or a new one is written."""
+        """Maintain one comment: edits the one whose text starts with the mark, or writes a new one."""
 
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
-        """Issues of a forge milestone, given by title or number."""
+        """Return the issues of a forge milestone, given by title or number."""
 
     def issue(self, number: int) -> ForgeIssue | None:
-        """One issue; None when there is none of that number."""
+        """Return an issue; None if the number does not exist."""
 
     def edit_issue(self, number: int, body: str) -> None:
-        """Give an issue another text."""
+        """Replace the text of an issue."""
 
     def close_issue(self, number: int) -> bool:
-        """Close an issue; whether it was open."""
+        """Close an issue; returns whether it was open."""
 
     def close_milestone(self, title: str) -> bool:
-        """Close a forge milestone, given by title or number; whether it was open."""
+        """Close a forge milestone, given by title or number; returns whether it was open."""
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Tell the verdict of one check of ours; whether the forge takes it."""
+        """Post the verdict of one of the executor's checks; returns whether the forge accepts it."""

@@ -1,7 +1,7 @@
-"""Holds a forge against its protocol; a package with a forge runs this in its tests, against a server of its own.
+"""Tests a forge against its protocol; a package with a forge runs this in its tests, against its own server.
 
-It opens, changes and closes one pull request, and asks for things that do not exist. Every call is made twice, as after
-a lost answer.
+It opens, changes and closes one pull request, and requests things that do not exist. Every call is made twice, as
+after a lost answer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TITLE, _OTHER = "Say hello", "Say hello in two languages"
 
 
 def check(forge: Any, head: str, base: str) -> list[str]:
-    """What a forge does not keep of what `Forge` promises; empty if it keeps all.
+    """Return the promises of `Forge` that a forge breaks; empty if it keeps all.
 
     Args:
-        forge: connected to a repository in which nothing else happens.
-        head: a branch with a commit that `base` does not have, and without a pull request.
+        forge: connected to a repository without other activity.
+        head: a branch with a commit that `base` lacks, and without a pull request.
         base: another branch.
     """
     missing = list(_missing(forge))

@@ -1,13 +1,13 @@
-"""Forges as plug-ins: each kind is an entry point of the group `FORGES` and gives a `Forge` for what the rules declare.
+"""Forges as plug-ins: each kind is an entry point of the group `FORGES` that returns a `Forge` for the rules.
 
-A package of somebody else's adds a kind by declaring, in its own pyproject.toml::
+A third-party package adds a kind with this declaration in its pyproject.toml::
 
     [project.entry-points."make_for_milestones.forges"]
     bitbucket = "my_package.bitbucket:connect"
 
-`connect` takes a `Target`. The token of a kind is read from ``<KIND>_TOKEN``; no child process is ever given it.
+`connect` takes a `Target`. The token of a kind is read from ``<KIND>_TOKEN``; no child process ever gets it.
 
-The forge of a session: its token before anything is kept, its connection at first use.
+The forge of a session: the token is read before any redaction; the connection is opened on first use.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["Connection", "Target", "connected", "forge_of", "kinds"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a plug-in is given.
+    """The input of a plug-in.
 
     Attributes:
         rules: `rules/forge.toml`.
-        address: of the remote that branches are pushed to.
-        token: of the user.
-        cache: folder for answers that need not be sent again; None keeps none.
+        address: address of the remote that branches are pushed to.
+        token: token of the user.
+        cache: folder for cached answers; None for no cache.
     """
 
     rules: ForgeRules
@@ -50,10 +50,10 @@ class Target:
     cache: Path | None = None
 
     def repository(self, *, nested: bool = False) -> str:
-        """The declared repository, or what the remote's address says.
+        """Return the declared repository, or the one in the remote's address.
 
         Raises:
-            UsageError: neither says one.
+            UsageError: neither has one.
         """
         found = self.rules.repository or repository_of(self.address, nested=nested)
         if not found:
@@ -64,21 +64,21 @@ class Target:
         return found
 
     def budget(self, base_url: str) -> Budget:
-        """What the token may still be used for at that address; shared by all runs on this machine."""
+        """Return the request budget of the token at that address; shared by all runs on this machine."""
         return Budget.of(base_url, self.token, writes_per_minute=self.rules.writes_per_minute)
 
 
 def kinds() -> list[str]:
-    """Every kind of forge that is installed, besides the local one."""
+    """Return every installed kind of forge, besides the local one."""
     return sorted(entry.name for entry in entry_points(group=FORGES))
 
 
 def connected(wanted: Target) -> Forge:
-    """The forge of the declared kind.
+    """Return the forge of the declared kind.
 
     Raises:
-        UsageError: no such kind is installed, or what it needs is not.
-        ForgeRefusedError: there is no token for it.
+        UsageError: the kind, or a library that it needs, is not installed.
+        ForgeRefusedError: it has no token.
     """
     found = next(iter(entry_points(group=FORGES, name=wanted.rules.kind)), None)
     if found is None:
@@ -94,10 +94,10 @@ class Connection:
     """The forge that the rules declare.
 
     Attributes:
-        token: credential for forge and remote; empty where none is used.
+        token: credential for forge and remote; empty if unused.
 
     Raises:
-        ForgeRefusedError: the forge needs a token and there is none.
+        ForgeRefusedError: the forge needs a token and none is set.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -111,10 +111,10 @@ class Connection:
             self.token = find_token(self._rules)
 
     def forge(self, session: Session) -> Forge:
-        """The forge, connected at first use.
+        """Return the forge; connects on first use.
 
         Raises:
-            UsageError: a library that the forge needs is not installed, or nothing says which repository is meant.
+            UsageError: a library that the forge needs is not installed, or the repository is unknown.
         """
         remote = session.remote
         with self._lock:
@@ -130,10 +130,10 @@ class Connection:
 
 
 def forge_of(session: Session) -> Forge:
-    """Where the pull requests of a session live.
+    """Return the forge with the pull requests of a session.
 
     Raises:
-        UsageError: as `Connection.forge`.
+        UsageError: as in `Connection.forge`.
     """
     publisher = session.plugins.publisher
     return (publisher if isinstance(publisher, Connection) else Connection(session.compiled)).forge(session)

@@ -1,8 +1,8 @@
 """The local forge: a pull request is a ref and a record in this repository; no account, no network without a remote.
 
-The record is a commit below `refs/executor/pulls/`: its message has title, body and, as trailers, what else there is to
-say; its parent is the head, so that nothing it is about can be lost. Pull requests of issues need none: their ref is
-that of the attempt, their record the candidate's message.
+The record is a commit below `refs/executor/pulls/`: its message has title, body and further fields as trailers; its
+parent is the head, so none of its commits can be lost. Pull requests of issues need no record: their ref is that of
+the attempt, and the candidate's message is their record.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class LocalForge:
     Args:
         refs: the repository's refs.
         store: its objects.
-        identity: who writes records and merges.
-        remote: where branches are pushed to, if anywhere.
+        identity: author of records and merges.
+        remote: the remote to push to; None without one.
     """
 
     kind = "local"
@@ -54,15 +54,15 @@ class LocalForge:
         self._remote = remote
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every pull request of a branch."""
+        """Return every pull request of a branch."""
         return [pull for pull in self._all() if pull.head == head]
 
     def pulls(self, base: str) -> list[PullRequest]:
-        """Every pull request into a branch."""
+        """Return every pull request into a branch."""
         return [pull for pull in self._all() if pull.base == base]
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open pull request of that branch into that base."""
+        """Open the pull request of that branch into that base, or return the open one."""
         for _ in range(_TRIES):
             known = self._all()
             for pull in known:
@@ -84,7 +84,7 @@ class LocalForge:
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values."""
+        """Set these values; returns the pull request."""
         changed = replace(
             pull,
             title=pull.title if title is None else title,
@@ -96,7 +96,7 @@ class LocalForge:
         return self._kept(changed, pull)
 
     def checks(self, sha: str) -> Checks:
-        """There are no other checks than ours."""
+        """Return no checks: the executor's are the only ones."""
         _ = sha
         return Checks()
 
@@ -111,16 +111,16 @@ class LocalForge:
         return self._merged(pull, sha, f"{title}\n\n{message}", method)
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Nothing is merged later."""
+        """Return the pull request: no merge is ever scheduled."""
         return pull
 
     def report(self, check: CheckState) -> CheckReport:
-        """There are no checks but ours."""
+        """Return an empty report: the executor's checks are the only ones."""
         _ = check
         return CheckReport()
 
     def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Nobody reads it."""
+        """Do nothing: comments have no reader here."""
         _ = pull, mark, text
 
     def close(self, pull: PullRequest) -> None:
@@ -129,30 +129,30 @@ class LocalForge:
             self._kept(replace(pull, state="closed"), pull)
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
-        """There are none."""
+        """Return no issues."""
         raise UsageError(f'the local forge has no issues to read "{milestone}" from; declare kind = "github"')
 
     def issue(self, number: int) -> ForgeIssue | None:
-        """There is none."""
+        """Return None: there are no issues."""
         _ = number
         return None
 
     def edit_issue(self, number: int, body: str) -> None:
-        """There is none to edit."""
+        """Do nothing: there are no issues."""
         _ = number, body
 
     def close_issue(self, number: int) -> bool:
-        """There is none to close."""
+        """Do nothing: there are no issues."""
         _ = number
         return False
 
     def close_milestone(self, title: str) -> bool:
-        """There is none to close."""
+        """Do nothing: there are no milestones."""
         _ = title
         return False
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Nobody reads it."""
+        """Do nothing: statuses have no reader here."""
         _ = sha, name, state, description
         return False
 
@@ -180,7 +180,7 @@ class LocalForge:
         return MergeAnswer("merged", commit=commit)
 
     def _caught_up(self, base: str) -> str | None:
-        """Where the remote's branch is, after ours was brought up to it if it was only behind; None without one."""
+        """Fast-forward our branch to the remote's if it is only behind; returns the remote's tip, None without one."""
         if self._remote is None:
             return None
         there, here = self._remote.tips(base).get(base), self._refs.tip(base)
@@ -219,10 +219,10 @@ class LocalForge:
         )
 
     def _kept(self, pull: PullRequest, before: PullRequest) -> PullRequest:
-        """The record as it is now.
+        """Return the current record.
 
         Raises:
-            GitError: somebody else has changed it meanwhile.
+            GitError: another process has changed it meanwhile.
         """
         if replace(pull, node="") == replace(before, node=""):
             return before

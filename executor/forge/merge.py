@@ -1,9 +1,9 @@
-"""A failed check of the forge as a reason and as material for the next attempt. Pure.
+"""Merge through a forge: a proved candidate becomes a commit of the milestone branch through its pull request.
 
-Merging through a forge: a proved candidate becomes a commit of the milestone branch by way of its pull request.
+The forge merges only if head and branch are still at the commits of the proof; a landing counts once its commit is
+reachable from the remote's branch.
 
-The forge merges only what is still at the commit that was proved, while the branch is still where it was proved on; a
-landing counts when its commit is reachable from the remote's branch.
+A failed check of the forge as a reason and as input for the next attempt. Pure.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _NOISE = re.compile(r"^(?:##\[(?:group|endgroup|debug|command)\]|Post job cleanu
 
 
 def failure_reason(failed: Iterable[CheckState]) -> str:
-    """One sentence: each failed check by name and conclusion.
+    """Return one sentence with the name and conclusion of each failed check.
 
-    It has no address, so that the same failure of two attempts reads the same and is recognised as the same.
+    It contains no address, so the same failure in two attempts has the same text and is recognised.
     """
     names = [
         f'"{one_line(item.name)}"' + (f" ({item.conclusion})" if item.conclusion not in {"", "failure"} else "")
@@ -59,12 +59,12 @@ def failure_reason(failed: Iterable[CheckState]) -> str:
 
 
 def failure_detail(failed: Sequence[tuple[CheckState, CheckReport]]) -> str:
-    """What the next attempt is given: name, conclusion, address, annotations and the end of the log of each check."""
+    """Describe each failed check for the next attempt: name, conclusion, address, annotations and end of the log."""
     return "\n\n".join(_one(check, report) for check, report in failed)
 
 
 def log_tail(log: str, lines: int = _LINES) -> str:
-    """The last lines of a log that say something: without time stamps, colours, folds and clean-up."""
+    """Return the last relevant lines of a log, without time stamps, colours, folds and clean-up."""
     kept = []
     for raw in log.splitlines():
         line = _STAMP.sub("", _SECTION.sub("", _ANSI.sub("", raw.rsplit("\r", 1)[-1]))).rstrip()
@@ -97,7 +97,7 @@ _PULL_LINE = r"(?m)^Pull-Request: .*$"
 
 
 class Merging:
-    """Lands results of one issue through the forge."""
+    """Lands the results of one issue through the forge."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -105,7 +105,7 @@ class Merging:
         self._session = issue.session
 
     def merge(self, attempt: Attempt, tip: str, landing: Landing, change: Change) -> bool:
-        """Have a proved candidate merged; False when branch or pull request moved, and it has to be proved anew."""
+        """Have a proved candidate merged; False if branch or pull request moved and the proof must be repeated."""
         pull = Publication(self._issue).publish(attempt, landing.commit, change)
         if pull is None:
             return True
@@ -113,7 +113,7 @@ class Merging:
         return self._brought_in(attempt, pull, landing.commit, tip)
 
     def resume(self, attempt: Attempt) -> bool:
-        """Wait for a pull request of this attempt that the forge was asked to merge; False if there is none."""
+        """Wait for a scheduled merge of this attempt's pull request; False without one."""
         seen = self._issue.state.pull
         if seen is None or not seen.number or not self.shows(seen.commit, attempt):
             return False
@@ -124,7 +124,7 @@ class Merging:
         return self._brought_in(attempt, pull, pull.sha, "")
 
     def shows(self, commit: str, attempt: Attempt) -> bool:
-        """Whether a pushed commit is the result of that attempt: its own commit, or its change on another tip."""
+        """Return whether a pushed commit is that attempt's result: its own commit, or its change on another tip."""
         refs = self._session.refs
         if not commit or commit == attempt.commit:
             return bool(commit)
@@ -135,9 +135,9 @@ class Merging:
         )
 
     def recognise(self, pull: PullRequest, spec_key: str, revision: int) -> bool:
-        """Take a merge without our trailers for what it is; kept under a ref, so that it outlives `.cache/`.
+        """Recognise a merge without the executor's trailers; the record is a ref, so it outlives `.cache/`.
 
-        Its checks are run on the present tip before anything else rests on it.
+        Its checks run on the current tip before any other issue depends on it.
         """
         view, refs, store = self._run.view, self._session.refs, self._session.store
         issue = self._issue.id
@@ -162,7 +162,7 @@ class Merging:
         return True
 
     def tidy(self, pull: PullRequest | None, revision: int) -> None:
-        """After a landing: close the issue on the forge and delete the branch, if nobody else has committed to it."""
+        """After a landing, close the issue on the forge and delete the branch if it has no commit by others."""
         issue = self._issue.declared
         remote = self._session.remote
         if issue.number is not None:
@@ -185,7 +185,7 @@ class Merging:
             Publication(self._issue).record_pull(landed, seen.commit if seen else "", head=head, state="merged")
 
     def _brought_in(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
-        """Ask for the merge until it is done, or this run waits no longer. Without a tip the forge merges by itself."""
+        """Request the merge until it is done, or this run stops waiting. Without a tip the forge merges by itself."""
         rules = self._session.policy.forge
         until = time.monotonic() + rules.wait
         subject, message = self._message(commit, pull)
@@ -210,7 +210,7 @@ class Merging:
         return True
 
     def _turned_down(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> bool:
-        """What a no means: False when it has to be proved again on what moved; else the issue goes on another way."""
+        """Handle a refused merge; False if the candidate must be proved again, else the issue continues another way."""
         if answer.state == "moved":
             return False
         if answer.state == "red":
@@ -220,11 +220,11 @@ class Merging:
         return True
 
     def _sent_back(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:
-        """Make a failed check of the forge work: the next attempt is told of it, and the old head is never merged.
+        """Turn a failed check of the forge into work: the next attempt receives it, and the old head is never merged.
 
-        Auto-merge is taken back before the failure is recorded: a run that dies in between does it again, and a check
-        that turns green meanwhile merges nothing that is not on record. A check that was cancelled, or that never
-        began, says nothing about the change: a person is asked to start it again.
+        Auto-merge is cancelled before the failure is recorded: if the run dies in between, the next one repeats it, and
+        a check that turns green meanwhile merges nothing that is not on record. A check that was cancelled, or never
+        started, has no bearing on the change: a person is asked to start it again.
         """
         forge = forge_of(self._session)
         now = forge.withdraw(pull)
@@ -247,7 +247,7 @@ class Merging:
         )
 
     def _confirm(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:
-        """Make sure that what the forge calls merged is on the remote's branch, and take it over."""
+        """Verify that a merge reported by the forge is on the remote's branch, and take it over."""
         for look in range(_LOOKS):
             tip = RemoteBranch(self._run).catch_up()
             if self._has_landed(attempt):
@@ -274,7 +274,7 @@ class Merging:
         return landing is not None and landing.trailers.revision >= attempt.revision
 
     def _is_spent(self, commit: str) -> bool:
-        """Whether everything on a branch has landed or is ours."""
+        """Return whether everything on a branch has landed or was made by the executor."""
         remote = self._session.remote
         if remote is None:
             return False
@@ -283,7 +283,7 @@ class Merging:
         return self._session.refs.contains(commit, self._run.view.tip) or Publication(self._issue).is_ours(commit)
 
     def _attempt_of(self, issue: str, revision: int) -> int:
-        """Number of the attempt whose result waited for this revision to land; 0 when there is none."""
+        """Return the number of the attempt whose result waited to land as this revision; 0 without one."""
         state = self._run.view.states.get(issue)
         made = [
             number
@@ -293,7 +293,7 @@ class Merging:
         return max(made, default=0)
 
     def _message(self, commit: str, pull: PullRequest) -> tuple[str, str]:
-        """First line and rest of the commit that a pull request becomes: those of the commit that it shows."""
+        """Return first line and rest of a pull request's merge message: those of the commit that it shows."""
         text = self._session.refs.message(commit).strip()
         line = f"Pull-Request: {pull.number}"
         if re.search(_PULL_LINE, text) is not None:
@@ -304,7 +304,7 @@ class Merging:
         return subject, f"{rest}\n"
 
     def _post_statuses(self, commit: str) -> None:
-        """Tell the forge which checks passed, as far as it listens."""
+        """Post the passed checks to the forge, if it accepts statuses."""
         if not self._session.policy.forge.statuses:
             return
         items = [item for item in self._issue.proofs.items if isinstance(item, CommandProof)]

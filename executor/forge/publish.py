@@ -1,11 +1,11 @@
-"""Publish: a result as a branch on the remote and, on a forge, as a pull request. Created or adopted, never doubled.
+"""Publish: a result as a branch on the remote and, on a forge, as a pull request. Created or adopted, never duplicated.
 
-The branch is moved only from where it is expected to be, and only while nobody else has committed to it.
+The branch moves only from its expected commit, and only while it has no commit by others.
 
-The milestone branch here and on the remote: the remote's is the one that counts, ours follows it.
+The local and the remote milestone branch: the remote's is authoritative, the local one follows it.
 
-What is on the remote's branch is taken over by fast-forward; a branch that is only here is pushed; where both have
-commits of their own, a person decides.
+Commits on the remote's branch are taken over by fast-forward; a branch that exists only locally is pushed; if both
+have their own commits, a person decides.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = ["Publication", "RemoteBranch", "landed_attempt"]
 
 _TRIES = 3
 _UNSHOWN = frozenset({"secrets"})
-"""Rules whose finding must not leave this machine."""
+"""Rules whose findings must not leave this machine."""
 
 
 class Publication:
-    """Shows results of one issue on the remote and its forge."""
+    """Shows the results of one issue on the remote and its forge."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -51,7 +51,7 @@ class Publication:
         self._session = issue.session
 
     def show_stopped(self, attempt: Attempt, change: Change) -> None:
-        """Show a result that waits for a person as a draft, unless the reason is one to keep it here."""
+        """Show a result that waits for a person as a draft, unless the reason requires it to stay local."""
         stop = self._issue.state.stop
         if self._session.remote is None or stop is None or stop.attempt != attempt.number or stop.level != "hard":
             return
@@ -61,13 +61,13 @@ class Publication:
         self.publish(attempt, attempt.commit, change, stop=stop)
 
     def publish(self, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None = None) -> PullRequest | None:
-        """Push a result and open or update its pull request; None where there is none, or somebody else has the branch.
+        """Push a result and open or update its pull request; None if there is none, or others use the branch.
 
         Args:
-            attempt: whose result it is.
-            commit: what is pushed.
-            change: what it changes.
-            stop: why it waits for a person; it is a draft then. Without, every check has passed on its tree.
+            attempt: the attempt with the result.
+            commit: the commit to push.
+            change: the change of the commit.
+            stop: why it waits for a person; then it is a draft. Without, every check has passed on its tree.
         """
         if self._session.remote is None:
             return None
@@ -102,7 +102,7 @@ class Publication:
         return pull
 
     def head_of(self, attempt: Attempt) -> str:
-        """Short name of the branch of a result."""
+        """Return the short name of the branch of a result."""
         return branch_of(self._issue.declared, self._run.name, attempt.revision)
 
     def record_pull(
@@ -116,7 +116,7 @@ class Publication:
         why: str = "",
         attempt: int = 0,
     ) -> None:
-        """Journal what is known of an issue's pull request, if that is news; what is not given stays as it was."""
+        """Journal the state of an issue's pull request if it has changed; omitted values stay unchanged."""
         issue = self._issue.id
         folded = self._run.view.states.get(issue)
         before = folded.pull if folded else None
@@ -149,21 +149,21 @@ class Publication:
             self._run.record(event, issue)
 
     def wait_for_person(self, pull: PullRequest | None, why: str, *, head: str = "") -> None:
-        """The issue comes to rest until a person has changed something about its pull request or branch."""
+        """Hold the issue until a person has changed its pull request or branch."""
         state = self._issue.state
         told = f"pull request #{pull.number}: {why}" if pull else why
         commit = state.pull.commit if state.pull else ""
         self.record_pull(pull, commit, head=head, waits="review", why=told)
 
     def is_free(self) -> bool:
-        """Whether nothing about its branch or pull request keeps the issue waiting."""
+        """Return whether its branch and pull request permit the issue to continue."""
         state = self._run.view.states.get(self._issue.id)
         return state is None or state.pull is None or not state.pull.waits or state.pull.run != self._session.run_id
 
     def is_ours(self, commit: str) -> bool:
-        """Whether a commit that is on the remote is one that the executor made and nobody has changed.
+        """Return whether a remote commit is an unmodified commit of the executor.
 
-        Its message has the result key of its own change, which nobody else computes.
+        Its message then has the result key of its own change, which only the executor computes.
         """
         state = self._run.view.states.get(self._issue.id)
         if state is not None:
@@ -181,7 +181,7 @@ class Publication:
             return False
 
     def _push(self, attempt: Attempt, commit: str) -> bool:
-        """Whether the branch is at that commit on the remote."""
+        """Push the branch; returns whether the remote's is at that commit."""
         remote = self._session.remote
         head = self.head_of(attempt)
         name = f"refs/heads/{head}"
@@ -211,7 +211,7 @@ class Publication:
         raise ForgeRefusedError(f"{self._issue.ref}: the branch {head} is being moved on the remote by somebody else")
 
     def _withdraw_older(self, attempt: Attempt, commit: str) -> None:
-        """Before another commit is pushed: the forge must not merge the one that the pull request still shows."""
+        """Before another commit is pushed, keep the forge from merging the one that the pull request still shows."""
         seen = self._issue.state.pull
         if forge_of(self._session).kind == "local" or seen is None or not seen.number or seen.commit == commit:
             return
@@ -220,7 +220,7 @@ class Publication:
                 forge_of(self._session).withdraw(pull)
 
     def _open_pull(self, attempt: Attempt) -> PullRequest | None:
-        """The open pull request of the branch; the oldest where there are several."""
+        """Return the open pull request of the branch; the oldest if there are several."""
         found = [pull for pull in forge_of(self._session).find(self.head_of(attempt)) if pull.state == "open"]
         if len(found) > 1:
             others = ", ".join(f"#{pull.number}" for pull in found[1:])
@@ -232,24 +232,24 @@ class Publication:
 
 
 class RemoteBranch:
-    """Keeps the milestone branch here and on the remote together."""
+    """Keeps the local and the remote milestone branch in sync."""
 
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
 
     def tip_to_build_on(self) -> str:
-        """The tip of the milestone branch as it is now, on the remote if there is one."""
+        """Return the current tip of the milestone branch, of the remote's if there is a remote."""
         if self._run.session.remote is None:
             return self._run.ensure_branch()
         with self._run.landing_lock:
             return self.catch_up()
 
     def catch_up(self) -> str:
-        """Bring branch and remote together and return the tip; for a caller that holds the landing lock.
+        """Synchronise branch and remote and return the tip; the caller holds the landing lock.
 
         Raises:
-            ForgeUnavailableError: the remote cannot be reached.
-            ForgeRefusedError: the remote refuses, or both have commits of their own.
+            ForgeUnavailableError: the remote is unreachable.
+            ForgeRefusedError: the remote refuses, or both have their own commits.
         """
         remote = self._run.session.remote
         if remote is None:
@@ -279,7 +279,7 @@ class RemoteBranch:
         return self._run.view.tip
 
     def pushed(self, remote: Remote, old: str | None, new: str) -> None:
-        """Push the milestone branch itself, where nothing else could do it."""
+        """Push the milestone branch itself, where no landing has pushed it."""
         done = remote.push([Move(self._run.view.branch, old, new)])
         if done.moved:
             raise ForgeUnavailableError(
@@ -289,14 +289,14 @@ class RemoteBranch:
             raise ForgeRefusedError(f"{self._run.milestone.branch} cannot be pushed to {remote.name}: {done.reason}")
 
     def seen_on_remote(self) -> None:
-        """Remember where the remote's branch is, so that it can be told without asking."""
+        """Record the remote branch's commit, so that it is known without a request."""
         name, refs = f"{REMOTE}/{self._run.name}", self._run.session.refs
         before = refs.tip(name)
         if before != self._run.view.tip:
             refs.move([Move(name, before, self._run.view.tip)], "seen on the remote")
 
     def settle_landed(self) -> None:
-        """End the attempts whose result is found landed, and give up their refs if nothing else is in them."""
+        """End the attempts whose result has landed elsewhere, and delete their refs if these hold nothing else."""
         for issue, state in list(self._run.view.states.items()):
             landing = self._run.view.landings.get(issue)
             if landing is None or f"{self._run.name}/{issue}" not in self._run.session.compiled.plan.nodes:
@@ -327,7 +327,7 @@ class RemoteBranch:
                     self._run.record(event, issue)
 
     def _landed_as_proved(self, issue: str, landing: Landing) -> bool:
-        """Whether what landed is the tree that was pushed, and so the one that the checks passed on."""
+        """Return whether the landed tree is the pushed one, on which the checks passed."""
         pull = self._run.view.states[issue].pull
         if landing.trailers.check_key == UNPROVED:
             return False
@@ -343,7 +343,7 @@ class RemoteBranch:
         self._run.session.refs.move([Move(name, attempt.commit, None)], f"landed {self._run.name}/{issue}")
 
     def _start_from(self, remote: Remote, base: str | None) -> None:
-        """A new branch starts from the remote's base if that is only ahead of ours."""
+        """Start a new branch from the remote's base if that is only ahead of ours."""
         view, refs = self._run.view, self._run.session.refs
         if base is None or base == view.tip:
             return
@@ -357,7 +357,7 @@ class RemoteBranch:
             )
 
     def _follow(self, theirs: str) -> None:
-        """Move our branch forward to where the remote's is, with the checkouts that have it."""
+        """Fast-forward our branch to the remote's, with the checkouts of it."""
         view = self._run.view
         before = view.tip
         if not Branch(self._run).advance(theirs, f"milestone {self._run.name}: follow the remote"):
@@ -367,7 +367,7 @@ class RemoteBranch:
 
 
 def landed_attempt(built: Sequence[Attempt], result_key: str, shown: int) -> Attempt:
-    """Which of several results one landing is: the one with its change, else the one shown, else the latest."""
+    """Return the result that a landing belongs to: the one with its change, else the one shown, else the latest."""
     same = [item for item in built if item.result_key == result_key]
     seen = [item for item in built if item.number == shown]
     return (same or seen or list(built))[-1]

@@ -21,15 +21,15 @@ __all__ = ["ForgePublisher"]
 
 
 class ForgePublisher(Connection):
-    """A remote, and the forge that the rules declare."""
+    """A remote, and the declared forge."""
 
     @property
     def merges(self) -> bool:
-        """Whether the forge merges pull requests; the local one has none for issues."""
+        """Return whether the forge merges pull requests; the local one has none for issues."""
         return self._rules.kind != "local"
 
     def tip(self, run: MilestoneRun) -> str:
-        """Bring the milestone branch and the remote's together and return the tip."""
+        """Synchronise the milestone branch with the remote's and return the tip."""
         return RemoteBranch(run).tip_to_build_on()
 
     def show_stopped(self, candidate: Candidate) -> None:
@@ -41,7 +41,7 @@ class ForgePublisher(Connection):
         Publication(candidate.issue).publish(candidate.attempt, commit, candidate.change)
 
     def may_land(self, issue: IssueRun) -> bool:
-        """Whether nothing about its branch or pull request keeps the issue waiting."""
+        """Return whether the branch and pull request of the issue allow it to land."""
         return Publication(issue).is_free()
 
     def push(self, landings: Sequence[tuple[Candidate, str]], tip: str) -> bool:
@@ -56,7 +56,7 @@ class ForgePublisher(Connection):
             moves.append(Move(f"refs/heads/{head}", commit, None))
         done = remote.push(moves)
         if not done.ok and done.moved:
-            # Somebody may have deleted a candidate's own branch; the milestone branch is what counts.
+            # A candidate's own branch may have been deleted by others; only the milestone branch counts.
             done = remote.push(moves[:1])
         if done.ok or done.moved:
             return done.ok
@@ -66,12 +66,12 @@ class ForgePublisher(Connection):
         return False
 
     def pushed(self, run: MilestoneRun) -> None:
-        """Record where the remote's milestone branch is, after a push."""
+        """Record the position of the remote's milestone branch after a push."""
         if run.session.remote is not None:
             RemoteBranch(run).seen_on_remote()
 
     def resume(self, candidate: Candidate) -> bool:
-        """Wait for a merge that an earlier run requested; False if there is none."""
+        """Wait for a merge that an earlier run requested; False without one."""
         return Merging(candidate.issue).resume(candidate.attempt)
 
     def merge(self, candidate: Candidate, landing: Landing) -> bool:

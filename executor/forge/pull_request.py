@@ -1,8 +1,8 @@
-"""A pull request as a value, its mark, and its title and body as people read them. Pure.
+"""A pull request as a value, its mark, and its title and body for people. Pure.
 
-What came from outside is made harmless first: nothing in it mentions a person, closes an issue or stops a workflow.
+External text is neutralised first: nothing in it mentions a person, closes an issue or stops a workflow.
 
-What the text of an issue's pull request is made of, gathered from journal, verdicts and refs.
+The parts of an issue's pull request text, collected from journal, verdicts and refs.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ _BREAK = "\u200b"
 _FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES = 50, 100, 50, 10, 50, 10
 _WIDTH = 500
 NOT_PROVED = "not proved"
-"""What stands beside an open box."""
+"""The text beside an open box."""
 
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """One pull request as the forge has it.
+    """A pull request on the forge.
 
     Attributes:
         number: its number on the forge.
-        state: ``open``, ``closed`` (without having been merged) or ``merged``.
-        draft: not yet to be merged.
+        state: ``open``, ``closed`` (unmerged) or ``merged``.
+        draft: it must not be merged yet.
         head: short name of its branch.
-        sha: commit of that branch; empty when the forge does not say.
-        base: short name of the branch it is to be merged into.
+        sha: commit of that branch; empty if the forge does not report it.
+        base: short name of the branch to merge into.
         title: its title.
         body: its text.
-        url: where a person looks at it; empty for a local one.
-        merge_commit: the commit that it became; empty before that.
+        url: its address for people; empty for a local one.
+        merge_commit: the resulting commit; empty before the merge.
         author: account that opened it.
-        waiting: the forge was asked to merge it as soon as its checks are green.
+        waiting: the forge merges it as soon as its checks are green.
         labels: names of its labels.
-        node: the forge's own id for it.
+        node: the forge's internal id for it.
     """
 
     number: int
@@ -95,7 +95,7 @@ class PullRequest:
 
 
 def merged_body(ours: str, present: str) -> str:
-    """Our part of a body in the place of the one before; what people wrote around it stays."""
+    """Replace our part of a body; text that people wrote around it stays."""
     start = present.find(_BEGIN)
     end = present.find(END, start)
     if start < 0:
@@ -105,35 +105,35 @@ def merged_body(ours: str, present: str) -> str:
 
 
 def mark(values: Mapping[str, str]) -> str:
-    """The line by which a pull request is recognised as ours, with what it is about."""
+    """Return the line that marks a pull request as ours and holds its subject."""
     return _BEGIN + "".join(f" {key}={value}" for key, value in values.items()) + " -->"
 
 
 def read_mark(body: str) -> dict[str, str]:
-    """The values of the first mark in a body; none when it has no mark."""
+    """Return the values of the first mark in a body; empty without a mark."""
     found = _MARK.search(body)
     return dict(pair.split("=", 1) for pair in found[1].split()) if found else {}
 
 
 def title_digest(title: str) -> str:
-    """By which it is told later whether a person has changed the title."""
+    """Return a digest that later shows whether a person has changed the title."""
     return hashlib.sha256(title.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def harmless(text: str) -> str:
-    """One line of others' text for a pull request: inert, refers to no issue and hides nothing."""
+    """Neutralise one line of others' text for a pull request: inert, refers to no issue and hides nothing."""
     line = inert(text).replace("<!--", "< !--").replace("-->", "-- >")
     return re.sub(r"([@#])(?=\w)", rf"\1{_BREAK}", re.sub(r"\bGH-(?=\d)", f"GH{_BREAK}-", line, flags=re.IGNORECASE))
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One acceptance criterion.
+    """An acceptance criterion.
 
     Attributes:
-        text: the criterion, ready to be shown.
-        done: whether there is evidence for it.
-        evidence: what shows it, or why it is not proved.
+        text: the criterion, ready for display.
+        done: evidence for it exists.
+        evidence: the evidence, or why it is not proved.
     """
 
     text: str
@@ -143,7 +143,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class StopShown:
-    """Why a pull request waits for a person: rules, reason, the lines that triggered them, what is needed."""
+    """Why a pull request waits for a person: rules, reason, triggering lines, required action."""
 
     rule: str
     reason: str
@@ -153,7 +153,7 @@ class StopShown:
 
 @dataclass(frozen=True, slots=True)
 class FindingShown:
-    """One finding of a reviewer; `score` is 0 to 100."""
+    """A finding of a reviewer; `score` is 0 to 100."""
 
     description: str
     score: int
@@ -163,7 +163,7 @@ class FindingShown:
 
 @dataclass(frozen=True, slots=True)
 class ReviewShown:
-    """What a reviewer found, and the score from which a finding stops an issue."""
+    """The findings of a reviewer, and the score from which a finding stops an issue."""
 
     reviewer: str
     findings: tuple[FindingShown, ...]
@@ -172,7 +172,7 @@ class ReviewShown:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalShown:
-    """A person's approval: of what, by whom, why, when (ISO-8601)."""
+    """A person's approval: subject, person, reason, and time (ISO-8601)."""
 
     rule: str
     by: str
@@ -182,23 +182,23 @@ class ApprovalShown:
 
 @dataclass(frozen=True, slots=True)
 class PullText:
-    """What the text of an issue's pull request is made of.
+    """The parts of an issue's pull request text.
 
     Attributes:
         ref: qualified id of the issue.
-        revision: that it would become.
+        revision: the revision that it would land as.
         attempt: number of the attempt that it shows.
-        spec_key: what was built.
-        change: what changed.
-        title: of the issue.
-        notes: what changed, in the agent's words, one sentence each.
+        spec_key: key of the implemented spec.
+        change: the change.
+        title: title of the issue.
+        notes: the agent's description of the change, one sentence each.
         boxes: acceptance criteria.
         checks: names of the checks that passed on exactly this tree.
-        stop: why it waits for a person; None when it does not.
-        review: what a reviewer found; None where none was asked.
-        approvals: oldest first.
-        deviations: from the plan: what the agent says, and files that the issue does not declare.
-        number: of the issue on the forge.
+        stop: why it waits for a person; None if it does not.
+        review: findings of the reviewer; None without a review.
+        approvals: approvals, oldest first.
+        deviations: deviations from the plan: those that the agent reports, and undeclared files.
+        number: number of the issue on the forge.
         assisted: agent and model; empty for none.
     """
 
@@ -220,16 +220,16 @@ class PullText:
 
 
 def title_of(token: str, title: str, revision: int, number: int | None = None) -> str:
-    """``feat(m4): title (#11)``."""
+    """Return ``feat(m4): title (#11)``."""
     return header(token, harmless(title), number=number, revision=revision)
 
 
 def body_of(text: PullText, title: str) -> str:
-    """The part of a pull request's body that is ours.
+    """Return the executor's part of a pull request's body.
 
     Args:
-        text: what it is made of.
-        title: the title that goes with it; a digest of it tells later whether a person has changed the title.
+        text: its parts.
+        title: the title of the pull request; a digest of it later shows whether a person has changed it.
     """
     values = {
         "key": text.ref,
@@ -260,7 +260,7 @@ def body_of(text: PullText, title: str) -> str:
 
 
 def code(text: str) -> str:
-    """Text as code, where a forge looks for nothing."""
+    """Format text as code, which forges do not interpret."""
     flat = one_line(text)[:300]
     fence = "`" * (max((len(run) for run in re.findall("`+", flat)), default=0) + 1)
     space = " " if flat.startswith("`") or flat.endswith("`") else ""
@@ -268,12 +268,12 @@ def code(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Others' words on one line of Markdown: harmless, and no tag or picture of theirs has an effect."""
+    """Format others' text as one line of Markdown: neutralised, without effective tags or images."""
     return harmless(text).replace("<", "&lt;").replace("![", "! [")[:_WIDTH]
 
 
 def _stop(text: PullText) -> str:
-    """The block at the head of a draft: what it waits for, where, and the command that clears it."""
+    """Format the block at the top of a draft: what it waits for, where, and the command that clears it."""
     stop = text.stop
     if stop is None:
         return ""
@@ -305,7 +305,7 @@ def _box(box: Box) -> str:
 
 
 def _review(review: ReviewShown | None) -> str:
-    """The verdict of a reviewer in one line; its findings below, folded, those under the threshold as well."""
+    """Format the verdict of a reviewer as one line, with all findings folded below, whatever their score."""
     if review is None:
         return ""
     name = _words(review.reviewer)
@@ -337,13 +337,13 @@ _APPROVALS = 20
 
 
 def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None) -> PullText:
-    """The text of the pull request that shows an attempt.
+    """Collect the text of the pull request that shows an attempt.
 
     Args:
         issue: the issue.
-        attempt: that it shows.
-        commit: that it shows.
-        change: what that changes.
+        attempt: the attempt.
+        commit: its commit.
+        change: the change of that commit.
         stop: why it waits for a person. Without one, every check has passed on the commit's tree.
     """
     declared, proofs = issue.declared, issue.proofs.items
@@ -368,7 +368,7 @@ def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *,
 
 
 def _boxes(issue: IssueRun, commit: str, review: Review | None, *, proved: bool) -> tuple[Box, ...]:
-    """The acceptance criteria in their order, each with its evidence."""
+    """Return the acceptance criteria in order, each with its evidence."""
     proofs = [item for item in issue.proofs.items if isinstance(item, FileProof) or not item.named]
     found, waiting = [], iter(proofs)
     for item in issue.declared.accept:
@@ -382,7 +382,7 @@ def _boxes(issue: IssueRun, commit: str, review: Review | None, *, proved: bool)
 
 
 def _proved(issue: IssueRun, commit: str, proof: CommandProof | FileProof, text: str) -> Box:
-    """A criterion that holds on the result. It is proved by the change only if it did not hold before it."""
+    """Return a criterion that holds on the result. The change proves it only if it did not hold before."""
     store = issue.session.store
     before = store.tree_of(store.parent_of(commit))
     if isinstance(proof, FileProof):
@@ -401,7 +401,7 @@ def _compared(text: str, *, held: bool, was: str) -> Box:
 
 
 def _claim(text: str, review: Review | None) -> Box:
-    """A criterion in words: only a reviewer who says so of exactly this one proves it."""
+    """Return a criterion in words: only a reviewer's statement about exactly this one proves it."""
     shown = harmless(text)[:500]
     found = next((item for item in review.criteria if item.criterion == text), None) if review else None
     if review is None or found is None:
@@ -419,7 +419,7 @@ def _review_shown(issue: IssueRun, review: Review | None) -> ReviewShown | None:
 
 
 def _approvals(issue: IssueRun) -> tuple[ApprovalShown, ...]:
-    """Everything that a person approved of about the issue, oldest first; names without their addresses."""
+    """Return everything that a person approved for the issue, oldest first; names without mail addresses."""
     found = issue.run.view.approvals.get(issue.id, ())
     return tuple(
         ApprovalShown(", ".join(item.rules), item.who.partition(" <")[0], item.why, str(item.when))

@@ -1,6 +1,6 @@
 """Reconcile: what the forge's pull requests mean for the issues of a milestone. One pure function, one table.
 
-At the start of a run, and on request: what others did on the forge and the remote meanwhile is taken over.
+Changes by others on the forge and the remote are taken over at the start of a run, and on request.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ __all__ = ["Finding", "ForgePatience", "Known", "Meaning", "Reconciliation", "re
 
 
 class Meaning(StrEnum):
-    """What there is to do about what was found."""
+    """The required action for a finding."""
 
     NOTHING = "nothing"
-    """No pull request, or one that was dealt with."""
+    """No pull request, or one that is settled."""
     OPEN = "open"
-    """Its pull request is open and as we left it."""
+    """Its pull request is open and unchanged."""
     MERGED = "merged"
-    """It was merged, and the branch does not say so: by hand, or in a form without our trailers."""
+    """It was merged, but the branch has no record: by hand, or without our trailers."""
     TIDY = "tidy"
-    """It has landed; what is left is to close its issue and delete its branch."""
+    """It has landed; its issue must be closed and its branch deleted."""
     WAIT = "wait"
-    """A person has done something about it that only a person can resolve."""
+    """A person has changed it in a way that only a person can resolve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What we know of an issue without asking the forge.
+    """The known state of an issue without a query to the forge.
 
     Attributes:
         ref: its qualified id.
-        revision: the revision that is worked on, or has landed.
-        attempt: number of the attempt that counts, the next one where none does; 0 when there was none.
-        head: short name of the branch that it has, or would have.
+        revision: the revision that is in progress or has landed.
+        attempt: number of the current attempt, or of the next one; 0 if there was none.
+        head: short name of its existing or future branch.
         base: short name of the milestone branch.
-        number: of its pull request as last seen, 0 when none was.
-        commit: what we pushed last; empty when nothing was.
-        landed: whether that revision has landed.
-        settled: whether nothing is left to be done after its landing.
-        built: whether there is a result that waits to land.
+        number: last seen number of its pull request; 0 without one.
+        commit: our last pushed commit; empty without one.
+        landed: that revision has landed.
+        settled: nothing is left to do after its landing.
+        built: a result waits to land.
     """
 
     ref: str
@@ -78,14 +78,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the forge's pull requests mean for one issue.
+    """The meaning of the forge's pull requests for one issue.
 
     Attributes:
         ref: its qualified id.
-        meaning: what there is to do.
-        pull: the pull request that counts; None when there is none.
-        reason: what is the matter with the pull request, for `WAIT`.
-        notes: what else is worth saying.
+        meaning: the required action.
+        pull: the relevant pull request; None without one.
+        reason: the problem with the pull request, for `WAIT`.
+        notes: further remarks.
     """
 
     ref: str
@@ -98,13 +98,13 @@ class Finding:
 def reconcile(
     known: Iterable[Known], pulls: Iterable[PullRequest], branches: frozenset[str], is_ours: Callable[[str, str], bool]
 ) -> list[Finding]:
-    """What there is to do about every issue.
+    """Return the required action for every issue.
 
     Args:
         known: the issues.
         pulls: pull requests of the forge, in any state, of any branch.
-        branches: short names of the branches that are on the remote.
-        is_ours: whether the commit of an issue's branch (ref, commit) is one that nobody else has changed.
+        branches: short names of the branches on the remote.
+        is_ours: returns whether a commit of an issue's branch (ref, commit) is unmodified by others.
     """
     by_head: dict[str, list[PullRequest]] = {}
     for pull in sorted(pulls, key=lambda item: item.number):
@@ -113,7 +113,7 @@ def reconcile(
 
 
 def _about(known: Known, pulls: list[PullRequest]) -> list[PullRequest]:
-    """The pull requests that are about this try at the issue; one that was closed before a retry is history."""
+    """Return the pull requests for the current revision; one that was closed before a retry does not count."""
     found = []
     for pull in pulls:
         told = read_mark(pull.body)
@@ -169,7 +169,7 @@ def _of_open(known: Known, pull: PullRequest, notes: tuple[str, ...], is_ours: C
 
 
 def _doubled(opened: list[PullRequest], merged: list[PullRequest]) -> tuple[str, ...]:
-    """What to say where there are several pull requests for one issue."""
+    """Return a remark if an issue has several pull requests."""
     used = merged[-1] if merged else opened[0] if opened else None
     others = [pull for pull in opened if pull is not used]
     if used is None or not others:
@@ -182,13 +182,13 @@ _HEADS = "refs/heads/"
 
 
 class Reconciliation:
-    """Takes over what others did on remote and forge."""
+    """Takes over changes by others on remote and forge."""
 
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
 
     def take_over(self) -> None:
-        """Bring what is known of a milestone up to what remote and forge say."""
+        """Update the known state of a milestone from remote and forge."""
         remote = self._run.session.remote
         if remote is None or self._nothing_begins():
             return
@@ -204,7 +204,7 @@ class Reconciliation:
             self._show_again(f"{self._run.name}/{issue.id}")
 
     def _nothing_begins(self) -> bool:
-        """Whether the milestone is released, or waits for another one: then no branch is made for it."""
+        """Return whether the milestone is released or waits for another one; then it gets no branch."""
         view = self._run.view
         released = view.release is not None and view.release_current
         return released or any(
@@ -212,7 +212,7 @@ class Reconciliation:
         )
 
     def _adopt(self, ref: str, branches: dict[str, str]) -> None:
-        """A result that is on the remote and not here, from another clone: it need not be made again."""
+        """Adopt a result that is on the remote but not here, from another clone, instead of building it again."""
         facts = self._run.facts(ref)
         issue = self._run.issue(ref)
         revision = 1 if facts.landing is None else facts.landing.trailers.revision + 1
@@ -310,7 +310,7 @@ class Reconciliation:
         )
 
     def _show_again(self, ref: str) -> None:
-        """A result that waits for a person and that nobody can see yet, because the run that stopped it died."""
+        """Show a result that waits for a person but is not visible yet, because the run that stopped it died."""
         facts = self._run.facts(ref)
         stop = facts.state.stop
         attempt = facts.state.attempts.get(stop.attempt) if stop is not None else None
@@ -333,7 +333,7 @@ _POLLS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 
 class ForgePatience:
-    """What a run may still wait for pull requests that it left to the forge, once it has nothing else to do.
+    """Waits for pull requests that the run left to the forge, once it has nothing else to do.
 
     Args:
         session: the session.
@@ -343,11 +343,11 @@ class ForgePatience:
         self._session = session
         self._left = session.policy.forge.wait
         self._green: dict[str, tuple[int, str]] = {}
-        """Number and head of pull requests that were seen green; what waits then, such as a merge queue, is not asked
-        again until something else has changed."""
+        """Number and head of pull requests that were seen green; one that still waits, such as in a merge queue, is
+        not queried again until something else has changed."""
 
     def waited(self, refs: Iterable[str]) -> bool:
-        """Whether the forge has merged or turned down one of them; what it did is taken over then."""
+        """Return whether the forge has merged or refused one of them; takes the outcome over."""
         session, polls = self._session, 0
         wanted = [ref for ref in refs if self._pull(ref) is not None]
         while wanted and not session.stopping.is_set():
@@ -369,7 +369,7 @@ class ForgePatience:
         return False
 
     def _pull(self, ref: str) -> Pull | None:
-        """The pull request of an issue, if this run left it to the forge."""
+        """Return the pull request of an issue, if this run left it to the forge."""
         milestone, _, issue = ref.partition("/")
         state = self._session.observer.views[milestone].states.get(issue)
         pull = state.pull if state is not None else None
@@ -377,7 +377,7 @@ class ForgePatience:
         return pull if left else None
 
     def _moved(self, ref: str) -> bool:
-        """Whether there is something to do about a pull request: it is merged, closed, red or green."""
+        """Return whether a pull request requires an action: it is merged, closed, red or green."""
         pull, forge = self._pull(ref), forge_of(self._session)
         if pull is None:
             return False

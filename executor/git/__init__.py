@@ -1,1 +1,1 @@
-"""Git, through explicit directories and a clean environment."""
+"""Run git with explicit directories and a clean environment."""

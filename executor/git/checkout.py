@@ -1,9 +1,9 @@
-"""Who commits: the identity of the user's own git configuration.
+"""The user's checkouts of a branch: found by asking git, updated only if no data of the user can be lost.
 
-The user's own checkouts of a branch: found by asking git, updated only when nothing of the user's can be lost.
+A branch moves under a checkout only if the checkout can follow: it has no changes, no merge or rebase in progress, git
+accepts its owner, and no untracked or ignored file of the user would be overwritten.
 
-A branch is moved under a checkout only if the checkout can follow: it has no changes, no merge or rebase in progress,
-git accepts its owner, and none of the user's untracked or ignored files is in the way.
+The identity for commits: that of the user's git configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Checkout", "Checkouts", "checkouts_of", "identity_of", "ownership_pr
 
 
 def identity_of(repository: Repository) -> Identity:
-    """Name and mail address as git knows them here; a neutral identity where it knows none."""
+    """Return the name and mail address in git's configuration; a neutral identity without any."""
     done = subprocess.run(
         [git_program(), "config", "--get-regexp", r"^user\.(name|email)$"],
         capture_output=True,
@@ -53,12 +53,12 @@ _OPERATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """One working tree that has the branch checked out.
+    """A working tree that has the branch checked out.
 
     Attributes:
         top: its top folder.
-        obstacle: why the branch must not be moved under it; empty when it may.
-        changed: whether it has changes to tracked files, staged or not.
+        obstacle: why the branch must not move under it; empty if it may.
+        changed: it has changes to tracked files, staged or not.
     """
 
     top: Path
@@ -73,11 +73,11 @@ class Checkouts:
         self._repository = repository
 
     def of(self, branch: str) -> list[Checkout]:
-        """Checkouts whose HEAD is this branch (full name)."""
+        """Return the checkouts whose HEAD is this branch (full name)."""
         return [self._look_at(top) for top in self._tops(branch)]
 
     def state(self, top: Path) -> dict[str, str | int]:
-        """Branch (empty when detached), commit and number of changed files of a checkout."""
+        """Return branch (empty if detached), commit and number of changed files of a checkout."""
         asked = ("--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=no")
         lines = self._git(top, *asked)[1].splitlines()
         head = {words[1]: words[2] for words in (line.split(" ", 2) for line in lines) if words[0] == "#"}
@@ -89,13 +89,13 @@ class Checkouts:
         }
 
     def in_the_way(self, checkout: Checkout, old: str, new: str, *, carry: bool = False) -> str:
-        """Why a checkout cannot go from commit `old` to `new`; empty when it can.
+        """Return why a checkout cannot go from commit `old` to `new`; empty if it can.
 
         Args:
-            checkout: as found by `of`.
-            old: commit or tree that it is at.
-            new: commit or tree that it would go to.
-            carry: local changes are no obstacle as long as git can keep them as they are.
+            checkout: a result of `of`.
+            old: its current commit or tree.
+            new: its future commit or tree.
+            carry: local changes are no obstacle if git can preserve them.
         """
         if checkout.obstacle:
             return checkout.obstacle
@@ -110,10 +110,10 @@ class Checkouts:
         return "" if code == 0 else " ".join((words or "git read-tree failed").split())
 
     def follow(self, checkout: Checkout, old: str, new: str) -> str:
-        """After the branch moved from `old` to `new`: update a checkout for which nothing was `in_the_way`.
+        """Update a checkout after the branch moved from `old` to `new`; `in_the_way` must have found no obstacle.
 
         Returns:
-            What is left to do, if it could not be updated after all; otherwise nothing.
+            The remaining manual step if the update failed; otherwise empty.
         """
         code, _, words = self._git(checkout.top, "read-tree", "-m", "-u", old, new)
         if code == 0:
@@ -125,9 +125,9 @@ class Checkouts:
         )
 
     def catch_up(self, branch: str, old: str, new: str) -> None:
-        """Update the checkouts that a killed run left at `old` after it had moved the branch to `new`.
+        """Update the checkouts that a killed run left at `old` after it moved the branch to `new`.
 
-        A person's staged work can look just the same, so this is only for a run that is known to have died there.
+        Staged work of a person can look exactly the same, so this is only for a run that is known to have died there.
         """
         for checkout in self.of(branch):
             if checkout.obstacle:
@@ -154,9 +154,9 @@ class Checkouts:
         return Checkout(top, "" if code == 0 else " ".join(words.split()) or "git status failed", bool(changes))
 
     def _users_files(self, top: Path, old: str, new: str) -> Iterator[str]:
-        """Files that git does not track and that an update from `old` to `new` would overwrite or delete.
+        """Yield untracked files that an update from `old` to `new` would overwrite or delete.
 
-        Git's own look takes ignored files for expendable.
+        Git itself considers ignored files expendable.
         """
         listing = self._git(top, "diff-tree", "-r", "-z", "--no-renames", "--name-status", old, new)[1].split("\0")
         changes = list(zip(listing[1::2], listing[0::2], strict=False))
@@ -171,7 +171,7 @@ class Checkouts:
                     yield name
 
     def _tops(self, branch: str) -> list[Path]:
-        """Working trees that have the branch checked out, by what git lists."""
+        """Return the working trees that have the branch checked out, as git lists them."""
         git = Git(self._repository.common_dir, self._repository.common_dir)
         found: dict[Path, None] = {}
         for place, entry in enumerate(_worktrees(git)):
@@ -183,7 +183,7 @@ class Checkouts:
         return list(found)
 
     def _main_top(self, git: Git, listed: Path) -> Path | None:
-        """The main working tree; git lists its git directory where that is kept elsewhere."""
+        """Return the main working tree; git lists its git directory instead if that is elsewhere."""
         repository = self._repository
         if repository.git_dir.resolve() == repository.common_dir.resolve():
             return repository.top
@@ -197,7 +197,7 @@ class Checkouts:
 
 
 def ownership_problem(top: Path) -> str:
-    """Why git refuses to work in a checkout because of its owner; empty when it does not."""
+    """Return why git refuses to work in a checkout because of its owner; empty if it accepts it."""
     code, _, words = _users_git(top, "rev-parse", "--git-dir")
     if code == 0 or "dubious ownership" not in words:
         return ""
@@ -205,7 +205,7 @@ def ownership_problem(top: Path) -> str:
 
 
 def _worktrees(git: Git) -> Iterator[dict[str, str]]:
-    """Every working tree that git lists, the main one first."""
+    """Yield every working tree that git lists, the main one first."""
     output = git.run("worktree", "list", "--porcelain", "-z").decode("utf-8", "surrogateescape")
     for record in output.split("\0\0"):
         lines = [line.partition(" ") for line in record.strip("\0").split("\0") if line]
@@ -214,7 +214,7 @@ def _worktrees(git: Git) -> Iterator[dict[str, str]]:
 
 
 def _in_place_of(top: Path, path: str) -> Iterator[str]:
-    """Files that are where a path is to be: at a folder above it, at it, or below it."""
+    """Yield files that occupy a path: at a folder above it, at it, or below it."""
     parts = path.split("/")
     for count in range(1, len(parts)):
         name = "/".join(parts[:count])
@@ -233,7 +233,7 @@ def _in_place_of(top: Path, path: str) -> Iterator[str]:
 
 
 def _users_git(top: Path, *arguments: str) -> tuple[int, str, str]:
-    """One git command in the user's checkout, with the user's own configuration but without hooks."""
+    """Run a git command in the user's checkout, with the user's configuration but without hooks."""
     done = subprocess.run(
         [git_program(), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", *arguments],
         capture_output=True,
@@ -247,7 +247,7 @@ def _users_git(top: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def checkouts_of(top: Path, common_dir: Path) -> tuple[Path, ...]:
-    """The user's checkout, then the main checkout and the linked worktrees of its repository that are there."""
+    """Return the user's checkout, then the main checkout and the existing linked worktrees of its repository."""
     found = [top]
     if common_dir.name == ".git":
         found.append(common_dir.parent)

@@ -1,11 +1,10 @@
-"""Running git safely: an environment made from scratch, explicit directories, plumbing only.
+"""Run git safely: an environment built from scratch, explicit directories, plumbing only.
 
 Every call names its git directory and reads no configuration that an agent could have written; the settings are those
 of ARCHITECTURE.md ("git calls"). Acknowledged objects and refs survive a power cut (`core.fsync=committed`).
 
-Signatures are made with the user's own key, where the user's git is configured to sign. Any configuration of the
-repository may name the key, but a program that the repository names is never run. A key that would ask for anything is
-refused, since nobody answers at night.
+Signatures use the user's key, if the user's git is configured to sign. The repository's configuration may name the key,
+but a program that it names is never run. A key that would prompt is refused, since no one answers at night.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ _SETTINGS = {
 
 @cache
 def git_program() -> str:
-    """Absolute path of git.
+    """Return the absolute path of git.
 
     Raises:
         RepositoryError: git is not installed.
@@ -85,7 +84,7 @@ def git_program() -> str:
 
 @cache
 def git_version() -> tuple[int, ...]:
-    """Version of git, for example (2, 39, 5).
+    """Return the version of git, for example (2, 39, 5).
 
     Raises:
         RepositoryError: git is not installed.
@@ -104,7 +103,7 @@ def git_version() -> tuple[int, ...]:
 
 @cache
 def safe_environment() -> Mapping[str, str]:
-    """The complete environment of a git call; from ours it inherits only the path to git's programs."""
+    """Return the complete environment of a git call; it inherits only the path to git's programs."""
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/nonexistent",
@@ -126,12 +125,12 @@ def safe_environment() -> Mapping[str, str]:
 
 
 def users_environment() -> dict[str, str]:
-    """The user's environment for git calls on the user's own checkout, without any GIT_ variable."""
+    """Return the user's environment for git calls on the user's checkout, without any GIT_ variable."""
     return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
 def git_failed(command: str, words: str) -> ExecutorError:
-    """The situation that git's own words amount to."""
+    """Return the error that git's message indicates."""
     if any(text in words for text in _NO_SPACE):
         return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
     return GitError(f"git {command}: {words}")
@@ -139,17 +138,17 @@ def git_failed(command: str, words: str) -> ExecutorError:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who commits: name and mail address as in the user's own git configuration."""
+    """The identity of a committer: name and mail address from the user's git configuration."""
 
     name: str
     email: str
 
 
 class Git:
-    """Git commands on one git directory.
+    """Runs git commands on one git directory.
 
     Args:
-        git_dir: explicit git directory; never found by discovery.
+        git_dir: explicit git directory; never discovered.
         cwd: working directory of the commands, a folder that no agent writes to.
         extra: further environment, for example the object store or the identity.
     """
@@ -159,7 +158,7 @@ class Git:
         self._environment = {**safe_environment(), "GIT_DIR": str(git_dir), **(extra or {})}
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of a call, for long-running git processes."""
+        """Return the environment of a call, for long-running git processes."""
         return {**self._environment, **(extra or {})}
 
     def run(
@@ -170,10 +169,10 @@ class Git:
         accept: Sequence[int] = (0,),
         cwd: Path | None = None,
     ) -> bytes:
-        """Output of one git command.
+        """Return the output of a git command.
 
         Raises:
-            GitError: the exit code is not among `accept`; the message has the command and git's own words.
+            GitError: the exit code is not among `accept`; the message has the command and git's message.
         """
         return self.call(*arguments, given=given, extra=extra, accept=accept, cwd=cwd)[1]
 
@@ -185,7 +184,7 @@ class Git:
         accept: Sequence[int] | None = None,
         cwd: Path | None = None,
     ) -> tuple[int, bytes, bytes]:
-        """Exit code, output and error output of one git command; any exit code is accepted unless `accept` is given.
+        """Return exit code, output and error output of a git command; without `accept` any exit code is accepted.
 
         Raises:
             GitError: git could not be started, or the exit code is not among `accept`.
@@ -218,15 +217,15 @@ _LITERAL = ("key::", "ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs as the user's git does.
+    """Signs like the user's git.
 
     Attributes:
         commits: landings and releases are signed.
         tags: tags of releases are signed.
         form: ``openpgp`` or ``ssh``.
         program: the program that signs.
-        key: the key, as `user.signingkey` names it; for openpgp the identity where none is named.
-        problem: why it cannot sign; empty when nothing is known.
+        key: the key in `user.signingkey`; for openpgp the identity if none is set.
+        problem: why it cannot sign; empty if unknown.
     """
 
     commits: bool
@@ -237,10 +236,10 @@ class Signer:
     problem: str = field(default="", compare=False)
 
     def sign(self, data: bytes) -> bytes:
-        """The armoured signature of some bytes.
+        """Return the armoured signature of some bytes.
 
         Raises:
-            UnsignedError: it cannot be made without asking a person, or at all.
+            UnsignedError: signing fails, or would prompt a person.
         """
         if self.problem:
             raise UnsignedError(self.problem)
@@ -286,7 +285,7 @@ class Signer:
 
 
 def signer_of(repository: Repository, who: Identity) -> Signer | None:
-    """What signs landings, releases and tags of a repository; None where git is not configured to sign."""
+    """Return the signer of a repository's landings, releases and tags; None if git is not configured to sign."""
     commits, tags = (_get(repository, key, "--type=bool") == "true" for key in ("commit.gpgsign", "tag.gpgsign"))
     if not (commits or tags):
         return None
@@ -310,7 +309,7 @@ def signer_of(repository: Repository, who: Identity) -> Signer | None:
 
 
 def with_signature(commit: bytes, signature: bytes, *, header: str = "gpgsig") -> bytes:
-    """The bytes of a commit with its signature where git looks for it; a commit that has one is unchanged."""
+    """Insert a signature into the bytes of a commit; a signed commit is unchanged."""
     head, gap, message = commit.partition(b"\n\n")
     if b"\n" + header.encode() + b" " in head:
         return commit

@@ -14,7 +14,7 @@ from executor.model.fingerprint import digest
 __all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
 
 Finding = tuple[str, int, str]
-"""Something at a place: path, number of the line or 0 for the file as a whole, text."""
+"""A finding at a place: path, line number (0 for the whole file), text."""
 LONGEST_LINE = 20_000
 
 _AT = re.compile(rb"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
@@ -28,13 +28,13 @@ _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34,
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line added or removed.
+    """An added or removed line.
 
     Attributes:
-        number: of the line in the new file if it was added, in the old one if it was removed. Two lines are equal
-            whatever their numbers: the same change lower in a file is the same change.
-        text: without its line end; bytes that are not UTF-8 are kept by surrogate escapes; a very long line is cut.
-        added: it was added; otherwise it was removed.
+        number: number of an added line in the new file, of a removed line in the old one. Ignored in comparisons: the
+            same change further down in a file is the same change.
+        text: without line end; bytes that are not UTF-8 are kept as surrogate escapes; a very long line is truncated.
+        added: the line was added; otherwise removed.
     """
 
     number: int = field(compare=False)
@@ -44,19 +44,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """One file of a change.
+    """A changed file.
 
     Attributes:
-        path: as git has it; bytes that are not UTF-8 are kept by surrogate escapes.
+        path: path in git; bytes that are not UTF-8 are kept as surrogate escapes.
         kind: ``created``, ``modified``, ``deleted`` or ``mode`` (only the mode or type changed).
         added: lines added; 0 for binary files.
         removed: lines removed; 0 for binary files.
         binary: git treats the content as binary.
         old_mode: git's mode before the change (``100644``); empty for a new file or an unknown mode.
         new_mode: git's mode after the change; empty for a deleted file or an unknown mode.
-        lines: those added and removed, in the order of the diff; none for binary files.
-        old_id: git's full id of the content before; zeros when there was none, empty when git does not say.
-        new_id: of the content afterwards.
+        lines: added and removed lines in the order of the diff; none for binary files.
+        old_id: git's full id of the old content; zeros if it did not exist, empty if git does not report it.
+        new_id: git's full id of the new content.
     """
 
     path: str
@@ -89,27 +89,27 @@ class Change:
         return sum(file.removed for file in self.files)
 
     def of_kind(self, kind: str) -> list[str]:
-        """Paths of the files of one kind, in git's order."""
+        """Return the paths of the files of one kind, in git's order."""
         return [file.path for file in self.files if file.kind == kind]
 
     def summary(self) -> str:
-        """One line: ``3 files changed, 120 lines added, 4 removed``."""
+        """Return one line: ``3 files changed, 120 lines added, 4 removed``."""
         files, added = len(self.files), self.added
         changed = f"{files} file{'' if files == 1 else 's'} changed"
         return f"{changed}, {added} line{'' if added == 1 else 's'} added, {self.removed} removed"
 
 
 def parse_diff(text: bytes) -> Change:
-    """Read the text of one diff; an empty text is the empty change."""
+    """Parse the text of one diff; an empty text is the empty change."""
     sections = [part for part in re.split(rb"(?m)^(?=diff --git )", text) if part.startswith(b"diff --git ")]
     normal = [_normal(section) for section in sections]
     return Change(tuple(_file(section) for section in sections), digest(b"".join(normal)))
 
 
 def unquote(name: bytes) -> str:
-    r"""A path as git prints it, ``"a\\303\\244"`` in quotes when it has unusual bytes, as the path itself.
+    r"""Decode a path that git quotes because of unusual bytes, such as ``"a\\303\\244"``.
 
-    Any bytes are taken; an escape that git does not print stays as it is.
+    Accepts any bytes; an escape that git does not produce is left unchanged.
     """
     if not name.startswith(b'"'):
         return name.decode("utf-8", "surrogateescape")
@@ -139,7 +139,7 @@ def _file(section: bytes) -> FileChange:
 
 
 def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
-    """Modes before and afterwards."""
+    """Return the modes before and after."""
     if b"new file mode" in told:
         return "", told[b"new file mode"].decode()
     if b"deleted file mode" in told:
@@ -150,7 +150,7 @@ def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
 
 
 def _split(section: bytes) -> tuple[bytes, bytes]:
-    """Header and hunks of one file's section; the hunks keep the newline before them."""
+    """Split one file's section into header and hunks; the hunks keep the newline before them."""
     at = section.find(b"\n@@ ")
     return (section, b"") if at < 0 else (section[: at + 1], section[at:])
 
@@ -183,7 +183,7 @@ def _text(raw: bytes) -> str:
 
 
 def _path(head: bytes) -> str:
-    """The path from ``diff --git a/P b/P``: both are equal because renames are not asked for."""
+    """Return the path from ``diff --git a/P b/P``: both are equal because rename detection is off."""
     names = head[len(b"diff --git ") :].split(b"\n", 1)[0]
     return unquote(names[: (len(names) - 1) // 2])[2:]
 

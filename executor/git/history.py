@@ -1,15 +1,15 @@
-"""Reading git history: which issues have landed, what was released, what a person reverted. Pure functions of records.
+"""Reads git history: landings, releases and reverts. Pure functions of records.
 
-A landing is recognised wherever it is: on the branch, on the base after a merge, a rebase or a cherry-pick, and inside
-a squashed commit whose message repeats the trailers of what was squashed.
+A landing is recognised wherever it is: on the branch, on the base after a merge, a rebase or a cherry-pick, and in a
+squashed commit whose message repeats the trailers of the squashed commits.
 
-The history of a branch as records, with a cache by its tip so that a long history is walked once.
+The history of a branch as records, with a cache by its tip, so that a long history is walked once.
 
-Looks things up in the history of the trusted repository with GitPython, for commands that may take a moment.
+Queries of the trusted repository's history with GitPython, for commands that may take a moment.
 
-GitPython is confined to this module and to the user's own repository; it never opens a tree that an agent can write.
+GitPython is confined to this module and to the user's repository; it never opens a tree that an agent can write.
 
-How much each commit of a branch changed, asked from git in one call.
+Statistics of each commit of a branch, from one git call.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _REVERTS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One commit of the history that says something to us.
+    """A commit of the history with information for the executor.
 
     Attributes:
         commit: full id.
@@ -79,13 +79,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Revert:
-    """A commit that takes another one back.
+    """A commit that reverts another one.
 
     Attributes:
-        commit: the one that reverts.
+        commit: the reverting commit.
         time: its committer time in seconds since the epoch.
-        reverted: the commit that it takes back, as its message names it.
-        onto: for a merge that is taken back: the parent that is kept; otherwise empty.
+        reverted: the reverted commit, as named in the message.
+        onto: for a reverted merge: the parent that is kept; otherwise empty.
     """
 
     commit: str
@@ -96,13 +96,13 @@ class Revert:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The files that one commit changed, against its first parent.
+    """The files that a commit changed, relative to its first parent.
 
     Attributes:
         commit: full id.
         time: committer time in seconds since the epoch.
         merge: it has several parents.
-        paths: path -> object ids before and after; zeros stand for no file.
+        paths: path -> object ids before and after; zeros for no file.
     """
 
     commit: str
@@ -114,14 +114,14 @@ class Changed:
 def landings_in(
     records: Iterable[Record], milestone: str, recognised: Mapping[str, Trailers] | None = None
 ) -> list[Landing]:
-    """Landings of a milestone, oldest first; positions count from 0.
+    """Return the landings of a milestone, oldest first; positions count from 0.
 
-    The same landing found twice (a merge commit that repeats it, a cherry-picked copy) counts once, as the later one.
+    A landing that is found twice (a merge commit that repeats it, a cherry-picked copy) counts once, as the later one.
 
     Args:
         records: commits, parents before children.
         milestone: milestone id.
-        recognised: commits that are landings although their messages do not say so.
+        recognised: commits that count as landings although their messages do not say so.
     """
     found: dict[tuple[str, int, str, str], tuple[Record, Trailers]] = {}
     for record in records:
@@ -138,12 +138,12 @@ def landings_in(
 
 
 def milestones_in(record: Record) -> set[str]:
-    """Milestones of which a commit has a landing."""
+    """Return the milestones with a landing in a commit."""
     return {trailers.milestone for trailers in _told(record.text)}
 
 
 def releases_in(records: Iterable[Record]) -> dict[str, Released]:
-    """The latest release of each milestone."""
+    """Return the latest release of each milestone."""
     found: dict[str, Released] = {}
     for record in records:
         told = decode(ReleaseTrailers, _pairs(record.text))
@@ -153,7 +153,7 @@ def releases_in(records: Iterable[Record]) -> dict[str, Released]:
 
 
 def reverts_in(records: Iterable[Record]) -> list[Revert]:
-    """What was reverted, as git's own message says it, in the order of the records."""
+    """Return the reverts that git's standard message records, in the order of the records."""
     return [
         Revert(record.commit, record.time, hit[1], hit[2] or "")
         for record in records
@@ -162,7 +162,7 @@ def reverts_in(records: Iterable[Record]) -> list[Revert]:
 
 
 def active_reverts(reverts: Sequence[Revert]) -> list[Revert]:
-    """Those that were not reverted themselves; a revert of a revert brings the change back."""
+    """Return the reverts that were not reverted themselves; a revert of a revert restores the change."""
     undone: set[str] = set()
     for revert in reversed(reverts):
         if revert.commit not in undone:
@@ -176,17 +176,17 @@ def taken_back(
     others: Collection[str],
     inverse: Callable[[str, str], bool],
 ) -> list[Revert]:
-    """Landings that a commit took back without saying so, by what it did to their files.
+    """Return landings that a commit reverts without saying so, by its effect on their files.
 
-    A commit takes a landing back if it does nothing else: every file that it changes returns to a state from before
-    the landings that it takes back, or its lines are exactly the opposite of those of one landing. A commit that also
-    changes other files is ordinary work on top. One that restores what a landing made of its files brings it back.
+    A commit reverts a landing if it does nothing else: every file that it changes returns to a state from before the
+    reverted landings, or its lines are exactly the inverse of those of one landing. A commit that also changes other
+    files is ordinary work. One that restores a landing's version of its files reapplies the landing.
 
     Args:
         changes: commits, parents before children.
-        landings: commits that are landings of the milestone.
-        others: commits that are known for something else: other landings, releases, reverts that say so.
-        inverse: whether the lines of one commit are the opposite of those of another.
+        landings: landing commits of the milestone.
+        others: commits of another kind: other landings, releases, explicit reverts.
+        inverse: returns whether the lines of one commit are the inverse of another's.
     """
     standing: dict[str, Changed] = {}
     before: dict[str, list[str]] = {}
@@ -216,7 +216,7 @@ def _undone(
     before: Mapping[str, Sequence[str]],
     inverse: Callable[[str, str], bool],
 ) -> list[Changed]:
-    """The landings that a commit takes back; none if it does anything beside."""
+    """Return the landings that a commit reverts; none if it does anything else."""
     near = [item for item in standing if item.paths and item.paths.keys() <= change.paths.keys()]
     found = [item for item in near if all(_is_older(change, item, path, before) for path in item.paths)]
     if found and change.paths.keys() == {path for item in found for path in item.paths}:
@@ -226,19 +226,19 @@ def _undone(
 
 
 def _is_older(change: Changed, landing: Changed, path: str, before: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a commit returns a file of a landing to a state from before that landing."""
+    """Return whether a commit returns a file of a landing to a state from before that landing."""
     states = before[path]
     return change.paths[path][1] in states[: states.index(landing.paths[path][0]) + 1]
 
 
 def _told(text: str) -> list[Trailers]:
-    """What a message says of landings: its trailers, or those of every commit that was squashed into it."""
+    """Return the landings in a message: its trailers, or those of every commit that was squashed into it."""
     found = [trailers for block in _blocks(text) if (trailers := parse_trailers(block)) is not None]
     return list(dict.fromkeys(found))
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
-    """Runs of lines that are pairs; a run is cut where a key comes again."""
+    """Yield runs of ``Key: value`` lines; a repeated key starts a new run."""
     block: dict[str, str] = {}
     for line in (*text.splitlines(), ""):
         hit = _PAIR.fullmatch(line)
@@ -261,10 +261,10 @@ _VERSION = 1
 
 
 def read_records(path: Path, refs: Refs, tip: str) -> list[Record]:
-    """Everything that the history of a base branch says of milestones, parents before children.
+    """Return all records about milestones in the history of a base branch, parents before children.
 
     Args:
-        path: a cache file; used only if its tip is on that history, and not needed for anything.
+        path: an optional cache file; used only if its tip is on that history.
         refs: the refs of the repository.
         tip: commit of the branch.
     """
@@ -297,7 +297,7 @@ _MOST_VERSIONS = 200
 
 
 def texts_of(repository: Repository, path: Path) -> Iterator[str]:
-    """Texts that a file of the checkout has had on any branch, newest first, without repeats.
+    """Yield all past texts of a file of the checkout on any branch, newest first, without repeats.
 
     Raises:
         GitError: the history cannot be read.
@@ -323,7 +323,7 @@ def texts_of(repository: Repository, path: Path) -> Iterator[str]:
 
 
 def text_at(repository: Repository, commit: str, path: Path) -> str:
-    """Text of a file of the checkout as it was at a commit; empty when it was not there.
+    """Return the text of a file of the checkout at a commit; empty if it did not exist.
 
     Raises:
         GitError: the commit cannot be read.
@@ -346,7 +346,7 @@ def text_at(repository: Repository, commit: str, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Statistics of a commit: paths in git's order, lines added and removed in text files."""
+    """Statistics of a commit: paths in git's order, added and removed lines of text files."""
 
     paths: tuple[str, ...] = ()
     added: int = 0
@@ -354,10 +354,10 @@ class Stat:
 
 
 def stats_of(repository: Repository, tip: str) -> dict[str, Stat]:
-    """Commit -> its statistics, for the first-parent history of a commit.
+    """Map each commit of a first-parent history to its statistics.
 
     Raises:
-        GitError: git refused.
+        GitError: git failed.
     """
     git = Git(repository.common_dir, repository.common_dir)
     arguments = ("--first-parent", "--diff-merges=first-parent", "--numstat", "--no-renames", "--format=%x1e%H", "-z")

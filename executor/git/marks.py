@@ -1,6 +1,6 @@
-"""Trailers of the commits below our own refs: steps, handoffs, pauses, local pull requests, decisions of people.
+"""Trailers of the commits below the executor's refs: steps, handoffs, pauses, local pull requests, decisions.
 
-`executor.git.trailers` encodes and decodes them. A key is added here first; keys of older commits stay readable.
+`executor.git.trailers` encodes and decodes them. Add a key here first; keys of older commits stay readable.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = [
 
 
 def _texts(found: Any) -> dict[str, str]:
-    """A table of texts.
+    """Return a table of texts.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if not isinstance(found, dict):
         raise ValueError("expected a table")  # noqa: TRY004  (the codec's one kind of exception)
@@ -59,7 +59,7 @@ class StepTrailers:
 
 @dataclass(frozen=True, slots=True)
 class HandoffTrailers:
-    """What an issue leaves for later ones."""
+    """A handoff of an issue to later ones."""
 
     milestone: str = text("Milestone")
     issue: str = text("Issue")
@@ -68,7 +68,7 @@ class HandoffTrailers:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTrailers:
-    """A person keeps the landed work under other specs."""
+    """A person's acceptance of landed work under other specs."""
 
     milestone: str = text("Milestone", "")
     issue: str = text("Issue", "")
@@ -78,7 +78,7 @@ class AcceptedTrailers:
 
 @dataclass(frozen=True, slots=True)
 class RevivedTrailers:
-    """A person wants reverted work again; `reverts` are the commits that took it back."""
+    """A person's request for reverted work; `reverts` are the reverting commits."""
 
     ref: str = text("Issue-Ref", "")
     reverts: tuple[str, ...] = words("Revert", ())
@@ -86,7 +86,7 @@ class RevivedTrailers:
 
 @dataclass(frozen=True, slots=True)
 class BranchTrailers:
-    """The branch that a milestone lands on, and the commit from which it began."""
+    """The branch of a milestone, and the commit at which it started."""
 
     milestone: str = text("Milestone-Id", "")
     branch: str = exact("Branch", "")
@@ -95,7 +95,7 @@ class BranchTrailers:
 
 @dataclass(frozen=True, slots=True)
 class PausedTrailers:
-    """A person paused a milestone: since when (ISO-8601) and why."""
+    """The pause of a milestone by a person: time (ISO-8601) and reason."""
 
     milestone: str = text("Milestone", "")
     since: str = text("Since", "")
@@ -126,14 +126,14 @@ class PullTrailers:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A question of an agent's and what a person answered."""
+    """A question of an agent and a person's answer."""
 
     question: str
     answer: str
 
     @classmethod
     def read(cls, found: Any) -> tuple[Answer, ...]:
-        """The answers in a JSON value; whatever else it has is left out."""
+        """Return the answers in a JSON value; ignores other parts."""
         items = found if isinstance(found, list) else []
         told = (item for item in items if isinstance(item, dict) and {"question", "answer"} <= item.keys())
         return tuple(cls(str(item["question"]), str(item["answer"])) for item in told)
@@ -145,10 +145,10 @@ class Approval:
 
     Attributes:
         rules: the rules that were shown.
-        tokens: the consents that were given (`executor.model.fingerprint.consent`).
+        tokens: the consents (`executor.model.fingerprint.consent`).
         who: name and mail address.
         when: ISO-8601 time.
-        why: the reason that was given.
+        why: the given reason.
     """
 
     rules: tuple[str, ...]
@@ -159,7 +159,7 @@ class Approval:
 
     @classmethod
     def read(cls, found: Any) -> tuple[Approval, ...]:
-        """The approvals in a JSON value; whatever else it has is left out."""
+        """Return the approvals in a JSON value; ignores other parts."""
         return tuple(
             cls(
                 tuple(map(str, item.get("rules", ()))),
@@ -185,7 +185,7 @@ class AnswersTrailers:
 
 @dataclass(frozen=True, slots=True)
 class ApprovedTrailers:
-    """The approvals of an issue's changes so far, oldest first; `tokens` are the consents that they give."""
+    """The approvals of an issue's changes so far, oldest first; `tokens` are their consents."""
 
     milestone: str = text("Milestone", "")
     issue: str = text("Issue", "")

@@ -1,7 +1,7 @@
-"""Trees, blobs and commits in the user's object store, through a neutral git directory of the executor's own.
+"""Trees, blobs and commits in the user's object store, through a neutral git directory of the executor.
 
-The neutral directory (`.cache/_store`) has no configuration of the user's and attributes that switch every conversion
-off, so that what an agent wrote is what lands, byte for byte, and nothing an agent wrote is obeyed.
+The neutral directory (`.cache/_store`) has none of the user's configuration, and attributes that disable every
+conversion, so an agent's files land byte for byte and no setting of an agent applies.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _KEPT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A merge made in memory: its tree, or the paths in conflict."""
+    """A merge in memory: its tree, or the conflicting paths."""
 
     tree: str
     conflicts: tuple[str, ...]
 
 
 class Store:
-    """Objects of the trusted repository; every method is safe to call from several threads."""
+    """Objects of the trusted repository; every method is thread-safe."""
 
     signer: Callable[[], Signer | None] = staticmethod(lambda: None)
-    """Gives what signs landings, releases and tags; asked only when something is to be signed."""
+    """Returns the signer of landings, releases and tags; called only if something must be signed."""
 
     def __init__(
         self,
@@ -71,29 +71,29 @@ class Store:
         self._recent_lock = threading.Lock()
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
         self.fresh = FreshCheckout(repository, lambda source, name: Store(source, folder / "submodules" / name))
-        """Fills checkouts with what git alone does not bring."""
+        """Completes checkouts with content that git alone does not check out."""
 
     def close(self) -> None:
-        """End the helper processes."""
+        """Stop the helper processes."""
         self._blobs.close()
         self.fresh.close()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def have(self, *commits: str) -> None:
-        """Fetch what a partial clone lacks of the trees of these commits (or of trees).
+        """Fetch the objects that a partial clone lacks from the trees of these commits (or from trees).
 
         Raises:
-            ForgeUnavailableError: the remote does not give it.
+            ForgeUnavailableError: the remote does not deliver them.
         """
         if self._missing.remote:
             self._missing.fill(commits)
 
     def tree_of(self, commit: str) -> str:
-        """Tree id of a commit; of a tree its own.
+        """Return the tree id of a commit; for a tree, its own id.
 
         Raises:
-            GitError: there is no such commit.
+            GitError: the commit does not exist.
         """
         found = self._blobs.read(f"{commit}^{{tree}}")
         if found is None:
@@ -101,10 +101,10 @@ class Store:
         return found.id
 
     def parent_of(self, commit: str) -> str:
-        """First parent of a commit.
+        """Return the first parent of a commit.
 
         Raises:
-            GitError: there is no such commit, or it has no parent.
+            GitError: the commit does not exist or has no parent.
         """
         found = self._blobs.read(f"{commit}^")
         if found is None:
@@ -112,10 +112,10 @@ class Store:
         return found.id
 
     def time_of(self, commit: str) -> int:
-        """Committer time of a commit, in seconds since the epoch.
+        """Return the committer time of a commit, in seconds since the epoch.
 
         Raises:
-            GitError: there is no such commit.
+            GitError: the commit does not exist.
         """
         found = self._blobs.read(f"{commit}^{{commit}}")
         head = b"" if found is None else found.data.partition(b"\n\n")[0]
@@ -125,16 +125,16 @@ class Store:
         return int(told[1])
 
     def blob(self, tree: str, path: str) -> bytes | None:
-        """Content of a file of a tree; None when there is no such file (a folder has no content either)."""
+        """Return the content of a file of a tree; None if there is no such file (a folder has no content either)."""
         found = self._blobs.read(f"{tree}:{path}") if "\n" not in path else None
         return found.data if found is not None and found.kind == "blob" else None
 
     def has_path(self, tree: str, path: str) -> bool:
-        """Whether a file or folder of that name is in the tree."""
+        """Return whether the tree has a file or folder of that name."""
         return "\n" not in path and self._blobs.read(f"{tree}:{path}") is not None
 
     def paths(self, tree: str) -> frozenset[str]:
-        """Every file of a tree; the last few trees are kept."""
+        """Return every file of a tree; the last few trees are cached."""
         with self._recent_lock:
             known = self._listed.get(tree)
         if known is None:
@@ -147,7 +147,7 @@ class Store:
         return known
 
     def mentions(self, tree: str, texts: Iterable[str]) -> dict[str, list[str]]:
-        """Text -> files of text of a tree in which it occurs as it is. One search, whatever the number of texts."""
+        """Map each text to the text files of a tree that contain it literally. One search for any number of texts."""
         asked = [text for text in dict.fromkeys(texts) if text and "\0" not in text and "\n" not in text]
         found: dict[str, list[str]] = {text: [] for text in asked}
         patterns = [word for text in asked for word in ("-e", text)]
@@ -163,9 +163,9 @@ class Store:
         return found
 
     def diff(self, old: str, new: str) -> bytes:
-        """Text of the difference of two trees or commits, for `executor.git.diff.parse_diff`.
+        """Return the diff of two trees or commits, for `executor.git.diff.parse_diff`.
 
-        The last ones are cached: a landing reads the same diff three times.
+        The last few are cached: a landing reads the same diff three times.
         """
         self.have(old, new)
         pair = (self.tree_of(old), self.tree_of(new))
@@ -184,7 +184,7 @@ class Store:
         return text
 
     def whole(self, new: str, base: str) -> bool:
-        """Whether every object that a commit or tree adds to its base exists."""
+        """Return whether every object that a commit or tree adds to its base exists."""
         code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")
         if code != 0:
             return False
@@ -195,7 +195,7 @@ class Store:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def commit(self, tree: str, parents: Iterable[str], message: str, who: Identity, when: int) -> str:
-        """Write a commit; the same arguments always give the same id. `when` is in seconds since the epoch.
+        """Write a commit; equal arguments give an equal id. `when` is in seconds since the epoch.
 
         The last paragraph of the message is its trailers.
         """
@@ -216,10 +216,10 @@ class Store:
         )
 
     def signed(self, commit: str) -> str:
-        """The commit with the user's signature, where commits are to have one.
+        """Return the commit with the user's signature, if commits are signed.
 
         Raises:
-            UnsignedError: it cannot be signed.
+            UnsignedError: signing fails.
         """
         signer = self.signer()
         if signer is None or not signer.commits:
@@ -233,21 +233,21 @@ class Store:
         return self.write("commit", with_signature(found.data, signer.sign(found.data), header=header))
 
     def signed_tag(self, data: bytes) -> bytes:
-        """The bytes of a tag with the user's signature, where tags are to have one.
+        """Return the bytes of a tag with the user's signature, if tags are signed.
 
         Raises:
-            UnsignedError: it cannot be signed.
+            UnsignedError: signing fails.
         """
         signer = self.signer()
         return data + signer.sign(data) if signer is not None and signer.tags else data
 
     def _without_secrets(self, message: str) -> bytes:
-        """The message with everything but its trailers redacted: those are what is read back, and ours alone."""
+        """Redact the message except its trailers, which are read back and contain only the executor's values."""
         body, gap, trailers = message.rpartition("\n\n")
         return self.redact(body.encode("utf-8", "replace")) + f"{gap}{trailers}".encode("utf-8", "replace")
 
     def files_tree(self, files: Mapping[str, bytes]) -> str:
-        """Tree of these files; a name may have folders in it."""
+        """Write a tree of these files; a name may contain folders."""
         inside: dict[str, dict[str, bytes]] = {}
         entries: list[tuple[bytes, bytes, str]] = []
         for name, data in files.items():
@@ -260,13 +260,13 @@ class Store:
         return self._write_tree(entries)
 
     def folders_tree(self, folders: Mapping[str, str]) -> str:
-        """Tree that has these trees as its folders."""
+        """Write a tree with these trees as its folders."""
         return self._write_tree((b"40000", name.encode(), tree) for name, tree in folders.items())
 
     def _write_tree(self, entries: Iterable[tuple[bytes, bytes, str]]) -> str:
-        """Tree of (mode, name, object id).
+        """Write a tree of (mode, name, object id).
 
-        `git mktree` does not read `core.fsync` (seen in git 2.39), so a power cut takes its trees back; `hash-object`
+        `git mktree` does not honour `core.fsync` (seen in git 2.39), so a power cut loses its trees; `hash-object`
         does. Git sorts a folder as if its name ended with a slash.
         """
         ordered = sorted(entries, key=lambda entry: entry[1] + b"/" if entry[0] == b"40000" else entry[1])
@@ -275,7 +275,7 @@ class Store:
         )
 
     def write(self, kind: str, data: bytes) -> str:
-        """Write an object of a kind, for example a ``tag``; git checks its form, and equal content has an equal id."""
+        """Write an object of a kind, for example a ``tag``; git validates it, and equal content has an equal id."""
         return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:
@@ -292,9 +292,9 @@ class Store:
         return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
 
     def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
-        """Apply a patch to a tree without a checkout: (new tree, "") or ("", git's words why not).
+        """Apply a patch to a tree without a checkout; returns (new tree, "") or ("", git's error message).
 
-        Where lines around it have moved, the patch is merged three-way with the blobs that its `index` lines name.
+        If the surrounding lines have moved, the patch is merged three-way with the blobs in its `index` lines.
         """
         where = {"GIT_INDEX_FILE": str(index)}
         problem = ""
@@ -307,14 +307,14 @@ class Store:
                 )
                 if code == 0:
                     return self._git.run("write-tree", extra=where).decode().strip(), ""
-                # Without the blobs, the words of the fallback say less than those of the plain attempt.
+                # Without the blobs, the error message of the fallback is less precise than that of the plain attempt.
                 problem = problem or words.decode("utf-8", "replace").strip()
             return "", problem
         finally:
             index.unlink(missing_ok=True)
 
     def with_paths_of(self, tree: str, base: str, paths: Iterable[str], index: Path) -> str:
-        """The tree with these paths as they are in `base`: restored, or removed where the base has none."""
+        """Return the tree with these paths taken from `base`: restored, or removed if the base lacks them."""
         where = {"GIT_INDEX_FILE": str(index)}
         forget(index)
         try:
@@ -332,7 +332,7 @@ class Store:
             index.unlink(missing_ok=True)
 
     def with_contents(self, tree: str, contents: Mapping[str, bytes | None], index: Path) -> str:
-        """The tree with these contents in place of those of the files; None removes a file."""
+        """Return the tree with the contents of these files replaced; None removes a file."""
         where = {"GIT_INDEX_FILE": str(index)}
         forget(index)
         try:
@@ -362,13 +362,13 @@ class Store:
     # -- working trees ------------------------------------------------------------------------------------------------
 
     def regular_files(self, tree: str) -> dict[str, str]:
-        """The regular files of a tree, each with its mode; no links, no submodules."""
+        """Return the regular files of a tree, each with its mode; no links, no submodules."""
         listing = self._git.run("ls-tree", "-r", "-z", "--full-tree", tree)
         entries = (entry.partition(b"\t") for entry in listing.split(b"\0") if entry)
         return {os.fsdecode(path): facts[:6].decode() for facts, _, path in entries if facts.startswith(b"100")}
 
     def with_files(self, tree: str, files: Mapping[str, bytes | None], index: Path) -> str:
-        """The tree with other contents of some of its regular files; None removes a file."""
+        """Return the tree with other contents in some of its regular files; None removes a file."""
         where = {"GIT_INDEX_FILE": str(index)}
         modes = self.regular_files(tree)
         ids = {data: self.write("blob", data) for data in set(files.values()) if data is not None}
@@ -386,12 +386,12 @@ class Store:
             index.unlink(missing_ok=True)
 
     def checkout(self, tree: str, index: Path, folder: Path) -> None:
-        """Make `folder` the tree exactly, tracked files only; unchanged files are not touched."""
+        """Make `folder` match the tree exactly, tracked files only; unchanged files are not touched."""
         self.have(tree)
         self._git.run("read-tree", "--reset", "-u", tree, extra=where_of(index, folder), cwd=folder)
 
     def complete(self, tree: str, index: Path, folder: Path) -> None:
-        """Fill a checkout of a tree with the files of its submodules and with contents kept by Git LFS."""
+        """Complete a checkout of a tree with the files of its submodules and with Git LFS contents."""
         if self.has_path(tree, ".gitmodules"):
             self.fresh.fill_submodules(index, folder)
         if self.uses_lfs(tree):
@@ -402,5 +402,5 @@ class Store:
         return IndexFile(self._git, self._blobs, path, folder)
 
     def uses_lfs(self, tree: str) -> bool:
-        """Whether the attributes at the top of a tree name the filter of Git LFS."""
+        """Return whether the top-level attributes of a tree name the filter of Git LFS."""
         return b"filter=lfs" in (self.blob(tree, ".gitattributes") or b"")

@@ -33,7 +33,7 @@ class GitObject:
 
 
 class BlobReader:
-    """Reads objects by any name that git understands; safe to use from several threads."""
+    """Reads objects by any name that git understands; thread-safe."""
 
     def __init__(self, git: Git, cwd: Path) -> None:
         self._git = git
@@ -42,7 +42,7 @@ class BlobReader:
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, name: str) -> GitObject | None:
-        """The object of that name, or None when there is none.
+        """Return the object of that name, or None if it does not exist.
 
         Raises:
             GitError: the helper process ended in the middle of an answer.
@@ -68,7 +68,7 @@ class BlobReader:
             return None
 
     def close(self) -> None:
-        """End the helper process, if one was started."""
+        """Stop the helper process if it was started."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -122,19 +122,19 @@ class IndexFile:
         return content
 
     def modified(self) -> list[str]:
-        """Tracked files of a checkout that were changed or deleted."""
+        """Return the tracked files of a checkout that were changed or deleted."""
         output = self._git.run(
             "ls-files", "-z", "--modified", "--deleted", extra=where_of(self.path, self.folder), cwd=self.folder
         )
         return list(dict.fromkeys(os.fsdecode(path) for path in output.split(b"\0") if path))
 
     def renew(self, tree: str) -> None:
-        """Make the index of a tree from nothing; of no file in it anything is known."""
+        """Build the index of a tree from scratch, without cached stat data."""
         forget(self.path)
         self._git.run("read-tree", tree, extra={"GIT_INDEX_FILE": str(self.path)})
 
     def clean(self, keep: Iterable[str] = ()) -> None:
-        """Remove everything that is not tracked, ignored or not, repositories inside it too, but what `keep` names."""
+        """Remove all untracked files, ignored or not, and nested repositories, except those that `keep` names."""
         kept = [f"--exclude={rule}" for rule in keep]
         self._git.run("clean", "-ffdxq", *kept, extra=where_of(self.path, self.folder), cwd=self.folder)
 
@@ -165,7 +165,7 @@ class IndexFile:
         )
 
     def ignore_files(self) -> list[tuple[str, bytes]]:
-        """Folder and content of every `.gitignore` that the index has, shallow ones first."""
+        """Return folder and content of every `.gitignore` in the index, shallow ones first."""
         found: list[tuple[str, bytes]] = []
         listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(self.path)})
         for line in listing.split(b"\0"):
@@ -212,13 +212,13 @@ class IndexFile:
 
 
 def forget(index: Path) -> None:
-    """Remove an index file, and the lock on it that a killed git may have left."""
+    """Remove an index file, and any lock on it that a killed git left."""
     index.unlink(missing_ok=True)
     index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
 
 
 def _sorted_out(folder: Path, paths: Iterable[bytes]) -> tuple[bytes, bytes]:
-    """Files of the index that are folders now, and all other paths, as git reads them with -z."""
+    """Split paths into index files that are now folders and all others, in git's -z format."""
     root = os.fsencode(folder)
     became_folders, others = bytearray(), bytearray()
     for path in paths:

@@ -1,6 +1,6 @@
 """Branches and other refs of the user's repository: read, and moved only by compare-and-swap.
 
-Names of the refs in which git keeps what must outlive `.cache/`.
+Names of the refs that store what must outlive `.cache/`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LINE = re.compile(r"[ \t]*[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]*)*: ")
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of a ref: from `old` (None: must not exist; empty: whatever it is) to `new` (None: delete it)."""
+    """An update of a ref: from `old` (None: must not exist; empty: any value) to `new` (None: delete it)."""
 
     ref: str
     old: str | None
@@ -69,7 +69,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A ref with its commit's trailers: an attempt, or a person's decision."""
+    """A ref with its commit's trailers: an attempt, or a decision of a person."""
 
     ref: str
     commit: str
@@ -85,12 +85,12 @@ class Refs:
         self._trailers: dict[str, dict[str, str]] = {}
 
     def tip(self, ref: str) -> str | None:
-        """Commit that a full ref name points to, or None."""
+        """Return the commit that a full ref name points to, or None."""
         code, output, _ = self._git.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         return output.decode().strip() if code == 0 else None
 
     def tips(self, refs: Sequence[str]) -> dict[str, str]:
-        """Commit of each of these full ref names; those that do not exist are left out."""
+        """Map each of these full ref names to its commit; missing refs are omitted."""
         found = self.listed(refs)
         return {ref: found[ref] for ref in refs if ref in found}
 
@@ -103,7 +103,7 @@ class Refs:
         return dict(line.rsplit(" ", 1) for line in lines if line)
 
     def default_branches(self) -> list[str]:
-        """Short names of the branches that may be the default: that of the remote, else the only one not ours."""
+        """Return short names of possible default branches: that of the remote, else the only one not ours."""
         code, output, _ = self._git.call("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
         if code == 0:
             return [output.decode("utf-8", "surrogateescape").strip().partition("/")[2]]
@@ -111,23 +111,23 @@ class Refs:
         return branches if len(branches) == 1 else []
 
     def below(self, prefix: str) -> list[str]:
-        """Full names of the refs below a prefix that ends with a slash."""
+        """Return the full names of the refs below a prefix that ends with a slash."""
         return self._git.run("for-each-ref", "--format=%(refname)", "--", prefix).decode().splitlines()
 
     def stamp(self, names: Sequence[str]) -> bytes:
-        """Bytes that change when any ref of these names or below these prefixes changes."""
+        """Return bytes that change if any ref of these names or below these prefixes changes."""
         return self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", *names)
 
     def branches(self) -> list[str]:
-        """Short names of the local branches."""
+        """Return the short names of the local branches."""
         output = self._git.run("for-each-ref", "--format=%(refname)", "--", "refs/heads/").decode()
         return [line.removeprefix("refs/heads/") for line in output.splitlines()]
 
     def move(self, moves: Sequence[Move], reason: str) -> bool:
-        """Make all these changes or none; False when a ref was not where it was expected.
+        """Make all these updates or none; False if a ref had an unexpected value.
 
         Raises:
-            GitError: git refused for another reason.
+            GitError: git failed for another reason.
         """
         lines = ["start\n"]
         zero = "0" * len(next((move.new or move.old or "" for move in moves), ""))
@@ -145,18 +145,18 @@ class Refs:
         raise git_failed("update-ref", told.strip())
 
     def records(self, ref: str, *, since: Sequence[str] = ()) -> list[Record]:
-        """Commits that say something of landings, releases or reverts, parents before children.
+        """Return commits about landings, releases or reverts, parents before children.
 
-        The whole history counts, not only first parents: a merge by hand brings landings in as a second parent.
+        The whole history counts, not only first parents: a manual merge adds landings through a second parent.
 
         Args:
             ref: full ref name or commit id.
-            since: leave out what is reachable from these commits.
+            since: omit commits reachable from these.
         """
         return _records(self._git.run(*_LOG, "--end-of-options", ref, *(f"^{commit}" for commit in since), "--"))
 
     def record(self, commit: str) -> Record:
-        """One commit, whatever it says."""
+        """Return one commit, whatever its message."""
         from executor.git.history import Record
 
         output = self._git.run("log", "-1", "--format=%H%x00%T%x00%ct", "--end-of-options", commit, "--")
@@ -164,12 +164,12 @@ class Refs:
         return Record(name, tree, int(time), "")
 
     def changes(self, tip: str, *, since: Sequence[str] = (), most: int) -> list[Changed]:
-        """The files that the newest commits of a history changed, parents before children.
+        """Return the files that the newest commits of a history changed, parents before children.
 
         Args:
             tip: the newest commit.
-            since: leave out what is reachable from these commits.
-            most: at most so many commits.
+            since: omit commits reachable from these.
+            most: maximum number of commits.
         """
         raw = ("--raw", "--no-abbrev", "-z", "--no-renames", "--diff-merges=first-parent", "--topo-order")
         form = ("--format=%x1e%H %ct %P", f"--max-count={most}")
@@ -180,12 +180,12 @@ class Refs:
         return [_changed(part) for part in reversed(_COMMIT.split(output)) if part.strip(b"\0\n")]
 
     def absorbs(self, tip: str, other: str) -> bool:
-        """Whether merging another commit into a history would change nothing: it has everything that is there."""
+        """Return whether a merge of another commit would change nothing: the history has its content already."""
         code, output, _ = self._git.call("merge-tree", "--write-tree", "--no-messages", tip, other)
         return code == 0 and output.split()[:1] == [self._git.run("rev-parse", f"{tip}^{{tree}}").strip()]
 
     def is_inverse(self, commit: str, other: str) -> bool:
-        """Whether the lines of one commit are the opposite of those of another, wherever in its files they are."""
+        """Return whether the lines of one commit are the inverse of another's, at any position in the same files."""
         shown = ("-p", "-U0", "--no-renames", "--no-ext-diff", "--no-textconv", "--diff-merges=first-parent")
         sides = []
         for name in (commit, other):
@@ -194,34 +194,34 @@ class Refs:
         return bool(sides[0]) and sides[0] == {path: (gone, new) for path, (new, gone) in sides[1].items()}
 
     def unmerged(self, bases: Sequence[str]) -> list[Record]:
-        """The same for every branch, of this repository and as last seen of others, without what is in these bases."""
+        """Return such commits of every local and remote-tracking branch that these bases do not contain."""
         output = self._git.run(*_LOG, "--branches", "--remotes", *(f"^{commit}" for commit in bases), "--")
         return _records(output)
 
     def holding(self, commit: str) -> list[tuple[str, str]]:
-        """Branches that have a commit, here and as last seen of other repositories: full name and tip."""
+        """Return local and remote-tracking branches that contain a commit: full name and tip."""
         form = "--format=%(refname) %(objectname)"
         output = self._git.run("for-each-ref", form, f"--contains={commit}", "--", "refs/heads/", "refs/remotes/")
         pairs = [line.rsplit(" ", 1) for line in output.decode("utf-8", "surrogateescape").splitlines()]
         return [(name, tip) for name, tip in pairs if not name.endswith("/HEAD")]
 
     def remote_tips(self, branches: Sequence[str]) -> dict[str, str]:
-        """Commits of branches of other repositories as last seen, by full name, for these short names."""
+        """Map full names of remote-tracking branches to their commits, for these short names."""
         return self.listed([f"refs/remotes/*/{branch}" for branch in branches])
 
     def between(self, older: str, newer: str) -> set[str]:
-        """Commits that are reachable from `newer` and not from `older`."""
+        """Return commits that are reachable from `newer` and not from `older`."""
         return set(self._git.run("rev-list", newer, f"^{older}", "--").decode().split())
 
     def reachable(self, base: str, names: Sequence[str]) -> set[str]:
-        """Those of these full ref names whose commit is reachable from a commit."""
+        """Return those of these full ref names whose commit is reachable from a commit."""
         if not names:
             return set()
         output = self._git.run("for-each-ref", f"--merged={base}", "--format=%(refname)", "--", *names)
         return set(output.decode().splitlines())
 
     def kept(self, *prefixes: str) -> list[Kept]:
-        """Every ref below these prefixes, with the trailers of its commit."""
+        """Return every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
         code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
         if code != 0:
@@ -238,7 +238,7 @@ class Refs:
         return found
 
     def unreadable(self, prefix: str) -> list[tuple[str, str]]:
-        """Refs below a prefix whose object is missing, as after a power cut, with its name."""
+        """Return refs below a prefix whose object is missing, as after a power cut, with the object's name."""
         lines = self._git.run("for-each-ref", "--format=%(refname) %(objectname)", "--", prefix).decode().splitlines()
         named = [line.rsplit(" ", 1) for line in lines]
         return [(ref, name) for ref, name in named if self._git.call("cat-file", "-e", f"{name}^{{tree}}")[0] != 0]
@@ -249,7 +249,7 @@ class Refs:
         return [name for name in names if name not in broken]
 
     def merged_at(self, commit: str, branch: str) -> str:
-        """The first commit on the first-parent history of `branch` that has `commit`; empty if there is none."""
+        """Return the first commit on the first-parent history of `branch` that contains `commit`; empty without one."""
         if self.on_first_parents(commit, branch):
             return commit
         limits = ("--first-parent", "--ancestry-path", "--reverse")
@@ -257,24 +257,24 @@ class Refs:
         return (output.decode().split() or [""])[0]
 
     def committer_of(self, commit: str) -> str:
-        """Committer line of a commit: name, address in angle brackets, seconds since the epoch, zone."""
+        """Return the committer line of a commit: name, address in angle brackets, seconds since the epoch, zone."""
         form = "--format=%cn <%ce> %cd"
         return self._git.run("log", "-1", form, "--date=raw", "--end-of-options", commit, "--").decode().strip()
 
     def time_of(self, commit: str) -> int:
-        """Committer time of a commit, in seconds since the epoch."""
+        """Return the committer time of a commit, in seconds since the epoch."""
         return int(self._git.run("log", "-1", "--format=%ct", "--end-of-options", commit, "--"))
 
     def message(self, commit: str) -> str:
-        """Message of a commit."""
+        """Return the message of a commit."""
         return self._git.run("log", "-1", "--format=%B", "--end-of-options", commit, "--").decode("utf-8", "replace")
 
     def has(self, commit: str) -> bool:
-        """Whether a commit is here."""
+        """Return whether a commit exists locally."""
         return bool(commit) and self._git.call("cat-file", "-e", f"{commit}^{{commit}}")[0] == 0
 
     def trailers(self, commit: str) -> dict[str, str]:
-        """Trailers of a commit's message; of a full id, which never names another one, they are asked once."""
+        """Return the trailers of a commit's message; cached for a full id, which never names another commit."""
         known = self._trailers.get(commit)
         if known is None:
             form = "--format=%(trailers:only,unfold)"
@@ -285,7 +285,7 @@ class Refs:
         return dict(known)
 
     def author_of(self, commit: str) -> str:
-        """Name of a commit's author."""
+        """Return the name of a commit's author."""
         return (
             self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
             .decode("utf-8", "replace")
@@ -300,11 +300,11 @@ class Refs:
         return [(message, files.split("\n")[1:-1]) for message, _, files in parts]
 
     def contains(self, older: str, newer: str) -> bool:
-        """Whether `older` is reachable from `newer`."""
+        """Return whether `older` is reachable from `newer`."""
         return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0
 
     def on_first_parents(self, older: str, newer: str) -> bool:
-        """Whether `older` is on the first-parent history of `newer`."""
+        """Return whether `older` is on the first-parent history of `newer`."""
         code, output, _ = self._git.call("rev-list", "--first-parent", newer, "--not", f"{older}^@", "--")
         return code == 0 and output.decode().split()[-1:] == [older]
 
@@ -318,7 +318,7 @@ def _records(output: bytes) -> list[Record]:
 
 
 def _changed(part: bytes) -> Changed:
-    """One commit of a raw log that was cut at its records."""
+    """Parse one commit of a raw log that was split at its records."""
     from executor.git.history import Changed
 
     head, *fields = part.strip(b"\n").split(b"\0")
@@ -332,7 +332,7 @@ def _changed(part: bytes) -> Changed:
 
 
 def _lines_by_file(text: bytes) -> dict[bytes, tuple[list[bytes], list[bytes]]]:
-    """Path as git shows it -> lines added and lines removed, of a diff without context."""
+    """Map paths in git's form to added and removed lines, for a diff without context."""
     found: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
     for part in re.split(rb"^diff --git ", text, flags=re.MULTILINE)[1:]:
         head, _, hunks = part.partition(b"\n@@")
@@ -345,7 +345,7 @@ def _lines_by_file(text: bytes) -> dict[bytes, tuple[list[bytes], list[bytes]]]:
 
 
 def _saying(text: str) -> str:
-    """The lines of a message that are read: trailers, with the gaps between them, and what was reverted."""
+    """Return the relevant lines of a message: trailers, with the gaps between them, and reverts."""
     lines = text.splitlines()
     kept = [
         line if _LINE.match(line) or line.startswith(("This reverts", "changes made to ")) else "" for line in lines
@@ -360,7 +360,7 @@ def _pairs(text: str) -> dict[str, str]:
 ATTEMPTS = "refs/attempts"
 """Unlanded attempts: `<milestone>/<issue>/<number>` below this."""
 ACCEPTED = "refs/executor/accepted"
-"""Landed work that a person keeps under a changed spec: `<milestone>/<issue>` below this."""
+"""Landed work that a person accepts under a changed spec: `<milestone>/<issue>` below this."""
 APPROVED = "refs/executor/approved"
 """Approvals of stopped changes: `<milestone>/<issue>` below this."""
 STEPS = "refs/executor/steps"
@@ -372,26 +372,26 @@ ANSWERS = "refs/executor/answers"
 MERGED = "refs/executor/merged"
 """Pull requests that were merged by hand, without our trailers: `<milestone>/<issue>/<revision>` below this."""
 REMOTE = "refs/executor/remote"
-"""Where the remote's milestone branch was last seen: `<milestone>` below this."""
+"""Last seen commit of the remote's milestone branch: `<milestone>` below this."""
 DELIVERED = "refs/executor/released"
-"""The release of which the remote has everything: `<milestone>` below this."""
+"""The release that the remote has completely: `<milestone>` below this."""
 AHEAD = "refs/executor/ahead"
 """Landings ahead of a milestone branch whose checkout cannot follow: `<milestone>` below this."""
 LANDED = "refs/executor/landed"
 """The tip at the latest landing, which outlives the branch: `<milestone>` below this."""
 BRANCHES = "refs/executor/branches"
-"""The branch that a milestone lands on, and where it began: `<milestone>` below this."""
+"""The branch of a milestone, and its start: `<milestone>` below this."""
 REVIVED = "refs/executor/revived"
 """Reverted work that a person wants again: `<milestone>/<issue>` below this."""
 _PARTS = {ATTEMPTS: 3, ACCEPTED: 2, APPROVED: 2, STEPS: 3, HANDOFFS: 2, ANSWERS: 2, MERGED: 3, REVIVED: 2}
-"""How many parts a name below each of these has."""
+"""Number of parts of a name below each of these."""
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def parts_of(ref: str) -> tuple[str, ...] | None:
-    """Milestone, issue and attempt, step or revision of a ref; None for a foreign ref.
+    """Return milestone, issue and attempt, step or revision of a ref; None for a foreign ref.
 
-    Anybody can make a ref below the places that are ours: one with another name is not looked at.
+    Anybody can create a ref below the executor's prefixes; refs with other names are ignored.
     """
     for place, count in _PARTS.items():
         if ref.startswith(f"{place}/"):
@@ -401,11 +401,11 @@ def parts_of(ref: str) -> tuple[str, ...] | None:
 
 
 def attempt_in(ref: str) -> tuple[str, int] | None:
-    """Issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if it is not named like one."""
+    """Return issue and number of the attempt that a ref below `ATTEMPTS` keeps; None if its name has another form."""
     parts = parts_of(ref) if ref.startswith(f"{ATTEMPTS}/") else None
     return (parts[1], int(parts[2])) if parts is not None and _NUMBER.fullmatch(parts[2]) else None
 
 
 def attempt_ref(milestone: str, issue: str, number: int) -> str:
-    """Full name of the ref that keeps an attempt."""
+    """Return the full name of the ref that keeps an attempt."""
     return f"{ATTEMPTS}/{milestone}/{issue}/{number}"

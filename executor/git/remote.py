@@ -1,7 +1,7 @@
-"""The remote: branches of another repository, read, fetched and moved only from where they are expected to be.
+"""The remote: branches of another repository, read, fetched, and moved only from their expected commits.
 
-Unlike every other git call these use the network and, for that, the user's own configuration: the remote's address,
-ssh and credentials. Hooks stay off. A token is handed over through a pipe: no argument, variable or file has it.
+Unlike all other git calls, these use the network and therefore the user's configuration: the remote's address, ssh
+and credentials. Hooks stay off. A token is passed through a pipe: it is in no argument, variable or file.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Pushed:
 
 
 class Remote:
-    """One remote of the trusted repository.
+    """A remote of the trusted repository.
 
     Args:
         repository: the trusted repository.
         name: name of a remote in the user's git configuration, an address or a path.
-        token: of the forge, for addresses with https; empty when git's own credentials are to be used.
+        token: the forge's token, for https addresses; empty to use git's credentials.
     """
 
     def __init__(self, repository: Repository, name: str, token: str = "") -> None:
@@ -75,10 +75,10 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """The address, as the user's git configuration has it.
+        """Return the address in the user's git configuration.
 
         Raises:
-            ForgeRefusedError: there is no such remote, or its address is of a kind that is not used.
+            ForgeRefusedError: the remote does not exist, or its address is of an unsupported kind.
         """
         if self._url is None:
             _, output, _ = self._git("ls-remote", "--get-url", self.name, protocol="never")
@@ -97,13 +97,13 @@ class Remote:
         return self._url
 
     def tips(self, *patterns: str) -> dict[str, str]:
-        """Commit of each branch that these full names or patterns (``refs/heads/feat/*``) match."""
+        """Map each branch that matches these full names or patterns (``refs/heads/feat/*``) to its commit."""
         output = self._asked("ls-remote", "--refs", "--quiet", self.url, *patterns)
         pairs = (line.split("\t", 1) for line in output.splitlines() if "\t" in line)
         return {name: commit for commit, name in pairs}
 
     def fetch(self, *refs: str) -> None:
-        """Have the commits of these branches (full names) here; no ref of the user's is moved."""
+        """Fetch the commits of these branches (full names); no ref of the user moves."""
         self._asked(
             "fetch",
             "--quiet",
@@ -116,11 +116,11 @@ class Remote:
         )
 
     def push(self, moves: Sequence[Move], *, atomic: bool = True) -> Pushed:
-        """Move branches, each only from where it is expected to be; all or none.
+        """Move branches, each only from its expected commit; all or none.
 
         Raises:
-            ForgeUnavailableError: the remote cannot be reached, or gave no answer: look before trying again.
-            ForgeRefusedError: the remote refuses us altogether.
+            ForgeUnavailableError: the remote is unreachable or gave no answer; check its state before a retry.
+            ForgeRefusedError: the remote rejects access.
         """
         leases = [f"--force-with-lease={move.ref}:{move.old or ''}" for move in moves]
         what = [f"{move.new or ''}:{move.ref}" for move in moves]
@@ -155,7 +155,7 @@ class Remote:
         )
 
     def _git(self, *arguments: str, protocol: str = "") -> tuple[int, str, str]:
-        """Exit code, output and words of one git command that may use the network."""
+        """Return exit code, output and messages of a git command that may use the network."""
         environment = self._environment(protocol or _protocol(self.url))
         read = write = -1
         given = bool(self._token) and not protocol and self.url.startswith("https://")
@@ -201,7 +201,7 @@ class Remote:
 
 
 def _protocol(url: str) -> str:
-    """Name by which git knows the way to that address."""
+    """Return git's name of the protocol of an address."""
     if "://" in url:
         return url.split("://", 1)[0]
     return "file" if url.startswith(("/", "./", "../")) or ":" not in url else "ssh"
@@ -216,7 +216,7 @@ def _more(environment: dict[str, str], settings: Mapping[str, str]) -> None:
 
 
 def _without(environment: dict[str, str], setting: str) -> None:
-    """Leave one of our settings to the user's configuration."""
+    """Remove one of the executor's settings so that the user's configuration applies."""
     for place in range(int(environment["GIT_CONFIG_COUNT"])):
         if environment[f"GIT_CONFIG_KEY_{place}"] == setting:
             environment[f"GIT_CONFIG_KEY_{place}"] = "executor.unused"

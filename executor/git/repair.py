@@ -1,8 +1,8 @@
-"""Loose objects that a power cut left torn or empty: as long as they are there, git does not write them again.
+"""Loose objects that a power cut left torn or empty: while they exist, git does not write them again.
 
 Files that a killed git process leaves behind.
 
-Lock files would be in the way of every later ref change; halves of objects only take space.
+Lock files would block every later ref update; partial objects only take space.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _SHA1 = 40
 def set_aside(objects: Path, since: float, folder: Path) -> list[str]:
     """Move damaged loose objects that were written after a time (seconds since the epoch) into a folder.
 
-    Nothing is lost by that: git cannot read them.
+    No data is lost: git cannot read them.
 
     Returns:
-        Their names.
+        The names of the moved objects.
     """
     damaged = []
     for path in _loose(objects):
@@ -57,7 +57,7 @@ def _loose(objects: Path) -> Iterator[Path]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the content of a loose object is what its name says."""
+    """Return whether the content of a loose object matches its name."""
     name = f"{path.parent.name}{path.name}"
     found = hashlib.sha1(usedforsecurity=False) if len(name) == _SHA1 else hashlib.sha256()
     unpacked = zlib.decompressobj()
@@ -89,12 +89,12 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
     """Remove the locks on these refs, and on the packed refs, once no git process works on the repository any more.
 
     Args:
-        repository: the trusted one.
+        repository: the trusted repository.
         refs: full names, or prefixes that end with a slash.
-        objects: also remove halves of objects.
+        objects: also remove partial objects.
 
     Returns:
-        Locks that were removed, relative to the git directory; none while a git process is still alive.
+        The removed locks, relative to the git directory; none while a git process is alive.
     """
     found = list(_locks(repository.common_dir, refs))
     halves = _halves(repository.objects) if objects else []
@@ -117,7 +117,7 @@ def sweep(repository: Repository, refs: Iterable[str], *, objects: bool = False)
 
 
 def found_locks(repository: Repository, refs: Iterable[str]) -> list[str]:
-    """The locks that `sweep` would remove, relative to the git directory; a git at work holds some as well."""
+    """Return the locks that `sweep` would remove, relative to the git directory; a running git also holds some."""
     return [str(path.relative_to(repository.common_dir)) for path in _locks(repository.common_dir, refs)]
 
 
@@ -134,7 +134,7 @@ def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
 
 
 def _git_is_at_work(repository: Repository) -> bool:
-    """Whether a living git process names this repository in its arguments or runs in it."""
+    """Return whether a live git process names this repository in its arguments or runs in it."""
     told = f"GIT_DIR={repository.common_dir}".encode()
     places = (str(repository.top), str(repository.common_dir))
     for entry in Path("/proc").iterdir():

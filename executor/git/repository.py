@@ -1,4 +1,4 @@
-"""Finding the user's git repository, without asking git and without running anything it configures."""
+"""Find the user's git repository without running git or anything that it configures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Repository", "find_repository", "git_directory"]
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """Where the trusted repository is.
+    """The paths of the trusted repository.
 
     Attributes:
         top: the user's checkout.
-        git_dir: the git directory of that checkout; of a linked worktree, its own.
+        git_dir: the git directory of that checkout; for a linked worktree, its own.
         common_dir: the directory with objects and refs, shared by all worktrees.
     """
 
@@ -34,7 +34,7 @@ class Repository:
 
 
 def find_repository(start: Path) -> Repository:
-    """The repository that `start` (a folder) is in.
+    """Find the repository that contains `start` (a folder).
 
     Raises:
         RepositoryError: there is none, or it is bare.
@@ -55,7 +55,7 @@ def find_repository(start: Path) -> Repository:
 
 
 def git_directory(dot_git: Path) -> Path | None:
-    """The git directory that a `.git` is or names; None when it is neither."""
+    """Return the git directory that a `.git` is or names; None if it is neither."""
     if dot_git.is_dir():
         return dot_git
     try:

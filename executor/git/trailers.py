@@ -1,7 +1,7 @@
-"""The commit that lands: subject, body, trailers - written by the executor alone, and read back from history.
+"""The landing commit: subject, body and trailers, written by the executor alone and read back from history.
 
-Subject ``type(milestone): title``; trailers as in `Trailers`. What has landed is read from these and nothing else. What
-others wrote (titles, names of files, reasons) is `inert` in it: it orders no forge to do anything.
+Subject ``type(milestone): title``; trailers as in `Trailers`. Landings are read from these and nothing else. Text of
+others in it (titles, file names, reasons) is `inert`: it triggers nothing on a forge.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ __all__ = [
 
 T = TypeVar("T")
 UNPROVED = "unproved"
-"""In the place of a check key: landed, but not as the tree that the checks passed on."""
+"""Replaces a check key: the landed tree is not the one that the checks passed on."""
 UNBOXED = "none, although {} wants one"
-"""The sandbox of an agent that worked without the one that it wants."""
+"""The sandbox of an agent that worked without its required sandbox."""
 _UNBOXED = re.compile(UNBOXED.replace("{}", "(.+)"))
 _APPROVED_BY = re.compile(r"(?P<who>.*?) for (?P<rule>\S+) on (?P<when>\S+?):(?: (?P<why>.*))?")
 _KEY = "trailer"
@@ -73,11 +73,11 @@ _CLOSES_ADDRESS = re.compile(_CLOSING + r"(?=https?://)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The latest release of a milestone, as the history of its base says.
+    """The latest release of a milestone, as recorded in the history of its base.
 
     Attributes:
-        commit: the commit on the base that has the milestone.
-        tip: tip of the milestone branch that it released.
+        commit: the commit on the base that contains the milestone.
+        tip: the released tip of the milestone branch.
     """
 
     commit: str
@@ -86,7 +86,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """The key of a field, and how its values become lines and come back from the lines with that key."""
+    """The key of a field, and the conversion of its values to lines and back."""
 
     name: str
     write: Callable[[Any], list[str]]
@@ -98,22 +98,22 @@ def _field(key: _Key, default: Any) -> Any:
 
 
 def text(name: str, default: Any = MISSING) -> Any:
-    """A text of one line; of others' texts only what `one_line` leaves."""
+    """Declare a text of one line; others' text is reduced by `one_line`."""
     return _field(_Key(name, lambda value: [one_line(value)], lambda lines: lines[-1]), default)
 
 
 def exact(name: str, default: Any = MISSING) -> Any:
-    """A name that has to come back byte for byte, such as that of a branch; git refuses control characters in these."""
+    """Declare a text that is restored byte for byte, such as a branch name; git refuses control characters in these."""
     return _field(_Key(name, lambda value: [value], lambda lines: lines[-1]), default)
 
 
 def number(name: str, default: Any = MISSING, kind: Callable[[str], float] = int) -> Any:
-    """A number; what is none makes the whole unreadable."""
+    """Declare a number; an invalid one makes the whole unreadable."""
     return _field(_Key(name, lambda value: [str(value)], lambda lines: kind(lines[-1])), default)
 
 
 def count(name: str) -> Any:
-    """A number that is 0 where it is missing or cannot be read."""
+    """Declare a number that is 0 if missing or invalid."""
 
     def read(lines: list[str]) -> int:
         line = lines[-1]
@@ -123,12 +123,12 @@ def count(name: str) -> Any:
 
 
 def flag(name: str) -> Any:
-    """Yes or no."""
+    """Declare a boolean."""
     return _field(_Key(name, lambda value: ["yes" if value else "no"], lambda lines: lines[-1] == "yes"), MISSING)
 
 
 def words(name: str, default: Any = MISSING, separator: str = " ") -> Any:
-    """Several texts on one line; none of them holds the separator."""
+    """Declare several texts on one line; none of them contains the separator."""
 
     def read(lines: list[str]) -> tuple[str, ...]:
         return tuple(word for word in lines[-1].split(separator) if word)
@@ -137,7 +137,7 @@ def words(name: str, default: Any = MISSING, separator: str = " ") -> Any:
 
 
 def _each(name: str, write: Callable[[Any], str], read: Callable[[str], Any]) -> Any:
-    """A line for each value; lines that cannot be read are left out."""
+    """Declare one line per value; unreadable lines are omitted."""
 
     def values(lines: list[str]) -> tuple[Any, ...]:
         return tuple(value for line in lines if (value := read(line)) is not None)
@@ -146,7 +146,7 @@ def _each(name: str, write: Callable[[Any], str], read: Callable[[str], Any]) ->
 
 
 def json_value(name: str, read: Callable[[Any], Any], default: Any = MISSING) -> Any:
-    """A value as JSON in ASCII; `read` is given the parsed value, None where it is no JSON."""
+    """Declare a JSON value in ASCII; `read` receives the parsed value, None if it is invalid."""
 
     def write(value: Any) -> list[str]:
         return [json.dumps(value, ensure_ascii=True, sort_keys=isinstance(value, dict), default=_plain)]
@@ -168,7 +168,7 @@ def _value(text: str) -> Any:
 
 
 def encode(trailers: Any) -> str:
-    """The trailer block of a value of one of the classes below: ``Key: value`` lines without those of defaults."""
+    """Return the trailer block of an instance of a class below: ``Key: value`` lines without defaults."""
     lines = []
     for item in fields(trailers):
         key, value = item.metadata[_KEY], getattr(trailers, item.name)
@@ -178,11 +178,11 @@ def encode(trailers: Any) -> str:
 
 
 def decode(kind: type[T], told: Mapping[str, str] | Iterable[tuple[str, str]]) -> T | None:
-    """The value that trailers say; None when one that is needed is missing or cannot be read.
+    """Read an instance from trailers; None if a required one is missing or unreadable.
 
     Args:
         kind: one of the classes below.
-        told: key and value of each trailer; of a key that comes twice, the last one counts where one is meant.
+        told: key and value of each trailer; of a repeated key, the last one counts for a single value.
     """
     lines: dict[str, list[str]] = {}
     for name, value in told.items() if isinstance(told, Mapping) else told:
@@ -199,13 +199,13 @@ def decode(kind: type[T], told: Mapping[str, str] | Iterable[tuple[str, str]]) -
 
 
 def pairs_in(block: str) -> list[tuple[str, str]]:
-    """Key and value of each line of a block of trailers."""
+    """Return key and value of each line of a trailer block."""
     return [(key, value.strip()) for key, mark, value in (line.partition(": ") for line in block.split("\n")) if mark]
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovedBy:
-    """A person's approval of a change that a rule had stopped."""
+    """A person's approval of a stopped change."""
 
     who: str
     rule: str
@@ -213,13 +213,13 @@ class ApprovedBy:
     why: str
 
     def line(self) -> str:
-        """As one line; a long reason is cut."""
+        """Return the approval as one line; a long reason is cut."""
         why = one_line(self.why)[:_REASON].rstrip()
         return f"{one_line(self.who)} for {self.rule} on {self.when}: {why}".rstrip()
 
     @classmethod
     def read(cls, line: str) -> ApprovedBy | None:
-        """From such a line; None for any other."""
+        """Read an approval from such a line; None for any other."""
         hit = _APPROVED_BY.fullmatch(line)
         return cls(hit["who"], hit["rule"], hit["when"], hit["why"] or "") if hit is not None else None
 
@@ -231,18 +231,18 @@ class Trailers:
     Attributes:
         milestone: milestone id.
         issue: issue id within the milestone.
-        revision: 1 for the first landing, one more for each later one.
-        spec_key: key of the spec that was built.
+        revision: 1 for the first landing, incremented with each later one.
+        spec_key: key of the implemented spec.
         result_key: key of the change.
         check_key: key of the checks that proved it; empty in older commits.
-        work_key: the work that an agent was asked for (`model.fingerprint.work_key`); empty in commits that do not say.
+        work_key: the work that an agent was asked to do (`model.fingerprint.work_key`); empty in commits without one.
         was: earlier ids of the issue.
-        pull: number of its pull request; 0 in commits that do not say.
-        agent: profile of who worked.
-        sandbox: in what sandbox; `UNBOXED` where one was wanted.
-        approved_by: approvals that let it land.
-        proved_with: the tree on which a batch was proved whose part it is.
-        landing: the commit that is the landing, in a record of a merge by hand.
+        pull: number of its pull request; 0 in commits without one.
+        agent: profile of the agent.
+        sandbox: its sandbox; `UNBOXED` if a required one was missing.
+        approved_by: approvals that permitted its landing.
+        proved_with: the tree on which its batch was proved.
+        landing: the landing commit, in a record of a manual merge.
         assisted: agent and model.
     """
 
@@ -265,14 +265,14 @@ class Trailers:
 
 @dataclass(frozen=True, slots=True)
 class AttemptTrailers:
-    """The trailers of an attempt that did not become a candidate; a candidate's are `Trailers`, and read as these too.
+    """The trailers of an attempt without a candidate; a candidate has `Trailers`, which are also readable as these.
 
     Attributes:
-        attempt: its number; 0 in a candidate's.
-        outcome: kind of its failure, ``interrupted`` or ``question``; empty in a candidate's.
+        attempt: its number; 0 for a candidate.
+        outcome: kind of its failure, ``interrupted`` or ``question``; empty for a candidate.
         failure: fingerprint of the failure.
         reason: one sentence.
-        step: the step of a workflow at which it failed.
+        step: the workflow step that failed.
     """
 
     milestone: str = text("Milestone", "")
@@ -291,14 +291,14 @@ class AttemptTrailers:
 
     @property
     def unsandboxed(self) -> str | None:
-        """The agent that worked without the sandbox that it wants; None where the commit does not say how it worked."""
+        """Return the agent that worked without its required sandbox; None if the commit does not record it."""
         hit = _UNBOXED.fullmatch(self.sandbox)
         return hit[1] if hit is not None else "" if self.sandbox or self.outcome else None
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """One landing as found in history.
+    """A landing as found in history.
 
     Attributes:
         commit: full id of the landing commit.
@@ -316,7 +316,7 @@ class Landing:
 
 
 def one_line(text: str) -> str:
-    """Text for one line of a terminal, a subject or a log: control, format and bidirectional characters removed."""
+    """Format text for one line of a terminal, subject or log; removes control, format and bidirectional characters."""
     flat = "".join(" " if char.isspace() else char for char in text)
     return " ".join(
         "".join(char for char in flat if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}).split()
@@ -324,10 +324,10 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """Text of others for one line of a commit or pull request: it skips no workflow, closes no issue, calls nobody.
+    """Neutralise text of others for one line of a commit or pull request.
 
     Markers such as ``[skip ci]``, words that close an issue together with its number, mentions and slash commands are
-    written so that people still read them and forges do not.
+    rewritten so that people can still read them and forges ignore them.
     """
     line = one_line(text)
     line = _STARS.sub(r"\1", _SKIP_WORDS.sub(r"\1 ", _SKIP.sub(r"(\1)", line)))
@@ -345,16 +345,16 @@ def landing_message(
     note: str = "",
     notes: Iterable[str] = (),
 ) -> str:
-    """The whole message of a landing commit.
+    """Return the message of a landing commit.
 
     Args:
-        header: its first line; what it has of others' words is made inert here.
-        change: what it changes.
-        trailers: what it says about itself.
-        title: of the issue.
-        number: of the issue on the forge.
-        note: a sentence of the executor's own, for unusual landings.
-        notes: what changed, in the agent's words, one sentence each.
+        header: its first line; text of others in it is made inert here.
+        change: the change of the commit.
+        trailers: its trailers.
+        title: title of the issue.
+        number: number of the issue on the forge.
+        note: a sentence of the executor for unusual landings.
+        notes: the agent's description of the change, one sentence each.
     """
     subject = inert(header)
     parts = [subject if len(subject) <= _SUBJECT else f"{subject[: _SUBJECT - 1].rstrip()}…"]
@@ -374,7 +374,7 @@ def landing_message(
 
 
 def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
-    """The trailers of a landing commit, or None when these are not a landing's."""
+    """Return the trailers of a landing commit; None if these are not from a landing."""
     return decode(Trailers, pairs)
 
 

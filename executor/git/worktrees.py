@@ -44,7 +44,7 @@ class ImportRefusedError(ExecutorError):
 
 @dataclass(frozen=True, slots=True)
 class ImportLimits:
-    """How much one result may be: changed files, bytes of one of them, bytes of all of them."""
+    """Limits of one result: changed files, bytes of one file, bytes in total."""
 
     files: int
     file_bytes: int
@@ -52,20 +52,20 @@ class ImportLimits:
 
 
 def empty_folder(folder: Path) -> None:
-    """Replace it by an empty folder."""
+    """Replace a path by an empty folder."""
     remove(folder)
     folder.mkdir(parents=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One reused tree of the whole repository.
+    """A reused tree of the whole repository.
 
     Attributes:
-        folder: what child processes see.
-        index: its index, ours alone.
-        keep: ignore rules of what stays in it between uses.
-        prefix: folder of the project in it; empty at the top.
+        folder: the folder that child processes see.
+        index: its index, which only the executor accesses.
+        keep: ignore rules for files that remain in it between uses.
+        prefix: folder of the project in it; empty at the top level.
         use: name of what it is used for, and of what is made for that use beside it.
     """
 
@@ -77,11 +77,11 @@ class Workspace:
 
     @property
     def start(self) -> Path:
-        """Where processes start: the project's folder."""
+        """The working directory of processes: the project's folder."""
         return self.folder / self.prefix
 
     def prepare(self, store: Store, tree: str) -> None:
-        """Make it exactly that tree, whatever it was before."""
+        """Make it exactly that tree, whatever its previous content."""
         self.index.with_name(self.index.name + ".lock").unlink(missing_ok=True)
         if self.index.exists() and self.folder.is_dir():
             try:
@@ -104,11 +104,11 @@ class Workspace:
         self.start.mkdir(parents=True, exist_ok=True)
 
     def mend(self, store: Store, tree: str) -> None:
-        """Rebuild the index of the prepared tree, which a power cut may have torn; files stay unchanged."""
+        """Rebuild the index of the prepared tree, which a power cut may have damaged; files are not changed."""
         store.index(self.index, self.folder).renew(tree)
 
     def remember_brought(self, paths: Sequence[str]) -> None:
-        """Remember the ignored files that were copied into it from the checkout: they never become part of a result."""
+        """Record ignored files that were copied into it from the checkout: they never become part of a result."""
         if paths or self._brought.exists():
             write_json(self._brought, list(paths), durable=False)
 
@@ -117,12 +117,12 @@ class Workspace:
         return self.index.with_name(f"{self.folder.name}.brought.json")
 
     def discard(self) -> None:
-        """Remove it altogether."""
+        """Remove it completely."""
         remove(self.folder)
         self.index.unlink(missing_ok=True)
 
     def give_repository(self, repository: Repository, commit: str) -> None:
-        """Put a throw-away repository into the tree: history can be read, commits stay inside it."""
+        """Put a throw-away repository into the tree: history is readable, commits stay inside it."""
         git_dir = self.folder / ".git"
         (git_dir / "objects" / "info").mkdir(parents=True)
         (git_dir / "refs" / "heads").mkdir(parents=True)
@@ -135,13 +135,13 @@ class Workspace:
         shutil.copy2(self.index, git_dir / "index")
 
     def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
-        """Tree id of what is in the folder now.
+        """Return the tree id of the folder's current content.
 
-        Ignored files are left out, by the rules of the base tree and of `excludes`: rules that the agent wrote are not
-        obeyed. Files that the issue declares (`declared`, globs) are taken although ignored.
+        Ignored files are omitted, by the rules of the base tree and of `excludes`; rules written by the agent do not
+        apply. Files that the issue declares (`declared`, globs) are included even if ignored.
 
         Raises:
-            ImportRefusedError: something in the tree cannot land: a repository, a device, a link out, too much.
+            ImportRefusedError: the tree has a file that cannot land: a repository, a device, a link out, too much data.
         """
         checkout = store.index(self.index, self.folder)
         touched = checkout.touched(excludes, own_rules=True)
@@ -161,15 +161,15 @@ class Workspace:
             raise ImportRefusedError(f"git does not take the result: {error}") from error
 
     def _is_own_worktree(self, name: str) -> bool:
-        """Whether a repository inside the tree is a worktree that the agent made of the tree: no part of the result."""
+        """Return whether a nested repository is a worktree that the agent created, which is no part of the result."""
         named = git_directory(self.folder / name / ".git")
         return named is not None and named.is_relative_to((self.folder / ".git" / "worktrees").resolve())
 
     def _without_filled(self, store: Store, paths: dict[bytes, None]) -> dict[bytes, None]:
-        """The changed files without those that only hold what they were filled with.
+        """Return the changed files without those that only contain their completed content.
 
         Raises:
-            ImportRefusedError: a file of a submodule was changed, or one that has to go through a filter.
+            ImportRefusedError: a file of a submodule was changed, or one that requires a filter.
         """
         changed = next(store.fresh.changed_in_submodules(self.index, self.folder), "")
         if changed:
@@ -195,7 +195,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A numbered place to work; no other running attempt on this machine's repository has the number."""
+    """A numbered place to work; no other running attempt in this repository has the number."""
 
     number: int
     work: Workspace
@@ -203,18 +203,18 @@ class Slot:
     scratch: Path
 
     def mark(self, issue: str, attempt: int, step: str = "") -> None:
-        """Write down whose work is in it, for a later run to find."""
+        """Record whose work it holds, for a later run."""
         write_json(self.scratch.with_name(_OWNER), _owner(issue, attempt, step), durable=False)
 
 
 class Pool:
-    """Hands out slots. Numbers are exclusive in the repository, folders belong to one milestone.
+    """Hands out slots. Numbers are unique in the repository, folders belong to one milestone.
 
     Args:
         numbers: folder of the number locks, shared by all milestones.
         folder: folder of this milestone's trees.
-        keep: ignore rules of what stays in a tree between uses.
-        prefix: folder of the project in the repository; empty at the top.
+        keep: ignore rules for files that remain in a tree between uses.
+        prefix: folder of the project in the repository; empty at the top level.
     """
 
     shares = False
@@ -232,10 +232,10 @@ class Pool:
 
     @contextmanager
     def slot(self) -> Iterator[Slot]:
-        """A slot for the length of the block; the lowest free number is reused first.
+        """Reserve a slot for the duration of the block; the lowest free number is reused first.
 
-        One in which something went wrong that ends the block is not used again in this run: it may hold a result that
-        was paid for, and the next run takes it from there.
+        After an error that ends the block, the slot is not reused in this run: it may hold a paid result, which the
+        next run recovers.
         """
         with self._lock:
             number, lock = self._free.pop(0) if self._free else self._take()
@@ -258,7 +258,7 @@ class Pool:
             self._free.sort(key=lambda item: item[0])
 
     def left_by(self, issue: str, attempt: int, step: str = "") -> Workspace | None:
-        """The tree in which an attempt or step of a dead run worked, if it is unchanged since."""
+        """Return the tree in which an attempt or step of a dead run worked, if it is unchanged since."""
         for mark in sorted(self._folder.glob(f"*/{_OWNER}")):
             if read_json(mark) == _owner(issue, attempt, step):
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"), prefix=self._prefix)
@@ -270,7 +270,7 @@ class Pool:
             mark.unlink(missing_ok=True)
 
     def broken(self) -> list[tuple[int, str]]:
-        """Slots that are half made - a tree without its index, an index without its tree - and why; nobody may work."""
+        """Return unusable slots, which have a tree without its index or an index without its tree, and the reason."""
         found = []
         for home in sorted(self._folder.glob("*")):
             if not home.name.isdigit():
@@ -288,7 +288,7 @@ class Pool:
         remove(self._folder / str(number))
 
     def close(self) -> None:
-        """Give all numbers back."""
+        """Release all numbers."""
         with self._lock:
             for lock in self._held:
                 lock.release()
@@ -312,7 +312,7 @@ def _owner(issue: str, attempt: int, step: str) -> dict[str, object]:
 
 
 def _refuse_what_cannot_land(folder: Path, paths: Iterable[bytes], limits: ImportLimits) -> None:
-    """Look at every changed path without following links; all processes of the agent are gone by now."""
+    """Check every changed path without following links; all processes of the agent have ended."""
     root = os.fsencode(folder)
     total = 0
     for count, path in enumerate(paths, 1):
@@ -335,7 +335,7 @@ def _refuse_what_cannot_land(folder: Path, paths: Iterable[bytes], limits: Impor
 
 
 def leads_out(path: bytes, target: bytes) -> bool:
-    """Whether a link at `path` names something outside the tree, or the tree's own repository."""
+    """Return whether a link at `path` names something outside the tree, or the tree's own repository."""
     if target.startswith(b"/"):
         return True
     depth: list[bytes] = path.split(b"/")[:-1]

@@ -1,1 +1,1 @@
-"""Plans of other tools as milestones."""
+"""Import plans of other tools as milestones."""

@@ -1,7 +1,7 @@
-"""The account of a plan's lines: each is taken, informative, or not understood. Nothing is in none of the three.
+"""Accounts for each line of a plan: taken, informative, or not understood. No other case exists.
 
-Importers mark the lines whose content they carry over (`take`) and the lines that carry nothing a milestone needs
-(`inform`). All other lines that are not blank are not understood, and are reported.
+Importers mark lines whose content they import (`take`) and lines without content for a milestone (`inform`). All other
+lines that are not blank are not understood, and are reported.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A statement about a part of a plan.
+    """A remark on a part of a plan.
 
     Attributes:
-        line: from 1; 0 if the statement is about the plan as a whole.
-        text: what the part says and what became of it.
-        kind: the statement without what differs from line to line; notes of one kind are reported together.
+        line: from 1; 0 if the remark is about the whole plan.
+        text: the content of the part and its treatment.
+        kind: the remark without line-specific parts; notes of one kind are reported together.
         file: the file, if it is not the plan itself.
     """
 
@@ -36,12 +36,12 @@ class Note:
 
 @dataclass(slots=True)
 class Account:
-    """What became of each line of one text.
+    """The treatment of each line of one text.
 
     Attributes:
-        lines: the lines of the text, the first has number 1.
-        taken: numbers of the lines whose content is in the milestone.
-        informative: numbers of the lines that say nothing a milestone has a place for, with the reason.
+        lines: the lines of the text; the first has number 1.
+        taken: numbers of the lines whose content is imported.
+        informative: numbers of lines without content for a milestone, with the reason.
         file: the file, if it is not the plan itself.
     """
 
@@ -60,7 +60,7 @@ class Account:
             self.informative.setdefault(line, why)
 
     def left(self) -> list[int]:
-        """Numbers of the lines that are neither, and are not blank."""
+        """Return the numbers of the remaining lines that are not blank."""
         return [
             number
             for number, line in enumerate(self.lines, 1)
@@ -68,7 +68,7 @@ class Account:
         ]
 
     def notes(self) -> list[Note]:
-        """One note for each run of lines that were not understood, and one for each reason of informative ones."""
+        """Return a note for each run of lines that were not understood, and one for each reason of informative ones."""
         found = [
             Note(first, f"not understood: {_shown(self.lines[first - 1])}{_more(count)}", "not understood", self.file)
             for first, count in _runs(self.left())
@@ -86,7 +86,7 @@ class Account:
         return found
 
     def counts(self) -> dict[str, int]:
-        """How many lines are taken, informative, not understood, and blank."""
+        """Count lines that are taken, informative, not understood, and blank."""
         blank = sum(not line.strip() for line in self.lines)
         left = len(self.left())
         taken = len([n for n in self.taken if 0 < n <= len(self.lines) and self.lines[n - 1].strip()])
@@ -100,7 +100,7 @@ class Account:
 
 
 def grouped(notes: Iterable[Note], name: str) -> list[str]:
-    """Notes as lines of text, one for each kind: the note if it is the only one, else its count and first places."""
+    """Format notes as text, one line per kind: the note itself if single, else its count and first places."""
     kinds: dict[tuple[str, str], list[Note]] = {}
     for note in notes:
         kinds.setdefault((note.file or name, note.kind or note.text), []).append(note)

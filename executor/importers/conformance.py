@@ -1,4 +1,4 @@
-"""Holds an importer against its protocol; a package with an importer of its own runs this in its tests.
+"""Tests an importer against its protocol; a package with its own importer runs this in its tests.
 
 from executor.importers.conformance import check
 
@@ -35,18 +35,18 @@ HOSTILE = (
     "a: &a [*a]\n",
     "\ufeff# M1\n\x00\x07",
 )
-"""Texts that no importer may stumble over."""
+"""Texts that every importer must survive."""
 WORD = "zqxjkvword"
-"""A word that no plan has."""
+"""A word that occurs in no plan."""
 _LEFT = re.compile(r"left out|not read|not imported")
-# A key without a value says nothing.
+# A key without a value has no content.
 _EMPTY = re.compile(r"[\w-]*\"?\s*:\s*(?:\"\"|\[\]|[{][}]|null)")
 _SURE = 100
 _PLACES = 60
 
 
 def check(importer: Any, samples: Sequence[Source]) -> list[str]:
-    """What an importer does not keep of what `Importer` promises; empty if it keeps all.
+    """Return the promises of `Importer` that an importer breaks; empty if it keeps all.
 
     Args:
         importer: the importer.
@@ -90,15 +90,15 @@ def _survives(importer: Any, source: Source, what: str) -> Iterator[str]:
 
 
 def lost(importer: Any, source: Source, places: int = _PLACES) -> list[str]:
-    """The lines of a source that lose a word without saying so.
+    """Return the lines of a source from which a word is lost without a report.
 
-    A word that no format knows is put behind words of the source, one at a time, at places spread evenly. It has to be
-    in the draft, in a note, in a fault, or on a line that the account calls informative.
+    An unknown word is inserted after words of the source, one at a time, at evenly spread places. It must appear in the
+    draft, in a note, in a fault, or on a line that the account calls informative.
 
     Args:
         importer: the importer.
         source: a source of its format.
-        places: how many places are tried.
+        places: number of places to try.
     """
     found = [(name, at) for name, text in _texts(source).items() for at in _words(text)]
     step = max(1, len(found) // places)
@@ -110,14 +110,14 @@ def lost(importer: Any, source: Source, places: int = _PLACES) -> list[str]:
 
 
 def keeps_at(importer: Any, source: Source, name: str, at: int) -> bool:
-    """Whether a word that is put at a place of a file (empty: of the plan itself) is kept."""
+    """Return whether a word inserted at a position of a file (empty: of the plan itself) is kept."""
     if _EMPTY.match(_texts(source)[name], at):
         return True
     return keeps(importer, planted(source, name, at), importer.read(source), name)
 
 
 def planted(source: Source, name: str, at: int) -> Source:
-    """A source with the word in one of its files (empty: in its own text), behind a place."""
+    """Return a source with the word inserted at a position of one of its files (empty: of its own text)."""
     text = _texts(source)[name]
     changed = f"{text[:at]} {WORD}{text[at:]}"
     if not name:
@@ -126,10 +126,10 @@ def planted(source: Source, name: str, at: int) -> Source:
 
 
 def keeps(importer: Any, source: Source, before: Draft | None = None, file: str = "") -> bool:
-    """Whether the word is in the draft of a source, in a note, or on a line that is informative.
+    """Return whether the word is in the draft of a source, in a note, or on an informative line.
 
-    It is no loss either if nothing is imported, if the draft says that it leaves out what it took without the word, or
-    if it names the file as one that is not read, or that agents read where it is.
+    It also counts as kept if nothing is imported, if the draft reports that it omits an entry that it took without the
+    word, or if it names the file as one that is not read, or that agents read in place.
     """
     draft = importer.read(source)
     if draft.faults:
@@ -144,19 +144,19 @@ def keeps(importer: Any, source: Source, before: Draft | None = None, file: str 
 
 
 def _texts(source: Source) -> dict[str, str]:
-    """The texts of a source by file; its own text has an empty name."""
+    """Return the texts of a source by file; its own text has an empty name."""
     if not source.files:
         return {"": source.text}
     return {name: source.beside(name) or "" for name in source.files}
 
 
 def _words(text: str) -> list[int]:
-    """The ends of the words of a text."""
+    """Return the ends of the words of a text."""
     return [hit.end() for hit in re.finditer(r"[A-Za-z]{4,}", text)]
 
 
 def said(draft: Draft) -> str:
-    """Everything that a draft says, as one text; lines that it calls informative without a reason are kept elsewhere."""
+    """Return all texts of a draft as one; lines that are informative without a reason are kept elsewhere."""
     parts = [
         draft.id,
         draft.title,

@@ -1,6 +1,6 @@
-"""A draft: a milestone as another format describes it, before it is written as a declaration. Pure.
+"""A draft: a milestone as another format describes it, before it becomes a declaration. Pure.
 
-What a plan may say about its own judging: nothing that makes it easier, unless a person trusts the plan. Pure.
+Restricts what a plan may declare about its own checks: nothing that weakens them, unless a person trusts it. Pure.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ _LONGEST_ID = 64
 
 @dataclass(frozen=True, slots=True)
 class DraftIssue:
-    """One issue.
+    """An issue.
 
     Attributes:
-        id: as the format has it.
+        id: its id in the format.
         title: one line.
         text: its specification, Markdown.
-        line: where it stands, 0 if its place is unknown.
-        fields: keys of an issue's declaration besides id, title and spec; only those that the format says.
-        done: the plan says that it is done.
-        hold: the plan says that it waits for a person, and why; empty if it does not.
-        outside: ids that it needs and the plan does not have.
+        line: its line; 0 if unknown.
+        fields: keys of an issue's declaration besides id, title and spec; only those in the plan.
+        done: the plan marks it as done.
+        hold: why it waits for a person according to the plan; empty if it does not.
+        outside: needed ids that are not in the plan.
     """
 
     id: str
@@ -78,19 +78,18 @@ class Draft:
     """A milestone.
 
     Attributes:
-        id: proposed id; empty when the format gives none.
-        title: one line; empty when the format gives none.
+        id: proposed id; empty without one.
+        title: one line; empty without one.
         fields: keys of the milestone's declaration besides id and title.
         phases: names and goals.
-        issues: in the order of the source.
-        epic: text of its epic; empty when there is none.
-        notes: what was not understood, and what is only claimed.
-        faults: what makes it impossible to import.
-        overview: the text of the plan that belongs to no issue.
-        after: milestones that the plan builds on, as ids; those that are not declared are reported.
-        whole: the source is the whole plan: an issue that it needs and does not have is a mistake. Lists of issues
-            that were filtered are not.
-        accounts: what became of the lines of its files.
+        issues: its issues, in the order of the source.
+        epic: text of its epic; empty without one.
+        notes: parts that were not understood, and unproved claims.
+        faults: faults that prevent the import.
+        overview: the text of the plan outside of all issues.
+        after: ids of milestones that the plan builds on; undeclared ones are reported.
+        whole: the source is the whole plan: a need that it lacks is a fault. In filtered lists of issues it is not.
+        accounts: accounts of the lines of its files.
     """
 
     id: str
@@ -108,15 +107,15 @@ class Draft:
 
 
 def listed(values: Mapping[str, object], key: str) -> list[Any]:
-    """The items of a list among the keys of a declaration; none if there is no list."""
+    """Return the items of a list among the keys of a declaration; none without a list."""
     found = values.get(key)
     return list(found) if isinstance(found, list | tuple) else []
 
 
 def milestone_id(*texts: str) -> str:
-    """The id of the first text that begins with one: ``Milestone 4: ...``, ``M4 - ...``, ``M4_workers.md`` give ``m4``.
+    """Return the id at the start of the first text with one: ``Milestone 4: ...`` and ``M4_workers.md`` give ``m4``.
 
-    ``Request 42`` anywhere in a text gives ``request-42``. A milestone that a title only mentions gives none.
+    ``Request 42`` anywhere in a text gives ``request-42``. A milestone only mentioned in a title gives none.
     """
     for text in texts:
         match = _NUMBERED.search(text.rpartition("/")[2].replace("_", " "))
@@ -129,7 +128,7 @@ def milestone_id(*texts: str) -> str:
 
 
 def slug(text: str, longest: int = _LONGEST_SLUG) -> str:
-    """A title as part of a file name."""
+    """Return a title as part of a file name."""
     words = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
     return words[:longest].rstrip("-")
 
@@ -137,13 +136,13 @@ def slug(text: str, longest: int = _LONGEST_SLUG) -> str:
 def draft_faults(
     draft: Draft, source: str, elsewhere: Mapping[str, str], *, skip_unknown: bool = False
 ) -> Iterator[Fault]:
-    """What is wrong with a draft as a whole: no issues, ids twice or unusable, needs that nothing has.
+    """Yield the faults of a draft as a whole: no issues, duplicate or invalid ids, unknown needs.
 
     Args:
         draft: the draft.
         source: the name of its source, for messages.
         elsewhere: ids of issues of other milestones -> their qualified ids.
-        skip_unknown: leave out needs that nothing has.
+        skip_unknown: omit unknown needs.
     """
     yield from draft.faults
     if not draft.issues and not draft.faults:
@@ -170,14 +169,14 @@ def draft_faults(
 
 
 def unknown_needs(issue: DraftIssue, own: Mapping[str, int], elsewhere: Mapping[str, str]) -> list[str]:
-    """The needs of an issue that neither the plan nor any other milestone has."""
+    """Return the needs of an issue that neither the plan nor any other milestone has."""
     needs: Sequence[str] = (*listed(issue.fields, "needs"), *issue.outside)
     qualified = set(elsewhere.values())
     return [need for need in needs if need not in own and need not in elsewhere and need not in qualified]
 
 
 def unique_id(wanted: str, taken: Mapping[str, object] | set[str]) -> str:
-    """An id made of a text, different from those that are taken."""
+    """Return an id derived from a text, different from the taken ones."""
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-._")[:_LONGEST_ID].strip("-._") or "1"
     name, number = base, 2
     while name in taken:
@@ -192,26 +191,26 @@ _COMMANDS = "_commands"
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """A draft as far as it is trusted, and what was left out."""
+    """The trusted part of a draft, and remarks on omitted parts."""
 
     draft: Draft
     notes: tuple[Note, ...]
 
 
 def declared_keys() -> frozenset[str]:
-    """The keys that an issue may declare."""
+    """Return the keys that an issue may declare."""
     return frozenset(info.alias or name for name, info in Issue.model_fields.items())
 
 
 def reviewed(draft: Draft, policy: Policy | None, tests: Sequence[str], *, trusted: bool, own: bool) -> Reviewed:
-    """Leave out of a draft what this repository does not know, and what would weaken its judge.
+    """Remove from a draft what this repository does not know, and what would weaken its checks.
 
     Args:
-        draft: as the plan says.
+        draft: the draft as read from the plan.
         policy: the rules; None if they are faulty.
-        tests: paths of the tests that are there already.
-        trusted: a person trusts the plan with its own judging.
-        own: the plan is an export of ours, and read value for value.
+        tests: paths of the existing tests.
+        trusted: a person trusts the plan's own checks.
+        own: the plan is an export of the executor, read value for value.
     """
     notes: list[Note] = []
     fields = {key: value for key, value in draft.fields.items() if key != _COMMANDS}
@@ -250,7 +249,7 @@ def _issue(
 
 
 def _agents(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
-    """Leave out an agent that is no profile here: a plan's word for a role is none."""
+    """Remove an agent without a profile here, such as a plan's name of a role."""
     names = fields.get("agent")
     if policy is None or names is None:
         return
@@ -271,7 +270,7 @@ def _keys(issue: DraftIssue, fields: dict[str, object], notes: list[Note]) -> No
 
 
 def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, notes: list[Note]) -> None:
-    """Leave out a type whose route asks for less than the default one."""
+    """Remove a type whose route requires less than the default one."""
     if policy is None or "type" not in fields:
         return
     default = policy.route_of(Issue.model_validate({"id": "x", "title": "x", "body": "x", "type": "default"}))
@@ -287,7 +286,7 @@ def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, n
 
 
 def _files(issue: DraftIssue, fields: dict[str, object], tests: Sequence[str], notes: list[Note]) -> None:
-    """Leave out files that are tests already: what an issue declares to change it may also weaken."""
+    """Remove existing tests from the declared files: an issue may weaken the files that it declares."""
     files = listed(fields, "files")
     if not files or not tests:
         return
@@ -302,7 +301,7 @@ def _files(issue: DraftIssue, fields: dict[str, object], tests: Sequence[str], n
 
 
 def tests_among(paths: Sequence[str]) -> list[str]:
-    """Those of some paths that look like tests."""
+    """Return the paths that look like tests."""
     pattern = re.compile(
         r"(?:^|/)(?:tests?|specs?|__tests__)/|(?:^|/)(?:test_[^/]+|[^/]+_test|[^/]+[.-](?:test|spec))\.\w+$"
     )

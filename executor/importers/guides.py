@@ -1,4 +1,4 @@
-"""What each format looks like, what becomes of its parts, and what is left out; also the text of docs/import.md. Pure."""
+"""The guides of all formats: appearance, mapping of parts, omissions; also the text of docs/import.md. Pure."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ Status: ready-for-dev
 
 
 def guide_text(importer: Importer) -> str:
-    """The page of a format, as Markdown."""
+    """Return the page of a format, as Markdown."""
     guide = importer.guide
     rows = [f"| {part} | {becomes} |" for part, becomes in guide.becomes.items()]
     fence = "````" if "```" in guide.example else "```"

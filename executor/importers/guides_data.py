@@ -1,4 +1,4 @@
-"""The guides of formats that are data, for the other half of `guides`. Pure."""
+"""The guides of data formats, the other half of `guides`. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an importer is, and which are installed: the entry points of the group `make_for_milestones.importers`."""
+"""The importer protocol, and the installed importers: entry points of the group `make_for_milestones.importers`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ GROUP = "make_for_milestones.importers"
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What a person should know about a format.
+    """The user documentation of a format.
 
     Attributes:
-        summary: one line: what the files are.
-        example: a short file, true to form.
-        becomes: part of the file -> what becomes of it.
-        left_out: what is not taken over, and is reported.
+        summary: one line about the files.
+        example: a short realistic file.
+        becomes: part of the file -> its result.
+        left_out: parts that are omitted and reported.
     """
 
     summary: str
@@ -40,28 +40,28 @@ class Guide:
 
 @runtime_checkable
 class Importer(Protocol):
-    """Reads plans of one format. It has no state; a class without arguments is registered.
+    """Reads plans of one format. It is stateless; a class without arguments is registered.
 
-    `executor.importers.conformance.check` holds an importer against this protocol.
+    `executor.importers.conformance.check` tests an importer against this protocol.
     """
 
     name: str
-    """The word for `--format`."""
+    """The name for `--format`."""
     guide: Guide
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of its format: 0 (no) to 100. It never raises."""
+        """Return the confidence that a source has its format: 0 (no) to 100. It never raises."""
 
     def read(self, source: Source) -> Draft:
-        """The milestone that a source holds.
+        """Return the milestone in a source.
 
-        It never raises for what a source says: what is wrong is a fault of the draft, what is not understood a note.
+        It never raises for the content of a source: errors are faults of the draft, unknown parts are notes.
         """
 
 
 @cache
 def installed() -> dict[str, Importer]:
-    """The importers by name; those of this package first.
+    """Return the importers by name; those of this package first.
 
     Raises:
         UsageError: an importer of another package cannot be loaded.
@@ -80,10 +80,10 @@ def installed() -> dict[str, Importer]:
 
 
 def chosen(source: Source, name: str = "") -> Importer:
-    """The importer of a format, or the one that is surest of a source.
+    """Return the importer of a format, or the one with the highest confidence in a source.
 
     Raises:
-        UsageError: there is no such format, or nobody recognises the source.
+        UsageError: the format does not exist, or no importer recognises the source.
     """
     known = installed()
     if name:
@@ -100,7 +100,7 @@ def chosen(source: Source, name: str = "") -> Importer:
 
 
 def seen(source: Source) -> str:
-    """What a source looks like to somebody who knows no format."""
+    """Describe the appearance of a source, whatever its format."""
     if source.files:
         return f"a folder of {len(source.files)} files"
     if not source.text.strip():

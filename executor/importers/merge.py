@@ -1,11 +1,11 @@
-"""Importing again: what changed in the source is taken over, what a person edited is kept and told. Pure.
+"""Repeated import: changes of the source are applied, edits by a person are kept and reported. Pure.
 
-Every value is there three times: as it was imported last (only its digest is kept), as it is declared now, and as the
-source has it now.
+Every value exists in three versions: the last import (only as a digest), the current declaration, and the current
+source.
 
-Take issues that a plan calls done as landed with a commit that has their work: empty commits with their trailers.
+Records issues that a plan marks as done as landed, with the commit of their work: empty commits with trailers.
 
-A person vouches for it. What has landed is read from these commits as from any other; `doit verify` proves it.
+A person vouches for it. Landings are read from these commits as from any other; `doit verify` proves them.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ __all__ = ["MISSING", "Merged", "Side", "mark", "merged", "remembered_after", "r
 
 
 MISSING = object()
-"""There is no such value."""
+"""The value does not exist."""
 Side = dict[str, dict[str, object]]
 """Values by owner (empty for the milestone, else an issue's id) and key; an issue's text has the key ``spec``."""
 
 
 @dataclass(slots=True)
 class Merged:
-    """What is to be done.
+    """The required changes.
 
     Attributes:
         changes: owner -> key -> new value, or `MISSING` to remove it.
-        added: issues that are new, in the order of the source.
-        kept: values that both sides changed, and that stay as the person has them: ``4.3.title``.
-        gone: issues that were imported once, are declared still and are no longer in the source.
+        added: new issues, in the order of the source.
+        kept: values that both sides changed, which keep the person's version: ``4.3.title``.
+        gone: issues that were imported earlier, are still declared and are no longer in the source.
     """
 
     changes: Side = field(default_factory=dict)
@@ -56,19 +56,19 @@ class Merged:
 
 
 def mark(value: Any) -> str:
-    """Digest of a value as it is remembered."""
+    """Return the digest of a value for the record of the import."""
     text = normal_text(value) if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
     return digest(text.encode())[len("sha256:") :][:16]
 
 
 def merged(last: Mapping[str, Mapping[str, str]], now: Side, new: Side, *, overwrite: bool) -> Merged:
-    """What to change so that the declaration follows its source.
+    """Return the changes that make the declaration follow its source.
 
     Args:
-        last: digests of what was imported last.
-        now: what is declared.
-        new: what the source says.
-        overwrite: take the source's word where both sides changed.
+        last: digests of the last import.
+        now: the current declaration.
+        new: the current source.
+        overwrite: use the source's value if both sides changed.
     """
     found = Merged()
     for owner, values in new.items():
@@ -95,9 +95,9 @@ def merged(last: Mapping[str, Mapping[str, str]], now: Side, new: Side, *, overw
 
 
 def remembered_after(last: Mapping[str, Mapping[str, str]], new: Side, found: Merged) -> dict[str, dict[str, str]]:
-    """What is remembered after an import: digests of the source, but of what was kept as it was remembered before.
+    """Return the record of an import: digests of the source, but previous ones for kept values.
 
-    So it is told again, until the two are the same or the plan's word is taken.
+    So the difference is reported again until both sides agree or the plan's value is used.
     """
     kept = set(found.kept)
     values: dict[str, dict[str, str]] = {}
@@ -115,7 +115,7 @@ def remembered_after(last: Mapping[str, Mapping[str, str]], new: Side, found: Me
 
 
 def _choose(before: str, there: Any, wanted: Any) -> str:
-    """Whose value counts: ``take`` the source's, ``keep`` the person's, or ``both`` changed it."""
+    """Return whose value counts: ``take`` the source's, ``keep`` the person's, or ``both`` changed it."""
     edited = (before != "") if there is MISSING else mark(there) != before
     changed = (before != "") if wanted is MISSING else mark(wanted) != before
     if not changed:
@@ -135,10 +135,10 @@ _NOTE = "Done before this milestone was declared, and taken as landed by a perso
 
 
 def resolve_commit(project: Project, name: str) -> str:
-    """The full id of a commit that a person names.
+    """Return the full id of a commit named by a person.
 
     Raises:
-        UsageError: there is no such commit.
+        UsageError: the commit does not exist.
     """
     commit = Refs(project.repository).tip(name)
     if commit is None:
@@ -147,16 +147,16 @@ def resolve_commit(project: Project, name: str) -> str:
 
 
 def take_as_landed(project: Project, milestone: str, done: Sequence[str], commit: str) -> list[str]:
-    """Record landings of issues that have none yet; returns the ids that were taken.
+    """Record landings of issues that have none yet; returns their ids.
 
     Args:
         project: the project.
         milestone: the id of a declared milestone.
         done: ids of its issues.
-        commit: a commit that has their work.
+        commit: a commit that contains their work.
 
     Raises:
-        UsageError: the milestone is a draft or runs now, or its branch does not have the commit.
+        UsageError: the milestone is a draft or in progress, or its branch lacks the commit.
     """
     compiled = compile_project(project)
     declared = compiled.milestone(milestone)

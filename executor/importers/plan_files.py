@@ -1,4 +1,4 @@
-"""A plan on its way into a declaration: its identity, the files that it becomes, and what is reported about it."""
+"""Converts a plan to a declaration: its identity, the resulting files, and the report."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _ORDER = ("title", "type", "priority", "size", "number", "phase", "needs", "spec
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person asks for.
+    """The options of an import.
 
     Attributes:
-        form: the name of the format; empty to find out.
-        wanted: the id of the milestone; empty to take the plan's.
-        agents: agents to be written to ``[defaults]``.
-        overwrite: take the plan's word where both sides changed the same.
-        trusted: take what weakens the judge.
-        skip_unknown: leave out needs that nothing has.
-        moved: the plan is the one that was imported before, from another place.
+        form: the name of the format; empty to detect it.
+        wanted: the id of the milestone; empty to use the plan's.
+        agents: agents for ``[defaults]``.
+        overwrite: use the plan's value if both sides changed.
+        trusted: accept parts that weaken the checks.
+        skip_unknown: omit unknown needs.
+        moved: the plan is the earlier imported one, at another place.
     """
 
     form: str = ""
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass(slots=True)
 class _Known:
-    """What is declared already: the document, the places of the specs, the values by owner, the memory."""
+    """The existing declaration: the document, the paths of the specs, the values by owner, the import record."""
 
     document: dict[str, object]
     specs: dict[str, Path | None]
@@ -73,7 +73,7 @@ class _Known:
 
 
 class Planned:
-    """One plan on its way into one declaration."""
+    """A plan during its conversion to a declaration."""
 
     def __init__(
         self, project: Project, source: Source, options: Options, *, policy: Policy | None, tests: Sequence[str]
@@ -101,11 +101,11 @@ class Planned:
 
     @property
     def text(self) -> str:
-        """The declaration as it will be."""
+        """The resulting declaration."""
         return self.files[self.file]
 
     def own_faults(self, elsewhere: Mapping[str, str]) -> Iterator[Fault]:
-        """What makes it impossible to import; nothing may be written then."""
+        """Yield the faults that prevent the import; nothing may be written then."""
         if not self.id and not self.draft.faults:
             yield Fault(
                 self.name, "", "says no milestone id (a title such as `M4 - Worker settings`); give one with --id"
@@ -115,7 +115,7 @@ class Planned:
             yield from self._clash()
 
     def _clash(self) -> Iterator[Fault]:
-        """Whether the milestone of this id is another plan's."""
+        """Return faults if the milestone of this id comes from another plan."""
         other = next(
             (
                 path.stem
@@ -146,11 +146,11 @@ class Planned:
         )
 
     def plan(self, elsewhere: Mapping[str, str], milestones: set[str], branches: set[str]) -> None:
-        """Find out what the files of the milestone become.
+        """Determine the files of the milestone.
 
         Args:
             elsewhere: ids of issues of other milestones -> their qualified ids.
-            milestones: ids of the milestones that are declared, or planned together with this one.
+            milestones: ids of milestones that are declared, or planned together with this one.
             branches: the branches of the repository.
         """
         text = text_of(self.file) or ""
@@ -179,20 +179,20 @@ class Planned:
         self.files[self._memory_file] = json.dumps(memory, indent=1, sort_keys=True) + "\n"
 
     def make_draft(self, faults: Sequence[Fault]) -> None:
-        """Write the milestone as a draft, because of some faults."""
+        """Write the milestone as a draft because of some faults."""
         self.draft_faults = list(faults)
         if not re.search(r"^draft = true$", self.text, re.MULTILINE):
             self.files[self.file] = edited_plan(self.text, {"draft": True}, {}, (), {})
 
     def write(self) -> None:
-        """Write the files that change; the declaration last, so that it names no file that is missing."""
+        """Write the changed files; the declaration last, so it never names a missing file."""
         for path, text in sorted(self.files.items(), key=lambda item: item[0] == self.file):
             if text_of(path) != text:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_over(path, text.encode())
 
     def changed(self) -> list[str]:
-        """The files that change, relative to the project."""
+        """Return the changed files, relative to the project."""
         root = self._project.root
         return [
             str(path.relative_to(root))
@@ -201,7 +201,7 @@ class Planned:
         ]
 
     def difference(self) -> list[str]:
-        """What would change, as a unified diff."""
+        """Return the changes as a unified diff."""
         lines: list[str] = []
         for name in self.changed():
             path = self._project.root / name
@@ -210,11 +210,11 @@ class Planned:
         return lines
 
     def done(self) -> list[str]:
-        """The issues that the plan calls done."""
+        """Return the issues that the plan marks as done."""
         return [issue.id for issue in self.draft.issues if issue.done]
 
     def _known(self, text: str) -> _Known:
-        """What is declared, and where the specs of its issues are (None: in the declaration)."""
+        """Return the declaration, and the paths of its issues' specs (None: in the declaration)."""
         document = _declared(self.file) if text else {}
         milestones = self._project.milestones
         specs: dict[str, Path | None] = {}
@@ -240,7 +240,7 @@ class Planned:
         return f"{self._project.milestones.name}/{self.id}/overview.md"
 
     def _new(self, known: _Known, elsewhere: Mapping[str, str], milestones: set[str]) -> Side:
-        """What the source says, in the terms of a declaration."""
+        """Return the source in the form of a declaration."""
         draft = self.draft
         title = draft.title or str(known.now.get("", {}).get("title") or self.id)
         head: dict[str, object] = {"title": title, **draft.fields}
@@ -293,7 +293,7 @@ class Planned:
         return values
 
     def _missing_again(self, known: _Known, new: Side) -> None:
-        """Write specs again whose files are gone."""
+        """Write missing spec files again."""
         for name, path in known.specs.items():
             if path is not None and name in new and not path.exists():
                 self.found.changes.setdefault(name, {})["spec"] = new[name]["spec"]
@@ -307,7 +307,7 @@ class Planned:
                 )
 
     def _keep_branch(self, known: _Known, branches: set[str]) -> None:
-        """Leave the work where it is: neither a changed title nor a changed branch moves what has landed."""
+        """Keep the branch: neither a changed title nor a changed branch moves landed work."""
         changes = self.found.changes.get("", {})
         now = known.now.get("", {})
         if not now:
@@ -324,7 +324,7 @@ class Planned:
             self.notes.append(Note(0, f"the title changed; the branch stays {before}"))
 
     def _changes(self, known: _Known) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
-        """The keys that change, of the milestone and of each issue; texts become files."""
+        """Return the changed keys of the milestone and of each issue; texts become files."""
         head: dict[str, object] = {}
         issues: dict[str, dict[str, object]] = {}
         for owner, values in self.found.changes.items():
@@ -345,7 +345,7 @@ class Planned:
         return head, issues
 
     def _spec(self, owner: str, values: dict[str, object], specs: Mapping[str, Path | None], title: str) -> None:
-        """Put the text of an issue where it belongs: its file, its `body`, or a new file."""
+        """Store the text of an issue: in its file, its `body`, or a new file."""
         text = _ended(str(values.pop("spec")))
         if owner in specs:
             place = specs[owner]
@@ -365,7 +365,7 @@ class Planned:
         ]
 
     def _arranged(self, known: _Known) -> list[str]:
-        """The order of the plan, unless a person changed the order of the declaration."""
+        """Return the order of the plan, unless a person changed the order of the declaration."""
         before = [name for name in listed(known.memory, "order") if name in known.specs]
         here = [name for name in known.specs if name in before]
         order = [issue.id for issue in self.draft.issues]
@@ -376,7 +376,7 @@ class Planned:
 
 
 def source_key(source: Source) -> str:
-    """How a source is known: its path from the project's root, or its address."""
+    """Return the identity of a source: its path from the project's root, or its address."""
     if source.name.startswith("forge milestone "):
         return source.name
     base = Path(source.name.rstrip("/")).name
@@ -391,7 +391,7 @@ def _content(source: Source) -> str:
 
 
 def _exported(source: Source) -> bool:
-    """Whether a file is an export of ours."""
+    """Return whether a file is an export of the executor."""
     return '"format": "make-for-milestones/' in source.text[:400] or source.text.startswith(
         "id,title,type,priority,size,needs,files,accept,number,phase"
     )
@@ -402,7 +402,7 @@ def _table(value: object) -> Mapping[str, object]:
 
 
 def _place(key: str) -> int:
-    """Where a key stands in a new table."""
+    """Return the position of a key in a new table."""
     return _ORDER.index(key) if key in _ORDER else len(_ORDER)
 
 

@@ -1,6 +1,6 @@
-"""Whether what an import would write can run: the checks of every other command, before anything is written.
+"""Validates the result of an import with the checks of all other commands, before anything is written.
 
-What an import did, as lines for a person and as data.
+Reports an import, as lines for a person and as data.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["report_data", "report_lines", "settle"]
 
 
 def settle(project: Project, plans: Sequence[Planned], policy: Policy | None) -> list[Fault]:
-    """Make drafts of the plans that could not run; return the faults for which nothing may be written.
+    """Turn plans that could not run into drafts; returns the faults that prevent any write.
 
-    A plan that would break a milestone that is sound is refused. A new one, or one that was faulty before, becomes a
-    draft: it stops only itself.
+    A plan that would break a valid milestone is refused. A new one, or one that was faulty before, becomes a draft,
+    which stops only itself.
     """
     before = _faults(load(project.milestones), policy)
     broken = {fault.file for fault in before}
@@ -54,7 +54,7 @@ def settle(project: Project, plans: Sequence[Planned], policy: Policy | None) ->
         else:
             plan.make_draft(own)
     if fresh and not refused:
-        # A cycle through other milestones: it is named by one of their files, but the plans brought it.
+        # A cycle through other milestones: one of their files names it, but the plans caused it.
         for plan in plans:
             if not plan.draft_faults:
                 plan.make_draft(fresh)
@@ -66,7 +66,7 @@ def _file(plan: Planned) -> str:
 
 
 def _take(loaded: Loaded, plan: Planned) -> list[Fault]:
-    """Put a plan in the place of its milestone; the faults of its file are those that nobody can live with."""
+    """Replace the milestone by a plan; returns the faults of its file that prevent the import."""
     file = _file(plan)
     read = read_milestone(tomllib.loads(plan.text), file, plan.id)
     loaded.faults = [fault for fault in loaded.faults if fault.file != file]
@@ -94,7 +94,7 @@ _SHOWN = 4
 
 
 def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[str]:
-    """What was, or would be, imported, line by line."""
+    """Report the actual or possible import, line by line."""
     shown = ", ".join(changed[:_SHOWN]) + (f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
     what = f"{'would write' if dry else 'wrote'} {shown}" if changed else "nothing changed"
     lines = [f"{plan.id}: {len(plan.draft.issues)} issues in {plan.name} ({plan.format}); {what}"]
@@ -115,7 +115,7 @@ def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[st
 
 
 def report_data(plan: Planned, changed: Sequence[str], *, dry: bool) -> dict[str, object]:
-    """The same as data."""
+    """Return the report as data."""
     notes = [*plan.notes, *_claims(plan)]
     return {
         "id": plan.id,
@@ -147,7 +147,7 @@ def _claims(plan: Planned) -> list[Note]:
 
 
 def _sum(accounts: Sequence[Account]) -> dict[str, int]:
-    """The counts of all accounts together."""
+    """Return the sum of the counts of all accounts."""
     found: dict[str, int] = {}
     for account in accounts:
         for key, count in account.counts().items():

@@ -1,9 +1,9 @@
-"""The bytes of a plan as text, and the files beside it. Nothing is decoded by guessing.
+"""Plans on disk as sources: their text, the files beside them, and the project files that they may refer to.
 
-Plans on disk as sources: their text, the files beside them, the files of the project that they may refer to.
+A plan may come from others. The files that it names are read only if they are regular files that git would commit: no
+link is followed, and no ignored file is read, since the text goes into specs and to agents.
 
-A plan may come from somebody else. The files that it names are read only if they are regular files that git would
-commit: no link is followed, and nothing that git ignores is read, since the text goes into specs and to agents.
+The bytes of a plan as text. No encoding is guessed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = ["Disk", "EncodingError", "Source", "decoded", "text_of"]
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    # The mark of UTF-32 begins with that of UTF-16, so it is looked for first.
+    # The mark of UTF-32 starts with that of UTF-16, so it is checked first.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# The declaration that editors know (PEP 263), and that of XML and HTML; looked for in the first two lines.
+# The declarations that editors (PEP 263), XML and HTML use; searched in the first two lines.
 _DECLARED = re.compile(rb"(?:coding[:=]|encoding=[\"']|charset=[\"']?)\s*([-\w.]+)", re.IGNORECASE)
 
 
 class EncodingError(ValueError):
-    """Bytes that are no text in the encoding that they are, or say that they are, written in."""
+    """Bytes that are invalid in their declared or default encoding."""
 
 
 def _nothing(_path: str) -> None:
@@ -51,20 +51,20 @@ def _nothing(_path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A plan that is to be imported.
+    """A plan to import.
 
     Attributes:
-        name: its path or address, as messages show it.
+        name: its path or address, for messages.
         text: its content; empty if it is a folder.
-        read: the text of a file by its path in the project; None if there is no such file that git tracks.
-        beside: the same by its path from the folder of the plan (for a folder: from that folder).
+        read: returns the text of a file by its path in the project; None if git tracks no such file.
+        beside: the same by path from the folder of the plan (for a folder: from that folder).
         files: paths of the files of a folder, relative to it, in natural order; empty for a file.
-        known: ids of the milestones that are declared already.
+        known: ids of the declared milestones.
         siblings: paths of the files beside it, relative to its folder: those in the folder and one folder below.
-        place: the path of its folder from the project's root, with a slash at the end; empty if it is the root, or
+        place: the path of its folder from the project's root, with a slash at the end; empty if it is the root or
             outside.
-        part: the part of the source that is asked for, if it holds several plans: a tag of task-master.
-        split: make an issue of each smallest task, where the format groups them.
+        part: the requested part of a source with several plans: a tag of task-master.
+        split: make an issue of each smallest task, if the format groups them.
     """
 
     name: str
@@ -80,12 +80,12 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """The last part of the name, in lower case."""
+        """Return the last part of the name, in lower case."""
         return self.name.rstrip("/").rpartition("/")[2].casefold()
 
     @property
     def folder(self) -> str:
-        """The name of the folder that the plan is in, or is."""
+        """Return the name of the plan's folder, or of the folder that it is."""
         parts = [part for part in self.name.rstrip("/").split("/") if part not in {"", ".", ".."}]
         if self.files:
             return parts[-1] if parts else ""
@@ -93,10 +93,10 @@ class Source:
 
 
 def decoded(data: bytes, encoding: str = "") -> str:
-    """Bytes as text: by a byte order mark, by `encoding`, by a declaration in the first two lines, else as UTF-8.
+    """Decode bytes by a byte order mark, by `encoding`, by a declaration in the first two lines, else as UTF-8.
 
     Raises:
-        EncodingError: the bytes are not text in that encoding; the message has the line of the first wrong byte.
+        EncodingError: the bytes are invalid in that encoding; the message has the line of the first invalid byte.
     """
     for mark, name in _BOMS:
         if data.startswith(mark):
@@ -137,7 +137,7 @@ _SKIPPED = frozenset({".git", ".cache", "node_modules", ".venv"})
 
 
 class Disk:
-    """The files of a project that plans may be read from."""
+    """The files of a project that plans may refer to."""
 
     def __init__(self, project: Project, *, encoding: str = "", part: str = "", split: bool = False) -> None:
         self._root = project.root
@@ -147,14 +147,14 @@ class Disk:
         self._split = split
 
     def tracked(self) -> list[str]:
-        """The files that git tracks, or would with `git add`, from the top of the checkout."""
+        """Return the files that git tracks, or would with `git add`, from the top of the checkout."""
         return sorted(self._committable)
 
     def sources(self, names: Sequence[str], form: str = "") -> list[Source]:
-        """The sources that some paths name; files of one folder that make one plan together become one source.
+        """Return the sources of some paths; files of one folder that form one plan become one source.
 
         Raises:
-            UsageError: a path cannot be read.
+            UsageError: a path is unreadable.
         """
         found: list[Source] = []
         together: dict[Path, list[Path]] = {}
@@ -210,7 +210,7 @@ class Disk:
         )
 
     def _widened(self, source: Source, form: str) -> Source:
-        """A file that is one of several of its format, as a folder of one file; a folder with one plan, as that file."""
+        """Treat a file of a multi-file format as a folder of one file; a folder with one plan as that file."""
         if source.files:
             plans = [
                 name
@@ -225,14 +225,14 @@ class Disk:
             return source
         path = Path(source.name)
         if path.name.casefold() == "epic.md" and any(re.fullmatch(r"\d+\.md", name) for name in source.siblings):
-            # The text of an epic alone is no plan: its tasks are the files beside it.
+            # The text of an epic alone is no plan: its tasks are in the files beside it.
             return replace(self._folder(str(path.parent), None), name=str(path.parent))
         if self._is_part(path, form) and not any(importer.recognises(source) > 50 for importer in installed().values()):  # noqa: PLR2004
             return replace(self._folder(str(path.parent), [path.name]), name=source.name)
         return source
 
     def _is_part(self, path: Path, form: str) -> bool:
-        """Whether a file is one of the files that a format of folders has."""
+        """Return whether a file belongs to a multi-file format."""
         data = bytes_of(path)
         if data is None or path.suffix.casefold() != ".md" or not data.startswith(b"---"):
             return False
@@ -260,7 +260,7 @@ class Disk:
         return self._below(folder, 2)
 
     def _below(self, folder: Path, depth: int) -> Iterator[str]:
-        """The files in a folder and some levels below, in natural order, as far as plans may refer to them."""
+        """Yield the files that plans may refer to, in a folder and some levels below, in natural order."""
         found: list[str] = []
         for here, folders, files in os.walk(folder):
             level = len(Path(here).relative_to(folder).parts)
@@ -280,7 +280,7 @@ class Disk:
         return inside
 
     def _allowed(self, path: Path) -> bool:
-        """Whether a file may be read because a plan names it."""
+        """Return whether a plan may refer to a file."""
         absolute = Path(os.path.abspath(path))  # noqa: PTH100
         if any(
             part.is_symlink()
@@ -300,10 +300,10 @@ class Disk:
 
     @cached_property
     def _committable(self) -> frozenset[str]:
-        """The files of the project that git tracks, or would with `git add`."""
+        """Return the files of the project that git tracks, or would with `git add`."""
         repository = self._project.repository
         try:
-            # Run at the top of the checkout: with GIT_DIR set, git takes the working directory for it.
+            # Run at the top of the checkout: with GIT_DIR set, git uses the working directory as the work tree.
             out = Git(repository.git_dir, repository.top).run(
                 "ls-files", "-z", "--cached", "--others", "--exclude-standard"
             )
@@ -313,7 +313,7 @@ class Disk:
 
 
 def bytes_of(path: Path) -> bytes | None:
-    """The content of a file; None if there is none, or if it is larger than any plan."""
+    """Return the content of a file; None if it does not exist or is too large for a plan."""
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return None
@@ -323,7 +323,7 @@ def bytes_of(path: Path) -> bytes | None:
 
 
 def text_of(path: Path, encoding: str = "") -> str | None:
-    """The text of a file; None if there is none, or if it is no text."""
+    """Return the text of a file; None if it does not exist or is not text."""
     data = bytes_of(path)
     if data is None:
         return None

@@ -1,1 +1,1 @@
-"""What is declared: milestones, issues, plans, policy. Pure."""
+"""Declarations: milestones, issues, plans, policy. Pure."""

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["FLAGS", "Agent", "EventRule", "Kind", "Patterns", "Price", "Rule", "agent_problems", "regex"]
 
 FLAGS = "{flags}"
-"""The word of a command in whose place the words of `flags` come."""
+"""The word of a command that the words of `flags` replace."""
 _GIVEN = frozenset({"brief", "brief_file", "out", "flags", "model"})
 _FLAG_NAMES = ("model", "tools", "budget", "sandbox")
 
 Kind = Literal["limit", "refusal", "authentication", "transient", "resource", "input", "gave-up", "agent"]
-"""Classes of failure that can be read from what an agent prints; see core/classify.py for what follows from each."""
+"""Classes of failure that an agent's output can show; see core/classify.py for their effects."""
 
 
 class Rule(BaseModel):
-    """A table of rules/: frozen, unknown keys are faults."""
+    """A table of rules/: frozen, rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def regex(text: str) -> str:
-    """The text itself, if it is a regular expression.
+    """Return the text if it is a regular expression.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     try:
         re.compile(text)
@@ -54,22 +54,23 @@ _Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class EventRule(Rule):
-    """Where things are in one kind of structured event. A path is dotted; ``*`` stands for every item of a list.
+    """The mapping of one kind of structured event. A path is dotted; ``*`` matches every item of a list.
 
     Attributes:
-        when: path -> value that an event has to have there; a name alone (true) has to be there and not be empty.
+        when: path -> required value in the event; true requires any non-empty value.
         session: path of the session's id.
-        text: path of what the agent says; the last one counts.
+        text: path of the agent's message; the last one counts.
         error: path of an error's message.
         status: path of the HTTP status that belongs to it.
-        retry_after: path of the seconds after which it may be tried again.
-        reset: path of the moment (epoch seconds, or ISO-8601) at which a limit is lifted.
-        kind: the class of failure that such an event means, when its text need not be asked.
-        input, cached, output: paths of tokens read (the cached ones among them), read from a cache, and written; those
-            of one event and of all events are added up.
-        cost: path of money spent in US dollars, added up likewise.
-        commands: paths of commands that it ran, for `doit log`.
-        files: paths of names of files that it wrote, for `doit log`.
+        retry_after: path of the seconds until a retry.
+        reset: path of the time (epoch seconds, or ISO-8601) at which a limit ends.
+        kind: the class of failure of such an event, if its text need not be examined.
+        input, cached, output: paths of tokens read (including cached ones), read from a cache, and written; the values
+        of
+            one event and of all events are added up.
+        cost: path of the cost in US dollars, added up likewise.
+        commands: paths of executed commands, for `doit log`.
+        files: paths of names of written files, for `doit log`.
     """
 
     when: dict[str, str | bool | int] = Field(default_factory=dict)
@@ -108,14 +109,14 @@ class Patterns(Rule):
 
 
 class Price(Rule):
-    """US dollars for a million tokens, for agents that do not say what they cost; `cached` is `input` by default."""
+    """US dollars per million tokens, for agents that do not report their cost; `cached` is `input` by default."""
 
     input: _Money
     output: _Money
     cached: _Money | None = None
 
     def of(self, tokens: Mapping[str, int]) -> float:
-        """The price of these tokens in US dollars; `input` includes cached ones."""
+        """Return the price of these tokens in US dollars; `input` includes cached ones."""
         cached = min(tokens.get("cached", 0), tokens.get("input", 0))
         fresh = tokens.get("input", 0) - cached
         cheap = self.input if self.cached is None else self.cached
@@ -128,34 +129,34 @@ class Agent(Rule):
     Attributes:
         name: its name in issues.
         command: argument list; ``{brief_file}``, ``{brief}``, ``{out}``, ``{model}`` and the options of the issue's
-            `with` are filled in. The word ``{flags}`` is replaced by the words of `flags` that apply.
-        flags: words for what is known of a call: `model`, `tools` (the route's, joined with commas), `budget` (US
-            dollars) and `sandbox` (it works in the executor's), for example ``{ model = ["--model", "{model}"] }``.
-        builtin: done by the executor itself instead of by a command.
+            `with` are filled in. The word ``{flags}`` is replaced by the applicable words of `flags`.
+        flags: words for properties of a call: `model`, `tools` (the route's, joined with commas), `budget` (US dollars)
+            and `sandbox` (it works in the executor's), for example ``{ model = ["--model", "{model}"] }``.
+        builtin: implemented by the executor itself instead of a command.
         brief: how the brief is passed: on standard input, as a file named by ``{brief_file}``, or as the argument
-            ``{brief}``. Standard input is empty in the other two cases, so that nothing can be waited for there.
+            ``{brief}``. In the last two cases standard input is empty, so no read from it blocks.
         model: the model, unless the issue's `with` names another.
-        options: options that an issue may give besides those that the command names.
-        env: names of environment variables that it is given besides the ordinary ones.
+        options: further options that an issue may set besides those in the command.
+        env: names of environment variables that it receives besides the ordinary ones.
         variables: environment variables with their values.
-        timeout: seconds until it is ended.
-        idle: seconds without output, work or a changed file until it is ended.
+        timeout: seconds until it is stopped.
+        idle: seconds without output, processor time or a changed file until it is stopped.
         deterministic: the same input gives the same result, so an unchanged tree is a valid result.
-        isolation: ``none`` runs it as this user, a choice by name; ``bwrap`` in a sandbox or not at all; ``auto`` in
-            one if there is one, and else its work waits for a person (`Limits.unsandboxed_landing`).
-        network: whether it has a network inside the sandbox.
-        readable: further paths that it may read inside the sandbox, for example its own configuration in ``~``.
-        writable: further paths that it may write there too, for example a folder with its sessions.
-        copied: paths of its own in ``~`` of which it is given a copy inside the sandbox, thrown away afterwards.
-        written_back: files among them that are taken over from the copy, for example a log-in that it renewed.
-        account: who pays; profiles with the same account are suspended together. Default: the profile's name.
-        output: format of its output: text, one JSON document, or one JSON object a line.
-        output_file: where that is instead of being printed, for example ``{out}/trajectory.json``.
-        events: where things are in JSON output.
+        isolation: ``none`` runs it as this user; ``bwrap`` requires a sandbox; ``auto`` uses one if available,
+            otherwise its work waits for a person (`Limits.unsandboxed_landing`).
+        network: whether it has network access inside the sandbox.
+        readable: further readable paths inside the sandbox, for example its configuration in ``~``.
+        writable: further writable paths there, for example a folder with its sessions.
+        copied: its paths in ``~`` that it receives as copies inside the sandbox, which are discarded afterwards.
+        written_back: files among them that are copied back, for example a renewed log-in.
+        account: billing account; profiles with the same account are suspended together. Default: the profile's name.
+        output: format of its output: text, one JSON document, or one JSON object per line.
+        output_file: file with that output if it is not printed, for example ``{out}/trajectory.json``.
+        events: mapping of events in JSON output.
         patterns: failure patterns of this agent, tried before the common ones.
         price: price of tokens, for an agent that does not report its cost.
-        login: evidence of a log-in: ``$NAME`` for a variable, otherwise a file. One is enough.
-        version: argument list that prints its version and spends nothing.
+        login: evidence of a log-in: ``$NAME`` for a variable, otherwise a file. One suffices.
+        version: argument list that prints its version at no cost.
     """
 
     name: str
@@ -187,19 +188,19 @@ class Agent(Rule):
 
     @property
     def payer(self) -> str:
-        """The account that it works on."""
+        """The billing account of the profile."""
         return self.account or self.name
 
     @property
     def costs(self) -> bool:
-        """Whether the profile allows calls that cost money."""
+        """Return whether the profile allows calls that cost money."""
         return self.price is not None or bool(self.patterns.usage) or any(rule.cost for rule in self.events)
 
     def argv(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """The argument list with every placeholder filled in.
+        """Return the argument list with every placeholder filled in.
 
         Args:
-            values: values of placeholders; a missing or empty one of `_FLAG_NAMES` leaves out its flag.
+            values: values of placeholders; a missing or empty one of `_FLAG_NAMES` omits its flag.
 
         Raises:
             KeyError: a placeholder has no value.
@@ -215,7 +216,7 @@ class Agent(Rule):
         return tuple(word.format_map(texts) for word in words)
 
     def needed(self) -> frozenset[str]:
-        """Options that an issue has to give."""
+        """Options that an issue must set."""
         if self.builtin == "patch":
             return frozenset({"file"})
         named = _named_options(self.command)
@@ -223,7 +224,7 @@ class Agent(Rule):
         return named - given
 
     def allowed(self) -> frozenset[str]:
-        """Options that an issue may give."""
+        """Options that an issue may set."""
         model = {"model"} if "model" in self.flags or "model" in _named_options(self.command) else set()
         return self.needed() | set(self.options) | model
 
@@ -238,7 +239,7 @@ def _placeholders(word: str) -> Iterator[str]:
 
 
 def agent_problems(agent: Agent) -> Iterator[str]:
-    """Contradictions in a profile, one sentence each."""
+    """Yield contradictions in a profile, one sentence each."""
     if bool(agent.command) == bool(agent.builtin):
         yield "expected a command"
     wrong = False

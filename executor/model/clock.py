@@ -13,10 +13,10 @@ _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
 def clock_time(text: str) -> time:
-    """A time of day.
+    """Parse a time of day.
 
     Raises:
-        ValueError: it is none; the message is for people.
+        ValueError: it is invalid; the message is for people.
     """
     match = _CLOCK.fullmatch(text)
     if match is None:
@@ -25,10 +25,10 @@ def clock_time(text: str) -> time:
 
 
 def next_at(clock: time, after: datetime, zone: tzinfo) -> datetime:
-    """The first moment later than `after` at which a clock in that zone shows a time; in UTC.
+    """Return the first time after `after` at which a clock in that zone shows a time of day; in UTC.
 
-    On the night on which the clock skips it, it is as long after the skip as it would have been without; on the night
-    on which the clock shows it twice, both count.
+    On the night on which the clock skips it, it is as long after the skip as it would have been without one; on the
+    night on which the clock shows it twice, both count.
     """
     today = after.astimezone(zone).date()
     found = [
@@ -41,7 +41,7 @@ def next_at(clock: time, after: datetime, zone: tzinfo) -> datetime:
 
 
 def deadline_of(text: str, now: datetime, zone: tzinfo) -> datetime:
-    """The moment meant by a time of day (the next one) or by a date and a time; in UTC.
+    """Return the time of a time of day (its next occurrence) or of a date and a time; in UTC.
 
     Raises:
         ValueError: it is neither; the message is for people.
@@ -58,13 +58,13 @@ def deadline_of(text: str, now: datetime, zone: tzinfo) -> datetime:
 
 
 def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) -> str:
-    """Why something that takes so many seconds is not begun any more; empty if it is.
+    """Return why work of so many seconds must not start any more; empty if it may.
 
     Args:
-        deadline: when it has to have ended.
-        now: the present.
+        deadline: its latest end.
+        now: the current time.
         seconds: expected duration; 0 for work that only must not start after the deadline.
-        zone: for the clock that is shown.
+        zone: time zone of the displayed time.
     """
     if now >= deadline:
         return f"nothing is started after {told(deadline, zone)}"
@@ -75,12 +75,12 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
 
 
 def told(moment: datetime, zone: tzinfo) -> str:
-    """A moment as a clock in that zone shows it."""
+    """Format a time as local time in that zone."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
 def _moments(naive: datetime, zone: tzinfo) -> list[datetime]:
-    """The moments at which a clock shows this: one, two where it was set back, the one after the gap otherwise."""
+    """Return the times at which a clock shows this: one, two if it was set back, the one after the gap otherwise."""
     both = [naive.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
     shown = [moment for moment in both if moment.astimezone(zone).replace(tzinfo=None) == naive]
     return shown or both[:1]

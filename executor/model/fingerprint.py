@@ -1,7 +1,7 @@
 """Content keys: the spec, the checks, the result.
 
-A key is ``sha256:`` and 64 hex digits over canonical JSON, so that the order of keys, comments and white space at line
-ends cannot alter it. The rules are those of the table "what changed, what happens" in ARCHITECTURE.md.
+A key is ``sha256:`` and 64 hex digits over canonical JSON, so it does not depend on the order of keys, comments and
+white space at line ends. The rules are in the table "what changed, what happens" in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ __all__ = [
 
 
 def digest(data: bytes) -> str:
-    """The key of some bytes: ``sha256:`` and 64 hex digits."""
+    """Return the key of some bytes: ``sha256:`` and 64 hex digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def normal_text(text: str) -> str:
-    """Text without what does not count: white space at line ends, line-end style, blank lines at both ends."""
+    """Normalise a text: no white space at line ends, one style of line ends, no blank lines at both ends."""
     return "\n".join(line.rstrip() for line in text.splitlines()).strip("\n")
 
 
 class Spec(TypedDict):
-    """A spec in its canonical form: the part of a declaration that says what is wanted.
+    """A spec in canonical form: the part of a declaration that defines the work.
 
-    Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not alter what is wanted.
+    Priority, size, dependencies, agent, model and prompt wording are not part of it: they do not change the work.
     """
 
     type: str
@@ -55,11 +55,11 @@ class Spec(TypedDict):
 
 
 def work_key(canonical: Mapping[str, Any]) -> str:
-    """The key of the work that a spec asks an agent for: its text, its criteria in words, and answers given.
+    """Return the key of the work that a spec asks of an agent: its text, its criteria in words, and answers.
 
-    Title, type and expected files do not alter the work, nor does one blank line more. A changed command or file of the
-    acceptance is tried on the landed tree first. So an issue with another spec and the same work key is proved again if
-    its checks are others, and costs an agent only if that fails.
+    Title, type, expected files and blank lines do not change the work. A changed command or file of the acceptance is
+    first tried on the landed tree. So an issue with another spec and the same work key is only proved again if its
+    checks have changed, and needs an agent only if that fails.
     """
     value = {
         "text": re.sub(r"\n{3,}", "\n\n", normal_text(str(canonical.get("text", "")))),
@@ -70,7 +70,7 @@ def work_key(canonical: Mapping[str, Any]) -> str:
 
 
 def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> Spec:
-    """The spec of an issue with this spec text and these answers."""
+    """Return the canonical spec of an issue with this text and these answers."""
     return {
         "type": issue.type,
         "title": normal_text(issue.title),
@@ -85,7 +85,7 @@ def canonical_spec(issue: Issue, text: str, answers: Sequence[str] = ()) -> Spec
 
 
 def spec_key(canonical: Mapping[str, Any]) -> str:
-    """The key of what is to be built; see `canonical_spec`."""
+    """Return the key of a spec; see `canonical_spec`."""
     return digest(_canonical(canonical))
 
 
@@ -98,15 +98,15 @@ def check_key(
     version: str = "",
     around: Mapping[str, str] | None = None,
 ) -> str:
-    """The key of one check.
+    """Return the key of one check.
 
     Args:
         argv: its command.
-        env: the environment it is given.
-        timeout: its time limit in seconds, 0 for the default one.
-        prefix: words put before the command.
+        env: its environment variables.
+        timeout: its time limit in seconds; 0 for the default.
+        prefix: words before the command.
         version: version of its tool.
-        around: every other input that decides the verdict, by name.
+        around: all further inputs of the verdict, by name.
     """
     value = {"argv": list(argv), "env": dict(env), "timeout": timeout, "prefix": list(prefix), "version": version}
     if around:
@@ -115,7 +115,7 @@ def check_key(
 
 
 def combined_key(keys: Iterable[str]) -> str:
-    """One key for several, in their order; used for all checks of an issue together."""
+    """Combine several keys, in order; used for all checks of an issue."""
     return digest(_canonical(list(keys)))
 
 
@@ -124,15 +124,15 @@ def _canonical(value: object) -> bytes:
 
 
 def consent(identity: str, rule: str) -> str:
-    """The key of an approval of one rule for one change, spec or gate."""
+    """Return the key of an approval of one rule for one change, spec or gate."""
     return digest(f"{identity}\0{rule}".encode())
 
 
 def consents(identity: str, rules: Iterable[str]) -> set[str]:
-    """The keys of approvals of several rules."""
+    """Return the keys of approvals of several rules."""
     return {consent(identity, rule) for rule in rules}
 
 
 def cleared(identity: str, rules: Iterable[str], approved: Collection[str]) -> bool:
-    """Whether a person approved of all these rules for exactly this."""
+    """Return whether a person approved all these rules for exactly this identity."""
     return bool(identity) and consents(identity, rules) <= set(approved)

@@ -33,9 +33,9 @@ _EXPECTED = {
 
 
 class Known:
-    """Names that exist, to be asked about names that do not; made for many questions about many names.
+    """A set of known names for queries about unknown names, optimised for many queries.
 
-    The first questions search all names for a near miss, later ones look-alikes only: ten thousand wrong names are one
+    The first queries search all names for a near miss, later ones only look-alikes: ten thousand wrong names are one
     mistake made ten thousand times.
     """
 
@@ -47,7 +47,7 @@ class Known:
         self._searches = _SEARCHES
 
     def nearest(self, name: str) -> str | None:
-        """The one name that was probably meant: a look-alike (``4.O``, ``4.0``), a beginning, or a slip of the keys."""
+        """Return the one probable intended name: a look-alike (``4.O``, ``4.0``), a prefix, or a typing error."""
         alike = self._folded.get(_folded(name))
         if alike is not None:
             return alike
@@ -58,35 +58,35 @@ class Known:
         return begun[0] if len(begun) == 1 else _closest(name, self.names)
 
     def hint(self, name: str) -> str:
-        """End of a message: ``; did you mean "4.0"?``, or empty when nothing is near."""
+        """Return the end of a message: ``; did you mean "4.0"?``, or empty without a near name."""
         near = self.nearest(name)
         return "" if near is None else f"; did you mean {quoted(near)}?"
 
     def advice(self, name: str, kind: str) -> str:
-        """A suggestion, or the known names: ``; known agents: patch, script``."""
+        """Return a suggestion, or the known names: ``; known agents: patch, script``."""
         return self.hint(name) or f"; known {kind}: {listed(self.names)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """End of a message: ``; did you mean "4.0"?``, or empty when nothing that is known is near."""
+    """Return the end of a message: ``; did you mean "4.0"?``, or empty without a near name."""
     return Known(known).hint(name)
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names for a message, and how many more there are; ``none`` for none."""
+    """Return the first names for a message, and the number of further ones; ``none`` for none."""
     more = len(names) - _SHOWN
     shown = ", ".join(_printable(name) for name in names[:_SHOWN])
     return f"{shown} and {more} more" if more > 0 else shown or "none"
 
 
 def quoted(text: str) -> str:
-    """Text in double quotes, on one line, shortened, with everything that cannot be seen written as an escape."""
+    """Return text in double quotes, on one line, shortened, with invisible characters as escapes."""
     short = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
     return _printable(json.dumps(short, ensure_ascii=False))
 
 
 def found(value: object) -> str:  # noqa: PLR0911  (one for each kind of value)
-    """The value that was found, worded to follow "found"."""
+    """Describe a value, worded to follow "found"."""
     match value:
         case str():
             return quoted(value)
@@ -106,7 +106,7 @@ def found(value: object) -> str:  # noqa: PLR0911  (one for each kind of value)
 
 
 def dotted(parts: Iterable[str | int]) -> str:
-    """A place in a file as in the contract: ``issue[2].needs``; keys that are not bare are quoted."""
+    """Format a position in a file: ``issue[2].needs``; keys that are not bare are quoted."""
     out = ""
     for part in parts:
         if isinstance(part, int):
@@ -117,11 +117,11 @@ def dotted(parts: Iterable[str | int]) -> str:
 
 
 def expected(error: Mapping[str, Any], known: Sequence[str] = ()) -> str:
-    """One of pydantic's validation errors as a sentence.
+    """Describe one of pydantic's validation errors as a sentence.
 
     Args:
         error: one element of ``ValidationError.errors()``.
-        known: keys that could have stood there, for errors about unknown keys.
+        known: valid keys at that position, for errors about unknown keys.
     """
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     match kind:
@@ -153,7 +153,7 @@ def _folded(name: str) -> str:
 
 
 def _closest(name: str, names: Iterable[str]) -> str | None:
-    """The name with the fewest slips, if they are few for its length and no other name has as few."""
+    """Return the name with the fewest typing errors, if they are few for its length and no other name has as few."""
     limit = (len(name) >= 3) + (len(name) >= 6) + (len(name) >= 10)  # noqa: PLR2004  (3, 6, 10 letters: 1, 2, 3 slips)
     best: list[str] = []
     for known in names:
@@ -169,7 +169,7 @@ def _closest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _slips(left: str, right: str) -> int:
-    """Fewest insertions, deletions, replacements and swaps of neighbours between two texts (Damerau)."""
+    """Return the fewest insertions, deletions, replacements and transpositions between two texts (Damerau)."""
     while left and right and left[-1] == right[-1]:
         left, right = left[:-1], right[:-1]
     while left and right and left[0] == right[0]:

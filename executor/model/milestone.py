@@ -1,9 +1,9 @@
 """Milestones and issues as frozen values, with the rules of each field. Pure.
 
-How branches, commits and pull requests of an issue are called. Pure: values in, text out.
+Names of an issue's branches, commits and pull requests. Pure: values in, text out.
 
-The form is that of Conventional Commits, ``type(scope): description``. The type is the declared one, or what
-`rules/forge.toml` maps the issue's type to; the scope is the milestone.
+The format is that of Conventional Commits, ``type(scope): description``. The type is the declared one, or the mapping
+of the issue's type in `rules/forge.toml`; the scope is the milestone.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _line(value: str) -> str:
 
 
 def _names(value: object) -> tuple[str, ...]:
-    """One name, or a list of different ones."""
+    """Validate one name, or a list of different ones."""
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else None
     wrong = [value] if names is None else [name for name in names if not isinstance(name, str)]
     if names is None or wrong:
@@ -90,7 +90,7 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def _inside(value: str) -> str:
-    """A path that stays in the folder it is relative to."""
+    """Validate a path that stays in its base folder."""
     if not value or value.startswith("/") or ".." in value.split("/") or "\0" in value:
         raise ValueError(f"expected a relative path without .., found {quoted(value)}")
     return value
@@ -160,11 +160,11 @@ class RunCheck(_Declared):
     name: Line | None = None
     network: StrictBool = False
     must_fail_before: StrictBool = False
-    """Whether it must fail on the base: an issue whose acceptance passes there already is not begun."""
+    """It must fail on the base: an issue whose acceptance passes there already does not start."""
 
 
 class FileCheck(_Declared):
-    """An acceptance criterion that a file proves: it exists and, if asked for, matches a pattern."""
+    """An acceptance criterion that a file proves: it exists and, if `contains` is set, matches a pattern."""
 
     file: Inside
     contains: Annotated[str, AfterValidator(_pattern)] | None = None
@@ -189,17 +189,17 @@ Acceptance = Annotated[
 
 
 def _claims(value: object) -> object:
-    """Texts in a list of acceptance criteria are claims."""
+    """Convert texts in a list of acceptance criteria to claims."""
     if isinstance(value, Mapping) and isinstance(value.get("accept"), list):
         return {**value, "accept": [{"text": item} if isinstance(item, str) else item for item in value["accept"]]}
     return value
 
 
 class Issue(_Declared):
-    """One issue of a milestone.
+    """An issue of a milestone.
 
-    `options` is the TOML key `with`, `was` holds its earlier ids. An issue with a `hold` waits until a person
-    removes it. `slug`, `token` and `commit_type` say how its branch, its commits and its pull request are called.
+    `options` is the TOML key `with`, `was` holds its earlier ids. An issue with a `hold` waits until a person removes
+    it. `slug`, `token` and `commit_type` determine the names of its branch, its commits and its pull request.
     """
 
     id: Id
@@ -239,11 +239,11 @@ class Phase(_Declared):
 class Milestone(_Declared):
     """A declared milestone with its issues, in the order of the file.
 
-    `checks` are asked on release besides those of its issues; `accept` is proved on release. Faults of a `draft` stop
-    the draft only: it is listed with what it lacks, and is a milestone like any other as soon as it lacks nothing.
+    `checks` run on release in addition to those of its issues; `accept` is proved on release. Faults of a `draft` stop
+    only the draft: it is listed with its faults, and becomes an ordinary milestone once it has none.
 
-    With a `workflow`, its issue ``plan`` goes through the phases before the last one; its roadmap declares the others.
-    A person looks at them first (`roadmap` ``ask``), or the run goes on at once (``auto``).
+    With a `workflow`, its issue ``plan`` passes all phases before the last one; its roadmap declares the other issues.
+    A person reviews them first (`roadmap` ``ask``), or the run continues at once (``auto``).
     """
 
     id: Id
@@ -272,45 +272,45 @@ class Milestone(_Declared):
 
     @property
     def claims(self) -> list[str]:
-        """Its acceptance criteria in words."""
+        """Return its acceptance criteria in words."""
         return [item.text for item in self.accept if isinstance(item, Claim)]
 
     def placed(self) -> Iterator[tuple[int, Issue]]:
-        """The issues with their places in the file, where faulty ones that were left out count too."""
+        """Yield the issues with their positions in the file, in which omitted faulty ones also count."""
         return zip(self._places or range(len(self.issues)), self.issues, strict=True)
 
     def place(self, places: Sequence[int]) -> None:
-        """Remember the places of the issues, if some were left out."""
+        """Set the positions of the issues, if some were omitted."""
         self._places = () if list(places) == list(range(len(places))) else tuple(places)
 
 
 def branch_problem(name: str) -> str:
-    """Why git would not take a branch of that name; empty if it would. The rules are those of git-check-ref-format."""
+    """Return why git would refuse a branch name; empty if valid. The rules are those of git-check-ref-format."""
     if not name or len(name.encode()) > _LONGEST_BRANCH or _NOT_IN_A_REF.search(name):
         return f"expected a name that git accepts for a branch, found {quoted(name)}"
     return ""
 
 
 def default_branch(milestone: str, title: str) -> str:
-    """``milestone/<id>-<slug of title>``."""
+    """Return ``milestone/<id>-<slug of title>``."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     slug = re.sub("[^a-z0-9]+", "-", plain.lower())[:_LONGEST_SLUG].strip("-")
     return f"milestone/{milestone}-{slug}" if slug else f"milestone/{milestone}"
 
 
 HEADER = 100
-"""Most characters of a header, the limit of @commitlint/config-conventional."""
+"""Maximum length of a header, the limit of @commitlint/config-conventional."""
 _SLUG = 40
 _DEFAULT = "feat"
 
 
 def commit_token(issue: Issue, milestone: str, types: Mapping[str, str]) -> str:
-    """What stands before the colon: ``feat(m4)``.
+    """Return the part before the colon: ``feat(m4)``.
 
     Args:
-        issue: its `token` is taken literally; one without a scope is given the milestone's.
+        issue: its `token` is used literally; one without a scope gets the milestone's.
         milestone: id of the milestone.
-        types: the conventional type of each type of issue, by its name in lower case.
+        types: the conventional type of each issue type, by its name in lower case.
     """
     token = issue.token or issue.commit_type or types.get(issue.type.lower()) or _DEFAULT
     if "(" in token:
@@ -319,7 +319,7 @@ def commit_token(issue: Issue, milestone: str, types: Mapping[str, str]) -> str:
 
 
 def header(token: str, title: str, *, number: int | None = None, revision: int = 1) -> str:
-    """``token: title (#number)``, at most `HEADER` characters; the title is what is shortened."""
+    """Return ``token: title (#number)``, at most `HEADER` characters; a long title is shortened."""
     after = f" (revision {revision})" if revision > 1 else ""
     after += f" (#{number})" if number is not None else ""
     room = HEADER - len(token) - len(": ") - len(after)
@@ -328,9 +328,9 @@ def header(token: str, title: str, *, number: int | None = None, revision: int =
 
 
 def described(title: str, *, lower: bool = False) -> str:
-    """A title as the description of a header: without a full stop, and in lower case where the rules want that.
+    """Convert a title to the description of a header: without a full stop, and in lower case if the rules require it.
 
-    Only the first letter is made small, and only of a word that is otherwise written small: ``HTTP`` stays.
+    Only the first letter is lowered, and only in a word that is otherwise in lower case: ``HTTP`` stays.
     """
     text = title.strip().rstrip(".").rstrip() or title.strip()
     first = text.split(" ", 1)[0]
@@ -338,7 +338,7 @@ def described(title: str, *, lower: bool = False) -> str:
 
 
 def branch_of(issue: Issue, milestone: str, revision: int) -> str:
-    """``feat/<milestone>-<number or id>-<slug>``; a declared token says its first part, a later revision its last."""
+    """Return ``feat/<milestone>-<number or id>-<slug>``; a token sets the first part, a later revision the last."""
     plain = unicodedata.normalize("NFKD", issue.title).encode("ascii", "ignore").decode().lower()
     slug = issue.slug or re.sub("[^a-z0-9]+", "-", plain)[:_SLUG].strip("-")
     name = f"{_prefix(issue, milestone)}{issue.number or issue.id}"
@@ -347,7 +347,7 @@ def branch_of(issue: Issue, milestone: str, revision: int) -> str:
 
 
 def branch_prefixes(issues: Iterable[Issue], milestone: str) -> tuple[str, ...]:
-    """Beginnings of the names of the branches that a milestone's pull requests come from."""
+    """Return prefixes of the branch names of a milestone's pull requests."""
     return tuple(sorted({f"{_DEFAULT}/{milestone}-", *(_prefix(issue, milestone) for issue in issues)}))
 
 

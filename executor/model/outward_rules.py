@@ -1,8 +1,8 @@
-"""The rules of the forge: where pull requests live, and how they are merged. Pure.
+"""The rules of the forge: where pull requests are, and how they are merged. Pure.
 
-`rules/notify.toml`: who is told of what, and how. Pure.
+`rules/notify.toml`: recipients and channels of notices. Pure.
 
-The rules of telling: a command that is told of each phase, and a file that is kept current. Pure.
+The rules of status reports: a command that is called for each phase, and a file that is kept up to date. Pure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 FORGES = "make_for_milestones.forges"
-"""The group of entry points of which every one is a kind of forge."""
+"""The group of entry points with the kinds of forges."""
 _TOKENS = {
     "github": ("GITHUB_TOKEN", "GH_TOKEN"),
     "gitlab": ("GITLAB_TOKEN", "GL_TOKEN"),
@@ -45,14 +45,14 @@ _TOKENS = {
     "gitea": ("GITEA_TOKEN", "FORGEJO_TOKEN"),
 }
 TOKENS = tuple(dict.fromkeys(name for names in _TOKENS.values() for name in names))
-"""Environment variables that may hold a forge's token; no child ever gets them."""
+"""Environment variables that may hold a forge's token; no child ever receives them."""
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _SCHEMES = frozenset({"https", "ssh", "file"})
 _SCP = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^:]")
 
 
 def remote_problem(remote: str) -> str:
-    """Why a remote is not used; empty if it is: a name of the user's git configuration, a path or an address."""
+    """Return why a remote is invalid; empty for a name of the user's git configuration, a path or an address."""
     wanted = "expected the name of a remote, an https or ssh address or an absolute path"
     if not remote or remote.startswith("-") or not remote.isprintable():
         return f"{wanted}, found {quoted(remote)}"
@@ -103,23 +103,23 @@ def _label(value: str) -> str:
 
 
 class Forge(BaseModel):
-    """Where pull requests live.
+    """The forge and the handling of pull requests.
 
     Attributes:
-        kind: ``local``: in this repository, no account, no network unless a remote is declared; or the name of a
-            plug-in: ``github``, ``gitlab``, ``forgejo``, ``gitea``, or one of another package.
-        remote: where branches are pushed to: a remote of the git configuration, an address or a path. Without one
-            the kind `local` pushes nothing; every other kind takes ``origin``.
-        repository: ``owner/name`` on the forge; without it, what the remote's address says.
-        base_url: address of the forge's interface (GitHub) or of the instance (the others); empty: the public one.
-        auto_merge: a pull request whose checks are pending is given to the forge to be merged when they are green.
+        kind: ``local``: in this repository, without an account, and without network unless a remote is declared; or the
+            name of a plug-in: ``github``, ``gitlab``, ``forgejo``, ``gitea``, or one of another package.
+        remote: the remote to push to: a remote of the git configuration, an address or a path. Without one, the kind
+            `local` pushes nothing; every other kind uses ``origin``.
+        repository: ``owner/name`` on the forge; by default that of the remote's address.
+        base_url: address of the forge's API (GitHub) or of the instance (the others); empty: the public one.
+        auto_merge: leave a pull request with pending checks to the forge, which merges it once they are green.
         merge: how a pull request becomes one commit of the milestone branch.
         wait: seconds that a run waits for a pull request's checks before it leaves the issue ``open``.
-        labels: labels that every pull request gets.
+        labels: labels of every pull request.
         statuses: report the checks' verdicts to the forge.
-        writes_per_minute: most requests that create or change something.
-        commit_types: conventional commit type of each type of issue, by its name in lower case; ``feat`` for others.
-        lower_case: descriptions begin with a small letter, as @commitlint/config-conventional wants them.
+        writes_per_minute: maximum number of requests with changes.
+        commit_types: conventional commit type of each issue type, by its name in lower case; ``feat`` for others.
+        lower_case: descriptions start with a lower-case letter, as @commitlint/config-conventional requires.
         assisted_by: commits and pull requests name the agent and its model as ``Assisted-by``.
     """
 
@@ -141,17 +141,17 @@ class Forge(BaseModel):
 
     @property
     def pushes_to(self) -> str | None:
-        """The remote that branches are pushed to, if there is one."""
+        """The remote to push to; None without one."""
         return self.remote or (None if self.kind == "local" else "origin")
 
 
 def token_variables(kind: str) -> tuple[str, ...]:
-    """Environment variables that may hold the token of a kind of forge, most specific first."""
+    """Return environment variables that may hold the token of a kind of forge, most specific first."""
     return _TOKENS.get(kind) or (f"{kind.upper().replace('-', '_')}_TOKEN",)
 
 
 def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:
-    """Faults of the variables passed to agents and checks: the forge's token must not be among them."""
+    """Yield faults of the variables passed to agents and checks: the forge's token must not be among them."""
     for variable in env:
         if variable in TOKENS:
             yield f"{quoted(name)} may not be given {variable}: no child process sees the forge's token"
@@ -160,24 +160,24 @@ def token_problems(name: str, env: Iterable[str]) -> Iterator[str]:
 NoticeKind = Literal["review", "failed", "skipped", "question", "blocker", "complete", "released", "digest"]
 _USUAL: tuple[NoticeKind, ...] = ("review", "failed", "question", "blocker", "complete", "released", "digest")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""A variable of the environment in a url."""
+"""An environment variable in a url."""
 _PASSWORD = re.compile(r"://[^/@:?]*:[^/@?]+@")
 _PLACES = frozenset({"kind", "milestone", "issue", "title", "body", "event"})
 _WORD = re.compile(r"\{([^{}]*)\}")
 
 
 class Channel(BaseModel):
-    """One way to somebody.
+    """A channel for notices.
 
     Attributes:
         name: its name.
-        url: where to, as Apprise writes it; ``${NAME}`` stands for a variable of the environment.
-        command: argument list that is given the text on standard input; ``{title}``, ``{body}``, ``{kind}``,
+        url: its address in Apprise's format; ``${NAME}`` is replaced by an environment variable.
+        command: argument list; it receives the text on standard input; ``{title}``, ``{body}``, ``{kind}``,
             ``{milestone}``, ``{issue}`` and ``{event}`` are filled in.
         plugin: name of a plug-in of another package that sends the text.
-        events: kinds of notices that it gets.
-        env: names of variables that the command is given besides the ordinary ones.
-        timeout: seconds that one message may take.
+        events: kinds of notices that it receives.
+        env: names of variables that the command receives besides the ordinary ones.
+        timeout: maximum seconds for one message.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -192,7 +192,7 @@ class Channel(BaseModel):
 
 
 def channel_problems(channel: Channel) -> list[tuple[str, str]]:
-    """Faults of a channel: (key, problem)."""
+    """Return faults of a channel: (key, problem)."""
     found: list[tuple[str, str]] = []
     if sum(map(bool, (channel.url, channel.command, channel.plugin))) != 1:
         found.append(("", "expected either a url, a command or a plugin"))
@@ -234,10 +234,10 @@ class StatusRules(BaseModel):
 
     Attributes:
         command: argument list; ``{id}``, ``{milestone}``, ``{issue}``, ``{status}`` and ``{phase}`` are filled in;
-            empty when nobody is told.
-        env: names of environment variables that it is given besides the ordinary ones.
-        timeout_s: seconds until it is ended.
-        tracking: Markdown file in the repository whose sections are kept current at the end of each run; empty: none.
+            empty for no command.
+        env: names of environment variables that it receives besides the ordinary ones.
+        timeout_s: seconds until it is stopped.
+        tracking: Markdown file in the repository whose sections are updated at the end of each run; empty: none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -248,5 +248,5 @@ class StatusRules(BaseModel):
     tracking: Annotated[str, AfterValidator(_inside)] = ""
 
     def argv(self, values: dict[str, str]) -> tuple[str, ...]:
-        """The argument list with every placeholder filled in."""
+        """Return the argument list with every placeholder filled in."""
         return tuple(word.format_map(values) for word in self.command)

@@ -1,8 +1,8 @@
 """The role of a file by its path: test, documentation, language. Pure.
 
-Globs over paths as users write them: `**`, and a pattern without a slash for a name in any folder. Pure.
+Globs over paths in the user's form: `**`, and a pattern without a slash for a name in any folder. Pure.
 
-Ignore rules of a base tree, flattened into one file, so that rules an agent wrote are not obeyed.
+Ignore rules of a base tree, flattened into one file, so that rules by an agent have no effect.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CLIKE = frozenset(
         ".vue",
     ]
 )
-"""Languages whose comments are written ``//`` and ``/* */``."""
+"""Languages with the comments ``//`` and ``/* */``."""
 _DOCUMENTS = frozenset(
     [
         ".md",
@@ -69,12 +69,12 @@ _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
 def name_of(path: str) -> str:
-    """The last part of a path."""
+    """Return the last part of a path."""
     return path.rpartition("/")[2]
 
 
 def suffix_of(path: str) -> str:
-    """``.py``, in lower case; empty when the name has none."""
+    """Return ``.py``, in lower case; empty if the name has none."""
     stem, dot, suffix = name_of(path).rpartition(".")
     return f".{suffix.lower()}" if dot and stem else ""
 
@@ -96,7 +96,7 @@ def is_documentation(path: str) -> bool:
 
 
 def words_of(name: str) -> list[str]:
-    """The words of an identifier, in lower case: ``rateLimit_v2`` is rate, limit, v, 2."""
+    """Return the words of an identifier, in lower case: ``rateLimit_v2`` is rate, limit, v, 2."""
     return [word.lower() for word in _WORD.findall(name)]
 
 
@@ -104,10 +104,10 @@ _PIECE = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\[(?:!?\]?[^\]]*)\]|[^*?\[]+|\[")
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:
-    """Whether a path matches one of the globs.
+    """Return whether a path matches one of the globs.
 
-    ``*`` and ``?`` stay within a folder, ``**`` does not. A pattern without a slash is tried on the file name in every
-    folder, one with a slash at its end means everything in that folder.
+    ``*`` and ``?`` stay within a folder, ``**`` does not. A pattern without a slash matches the file name in every
+    folder, one with a slash at its end everything in that folder.
     """
     return any(
         all(text in path for text in _texts(glob)) and _compiled(glob).fullmatch(path) is not None for glob in globs
@@ -142,11 +142,11 @@ def _piece(piece: str) -> str:
 
 
 def flatten_ignores(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """One set of rules at the root for `.gitignore` files in folders.
+    """Combine `.gitignore` files of folders into one set of rules at the root.
 
     Args:
-        files: (folder, content), the folder with a slash at its end and empty for the root, shallow folders first, so
-            that deeper rules come later and win, as git has it.
+        files: (folder, content), the folder with a slash at its end and empty for the root; shallow folders first, so
+            that deeper rules come later and take precedence, as in git.
     """
     lines: list[bytes] = []
     for folder, content in files:
@@ -170,7 +170,7 @@ def _moved(raw: bytes, place: bytes) -> bytes | None:
 
 
 def _escaped(folder: str) -> bytes:
-    """The folder as a pattern; a line end, which no rule can contain, is matched as any character."""
+    """Escape the folder as a pattern; a line end, which no rule can contain, becomes any character."""
     special = b"\\*?[ !#"
     return b"".join(
         b"\\" + bytes([byte]) if byte in special else bytes([byte])

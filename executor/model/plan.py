@@ -1,12 +1,12 @@
-"""Whether two issues are expected to change the same files, by the globs that they declare. Pure.
+"""The plan: ids resolved across milestones, cycles reported in full, and the execution order of issues. Pure.
 
-The answer is a reason to start something else first, never a lock: on real histories, two changes of one file conflict
+Order: priority, then position in the file; needs come first. With `order = "critical-path"` in the rules, the longest
+remaining path precedes the position.
+
+Whether two issues are expected to change the same files, by the globs that they declare. Pure.
+
+An overlap is a reason to start another issue first, never a lock: in real histories, two changes of one file conflict
 in a quarter to a half of all cases.
-
-The plan: ids resolved across milestones, cycles named in full, and the order in which issues would run. Pure.
-
-Order: priority, then position in the file; needs come first. Where the rules say `order = "critical-path"`, the longest
-remaining path decides before the position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Issue, Milestone
 
     _Placed = Mapping[str, Sequence[tuple[int, Issue]]]
-    """Milestone -> its issues with their places in the file."""
+    """Milestone -> its issues with their positions in the file."""
 
 __all__ = ["WEIGHTS", "Node", "Plan", "compile_plan", "globs_meet", "overlap"]
 
@@ -37,18 +37,18 @@ _WILD = re.compile(r"[*?\[]")
 
 
 def overlap(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many pairs of globs of two issues can match the same file; 0 if one of them declares nothing."""
+    """Return how many pairs of globs of two issues can match the same file; 0 if one of them declares none."""
     return sum(globs_meet(a, b) for a in one for b in other)
 
 
 @cache
 def globs_meet(one: str, other: str) -> bool:
-    """Whether some path can match both globs; where both have wildcards in a name, it is assumed that one can."""
+    """Return whether a path can match both globs; assumed if both have wildcards in a name."""
     return _meet(_parts(one), _parts(other))
 
 
 def _parts(glob: str) -> list[str]:
-    """Its names from the root; a glob without a slash means a name in any folder, as in `executor.model.paths`."""
+    """Return its names from the root; a glob without a slash is a name in any folder, as in `executor.model.paths`."""
     return glob.strip("/").split("/") if "/" in glob else ["**", glob]
 
 
@@ -75,22 +75,22 @@ def _names_meet(one: str, other: str) -> bool:
 
 
 WEIGHTS = {"S": 1, "M": 2, "L": 4}
-"""First estimate of an issue's duration by its declared size, in units of the smallest."""
+"""Initial estimate of an issue's duration by its declared size, in units of the smallest."""
 
 _Graph = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One issue in the plan.
+    """An issue in the plan.
 
     Attributes:
         ref: qualified id, ``m4/4.1``.
         milestone: id of its milestone.
         issue: its declaration.
         needs: refs of the issues that it needs.
-        position: place in the file, from 0.
-        remaining: weight of the longest path from here to the end, itself included.
+        position: position in the file, from 0.
+        remaining: weight of the longest path from this issue to the end, including it.
     """
 
     ref: str
@@ -103,12 +103,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every declared issue, in the order in which they would run one after the other.
+    """Every declared issue, in sequential execution order.
 
     Attributes:
         nodes: qualified id -> node.
-        order: refs; each after everything that it needs.
-        dependents: qualified id -> those that need it directly.
+        order: refs; each after all its needs.
+        dependents: qualified id -> its direct dependents.
     """
 
     nodes: Mapping[str, Node]
@@ -116,7 +116,7 @@ class Plan:
     dependents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def waves(self, milestone: str) -> list[list[str]]:
-        """Issues of a milestone that could run side by side: each wave needs only those before it."""
+        """Return the issues of a milestone that could run in parallel: each wave needs only earlier ones."""
         depth: dict[str, int] = {}
         waves: list[list[str]] = []
         for ref in self._own(milestone):
@@ -127,7 +127,7 @@ class Plan:
         return waves
 
     def critical_path(self, milestone: str) -> tuple[str, ...]:
-        """The chain of issues of a milestone with the greatest weight; the milestone cannot end sooner."""
+        """Return the chain of issues of a milestone with the greatest weight; the milestone cannot end sooner."""
         best: dict[str, tuple[int, str]] = {}
         own = list(self._own(milestone))
         for ref in reversed(own):
@@ -153,16 +153,15 @@ def compile_plan(
     *,
     by_path: bool = False,
 ) -> Plan:
-    """The plan of all milestones together.
+    """Compile the plan of all milestones.
 
     Args:
         milestones: id -> declaration, in the order of the files.
         files: id -> path of its file, for messages.
-        faulty: qualified ids, and ids of milestones, that are declared but could not be read; nobody is told that they
-            are unknown.
-        partial: milestone -> faulty issues with their places, as far as they could be read; cycles through them are
-            told, but they are no part of the plan.
-        by_path: whether, of equal priority, the issue goes first that most work waits for.
+        faulty: ids of issues and milestones that are declared but could not be read; they are not reported as unknown.
+        partial: milestone -> faulty issues with their positions, as far as readable; cycles through them are reported,
+            but they are not part of the plan.
+        by_path: of issues with equal priority, the one with the longest remaining path goes first.
 
     Raises:
         DeclarationError: with every unknown id, every cycle and every clash of branches.
@@ -186,7 +185,7 @@ def compile_plan(
 
 
 def _issue_needs(every: _Placed, files: Mapping[str, str], unread: frozenset[str], faults: list[Fault]) -> _Graph:
-    """The needs of each issue; two issues with one id share their needs."""
+    """Return the needs of each issue; two issues with one id share their needs."""
     ids = {name: {issue.id for _, issue in issues} for name, issues in every.items()}
     known: dict[str, Known] = {}
     resolved: _Graph = {}
@@ -257,7 +256,7 @@ def _branch_faults(milestones: Mapping[str, Milestone], files: Mapping[str, str]
 
 
 def _graph(every: _Placed, needs: _Graph, held: _Graph) -> _Graph:
-    """Who waits for whom: issues by qualified id, and milestones as a whole by ``milestone <id>``."""
+    """Return the dependency graph: issues by qualified id, and whole milestones as ``milestone <id>``."""
     whole = {name: f"milestone {name}" for name in every}
     gates = {name: tuple(whole[need] for need in held[name]) for name in every}
     needed = {need for names in held.values() for need in names}
@@ -279,7 +278,7 @@ def _reversed(graph: _Graph) -> dict[str, list[str]]:
 
 
 def _topological(graph: _Graph, dependents: Mapping[str, Sequence[str]]) -> list[str]:
-    """Everything that is not on or behind a cycle, needs first."""
+    """Return everything that is neither on nor behind a cycle, needs first."""
     left = {ref: len(needs) for ref, needs in graph.items()}
     ready = deque(ref for ref, count in left.items() if not count)
     done = []
@@ -294,7 +293,7 @@ def _topological(graph: _Graph, dependents: Mapping[str, Sequence[str]]) -> list
 
 
 def _cycles(graph: _Graph, free: frozenset[str], every: _Placed, files: Mapping[str, str]) -> Iterator[Fault]:
-    """One shortest cycle for every knot that cannot be untied, beginning where a reader would."""
+    """Yield one shortest cycle for every strongly connected part, with a natural start for a reader."""
     place = {f"{name}/{issue.id}": number for name, issues in every.items() for number, issue in reversed(issues)}
     stuck = {ref: tuple(need for need in graph[ref] if need not in free) for ref in graph if ref not in free}
     behind = frozenset(_topological(_turned(stuck), stuck))
@@ -320,7 +319,7 @@ def _turned(graph: _Graph) -> _Graph:
 
 
 def _way_back(graph: _Graph, start: str, within: Mapping[str, object]) -> list[str]:
-    """The shortest path from `start` to itself; empty if there is none."""
+    """Return the shortest path from `start` to itself; empty without one."""
     came: dict[str, str] = {}
     queue = deque([start])
     while queue:
@@ -338,7 +337,7 @@ def _way_back(graph: _Graph, start: str, within: Mapping[str, object]) -> list[s
 
 
 def _knot(graph: _Graph, start: str, within: Mapping[str, object]) -> set[str]:
-    """Everything that leads to `start` and is led to by it."""
+    """Return everything that both reaches `start` and is reached by it."""
     return _reach(graph, start, within) & _reach(_reversed(graph), start, within)
 
 

@@ -1,4 +1,4 @@
-"""The policy: all rules together as frozen values, gathered from already merged TOML. Pure."""
+"""The policy: all rules as frozen values, read from merged TOML. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "read_policy"]
 DEFAULT_ROUTE = "default"
 DEFAULT_PROMPT = "code"
 PROMPTS = "prompts"
-"""Folder of the conventions in briefs, one Markdown file for each type of issue."""
+"""Folder of the conventions for briefs, one Markdown file per issue type."""
 WORKFLOWS = "workflows"
 SCHEMAS = "schemas"
 """Folder of the workflows among the rules, and their place among the merged ones."""
@@ -42,7 +42,7 @@ _PROTECTED = "protected-files"
 
 
 class Policy(Rule):
-    """All rules together; `protected` are the globs of files that are taken from the base for judging."""
+    """All rules; `protected` are the globs of files that are taken from the base for judging."""
 
     agents: dict[str, Agent]
     checks: dict[str, Check]
@@ -60,7 +60,7 @@ class Policy(Rule):
     environments: EnvironmentRules = EnvironmentRules()
 
     def route_of(self, issue: Issue) -> Route:
-        """The route of the issue's type; missing keys come from the default route."""
+        """Return the route of the issue's type; missing keys come from the default route."""
         default = self.routes[DEFAULT_ROUTE]
         own = self.routes.get(issue.type) or self.routes.get(issue.type.lower())
         if own is None:
@@ -68,7 +68,7 @@ class Policy(Rule):
         return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
     def agent_names(self, issue: Issue) -> tuple[str, ...]:
-        """Names of the issue's agents: declared, routed, or the one that its options can only be meant for."""
+        """Return the names of the issue's agents: declared, routed, or the only one that fits its options."""
         names = issue.agent or self.route_of(issue).agent
         if names:
             return names
@@ -76,38 +76,38 @@ class Policy(Rule):
         return fitting if len(fitting) == 1 else ()
 
     def fitting(self, issue: Issue) -> tuple[str, ...]:
-        """Names of the agents whose options the issue has, no more and no less."""
+        """Return the names of the agents whose options exactly match the issue's."""
         return tuple(agent.name for agent in self.agents.values() if _fits(agent, issue))
 
     def agents_for(self, issue: Issue) -> list[Agent]:
-        """The issue's agents in the order in which they are asked; there is one, or `policy_faults` would say so."""
+        """Return the issue's agents in order; at least one, otherwise `policy_faults` reports it."""
         return [self.agents[name] for name in self.agent_names(issue)]
 
     def workflow_of(self, issue: Issue) -> Workflow:
-        """How the issue is worked on: as declared, or as its route says."""
+        """Return the workflow of the issue: the declared one, or that of its route."""
         return self.workflows[issue.workflow or self.route_of(issue).workflow]
 
     def prompt_for(self, issue: Issue) -> str:
-        """How work of the issue's type is done: the conventions of its type, or those for code."""
+        """Return the conventions for the issue's type, or those for code."""
         return self.prompts.get(issue.type.lower()) or self.prompts.get(DEFAULT_PROMPT, "")
 
     def agent_for(self, issue: Issue) -> Agent:
-        """The issue's agent, the first of them if there are several."""
+        """Return the issue's agent, the first of them if there are several."""
         return self.agents_for(issue)[0]
 
     def checks_for(self, issue: Issue) -> list[Check]:
-        """The named checks of the issue: its own list, or that of its route."""
+        """Return the named checks of the issue: its own list, or that of its route."""
         names = issue.checks if issue.checks is not None else self.route_of(issue).checks
         return [self.checks[name] for name in names]
 
     def proves(self, issue: Issue) -> bool:
-        """Whether anything shows that the issue is done: a check, a command or file of its acceptance, a reviewer."""
+        """Return whether anything can prove that the issue is done: a check, a command or file, a reviewer."""
         proofs = any(not isinstance(item, Claim) for item in issue.accept)
         return proofs or bool(self.checks_for(issue)) or self.route_of(issue).reviewer is not None
 
 
 def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Policy | None, list[Fault]]:
-    """The policy from the merged rules.
+    """Read the policy from the merged rules.
 
     Args:
         value: file stem -> its parsed and merged document.
@@ -214,7 +214,7 @@ def _workflows(
     schemas: Mapping[str, Schema],
     faults: list[Fault],
 ) -> dict[str, Workflow]:
-    """The workflows by name; agents that they name have to be there."""
+    """Read the workflows by name; agents that they name must exist."""
     read: dict[str, Workflow] = {}
     known = Known(agents)
     for name, document in documents.items():

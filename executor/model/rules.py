@@ -51,25 +51,25 @@ class Check(Rule):
 
     Attributes:
         name: its name in routes and issues.
-        run: argument list, or a shell command; ``{report}`` is the file that it writes its JUnit report to.
-        fix: argument list, or a shell command, that repairs what the check finds; its result is part of the candidate.
+        run: argument list, or a shell command; ``{report}`` is the file for its JUnit report.
+        fix: argument list or shell command that repairs the check's findings; the result is part of the candidate.
         when: globs; it applies only when a changed file matches one of them.
         inputs: ``tree``, or ``when``: its verdict depends on the files that `when` names and on no other ones, so that
             it holds for every tree that has the same.
-        changed_only: it is given the changed files that match `when`, after its own arguments or for ``{files}``.
-        before, after: shell commands around it, for a service that it needs; `after` is always run.
-        only_new_failures: failures that the base has too do not count; needs ``{report}``.
-        retries: how often it is tried again when it fails; a check that then passes is marked flaky.
-        timeout: seconds until it is ended and has failed.
-        env: environment variables that it is given.
-        prefix: words put before an argument list, for example to run it inside a container.
-        version: argument list that prints the version of its tool; part of its fingerprint.
-        flaky: its verdicts are never used again.
-        network: whether it has a network where it runs in a sandbox.
-        readable: further paths that it may read there, for example a toolchain in ``~``.
-        isolation: ``auto`` runs it in a sandbox wherever an agent of the milestone wants one; ``none`` never does.
-        sabotage: ``off``: a person vouches for a check that does not look at source files; ``on`` has it proved.
-        sabotage_reason: why, for ``off``.
+        changed_only: it receives the changed files that match `when`, after its own arguments or for ``{files}``.
+        before, after: shell commands around it, for a service that it needs; `after` always runs.
+        only_new_failures: failures that the base also has do not count; needs ``{report}``.
+        retries: number of retries after a failure; a check that then passes is marked flaky.
+        timeout: seconds until it is stopped and has failed.
+        env: its environment variables.
+        prefix: words before an argument list, for example to run it inside a container.
+        version: argument list that prints the version of its tool; part of its key.
+        flaky: its verdicts are never reused.
+        network: whether it has network access inside a sandbox.
+        readable: further readable paths there, for example a toolchain in ``~``.
+        isolation: ``auto`` runs it in a sandbox if an agent of the milestone requires one; ``none`` never does.
+        sabotage: ``off``: a person vouches for a check that does not look at source files; ``on``: it must be proved.
+        sabotage_reason: the reason for ``off``.
     """
 
     name: str
@@ -98,14 +98,14 @@ class Route(Rule):
     """Defaults for the issues of a type.
 
     Attributes:
-        agent: a profile, or an ordered list of them: the next one works where one is at its limit or refuses.
-        workflow: how it is worked on.
-        checks: names of checks, tried in this order.
-        reviewer: profile of who reads the change before it lands.
+        agent: a profile, or an ordered list: the next one works if one is at its limit or refuses.
+        workflow: its workflow.
+        checks: names of checks, in order of execution.
+        reviewer: profile of the reviewer of each change before it lands.
         threshold: score from which a reviewer's finding stops the issue.
-        examine_tests: whether new tests are read for what makes them worthless.
+        examine_tests: whether new tests are examined for faults that make them worthless.
         focus: the focus of an agent in this role, quoted in its brief.
-        tools: tools that it may use, as its command line names them; for agents whose profile has a flag for them.
+        tools: permitted tools, as named on the agent's command line; for agents whose profile has a flag for them.
     """
 
     agent: Names = ()
@@ -123,7 +123,7 @@ _Count = Annotated[StrictInt, Field(ge=0)]
 
 
 def _clock(text: str) -> str:
-    """The text itself, if it is a time of day or empty."""
+    """Validate a time of day; may be empty."""
     if text:
         clock_time(text)
     return text
@@ -134,7 +134,7 @@ SCOPES = ("issue", "run", "day", "milestone")
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Most that may be spent, by scope (`issue`, `run`, `day`, `milestone`); without an entry there is no cap.
+    """Maximum spending by scope (`issue`, `run`, `day`, `milestone`); a missing entry means no cap.
 
     Attributes:
         usd: US dollars.
@@ -150,9 +150,9 @@ class LandingRules(Rule):
 
     Attributes:
         mode: ``each`` proves every landed tree; ``batch`` proves the last tree of several that land in one push;
-            ``auto`` proves each while the processors suffice, else batches sized by the failure rate.
-        batch_most: results in one batch.
-        order: of issues with equal priority: ``declared``, or ``critical-path`` first.
+            ``auto`` proves each while the processors suffice, otherwise batches sized by the failure rate.
+        batch_most: maximum number of results in one batch.
+        order: order of issues with equal priority: ``declared``, or ``critical-path``.
         attest_key: path of the SSH key that signs a statement of each landing; empty: landings are not attested.
         union: globs of files in which two changes of one place both stay, such as changelogs.
         overlap: what keeps issues from being started side by side where others are ready: the ``declared`` files; also
@@ -170,20 +170,20 @@ class LandingRules(Rule):
 class Limits(Rule):
     """Limits of a run; times in seconds, sizes in bytes, money in US dollars. A missing cap means no cap.
 
-    `unsandboxed_landing` says what becomes of the work of an agent that wanted a sandbox and had none: ``review`` has
-    it wait for a person, ``allow`` lands it. Where git's configuration asks for signatures, landings are signed; with
-    `unsigned_landing` ``allow`` they are not.
+    `unsandboxed_landing` decides about the work of an agent without its required sandbox: ``review`` waits for a
+    person, ``allow`` lands it. If git's configuration requires signatures, landings are signed; with `unsigned_landing`
+    ``allow`` they are not.
 
     Attributes:
-        transient: how often an agent is called again at once, in its tree, when its service failed.
+        transient: number of immediate further calls of an agent, in its tree, after its service failed.
         backoff_s: after the n-th failed attempt, this times 2 to the power of n passes before the next one ...
-        backoff_most_s: ... but no more than this.
-        wait_s: how long a run waits, when there is nothing else to do, for an account to be usable again.
-        outage_s: how long an account rests when its service fails; twice as long after each further outage ...
-        outage_most_s: ... but no longer than this.
-        outage_wait_s: how long a run waits, when there is nothing else to do, for failing services.
-        background_s: how long processes that an agent left behind may be quiet before they are ended.
-        suspend_s: how long an account is not used when it does not say when its limit is lifted.
+        backoff_most_s: ... but at most this.
+        wait_s: seconds that an otherwise idle run waits for an account to become usable again.
+        outage_s: suspension of an account whose service fails; doubled with each further outage ...
+        outage_most_s: ... but at most this.
+        outage_wait_s: seconds that an otherwise idle run waits for failing services.
+        background_s: seconds that processes left behind by an agent may be quiet before they are stopped.
+        suspend_s: suspension of an account that does not report the end of its limit.
         silent_s: seconds without output, work or a changed file after which a run reports an agent.
     """
 
@@ -229,7 +229,7 @@ class Limits(Rule):
 
     @property
     def caps(self) -> Caps:
-        """Most that may be spent, by scope."""
+        """Return the maximum spending, by scope."""
         usd = {scope: getattr(self, f"{scope}_usd") for scope in SCOPES}
         tokens = {scope: getattr(self, f"{scope}_tokens") for scope in SCOPES}
         return Caps(
@@ -239,13 +239,13 @@ class Limits(Rule):
 
 
 class Setup(Rule):
-    """A command that makes something in a tree.
+    """A command that generates files in a tree.
 
     Attributes:
         run: argument list, or a shell command.
         inputs: globs of the files that its output depends on.
-        keep: its output, which stays in the tree while the inputs are unchanged.
-        timeout: seconds until it is ended and has failed.
+        keep: its output, which remains in the tree while the inputs are unchanged.
+        timeout: seconds until it is stopped and has failed.
     """
 
     run: str | tuple[str, ...]
@@ -255,34 +255,34 @@ class Setup(Rule):
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The argument list."""
+        """Return the argument list."""
         return ("sh", "-c", self.run) if isinstance(self.run, str) else self.run
 
     def key(self, files: Mapping[str, bytes]) -> str:
-        """The key of its output: the command and the contents of its input files, by path."""
+        """Return the key of its output: the command and the contents of its input files, by path."""
         told = repr((self.argv, self.keep, sorted(files.items())))
         return digest(told.encode("utf-8", "surrogateescape"))
 
 
 PACKAGED = ("python", "node", "go", "cargo", "maven")
-"""The environments that are made without a rule."""
+"""The environments that need no rule."""
 
 
 class EnvironmentRule(Rule):
-    """An environment that is made for trees, beside the packaged ones or instead of them.
+    """An environment for trees, in addition to the packaged ones or in place of them.
 
-    ``{environment}`` stands for the folder that `run` fills; ``{tree}`` and ``{slot}`` for the tree and its slot.
+    ``{environment}`` is replaced by the folder that `run` fills, ``{tree}`` and ``{slot}`` by the tree and its slot.
 
     Attributes:
-        when: globs; it is made for a tree that has a file of that name; without any, for every tree.
-        replaces: the packaged environments that are not made for such a tree.
-        run: argument list, or a shell command, that fills the folder; run once for each content of the inputs.
+        when: globs; it applies to a tree with a file of that name; empty: to every tree.
+        replaces: the packaged environments that it replaces for such a tree.
+        run: argument list, or a shell command, that fills the folder; runs once for each content of the inputs.
         inputs: globs of the files of the tree that its content depends on.
         variables: environment variables of every command in the tree.
-        programs: folders that come first on PATH, the first one before the others.
-        readable: further paths that may be read in a sandbox.
-        network: whether `run` has a network in a sandbox.
-        timeout: seconds until `run` is ended and has failed.
+        programs: folders to prepend to PATH, in order.
+        readable: further readable paths in a sandbox.
+        network: whether `run` has network access in a sandbox.
+        timeout: seconds until `run` is stopped and has failed.
     """
 
     when: tuple[str, ...] = ()
@@ -300,7 +300,7 @@ class EnvironmentRules(Rule):
     """The file environments.toml.
 
     Attributes:
-        prefix: words put before the command of every check, fix, acceptance and set-up, unless a check has another.
+        prefix: words before the command of every check, fix, acceptance and set-up, unless a check has its own.
         environments: the environments by name.
     """
 
@@ -309,26 +309,26 @@ class EnvironmentRules(Rule):
 
     @property
     def key(self) -> str:
-        """Part of what proves an issue: trees of other environments may be judged otherwise. Empty without a rule."""
+        """Return its part of a check's key: other environments may give other verdicts. Empty without a rule."""
         if not self.environments:
             return ""
         return digest(repr(sorted(self.environments.items())).encode("utf-8", "surrogateescape"))
 
 
 class SetupRules(Rule):
-    """The file setup.toml: `include` are globs of ignored files to copy, `steps` the commands in their order."""
+    """The file setup.toml: `include` are globs of ignored files to copy, `steps` the commands in order."""
 
     include: tuple[Inside, ...] = ()
     steps: Annotated[dict[str, Setup], Field(alias="setup")] = Field(default_factory=dict)
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Everything that stays in a tree and never lands, in the form of .gitignore."""
+        """Return everything that remains in a tree and never lands, in the format of .gitignore."""
         return tuple(f"/{pattern}" for step in self.steps.values() for pattern in step.keep)
 
     @property
     def key(self) -> str:
-        """Part of what proves an issue: trees prepared otherwise may be judged otherwise. Empty without a command."""
+        """Return its part of a check's key: other preparations may give other verdicts. Empty without a command."""
         if not self.steps:
             return ""
         return digest(repr([(name, step.argv) for name, step in self.steps.items()]).encode("utf-8", "surrogateescape"))
@@ -346,25 +346,25 @@ _Most = Annotated[StrictInt, Field(ge=0)]
 
 
 class StopRule(Rule):
-    """A rule over a change; the change stops when any of the rule's conditions holds.
+    """A rule on a change; the change stops if any of the rule's conditions holds.
 
     Attributes:
         id: its name in messages and in an issue's `allow`.
-        level: ``hard`` waits for a person, ``soft`` skips the issue and goes on.
-        reason: one sentence: why it stops.
-        needs: the action that a person has to take.
-        paths: globs; where `content` and the limits look. Alone: no file that matches may change. Beside a builtin:
-            no such file may change either.
-        except_paths: globs of files that the rule does not look at.
+        level: ``hard`` waits for a person, ``soft`` skips the issue and continues.
+        reason: one sentence: the reason of the stop.
+        needs: the action required of a person.
+        paths: globs; the scope of `content` and the limits. Alone: no matching file may change. With a builtin: no
+            matching file may change either.
+        except_paths: globs of files that the rule ignores.
         content: regular expressions tried on every added line.
-        max_files: most files that may change.
-        max_lines: most lines that may be added and removed together.
-        uncounted: globs of files that the limits do not count, such as generated ones.
-        max_bytes: most bytes that the files of a change may have together afterwards.
-        builtin: name of a check that is written in code (entry points ``make_for_milestones.stop_rules``).
+        max_files: maximum number of changed files.
+        max_lines: maximum number of added and removed lines in total.
+        uncounted: globs of files that do not count toward the limits, such as generated ones.
+        max_bytes: maximum total bytes of the changed files after the change.
+        builtin: name of a check implemented in code (entry points ``make_for_milestones.stop_rules``).
         lists: words, globs and patterns that the builtin uses, by name.
-        run: command that has to exit 0, an argument list or a shell command.
-        where_tests_judge: it only holds for issues that are proved by a command that may run their code.
+        run: command that must exit 0, an argument list or a shell command.
+        where_tests_judge: it only applies to issues that a command proves which may run their code.
         enabled: false switches the rule off.
     """
 
@@ -387,17 +387,17 @@ class StopRule(Rule):
 
     @property
     def limited(self) -> bool:
-        """Whether it limits the size of a change."""
+        """Return whether it limits the size of a change."""
         return any(most is not None for most in (self.max_files, self.max_lines, self.max_bytes))
 
     @property
     def conditional(self) -> bool:
-        """Whether there is anything at which it could stop."""
+        """Return whether it has any condition."""
         return bool(self.paths or self.content or self.builtin or self.run) or self.limited
 
 
 def stop_problems(rule: StopRule) -> list[str]:
-    """Faults of the rule as a whole."""
+    """Return faults of the rule as a whole."""
     if rule.conditional:
         return []
     return ["expected a condition: paths, content, max_files, max_lines, max_bytes, builtin or run"]

@@ -1,8 +1,8 @@
-"""JSON Schemas of milestones and rules for editors, made from the models that read them.
+"""JSON Schemas of milestones and rules for editors, generated from the models that read them.
 
-A schema is for help while writing: what it refuses, the product refuses; some faults only the product finds.
+A schema helps while writing: everything that it refuses, the product refuses; some faults only the product finds.
 
-One file that a step hands in: it exists, it is JSON, it matches the JSON Schema that the workflow names. Pure.
+A file that a step hands in: it exists, is JSON, and matches the JSON Schema in the workflow. Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["SUFFIX", "file_faults", "schema_fault", "schema_line", "schemas"]
 
 
 SUFFIX = ".schema.json"
-"""End of the names of the files that schemas are written to."""
+"""Suffix of the names of schema files."""
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 _TABLES: dict[str, tuple[str, type[BaseModel]]] = {
     "agents": ("agent", Agent),
@@ -34,7 +34,7 @@ _TABLES: dict[str, tuple[str, type[BaseModel]]] = {
     "stops": ("stop", StopRule),
     "notify": ("notify", Channel),
 }
-"""Rules files of named tables: stem -> the word before the names, and the model of a table."""
+"""Rules files with named tables: stem -> the word before the names, and the model of a table."""
 _SINGLE: dict[str, type[BaseModel]] = {
     "limits": Limits,
     "forge": Forge,
@@ -48,7 +48,7 @@ _PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand 
 
 
 def schema_line(up: str, kind: str) -> str:
-    """The first line of a TOML file that names its schema for editors.
+    """Return the first line of a TOML file, which refers editors to its schema.
 
     Args:
         up: path from the folder of the file to the folder of the schemas, for example ``../.schemas``.
@@ -58,7 +58,7 @@ def schema_line(up: str, kind: str) -> str:
 
 
 def schemas() -> dict[str, Schema]:
-    """Every schema by the kind of file: ``milestone``, the stems of the rules files, ``stop``, ``workflow``."""
+    """Return every schema by the kind of file: ``milestone``, the stems of the rules files, ``stop``, ``workflow``."""
     found = {"milestone": _milestone()}
     found |= {stem: _named(stem, word, model) for stem, (word, model) in _TABLES.items()}
     found |= {stem: _document(model) for stem, model in _SINGLE.items()}
@@ -89,7 +89,7 @@ def _milestone() -> Schema:
 
 
 def _named(stem: str, word: str, model: type[BaseModel]) -> Schema:
-    """A rules file of tables ``[word.NAME]``; none of their keys is required, as a packaged table may have them."""
+    """Return the schema of a file of tables ``[word.NAME]``, without required keys: a packaged table may have them."""
     table, definitions = _table(model, without=("name", "id"))
     table["required"] = []
     if stem in {"agents", "checks"}:
@@ -110,7 +110,7 @@ def _named(stem: str, word: str, model: type[BaseModel]) -> Schema:
 
 
 def _workflow() -> Schema:
-    """A workflow, where the tables ``[phase.NAME]`` and ``[phase.NAME.step.NAME]`` are written in the singular."""
+    """Return the schema of a workflow, with the tables ``[phase.NAME]`` and ``[phase.NAME.step.NAME]``."""
     schema = _document(Workflow, without=("name",))
     for table, plural, singular in ((schema, "phases", "phase"), (schema["definitions"]["Phase"], "steps", "step")):
         table["properties"] = {singular if key == plural else key: item for key, item in table["properties"].items()}
@@ -126,7 +126,7 @@ def _document(model: type[BaseModel], without: Iterable[str] = ()) -> Schema:
 
 
 def _table(model: type[BaseModel], without: Iterable[str] = ()) -> tuple[Schema, Schema]:
-    """The schema of a table, and the definitions that it refers to."""
+    """Return the schema of a table, and its definitions."""
     schema = _plain(model.model_json_schema(by_alias=True, ref_template="#/definitions/{model}"))
     definitions = schema.pop("$defs", {})
     if "Claim" in definitions:  # a text in a list of acceptance criteria
@@ -138,7 +138,7 @@ def _table(model: type[BaseModel], without: Iterable[str] = ()) -> tuple[Schema,
 
 
 def _plain(value: Any) -> Any:
-    """Without what pydantic adds for Python: titles of keys, defaults, and `null`, which TOML does not have."""
+    """Remove pydantic's additions for Python: titles of keys, defaults, and `null`, which TOML lacks."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if not isinstance(value, dict):
@@ -162,12 +162,12 @@ _LONGEST = 240
 
 
 def file_faults(name: str, data: bytes | None, schema: Mapping[str, Any] | None = None) -> list[str]:
-    """Everything that keeps a file from being accepted; an empty list accepts it.
+    """Return everything that keeps a file from being accepted; an empty list accepts it.
 
     Args:
-        name: the file's name; ``*.json`` has to be JSON.
-        data: its content; None when it is missing.
-        schema: the JSON Schema that it has to match, if one is named. An invalid schema is `schema_fault`'s business.
+        name: the file's name; ``*.json`` must be JSON.
+        data: its content; None if it is missing.
+        schema: the JSON Schema that it must match, if any. `schema_fault` handles an invalid schema.
     """
     if data is None:
         return [f"{name} is missing"]
@@ -185,7 +185,7 @@ def file_faults(name: str, data: bytes | None, schema: Mapping[str, Any] | None 
 
 
 def schema_fault(schema: object) -> str:
-    """Why a document is no JSON Schema; empty when it is one."""
+    """Return why a document is not a JSON Schema; empty if it is one."""
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import validator_for
 
@@ -221,7 +221,7 @@ def _violations(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
 
 
 def _place(path: Any) -> str:
-    """Where in a document, as `tasks[2].estimate: `; empty for the whole of it."""
+    """Return the position in a document, as `tasks[2].estimate: `; empty for the whole document."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
     return f"{text}: " if text else ""
 

@@ -1,6 +1,6 @@
-"""Faults of one of the user's tables, translated from pydantic. Pure.
+"""Faults of a user's table, translated from pydantic. Pure.
 
-Tables of merged rules read into models, every fault at once.
+Reads tables of merged rules into models and reports all faults at once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["declared", "model_faults", "named", "single"]
 
 
 def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
-    """The faults of one table as sentences.
+    """Return the faults of one table as sentences.
 
     Args:
         error: pydantic's error.
-        model: the model of that table, for the keys that could have stood there.
+        model: the model of that table, for its valid keys.
         file: path for messages.
-        place: where the table is in the file.
+        place: position of the table in the file.
     """
     faults = []
     for item in error.errors(include_url=False):
@@ -40,7 +40,7 @@ def model_faults(error: ValidationError, model: type[BaseModel], file: str, plac
 
 
 def _without_tags(loc: Sequence[str | int]) -> list[str | int]:
-    """A place without the tags that pydantic adds for the kinds of acceptance criteria."""
+    """Return a position without pydantic's tags for the kinds of acceptance criteria."""
     out: list[str | int] = []
     for place, part in enumerate(loc):
         tag = place > 1 and isinstance(loc[place - 1], int) and loc[place - 2] == "accept"
@@ -52,7 +52,7 @@ def _without_tags(loc: Sequence[str | int]) -> list[str | int]:
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that a user could have written beside the one at a place."""
+    """Return the valid keys beside the one at a position."""
     kinds: dict[str | int, type[BaseModel]] = {"run": RunCheck, "file": FileCheck, "text": Claim}
     if "accept" in loc[:-1]:
         model = kinds.get(loc[-2], model)
@@ -64,7 +64,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:
-    """The tables ``[word.NAME]`` of one file, faulty or not, so that a faulty one is not reported as unknown."""
+    """Return the tables ``[word.NAME]`` of one file, faulty or not, so a faulty one is not reported as unknown."""
     tables = value.get(stem, {}).get(word, {})
     return tables if isinstance(tables, Mapping) else {}
 
@@ -72,7 +72,7 @@ def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Ma
 def named(
     value: Mapping[str, Mapping[str, Any]], stem: str, word: str, model: type[_M], place: str, faults: list[Fault]
 ) -> dict[str, _M]:
-    """The tables ``[word.NAME]`` of one file."""
+    """Read the tables ``[word.NAME]`` of one file."""
     file = f"{place}/{stem}.toml"
     document = value.get(stem, {})
     hint = Known([word])
@@ -100,7 +100,7 @@ def named(
 def single(
     value: Mapping[str, Mapping[str, Any]], stem: str, model: type[_M], place: str, faults: list[Fault]
 ) -> _M | None:
-    """A file that is one table."""
+    """Read a file that is a single table."""
     try:
         return model.model_validate(dict(value.get(stem, {})))
     except ValidationError as error:

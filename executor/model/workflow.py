@@ -1,4 +1,4 @@
-"""A way of working as data: phases with a weight, their steps, and the gate that closes a phase. Pure.
+"""A workflow as data: weighted phases, their steps, and the gate that closes a phase. Pure.
 
 A workflow without phases is the direct one: an agent works once, then the checks judge. Names of steps are
 ``phase.step``; a file of a step is ``phase.step/name``, a file of the issue's tree ``tree:path``.
@@ -34,7 +34,7 @@ DIRECT = "direct"
 GATE = "gate"
 """Name of a phase's gate among the names of its steps."""
 TREE = "tree:"
-"""Begins the name of a file of the issue's tree."""
+"""Prefix of the name of a file in the issue's tree."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 M = TypeVar("M", bound=BaseModel)
 Schema = dict[str, Any]
@@ -65,15 +65,15 @@ class _Rule(BaseModel):
 
 
 class Criterion(_Rule):
-    """A gate's criterion about one file; a missing or empty file does not meet it.
+    """A gate's criterion on one file; a missing or empty file does not meet it.
 
     Attributes:
         file: the file, ``phase.step/name`` or ``tree:path``.
-        keys: keys that its JSON has to have, with something in them; ``a.b`` is a key inside an object.
-        sections: Markdown headings that it has to have, with text below them.
-        contains: regular expression that has to be found in it.
-        covers: ``acceptance``: it has to name every acceptance criterion of the issue.
-        weight: how much it counts; a criterion that is met in part counts in part.
+        keys: required keys of its JSON, with a value; ``a.b`` is a key inside an object.
+        sections: required Markdown headings, with text below them.
+        contains: regular expression that must match in it.
+        covers: ``acceptance``: it must name every acceptance criterion of the issue.
+        weight: its weight; a partly met criterion counts in part.
     """
 
     file: File
@@ -88,11 +88,11 @@ class Gate(_Rule):
     """The gate that closes a phase.
 
     Attributes:
-        threshold: per cent of the criteria, by weight, from which it opens.
-        rounds: how often the steps are done again with what is missing, before a person is asked.
-        reviewer: a profile of agents.toml that gives a score too; the lower one counts.
-        checks: the checks and acceptance commands of the issue have to pass on the tree that the phase made.
-        criteria: name -> what is looked for; the TOML tables ``criterion``.
+        threshold: per cent of the criteria, by weight, at which it opens.
+        rounds: how often the steps are repeated with the missing parts before a person is asked.
+        reviewer: a profile of agents.toml that also scores; the lower score counts.
+        checks: the checks and acceptance commands of the issue must pass on the phase's tree.
+        criteria: name -> criterion; the TOML tables ``criterion``.
     """
 
     threshold: _Percent = 100
@@ -107,16 +107,16 @@ class Step(_Rule):
 
     Attributes:
         does: its task, quoted in its brief.
-        inputs: files that it is given; a file of another step makes it wait for that step.
-        outputs: files that it has to leave, in its output folder or (``tree:``) in the tree.
-        schemas: output -> name of the JSON Schema in ``rules/schemas/`` that it has to match.
-        needs: steps of its phase that it waits for besides those of its inputs.
+        inputs: files that it receives; a file of another step makes it wait for that step.
+        outputs: required files, in its output folder or (``tree:``) in the tree.
+        schemas: output -> name of its JSON Schema in ``rules/schemas/``.
+        needs: further steps of its phase that it waits for.
         agent: profile that replaces the issue's.
-        options: options of that agent (`with`); the issue's own where it has none.
-        types: task types that it is for; empty: all.
+        options: options of that agent (`with`); by default those of the issue.
+        types: task types that it applies to; empty: all.
         tree: keep its changes to the tree; such steps run one after another.
-        handoff: heading that its handoff.md has to have, with ``{issue}`` for the issue's id; it then has to leave one.
-        shows: ``failing-tests``: it has to leave tests, and they have to fail before the code is written.
+        handoff: required heading of its handoff.md, with ``{issue}`` for the issue's id; empty: no handoff is required.
+        shows: ``failing-tests``: it must leave tests that fail before the code is written.
     """
 
     does: str
@@ -133,7 +133,7 @@ class Step(_Rule):
 
 
 class Phase(_Rule):
-    """Steps that end with a gate; `weight` is its share of an issue's progress."""
+    """Steps that end with a gate; `weight` is the phase's share of an issue's progress."""
 
     weight: Annotated[StrictInt, Field(ge=0, le=1000)] = 1
     steps: dict[str, Step] = Field(default_factory=dict)
@@ -141,16 +141,16 @@ class Phase(_Rule):
 
 
 class Workflow(_Rule):
-    """A way of working.
+    """A workflow.
 
     Attributes:
         name: its name in issues and routes.
-        types: its task types; an issue's type counts as one of them whatever its case.
-        default_type: task type of an issue whose type is none of them.
-        phases: in their order.
+        types: its task types; compared with an issue's type in any case.
+        default_type: task type of an issue with another type.
+        phases: its phases, in order.
         schemas: the JSON Schemas that steps can name.
-        keeps: folder of the tree, with ``{milestone}`` and ``{issue}``, in which the files of the steps land if no step
-            keeps its tree; empty: such a workflow has no result.
+        keeps: folder of the tree, with ``{milestone}`` and ``{issue}``, for the files of the steps if no step keeps its
+            tree; empty: such a workflow has no result.
     """
 
     name: str
@@ -161,22 +161,22 @@ class Workflow(_Rule):
     schemas: dict[str, Schema] = Field(default_factory=dict, exclude=True, repr=False)
 
     def schemas_of(self, step: Step) -> dict[str, Schema]:
-        """The JSON Schemas of a step's outputs, by output."""
+        """Return the JSON Schemas of a step's outputs, by output."""
         return {output: self.schemas[name] for output, name in step.schemas.items()}
 
     def task_type(self, issue_type: str) -> str:
-        """The task type that an issue's type counts as."""
+        """Return the task type of an issue type."""
         known = {name.lower(): name for name in self.types}
         return known.get(issue_type.lower(), self.default_type)
 
     def agent_of(self, step: str) -> str | None:
-        """The profile that a step (``phase.step``) names; None when it leaves that to the issue."""
+        """Return the profile that a step (``phase.step``) names; None if it uses the issue's."""
         phase, _, name = step.partition(".")
         rule = self.phases[phase].steps.get(name) if phase in self.phases else None
         return rule.agent if rule is not None else None
 
     def agents(self) -> Iterator[tuple[str, str]]:
-        """Every agent it names, after the place where it does."""
+        """Yield every agent that it names, after the position."""
         for name, phase in self.phases.items():
             for step, rule in phase.steps.items():
                 if rule.agent is not None:
@@ -186,12 +186,12 @@ class Workflow(_Rule):
 
 
 def progress(workflow: Workflow, done: Mapping[str, bool]) -> int:
-    """How far an issue has come, in whole per cent, rounded down.
+    """Return the progress of an issue in whole per cent, rounded down.
 
     Args:
-        workflow: how it is worked on.
-        done: ``phase.step`` -> whether it is done, for the steps that concern the issue; a phase without any does not
-            count, one whose gate (``phase.gate``) is not open is not complete: its last step's share waits for it.
+        workflow: its workflow.
+        done: ``phase.step`` -> whether it is done, for the issue's steps; a phase without steps does not count, and the
+            last step of a phase counts only once its gate (``phase.gate``) is open.
     """
     whole = earned = 0
     for name, phase in workflow.phases.items():
@@ -205,12 +205,12 @@ def progress(workflow: Workflow, done: Mapping[str, bool]) -> int:
 def read_workflow(
     name: str, document: Mapping[str, Any], file: str, schemas: Mapping[str, Schema] | None = None
 ) -> tuple[Workflow | None, list[Fault]]:
-    """A workflow from its parsed and merged TOML, or everything that is wrong with it.
+    """Read a workflow from its parsed and merged TOML, or return all its faults.
 
     Args:
-        name: of the workflow.
+        name: name of the workflow.
         document: its tables.
-        file: where they are, for messages.
+        file: their file, for messages.
         schemas: the JSON Schemas that its steps can name.
     """
     faults: list[Fault] = []
@@ -269,7 +269,7 @@ def _gate(table: Mapping[str, Any], place: str, file: str, faults: list[Fault]) 
 def _tables(
     value: object, place: str, file: str, faults: list[Fault], *, free: bool = False
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tables below a place, by name; names that cannot be part of a task's name are faults."""
+    """Yield the tables below a position, by name; names that cannot be part of a task's name are faults."""
     if not isinstance(value, Mapping):
         faults.append(Fault(file, place, f"expected tables [{place}.NAME], found {found(value)}"))
         return
@@ -293,7 +293,7 @@ def _model(model: type[M], given: Mapping[str, Any], place: str, file: str, faul
 
 
 def _problems(workflow: Workflow) -> Iterator[tuple[str, str]]:
-    """Contradictions, each with its place."""
+    """Yield contradictions, each with its position."""
     if workflow.phases and not any(phase.weight for phase in workflow.phases.values()):
         yield "phase", "expected at least one phase with a weight above 0"
     if workflow.types and workflow.default_type not in workflow.types:
@@ -364,7 +364,7 @@ def _gate_problems(gate: Gate | None, phase: str, made: set[str], before: Sequen
 
 
 def _cycle(steps: Mapping[str, Step], phase: str) -> Iterator[tuple[str, str]]:
-    """Steps of a phase that wait for each other."""
+    """Yield steps of a phase that wait for each other."""
     waiting = {
         name: {need for need in step.needs if need in steps}
         | {own for file in step.inputs if (own := file.partition("/")[0].removeprefix(f"{phase}.")) in steps}

@@ -1,10 +1,10 @@
 """The nightly entry as text: one marked line per repository in a crontab, or a systemd service and timer. Pure.
 
-The user's crontab: read, checked and replaced as a whole; foreign lines stay byte for byte.
+The user's crontab: read, checked and replaced as a whole; foreign lines are preserved byte for byte.
 
-The library would write other people's lines in its own words, so it only says whether ours are right.
+The crontab library would reformat foreign lines, so it is used only to validate ours.
 
-A file of NAME=VALUE lines: the variables that cron does not give, kept where only the user can read them.
+A file of NAME=VALUE lines: variables that cron does not set, readable only by the user.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ __all__ = [
 
 
 MOST = 900
-"""Longest line; some cron daemons refuse commands of a thousand characters."""
+"""Maximum length of a line; some cron daemons refuse commands of a thousand characters."""
 _NAME = "make-for-milestones"
 
 
 def marker(folder: str) -> str:
-    """The marker at the end of our line for a repository."""
+    """Return the marker at the end of our line for a repository."""
     return f"# {_NAME}: {folder}".replace("%", r"\%")
 
 
 def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
-    """One line of a crontab that runs a command in a folder.
+    """Return a crontab line that runs a command in a folder.
 
     Args:
         when: five fields, or ``@reboot``.
         folder: absolute path.
-        environment: variables that cron does not give.
+        environment: variables that cron does not set.
         argv: absolute program and its arguments.
 
     Raises:
-        ValueError: it cannot be one line, or is too long for one; the message is for people.
+        ValueError: it does not fit on one line, or is too long; the message is for people.
     """
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     command = f"cd {shlex.quote(folder)} && {given} {shlex.join(argv)}".replace("%", r"\%")
@@ -74,13 +74,13 @@ def cron_line(when: str, folder: str, environment: Mapping[str, str], argv: Sequ
 
 
 def ours(text: str, folder: str) -> list[str]:
-    """The lines of a crontab that are ours for a folder."""
+    """Return our lines of a crontab for a folder."""
     end = f" {marker(folder)}"
     return [line for line in text.split("\n") if line.endswith(end) and not line.startswith("#")]
 
 
 def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
-    """A crontab with our lines for a folder replaced by others; every other byte is as before."""
+    """Replace our lines for a folder in a crontab; every other byte is unchanged."""
     mine = set(ours(text, folder))
     kept = [line for line in text.split("\n") if line not in mine]
     if not lines:
@@ -91,7 +91,7 @@ def spliced(text: str, folder: str, lines: Sequence[str]) -> str:
 
 
 def systemd_units(at: str, folder: str, environment: Mapping[str, str], argv: Sequence[str]) -> str:
-    """An equivalent service and timer for `~/.config/systemd/user/`."""
+    """Return an equivalent service and timer for `~/.config/systemd/user/`."""
     given = "".join(f"Environment={_unit_quoted(f'{name}={value}')}\n" for name, value in environment.items())
     return (
         f"# ~/.config/systemd/user/{_NAME}.service\n"
@@ -132,10 +132,10 @@ _PATIENCE = 30.0
 
 
 def read() -> str:
-    """The user's crontab; empty if there is none.
+    """Return the user's crontab; empty if there is none.
 
     Raises:
-        ExecutorError: there is no `crontab` command, or it refuses.
+        ExecutorError: there is no `crontab` command, or it fails.
     """
     done = _crontab("-l")
     if done.returncode == 0:
@@ -146,10 +146,10 @@ def read() -> str:
 
 
 def replace(text: str) -> None:
-    """Make this the user's crontab.
+    """Replace the user's crontab.
 
     Raises:
-        ExecutorError: `crontab` refuses it; the old one stays.
+        ExecutorError: `crontab` refuses it; the old one remains.
     """
     done = _crontab("-", text)
     if done.returncode != 0:
@@ -157,13 +157,13 @@ def replace(text: str) -> None:
 
 
 def valid(line: str) -> bool:
-    """Whether a line is an entry that cron understands."""
+    """Return whether a line is a valid crontab entry."""
     jobs = list(CronTab(tab=f"{line}\n"))
     return len(jobs) == 1 and jobs[0].is_valid() and jobs[0].is_enabled()
 
 
 def daemon_runs() -> bool:
-    """Whether there is a cron daemon to take notice of the entry."""
+    """Return whether a cron daemon is running."""
     for comm in Path("/proc").glob("[0-9]*/comm"):
         try:
             if comm.read_text(encoding="utf-8", errors="replace").strip() in _NAMES:
@@ -194,10 +194,10 @@ def _crontab(argument: str, given: str = "") -> subprocess.CompletedProcess[str]
 
 
 def read_env_file(name: str) -> dict[str, str]:
-    """The variables of a file, as python-dotenv reads it: comments, quotes, `export`; nothing is expanded.
+    """Read the variables of a file with python-dotenv: comments, quotes, `export`; nothing is expanded.
 
     Raises:
-        UsageError: it cannot be read, others can read it, or a line is not NAME=VALUE.
+        UsageError: it is unreadable, others can read it, or a line is not NAME=VALUE.
     """
     path = Path(name).expanduser()
     try:

@@ -1,4 +1,4 @@
-"""The digest of a period on one page: landed, waiting, failed, spent, and the next commands. Pure."""
+"""The digest of a period on one page: landed, waiting and failed issues, cost, and the next commands. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _cost(event: Event) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line: an issue, its title and a remark."""
+    """A line: an issue, its title and a remark."""
 
     ref: str
     title: str
@@ -43,15 +43,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Events since a moment, and the present status.
+    """Events since a given time, and the current status.
 
     Attributes:
-        since: the moment, as people read it.
-        milestones: for each one sentence.
+        since: that time, in readable form.
+        milestones: one sentence each.
         landed: landings since then.
         rest: status word -> unfinished issues.
         blockers: open blockers.
-        attempts: how many were begun since then.
+        attempts: number of attempts started since then.
         cost_usd: money spent since then.
         next: commands that help.
     """
@@ -67,7 +67,7 @@ class Digest:
 
     @property
     def title(self) -> str:
-        """One line with the numbers that matter."""
+        """Return one line with the most important numbers."""
         counts = {"landed": len(self.landed)}
         counts |= {word: len(self.rest.get(word, ())) for word in ("failed", "skipped")}
         waiting = len(self.rest.get("review", ()))
@@ -76,7 +76,7 @@ class Digest:
         return ", ".join(told) + (f", ${self.cost_usd:.2f}" if self.cost_usd else "")
 
     def text(self) -> str:
-        """The page, as Markdown that reads well as it is."""
+        """Return the page as readable Markdown."""
         tried = f"{self.attempts} attempt{'' if self.attempts == 1 else 's'}"
         lines = [f"# {self.title}", "", f"Since {self.since}: {tried}, ${self.cost_usd:.2f}.", ""]
         lines += [f"- {line}" for line in self.milestones]
@@ -88,7 +88,7 @@ class Digest:
         return "\n".join(lines) + "\n"
 
     def data(self) -> dict[str, object]:
-        """As JSON."""
+        """Return the digest as JSON."""
 
         def items(found: Sequence[Item]) -> list[dict[str, str]]:
             return [{"ref": item.ref, "title": item.title, "text": item.text} for item in found]
@@ -112,13 +112,13 @@ def digest_of(
     rows: Sequence[Mapping[str, Any]],
     events: Mapping[str, Sequence[Record]],
 ) -> Digest:
-    """The digest of everything.
+    """Return the digest of everything.
 
     Args:
         since: ISO-8601 UTC, compared with the times of events.
         told_since: `since`, formatted for people.
-        milestones: rows of the board's milestones.
-        rows: rows of the board's issues.
+        milestones: rows of the milestones in the status table.
+        rows: rows of the issues in the status table.
         events: milestone -> its journal.
     """
     titles = {row["ref"]: row["title"] for row in rows}

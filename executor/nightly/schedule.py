@@ -1,6 +1,6 @@
-"""Nights: when the nightly entry is due, which runs there were, and which were missed. Pure: now and zone are given.
+"""Nights: due times of the nightly entry, its runs, and missed ones. Pure: current time and zone are parameters.
 
-What `.cache/_nightly` keeps of the nights: the schedule, a journal of the runs, one log each, the last digest.
+The record of the nights in `.cache/_nightly`: the schedule, a journal of the runs, one log each, the last digest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["LATE", "Night", "Nights", "Outlook", "Schedule", "due_before", "miss
 
 
 LATE = timedelta(minutes=2)
-"""So much later than due an entry is still in time; sooner than that no night is called missed."""
+"""Tolerance of a due time: a night counts as missed only after it."""
 _LOOKED_AT = timedelta(days=30)
 
 
@@ -39,8 +39,8 @@ class Schedule:
     Attributes:
         at: time of day, ``01:30``.
         until: deadline as for `--until`, or empty.
-        milestones: ids; none means all that are not complete.
-        since: when the entry was installed.
+        milestones: ids; empty for all incomplete ones.
+        since: time of installation.
     """
 
     at: str
@@ -49,7 +49,7 @@ class Schedule:
     since: datetime
 
     def data(self) -> dict[str, object]:
-        """As JSON."""
+        """Return the schedule as JSON."""
         return {
             "at": self.at,
             "until": self.until,
@@ -59,7 +59,7 @@ class Schedule:
 
     @classmethod
     def read(cls, data: Any) -> Schedule | None:
-        """From JSON; None if it is no schedule."""
+        """Read a schedule from JSON; None if it is invalid."""
         try:
             clock_time(data["at"])
             since = datetime.fromisoformat(data["since"]).astimezone(UTC)
@@ -70,14 +70,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """One run of the nightly entry.
+    """A run of the nightly entry.
 
     Attributes:
         run: its id.
-        started: when.
-        ended: when; None if it died or is still at work.
-        code: its exit code, once it has ended.
-        results: exit code of each milestone that was run.
+        started: its start time.
+        ended: its end time; None if it died or is still running.
+        code: its exit code once it has ended.
+        results: exit code of each milestone that ran.
     """
 
     run: str
@@ -88,7 +88,7 @@ class Night:
 
 
 def nights_of(events: Iterable[Record]) -> list[Night]:
-    """The nights in a journal, oldest first."""
+    """Return the nights in a journal, oldest first."""
     nights: dict[str, Night] = {}
     for event in events:
         night = nights.get(event.run)
@@ -103,19 +103,19 @@ def nights_of(events: Iterable[Record]) -> list[Night]:
 
 
 def due_before(at: str, moment: datetime, zone: tzinfo) -> datetime:
-    """The last time before or at a moment that the entry was due."""
+    """Return the last due time at or before a given time."""
     return _dues(at, moment - timedelta(days=3), moment, zone)[-1]
 
 
 def missed(schedule: Schedule, nights: Sequence[Night], now: datetime, zone: tzinfo, *, alive: bool) -> list[datetime]:
-    """When the entry was due and nothing ran until the next time, oldest first; of the last 30 days.
+    """Return due times of the last 30 days without a run before the next one, oldest first.
 
     Args:
         schedule: the installed entry.
-        nights: the runs there were.
-        now: the present.
-        zone: of the clock that the schedule means.
-        alive: whether the last of them is still at work.
+        nights: its runs.
+        now: the current time.
+        zone: time zone of the schedule.
+        alive: the last run is still in progress.
     """
     after = max(schedule.since, now - _LOOKED_AT)
     dues = _dues(schedule.at, after, now - LATE, zone)
@@ -130,12 +130,12 @@ def missed(schedule: Schedule, nights: Sequence[Night], now: datetime, zone: tzi
 
 
 def night_deadline(until: str, due: datetime, zone: tzinfo) -> datetime | None:
-    """By when a run that was due at a moment has to have ended; a late one does not get the next morning for it."""
+    """Return the deadline of a run by its due time; a late run does not get the next morning instead."""
     return deadline_of(until, due, zone) if until else None
 
 
 def _dues(at: str, after: datetime, before: datetime, zone: tzinfo) -> list[datetime]:
-    """When the entry is due after one moment and up to another; once a day, also when the clock shows it twice."""
+    """Return the due times between two times; once a day, even if the clock shows the time twice."""
     clock = clock_time(at)
     dues: dict[Any, datetime] = {}
     moment = next_at(clock, after, zone)
@@ -150,13 +150,13 @@ _KEPT_LOGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The nights up to a moment.
+    """The nights up to now.
 
     Attributes:
         schedule: the installed entry.
-        last: the last run, if there was one.
-        alive: whether it is still at work.
-        missed: when a run was due and there was none, oldest first, since the last one that there was.
+        last: the last run; None without one.
+        alive: it is still running.
+        missed: due times without a run since the last one, oldest first.
     """
 
     schedule: Schedule
@@ -173,15 +173,15 @@ class Nights:
         self.digest = self.folder / "digest.md"
 
     def prepare(self) -> None:
-        """Make the folder."""
+        """Create the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def schedule(self) -> Schedule | None:
-        """The installed entry by our own record; the crontab has the last word."""
+        """Return the installed entry by our record; the crontab takes precedence."""
         return Schedule.read(read_json(self.folder / "schedule.json"))
 
     def keep(self, schedule: Schedule | None) -> None:
-        """Remember what is installed."""
+        """Store the installed entry."""
         path = self.folder / "schedule.json"
         if schedule is None:
             path.unlink(missing_ok=True)
@@ -190,14 +190,14 @@ class Nights:
         write_json(path, schedule.data())
 
     def nights(self) -> list[Night]:
-        """The runs that are known, oldest first; none if their journal cannot be read, which is only a cache."""
+        """Return the known runs, oldest first; none if their journal, which is only a cache, is unreadable."""
         try:
             return nights_of(segments.read(self.folder))
         except ExecutorError:
             return []
 
     def outlook(self, now: datetime, zone: tzinfo) -> Outlook | None:
-        """The outlook on the nights; None if no entry is installed."""
+        """Return the outlook on the nights; None without an installed entry."""
         schedule = self.schedule()
         if schedule is None:
             return None
@@ -208,22 +208,22 @@ class Nights:
         return Outlook(schedule, last, alive, [due for due in found if last is None or due > last.started])
 
     def held(self) -> bool:
-        """Whether a nightly run is at work now."""
+        """Return whether a nightly run is in progress."""
         return is_locked(self.folder / "lock")
 
     def log(self, started: datetime) -> Path:
-        """The log of a new run; the oldest ones are removed."""
+        """Create the log of a new run; removes the oldest ones."""
         kept = sorted(self.folder.glob("*.log"))
         for path in kept[: max(0, len(kept) - _KEPT_LOGS + 1)]:
             path.unlink(missing_ok=True)
         return self.folder / f"{started:%Y%m%dT%H%M%S}.log"
 
     def latest_log(self) -> Path | None:
-        """The log of the last run."""
+        """Return the log of the last run."""
         return max(self.folder.glob("*.log"), default=None)
 
     def note(self, line: str) -> None:
-        """Say something in the last log, from outside the run that writes it."""
+        """Append a line to the last log, from outside its run."""
         path = self.latest_log() or self.folder / "nightly.log"
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

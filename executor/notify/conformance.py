@@ -1,4 +1,4 @@
-"""Holds a plug-in for notifications against its protocol; a package with such a plug-in runs this in its tests."""
+"""Tests a notification plug-in against its protocol; a package with such a plug-in runs this in its tests."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NOTICES = (
     Notice("failed", "m4", "4.2", "m4/4.2:failed:1", "Füge ein \N{PARTY POPPER}", "x" * 20_000),
     Notice("question", "m4", "4.3", "m4/4.3:question:1", '"; rm -rf / #', "${HOME} {title} %s"),
 )
-"""Notices of every shape that a plug-in is given."""
+"""Notices of every shape for the test of a plug-in."""
 _TIMEOUT = 20.0
 
 
 def check(plugin: Any) -> list[str]:
-    """What a plug-in does not keep of what `NotificationPlugin` promises; empty if it keeps all.
+    """Return the promises of `NotificationPlugin` that a plug-in breaks; empty if it keeps all.
 
     Args:
-        plugin: the plug-in, connected to something that takes every message.
+        plugin: the plug-in, connected to a receiver that accepts every message.
     """
     return list(_problems(plugin))
 

@@ -1,6 +1,6 @@
-"""Notices: one message for each change that a person should know of, made of fixed texts and inert parts. Pure.
+"""Notices: one message for each relevant change, built from fixed texts and inert parts. Pure.
 
-Each has an id that comes from the event behind it, so that it is sent once however often a run looks at it again.
+The id of a notice comes from its event, so it is sent once, however often a run encounters it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["DECIDING", "NOTIFIED", "Notice", "event_id", "of_completion", "of_digest", "of_event", "of_rest"]
 
 NOTIFIED = "notified"
-"""Kind of the event that records that a notice was sent over a channel."""
+"""Kind of the event that records the delivery of a notice over a channel."""
 DECIDING = frozenset({"attempt-failed", "stopped"})
 """Events after which an issue may wait for a person."""
 _QUESTION = "question"
 _LONGEST = 500
 _INERT = str.maketrans({"@": "\uff20", "<": "\u2039", ">": "\u203a", "`": "'", "\\": "/"})
-"""Characters that a chat takes for a mention, a link or markup."""
+"""Characters that a chat may interpret as a mention, a link or markup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message.
+    """A message.
 
     Attributes:
         kind: kind of notice.
         milestone: id; empty for a digest.
         issue: id; empty for the milestone.
         event: id of the event; each event is sent once over each channel.
-        title: one line.
+        title: its title, one line.
         body: plain text of several lines.
     """
 
@@ -52,19 +52,19 @@ class Notice:
 
 
 def event_id(milestone: str, event: Record) -> str:
-    """The id of an event; unlike its number it survives a compaction of the journal."""
+    """Return the id of an event; unlike its number it survives a compaction of the journal."""
     return f"{milestone}/{event.key}:{event.kind}:{event.at}"
 
 
 def of_rest(ref: str, title: str, decision: Decision, rules: frozenset[str], event: str) -> Notice | None:
-    """The message about an issue that came to rest until a person moves it on; None for any other.
+    """Return the notice about an issue that waits for a person; None for others.
 
     Args:
         ref: qualified id.
-        title: the issue's.
-        decision: where it came to rest.
-        rules: of the stop that holds it, if one does.
-        event: id of the event after which it rests.
+        title: title of the issue.
+        decision: its final decision.
+        rules: rules of the current stop, if any.
+        event: id of the event that decided it.
     """
     milestone, _, issue = ref.partition("/")
     kind: NoticeKind
@@ -81,7 +81,7 @@ def of_rest(ref: str, title: str, decision: Decision, rules: frozenset[str], eve
 
 
 def of_event(milestone: str, event: Record) -> Notice | None:
-    """The notice about an event that deserves one; None for any other."""
+    """Return the notice about an event; None for events without one."""
     recorded = event.event
     if isinstance(recorded, BlockerFound):
         blocker = read_blocker(event.key, recorded)
@@ -96,7 +96,7 @@ def of_event(milestone: str, event: Record) -> Notice | None:
 
 
 def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str) -> Notice:
-    """The message about a milestone all issues of which have landed."""
+    """Return the notice about a milestone whose issues have all landed."""
     lines = [
         f"{milestone}: {_part(title)}",
         f"all {landed} issues have landed on {_part(branch)}",
@@ -106,7 +106,7 @@ def of_completion(milestone: str, title: str, landed: int, branch: str, tip: str
 
 
 def of_digest(night: str, title: str, text: str) -> Notice:
-    """The message about a whole night."""
+    """Return the notice about a whole night."""
     return Notice("digest", "", "", f"nightly:{night}", title, text.translate(_INERT))
 
 
@@ -115,6 +115,6 @@ def _notice(kind: NoticeKind, milestone: str, issue: str, event: str, title: str
 
 
 def _part(text: str) -> str:
-    """Foreign text inside a notice: one line, bounded, without chat markup."""
+    """Format foreign text for a notice: one line, bounded, without chat markup."""
     flat = one_line(text).translate(_INERT)
     return flat if len(flat) <= _LONGEST else f"{flat[: _LONGEST - 1]}…"

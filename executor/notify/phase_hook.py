@@ -1,4 +1,4 @@
-"""Calls the user's status command for each phase: in order, one at a time, in a thread, within a time limit."""
+"""Calls the user's status command for each phase: in order, one at a time, in a thread, with a timeout."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _PATIENCE = 3
 
 @contextmanager
 def phases_told(session: Session) -> Iterator[PhaseTeller]:
-    """Report phases of a session's milestones while the block runs."""
+    """Report phases of a session's milestones inside the block."""
     teller = PhaseTeller(session)
     session.listeners.append(teller.hear)
     try:
@@ -64,7 +64,7 @@ class PhaseTeller:
         self._failed: dict[str, int] = {}
 
     def hear(self, milestone: str, event: Record) -> None:
-        """Take an event of a milestone; report it if it begins a phase."""
+        """Process an event of a milestone; reports it if it starts a phase."""
         phase = phase_of(event)
         if not phase or not self._rules.command or self._over.is_set():
             return
@@ -114,7 +114,7 @@ class PhaseTeller:
                 self._failed[problem] = self._failed.get(problem, 0) + 1
 
     def _call(self, values: dict[str, str]) -> str:
-        """Run the command with these values; why it failed, or empty."""
+        """Run the command with these values; returns why it failed, or an empty text."""
         run, root = self._session.run_of(values["milestone"]), self._session.project.root
         given = {f"EXECUTOR_{key.upper()}": value for key, value in values.items()}
         ended = run.supervisor.run(
@@ -147,9 +147,9 @@ _PHASES = {
     MilestoneReleased.KIND: "released",
     RunEnded.KIND: "ended",
 }
-"""Kind of an event -> the phase that begins with it."""
+"""Kind of an event -> the phase that it starts."""
 
 
 def phase_of(event: Record) -> str:
-    """The phase that begins with an event; empty for events that the status command does not see."""
+    """Return the phase that starts with an event; empty for events outside of the status command."""
     return _PHASES.get(event.kind, "")

@@ -1,11 +1,11 @@
 """Sends a notice over a channel: to a command, a plug-in, or with Apprise to mail, chat, desktop or a webhook.
 
-A failure is a sentence, never an exception: nothing here may bring a run down.
+A failure is a sentence, never an exception: no error here may end a run.
 
-Telling: sends notices in a thread of its own, each once over each channel, and records durably that it was sent.
+Notices are sent in a separate thread, each once over each channel, and their delivery is recorded durably.
 
-A notice is recorded as sent after it was sent: a run that dies in between sends it again (at least once). One that
-could not be sent is sent by a later run, because it is looked for again whenever an issue is found at rest.
+The record follows the delivery: if a run dies in between, the notice is sent again (at least once). A notice that
+could not be sent is sent by a later run, which finds the issue waiting again.
 """
 
 from __future__ import annotations
@@ -60,22 +60,22 @@ class NotificationPlugin(Protocol):
     def send(self, notice: Notice, timeout: float) -> str:
         """Send a notice; returns why it was not sent, or an empty text.
 
-        Called on a thread that only sends. An exception counts as a notice that was not sent.
+        Called on the sending thread. An exception counts as a failed notice.
 
         Args:
-            notice: what to send; values of secrets are replaced already.
-            timeout: seconds that it may take.
+            notice: the notice; secret values are already redacted.
+            timeout: maximum seconds.
         """
         ...
 
 
 def apprise_there() -> bool:
-    """Whether urls can be sent to."""
+    """Return whether Apprise is available for urls."""
     return find_spec("apprise") is not None
 
 
 def send(channel: Channel, notice: Notice) -> str:
-    """Send a notice; why it was not sent, or nothing."""
+    """Send a notice; returns why it was not sent, or an empty text."""
     try:
         if channel.plugin:
             plugin: NotificationPlugin = load("notifications", channel.plugin, NotificationPlugin)
@@ -143,7 +143,7 @@ def _to_url(channel: Channel, notice: Notice) -> str:
 
 
 def _url(url: str) -> str:
-    """The url with its variables; a value that is only a part of it is quoted, a whole url is taken as it is."""
+    """Return the url with its variables; a value within a url is quoted, a complete url is used unchanged."""
     whole = VARIABLE.fullmatch(url)
     if whole is not None:
         return os.environ[whole[1]]
@@ -159,15 +159,15 @@ def _without_values(url: str, text: str) -> str:
 
 
 PATIENCE, IN_A_HURRY = 30.0, 3.0
-"""Seconds that the end of a run, and of one that was interrupted, waits for what is still to be sent."""
+"""Seconds that the end of a run, and of an interrupted one, waits for pending notices."""
 _FAILURES = 2
-"""After so many in a row a channel is left alone for the rest of the run."""
+"""Consecutive failures after which a channel is skipped for the rest of the run."""
 _NEWS = timedelta(days=1)
-"""Older blockers are not sent any more."""
+"""Maximum age of a blocker to report."""
 
 
 class Teller:
-    """Sends notices over the channels that want them."""
+    """Sends notices over the channels that subscribe to them."""
 
     def __init__(self, channels: Mapping[str, Channel], secrets: Iterable[str], warn: Callable[[str], None]) -> None:
         self._channels = channels
@@ -180,12 +180,12 @@ class Teller:
         self._thread.start()
 
     def say(self, notice: Notice, sent: set[tuple[str, str]], record: Callable[[Notice, str], None]) -> None:
-        """Send a notice over every channel that wants it and did not have it; returns at once.
+        """Queue a notice for every subscribed channel that has not received it; returns at once.
 
         Args:
-            notice: the message.
-            sent: (channel, event) that were sent before.
-            record: called with the notice and the channel once it was sent.
+            notice: the notice.
+            sent: (channel, event) of earlier deliveries.
+            record: called with notice and channel after the delivery.
         """
         for name, channel in self._channels.items():
             place = (name, notice.event)
@@ -194,7 +194,7 @@ class Teller:
                 self._queue.put((notice, name, record))
 
     def close(self, patience: float = PATIENCE) -> None:
-        """Send what is waiting, within so many seconds."""
+        """Send pending notices, within that many seconds."""
         self._queue.put(None)
         self._thread.join(patience)
         if self._thread.is_alive():
@@ -225,10 +225,10 @@ class Teller:
 
 
 def require_channels(channels: Mapping[str, Channel]) -> None:
-    """Make sure that every channel could be used.
+    """Verify that every channel is usable.
 
     Raises:
-        UsageError: a url is declared and Apprise is not installed, or a plug-in cannot be used.
+        UsageError: a url is declared and Apprise is not installed, or a plug-in is unusable.
     """
     for channel in channels.values():
         if channel.plugin:
@@ -239,16 +239,16 @@ def require_channels(channels: Mapping[str, Channel]) -> None:
 
 
 def sent_before(events: Iterable[Record]) -> set[tuple[str, str]]:
-    """(channel, event) of every notice that a journal says was sent."""
+    """Return (channel, event) of every delivery in a journal."""
     return {(item.channel, item.of) for record in events if isinstance(item := record.event, Notified)}
 
 
 @contextmanager
 def told(session: Session) -> Iterator[None]:
-    """Send notices about a session's runs while the block runs.
+    """Send notices about a session's runs inside the block.
 
     Raises:
-        UsageError: a channel cannot be used.
+        UsageError: a channel is unusable.
     """
     channels = session.policy.notify
     if not channels:
@@ -273,7 +273,7 @@ def _warn(session: Session, text: str) -> None:
 
 
 class _Listener:
-    """From what happens in a session to notices."""
+    """Turns events of a session into notices."""
 
     def __init__(self, session: Session, teller: Teller) -> None:
         self.teller = teller
@@ -290,14 +290,14 @@ class _Listener:
                     self._about(run.name, event)
 
     def heard(self, milestone: str, event: Record) -> None:
-        """Take an event of a milestone."""
+        """Process an event of a milestone."""
         if event.kind in DECIDING:
             self._deciding[f"{milestone}/{event.key}"] = event_id(milestone, event)
         else:
             self._about(milestone, event)
 
     def rested(self, ref: str, decision: Decision) -> None:
-        """An issue came to rest."""
+        """Process the end of an issue in this run."""
         run = self._session.run_of(ref.partition("/")[0])
         state = run.facts(ref).state
         rules = state.stop.rules if state.stop is not None else frozenset()
@@ -307,7 +307,7 @@ class _Listener:
             self._say(run.name, notice)
 
     def completed(self) -> None:
-        """The run is over; say so of the milestones of which everything has landed."""
+        """Send notices at the end of the run about milestones that have landed completely."""
         for run in self._session.runs():
             refs = [f"{run.name}/{issue.id}" for issue in run.milestone.issues]
             if refs and all(run.decision(ref).status is Status.LANDED for ref in refs):

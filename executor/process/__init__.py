@@ -1,9 +1,9 @@
-"""Child processes, files, locks."""
+"""Child processes, files and locks."""
 
 import sys
 
-# The package `executor` of PyPI has an `__init__` that imports a module of this name. Where it was installed over ours,
-# this is the only place that can still say so.
+# The package `executor` of PyPI has an `__init__` that imports a module of this name. If it was installed over ours,
+# only this module can still report that.
 if not hasattr(sys.modules["executor"], "DISTRIBUTION"):
     raise ImportError(
         f"{sys.modules['executor'].__file__} belongs to another package called executor, which was installed over "

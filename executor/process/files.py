@@ -1,8 +1,8 @@
-"""Files of the state store: replaced whole or not at all, durable when asked, foreign errors translated.
+"""Files of the state store: replaced atomically, durable on request, with translated errors.
 
-The present moment and the zone of this machine's clock.
+The current time and the time zone of this machine.
 
-Files that an untrusted process may have left: never followed, never waited for, bounded, and without secrets.
+Files from an untrusted process: links are not followed, reads never block, sizes are limited, secrets are removed.
 
 Files for people in an agent's output folder.
 """
@@ -54,16 +54,16 @@ __all__ = [
 
 
 JOURNAL = "journal.000001.jsonl"
-"""Name of the first segment of a milestone's journal in its folder; the next one has the next number."""
+"""Name of the first segment of a milestone's journal in its folder; the number increases with each segment."""
 _SEGMENT = re.compile(r"journal\.[0-9]{6}\.jsonl")
 _TEMPORARY = re.compile(r"\..+\.([0-9]+)\.[0-9a-f]{8}")
-"""Name of the file that `write_atomic` writes before it puts it in its place; has the id of the process."""
+"""Name of the temporary file of `write_atomic`; contains the process id."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors that mean that there is no room: nothing is broken, try again when there is."""
+"""Errors of a full disk: nothing is broken, and a retry with more space succeeds."""
 
 
 def stamp(path: Path) -> str:
-    """Changes whenever a file is replaced or written to; empty while there is none."""
+    """Return a value that changes whenever a file is replaced or written to; empty if it does not exist."""
     try:
         facts = path.stat()
     except OSError:
@@ -72,7 +72,7 @@ def stamp(path: Path) -> str:
 
 
 def segments(folder: Path) -> list[str]:
-    """Names of the segments of a journal that are in a folder, oldest first; none if there is no such folder."""
+    """Return the names of a journal's segments in a folder, oldest first; none if the folder does not exist."""
     try:
         names = os.listdir(folder)  # noqa: PTH208  (once a milestone on the instant path)
     except (FileNotFoundError, NotADirectoryError):
@@ -81,12 +81,12 @@ def segments(folder: Path) -> list[str]:
 
 
 def journal_stamp(folder: Path) -> str:
-    """Changes whenever the journal in a folder does: a record, a new segment, a compaction, a repair."""
+    """Return a value that changes with the journal in a folder: a record, a new segment, a compaction, a repair."""
     return " ".join(f"{name} {stamp(folder / name)}" for name in segments(folder))
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a live process holds a lock of `executor.process.locks`; asked without loading that."""
+    """Return whether a live process holds a lock of `executor.process.locks`, without importing that module."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -102,21 +102,21 @@ def is_locked(path: Path) -> bool:
 
 
 def state_error(path: Path, error: OSError) -> ExecutorError:
-    """The situation that a failed write amounts to."""
+    """Return the error class for a failed write."""
     if error.errno in NO_SPACE:
         return StateFullError(f"{path} cannot be written: {error.strerror}; free some space and run again")
     return StateBrokenError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write everything, however little the system takes at a time."""
+    """Write everything, in as many calls as the system needs."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def fsync_dir(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the directory entries of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -130,12 +130,12 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
     Args:
         path: the file; its folder exists.
         data: the new content.
-        durable: whether it has to survive a power cut once this returns.
+        durable: whether it must survive a power cut after the return.
         mode: permission bits of a new file.
 
     Raises:
-        StateFullError: there is no space; the old content is still there.
-        StateBrokenError: it cannot be written for another reason; the old content is still there.
+        StateFullError: the disk is full; the old content remains.
+        StateBrokenError: the write failed for another reason; the old content remains.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
@@ -156,11 +156,11 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True, mode: int = 0
 
 
 def write_over(path: Path, data: bytes) -> None:
-    """Replace the content of a file of the user's: a link stays a link, and the permission bits stay.
+    """Replace the content of a file of the user: a link remains a link, and the permission bits remain.
 
     Raises:
-        StateFullError: there is no space; the old content is still there.
-        StateBrokenError: it cannot be written for another reason; the old content is still there.
+        StateFullError: the disk is full; the old content remains.
+        StateBrokenError: the write failed for another reason; the old content remains.
     """
     target = path.resolve() if path.is_symlink() else path
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
@@ -170,7 +170,7 @@ def write_over(path: Path, data: bytes) -> None:
 
 
 def sweep_temporary(folder: Path) -> None:
-    """Remove what processes left in a folder that died while they replaced a file."""
+    """Remove temporary files of processes that died while they replaced a file."""
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208  (as above)
             found = _TEMPORARY.fullmatch(name)
@@ -179,12 +179,12 @@ def sweep_temporary(folder: Path) -> None:
 
 
 def write_json(path: Path, value: object, *, durable: bool = True) -> None:
-    """Replace a file by a JSON value; errors as `write_atomic`."""
+    """Replace a file by a JSON value; raises the errors of `write_atomic`."""
     write_atomic(path, json.dumps(value).encode(), durable=durable)
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in a cache file; None if there is none that can be read."""
+    """Return the JSON value in a cache file; None if there is no readable one."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -192,39 +192,39 @@ def read_json(path: Path) -> Any:
 
 
 def utcnow() -> datetime:
-    """Now, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def clock_after(seconds: float) -> str:
-    """A moment to come as people read it, for example ``in 30 s, at 04:12:05``."""
+    """Format a future time for people, for example ``in 30 s, at 04:12:05``."""
     moment = datetime.now().astimezone() + timedelta(seconds=seconds)
     return f"in {seconds:.0f} s, at {moment:%H:%M:%S}"
 
 
 class _Local(tzinfo):
-    """The zone that the system is set to, with its changes between summer and winter, past and to come."""
+    """The time zone of the system, with all its daylight-saving changes."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
-        """Difference from UTC when a local clock shows this."""
+        """Return the offset from UTC of a local time."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
 
     def dst(self, _moment: datetime | None) -> timedelta | None:
-        """Unknown; nothing here needs it."""
+        """Unknown; not needed here."""
         return None
 
     def tzname(self, moment: datetime | None) -> str | None:
-        """Name of the offset."""
+        """Return the name of the offset."""
         return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
 
     def fromutc(self, moment: datetime) -> datetime:
-        """The local time of a moment given in UTC."""
+        """Return the local time of a UTC time."""
         local = moment.replace(tzinfo=UTC).astimezone()
         return local.replace(tzinfo=self)
 
 
 LOCAL = _Local()
-"""The machine's own zone."""
+"""The time zone of the machine."""
 
 
 ABSENT = "is not there"
@@ -234,13 +234,13 @@ _LARGEST = 1024 * 1024
 
 
 def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LARGEST) -> bytes | str:
-    """Content of a file that was left, or one phrase why it cannot be taken: links, pipes and devices are not opened.
+    """Return the content of an agent's file, or one phrase why it is refused; links, pipes and devices are not opened.
 
     Args:
-        out: the folder; only what is below it is looked at with suspicion.
+        out: the folder; only paths below it are untrusted.
         name: path inside it.
-        secrets: values that are taken out.
-        most: largest size in bytes.
+        secrets: values to remove.
+        most: maximum size in bytes.
     """
     folder = -1
     try:
@@ -291,6 +291,6 @@ _MOST_QUESTION = 8_000
 
 
 def question_in(out: Path, secrets: Iterable[str] = ()) -> str:
-    """The question that an agent left for a person; empty when it left none."""
+    """Return the question that an agent left for a person; empty without one."""
     data = left_file(out, QUESTION_FILE, secrets)
     return data.decode("utf-8", "replace").strip()[:_MOST_QUESTION] if isinstance(data, bytes) else ""

@@ -1,10 +1,10 @@
-"""Locks between processes: held by one owner object, gone with its process, never waited for.
+"""Locks between processes: held by one owner object, released with its process, without waiting.
 
 The owner of a milestone's lock, in a file beside it, for people and for views that do not take the lock.
 
-Signs of life of an attempt: when something was last written to its logs, and by whom. Reads times, not contents.
+Signs of life of an attempt: the time and name of its newest log. Reads times, not contents.
 
-Resources that issues name in their declarations and that running issues do not share, and places to work.
+Exclusive resources that issues declare, and a limited number of places to work.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Held:
         self._lock = lock
 
     def release(self) -> None:
-        """Give it back; safe to call twice."""
+        """Release the lock; safe to call twice."""
         self._lock.release()
 
 
 def try_lock(path: Path) -> Held | None:
-    """Take the lock of that name, at once or not at all; None if somebody has it, in this process or another.
+    """Take the lock of that name without waiting; None if this or another process holds it.
 
-    The file stays when the lock is released: removing it would let two processes hold two files of one name.
+    The file remains after the release: its removal would let two processes hold two files of one name.
     """
     lock = UnixFileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
@@ -66,10 +66,10 @@ def try_lock(path: Path) -> Held | None:
 
 @contextmanager
 def short_lock(path: Path, seconds: float = 30.0) -> Iterator[None]:
-    """Hold the lock of that name for the block, waiting for others that hold it for a moment.
+    """Hold the lock of that name for the block; waits for other short holders.
 
     Raises:
-        BusyError: somebody has held it for so many seconds.
+        BusyError: another process has held it for that many seconds.
     """
     lock = UnixFileLock(path, timeout=seconds, thread_local=False, fallback_to_soft=False)
     try:
@@ -87,9 +87,9 @@ class Holder:
     """A run that holds a milestone, or held it when it was killed.
 
     Attributes:
-        pid: its process.
-        host: machine on which it runs.
-        since: when it took the lock, ISO-8601 UTC.
+        pid: its process id.
+        host: its machine.
+        since: time at which it took the lock, ISO-8601 UTC.
         run: its id.
         born: start time of the process; distinguishes it from a later process with the same number.
     """
@@ -102,7 +102,7 @@ class Holder:
 
     @property
     def alive(self) -> bool:
-        """Whether that process is alive; a process on another machine is assumed to be."""
+        """Return whether that process is alive; a process on another machine is assumed to be."""
         if self.host != platform.node():
             return True
         born = _born(self.pid)
@@ -110,14 +110,14 @@ class Holder:
 
 
 def write_holder(folder: Path, run: str, since: str) -> None:
-    """Say that this process holds the milestone of a folder."""
+    """Record that this process holds the milestone of a folder."""
     pid = os.getpid()
     value = {"pid": pid, "host": platform.node(), "since": since, "run": run, "born": _born(pid)}
     write_json(folder / _NAME, value, durable=False)
 
 
 def read_holder(folder: Path) -> Holder | None:
-    """Who said last to hold the milestone of a folder and has not given it back."""
+    """Return the last recorded holder of a folder's milestone that has not released it."""
     value: Any = read_json(folder / _NAME)
     try:
         return Holder(int(value["pid"]), value["host"], value["since"], value["run"], value["born"])
@@ -131,7 +131,7 @@ def remove_holder(folder: Path) -> None:
 
 
 def _born(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty if there is none, or only its exit status is left."""
+    """Return the start time of a process in ticks since boot; empty if it does not exist or is a zombie."""
     try:
         facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -141,7 +141,7 @@ def _born(pid: int) -> str:
 
 
 def last_sign(folder: Path) -> tuple[float, str]:
-    """When the newest log of an attempt was last written to (seconds since 1970) and its name; 0 without any."""
+    """Return time (seconds since 1970) and name of an attempt's most recently written log; time 0 without any."""
     newest, name = 0.0, ""
     for pattern in ("*.log", "*/*.log", "steps/*/*.log"):
         for path in folder.glob(pattern):
@@ -155,7 +155,7 @@ def last_sign(folder: Path) -> tuple[float, str]:
 
 
 class Resources:
-    """Named resources that running issues do not share."""
+    """Named resources that parallel issues do not share."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -168,17 +168,17 @@ class Resources:
             self._busy.update(names)
 
     def release(self, names: tuple[str, ...]) -> None:
-        """Give them back."""
+        """Release them."""
         with self._changed:
             self._busy.difference_update(names)
             self._changed.notify_all()
 
 
 class Places:
-    """Places to work, for agents and for proofs together; each is handed to the most urgent of those that wait.
+    """A limited number of places for agents and proofs; the most urgent waiter gets the next one.
 
-    Whoever works has one under a name, and proofs of results come before new agents. Without a limit, everybody has.
-
+    Each worker holds a place under a name; proofs of results precede new agents. Without a limit, every worker gets
+    one.
     """
 
     def __init__(self) -> None:
@@ -194,18 +194,18 @@ class Places:
         """Called after a place became free."""
 
     def limit(self, count: int, choose: Callable[[Sequence[str], Sequence[str]], str]) -> None:
-        """Have so many places from now on; called while nobody works.
+        """Set the number of places; called while none is taken.
 
         Args:
-            count: how many.
-            choose: finds the most urgent of the names that wait, given those that have begun and not ended.
+            count: number of places.
+            choose: returns the most urgent of the waiting names, given those that have started and not ended.
         """
         with self._changed:
             self._free, self._choose = count, choose
             self._holders.clear()
 
     def take(self, name: str, stopping: threading.Event) -> bool:
-        """Wait for a place; False if the run is stopped before there is one."""
+        """Wait for a place; False if the run is stopped first."""
         with self._changed:
             if self._free is None or name in self._holders:
                 self._begun[name] = None
@@ -224,11 +224,11 @@ class Places:
                 self._look()
 
     def holds(self, name: str) -> bool:
-        """Whether somebody works under this name."""
+        """Return whether a place is held under this name."""
         return self._free is None or name in self._holders
 
     def take_for_proof(self, name: str, queue: object, wanted: int) -> bool:
-        """Take a place for one of several proofs that a queue wants; False, and the next free one is kept for them."""
+        """Take a place for one of a queue's proofs; if False, the next free one is reserved for them."""
         with self._changed:
             if self._free is None or name in self._holders:
                 return True
@@ -240,17 +240,17 @@ class Places:
             return name in self._holders
 
     def want_no_proof(self, queue: object) -> None:
-        """Keep no place for the proofs of a queue."""
+        """Cancel a queue's reservation of a place."""
         with self._changed:
             if self._proofs.pop(queue, 0):
                 self._look()
 
     def leave(self, name: str, *, ended: bool = False) -> None:
-        """Give a place back, if there is one under the name.
+        """Release the place under a name, if any.
 
         Args:
-            name: of who worked.
-            ended: whether it comes back no more.
+            name: name of the worker.
+            ended: the worker does not return.
         """
         with self._changed:
             if ended:
@@ -264,7 +264,7 @@ class Places:
             told()
 
     def _look(self) -> None:
-        """Choose who works next, if there is a place for that."""
+        """Give a free place to the next waiter."""
         free = (self._free or 0) - sum(self._proofs.values())
         self._next = self._choose(self._waiting, list(self._begun)) if free > 0 and self._waiting else ""
         self._changed.notify_all()
@@ -280,4 +280,4 @@ def _first(names: Sequence[str], _begun: Sequence[str]) -> str:
 
 
 _LOOK_S = 0.5
-"""Seconds after which a waiting thread looks whether the run is being stopped."""
+"""Interval in seconds at which a waiting thread checks whether the run is being stopped."""

@@ -1,11 +1,11 @@
-r"""Takes secrets out of a stream of bytes, wherever the stream is cut into chunks.
+r"""Removes secrets from a stream of bytes, whatever its chunks.
 
-A secret is looked for as it is and in the forms in which programs print it without meaning to: base64 at every
-alignment, hexadecimal, URL-encoded, as the inside of a JSON string and with backslashes. How it works: every form has
-an anchor, four of its bytes that start with one that is rare in ordinary output. One compiled pattern finds anchors;
-only around a hit are whole forms compared. A possible beginning of a form waits for the next chunk.
+A secret is searched in plain form and in the forms in which programs print it by accident: base64 at every alignment,
+hexadecimal, URL-encoded, as the inside of a JSON string and with backslashes. Every form has an anchor, four of its
+bytes that start with one that is rare in ordinary output. One compiled pattern finds anchors; only around a hit are
+whole forms compared. A possible start of a form waits for the next chunk.
 
-The supervisor loads it at its start, which a run waits for, so it imports little and nothing of this package.
+The supervisor loads this module at its start, which a run waits for, so it has few imports and none from this package.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _SHELL_KEPT = (b"_", b"_-./:=@%+", b"_-./:=@%+,", b"_-./:=@%+,~#^")
 
 
 class Redactor:
-    """Replaces secrets in a stream: feed it the chunks in order, then end it. It can then be reused.
+    """Replaces secrets in a stream: feed the chunks in order, then end it. It can then be reused.
 
-    Occurrences that overlap each other are replaced together by one mark. At the end of the stream also one that is
-    cut off is replaced if at least half of it and eight bytes remain. Secrets shorter than eight characters, and
-    those that are part of the mark itself or nothing but white space, are ignored.
+    Overlapping occurrences are replaced together by one mark. An occurrence that the end of the stream truncates is
+    replaced if at least half of it and eight bytes remain. Secrets shorter than eight characters, and those that are
+    part of the mark itself or only white space, are ignored.
     """
 
     def __init__(self, secrets: Iterable[str | bytes]) -> None:
@@ -70,14 +70,14 @@ class Redactor:
         self._covered = 0  # bytes at the start of what is held that belong to a mark already given out
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes; give out what can be decided by now."""
+        """Take the next bytes; returns all bytes that are decided."""
         if not self._forms:
             return chunk
         data = self._held + chunk if self._held else bytes(chunk)
         return self._release(data, self._undecided(data), self._spans(data))
 
     def end(self) -> bytes:
-        """The stream is over: give out the rest, and be ready for another stream."""
+        """End the stream: returns the rest and resets the redactor."""
         data = self._held
         spans = self._spans(data)
         for start in range(len(data)):
@@ -88,7 +88,7 @@ class Redactor:
         return self._release(data, len(data), sorted(spans))
 
     def redact(self, text: bytes) -> bytes:
-        """A text without its secrets; it has nothing to do with the stream."""
+        """Return a text without its secrets; independent of the stream."""
         stream = self._held, self._covered
         self._held, self._covered = b"", 0
         result = self.feed(text) + self.end()
@@ -96,7 +96,7 @@ class Redactor:
         return result
 
     def _spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where whole forms are, by start; they may overlap."""
+        """Return the positions of complete forms, by start; they may overlap."""
         spans = []
         at = 0
         while self._anchors is not None and (hit := self._anchors.search(data, at)) is not None:
@@ -109,7 +109,7 @@ class Redactor:
         return spans
 
     def _undecided(self, data: bytes) -> int:
-        """The first place from which on the data is the beginning of a form that is not over yet."""
+        """Return the first position from which the data may be the start of an incomplete form."""
         size = len(data)
         at = max(0, size - self._longest + 1)
         while self._heads is not None and (hit := self._heads.search(data, at)) is not None:
@@ -122,14 +122,14 @@ class Redactor:
         return size
 
     def _begun(self, rest: bytes) -> Iterator[bytes]:
-        """The longer forms that begin with these bytes."""
+        """Yield the longer forms that start with these bytes."""
         place = bisect_right(self._forms, rest)
         while place < len(self._forms) and self._forms[place].startswith(rest):
             yield self._forms[place]
             place += 1
 
     def _release(self, data: bytes, until: int, spans: list[tuple[int, int]]) -> bytes:
-        """Give out the data before `until`, with marks for the spans that start there, and hold back the rest."""
+        """Return the data before `until`, with marks for the spans that start there, and keep the rest."""
         done = self._covered
         out = []
         for start, end in spans:
@@ -145,7 +145,7 @@ class Redactor:
 
 
 def forms_of(secret: str | bytes) -> tuple[bytes, ...]:
-    """Every form in which a secret is looked for, the longest first; empty if it is too short to be looked for."""
+    """Return every form of a secret to search for, the longest first; empty if it is too short."""
     raw = secret.encode("utf-8", "surrogateescape") if isinstance(secret, str) else secret
     found: set[bytes] = set()
     for value in (raw, raw.strip(), raw.replace(b"\n", b"\r\n")):  # a file's last newline; a terminal's newlines
@@ -156,7 +156,7 @@ def forms_of(secret: str | bytes) -> tuple[bytes, ...]:
 
 
 def _base64(value: bytes) -> Iterator[bytes]:
-    """At every alignment: the characters that depend on the secret alone, and how it looks at the end of the data."""
+    """Yield, for every alignment, the characters that depend only on the secret, and the form at the end of data."""
     for lead, first in enumerate((0, 2, 3)):
         text = b2a_base64(bytes(lead) + value, newline=False)[first:]
         whole = (lead + len(value)) * 8 // 6 - first
@@ -185,7 +185,7 @@ def _url(value: bytes) -> Iterator[bytes]:
 
 
 def _json(text: str) -> Iterator[bytes]:
-    """As the inside of a JSON string, and of one inside of another one."""
+    """Yield its forms inside a JSON string, and inside a nested one."""
     once = {json.dumps(text, ensure_ascii=only)[1:-1] for only in (True, False)}
     once |= {_UNICODE.sub(lambda found: found[1] + found[2].upper(), form) for form in once}
     once |= {form.replace("/", "\\/") for form in once}
@@ -199,7 +199,7 @@ def _json(text: str) -> Iterator[bytes]:
 
 
 def _backslash(value: bytes) -> Iterator[bytes]:
-    """In the quotes of programming languages and shells, and outside of quotes."""
+    """Yield its forms in the quotes of programming languages and shells, and outside of quotes."""
     special = set(range(128)) - set(_LETTERS)
     for kept in _SHELL_KEPT:
         yield _backslashed(value, special.difference(kept))
@@ -220,18 +220,18 @@ def _backslashed(value: bytes, special: set[int]) -> bytes:
 
 
 def _without_controls(text: bytes, pattern: re.Pattern[bytes]) -> bytes:
-    """With the escapes of `repr` for what the pattern finds."""
+    """Escape the pattern's matches as `repr` does."""
     return pattern.sub(lambda found: repr(found[0])[2:-1].encode(), text)
 
 
 def _anchor(form: bytes) -> int:
-    """Where the anchor of a form starts: at the rarest of its first bytes, forms preferring the same bytes."""
+    """Return the start of a form's anchor: at the rarest of its first bytes; forms prefer the same bytes."""
     places = range(min(len(form) - _WINDOW + 1, _ENOUGH))
     return max(places, key=lambda place: (_RARITY.get(form[place], 0), -form[place], -place))
 
 
 def _any_of(words: set[bytes]) -> bytes:
-    """A pattern for words of one length that decides byte by byte."""
+    """Return a pattern for words of one length that decides byte by byte."""
     groups: dict[bytes, set[bytes]] = {}
     for word in words:
         groups.setdefault(word[:1], set()).add(word[1:])

@@ -1,7 +1,7 @@
 """Runs commands under the supervisor: their whole process trees end with them, with a limit, or with this process.
 
-The client of `supervisor/`. It is for commands that are not trusted to end or to clean up after themselves: agents,
-checks, workspace set-up. How an agent is called or what its output means is decided elsewhere.
+The client of `supervisor/`, for commands that may not end or clean up after themselves: agents, checks, workspace
+set-up. How agents are called and what their output means is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ class Command:
     """A command and its limits.
 
     Attributes:
-        argv: the program and its arguments. A name without a slash is looked for in the PATH of `env`, never in the
+        argv: the program and its arguments. A name without a slash is searched in the PATH of `env`, never in the
             working folder; a relative path with a slash is relative to `cwd`.
         cwd: the working folder, absolute.
-        env: the whole environment; nothing is added to it.
-        log: where stdout and stderr go together; created with mode 0600 or emptied, never through a symbolic link.
-        stdin: a regular file; /dev/null without it.
-        timeout: seconds until it is asked to end.
-        idle: seconds without output, processor time (below 0.2 % of a core counts as none) and change in `watch`,
-            after which it is asked to end; the finding may come a tenth later.
-        silent: seconds of silence after which `run` calls `on_silence`, once for each silence.
-        watch: folder in which a changed file is a sign of life too.
-        output_cap: bytes of output kept; of more than that, the first and the last half are kept. The last half is
-            in memory, and not yet in the log, until the command ends.
+        env: the complete environment; nothing is added to it.
+        log: file for stdout and stderr; created with mode 0600 or truncated, never through a symbolic link.
+        stdin: a regular file; /dev/null by default.
+        timeout: seconds until SIGTERM.
+        idle: seconds without output, processor time (below 0.2 % of a core counts as none) and change in `watch` until
+            SIGTERM; detection may take a tenth longer.
+        silent: seconds of silence after which `run` calls `on_silence`, once per silence.
+        watch: folder whose changed files are signs of life, too.
+        output_cap: bytes of output to keep; of longer output the first and the last half are kept. The last half is in
+            memory, and not yet in the log, until the command ends.
         output_limit: bytes of output after which it is killed.
         grace: seconds between SIGTERM and SIGKILL.
-        linger: seconds for which processes that it left behind when it ended with exit code 0 may be quiet (as for
-            `idle`) before they are killed; 0 kills them at once. The timeout holds for them too.
-        result_file: where the result is stored durably before `run` returns, also when nobody waits for it any more;
-            removed before the command starts. See `read_result`.
-        secrets: what must not get into the log nor into the result, in none of the forms of `executor.process.redact`;
-            those shorter than eight characters are ignored.
+        linger: seconds for which processes left behind after exit code 0 may be quiet (as for `idle`) before they are
+            killed; 0 kills them at once. The timeout applies to them too.
+        result_file: file for the durable result, written before `run` returns, also without a waiter; removed before
+            the command starts. See `read_result`.
+        secrets: values that must not appear in the log or the result, in any form of `executor.process.redact`; those
+            shorter than eight characters are ignored.
     """
 
     argv: tuple[str, ...]
@@ -81,18 +81,18 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended. When this exists, no process of the command does (but see `lost`).
+    """The end of a command. Once it exists, no process of the command is left (except see `lost`).
 
     Attributes:
-        code: exit code; None when it was ended by a signal or never started.
-        signal: number of the signal that ended it, if one did.
-        reason: `exited` by itself; ended by us because of `timeout`, `idle` or `output-limit`, or `stopped` by
-            request; `not-started`: the program could not be executed; `lost`: nobody knows how it ended, because what
-            looked after it died, its result could not be stored, or some of its processes cannot be killed.
-        problem: why it did not start, was lost, or why its log is incomplete; empty otherwise.
-        seconds: from the request to the end of its last process.
-        output_bytes: bytes it wrote, kept or not, before secrets were replaced.
-        leftovers: processes other than the command itself that had to be killed in the end.
+        code: exit code; None if a signal ended it or it never started.
+        signal: number of the signal that ended it, if any.
+        reason: `exited` by itself; ended because of `timeout`, `idle` or `output-limit`, or `stopped` by request;
+            `not-started`: the program could not be executed; `lost`: its end is unknown, because its keeper died, its
+            result could not be stored, or some of its processes cannot be killed.
+        problem: why it did not start or was lost, or why its log is incomplete; empty otherwise.
+        seconds: time from the request to the end of its last process.
+        output_bytes: number of bytes that it wrote, kept or not, before redaction.
+        leftovers: number of other processes of it that had to be killed.
     """
 
     code: int | None
@@ -131,12 +131,11 @@ class Ended:
 
 
 class Supervisor:
-    """One supervisor process and the commands under it; a context manager, to be used from any number of threads.
+    """One supervisor process and its commands; a context manager for any number of threads.
 
-    When this process dies in whatever way, every process of every command is killed, and only then is the lock free.
-    The umask of commands is that of this process. Entering raises `BusyError` if processes of an earlier run still
-    hold `lock_file` after `lock_patience` seconds, and `ExecutorError` if the supervisor cannot start or exit codes
-    cannot be trusted.
+    If this process dies in any way, every process of every command is killed, and only then is the lock free. Commands
+    have the umask of this process. Entering raises `BusyError` if processes of an earlier run still hold `lock_file`
+    after `lock_patience` seconds, and `ExecutorError` if the supervisor cannot start or exit codes are unreliable.
     """
 
     def __init__(self, lock_file: Path, *, lock_patience: float = 10.0) -> None:
@@ -188,9 +187,9 @@ class Supervisor:
         self.close()
 
     def run(self, command: Command, on_silence: Callable[[float], None] | None = None) -> Ended:
-        """Run a command and wait until nothing of it is left. Its failure is a value, not an exception.
+        """Run a command and wait until none of its processes is left. Its failure is a value, not an exception.
 
-        `on_silence` is called with the seconds, from another thread, when it falls silent (`Command.silent`).
+        `on_silence` is called from another thread with the seconds of silence (`Command.silent`).
         """
         number = next(self._numbers)
         answer: SimpleQueue[Ended] = SimpleQueue()
@@ -210,7 +209,7 @@ class Supervisor:
                 self._listening.pop(number, None)
 
     def stop(self) -> None:
-        """Ask every running command to end and start no more; returns at once. Safe in a signal handler."""
+        """Stop every running command gracefully and start no more; returns at once. Safe in a signal handler."""
         self._order(b"s")
 
     def kill(self) -> None:
@@ -219,7 +218,7 @@ class Supervisor:
         self._order(b"k")
 
     def close(self) -> None:
-        """Kill what still runs and wait until all of it is gone. Commands that `run` waits for end as stopped."""
+        """Kill all running commands and wait until they have ended. Pending `run` calls return them as stopped."""
         if self._process is None or self._requests < 0:
             return
         self.kill()
@@ -239,7 +238,7 @@ class Supervisor:
             os.write(self._orders, order)
 
     def _send(self, line: bytes) -> bool:
-        """Write a request; False after `close`."""
+        """Send a request; False after `close`."""
         rest = memoryview(line)
         with self._writing, suppress(BrokenPipeError):  # the reader notices that too, and answers
             while rest:
@@ -249,7 +248,7 @@ class Supervisor:
         return True
 
     def _read(self, results: Iterator[Result]) -> None:
-        """Thread: hand each result to its waiter until the supervisor is gone."""
+        """Thread: hand each result to its waiter until the supervisor has ended."""
         for result in results:
             with self._guard:
                 waiting = self._waiting.get(result["id"])
@@ -267,7 +266,7 @@ class Supervisor:
 
 
 def read_result(path: Path) -> Ended | None:
-    """The result that was stored for a command, perhaps by an earlier run; None if there is none."""
+    """Return the stored result of a command, perhaps of an earlier run; None if there is none."""
     try:
         return _ended(json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -275,14 +274,14 @@ def read_result(path: Path) -> Ended | None:
 
 
 def sane_path(path: str) -> str:
-    """The PATH without empty and relative parts, which would find programs in the current folder."""
+    """Return PATH without empty and relative parts, which would find programs in the current folder."""
     return os.pathsep.join(part for part in path.split(os.pathsep) if part.startswith("/"))
 
 
 def _close_to_others() -> None:
-    """Close /proc/PID/environ and the memory of this process to everything that it starts, unless that is root.
+    """Protect /proc/PID/environ and the memory of this process from all processes that it starts, except root.
 
-    Nothing that an agent could read there is in its own environment: tokens of forges, keys of other agents.
+    They contain secrets that are not in an agent's own environment: tokens of forges, keys of other agents.
     """
     import ctypes
 
@@ -333,7 +332,7 @@ def _request(number: int, command: Command) -> bytes:
 
 
 def _text(value: str | Path) -> str:
-    """The bytes that the system would see, as the supervisor writes them: it always uses UTF-8."""
+    """Return the bytes that the system would see, in the supervisor's encoding, which is always UTF-8."""
     return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 
@@ -342,7 +341,7 @@ def _optional_text(path: Path | None) -> str | None:
 
 
 def _lines(fd: int) -> Iterator[Result]:
-    """The JSON lines from a pipe until its end. Not buffered by Python, whose buffers a daemon thread must not hold."""
+    """Yield the JSON lines of a pipe. Unbuffered, because a daemon thread must not hold Python's buffers."""
     rest = b""
     while data := os.read(fd, 65536):
         *lines, rest = (rest + data).split(b"\n")

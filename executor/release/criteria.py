@@ -35,18 +35,18 @@ _BOX = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+\[( |x|X)\]\s+(.*\S)")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _NFR = re.compile(r"\bnfrs?\b|\bnon-?functional\b", re.IGNORECASE)
 _BOXED = {"epic": "Acceptance of the epic", "nfr": "NFR targets"}
-"""Kinds of criteria that are shown as boxes, with their headings."""
+"""Kinds of criteria that are displayed as boxes, with their headings."""
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.*\S)")
 
 
 class Met(StrEnum):
-    """Whether a criterion is met."""
+    """The state of a criterion."""
 
     YES = "met"
     LACKING = "lacking"
     """A person, or more work, is needed."""
     FAILED = "failed"
-    """Something was asked and said no."""
+    """A check of it failed."""
     WAITS = "waits"
     """Time alone decides: a forge's checks, or its merge."""
     WORDS = "words"
@@ -55,13 +55,13 @@ class Met(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One thing that a release asks for.
+    """A condition of a release.
 
     Attributes:
         kind: ``issues``, ``check``, ``accept``, ``epic``, ``nfr``, ``tag`` or ``merge``.
         name: its name.
-        met: whether it is met.
-        reason: why not, or what shows it; one sentence.
+        met: its state.
+        reason: why not, or the evidence; one sentence.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Criterion:
 
     @property
     def holds_back(self) -> bool:
-        """Whether there is no release while it is as it is."""
+        """Return whether it prevents the release in its current state."""
         return self.met in {Met.LACKING, Met.FAILED, Met.WAITS}
 
 
@@ -81,8 +81,8 @@ class Outcome:
 
     Attributes:
         milestone: its id.
-        code: exit code: 0 released, 1 something failed, 4 a person is needed, 75 time is.
-        criteria: everything that was asked; empty when it had been released before.
+        code: exit code: 0 released, 1 a failure, 4 a person is needed, 75 time is needed.
+        criteria: all evaluated criteria; empty if it was released before.
         done: completed actions, one sentence each.
     """
 
@@ -108,7 +108,7 @@ class ReleaseText:
 
     Attributes:
         milestone: its declaration.
-        tip: commit that is released.
+        tip: the released commit.
         closes: forge numbers of its issues.
     """
 
@@ -118,7 +118,7 @@ class ReleaseText:
 
 
 def boxes(text: str) -> list[Box]:
-    """Every box of a Markdown text that is not inside a code block."""
+    """Return every box of a Markdown text that is not inside a code block."""
     found: list[Box] = []
     fence, heading = "", ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -137,7 +137,7 @@ def boxes(text: str) -> list[Box]:
 
 
 def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -> list[Criterion]:
-    """A criterion for each box: met if a person ticked it or if an acceptance of the same name holds.
+    """Return a criterion for each box: met if a person ticked it or if an acceptance of the same name holds.
 
     Args:
         found: the boxes.
@@ -162,7 +162,7 @@ def box_criteria(found: Iterable[Box], proved: Sequence[Criterion], file: str) -
 
 
 def with_ticks(text: str, met: Iterable[str]) -> str:
-    """A text of an epic with the boxes ticked whose criteria are met; everything else stays as it is."""
+    """Return the text of an epic with the boxes of met criteria ticked; everything else is unchanged."""
     wanted = {_folded(name) for name in met}
     lines = text.split("\n")
     for box in boxes(text):
@@ -172,7 +172,7 @@ def with_ticks(text: str, met: Iterable[str]) -> str:
 
 
 def refusal_code(criteria: Iterable[Criterion]) -> int:
-    """Exit code of a release with these criteria: 0 it goes on, 1 failed, 4 a person is needed, 75 time is."""
+    """Return the exit code for these criteria: 0 continue, 1 failed, 4 a person is needed, 75 time is needed."""
     states = {item.met for item in criteria if item.holds_back}
     if Met.FAILED in states:
         return 1
@@ -182,7 +182,7 @@ def refusal_code(criteria: Iterable[Criterion]) -> int:
 
 
 def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
-    """The whole message of the commit that brings a milestone to its base."""
+    """Return the message of the commit that merges a milestone into its base."""
     token = text.milestone.token or f"release({text.milestone.id})"
     subject = inert(f"{token}: {text.milestone.title}")
     trailers = ReleaseTrailers(text.milestone.id, text.tip)
@@ -190,7 +190,7 @@ def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
 
 
 def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
-    """Body of the final pull request: summary, verification table, acceptance as boxes, issues."""
+    """Return the body of the final pull request: summary, verification table, acceptance as boxes, issues."""
     milestone = text.milestone
     parts = [f"Completes milestone {milestone.id}: {harmless(milestone.title)}."]
     if milestone.goal:
@@ -215,7 +215,7 @@ def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
 
 
 def tag_object(name: str, commit: str, tagger: str, milestone: Milestone) -> bytes:
-    """The annotated tag as git stores it; the same arguments always give the same object.
+    """Return the annotated tag in git's format; equal arguments give an equal object.
 
     Args:
         name: name of the tag.

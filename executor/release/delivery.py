@@ -1,6 +1,6 @@
-"""Delivering a release: the base on the remote, the final pull request of a forge, the tag, the forge's milestone.
+"""Delivery of a release: the base on the remote, the forge's final pull request, the tag, the forge's milestone.
 
-The remote's branch moves first and counts; a run that dies in between finds its own push there.
+The remote's branch moves first and is authoritative; if a run dies in between, the next one finds its push there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Delivery:
         self._run = run
 
     def base_brought_up(self) -> str:
-        """Take over what the remote's base has; the remote's commit of it, empty without a remote or a branch there.
+        """Take over the remote's base; returns the remote's commit, empty without a remote or a branch there.
 
         Raises:
             ForgeRefusedError: the local and the remote branch have diverged.
@@ -60,10 +60,10 @@ class Delivery:
         return there
 
     def push_base(self, there: str, commit: str) -> bool:
-        """Make a release the remote's base; False when that has moved meanwhile.
+        """Push a release as the remote's base; False if that has moved meanwhile.
 
         Raises:
-            ForgeRefusedError: the remote takes no such push.
+            ForgeRefusedError: the remote refuses the push.
         """
         remote = self._run.session.remote
         if remote is None:
@@ -74,7 +74,7 @@ class Delivery:
         return done.ok
 
     def merged_by_forge(self, tip: str, message: str) -> Criterion | None:
-        """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
+        """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
         forge, rules = forge_of(self._run.session), self._run.session.policy.forge
         title, _, body = message.partition("\n\n")
         text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"
@@ -95,10 +95,10 @@ class Delivery:
         return None
 
     def push_tag(self, name: str, made: str) -> str:
-        """Have the tag on the remote; the commit or tag that is there instead, empty when it is ours.
+        """Push the tag to the remote; returns a different existing commit or tag of that name, empty if it is ours.
 
         Raises:
-            ForgeRefusedError: the remote takes no such push.
+            ForgeRefusedError: the remote refuses the push.
         """
         remote = self._run.session.remote
         if remote is None:
@@ -112,7 +112,7 @@ class Delivery:
         return "" if there == made else there or ""
 
     def close_milestone(self) -> bool:
-        """Close the forge's milestone; whether it was open."""
+        """Close the forge's milestone; returns whether it was open."""
         title = self._run.milestone.forge_milestone
         if title is None or self._run.session.policy.forge.kind == "local":
             return False
@@ -123,7 +123,7 @@ class Delivery:
             return False
 
     def close_epic(self, met: Sequence[str]) -> bool:
-        """Tick the boxes of the epic's issue whose criteria are met, and close it; whether it was open."""
+        """Tick the boxes of met criteria in the epic's issue and close it; returns whether it was open."""
         number = self._run.milestone.epic_number
         if number is None or self._run.session.policy.forge.kind == "local":
             return False

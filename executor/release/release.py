@@ -1,4 +1,4 @@
-"""Release: completion gate, final merge of the milestone into its base, tag; each step is looked for before it is done.
+"""Release: completion gate, final merge of the milestone into its base, tag; each step is looked up before it is done.
 
 After a crash, run the release again: it finds its completed actions in git and does the rest.
 """
@@ -54,10 +54,10 @@ class ReleaseRun:
         self._run = run
 
     def release(self) -> Outcome:
-        """Release a milestone to its base, as far as that has not been done.
+        """Release a milestone to its base; completed steps are skipped.
 
         Raises:
-            ExecutorError: something that has to work did not; ask again.
+            ExecutorError: a required operation failed; run the release again.
             InterruptedRunError: the run is being stopped.
         """
         outcome = Outcome(self._run.name)
@@ -101,7 +101,7 @@ class ReleaseRun:
         raise ExecutorError(f"{self._base()} moves faster than {self._run.name} can be proved on it; try again later")
 
     def _released(self) -> str:
-        """The commit of the base that has everything that has landed; empty while there is none."""
+        """Return the commit of the base that contains all landings; empty without one."""
         view = self._run.view
         if not all(
             self._run.decision(f"{self._run.name}/{issue.id}").status is Status.LANDED
@@ -116,7 +116,7 @@ class ReleaseRun:
         return ""
 
     def _gate(self, tree: str) -> list[Criterion]:
-        """All criteria of the final merge, cheap ones first; every failure is reported."""
+        """Return all criteria of the final merge, cheap ones first; every failure is reported."""
         observer = self._run.session.observer
         milestone = self._run.milestone
         waiting = {
@@ -165,10 +165,10 @@ class ReleaseRun:
         return Criterion(kind, item.name, Met.FAILED if problem else Met.YES, problem or "it is as declared")
 
     def _issues_again(self, tree: str, red: set[str]) -> list[Criterion]:
-        """Checks and acceptance of every issue on the tree that is to be the base's.
+        """Run checks and acceptance of every issue on the tree that the base would get.
 
-        One failure is one criterion: issues that fail alike share it, and a check that failed for the milestone (`red`)
-        is not repeated for each of them.
+        One failure is one criterion: issues with the same failure share it, and a check that failed for the milestone
+        (`red`) is not repeated for each of them.
         """
         failed: dict[str, list[str]] = {}
         passed = True
@@ -216,7 +216,7 @@ class ReleaseRun:
         )
 
     def _checkout_criteria(self, base_tip: str, tree: str) -> list[Criterion]:
-        """Checkouts of the base whose local changes are in the way of what the release brings."""
+        """Return criteria for checkouts of the base whose local changes conflict with the release."""
         found = self._run.session.checkouts
         lacking = [
             (checkout, found.in_the_way(checkout, base_tip, tree, carry=True))
@@ -233,7 +233,7 @@ class ReleaseRun:
         return release_message(ReleaseText(self._run.milestone, self._run.view.tip, numbers), outcome.criteria)
 
     def _merged_by_pull(self, base_tip: str, tree: str, outcome: Outcome) -> Criterion | None:
-        """Have the forge merge the final pull request; None when it is merged, otherwise the reason why it waits."""
+        """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
         self._run.record(ReleaseIntended(onto=base_tip, tip=self._run.view.tip))
         waits = Delivery(self._run).merged_by_forge(self._run.view.tip, self._message(outcome))
         if waits is not None:
@@ -255,7 +255,7 @@ class ReleaseRun:
         return None
 
     def _look_again(self) -> str:
-        """The base's tip, after reading its releases."""
+        """Return the base's tip, after reading its releases."""
         view, refs = self._run.view, self._run.session.refs
         view.base_tip = self._base_tip()
         path = self._run.session.project.cache / f"_history.{view.base.replace('/', '%')}.json"
@@ -264,7 +264,7 @@ class ReleaseRun:
         return view.base_tip
 
     def _merged(self, base_tip: str, there: str, tree: str, outcome: Outcome) -> bool:
-        """Make the proved tree the tip of the base, on the remote first; False when the base has moved meanwhile."""
+        """Make the proved tree the tip of the base, on the remote first; False if the base has moved meanwhile."""
         session, view = self._run.session, self._run.view
         message = self._message(outcome)
         made = session.store.commit(tree, [base_tip, view.tip], message, session.identity, int(time.time()))
@@ -288,7 +288,7 @@ class ReleaseRun:
         return True
 
     def _finished(self, outcome: Outcome, commit: str) -> Outcome:
-        """Actions after the merge."""
+        """Do the steps after the merge."""
         if Delivery(self._run).close_milestone():
             outcome.done.append(f'closed the milestone "{self._run.milestone.forge_milestone}" of the forge')
         met = [item.name for item in outcome.criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
@@ -322,13 +322,13 @@ class ReleaseRun:
             outcome.code = refusal_code(outcome.criteria)
 
     def _sweep(self) -> None:
-        """Remove what a killed git left in the way of the refs that a release moves."""
+        """Remove lock files of a killed git from the refs that a release moves."""
         names = [self._run.view.base] + ([f"refs/tags/{self._run.milestone.tag}"] if self._run.milestone.tag else [])
         for name in sweep(self._run.session.project.repository, names):
             self._run.warn(f"removed {name}, which a git process that was killed had left behind")
 
     def _have_base(self) -> None:
-        """Make the base here if so far only a remote has it."""
+        """Create the local base branch if so far only a remote has it."""
         if self._run.session.refs.tip(self._run.view.base) is None:
             self._run.session.refs.move(
                 [Move(self._run.view.base, None, self._run.view.base_tip)],
@@ -346,7 +346,7 @@ class ReleaseRun:
 
 
 def told_dependents(observer: Observer, name: str) -> list[str]:
-    """Milestones that a completed one held back and that can start now."""
+    """Return milestones that a completed one blocked and that can start now."""
     views = observer.views
     complete = frozenset(
         other

@@ -1,6 +1,6 @@
-"""What `doit report` says of a milestone, as one frozen value; docs/report.schema.json documents its JSON form.
+"""Collects the report of a milestone from the observer, the journal, git and the logs. Read-only.
 
-Gathers what `doit report` says of a milestone: from the observer, the journal, git and the logs. Reading only.
+The report of `doit report` is one frozen value; docs/report.schema.json documents its JSON form.
 """
 
 from __future__ import annotations
@@ -142,12 +142,12 @@ class MilestoneReport(_Value):
     issues: tuple[IssueReport, ...] = Field(description="in the order in which they would run")
 
     def waiting(self) -> list[IssueReport]:
-        """Issues that a person has to do something about."""
+        """Return the issues that need a person."""
         return [issue for issue in self.issues if issue.status in {"review", "failed", "skipped"}]
 
 
 def schema() -> str:
-    """The JSON schema of a report."""
+    """Return the JSON schema of a report."""
     import json
 
     return json.dumps(MilestoneReport.model_json_schema(), indent=1, sort_keys=True) + "\n"
@@ -157,7 +157,7 @@ _PATHS = 20
 _LOG_BYTES = 4000
 _LANDED_LOG_BYTES = 600
 _ALL_LOG_BYTES = 300_000
-"""All ends of logs together, as HTML: a page about a thousand issues has to fit into a mail."""
+"""Maximum total size of all log ends as HTML: a page about a thousand issues must fit into a mail."""
 _LONGEST_ESCAPE = 6
 _ENDED = frozenset(
     cls.KIND for cls in (AttemptBuilt, AttemptFailed, AttemptInterrupted, Landed, Stopped, Refused, Verified)
@@ -165,13 +165,13 @@ _ENDED = frozenset(
 
 
 def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) -> MilestoneReport:
-    """The report of a milestone.
+    """Return the report of a milestone.
 
     Args:
         observer: facts and decisions.
         name: the milestone's id.
-        board: its row of the board, for the status word.
-        percent: how much of it is done.
+        board: its row of the status table, for the status word.
+        percent: its progress.
     """
     gathered = _Gatherer(observer, name)
     issues = tuple(gathered.issue(ref) for ref in observer.compiled.plan.order if ref.startswith(f"{name}/"))
@@ -199,7 +199,7 @@ def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) 
 
 
 class _Gatherer:
-    """Indexes for looking up the issues of a milestone."""
+    """Indexes for lookups of a milestone's issues."""
 
     def __init__(self, observer: Observer, name: str) -> None:
         self._observer = observer
@@ -219,7 +219,7 @@ class _Gatherer:
         self._log_bytes = _ALL_LOG_BYTES
 
     def issue(self, ref: str) -> IssueReport:
-        """One issue."""
+        """Return the report of one issue."""
         node = self._observer.compiled.plan.nodes[ref]
         declared = node.issue
         decision = self._observer.decision(ref)
@@ -313,7 +313,7 @@ class _Gatherer:
         return next((word for word in words if word), "")
 
     def _log(self, issue: str, attempts: list[Attempt], *, landed: bool) -> str:
-        """The end of what the last attempt printed, or of what failed."""
+        """Return the end of the last attempt's output, or of the output of its failure."""
         if not attempts:
             return ""
         last = attempts[-1]
@@ -340,7 +340,7 @@ def _end_of(path: Path, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Lines without control, format and bidirectional characters."""
+    """Return lines without control, format and bidirectional characters."""
     lines = (line.expandtabs() for line in text.splitlines())
     return "\n".join(
         "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line) for line in lines

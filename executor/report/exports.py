@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 OWN_FORMAT = "make-for-milestones/1"
-"""The name that the JSON gives itself; `doit import` reads it back."""
+"""The format name in our JSON, which `doit import` recognises."""
 OWN_COLUMNS = ("id", "title", "type", "priority", "size", "needs", "files", "accept", "number", "phase")
-"""The columns that every CSV export begins with; further keys that an issue uses follow."""
+"""The first columns of every CSV export; further keys that an issue uses follow."""
 _IN_LABELS = frozenset({"id", "title", "type", "priority", "size", "number", "needs"})
 
 
 class Exported(Protocol):
-    """An issue with its text and how far it is."""
+    """An issue with its text and progress."""
 
     @property
     def issue(self) -> Issue:
@@ -84,15 +84,15 @@ class Exported(Protocol):
 
     @property
     def reason(self) -> str:
-        """One sentence."""
+        """The reason of its status, one sentence."""
 
     @property
     def commit(self) -> str:
-        """Its latest landing; empty before that."""
+        """Its latest landing; empty without one."""
 
 
 def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, object]:
-    """Declaration and status as one JSON value."""
+    """Return declaration and status as one JSON value."""
     head = milestone.model_dump(mode="json", exclude_defaults=True, exclude={"phases", "issues", "accept"})
     head |= {"accept": _accept(milestone.accept)} if milestone.accept else {}
     return {
@@ -114,10 +114,10 @@ def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic:
 
 
 def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str, object]]:
-    """Issues in the form of `gh issue list --json number,title,body,labels,milestone,state`.
+    """Return issues in the format of `gh issue list --json number,title,body,labels,milestone,state`.
 
-    GitHub's list has no place for ids, for needs of issues without a number, and for most keys: `id`, `needs` and
-    `declaration` hold them. Other readers pass over these.
+    GitHub's list has no fields for ids, for needs of issues without a number, and for most other keys: the
+    additional fields `id`, `needs` and `declaration` contain them. Other readers ignore these.
     """
     items = list(issues)
     numbers = {item.issue.id: item.issue.number for item in items}
@@ -144,9 +144,9 @@ def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str
 
 
 def as_rows(issues: Iterable[Exported]) -> list[list[str]]:
-    """A table with its header, one issue a row.
+    """Return a table with a header and one row per issue.
 
-    Items of lists are separated by spaces, acceptance criteria by lines; a list that would not come back so is JSON.
+    Items of lists are separated by spaces, acceptance criteria by lines; a list that this would not preserve is JSON.
     """
     items = list(issues)
     values = [_fields(item.issue) for item in items]
@@ -160,7 +160,7 @@ def as_rows(issues: Iterable[Exported]) -> list[list[str]]:
 
 
 def _written(name: str, row: Mapping[str, Any]) -> str:
-    """A value as a cell."""
+    """Return a value as a cell."""
     if name not in row:
         return ""
     value = row[name]
@@ -180,7 +180,7 @@ def _written(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _fields(issue: Issue) -> dict[str, object]:
-    """An issue's declaration without what says nothing."""
+    """Return an issue's declaration without empty values."""
     found = issue.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"accept", "spec", "body"})
     if found.get("agent") and len(issue.agent or ()) == 1:
         found["agent"] = found["agent"][0]
@@ -188,7 +188,7 @@ def _fields(issue: Issue) -> dict[str, object]:
 
 
 def _accept(items: Iterable[Claim | RunCheck | FileCheck]) -> list[Any]:
-    """Acceptance criteria as they are declared."""
+    """Return acceptance criteria in declared form."""
     return [item.text if isinstance(item, Claim) else item.model_dump(exclude_defaults=True) for item in items]
 
 

@@ -1,8 +1,8 @@
-"""Where the issues of a milestone stand in a drawing of what needs what: columns from left to right. Pure.
+"""A report as one self-contained page: no network, no external file; all external text is inert.
 
-Spans of time in as few lanes as possible, for a drawing in which none covers another. Pure.
+Positions of a milestone's issues in a dependency graph: columns from left to right. Pure.
 
-A report as one self-contained page: no network, no outside file; everything in it that others wrote is inert.
+Time spans in as few lanes as possible, so that none covers another in a drawing. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Drawing", "Place", "in_lanes", "layout", "page"]
 
 _SWEEPS = 4
 _TALLEST = 40
-"""Most issues below one another; a wave of more takes several columns."""
+"""Maximum number of issues in a column; a larger wave takes several columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Places by id, edges as (what is needed, what needs it), and the extent."""
+    """Places by id, edges as (need, dependent), and the extent."""
 
     places: Mapping[str, Place]
     edges: tuple[tuple[str, str], ...]
@@ -51,9 +51,9 @@ class Drawing:
 
 
 def layout(needs: Mapping[str, Sequence[str]]) -> Drawing:
-    """The drawing of a graph without cycles; needs outside the mapping are left out.
+    """Lay out a graph without cycles; needs outside the mapping are ignored.
 
-    Every issue stands right of all that it needs; rows are ordered so that edges are short (barycentre sweeps).
+    Every issue is to the right of all its needs; rows are ordered for short edges (barycentre sweeps).
     """
     inside = {ref: [need for need in wanted if need in needs] for ref, wanted in needs.items()}
     waves = _waves(inside)
@@ -101,7 +101,7 @@ def _middle(near: Sequence[str], position: Mapping[str, float], own: float) -> f
 
 
 def in_lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
-    """The lane of each span (begin, end), counted from 0; spans that overlap have different ones."""
+    """Return the lane of each span (begin, end), counted from 0; overlapping spans have different lanes."""
     lanes = [0] * len(spans)
     busy: list[tuple[float, int]] = []
     free: list[int] = []
@@ -125,7 +125,7 @@ _BOX = (92, 20)
 _LANE = 14
 _WIDTH = 1000
 _ROWS = 60
-"""Most lanes that are drawn; with more agents at once than that the drawing would be too tall to read."""
+"""Maximum number of lanes; with more parallel agents the drawing would be too tall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class _Bar:
 
 
 def page(report: MilestoneReport) -> str:
-    """The page as HTML."""
+    """Render the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -176,7 +176,7 @@ def page(report: MilestoneReport) -> str:
 
 
 def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]], tuple[int, int]]:
-    """Boxes, lines (path, whether critical) and the size of the drawing."""
+    """Return boxes, lines (path, whether critical) and the size of the drawing."""
     drawing = layout({issue.ref: issue.needs for issue in report.issues})
     (wide, high), (box_wide, box_high) = _CELL, _BOX
     nodes = [
@@ -195,7 +195,7 @@ def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]]
 
 
 def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]]:
-    """Bars of all attempts whose times are known, the number of lanes, and first and last moment."""
+    """Return bars of all attempts with known times, the number of lanes, and first and last time."""
     known = [
         (issue, attempt, _seconds(attempt.started_at))
         for issue in report.issues
@@ -232,5 +232,5 @@ def _text(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """As a content security policy names an inline style or script."""
+    """Return the hash of an inline style or script for a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,7 +1,7 @@
-"""The tracking section that a plan brings with it, filled in its own headings and layout. Pure.
+"""The tracking section of a plan, filled in with the plan's own headings and layout. Pure.
 
-It is found by its headings (Completed Issues, Open PRs, Blocked / Needs Review, Skipped Issues, Current Phase) of
-whatever level. What people wrote above the first item of each stays; its items are replaced.
+It is recognised by its headings (Completed Issues, Open PRs, Blocked / Needs Review, Skipped Issues, Current Phase) at
+any level. Text by people above the first item of each remains; the items are replaced.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ _ITEM = re.compile(r"^\s*(?:([-*+])\s|\d+[.)]\s|\(none\))")
 _RULE = re.compile(r"^ {0,3}(?:-{3,}|\*{3,}|_{3,})\s*$")
 _FOOT = re.compile(r"^\*\*(Last Updated|Status):\*\*.*$", re.IGNORECASE)
 _LEAST = 2
-"""So many of the headings make a tracking section."""
+"""Minimum number of these headings in a tracking section."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One issue as the section shows it; every text is one line.
+    """An issue in the section; every text is one line.
 
     Attributes:
-        name: ``#11``, or its id where it has no number.
+        name: ``#11``, or its id without a number.
         id: its id in the plan.
         title: its title.
         status: its status word.
-        reason: why, one sentence.
-        phase: its phase; empty where it has none.
-        pull: number of its pull request; 0 where it has none.
+        reason: the reason, one sentence.
+        phase: its phase; empty without one.
+        pull: number of its pull request; 0 without one.
         url: address of the pull request; empty for a local one.
-        checks: what the forge's checks say.
-        review: what a reviewer said.
-        created: day on which the pull request was opened.
-        blocked: day on which it was stopped.
-        needs: what a person has to do.
-        findings: what stopped it.
-        at_work: whether an agent works on it now.
+        checks: state of the forge's checks.
+        review: the reviewer's verdict.
+        created: day on which its pull request was opened.
+        blocked: day of its last stop.
+        needs: the action required of a person.
+        findings: the reasons of the stop.
+        at_work: an agent works on it now.
     """
 
     name: str
@@ -73,12 +73,12 @@ class Entry:
 
 
 def filled(text: str, entries: Sequence[Entry], *, day: str, status: str) -> str | None:
-    """A plan with its tracking section filled; None where it has none.
+    """Return a plan with its tracking section filled in; None if it has none.
 
     Args:
         text: the plan.
-        entries: the issues, in their order.
-        day: of the last thing that happened, ``2026-11-28``.
+        entries: the issues, in order.
+        day: day of the latest record, ``2026-11-28``.
         status: ``Not Started``, ``In Progress`` or ``Complete``.
     """
     end = "\r\n" if "\r\n" in text else "\n"
@@ -98,7 +98,7 @@ def filled(text: str, entries: Sequence[Entry], *, day: str, status: str) -> str
 
 
 def _headings(lines: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Line, level and title of every heading outside code blocks."""
+    """Return line, level and title of every heading outside code blocks."""
     found, fence = [], ""
     for place, line in enumerate(lines):
         mark = _FENCE.match(line)
@@ -112,7 +112,7 @@ def _headings(lines: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def _parts(headings: Sequence[tuple[int, int, str]], count: int) -> dict[str, tuple[int, int]]:
-    """Lines below each heading of the section that says most; the last such section where there are several."""
+    """Return the lines below each heading of the most complete section; the last one of several equal ones."""
     groups: list[dict[str, tuple[int, int]]] = [{}]
     for number, (place, _, title) in enumerate(headings):
         kind = next((kind for kind, pattern in _KINDS if pattern.match(title)), "")
@@ -128,12 +128,12 @@ def _parts(headings: Sequence[tuple[int, int, str]], count: int) -> dict[str, tu
 
 
 def _end_of_region(lines: Sequence[str], headings: Sequence[tuple[int, int, str]], last: int) -> int:
-    """Where the section ends: at the next heading below its last part, else at the end of the text."""
+    """Return the end of the section: the next heading below its last part, else the end of the text."""
     return next((place for place, _, _ in headings if place >= last), len(lines))
 
 
 def _filled_part(lines: Sequence[str], items: Sequence[str]) -> list[str]:
-    """The lines below one heading: what stands above the first item, the new items, and a rule or footer below."""
+    """Replace the items below one heading; keeps text above the first item, and a rule or footer below."""
     first = next((place for place, line in enumerate(lines) if _ITEM.match(line) or _FENCE.match(line)), None)
     foot = next((place for place, line in enumerate(lines) if _RULE.match(line) or _FOOT.match(line)), len(lines))
     first = foot if first is None or first > foot else first
@@ -191,7 +191,7 @@ def _skipped(entries: Sequence[Entry]) -> list[str]:
 
 
 def _now(entries: Sequence[Entry]) -> list[str]:
-    """The issue at work, else the first that can go on, else the first that waits for somebody."""
+    """Return the issue in progress, else the first that can continue, else the first that waits for a person."""
     open_ones = [item for item in entries if item.status != "landed"]
     going = [item for item in open_ones if item.status in {"running", "open", "pending", "stale"}]
     current = next((item for item in open_ones if item.at_work), None) or next(iter([*going, *open_ones]), None)
@@ -217,6 +217,6 @@ def _link(item: Entry) -> str:
 
 
 def _said(text: str) -> str:
-    """Somebody else's words on one line of Markdown: no mark of ours in it, and nobody is called."""
+    """Format others' text as one line of Markdown, without marks of ours and without mentions."""
     plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
     return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)

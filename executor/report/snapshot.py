@@ -1,4 +1,4 @@
-"""A picture of one milestone at one moment: what every view of a run shows. Reading only, takes no lock."""
+"""A snapshot of a milestone, the data for every view of a run. Read-only, takes no lock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One issue: status, and what a person needs to know of it."""
+    """An issue: its status, and remarks for a person."""
 
     ref: str
     title: str
@@ -43,17 +43,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """An issue, or one step of it, that is being worked on.
+    """An issue in progress, or one step of it.
 
     Attributes:
         ref: its qualified id.
         title: its title.
-        what: what is at work: ``agent claude``, ``step design.keep``, ``check tests``.
-        agent: the profile that works; empty while only checks run.
-        attempt: number of the attempt, 0 if it is not known.
-        elapsed: seconds since the run began with the issue, or since the step began.
+        what: the current activity: ``agent claude``, ``step design.keep``, ``check tests``.
+        agent: the agent's profile; empty while only checks run.
+        attempt: number of the attempt; 0 if unknown.
+        elapsed: seconds since the run started the issue or the step.
         quiet: seconds since the last sign of life.
-        stalled: whether that is too long.
+        stalled: that is too long.
     """
 
     ref: str
@@ -68,20 +68,20 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Everything that a view shows of a milestone.
+    """The data of a view on a milestone.
 
     Attributes:
-        at: the moment, seconds since 1970.
+        at: time of the snapshot, seconds since 1970.
         milestone: its id.
         title: its title.
-        branch: the branch it lands on.
-        standing: its state, why, and what would move it on.
-        percent: how far it is.
-        rows: every issue, in the order in which they would run.
-        working: what is being worked on, longest first; an issue stands for each of its steps.
-        phases: qualified id -> phases of the workflow, for issues that have begun with theirs.
-        run: the run that is under way, else the latest one; None before the first.
-        end: when the rest will have landed, while a run is under way.
+        branch: its branch.
+        standing: its state, the reason, and the command that advances it.
+        percent: its progress.
+        rows: every issue, in execution order.
+        working: active issues, longest first; one entry per step.
+        phases: qualified id -> phases of the workflow, for issues that have started theirs.
+        run: the current run, else the latest one; None before the first.
+        end: expected end of the rest, during a run.
         cost_usd: money spent by that run.
         last: the latest records, oldest first.
     """
@@ -107,12 +107,12 @@ class Picture:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many issues there are of each status, landed first."""
+        """Return the number of issues of each status, landed first."""
         return counts(row.status for row in self.rows)
 
     @property
     def landed(self) -> int:
-        """How many have landed."""
+        """Return the number of landed issues."""
         return self.counts.get(Status.LANDED, 0)
 
 
@@ -127,17 +127,17 @@ def picture_of(
     workers: int = 0,
     taken_up: Mapping[str, float] | None = None,
 ) -> Picture:
-    """The picture of a milestone.
+    """Take a snapshot of a milestone.
 
     Args:
         observer: facts and decisions.
         name: the milestone.
         events: its journal.
-        at: the present moment, seconds since 1970.
+        at: the current time, seconds since 1970.
         standing: its state.
-        alive: id of the run that a living process carries on, if one does.
-        workers: issues that the run works on at a time; by default as recorded by the run.
-        taken_up: issue -> since when the run has it in hand, if who asks is the run itself.
+        alive: id of the run with a living process; empty without one.
+        workers: number of parallel issues of the run; by default as recorded by the run.
+        taken_up: issue -> start time in the run, if the caller is the run itself.
     """
     plan, view = observer.compiled.plan, observer.views[name]
     refs = [ref for ref in plan.order if plan.nodes[ref].milestone == name]
@@ -216,7 +216,7 @@ def _in_hand(
     at: float,
     taken_up: Mapping[str, float] | None,
 ) -> dict[str, list[Working]]:
-    """What is being worked on, by issue: what the journal says is busy, and what the run itself has in hand."""
+    """Return the active issues: those that are busy in the journal, and those that the run itself has started."""
     found = {}
     for ref, decision in decisions.items():
         issue = ref.partition("/")[2]
@@ -231,7 +231,7 @@ def _in_hand(
 
 
 def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Working]:
-    """An activity with the signs of life that its logs give, one entry for each step that somebody works on."""
+    """Return an activity with the signs of life from its logs, one entry for each active step."""
     milestone = ref.partition("/")[0]
     node = observer.compiled.plan.nodes[ref]
     logs = observer.compiled.project.logs(milestone, item.issue, item.attempt)
@@ -261,7 +261,7 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Wo
 
 
 def _told(working: Sequence[Working]) -> str:
-    """What works on an issue, in one phrase."""
+    """Describe the work on an issue in one phrase."""
     first = working[0].what
     return first if len(working) == 1 else f"{first} and {len(working) - 1} more"
 
@@ -276,7 +276,7 @@ def _cost(event: Record) -> float:
 
 
 def standing_of(observer: Observer, name: str, *, held: bool) -> Standing:
-    """The state of a milestone and what would move it on."""
+    """Return the state of a milestone and the command that advances it."""
     view = observer.views[name]
     statuses = {need: _statuses(observer, need) for need in (name, *view.milestone.needs)}
     own = statuses[name]

@@ -1,10 +1,10 @@
 """A report as Markdown for people and as JUnit XML for dashboards. Pure.
 
-A record of the journal as one sentence that a person reads. Pure.
+A record of the journal as one sentence for people. Pure.
 
-One attempt as a person reads it: who worked how long for how much, the agent's last words, commands, files, checks.
+An attempt for people: agent, time, cost, the agent's last message, commands, files, checks.
 
-What an agent did is read from its output by its profile's own mapping; the output as it is has `doit log --raw`.
+The agent's output is parsed by the rules of its profile; `doit log --raw` shows it unparsed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _WAITS = ("review", "open", "blocked", "pending", "running", "stale", "skipped")
 
 
 def markdown(report: MilestoneReport) -> str:
-    """The report as Markdown; every text of others is escaped, so that it can neither format nor mention."""
+    """Return the report as Markdown; all external text is escaped, so it can neither format nor mention."""
     parts = [
         f"# {_words(report.id)}: {_words(report.title)}",
         _facts(report),
@@ -87,7 +87,7 @@ def markdown(report: MilestoneReport) -> str:
 
 
 def junit(report: MilestoneReport) -> str:
-    """The report as JUnit XML: a case for each issue; failed ones are failures, waiting ones are skipped."""
+    """Return the report as JUnit XML: a case for each issue; failed ones are failures, waiting ones are skipped."""
     failed = [issue for issue in report.issues if issue.status == "failed"]
     waiting = [issue for issue in report.issues if issue.status in _WAITS]
     suite = ET.Element(
@@ -121,7 +121,7 @@ def junit(report: MilestoneReport) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """Format seconds for people: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
     whole = round(seconds)
     if whole < 60:  # noqa: PLR2004  (seconds in a minute)
         return f"{whole} s"
@@ -131,7 +131,7 @@ def duration(seconds: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """An amount in US dollars; a dash for nothing."""
+    """Format an amount in US dollars; a dash for zero."""
     return f"${dollars:.2f}" if dollars else "-"
 
 
@@ -201,7 +201,7 @@ def _name(issue: IssueReport) -> str:
 
 
 def _words(text: str) -> str:
-    """Text of others in Markdown: one line, nothing in it formats, links, mentions or ends a table cell."""
+    """Escape others' text for Markdown: one line, without formatting, links, mentions or ends of table cells."""
     return _SPECIAL.sub(r"\\\1", one_line(text)).replace("&", "&amp;")
 
 
@@ -216,12 +216,12 @@ def _runs(text: str) -> Iterable[str]:
 
 
 def _xml(text: str) -> str:
-    """Text with only those characters that XML 1.0 allows."""
+    """Return text with only the characters that XML 1.0 allows."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def told(record: Record) -> str:
-    """One sentence for a record; for a kind without a sentence, the kind and the reason."""
+    """Describe a record in one sentence; for a kind without a sentence, by kind and reason."""
     sentence = _sentence(record.event)
     if sentence:
         return sentence
@@ -303,8 +303,8 @@ class Session:
 
     Attributes:
         step: the step of a workflow; empty for a whole attempt.
-        told: what its output says.
-        output: the end of its output, for agents whose output has no structure.
+        told: its parsed output.
+        output: the end of its output, for agents with unstructured output.
     """
 
     step: str
@@ -317,10 +317,10 @@ class CheckRun:
     """A check that ran in an attempt.
 
     Attributes:
-        name: of the check, or the command of an acceptance.
+        name: name of the check, or the command of an acceptance.
         ok: whether it passed.
-        seconds: how long it ran.
-        output: the end of its output, where it failed.
+        seconds: duration of the check.
+        output: the end of its output if it failed.
     """
 
     name: str
@@ -330,7 +330,7 @@ class CheckRun:
 
 
 def local_time(at: str) -> str:
-    """An ISO-8601 moment on the clock here, with its zone; empty for an empty one."""
+    """Format an ISO-8601 time as local time with its zone; empty for an empty one."""
     if not at:
         return ""
     here = datetime.fromtimestamp(moment(at)).astimezone()
@@ -340,13 +340,13 @@ def local_time(at: str) -> str:
 def attempt_lines(
     attempt: Attempt, sessions: Sequence[Session], files: Sequence[str], checks: Sequence[CheckRun]
 ) -> list[str]:
-    """The attempt as lines.
+    """Format an attempt as lines.
 
     Args:
-        attempt: as it is known.
-        sessions: the calls of its agents, in their order.
-        files: what it changed in the end.
-        checks: the checks that ran on its result, in their order.
+        attempt: the attempt.
+        sessions: the calls of its agents, in order.
+        files: its changed files.
+        checks: the checks of its result, in order.
     """
     facts = [f"{attempt.seconds:.0f} s"] if attempt.seconds else []
     facts += [f"${attempt.cost_usd:.4f}"] if attempt.cost_known else []
@@ -403,10 +403,10 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def cell(text: str) -> str:
-    """A text as a cell that no spreadsheet takes for a formula; `cell_text` gives the text back."""
+    """Escape a text so that no spreadsheet treats it as a formula; `cell_text` reverses this."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def cell_text(written: str) -> str:
-    """The text of a cell."""
+    """Return the text of a cell."""
     return written[1:] if written.startswith("'") and _FORMULA.match(written[1:]) else written

@@ -1,4 +1,4 @@
-"""A milestone as others read it: a Markdown section kept between two marks, GitHub's issues, CSV, JSON. Pure.
+"""A milestone in external formats: a Markdown section between two marks, GitHub's issues, CSV, JSON. Pure.
 
 The tracking section of a milestone, from the same facts as every status.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from executor.status.reader import Observer
 
 _TOLD = frozenset({"attempt-started", "attempt-failed", "landed", "pull", "stopped", "verified"})
-"""Kinds of events after which the tracking file says something else."""
+"""Kinds of events that change the tracking file."""
 _LEAST_PAUSE = 1.0
 
 __all__ = [
@@ -55,22 +55,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """One issue and how far it is.
+    """An issue and its progress.
 
     Attributes:
         issue: its declaration.
         text: its specification.
         status: its status word.
-        reason: one sentence.
-        commit: its latest landing; empty before that.
-        pull: its pull request, number or address; empty when there is none.
-        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if that is known.
-        needs: the action that a person has to take; empty for none.
+        reason: the reason, one sentence.
+        commit: its latest landing; empty without one.
+        pull: its pull request, number or address; empty without one.
+        checks: its state (``open``, ``draft``, ``closed``, ``merged``), then what it waits for, if known.
+        needs: the action required of a person; empty for none.
         findings: reasons of a stop, one line each.
-        number: of its pull request; 0 where it has none.
-        review: what a reviewer said.
+        number: number of its pull request; 0 without one.
+        review: the reviewer's verdict.
         created: day on which its pull request was opened.
-        blocked: day on which it was stopped.
+        blocked: day of its last stop.
     """
 
     issue: Issue
@@ -89,19 +89,19 @@ class Tracked:
 
     @property
     def name(self) -> str:
-        """How it is called: number where it has one, id, title."""
+        """Return its display name: number if it has one, id, title."""
         number = f"#{self.issue.number} " if self.issue.number is not None else ""
         return f"{number}{self.issue.id} - {_said(self.issue.title)}"
 
 
 def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], updated: str) -> str:
-    """The tracking section of a milestone, with its marks.
+    """Return the tracking section of a milestone, with its marks.
 
     Args:
         milestone: its declaration.
         status: its state and reason.
-        issues: in the order of the file.
-        updated: time of the last thing that happened.
+        issues: its issues, in the order of the file.
+        updated: time of the latest record.
     """
     landed = [item for item in issues if item.status == "landed"]
     current = next((item for item in issues if item.status in {"running", "open", "pending", "stale"}), None)
@@ -136,14 +136,14 @@ def as_markdown(milestone: Milestone, status: str, issues: Sequence[Tracked], up
 
 
 def between_marks(text: str, section: str, milestone: str) -> str:
-    """A text with a milestone's section put in the place of the one before, or at its end; all else stays as it is.
+    """Replace a milestone's section in a text, or append it; all else remains unchanged.
 
     Raises:
-        ValueError: only one of the two marks is there, or they are in the wrong order.
+        ValueError: only one of the two marks exists, or they are in the wrong order.
     """
     begin, end = _marks(milestone)
     if "\r\n" in text:
-        # A file with the line ends of Windows keeps them, in our section too.
+        # A file with Windows line ends keeps them, also in our section.
         section = section.replace("\n", "\r\n")
     start, stop = text.find(begin), text.find(end)
     if start < 0 and stop < 0:
@@ -176,27 +176,27 @@ def _finding(item: Tracked) -> str:
 
 
 def _said(text: str) -> str:
-    """Somebody else's words on one line of Markdown, without marks of ours and without calling anybody."""
+    """Format others' text as one line of Markdown, without marks of ours and without mentions."""
     plain = one_line(text).replace("<!--", "< !--").replace("-->", "-- >")
     return re.sub(r"@(?=[A-Za-z0-9])", "@\u200b", plain)
 
 
 def exported(observer: Observer, milestone: str, form: str) -> str:
-    """A milestone in one of `FORMATS`."""
+    """Export a milestone in one of `FORMATS`."""
     view = observer.views[milestone]
     return FORMATS[form](observer, view.milestone, tracked(observer, milestone))
 
 
 def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozenset[str] = frozenset()) -> bool:
-    """Bring a milestone's section of a Markdown file up to date; whether anything changed.
+    """Update a milestone's section of a Markdown file; returns whether anything changed.
 
-    A plan that brings a tracking section of its own keeps it, with its headings; else ours is put between marks.
+    A plan with a tracking section keeps it, with its headings; otherwise ours is put between marks.
 
     Args:
         path: the file.
         observer: facts about all milestones.
         milestone: its id.
-        at_work: qualified ids of issues that an agent works on now.
+        at_work: qualified ids of issues with a working agent.
 
     Raises:
         UsageError: the file's marks are damaged.
@@ -216,7 +216,7 @@ def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozen
 
 
 def keep_tracking(session: Session) -> list[str]:
-    """Bring the tracking file of each milestone of a session up to date; says what went wrong."""
+    """Update the tracking file of each milestone of a session; returns the problems."""
     problems = []
     for run in session.runs():
         name = run.milestone.tracking or session.policy.status.tracking
@@ -231,7 +231,7 @@ def keep_tracking(session: Session) -> list[str]:
 
 @contextmanager
 def tracking_kept(session: Session) -> Iterator[None]:
-    """Keep the tracking files of a session current while it works, for the length of the block."""
+    """Keep the tracking files of a session up to date inside the block."""
     keeper = _Keeper(session)
     session.listeners.append(keeper.hear)
     try:
@@ -252,7 +252,7 @@ class _Keeper:
         self._next = 0.0
 
     def hear(self, _milestone: str, record: Record) -> None:
-        """Take an event; the file follows at once, or after the pause, so that no last event of a burst is lost."""
+        """Process an event; writes the file at once or after the pause, so the last event of a burst is not lost."""
         if record.kind not in _TOLD:
             return
         with self._lock:
@@ -262,7 +262,7 @@ class _Keeper:
                 self._due.start()
 
     def close(self) -> None:
-        """Write nothing more; returns when a write in progress has ended."""
+        """Stop writing; returns once a write in progress has ended."""
         with self._lock:
             if self._due is not None:
                 self._due.cancel()
@@ -280,7 +280,7 @@ class _Keeper:
 
 
 def _own_section_filled(text: str, observer: Observer, milestone: str, at_work: frozenset[str]) -> str | None:
-    """The plan with its own tracking section filled; None where it has none."""
+    """Return the plan with its own tracking section filled in; None if it has none."""
     issues = tracked(observer, milestone)
     landed = sum(item.status == "landed" for item in issues)
     begun = landed or any(item.pull or item.status not in {"pending", "blocked"} for item in issues)
@@ -311,7 +311,7 @@ def _entry(item: Tracked, at_work: bool) -> Entry:  # noqa: FBT001  (one caller)
 
 
 def _checks_shown(item: Tracked) -> str:
-    """What the forge's checks say, with the sign that the plans of people use for it."""
+    """Format the state of the forge's checks with the sign that people's plans use for it."""
     state, _, why = item.checks.partition("; ")
     if state == "draft":
         return "⏳ Draft, waits for a person"
@@ -321,7 +321,7 @@ def _checks_shown(item: Tracked) -> str:
 
 
 def tracked(observer: Observer, milestone: str) -> list[Tracked]:
-    """Its issues and how far they are, in the order of the file."""
+    """Return its issues and their progress, in the order of the file."""
     view = observer.views[milestone]
     created, blocked = _days(observer, milestone)
     found = []
@@ -353,7 +353,7 @@ def tracked(observer: Observer, milestone: str) -> list[Tracked]:
 
 
 def _days(observer: Observer, milestone: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Days on which the pull request of each issue was opened, and on which it was stopped last."""
+    """Return the days on which each issue's pull request was opened, and of its last stop."""
     created: dict[str, str] = {}
     blocked: dict[str, str] = {}
     for record in segments.read(observer.compiled.project.state(milestone)):
@@ -373,7 +373,7 @@ def _review_shown(state: IssueState | None) -> str:
 
 
 def _checks(word: str, state: IssueState | None) -> str:
-    """State of a pull request and its last known obstacle: checks, a review, a merge."""
+    """Return the state of a pull request and its last known obstacle: checks, a review, a merge."""
     seen = state.pull if state is not None else None
     return f"{word}; {seen.reason}" if seen is not None and seen.waits and seen.reason else word
 
@@ -385,7 +385,7 @@ def _markdown(observer: Observer, milestone: Milestone, issues: list[Tracked]) -
 
 
 def _last(observer: Observer, milestone: str) -> str:
-    """When the last thing happened that is known of."""
+    """Return the time of the latest known record."""
     events = segments.read(observer.compiled.project.state(milestone))
     view = observer.views[milestone]
     landed = max((landing.time for landing in view.landings.values()), default=0)
@@ -416,4 +416,4 @@ FORMATS: dict[str, Callable[[Observer, Milestone, list[Tracked]], str]] = {
     "github": _github,
     "csv": _csv,
 }
-"""Names of the formats and what writes them."""
+"""Names of the formats and their functions."""

@@ -1,6 +1,6 @@
 """Wraps a command so that it sees the system read-only, its own tree, and nothing else of the machine.
 
-The client of bubblewrap. Which commands are wrapped, and what happens where it cannot be had, is decided elsewhere.
+The client of bubblewrap. Other modules decide which commands are wrapped, and what happens without bubblewrap.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _NAMESPACES = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-dro
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A bubblewrap that works here.
+    """A working bubblewrap on this machine.
 
     Attributes:
         program: absolute path of bwrap.
         env: absolute path of GNU env.
-        prlimit: absolute path of util-linux' prlimit, for the limits that bwrap cannot set; none are set without it.
+        prlimit: absolute path of util-linux' prlimit, for limits that bwrap cannot set; without it none are set.
     """
 
     program: Path
@@ -75,20 +75,20 @@ class Sandbox:
         inherit_env: bool = False,
         copies: Sequence[tuple[Path, Path]] = (),
     ) -> tuple[str, ...]:
-        """The wrapped command. Paths are the same inside and outside; of two nested ones the deeper decides.
+        """Return the wrapped command. Paths are equal inside and outside; of two nested paths the deeper one decides.
 
         Args:
-            command: the program and its arguments; a name without a slash is looked for in the PATH of `env`.
+            command: the program and its arguments; a name without a slash is searched in the PATH of `env`.
             tree: the working folder, read-write.
-            start: a folder of it in which the program starts, if that is not its top.
+            start: the folder of the tree in which the program starts, if not its top.
             writable: further files and folders, read-write.
             readable: further ones, read-only: the trusted git objects (`object_folders`), the brief.
-            hidden: what must not be seen even if a folder around it is; it need not exist.
-            network: share the machine's network; without it the sandbox has only a private loopback.
+            hidden: paths that must be invisible even inside a visible folder; they need not exist.
+            network: share the machine's network; otherwise the sandbox has only a private loopback.
             env: the whole environment (bwrap adds PWD). HOME and TMPDIR are empty unless in a given folder.
-            copies: pairs of a file or folder and the other place at which it is seen inside, read-write.
-            inherit_env: leave the environment out of the command line, which other users of the machine can read;
-                what is returned must then be started with exactly `env` as its environment.
+            copies: pairs of a file or folder and the other path at which it appears inside, read-write.
+            inherit_env: omit the environment from the command line, which other users of the machine can read; the
+                returned command must then be started with exactly `env` as its environment.
 
         Raises:
             ExecutorError: a given path inside a writable one is a symbolic link out of it.
@@ -119,7 +119,7 @@ class Sandbox:
 def _view(
     command: Sequence[str], write: list[Path], read: list[Path], hidden: list[Path], env: Mapping[str, str]
 ) -> list[str]:
-    """The options that say what is visible; the first of `write` is the tree."""
+    """Return the options for visible paths; the first of `write` is the tree."""
     refuse_links_out([*write[1:], *read], write)
     private, _ = private_folders(env, [*write, *read])
     found = without_secrets(program_folders(command, env, write), homes(env), [*write, *read], hidden)
@@ -129,12 +129,12 @@ def _view(
 
 @cache
 def find_sandbox() -> Sandbox | None:
-    """The sandbox of this machine, proved to start; None where there is none, for which see `sandbox_problem`."""
+    """Return this machine's sandbox after a successful start; None without one, see `sandbox_problem`."""
     return _find()[0]
 
 
 def sandbox_problem() -> str:
-    """Why there is no sandbox, in a sentence; empty if there is one."""
+    """Return why there is no sandbox, as a sentence; empty if there is one."""
     return _find()[1]
 
 
@@ -158,10 +158,10 @@ def _find() -> tuple[Sandbox | None, str]:
 
 
 def probe(sandbox: Sandbox, state: Path, repository: Path) -> list[str]:
-    """Try from inside what must not be possible; a sentence for each attempt that succeeded. Empty is good.
+    """Try forbidden actions from inside; returns a sentence for each that succeeded. Empty is good.
 
     Args:
-        sandbox: what `find_sandbox` found.
+        sandbox: result of `find_sandbox`.
         state: the state folder; a temporary folder is made in it.
         repository: git directory of the trusted repository.
     """
@@ -195,7 +195,7 @@ def probe(sandbox: Sandbox, state: Path, repository: Path) -> list[str]:
 
 
 def _facts(state: Path, repository: Path) -> dict[str, object]:
-    """Expected values for the probes."""
+    """Return expected values for the probes."""
     return {
         "state": str(state),
         "repository": str(repository),
@@ -206,7 +206,7 @@ def _facts(state: Path, repository: Path) -> dict[str, object]:
 
 
 def _tried(argv: tuple[str, ...], env: dict[str, str], given: int) -> list[str]:
-    """Run the probes on a separate terminal, which they could take over, and with a descriptor like that of a brief."""
+    """Run the probes on a separate terminal, which they could take over, and with a descriptor like a brief's."""
     ours, theirs = pty.openpty()
     setsid = shutil.which("setsid", path="/usr/bin:/bin")
     start = (setsid, "--ctty", "--wait") if setsid else ()

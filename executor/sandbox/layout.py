@@ -1,13 +1,13 @@
-"""Paths that are visible inside the sandbox, as options of bwrap.
+"""The paths that are visible inside the sandbox, as options of bwrap.
 
-Nothing that an agent can write decides what is visible: what is inside the tree and other writable folders is not read.
+Nothing that an agent can write affects visibility: contents of the tree and of other writable folders are not read.
 
-Which kind of file system something is on, as the kernel tells it of this process.
+The type of the file system of a path, as the kernel reports it for this process.
 
-Copies of what an agent's program keeps in the home, for one attempt: it may write them, and they are thrown away.
+Copies of an agent program's data in the home folder, for one attempt: writable and discarded afterwards.
 
-A program's settings, hooks and plug-ins outside the tree run later as the user, outside of any sandbox. So an agent is
-given a copy of its folder, and only what its profile names (a log-in that was renewed) is taken back.
+A program's settings, hooks and plug-ins outside the tree later run as the user, outside of any sandbox. So an agent
+gets a copy of its folder, and only files that its profile names (a renewed log-in) are written back.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ _ETC = (
 def layout(
     binds: Mapping[Path, bool], private: Iterable[Path], hidden: Iterable[Path], tree: Path | None = None
 ) -> list[str]:
-    """The options of bwrap that build the file system: outer folders first, so that inner ones lie on top.
+    """Return the options of bwrap that build the file system: outer folders first, so that inner ones cover them.
 
     Args:
-        binds: absolute paths to be seen, and whether they can be written.
+        binds: absolute visible paths, and whether they are writable.
         private: empty folders in memory.
-        hidden: paths removed from the visible folders, matched by real path under any name.
+        hidden: paths to remove from the visible folders, matched by real path under any name.
         tree: the one of `binds` that is visible even if it is itself hidden.
     """
     secrets = {_real(path) for path in hidden}
@@ -97,7 +97,7 @@ def layout(
 
 
 def object_folders(objects: Path) -> tuple[Path, ...]:
-    """A trusted repository's objects folder and those that it borrows from. Never to be asked about an agent's."""
+    """Return a trusted repository's objects folder and its alternates. Never call it for an agent's repository."""
     found: dict[Path, None] = {}
     waiting = [absolute(objects)]
     while waiting:
@@ -112,10 +112,9 @@ def object_folders(objects: Path) -> tuple[Path, ...]:
 
 
 def program_folders(command: Sequence[str], env: Mapping[str, str], distrusted: Sequence[Path] = ()) -> list[Path]:
-    """The folders outside the system's that the program, PATH and the Python variables of `env` name.
+    """Return the non-system folders that the program, PATH and the Python variables of `env` refer to.
 
-    An installation of Python and a virtual environment are taken as a whole. What is inside `distrusted` is not
-    looked at.
+    A Python installation or virtual environment is included as a whole. The content of `distrusted` is not read.
     """
     path = sane_path(env.get("PATH", ""))
     starts = [Path(part) for part in path.split(os.pathsep) if part]
@@ -137,7 +136,7 @@ def program_folders(command: Sequence[str], env: Mapping[str, str], distrusted: 
 
 
 def _installation(folder: Path) -> tuple[Path, ...]:
-    """Paths that a program in this folder needs: its whole installation if that is of a known kind."""
+    """Return the paths that a program in this folder needs: the whole installation if it is of a known kind."""
     prefix = folder.parent
     modules = [parent for parent in (folder, *folder.parents) if parent.name == "node_modules"]
     if modules:
@@ -156,7 +155,7 @@ def _is_python(prefix: Path) -> bool:
 
 
 def _reached(program: Path, distrusted: Sequence[Path], *, script: bool = True) -> Iterator[Path]:
-    """The installations of a program, of its link target, and of its interpreter."""
+    """Yield the installations of a program, of its link target, and of its interpreter."""
     for _ in range(_LINKS):
         if inside(program, distrusted) or inside(_real(program.parent), distrusted):
             return
@@ -177,7 +176,7 @@ def _reached(program: Path, distrusted: Sequence[Path], *, script: bool = True) 
 def without_secrets(
     found: Sequence[Path], homes: Sequence[Path], given: Sequence[Path], hidden: Sequence[Path]
 ) -> list[Path]:
-    """Those that may be shown unasked: not a home or the folder around one, and of hidden ones only environments."""
+    """Filter paths that may be visible by default: no home or its parent, and of hidden ones only environments."""
     secrets = [_real(path) for path in hidden]
     kept = []
     for path in found:
@@ -189,7 +188,7 @@ def without_secrets(
 
 
 def private_folders(env: Mapping[str, str], given: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
-    """The empty folders in memory, and what has to be changed in the environment for them."""
+    """Return the empty folders in memory, and the required changes of the environment."""
     private = [Path("/tmp"), Path("/var/tmp")]  # noqa: S108  (they are mount points, nothing is written here)
     changed = {}
     for key, default in (("HOME", _HOME), ("TMPDIR", None)):
@@ -206,10 +205,10 @@ def private_folders(env: Mapping[str, str], given: Sequence[Path]) -> tuple[list
 
 
 def refuse_links_out(paths: Iterable[Path], writable: Sequence[Path]) -> None:
-    """Refuse a path inside a writable folder that is now a link to elsewhere: an agent would choose what is shown.
+    """Refuse a path inside a writable folder that is now a link to elsewhere: an agent would choose what is visible.
 
     Raises:
-        ExecutorError: there is one.
+        ExecutorError: there is such a path.
     """
     for path in paths:
         for folder in writable:
@@ -218,13 +217,13 @@ def refuse_links_out(paths: Iterable[Path], writable: Sequence[Path]) -> None:
 
 
 def homes(env: Mapping[str, str]) -> list[Path]:
-    """The real paths of the home of `env` and of the user."""
+    """Return the real paths of the home of `env` and of the user."""
     own = os.path.expanduser("~")  # noqa: PTH111  (not an exception where there is none)
     return [_real(path) for path in (env.get("HOME", ""), own) if path.startswith("/")]
 
 
 def system_folders() -> Iterator[Path]:
-    """Paths that every sandbox shows read-only."""
+    """Yield paths that are visible read-only in every sandbox."""
     for name in _TOP:
         if Path("/", name).is_dir() and not Path("/", name).is_symlink():
             yield Path("/", name)
@@ -233,21 +232,21 @@ def system_folders() -> Iterator[Path]:
 
 
 def top_links() -> Iterator[str]:
-    """The options for /bin and others where they are links into /usr."""
+    """Yield the options for /bin and others if they are links into /usr."""
     for name in _TOP:
         if Path("/", name).is_symlink():
             yield from ("--symlink", str(Path("/", name).readlink()), f"/{name}")
 
 
 def _sealed_kernel() -> Iterator[str]:
-    """Read-only, the parts of /proc that root can write without any capability; bwrap 0.8 leaves /proc/sys open."""
+    """Yield options that protect the parts of /proc that root can write; bwrap 0.8 keeps /proc/sys open."""
     for name in _KERNEL:
         if _there(Path("/proc", name)):
             yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path without `..`; it never begins with a hyphen."""
+    """Return an absolute path without `..`; it never starts with a hyphen."""
     return Path(os.path.abspath(path))  # noqa: PTH100  (a link in it stays what it is called)
 
 
@@ -267,7 +266,7 @@ _MOUNT = re.compile(r"(?m)^mnt_id:\s*([0-9]+)$")
 
 
 def file_system_of(folder: Path) -> str:
-    """Type of the file system that a folder is on, for example ``nfs4``; empty where the system does not say."""
+    """Return the type of a folder's file system, for example ``nfs4``; empty if the system does not report it."""
     try:
         descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -282,7 +281,7 @@ def file_system_of(folder: Path) -> str:
 
 
 def file_system_in(table: str, mount: str) -> str:
-    """Type of the mount of that number in the text of /proc/self/mountinfo; see proc_pid_mountinfo(5)."""
+    """Return the type of a mount by its number in the text of /proc/self/mountinfo; see proc_pid_mountinfo(5)."""
     for line in table.splitlines():
         number, _, rest = line.partition(" ")
         if number == mount:
@@ -291,22 +290,22 @@ def file_system_in(table: str, mount: str) -> str:
 
 
 _LARGEST = 5_000_000
-"""Bytes of a file that is copied."""
+"""Maximum bytes of a copied file."""
 _MOST = 5_000
-"""Files that are copied."""
+"""Maximum number of copied files."""
 _LARGEST_BACK = 256 * 1024
-"""Bytes of a file that is taken back."""
+"""Maximum bytes of a file that is written back."""
 _LEFT_OUT = frozenset(
     ("projects", "sessions", "history", "file-history", "todos", "logs", "log", "debug", "tmp", "shell-snapshots")
 ) | {"statsig", "telemetry", "storage", "snapshot", "tool-output", "archived_sessions", "backups"}
-"""Folders of past sessions: large, and nothing that an agent needs."""
+"""Folders of past sessions: large, and not needed by an agent."""
 
 
 def copies_for(agent: Agent, folder: Path) -> list[tuple[Path, Path]]:
-    """Copies of what a profile names in `copied`, made anew: pairs of the copy and the place where it is seen.
+    """Copy the `copied` paths of a profile again; returns pairs of the copy and the path at which it appears.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: no space is left for them.
     """
     shutil.rmtree(folder, ignore_errors=True)
     pairs: list[tuple[Path, Path]] = []
@@ -325,9 +324,9 @@ def copies_for(agent: Agent, folder: Path) -> list[tuple[Path, Path]]:
 
 
 def take_back(agent: Agent, folder: Path) -> None:
-    """Take over what the profile names in `written_back`, as far as it is what it was before; then remove the copies.
+    """Write the `written_back` files of a profile back if they are still of the same kind; then remove the copies.
 
-    Only a regular file of a sane size counts, and only where there was a file before; JSON has to stay a JSON object.
+    Only a regular file of limited size counts, and only if the file existed before; JSON must remain a JSON object.
     """
     if not folder.is_dir():
         return
@@ -372,7 +371,7 @@ def _copy_of(place: Path, copied: Sequence[str], folder: Path) -> Path | None:
 
 
 def _written(path: Path | None) -> bytes | None:
-    """Content of a file that an untrusted process may have made; nothing that is a link, on the way or itself."""
+    """Return the content of a file from an untrusted process; None if it, or a folder of its path, is a link."""
     if path is None:
         return None
     try:

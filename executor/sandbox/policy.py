@@ -1,9 +1,9 @@
-"""The port through which agents, checks and sandboxes reach the run of a milestone.
+"""Isolation: which children of a milestone run in a sandbox, and the consequences without one.
 
-Isolation: which children of a milestone run in a sandbox, and the consequences without one.
+An agent requires a sandbox in its profile. Commands that run on trees (checks, repairs, rules) use one as soon as any
+agent of the milestone requires it: such a tree contains that agent's work, also after it has landed.
 
-An agent asks for one in its profile. What runs on trees - checks, repairs, rules - is in one as soon as any agent of
-the milestone asks for it: such a tree holds what that agent wrote, also when it has landed.
+The port through which agents, checks and sandboxes access the run of a milestone.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ __all__ = ["INSTALL", "RunContext", "Sandboxing", "unsandboxed_warning"]
 
 
 class RunContext(Protocol):
-    """What the run of a milestone offers to those who run children for it. `engine.milestone_run` implements it."""
+    """The part of a milestone's run that its children use. `engine.milestone_run` implements it."""
 
     @property
     def name(self) -> str:
-        """The milestone's id."""
+        """Id of the milestone."""
 
     @property
     def run_id(self) -> str:
-        """Identifies the run; verdicts of failures are reused within it only."""
+        """Id of the run; failing verdicts are reused only within it."""
 
     @property
     def project(self) -> Project:
-        """Where the repository, rules and state are."""
+        """Paths of the repository, rules and state."""
 
     @property
     def policy(self) -> Policy:
@@ -58,7 +58,7 @@ class RunContext(Protocol):
 
     @property
     def store(self) -> Store:
-        """Objects of the repository."""
+        """Object store of the repository."""
 
     @property
     def pool(self) -> Pool:
@@ -74,7 +74,7 @@ class RunContext(Protocol):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that no log or file may keep."""
+        """Values that must not appear in any log or file."""
 
     @property
     def excludes(self) -> Path:
@@ -82,32 +82,32 @@ class RunContext(Protocol):
 
     @property
     def import_limits(self) -> ImportLimits:
-        """How large one result may be."""
+        """Size limits of one result."""
 
     @property
     def sandboxed_agents(self) -> Sequence[Agent]:
-        """Agents of the milestone's issues that want a sandbox, each once."""
+        """Agents of the milestone's issues that require a sandbox, each once."""
 
     def redact(self, data: bytes) -> bytes:
-        """Replace secrets in data."""
+        """Redact secrets in data."""
 
     def record(self, event: Event, issue: str = "") -> object:
-        """Append an event to the journal, durably and without secrets."""
+        """Append an event to the journal, durably and redacted."""
 
     def tell(self, word: str, ref: str, text: str) -> None:
-        """Show a line to the user."""
+        """Print a line for the user."""
 
     def warn_unsandboxed(self, problem: str) -> None:
         """Warn once that agents work without a sandbox."""
 
     def outage(self, agent: Agent) -> tuple[float, float]:
-        """When an account whose service fails is used again: epoch seconds, and the seconds of rest."""
+        """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""
 
     def require_space(self) -> None:
-        """Make sure that there is room to work.
+        """Check the free disk space.
 
         Raises:
-            StateFullError: there is less than the rules demand.
+            StateFullError: less is free than the rules require.
         """
 
 
@@ -115,13 +115,13 @@ INSTALL = "install bubblewrap (docs/sandbox.md says how)"
 
 
 def _demand(agent: str, problem: str) -> str:
-    """The message for an agent, and the checks of its work, that must have a sandbox where there is none."""
+    """Return the message for an agent, or checks of its work, that require a missing sandbox."""
     by_name = 'declare isolation = "none" for it in rules/agents.toml'
     return f"agent {agent} requires a sandbox, but {problem}; {INSTALL}, or {by_name}"
 
 
 class Sandboxing:
-    """Runs the children of one milestone in sandboxes, as its agents want."""
+    """Runs the children of one milestone in sandboxes, as its agents require."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -139,12 +139,12 @@ class Sandboxing:
         env: Mapping[str, str],
         private: Path,
     ) -> tuple[str, ...]:
-        """An agent's command as its profile wants it; that it runs without the sandbox it wants is recorded first.
+        """Wrap an agent's command as its profile requires; a run without the required sandbox is recorded first.
 
-        What the profile names in `copied` is copied below `private`; `take_back` ends that.
+        The profile's `copied` paths are copied below `private`; `take_back` ends that.
 
         Raises:
-            UsageError: the profile demands a sandbox and there is none.
+            UsageError: the profile requires a sandbox and there is none.
         """
         if agent.isolation == "none":
             return argv
@@ -161,18 +161,18 @@ class Sandboxing:
         return self._wrapped(sandbox, argv, tree, write, read, env, network=agent.network, copies=copies)
 
     def is_boxed(self, agent: Agent) -> bool:
-        """Whether an agent works in the sandbox here."""
+        """Return whether an agent works in the sandbox here."""
         return agent.isolation != "none" and _sandbox(self._context.project)[0] is not None
 
     def lacking(self) -> bool:
-        """Whether an agent of the milestone wants a sandbox and there is none: a person looks before more is run."""
+        """Return whether a required sandbox is missing: a person decides before more runs."""
         return bool(self._context.sandboxed_agents) and not self.judges()
 
     def judges(self) -> bool:
-        """Whether what runs on this milestone's trees runs in a sandbox.
+        """Return whether commands on this milestone's trees run in a sandbox.
 
         Raises:
-            UsageError: an agent of the milestone demands a sandbox and there is none.
+            UsageError: an agent of the milestone requires a sandbox and there is none.
         """
         wanting = self._context.sandboxed_agents
         if not wanting:
@@ -196,16 +196,16 @@ class Sandboxing:
         network: bool = False,
         start: Path | None = None,
     ) -> tuple[str, ...]:
-        """A command of the user's that works on a tree, as this milestone runs them: in a sandbox or as it is.
+        """Wrap a command of the user that works on a tree, in a sandbox or unchanged, as this milestone requires.
 
         Args:
             argv: the command.
-            tree: the clean checkout that it works in.
+            tree: its clean checkout.
             env: its whole environment.
-            writable: where else it may write.
+            writable: further writable paths.
             readable: further readable paths; ``~`` is the user's home.
-            network: whether it has one inside the sandbox.
-            start: the folder in which it starts; None for the project's in the tree.
+            network: whether it has network access inside the sandbox.
+            start: its working folder; None for the project's in the tree.
         """
         if not self.judges():
             return argv
@@ -214,7 +214,7 @@ class Sandboxing:
         return self._wrapped(sandbox, argv, tree, writable, _expanded(readable), env, network=network, begin=start)
 
     def unsandboxed(self, issue: Issue, attempt: Attempt) -> list[Hit]:
-        """The stop of a change that was made, or would now be checked, without the sandbox that its agent wants."""
+        """Return the stop of a change that was made, or would now be checked, without its agent's required sandbox."""
         policy = self._context.policy
         agent = policy.agents.get(attempt.agent) or policy.agent_for(issue)
         if policy.limits.unsandboxed_landing == "allow" or UNSANDBOXED in issue.allow:
@@ -271,18 +271,18 @@ class Sandboxing:
 
 
 def _expanded(paths: Sequence[str]) -> list[Path]:
-    """Existing paths only: an agent that was never set up here has its home in memory."""
+    """Return existing paths only: an agent that was never set up here has its home in memory."""
     return [path for path in (Path(name).expanduser() for name in paths) if path.exists()]
 
 
 def _sandbox(project: Project) -> tuple[Sandbox | None, str]:
-    """The sandbox of this machine, or why there is none that holds."""
+    """Return the sandbox of this machine, or why there is no effective one."""
     return _probed(project.cache, project.repository.common_dir)
 
 
 @cache
 def _probed(state: Path, repository: Path) -> tuple[Sandbox | None, str]:
-    """Looked for, and tried from inside, once in a process."""
+    """Find and probe the sandbox from inside, once per process."""
     sandbox = find_sandbox()
     if sandbox is None:
         return None, sandbox_problem()
@@ -291,12 +291,12 @@ def _probed(state: Path, repository: Path) -> tuple[Sandbox | None, str]:
 
 
 def unsandboxed_warning(agents: Iterable[Agent], problem: str, *, lands: bool) -> str:
-    """The warning that agents work without a sandbox.
+    """Format the warning that agents work without a sandbox.
 
     Args:
-        agents: those that want one.
+        agents: agents that require one.
         problem: why there is none.
-        lands: whether the rules let their work land all the same.
+        lands: whether the rules permit their work to land anyway.
     """
     names = sorted({agent.name for agent in agents if agent.isolation == "auto"})
     who = f"agent{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,6 +1,6 @@
-"""A script, run inside the sandbox by `sandbox.probe`: tries what must not be possible and prints what was.
+"""A script that `sandbox.probe` runs inside the sandbox: tries forbidden actions and prints those that succeed.
 
-It runs without the site and without this package, has to end quickly, and harms nothing where the sandbox fails.
+It runs without site-packages and without this package, must end quickly, and is harmless if the sandbox fails.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     class Facts(TypedDict):
-        """Facts of the machine outside, against which the probes compare.
+        """Facts of the host for comparison by the probes.
 
         Attributes:
             state: the state folder.
             repository: its git directory.
-            token: a name that nothing else has.
-            seen: path -> device and inode of what is there; empty without such a path.
+            token: a unique name.
+            seen: path -> device and inode of the file; empty without such a path.
             namespace: the process namespace.
             coordinator: a process outside.
-            port: of a listener on the loopback interface.
+            port: port of a listener on the loopback interface.
         """
 
         state: str
@@ -53,7 +53,7 @@ OTHER_USER = 65533
 
 
 def attempts(facts: Facts) -> dict[str, Callable[[], object]]:
-    """Probes by the sentence that reports success. A probe fails by an `OSError` or a false value."""
+    """Return probes by the sentence that reports success. A probe fails by an `OSError` or a false value."""
     state, repository, parent = Path(facts["state"]), Path(facts["repository"]), Path.cwd().parent
     token = facts["token"]
     return {
@@ -91,20 +91,20 @@ def attempts(facts: Facts) -> dict[str, Callable[[], object]]:
 
 
 def append(path: Path) -> bool:
-    """Whether a file can be opened for writing; nothing is written."""
+    """Return whether a file can be opened for writing; nothing is written."""
     os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
     return True
 
 
 def create(path: Path) -> bool:
-    """Whether a file can be made; it is removed again."""
+    """Return whether a file can be created; it is removed again."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     path.unlink()
     return True
 
 
 def descriptors() -> bool:
-    """Whether a descriptor that was inherited leads to a file that can be opened again for writing."""
+    """Return whether an inherited descriptor leads to a file that can be reopened for writing."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(int(name)).st_mode) and not sealed(int(name)):
@@ -113,7 +113,7 @@ def descriptors() -> bool:
 
 
 def sealed(number: int) -> bool:
-    """Whether a descriptor is one of a file in memory that nobody can write any more."""
+    """Return whether a descriptor is of a write-sealed file in memory."""
     try:
         return bool(fcntl.fcntl(number, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
     except OSError:
@@ -136,24 +136,24 @@ def removed(path: Path) -> bool:
 
 
 def identity(path: str) -> list[int]:
-    """Device and inode: the same folder, not only the same name."""
+    """Return device and inode: the same folder, not only the same name."""
     status = os.stat(path)  # noqa: PTH116  (as few imports and calls as possible)
     return [status.st_dev, status.st_ino]
 
 
 def same(path: str, seen: list[int]) -> bool:
-    """Whether `path` is what the host saw there."""
+    """Return whether `path` is the same file as on the host."""
     return identity(path) == seen
 
 
 def strangers(namespace: str) -> bool:
-    """Whether this is the machine's process namespace, or /proc shows others than bwrap and this process."""
+    """Return whether this is the machine's process namespace, or /proc shows more than bwrap and this process."""
     shown = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
     return str(Path("/proc/self/ns/pid").readlink()) == namespace or bool(shown - {1, os.getpid(), os.getppid()})
 
 
 def signal_all(coordinator: int) -> bool:
-    """Whether kill -1 or a kill of the coordinator would reach anything; the signal is 0, which does nothing."""
+    """Return whether kill -1 or a kill of the coordinator would reach a process; signal 0 has no effect."""
     for pid in (-1, coordinator):
         if pid not in {os.getpid(), os.getppid()}:
             with suppress(OSError):
@@ -163,7 +163,7 @@ def signal_all(coordinator: int) -> bool:
 
 
 def connect(address: Any) -> bool:
-    """Whether a listener outside can be reached."""
+    """Return whether a listener outside is reachable."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.settimeout(0.2)
@@ -172,7 +172,7 @@ def connect(address: Any) -> bool:
 
 
 def become() -> bool:
-    """Whether the user or the group can be changed; in a child, since there may be no way back."""
+    """Return whether user or group can be changed; tried in a child, since it may be irreversible."""
     child = os.fork()
     if child == 0:
         for change in (os.setgid, os.setuid):
@@ -184,7 +184,7 @@ def become() -> bool:
 
 
 def su() -> bool:
-    """Whether su gives a shell without being asked for a password; failing, it would sleep for a second or more."""
+    """Return whether su gives a shell without a password prompt; a failing su would sleep for a second or more."""
     quiet = subprocess.DEVNULL
     command = ("su", "-s", "/bin/sh", "-c", "true", "nobody" if os.getuid() == 0 else "root")
     with suppress(subprocess.TimeoutExpired):
@@ -194,7 +194,7 @@ def su() -> bool:
 
 
 def called(number: int) -> bool:
-    """The result of a function of the C library, as an exception."""
+    """Convert the result of a C library function to an exception."""
     if number < 0:
         raise OSError(ctypes.get_errno(), "denied")
     return True
@@ -210,7 +210,7 @@ def mount() -> bool:
 
 
 def type_ahead() -> bool:
-    """Whether input can be faked on the terminal, if standard input is one."""
+    """Return whether input can be faked on the terminal, if standard input is one."""
     if not os.isatty(0):
         return False
     with suppress(OSError):
@@ -221,7 +221,7 @@ def type_ahead() -> bool:
 
 
 def environments(token: bytes) -> bool:
-    """Whether a variable of the process that started the sandbox is in any environment that can be read."""
+    """Return whether a variable of the process that started the sandbox is in any readable environment."""
     for name in os.listdir("/proc"):  # noqa: PTH208
         if name.isdigit():
             with suppress(OSError):
@@ -231,14 +231,14 @@ def environments(token: bytes) -> bool:
 
 
 def device() -> bool:
-    """Whether a device node (of /dev/mem, never opened) can be made."""
+    """Return whether a device node (of /dev/mem, never opened) can be created."""
     os.mknod("device", stat.S_IFCHR | 0o600, os.makedev(1, 1))
     Path("device").unlink()
     return True
 
 
 def trace_parent() -> bool:
-    """Whether a process outside can be traced. bwrap's own in here can be, but is no freer than this one."""
+    """Return whether a process outside can be traced. bwrap inside can be, but has no more rights than this one."""
     libc = ctypes.CDLL(None, use_errno=True)
     parent = os.getppid()
     called(libc.ptrace(PTRACE_ATTACH, parent, None, None))
@@ -250,23 +250,23 @@ def trace_parent() -> bool:
 
 
 def status_line(name: str, pid: str = "self") -> str:
-    """A line of the status of a process."""
+    """Return a line of the status of a process."""
     lines = Path("/proc", pid, "status").read_text(encoding="ascii").splitlines()
     return next((line.split()[1] for line in lines if line.startswith(f"{name}:")), "")
 
 
 def capabilities(pid: str = "self") -> bool:
-    """Whether any capability is left or could be had again."""
+    """Return whether any capability is left or can be regained."""
     return any(int(status_line(name, pid) or "0", 16) for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"))
 
 
 def privileges() -> bool:
-    """Whether programs with the set-user-id bit would get what it promises."""
+    """Return whether set-user-id programs would get their privileges."""
     return status_line("NoNewPrivs") == "0"
 
 
 def succeeded(attempt: Callable[[], object]) -> bool:
-    """Whether a probe succeeded, which it must not."""
+    """Return whether a probe succeeded, which is an error."""
     try:
         return bool(attempt())
     except OSError:

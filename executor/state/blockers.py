@@ -1,4 +1,4 @@
-"""Blockers of a run: detected automatically, reported once, each with the way to go on. Pure."""
+"""Blockers of a run: detected automatically, reported once, each with its remedy. Pure."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ _CLEARED_BY = {
 }
 """Events of the issue that clear its blocker; blockers of a whole run, and a pause, end with the run."""
 _SHARED = frozenset({"red-base", "limit", "outage", "budget"})
-"""Blockers that hold many issues back and are reported for the first one."""
+"""Blockers that affect many issues and are reported for the first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """One thing in the way.
+    """An obstacle to a run.
 
     Attributes:
-        kind: which of the known ones.
+        kind: one of the known kinds.
         issue: id of the issue concerned; empty for the milestone.
         about: the exact subject; each subject is reported once.
         reason: one sentence.
         resume: the next step, or a command.
-        pauses: nothing more is begun in the run that met it.
+        pauses: the run that met it starts nothing more.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ class Blocker:
 
     @property
     def told_as(self) -> tuple[str, str, str]:
-        """Equal for blockers that are reported once."""
+        """Key that is equal for blockers to report once."""
         return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
 
     def event(self) -> BlockerFound:
@@ -89,7 +89,7 @@ class Blocker:
         )
 
     def data(self) -> dict[str, object]:
-        """As the data of an event."""
+        """Its fields as the data of an event."""
         return {
             "blocker": self.kind,
             "about": self.about,
@@ -101,14 +101,14 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """An issue that is being worked on.
+    """An issue in progress.
 
     Attributes:
         issue: its id.
-        attempt: number of the attempt, 0 while there is none.
-        seconds: since this run began with the issue.
-        silent: seconds since the agent's last sign of life; None while no agent is at work.
-        step: the step of a workflow that the agent works on; empty for a whole attempt.
+        attempt: number of the attempt; 0 before the first.
+        seconds: time since this run started the issue.
+        silent: seconds since the agent's last sign of life; None while no agent runs.
+        step: the workflow step of the agent; empty for a whole attempt.
     """
 
     issue: str
@@ -119,7 +119,7 @@ class Working:
 
 
 def from_working(milestone: str, working: Iterable[Working], silent_s: float, long_s: float) -> list[Blocker]:
-    """Agents that give no sign of life, and issues that take too long."""
+    """Return blockers for agents without a sign of life and for issues that take too long."""
     found: list[Blocker] = []
     for item in working:
         step = f" in step {item.step}" if item.step else ""
@@ -148,7 +148,7 @@ def from_working(milestone: str, working: Iterable[Working], silent_s: float, lo
 
 
 def from_event(milestone: str, record: Record) -> Blocker | None:
-    """The blocker that a record of an issue amounts to, if it does."""
+    """Return the blocker that follows from a record of an issue, if any."""
     ref = f"{milestone}/{record.key}"
     match record.event:
         case Stopped(rule="merge-conflict", attempt=number, reason=reason):
@@ -168,7 +168,7 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
 
 
 def from_wait(ref: str, wait: Wait) -> Blocker | None:
-    """The blocker of a ready issue that waits, unless an event has reported it."""
+    """Return the blocker of a ready issue that waits, unless an event has reported it."""
     milestone, _, issue = ref.partition("/")
     again = f"doit milestone:{milestone}"
     if wait.kind == "deadline":
@@ -180,14 +180,14 @@ def from_wait(ref: str, wait: Wait) -> Blocker | None:
 
 
 def read_blocker(issue: str, event: BlockerFound) -> Blocker:
-    """The blocker that an event recorded."""
+    """Return the blocker that an event recorded."""
     return Blocker(
         cast("Kind", event.blocker), issue, event.about, event.reason, event.resume, pauses=bool(event.pauses)
     )
 
 
 def blockers_of(events: Sequence[Record]) -> list[Blocker]:
-    """Blockers that a journal has not cleared, oldest first."""
+    """Return the blockers that a journal has not cleared, oldest first."""
     found: dict[tuple[str, str, str], Blocker] = {}
     run = ""
     for event in events:

@@ -1,8 +1,8 @@
-"""Which agent of an issue's list works on it next, and from when. Pure.
+"""The choice of the agent that works on an issue next, and when it may start. Pure.
 
-A list is gone through on a limit, a refusal or a failed login, never because tests failed: who began goes on.
+The next agent of the list takes over after a limit, a refusal or a failed login, never because tests failed.
 
-Money and tokens: what was spent, by whom and when, and whether a cap leaves room for another attempt. Pure.
+Money and tokens: how much was spent, by whom and when, and whether a cap permits another attempt. Pure.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ __all__ = ["Choice", "Ledger", "Suspension", "Wait", "choose", "outage_rest", "s
 
 
 _MOST_UNSPENT = 20
-"""So many calls in a row that count for nothing are no accident: the agent says so whatever happens."""
+"""Consecutive calls without a result after which the issue fails: more of them are no coincidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """An account that is not used for a while.
+    """An account that is suspended.
 
     Attributes:
-        until: epoch seconds; None while the run that saw it lasts (a login that only a person can mend).
+        until: epoch seconds; None for the rest of the current run (a login that only a person can fix).
         reason: one sentence.
-        outage: its service fails, as opposed to a limit.
+        outage: its service fails; otherwise a limit.
     """
 
     until: float | None
@@ -44,13 +44,13 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why an issue that is ready is not begun now.
+    """Why a ready issue does not start now.
 
     Attributes:
-        reason: one sentence, with until when or who can change it.
-        until: epoch seconds after which it can be begun without anybody doing something (0: by the next run); None if
-            a person has to do something.
-        hint: the action that helps; empty when time alone helps.
+        reason: one sentence, with the end of the wait or the person who can end it.
+        until: epoch seconds after which it can start without any action (0: in the next run); None if a person must
+            act.
+        hint: the action that helps; empty if only time helps.
         kind: the obstacle; `pause` is a blocker that keeps the run from starting anything.
     """
 
@@ -61,13 +61,13 @@ class Wait:
 
     @property
     def by_time(self) -> bool:
-        """Whether time alone lets it go on."""
+        """Return whether time alone ends the wait."""
         return self.until is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The next `agent`, or why none works: `wait` for a while, `failed` for good."""
+    """The next `agent`, or why none works: `wait` if temporary, `failed` if permanent."""
 
     agent: str = ""
     wait: Wait | None = None
@@ -77,13 +77,13 @@ class Choice:
 def choose(
     agents: Sequence[Agent], tried: Sequence[Attempt], suspended: Mapping[str, Suspension], when: Mapping[str, str]
 ) -> Choice:
-    """The first agent of the list that is neither ruled out nor suspended.
+    """Return the first agent of the list that is neither excluded nor suspended.
 
     Args:
         agents: the issue's list, in its order; not empty.
-        tried: attempts at the present spec since the last retry, oldest first.
-        suspended: account -> suspension, only those that hold now.
-        when: account -> the end of its suspension as people read it.
+        tried: attempts at the current spec since the last retry, oldest first.
+        suspended: account -> suspension, only those in effect.
+        when: account -> the end of its suspension in readable form.
     """
     failed = [item for item in tried if item.kind in FALLS_BACK]
     out = {item.agent: item for item in failed if item.kind in PERMANENT}
@@ -109,13 +109,13 @@ def choose(
 def outage_rest(
     before: Sequence[tuple[float, float]], now: float, first_s: float, most_s: float
 ) -> tuple[float, float]:
-    """Until when an account rests whose service fails, and for how long that is: twice as long after each outage.
+    """Return the end of the suspension of an account with a failing service, and its length, doubled at each outage.
 
     Args:
-        before: (until, seconds) of its rests since it last worked.
+        before: (until, seconds) of its suspensions since it last worked.
         now: epoch seconds.
-        first_s: how long the first rest is.
-        most_s: how long a rest is at most.
+        first_s: length of the first suspension.
+        most_s: maximum length.
     """
     running = max(before, default=(0.0, 0.0))
     if running[0] > now:  # calls that were under way when the first of them failed
@@ -134,7 +134,7 @@ _LEAST = 1e-9
 
 
 def spent(attempt: Attempt) -> float:
-    """The cost of an attempt: the known cost, otherwise its reserve."""
+    """Return the known cost of an attempt, otherwise its reserve."""
     return attempt.cost_usd if attempt.cost_known or not attempt.open else max(attempt.cost_usd, attempt.reserved_usd)
 
 
@@ -143,7 +143,7 @@ def _tokens(attempt: Attempt) -> int:
 
 
 class Ledger:
-    """Sums over attempts, kept up to date one attempt at a time."""
+    """Sums over attempts, updated one attempt at a time."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, int], tuple[tuple[tuple[str, str], ...], float, int]] = {}
@@ -151,13 +151,13 @@ class Ledger:
         self._tokens: dict[tuple[str, str], int] = {}
 
     def take(self, milestone: str, issue: str, attempt: Attempt, day: str) -> None:
-        """An attempt as it is now.
+        """Add an attempt, or update it to its current state.
 
         Args:
             milestone: id of its milestone.
             issue: id of its issue.
             attempt: the attempt.
-            day: the local day on which it was begun; empty when that is not known.
+            day: the local day on which it started; empty if unknown.
         """
         place = (milestone, issue, attempt.number)
         before = self._entries.pop(place, None)
@@ -176,24 +176,24 @@ class Ledger:
         self._add(keys, usd, tokens)
 
     def usd(self, scope: str, name: str) -> float:
-        """Money spent within a scope."""
+        """Return the money spent within a scope."""
         return max(0.0, self._usd.get((scope, name), 0.0))
 
     def tokens(self, scope: str, name: str) -> int:
-        """Tokens used within a scope."""
+        """Return the tokens used within a scope."""
         return self._tokens.get((scope, name), 0)
 
     def left(self, caps: Caps, names: Mapping[str, str]) -> float | None:
-        """Money that the tightest cap leaves; None without caps."""
+        """Return the money left under the tightest cap; None without caps."""
         rooms = [cap - self.usd(scope, names[scope]) for scope, cap in caps.usd.items() if scope in names]
         return max(0.0, min(rooms)) if rooms else None
 
     def hold(self, caps: Caps, names: Mapping[str, str], tomorrow: float) -> Wait | None:
-        """Why another attempt may not be begun; None if it may.
+        """Return why another attempt may not start; None if it may.
 
         Args:
             caps: the caps.
-            names: scope -> its present value (issue, run, day, milestone); other scopes are ignored.
+            names: scope -> its current value (issue, run, day, milestone); other scopes are ignored.
             tomorrow: epoch seconds at which the next day begins.
         """
         for scope in SCOPES:

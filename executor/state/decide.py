@@ -1,4 +1,4 @@
-"""Decide: one pure function from the facts about an issue to its status and its next step.
+"""Decide: one pure function from the facts about an issue to its status and next action.
 
 The same function answers `doit list`, `doit explain` and the run, so the views show exactly the run's decisions.
 """
@@ -58,7 +58,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The named input that decided, old and new; an empty old value means that there was none."""
+    """The input that decided, by name, with its old and new value; an empty old value means none."""
 
     input: str
     old: str
@@ -67,12 +67,12 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One issue that another needs.
+    """An issue that another issue needs.
 
     Attributes:
         ref: qualified id, ``m4/4.1``.
-        status: its present status.
-        result_key: result key of its latest landing; empty when it has not landed.
+        status: its current status.
+        result_key: result key of its latest landing; empty if it has not landed.
     """
 
     ref: str
@@ -82,31 +82,31 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that `decide` looks at.
+    """The input of `decide`.
 
     Attributes:
         ref: qualified id of the issue.
-        spec_key: key of the present declaration.
-        check_key: key of the checks that would prove it now.
+        spec_key: key of the current declaration.
+        check_key: key of the current checks.
         needs: the issues it needs, in declared order.
-        held_by: a sentence when the whole milestone has to wait (for another milestone), else empty.
+        held_by: a sentence if the whole milestone waits for another milestone, else empty.
         landing: its latest landing, if any.
-        accepted: spec keys under which a person keeps that landing.
+        accepted: spec keys for which a person has accepted this landing.
         proof: the latest successful proof of the landing, if known.
-        state: its state by the journal.
-        attempts: how many failed attempts are allowed.
+        state: its state in the journal.
+        attempts: maximum number of failed attempts.
         approved: consents (`executor.model.fingerprint.consent`) of a person to changes and specs that a rule stopped.
         allowed: ids of stop rules that the declaration clears in advance.
-        red: why nothing can be started: a check that fails before anything was done; empty otherwise.
-        paused: why nothing is started: a person paused the milestone; empty otherwise.
-        pull: its pull request, as far as that keeps a result from landing now; a run looks at it once.
-        wait: why no attempt is begun now although everything is ready (an account at its limit, a budget), if so.
+        red: why nothing can start: a check that fails before any work; empty otherwise.
+        paused: why nothing starts: a person paused the milestone; empty otherwise.
+        pull: its pull request, if that blocks the landing of a result; each run checks it once.
+        wait: why no attempt starts although the issue is ready (an account at its limit, a budget); None otherwise.
         nobody: why none of its agents can work on it; empty otherwise.
-        hold: why the declaration has it wait for a person; empty if it does not.
-        reverted: what took its landing back (commit and day); empty when nothing did, or a person wants it again.
-        revived: what took its landing back, where a person wants it again after that; empty otherwise.
-        lost: commit that landed by the journal or the ref that kept it, and that neither branch nor base has.
-        renamed_from: id under which the same work has landed and that is not declared any more; empty otherwise.
+        hold: why its declaration requires a person first; empty otherwise.
+        reverted: the revert of its landing (commit and day); empty without one, or if a person wants the work again.
+        revived: the revert of its landing if a person wants the work again; empty otherwise.
+        lost: commit that landed by the journal or by its ref, but is on neither branch nor base.
+        renamed_from: id under which the same work has landed and which is no longer declared; empty otherwise.
     """
 
     ref: str
@@ -135,17 +135,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Status, next step and why.
+    """Status, next action and the reason.
 
     Attributes:
         status: one of the status words.
         act: the next action.
-        reason: one sentence a person reads.
-        hint: the command that moves it on; empty when none is needed.
-        cause: the input that decided, when there is one.
-        revision: the revision that a landing would have.
-        attempt: number of the attempt concerned (to judge, or to start).
-        wait: the obstacle, if it is ready apart from that.
+        reason: one sentence for a person.
+        hint: the command that resolves it; empty if none is needed.
+        cause: the input that decided, if any.
+        revision: the revision of a landing.
+        attempt: number of the attempt to judge or start.
+        wait: the only remaining obstacle of a ready issue.
     """
 
     status: Status
@@ -159,11 +159,11 @@ class Decision:
 
 
 _NOT_REPEATED = frozenset({"resource", "new-tests"})
-"""Classes of failure that get all their attempts, however alike they are."""
+"""Classes of failure that get all attempts, even if they repeat."""
 
 
 def decide(facts: Facts) -> Decision:
-    """Status and next step of one issue."""
+    """Return status and next action of an issue."""
     landing = facts.landing
     if landing is not None and (landing.trailers.spec_key == facts.spec_key or facts.spec_key in facts.accepted):
         if facts.reverted:
@@ -179,7 +179,7 @@ def decide(facts: Facts) -> Decision:
 
 
 def _reverted(facts: Facts, landing: Landing) -> Decision:
-    """A person took it back on purpose, so it is not done again before a person says so."""
+    """Decide on a deliberately reverted landing: it is not done again until a person asks for it."""
     cause = Cause("revert", landing.commit, facts.reverted)
     hint = f"doit retry {facts.ref}"
     revision = landing.trailers.revision
@@ -187,7 +187,7 @@ def _reverted(facts: Facts, landing: Landing) -> Decision:
 
 
 def _lost(facts: Facts) -> Decision:
-    """Journal and history disagree: a person decides, nothing is paid for twice."""
+    """Decide on a conflict between journal and history: a person decides, so nothing is paid for twice."""
     reason = (
         f"landed as {facts.lost[:10]}, but neither its branch nor its base has that; "
         "`doit doctor` says how to bring it back, a retry has it implemented again"
@@ -196,7 +196,7 @@ def _lost(facts: Facts) -> Decision:
 
 
 def _asks_for_name(facts: Facts) -> Decision:
-    """The work has landed under another id: a person says whether the issue was renamed."""
+    """Decide on work that landed under another id: a person confirms or denies the rename."""
     milestone, _, issue = facts.ref.partition("/")
     old = facts.renamed_from
     reason = f"{milestone}/{old} has landed with the same spec and is not declared any more; was it renamed to {issue}?"
@@ -225,7 +225,7 @@ def _landed(facts: Facts, landing: Landing) -> Decision:
 
 
 def _stale_cause(facts: Facts, landing: Landing) -> Cause | None:
-    """Why the landing has to be proved again, if it has to."""
+    """Return why the landing must be proved again; None if it need not."""
     proof = facts.proof
     if proof is None:
         return None
@@ -290,7 +290,7 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
 
 
 def _ready(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:
-    """Nothing is in the way but, perhaps, an account at its limit or money that is spent."""
+    """Decide on an issue without obstacles, except perhaps an account at its limit or an exhausted budget."""
     if facts.wait is not None:
         wait = facts.wait
         return Decision(status, Act.REST, wait.reason, wait.hint, cause, revision, facts.state.last(), wait)
@@ -329,7 +329,7 @@ def _on_hold(facts: Facts) -> tuple[Status, str, str] | None:
 
 
 def _cause_of_rest(facts: Facts) -> Cause | None:
-    """The obstacle of an issue that never landed: a need, or the end of its last attempt."""
+    """Return the obstacle of an issue that never landed: a need, or the end of its last attempt."""
     waiting = next((need for need in facts.needs if need.status is not Status.LANDED), None)
     if facts.held_by or waiting is not None:
         return None if waiting is None else Cause(f"status of {waiting.ref}", "", str(waiting.status))
@@ -338,7 +338,7 @@ def _cause_of_rest(facts: Facts) -> Cause | None:
 
 
 def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
-    """Stopped or out of attempts."""
+    """Return the decision on an issue that is stopped or out of attempts; None otherwise."""
     stop = facts.state.stop
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
@@ -367,17 +367,17 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
 
 
 def _holds(stop: Stop, facts: Facts) -> bool:
-    """Whether a stop still stands: neither the spec changed, nor was it approved of, nor allowed in the declaration."""
+    """Return whether a stop is in effect: same spec, neither approved nor allowed in the declaration."""
     if stop.spec_key != facts.spec_key or (cleared(stop.bound, stop.rules, facts.approved)):
         return False
     return not stop.rules <= facts.allowed
 
 
 def _repeats(failed: list[Attempt]) -> bool:
-    """Whether the last two failed alike: then the work is at fault, and trying again is pointless.
+    """Return whether the last two attempts failed alike: then the work is at fault, and a retry is pointless.
 
-    A machine that ran out of something may have it the next time. The findings of a rule go back to the agent, who may
-    answer with the same.
+    Excluded are a machine without resources, which may recover, and the findings of a rule, which go back to the agent
+    and may get the same answer.
     """
     if len(failed) < 2 or failed[-1].kind in _NOT_REPEATED:  # noqa: PLR2004  (two, as the name says)
         return False

@@ -1,9 +1,9 @@
 """The events of a journal: one frozen dataclass for each kind, encoded and decoded here and nowhere else. Pure.
 
-Those about steps, milestones, runs and nights stand here, those about issues in `executor.state.issue_events`.
+This module has the events about steps, milestones, runs and nights, `executor.state.issue_events` those about issues.
 
 A journal record (`executor.state.record`) is an envelope around a kind and JSON data. `docs/events.md` is generated
-from these classes. A field that is missing has the zero value of its type; unknown fields and kinds do no harm.
+from these classes. A missing field has the zero value of its type; unknown fields and kinds are ignored.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(Event):
-    """An agent begins a step of a workflow."""
+    """An agent starts a step of a workflow."""
 
     KIND = "step-started"
     attempt: int
@@ -102,7 +102,7 @@ class StepStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone(Event):
-    """The result of a step is kept under its ref."""
+    """The result of a step is stored under its ref."""
 
     KIND = "step-done"
     attempt: int
@@ -113,7 +113,7 @@ class StepDone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed(Event):
-    """A step came to nothing."""
+    """A step failed."""
 
     KIND = "step-failed"
     attempt: int
@@ -125,7 +125,7 @@ class StepFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOpened(Event):
-    """A gate lets the next phase begin."""
+    """A gate opens the next phase."""
 
     KIND = "gate-opened"
     attempt: int
@@ -138,7 +138,7 @@ class GateHeld(Event):
     """A gate sends steps back.
 
     Attributes:
-        missing: step -> what it has to add.
+        missing: step -> what it must add.
     """
 
     KIND = "gate-held"
@@ -172,13 +172,13 @@ class Checked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockerFound(Event):
-    """Something stands in the way of the run.
+    """A blocker of the run was found.
 
     Attributes:
-        blocker: which of the known kinds.
-        about: what exactly; the same thing is reported once.
-        resume: what to do next.
-        pauses: whether the run begins nothing more.
+        blocker: one of the known kinds.
+        about: the exact subject; each subject is reported once.
+        resume: the next step for a person.
+        pauses: whether the run starts nothing more.
     """
 
     KIND = "blocker"
@@ -194,8 +194,8 @@ class Notified(Event):
     """A notice was sent.
 
     Attributes:
-        channel: where to.
-        of: id of the event that it is about.
+        channel: the channel that was used.
+        of: id of the event that it reports.
     """
 
     KIND = "notified"
@@ -223,7 +223,7 @@ class BranchCreated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchMoved(Event):
-    """Somebody else moved the milestone branch."""
+    """Another process moved the milestone branch."""
 
     KIND = "branch-moved"
     old: str
@@ -247,7 +247,7 @@ class CheckoutsUpdating(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutsUpdated(Event):
-    """The checkouts of a branch have followed it."""
+    """The checkouts of a branch were updated."""
 
     KIND = "checkouts-updated"
     branch: str
@@ -255,12 +255,12 @@ class CheckoutsUpdated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """A run begins.
+    """A run starts.
 
     Attributes:
         git: state of the user's checkout.
         asked: tasks named on the command line.
-        workers: issues side by side.
+        workers: number of issues in parallel.
     """
 
     KIND = "run-started"
@@ -303,7 +303,7 @@ class ReleaseIntended(Event):
     """The base is about to move.
 
     Attributes:
-        commit: the release's commit; empty where the forge makes it.
+        commit: the release commit; empty if the forge creates it.
     """
 
     KIND = "release-intended"
@@ -314,7 +314,7 @@ class ReleaseIntended(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MilestoneReleased(Event):
-    """The milestone is in its base."""
+    """The milestone is merged into its base."""
 
     KIND = "released"
     commit: str
@@ -332,7 +332,7 @@ class ReleasePull(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightStarted(Event):
-    """A nightly run begins."""
+    """A nightly run starts."""
 
     KIND = "night-started"
     milestones: tuple[str, ...]
@@ -357,10 +357,10 @@ class NightEnded(Event):
 
 
 KINDS: Mapping[str, type[Event]] = {cls.KIND: cls for cls in Event.__subclasses__() if cls.KIND}
-"""Kind as the journal spells it -> class. (With slots, each class is made twice; the second one counts.)"""
+"""Kind as spelled in the journal -> class. (With slots, each class is created twice; the second one counts.)"""
 
 _ZERO: Mapping[str, Callable[[], Any]] = {"int": int, "float": float, "str": str, "bool": bool}
-"""Zero values of the types of fields; every other type is a tuple, a mapping or `Spend`."""
+"""Zero values by field type; every other type is a tuple, a mapping or `Spend`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +388,7 @@ _LAYOUTS = {cls: _layout(cls) for cls in KINDS.values()}
 
 
 def encode(event: Event) -> dict[str, object]:
-    """The data of an event's record: JSON values, optional fields left out while they have their default."""
+    """Return the data of an event's record: JSON values, without optional fields at their default."""
     data: dict[str, object] = {}
     for item in _LAYOUTS[type(event)]:
         value = getattr(event, item.name)
@@ -400,7 +400,7 @@ def encode(event: Event) -> dict[str, object]:
 
 
 def decode(kind: str, data: Mapping[str, Any]) -> Event:
-    """The event of a record's kind and data."""
+    """Return the event of a record's kind and data."""
     cls = KINDS.get(kind)
     if cls is None:
         return Unknown(kind=kind, data=data)
@@ -415,7 +415,7 @@ def decode(kind: str, data: Mapping[str, Any]) -> Event:
 
 
 def spend_of(data: Mapping[str, Any]) -> Spend:
-    """Money and tokens as a record has them."""
+    """Return money and tokens as a record has them."""
     if "cost_usd" not in data and "tokens" not in data:
         return NO_SPEND
     return Spend(data.get("cost_usd"), data.get("tokens", {}))

@@ -1,6 +1,6 @@
-"""The fold: what the journal's events say about each issue.
+"""The fold: the state of each issue from the journal's events.
 
-Events are facts; folding them is pure and needs nothing but the events, in order.
+Events are facts; the fold is pure and needs only the events, in order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _STOPPED = {"merge-conflict": "soft", QUESTION: "hard", "known-secret": "hard"}
 
 
 def fold(records: Iterable[Record], into: dict[str, IssueState] | None = None) -> dict[str, IssueState]:
-    """Issue id -> state after these records; ``into`` continues an earlier fold in place."""
+    """Return issue id -> state after these records; ``into`` continues an earlier fold in place."""
     states: dict[str, IssueState] = {} if into is None else into
     for record in records:
         if record.kind not in _FOLDED:
@@ -78,9 +78,9 @@ def fold(records: Iterable[Record], into: dict[str, IssueState] | None = None) -
 
 
 def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, Attempt]]) -> None:
-    """Add what only git knows of attempts: all of it without `.cache/`, or a result whose record a crash cut off.
+    """Add facts about attempts from git: all of them without `.cache/`, or results whose records a crash cut off.
 
-    Where the journal knows how an attempt ended, its word has precedence.
+    If the journal has the end of an attempt, the journal takes precedence.
     """
     for issue, found in kept:
         state = states.setdefault(issue, IssueState())
@@ -105,7 +105,7 @@ def with_git_attempts(states: dict[str, IssueState], kept: Iterable[tuple[str, A
 
 
 def _is_later(found: Attempt, known: Attempt) -> bool:
-    """Whether git knows how an attempt went on after the journal was cut off."""
+    """Return whether git has a later state of an attempt than the journal."""
     if known.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}:
         return True
     return known.state is AttemptState.BUILT and found.state is AttemptState.FAILED
@@ -257,7 +257,7 @@ _Spending = AttemptBuilt | AttemptFailed | AttemptInterrupted | ReviewerCalled |
 
 
 def _add_spend(state: IssueState, event: _Spending) -> None:
-    """Add money and tokens to the attempt; those of its steps add up."""
+    """Add money and tokens to the attempt; those of its steps accumulate."""
     attempt = state.attempts.get(event.attempt)
     if attempt is None:
         return
@@ -302,4 +302,4 @@ _TAKE: dict[type[Event], Callable[[IssueState, Record, Any], None]] = {
 }
 """What each kind of event does to the state of its issue."""
 _FOLDED = frozenset(cls.KIND for cls in _TAKE)
-"""Kinds that say something about an issue; the others are not decoded."""
+"""Kinds with effects on an issue; the others are not decoded."""

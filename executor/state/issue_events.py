@@ -1,4 +1,4 @@
-"""Events about an issue: its attempts, reviews, landings, stops and pull requests; and what every event has. Pure.
+"""Events about an issue: its attempts, reviews, landings, stops and pull requests; and the base of all events. Pure.
 
 `executor.state.events` has the events about steps, milestones, runs and nights, and encodes and decodes all of them.
 """
@@ -40,10 +40,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """Money and tokens of a call; both are left out of a record where the agent does not report them.
+    """Money and tokens of a call; both are omitted from a record if the agent does not report them.
 
     Attributes:
-        cost_usd: US dollars; None where nobody knows.
+        cost_usd: US dollars; None if unknown.
         tokens: tokens by kind, for example ``input`` and ``output``.
     """
 
@@ -60,12 +60,12 @@ NO_SPEND = Spend()
 
 
 def optional(default: object, wire: str = "") -> Any:
-    """A field that is left out of the record while it has its default."""
+    """Declare a field that is omitted from the record while it has its default."""
     return field(default=default, metadata={"optional": True, "wire": wire})
 
 
 def wire(name: str) -> Any:
-    """A field whose name in the record differs, because journals already say so."""
+    """Declare a field with a different name in the record, for compatibility with existing journals."""
     return field(metadata={"wire": name})
 
 
@@ -78,7 +78,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown(Event):
-    """A record of a kind that this version does not know."""
+    """A record of a kind unknown to this version."""
 
     kind: str
     data: Mapping[str, Any]
@@ -86,18 +86,18 @@ class Unknown(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted(Event):
-    """An agent is chosen, money is set aside, and the attempt begins.
+    """An agent is chosen, money is reserved, and the attempt starts.
 
     Attributes:
         attempt: its number, counted from 1 for each issue.
-        revision: revision of the issue that it would become.
-        spec_key: what is to be built.
+        revision: revision of the issue that it would land as.
+        spec_key: key of the spec to implement.
         base: commit that it starts from.
-        agent: profile of who works.
+        agent: profile of the agent.
         account: billing account that pays.
-        when: epoch seconds, the time that its commits carry.
-        reserved_usd: money set aside in US dollars.
-        workflow: the workflow whose steps the attempt performs; left out for a direct one.
+        when: epoch seconds, the timestamp of its commits.
+        reserved_usd: reserved money in US dollars.
+        workflow: the workflow whose steps the attempt performs; omitted for a direct one.
     """
 
     KIND = "attempt-started"
@@ -114,7 +114,7 @@ class AttemptStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsandboxed(Event):
-    """An agent that was to work in a sandbox runs without one, so that its work waits for a person."""
+    """An agent that requires a sandbox runs without one, so its work waits for a person."""
 
     KIND = "unsandboxed"
     attempt: int
@@ -124,12 +124,12 @@ class Unsandboxed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot(Event):
-    """The agent ended well and its tree is in git.
+    """The agent ended successfully and its tree is in git.
 
     Attributes:
-        tree: what it left.
-        when: epoch seconds, the time that the candidate's commit carries.
-        seconds: how long the agent worked.
+        tree: its tree.
+        when: epoch seconds, the timestamp of the candidate's commit.
+        seconds: working time of the agent.
     """
 
     KIND = "snapshot"
@@ -141,7 +141,7 @@ class Snapshot(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost(Event):
-    """The disk no longer has the result of an attempt; it is made again and does not count."""
+    """The disk no longer has the result of an attempt; it is repeated and does not count."""
 
     KIND = "attempt-lost"
     attempt: int
@@ -159,9 +159,9 @@ class AttemptBuilt(Event):
         files: up to 100 changed paths.
         added: lines added.
         removed: lines removed.
-        deviations: where the agent says that it deviated from the spec.
+        deviations: deviations from the spec that the agent reports.
         spend: money and tokens.
-        notes: what the agent says that it changed.
+        notes: the changes that the agent reports.
     """
 
     KIND = "attempt-built"
@@ -186,11 +186,11 @@ class AttemptFailed(Event):
         failure: class of the failure.
         reason: one sentence.
         detail: the most useful part of the output.
-        fingerprint: the same failure on the same tree has the same one.
-        commit: keeps what was made.
+        fingerprint: equal for the same failure on the same tree.
+        commit: commit that stores the result.
         step: step of a workflow that failed.
-        until: epoch seconds at which a usage limit is lifted.
-        rest_s: seconds that the account rests after an outage.
+        until: epoch seconds at which a usage limit ends.
+        rest_s: seconds of suspension of the account after an outage.
     """
 
     KIND = "attempt-failed"
@@ -209,7 +209,7 @@ class AttemptFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptInterrupted(Event):
-    """An attempt was cut off, or ended with a question; it does not count."""
+    """An attempt was interrupted, or ended with a question; it does not count."""
 
     KIND = "attempt-interrupted"
     attempt: int
@@ -219,7 +219,7 @@ class AttemptInterrupted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerCalled(Event):
-    """A reviewer was called; what it cost counts for the attempt."""
+    """A reviewer was called; its cost counts for the attempt."""
 
     KIND = "reviewer-called"
     attempt: int
@@ -259,8 +259,8 @@ class Landed(Event):
 
     Attributes:
         attempt: 0 for work that was merged by hand.
-        check_key: what proved it.
-        needs: issue that it needs -> result key that it was proved with.
+        check_key: key of the checks that proved it.
+        needs: needed issue -> its result key at the time of the proof.
     """
 
     KIND = "landed"
@@ -274,7 +274,7 @@ class Landed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(Event):
-    """A landed issue passes its checks on the present tip."""
+    """A landed issue passes its checks on the current tip."""
 
     KIND = "verified"
     check_key: str
@@ -285,7 +285,7 @@ class Verified(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(Event):
-    """A landed issue fails its checks on the present tip."""
+    """A landed issue fails its checks on the current tip."""
 
     KIND = "refused"
     reason: str
@@ -303,8 +303,8 @@ class Stopped(Event):
     Attributes:
         level: ``hard`` waits for a person, ``soft`` skips the issue.
         rule: ids of the rules.
-        bound: key of exactly the change that an approval would clear; empty: any.
-        needs: what a person has to do.
+        bound: key of the exact change that an approval would clear; empty: any.
+        needs: the action required of a person.
         lines: findings, one sentence each.
         paths: files in conflict.
         tip: tip that the candidate conflicts with.
@@ -345,15 +345,15 @@ class BaseRed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullChanged(Event):
-    """News of an issue's pull request.
+    """An issue's pull request changed.
 
     Attributes:
         state: ``draft``, ``open``, ``merged`` or ``closed``.
         head: branch of the pull request.
-        commit: commit that it shows.
+        commit: commit that it contains.
         waits: what it waits for.
         reason: one sentence for people.
-        attempt: attempt that it shows.
+        attempt: attempt that it belongs to.
     """
 
     KIND = "pull"
@@ -372,7 +372,7 @@ class Retried(Event):
     """A person clears a failed or stopped issue.
 
     Attributes:
-        after: number of the last attempt that is forgiven.
+        after: number of the last forgiven attempt.
     """
 
     KIND = "retried"

@@ -1,14 +1,14 @@
-"""The system calls on which the journal's promises rest, in one place, so that a test can make each of them fail.
+"""The journal of a milestone: append-only, one writer, durable before anything acts on it, verified record by record.
 
-The journal of a milestone: append-only, one writer, durable before it is acted upon, checked record by record.
+Its records are those of `executor.state.record`. They are stored in segments, `journal.000001.jsonl` and so on; numbers
+and checksums continue across segments. A tail that a crash cut off is moved to a file and the journal continues; any
+other damage is refused, never guessed at. Readers take no lock.
 
-Its record is that of `executor.state.record`. It is kept in segments, `journal.000001.jsonl` and so on, through which
-numbers and checks go on. A tail that a crash cut off is moved to a file and the journal goes on; any other damage
-is refused, never guessed at. Readers take no lock.
+Compaction writes a snapshot of the records that are still needed, then a segment whose first record names it, then
+moves the older segments to ``archive/``, from which the next open removes them. The new segment appears completely or
+not at all, so a crash leaves the old journal or the new one.
 
-Compaction: a snapshot of the records that still matter, then a segment whose first record names it, then the older
-segments go to ``archive/``, from which the next opening removes them. The first record's segment appears whole or not
-at all, so that a crash leaves the old journal or the new one.
+The system calls that the journal's guarantees depend on, in one place, so that a test can make each of them fail.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["Disk", "Journal", "Limits", "free_place", "publish", "write_file", "
 
 
 class Disk:
-    """The calls on which the journal's promises rest, in one place so that a test can make each of them fail."""
+    """The system calls that the journal's guarantees depend on; a test can make each of them fail."""
 
     def open(self, path: Path, flags: int) -> int:
         """As `os.open`; new files are for their owner only."""
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def write(self, descriptor: int, data: bytes) -> int:
-        """As `os.write`: may take less than all."""
+        """As `os.write`: may write only a part."""
         return os.write(descriptor, data)
 
     def fsync(self, descriptor: int) -> None:
@@ -56,7 +56,7 @@ class Disk:
         os.ftruncate(descriptor, size)
 
     def fsync_dir(self, folder: Path) -> None:
-        """Make a new name in a folder durable."""
+        """Make a new directory entry durable."""
         fsync_dir(folder)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -64,11 +64,11 @@ class Disk:
         old.replace(new)
 
     def unlink(self, path: Path) -> None:
-        """As `os.unlink`, also if there is no such file."""
+        """As `os.unlink`; a missing file is no error."""
         path.unlink(missing_ok=True)
 
     def mkdir(self, folder: Path) -> None:
-        """As `os.mkdir`, also for an existing folder; for its owner only."""
+        """As `os.mkdir`; an existing folder is no error. For its owner only."""
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -86,7 +86,7 @@ def publish(disk: Disk, path: Path, data: bytes) -> None:
 
 
 def write_file(disk: Disk, path: Path, data: bytes) -> None:
-    """Write a file whose data is durable when this returns."""
+    """Write a file; its data is durable on return."""
     descriptor = disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         write_fully(disk, descriptor, data)
@@ -96,14 +96,14 @@ def write_file(disk: Disk, path: Path, data: bytes) -> None:
 
 
 def write_fully(disk: Disk, descriptor: int, data: bytes) -> None:
-    """Write everything, however little the disk takes at a time."""
+    """Write everything, in as many calls as the disk needs."""
     rest = data
     while rest:
         rest = rest[disk.write(descriptor, rest) :]
 
 
 def free_place(path: Path, data: bytes) -> Path:
-    """The first of ``path``, ``path.1``, ... that is free, or has no more than the beginning of the data."""
+    """Return the first of ``path``, ``path.1``, ... that is free, or contains only a prefix of the data."""
     number = 0
     place = path
     while place.exists() and not data.startswith(place.read_bytes()):
@@ -121,12 +121,12 @@ _DERIVED = re.compile(r"snapshot\.\d{6}\.jsonl|\.(?:snapshot|journal)\..*\.new",
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a journal is compacted and when a segment is full; looked at when it is opened.
+    """Thresholds for compaction and for a new segment; checked when the journal is opened.
 
     Attributes:
-        compact_bytes: segments that are smaller together stay as they are.
-        compact_ratio: so do segments that are at most so many times as large as what is still needed of them.
-        segment_bytes: a segment that is larger is not written any more; another one begins.
+        compact_bytes: no compaction below this total size of the segments.
+        compact_ratio: no compaction up to this ratio of their size to the size of the needed records.
+        segment_bytes: a larger segment is closed and a new one begins.
     """
 
     compact_bytes: int = 32 * 1024 * 1024
@@ -135,16 +135,16 @@ class Limits:
 
 
 class Journal:
-    """The only writer of a milestone's journal; its opener holds the milestone's lock.
+    """The only writer of a milestone's journal; the caller holds the milestone's lock.
 
     Attributes:
         events: every record, oldest first.
-        warnings: repairs made when it was opened, one sentence each.
+        warnings: repairs made at opening, one sentence each.
     """
 
     def __init__(self, folder: Path, run: str, now: Callable[[], str], boot: str, disk: Disk) -> None:
         self.path = folder / JOURNAL
-        """The segment that is written."""
+        """The current segment."""
         self.warnings: list[str] = []
         self.events: list[Record] = []
         self._run, self._now, self._boot, self._disk = run, now, boot, disk
@@ -167,16 +167,16 @@ class Journal:
         """Open or create the journal in a folder; compact it, or start a new segment, if it is too large.
 
         Args:
-            folder: where it lives; made if missing.
+            folder: its folder; created if missing.
             run: id of this run, written into every record.
-            now: gives the present time, ISO-8601.
-            boot: boot id; asked from the machine by default.
-            disk: the calls to the operating system.
+            now: returns the current time, ISO-8601.
+            boot: boot id; read from the machine by default.
+            disk: the system calls.
             limits: size limits.
 
         Raises:
-            StateBrokenError: it is corrupt, of a newer version, or cannot be opened.
-            StateFullError: there is no space to begin it.
+            StateBrokenError: the journal is corrupt, of a newer version, or cannot be opened.
+            StateFullError: the disk has no space to create it.
         """
         journal = cls(folder, run, now, _boot_id() if boot is None else boot, disk or Disk())
         try:
@@ -193,22 +193,22 @@ class Journal:
         return journal
 
     def append(self, kind: str, key: str = "", **data: Any) -> Record:
-        """Write a fact; when this returns it survives a power cut.
+        """Write a fact; on return it survives a power cut.
 
         Raises:
-            StateFullError: there is no space; the journal is as before.
-            StateBrokenError: the journal cannot be trusted any more; nothing is written to it again.
-            ValueError: the data cannot be a record.
+            StateFullError: the disk is full; the journal is unchanged.
+            StateBrokenError: the journal is no longer reliable; all later writes fail.
+            ValueError: the data is not valid for a record.
         """
         with self._lock:
             return self._append(kind, key, data)
 
     def record(self, event: Event, key: str = "") -> Record:
-        """Append a typed event; raises as `append` does."""
+        """Append a typed event; raises the errors of `append`."""
         return self.append(event.KIND, key, **encode_event(event))
 
     def append_last(self, kind: str, key: str = "", **data: Any) -> Record:
-        """Append with the space that is reserved for recording a full disk."""
+        """Append with the space that is reserved for the record of a full disk."""
         with self._lock:
             with suppress(OSError):
                 self.path.with_name(_BALLAST).unlink()
@@ -216,11 +216,11 @@ class Journal:
 
     @property
     def boot(self) -> str:
-        """Boot id that is written into every record; empty where there is none."""
+        """Boot id in every record; empty if the machine has none."""
         return self._boot
 
     def close(self) -> None:
-        """Give the file back; safe to call twice."""
+        """Close the file; safe to call twice."""
         with self._lock:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
@@ -251,7 +251,7 @@ class Journal:
             self._next(last.number + 1)
 
     def _put_aside(self, good: int, tail: bytes) -> None:
-        """Keep the torn tail in a separate file, then truncate the journal."""
+        """Save the torn tail in a separate file, then truncate the journal."""
         kept = free_place(self.path.with_name(f"journal.torn.{good}"), tail)
         write_file(self._disk, kept, tail)
         self._disk.fsync_dir(self.path.parent)
@@ -283,7 +283,7 @@ class Journal:
                 disk.unlink(path)
 
     def _compact(self, chain: Chain, limits: Limits) -> bool:
-        """Begin a segment with a snapshot of what still matters, if that is worth it; whether it was."""
+        """Start a segment with a snapshot of the needed records if that pays off; returns whether it did."""
         size = sum(len(segment.data) for segment in chain.segments)
         if size <= limits.compact_bytes:
             return False
@@ -322,7 +322,7 @@ class Journal:
         self._number, self._check, self._good = event.number, int(line[-11:-3], 16), len(line)
 
     def _to_archive(self, names: list[str]) -> None:
-        """Move the files that a snapshot replaces to the archive; nothing there is needed."""
+        """Move the files that a snapshot replaces to the archive; none of them is needed any more."""
         folder, disk = self.path.parent, self._disk
         disk.mkdir(folder / ARCHIVE)
         for name in names:
@@ -331,7 +331,7 @@ class Journal:
         disk.fsync_dir(folder)
 
     def _next(self, number: int) -> None:
-        """Go on in an empty segment."""
+        """Continue in an empty segment."""
         path = self.path.with_name(segment_name(number))
         descriptor = self._disk.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         os.close(self._descriptor)
@@ -339,7 +339,7 @@ class Journal:
         self._disk.fsync_dir(path.parent)
 
     def _set_ballast(self, path: Path) -> None:
-        """Set space aside; a disk that has none left for it will say so at the next append."""
+        """Reserve space; a disk without space for it reports that at the next append."""
         if path.exists():
             return
         with suppress(OSError):
@@ -373,7 +373,7 @@ class Journal:
         return event
 
     def _undo(self, error: OSError) -> None:
-        """Take a record that may be half written off again; only for a full disk, everything else is the end.
+        """Remove a record that may be half written; only for a full disk, any other error is fatal.
 
         After a failed fsync the kernel may have dropped the dirty pages, so a second fsync proves nothing.
         """
@@ -386,7 +386,7 @@ class Journal:
             self._break(error.strerror or str(error), error)
 
     def _same_file(self) -> None:
-        """Whether the path still names the open file, and no other process has written to it."""
+        """Verify that the path still names the open file, and that no other process has written to it."""
         opened = os.fstat(self._descriptor)
         try:
             named = self.path.stat()

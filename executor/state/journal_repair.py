@@ -1,4 +1,4 @@
-"""Cuts a corrupt journal off after its last good record, and keeps what is cut."""
+"""Truncates a corrupt journal after its last good record and keeps the rest."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ __all__ = ["cut"]
 
 
 def cut(folder: Path, to: int, *, at: str, disk: Disk | None = None) -> list[str]:
-    """Keep the first records of a journal that is refused, and put everything after them into files beside it.
+    """Keep the first records of a refused journal and move everything after them into files beside it.
 
-    Whoever calls it holds the milestone's lock. A crash in between leaves a journal that is as corrupt as before, or
-    one that is repaired.
+    The caller holds the milestone's lock. A crash in between leaves a journal that is as corrupt as before, or
+    repaired.
 
     Args:
-        folder: where the journal lives.
+        folder: folder of the journal.
         to: number of the last record to keep; 0 for an empty journal.
-        at: names the files, for example the present time.
-        disk: the calls to the operating system.
+        at: part of the file names, for example the current time.
+        disk: the system calls.
 
     Returns:
-        Names of the files into which the rest went.
+        Names of the files with the rest.
 
     Raises:
-        UsageError: the journal is whole, or it cannot be kept up to that record.
-        StateFullError: there is no space for the rest; nothing was changed.
+        UsageError: the journal is intact, or it cannot be kept up to that record.
+        StateFullError: the disk has no space for the rest; nothing was changed.
         StateBrokenError: a newer version wrote it, or the disk fails.
     """
     chain = look(folder)
@@ -93,7 +93,7 @@ def _cut(folder: Path, chain: Chain, to: int, aside: Path, disk: Disk) -> list[s
 
 
 def _end_of(chain: Chain, to: int) -> tuple[int, int]:
-    """Place of the segment with that record, and the byte at which the record ends; -1 if no segment is to be kept."""
+    """Return the index of the segment with that record and the byte offset of the record's end; -1 if none is kept."""
     first = chain.segments[0]
     if not to:
         return (0, 0) if first.number == 1 and first.path is not None else (-1, 0)

@@ -36,24 +36,24 @@ __all__ = [
 
 UNSANDBOXED = "unsandboxed"
 UNKNOWN_AGENT = "?"
-"""Who worked without a sandbox, where that is not known any more."""
-"""Id of the stop for a change of an agent that was to work in a sandbox and did without."""
+"""Replaces the agent that worked without a sandbox, if it is unknown."""
+"""Id of the stop for a change of an agent that worked without its required sandbox."""
 
 FINDINGS = "review-findings"
-"""Id of the stop for a change in which a reviewer found something."""
+"""Id of the stop for a change with findings of a reviewer."""
 
 QUESTION = "question"
-"""Rule, and outcome of an attempt, of an agent that asks a person."""
+"""Rule, and outcome of an attempt, of an agent that asks a question."""
 UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency"})
-"""Classes of failure that do not count as an attempt: the issue is not what they are about."""
+"""Classes of failure that do not count as an attempt, because they are not about the issue."""
 PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "dependency"})
-"""Classes of failure that a retry does not help."""
+"""Classes of failure for which a retry does not help."""
 FALLS_BACK = UNSPENT
-"""Classes after which the next agent of an ordered list is asked."""
+"""Classes after which the next agent of an ordered list works."""
 
 
 class AttemptState(StrEnum):
-    """How far an attempt has come."""
+    """The progress of an attempt."""
 
     STARTED = "started"
     BUILT = "built"
@@ -64,41 +64,41 @@ class AttemptState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at an issue.
+    """An attempt at an issue.
 
     Attributes:
-        number: counts up over the life of the issue, from 1.
-        revision: the revision that it would become.
-        spec_key: spec that it implements.
+        number: sequence number within the issue, from 1.
+        revision: the revision that it would land as.
+        spec_key: key of the spec that it implements.
         base: commit it started from.
-        state: how far it has come.
-        commit: the candidate commit with its result, empty before there is one.
-        landing: the commit that was about to become the branch's tip, empty before that.
-        result_key: stable identity of its change, empty before there is one.
+        state: its progress.
+        commit: the candidate commit with its result; empty before it exists.
+        landing: the commit that was about to become the branch's tip; empty before that.
+        result_key: stable identity of its change; empty before it exists.
         kind: class of its failure (``agent``, ``empty``, ``checks``, ``patch``, ``limit``, ...), empty otherwise.
         reason: one sentence.
-        detail: the most useful part of the failing output, bounded.
+        detail: the most useful part of the failing output, truncated.
         print: fingerprint of the failure; the same one twice means that a retry does not help.
-        seconds: how long the agent worked.
-        started_at: ISO-8601 time, empty when it is only known from git.
-        cost_usd: money spent, as far as it is known.
+        seconds: working time of the agent.
+        started_at: ISO-8601 time; empty if it is only known from git.
+        cost_usd: the known part of the money spent.
         cost_known: whether the agent reported its cost.
-        reserved_usd: money that was set aside for it when it was begun.
+        reserved_usd: money reserved at its start.
         tokens: `input` (with the cached ones), `cached` and `output`.
-        agent: name of the profile that worked.
-        account: who pays for that.
-        run: id of the run that began it.
-        until: epoch seconds until which its account rests, after a limit or a failing service; 0 otherwise.
-        rest_s: for a failing service: seconds that the account rests, which grow from one outage to the next.
+        agent: name of the agent's profile.
+        account: billing account of the agent.
+        run: id of the run that started it.
+        until: epoch seconds until which its account is suspended, after a limit or a failing service; 0 otherwise.
+        rest_s: for a failing service: seconds of the suspension, which grow from one outage to the next.
         deviations: deviations from the plan that the agent reports.
-        notes: what the agent reports that it changed.
-        boot: boot id of the machine when it was started.
-        tree: the tree that its agent left, once that is safe in git; empty before.
-        when: time of that in seconds since the epoch; commits made of it carry this time, whenever they are made.
-        unsandboxed: name of the agent that wanted a sandbox for it and had none; empty when all was as it should be.
-        sandbox: what its commit says of the sandbox that it was made in; empty when only the journal knows.
-        step: the step of a workflow at which it failed, empty for everything else.
-        pull: number of its local pull request, 0 when it has none.
+        notes: the changes that the agent reports.
+        boot: boot id of the machine at its start.
+        tree: the tree of its agent once it is safe in git; empty before.
+        when: time of that in seconds since the epoch; the timestamp of all commits made from it.
+        unsandboxed: name of the agent that required a sandbox but had none; empty otherwise.
+        sandbox: the sandbox according to its commit; empty if only the journal knows.
+        step: the workflow step that failed; empty otherwise.
+        pull: number of its local pull request; 0 without one.
     """
 
     number: int
@@ -136,7 +136,7 @@ class Attempt:
 
     @property
     def open(self) -> bool:
-        """Whether its end is unknown."""
+        """Return whether its end is unknown."""
         return self.state in {AttemptState.STARTED, AttemptState.INTERRUPTED}
 
 
@@ -145,16 +145,16 @@ class Pull:
     """The last known state of an issue's pull request.
 
     Attributes:
-        number: on the forge; 0 while only its branch exists.
-        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while there is only a branch.
-        url: where a person looks at it.
+        number: number on the forge; 0 while only its branch exists.
+        state: ``draft``, ``open``, ``closed`` or ``merged``; empty while only a branch exists.
+        url: its address for people.
         head: short name of its branch.
         commit: the last commit that the executor pushed.
-        waits: status of the issue while the pull request keeps it from going on: ``open`` when time alone can change
-            that, ``review`` when a person has to; empty when nothing keeps it.
-        reason: why, one sentence.
-        run: id of the run that saw it; the next one looks again.
-        attempt: number of the attempt that it shows; 0 in events that do not say.
+        waits: status of the issue while the pull request blocks it: ``open`` if time alone can change that, ``review``
+            if a person must act; empty otherwise.
+        reason: the cause, one sentence.
+        run: id of the run that saw it; the next run checks again.
+        attempt: number of the attempt that it belongs to; 0 in events without one.
     """
 
     number: int
@@ -170,17 +170,17 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A rule that stopped the issue until a person clears it, the declaration changes or it is retried.
+    """A rule that stopped the issue until a person clears it, the declaration changes or the issue is retried.
 
     Attributes:
         level: ``soft`` (skipped) or ``hard`` (waits for a person).
         rule: ids of the rules, for example ``merge-conflict``, separated by commas.
         reason: one sentence.
-        spec_key: the spec under which it was stopped.
-        attempt: number of the attempt that was stopped, 0 before the first.
+        spec_key: key of the spec at the time of the stop.
+        attempt: number of the stopped attempt; 0 before the first.
         bound: the key that an approval is bound to: of the change, or of the spec before a change exists.
-        needs: the action that a person has to take.
-        lines: lines that triggered it, for example ``src/auth.py:12: def login():``.
+        needs: the action required of a person.
+        lines: the lines that triggered it, for example ``src/auth.py:12: def login():``.
     """
 
     level: str
@@ -200,7 +200,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a reviewer found; `score` is 0 to 100, `line` 0 where it names none."""
+    """A finding of a reviewer; `score` is 0 to 100, `line` is 0 if unknown."""
 
     description: str
     score: int
@@ -210,7 +210,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """What a reviewer says of one acceptance criterion in words."""
+    """A reviewer's verdict on one acceptance criterion in words."""
 
     criterion: str
     met: bool
@@ -219,12 +219,12 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What the reviewer of an attempt left.
+    """The review of an attempt.
 
     Attributes:
         reviewer: name of its profile.
-        findings: everything that it found, whatever the score.
-        criteria: what it says of the acceptance criteria in words.
+        findings: all findings, whatever the score.
+        criteria: its verdicts on the acceptance criteria in words.
         at: ISO-8601 time.
     """
 
@@ -236,7 +236,7 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The checks of a landed issue passed on a tip.
+    """A successful proof of a landed issue on a tip.
 
     Attributes:
         check_key: key of the checks that proved it.
@@ -251,7 +251,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The checks of a landed issue failed on a tip, so that it has to be implemented again."""
+    """A failed proof of a landed issue on a tip; the issue must be implemented again."""
 
     check_key: str
     needs: Mapping[str, str]
@@ -262,13 +262,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Red:
-    """A check of the issue fails before anything was done for it.
+    """A check of the issue that fails before any work.
 
     Attributes:
         tip: commit on which it fails.
         check_key: the issue's check key.
         reason: one sentence.
-        run: id of the run that saw it; the next one looks again.
+        run: id of the run that saw it; the next run checks again.
         word: ``red``, ``blind``, ``vacuous`` or ``outside``.
         check: name of the check.
         proof: ``check`` or ``acceptance``.
@@ -287,11 +287,11 @@ class Red:
 
 @dataclass(slots=True)
 class IssueState:
-    """Everything the journal knows of one issue."""
+    """The journal's information about one issue."""
 
     attempts: dict[int, Attempt] = field(default_factory=dict)
     forgiven: int = 0
-    """Attempts up to this number no longer count: a person asked for a retry after them."""
+    """Attempts up to this number do not count, because a person asked for a retry after them."""
     stop: Stop | None = None
     red: Red | None = None
     proof: Proof | None = None
@@ -299,12 +299,12 @@ class IssueState:
     steps: dict[str, StepState] = field(default_factory=dict)
     pull: Pull | None = None
     reviews: dict[int, Review] = field(default_factory=dict)
-    """By number of the attempt."""
+    """Reviews by number of the attempt."""
     seconds: float = 0.0
     cost_usd: float = 0.0
 
     def last(self) -> int:
-        """Number of the latest attempt, 0 before the first."""
+        """Return the number of the latest attempt; 0 before the first."""
         return max(self.attempts, default=0)
 
     @property
@@ -314,11 +314,11 @@ class IssueState:
         return last is not None and last.state is AttemptState.BUILT
 
     def spent(self) -> int:
-        """How many attempts there were that count; those that a limit or a failed login ended at once do not."""
+        """Return the number of attempts that count; attempts ended at once by a limit or a failed login do not."""
         return sum(attempt.kind not in UNSPENT for attempt in self.attempts.values())
 
     def counted(self, spec_key: str) -> list[Attempt]:
-        """Attempts at this spec since the last retry, oldest first."""
+        """Return the attempts at this spec since the last retry, oldest first."""
         return [
             attempt
             for number, attempt in sorted(self.attempts.items())

@@ -1,13 +1,13 @@
-"""One record of the journal, and how a journal's bytes are read back. Pure: bytes in, events out.
+"""One record of the journal, and the parser of a journal's bytes. Pure: bytes in, events out.
 
 A record is a line of ASCII JSON,
 ``{"n":17,"t":"...","b":"<boot>","r":"<run>","e":"<kind>","key":"...",...,"c":"9f3a1c22"}``.
-``c`` is the CRC-32 of the bytes before it, seeded with the previous record's, so that a lost, doubled, moved, spliced
-or altered record cannot pass. It is compared as eight bytes: read as a number it would have other spellings.
+``c`` is the CRC-32 of the bytes before it, seeded with the previous record's, so a lost, duplicated, moved, spliced
+or altered record is detected. It is compared as eight bytes, because a number would have several spellings.
 
-Sessions: every run of a milestone, from its beginning to its end, folded from the journal. Pure.
+Sessions: every run of a milestone, from its start to its end, folded from the journal. Pure.
 
-A run that has a beginning and no end, and that no living process carries on, has died.
+A run with a start but no end, and without a living process, has died.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ __all__ = [
 
 VERSION = 1
 MOST_BYTES = 64 * 1024
-"""Longest record; larger things go to files of their own, which a record names."""
+"""Maximum length of a record; larger data is stored in separate files, which a record names."""
 COMPACTED = "compacted"
-"""Kind of the record with which a segment begins whose predecessors a snapshot stands for."""
+"""Kind of the first record of a segment whose predecessors a snapshot replaces."""
 
 _OWN = frozenset({"n", "v", "t", "b", "r", "e", "key", "c"})
 _PARSE = json.JSONDecoder().raw_decode
-"""A fifth faster than `json.loads`, which looks at the encoding and for white space around."""
+"""A fifth faster than `json.loads`, which checks the encoding and surrounding white space."""
 _CHECK = len(',"c":"00000000"}')
 _SNAPSHOT = re.compile(r"snapshot\.\d{6}\.jsonl", re.ASCII)
 _LOOKS_LIKE_A_RECORD = re.compile(rb'(?<![:,\[])\{"n":\d+,"(?:v|t)":')
-"""An object inside a record's data can begin in the same way, but follows one of these three characters."""
+"""An object inside a record's data can start in the same way, but follows one of these three characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class Record:
     """A fact.
 
     Attributes:
-        number: place in the journal, counted from 1.
-        at: when, ISO-8601 UTC.
-        boot: first characters of the machine's boot id; empty where there is none.
+        number: position in the journal, counted from 1.
+        at: time, ISO-8601 UTC.
+        boot: first characters of the machine's boot id; empty without one.
         run: id of the run that wrote it.
         kind: kind of the event, for example ``attempt-started``.
-        key: the issue it is about; empty for the milestone.
-        data: everything else; JSON values.
+        key: id of its issue; empty for the milestone.
+        data: all other fields; JSON values.
     """
 
     number: int
@@ -95,21 +95,21 @@ class Damage(StrEnum):
 
     NONE = "none"
     TORN = "torn"
-    """The last record was cut off while it was written; nothing follows it."""
+    """The last record was cut off during its write; nothing follows it."""
     CORRUPT = "corrupt"
-    """A record is wrong and others follow: something other than a crash did that."""
+    """A record is damaged and others follow: the cause was not a crash."""
     NEWER = "newer"
-    """Written by a version of the executor that this one does not know."""
+    """Written by a newer version of the executor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The snapshot that replaces all earlier segments, as the first record of a segment names it.
+    """The snapshot that replaces all earlier segments, as named in the first record of a segment.
 
     Attributes:
-        snapshot: name of the file with the records that still matter.
+        snapshot: name of the file with the needed records.
         sha256: digest of that file.
-        number: number of the last record of the segments before.
+        number: number of the last record of the earlier segments.
         check: CRC-32 of that record.
     """
 
@@ -119,7 +119,7 @@ class Base:
     check: int
 
     def data(self) -> dict[str, object]:
-        """As a record's data."""
+        """Return its fields as a record's data."""
         last = {"number": self.number, "check": f"{self.check:08x}"}
         return {"snapshot": self.snapshot, "sha256": self.sha256, "last": last}
 
@@ -130,9 +130,9 @@ class Scan:
 
     Attributes:
         events: every record up to the first bad one.
-        good: bytes that those records take.
+        good: number of bytes in those records.
         check: CRC-32 of the last of them, the seed for the next.
-        damage: the bytes after them.
+        damage: the kind of damage after them.
     """
 
     events: list[Record]
@@ -142,15 +142,15 @@ class Scan:
 
 
 def encode(event: Record, previous: int, most: int = MOST_BYTES) -> bytes:
-    """The record of an event as one line.
+    """Encode an event as one line.
 
     Args:
         event: the record; its data must be JSON and must not use the names of the envelope's fields.
-        previous: CRC-32 of the record before it, 0 for the first.
-        most: longest record.
+        previous: CRC-32 of the previous record; 0 for the first.
+        most: maximum length of a record.
 
     Raises:
-        ValueError: the data cannot be written as a record, or is longer than that.
+        ValueError: the data cannot be encoded as a record, or is too long.
     """
     clash = _OWN & event.data.keys()
     if clash:
@@ -165,12 +165,12 @@ def encode(event: Record, previous: int, most: int = MOST_BYTES) -> bytes:
 
 
 def scan(data: bytes, number: int = 1, previous: int = 0) -> Scan:
-    """Read a segment from its start up to the first damaged record.
+    """Read a segment from its start to the first damaged record.
 
     Args:
         data: the segment's bytes.
-        number: number that its first record should have.
-        previous: CRC-32 of the record before that one, 0 if there is none.
+        number: expected number of its first record.
+        previous: CRC-32 of the record before that one; 0 if none.
     """
     events: list[Record] = []
     good, check = 0, previous
@@ -185,7 +185,7 @@ def scan(data: bytes, number: int = 1, previous: int = 0) -> Scan:
 
 
 def decode(line: bytes, number: int, previous: int) -> tuple[Record, int] | None:
-    """The event of a record without its newline, and its CRC-32; None if it is not the record that belongs there."""
+    """Decode a record without its newline into its event and CRC-32; None if it is not the expected record."""
     check = zlib.crc32(line[:-_CHECK], previous)
     if line[-_CHECK:] != b',"c":"%08x"}' % check:
         return None
@@ -214,7 +214,7 @@ def decode(line: bytes, number: int, previous: int) -> tuple[Record, int] | None
 
 
 def base_of(data: bytes) -> Base | None:
-    """The snapshot of a segment that begins with a whole `COMPACTED` record; None if it continues the one before."""
+    """Return the snapshot of a segment that starts with an intact `COMPACTED` record; None for a continuation."""
     line = data[: max(data.find(b"\n", 0, MOST_BYTES), 0)]
     if b'"e":"compacted"' not in line:
         return None
@@ -240,7 +240,7 @@ def _damage(data: bytes, good: int) -> Damage:
 
 
 KINDS = frozenset({"run-started", "run-ended"})
-"""Records that sessions are made of; a compaction keeps them all."""
+"""Records of sessions; a compaction keeps them all."""
 
 
 class How(StrEnum):
@@ -256,22 +256,22 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run of one milestone.
+    """A run of a milestone.
 
     Attributes:
         run: its id.
-        started: when, ISO-8601 UTC.
-        ended: when its last record says so; for one that died, the time of its last record.
-        how: how it ended; of an older version, a run that an error ended has died.
-        why: the signal or the reason, as one sentence; empty for one that was done.
-        code: its exit code; None where it had none.
-        host: machine on which it ran.
-        user: who ran it.
-        pid: its process.
-        git: branch, commit and changed files of the user's checkout when it began.
+        started: start time, ISO-8601 UTC.
+        ended: time of its last record.
+        how: how it ended; in an older version, a run that ended with an error counts as died.
+        why: the signal or the reason, as one sentence; empty for a completed run.
+        code: its exit code; None without one.
+        host: its machine.
+        user: its user.
+        pid: its process id.
+        git: branch, commit and changed files of the user's checkout at its start.
         asked: the requested tasks, for example ``milestone:m4``.
-        landed: issues that it landed, in their order.
-        in_flight: issue -> attempt that had begun and had not come to an end.
+        landed: issues that it landed, in order.
+        in_flight: issue -> attempt that had started and not ended.
         following: the next issues, in order.
     """
 
@@ -292,16 +292,16 @@ class RunRecord:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it ended before its work was complete."""
+        """Return whether it ended before its work was complete."""
         return self.how in {How.INTERRUPTED, How.HALTED, How.ERROR, How.DIED}
 
 
 def run_records(records: Iterable[Record], alive: str = "") -> list[RunRecord]:
-    """Every run in the records, oldest first.
+    """Return every run in the records, oldest first.
 
     Args:
         records: a milestone's journal.
-        alive: id of the run that is being carried on by a living process, if one is.
+        alive: id of the run with a living process; empty if none.
     """
     found: dict[str, RunRecord] = {}
     for record in records:

@@ -1,10 +1,10 @@
-"""Reads a journal: its segments in order, the snapshot before them, and what is wrong with them. Takes no lock.
+"""Reads a journal: its segments in order, the snapshot before them, and their damage. Takes no lock.
 
-Which records of a journal still matter: those that the fold needs to come to the same result. Pure.
+The needed records of a journal: those that the fold requires for the same result. Pure.
 
-A record is needed while it is the last to say something of what the fold shows: an issue's stop, red base, proof,
-refusal, pull request and retry, an attempt's fields. What adds up (seconds, money) is always needed, and so are the
-runs themselves.
+A record is needed while it is the last one about something that the fold shows: an issue's stop, red base, proof,
+refusal, pull request and retry, an attempt's fields. Records with sums (seconds, money) are always needed, and so are
+the runs themselves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 
 _TRIES = 20
 ARCHIVE = "archive"
-"""Where the segments before the last compaction are."""
+"""Folder of the segments before the last compaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Trouble:
     """Why a journal is refused.
 
     Attributes:
-        path: the file that is wrong.
+        path: the damaged file.
         record: number of the first damaged record.
-        offset: where it begins in the file.
-        good: number of the last good record before it, 0 if there is none.
-        first: the smallest number of a record up to which the journal can be kept, other than 0.
-        cut: everything from there on: files with how many bytes of each.
-        newer: whether it is a newer version that wrote it.
+        offset: its start in the file.
+        good: number of the last good record before it; 0 if there is none.
+        first: the smallest record number, other than 0, to which the journal can be truncated.
+        cut: everything after that: files, each with a number of bytes.
+        newer: a newer version wrote it.
         why: the damage, as the end of a sentence that begins with the path.
     """
 
@@ -77,7 +77,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as it was read; one that is missing has no path."""
+    """A segment as it was read; a missing one has no path."""
 
     number: int
     path: Path | None
@@ -87,23 +87,23 @@ class Segment:
 
 @dataclass(slots=True)
 class Chain:
-    """The result of a read: records, the chain's state after them, and the damage that follows."""
+    """The result of a read: records, the state of the chain after them, and the damage that follows."""
 
     segments: list[Segment]
     events: list[Record]
     number: int = 0
     check: int = 0
     good: int = 0
-    """Bytes of the last segment that was read which are good."""
+    """Number of intact bytes in the last segment that was read."""
     torn: bytes = b""
     trouble: Trouble | None = None
 
 
 def read(folder: Path) -> list[Record]:
-    """Every record of a milestone's journal; takes no lock, a record that is being written is left out.
+    """Return every record of a milestone's journal; takes no lock and omits a record in the middle of a write.
 
     Raises:
-        StateBrokenError: it is corrupt, or of a newer version.
+        StateBrokenError: the journal is corrupt, or of a newer version.
     """
     chain = look(folder)
     refuse(folder, chain)
@@ -111,16 +111,16 @@ def read(folder: Path) -> list[Record]:
 
 
 def inspect(folder: Path) -> Trouble | None:
-    """Why the journal in a folder is refused; None if it is not.
+    """Return why the journal in a folder is refused; None if it is not.
 
     Raises:
-        StateBrokenError: it cannot be read at all.
+        StateBrokenError: the journal cannot be read at all.
     """
     return look(folder).trouble
 
 
 def look(folder: Path) -> Chain:
-    """The journal as it is, while somebody else may be writing it."""
+    """Read the journal in its current state, while another process may write to it."""
     for _ in range(_TRIES):
         before = segments(folder)
         try:
@@ -135,7 +135,7 @@ def look(folder: Path) -> Chain:
 
 
 def load(folder: Path) -> Chain:
-    """Read what there is, up to the first thing that is wrong."""
+    """Read up to the first damage."""
     chain = Chain(_segments(folder), [])
     first = chain.segments[0] if chain.segments else None
     with _without_collector():
@@ -149,7 +149,7 @@ def load(folder: Path) -> Chain:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Make many small objects that all stay, without looking again and again whether some of them are garbage."""
+    """Disable garbage collection while many small permanent objects are created."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -160,9 +160,9 @@ def _without_collector() -> Iterator[None]:
 
 
 def _segments(folder: Path) -> list[Segment]:
-    """The segments that count, oldest first: from the newest one that rests on a whole snapshot, otherwise all.
+    """Return the relevant segments, oldest first: from the newest one with an intact snapshot, otherwise all.
 
-    One that is not in its place is taken from the archive; one that is missing has no path.
+    A segment that is not in its place is taken from the archive; a missing one has no path.
     """
     archived, present = segments(folder / ARCHIVE), segments(folder)
     known = {int(name[8:14]): folder / ARCHIVE / name for name in archived}
@@ -186,7 +186,7 @@ def _segments(folder: Path) -> list[Segment]:
 
 
 def _snapshot(folder: Path, base: Base) -> bytes | None:
-    """The snapshot on which a segment rests; None if it is not there or not what it was."""
+    """Return the snapshot that a segment is based on; None if it is missing or altered."""
     for place in (folder, folder / ARCHIVE):
         with suppress(FileNotFoundError, NotADirectoryError):
             data = (place / base.snapshot).read_bytes()
@@ -237,7 +237,7 @@ def _take(folder: Path, chain: Chain, place: int, segment: Segment) -> None:
 
 
 def refuse(folder: Path, chain: Chain) -> None:
-    """Raise the situation that a chain in trouble is; nothing for one in order."""
+    """Raise the error for a damaged chain; does nothing for an intact one."""
     trouble = chain.trouble
     if trouble is None:
         return
@@ -254,7 +254,7 @@ def refuse(folder: Path, chain: Chain) -> None:
 
 
 def lines_of(events: list[Record]) -> bytes:
-    """Records as a new chain."""
+    """Encode records as a new chain."""
     lines, check = [], 0
     for event in events:
         lines.append(encode(event, check, 2 * MOST_BYTES))  # the first also says of what version it is
@@ -263,12 +263,12 @@ def lines_of(events: list[Record]) -> bytes:
 
 
 def segment_name(number: int) -> str:
-    """File name of a segment."""
+    """Return the file name of a segment."""
     return f"journal.{number:06d}.jsonl"
 
 
 def restore(folder: Path, chain: Chain, disk: Disk) -> bool:
-    """Restore archived files whose replacement is missing; whether there were any."""
+    """Restore archived files whose replacement is missing; returns whether there were any."""
     archived = [item.path for item in chain.segments if item.path is not None and item.path.parent != folder]
     base = chain.segments[0].base if chain.segments else None
     if base is not None and not (folder / base.snapshot).exists():
@@ -301,7 +301,7 @@ _VALUE = {
     "pull": "pull",
     "retried": "forgiven",
 }
-"""The one of them to which it gives a value; the others it only clears, which needs no record when nothing is set."""
+"""The one of these fields that gets a value; the others are only cleared, which needs no record if nothing is set."""
 _ATTEMPT: dict[str, frozenset[str]] = {
     "attempt-interrupted": frozenset({"state", "commit", "cost", "tokens"}),
     "landing": frozenset({"landing"}),
@@ -322,9 +322,9 @@ _KNOWN = _ISSUE.keys() | _ATTEMPT.keys() | _ADDS.keys()
 
 
 def live(events: Sequence[Record]) -> list[Record]:
-    """The records that `fold` needs to reach the same states, in order.
+    """Return the records that `fold` needs to reach the same states, in order.
 
-    A kind that the fold knows and this function does not is kept whole.
+    All records of a kind that the fold knows and this function does not are kept.
     """
     folded: dict[str, bool] = {}
     issues: defaultdict[str, _Issue] = defaultdict(_Issue)
@@ -346,7 +346,7 @@ def live(events: Sequence[Record]) -> list[Record]:
 
 
 class _Issue:
-    """Fields that later records set, while the records of an issue are read backwards."""
+    """The fields that later records set, while an issue's records are read backwards."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -355,7 +355,7 @@ class _Issue:
         self._started: set[int] = set()
 
     def needed(self, place: int, event: Record) -> list[int]:
-        """Places of the records of which it is clear now that they are needed."""
+        """Return the positions of the records that are now known to be needed."""
         kind = event.kind
         says = _VALUE.get(kind)
         last = says is not None and says not in self._said
@@ -371,7 +371,7 @@ class _Issue:
         return found
 
     def _start(self, place: int, number: int) -> list[int]:
-        """The start of an attempt: later records of it are needed, earlier records of the same number are not."""
+        """Process the start of an attempt: later records of it are needed, earlier ones of the same number are not."""
         found = self._waiting.pop(number, [])
         if number not in self._started:
             found.append(place)
@@ -380,7 +380,7 @@ class _Issue:
         return found
 
     def _change(self, place: int, number: int, fields: frozenset[str]) -> None:
-        """Something said of an attempt; needed if it is the last to say it and the attempt was started before."""
+        """Process a change of an attempt; needed if it sets a field last and the attempt was started before."""
         if fields - self._attempts[number]:
             self._waiting[number].append(place)
         self._attempts[number] |= fields

@@ -1,11 +1,11 @@
-"""The steps of one issue: a workflow compiled for its task type, and which of them are done. Pure.
+"""The steps of one issue: a workflow compiled for its task type, and which of its steps are done. Pure.
 
-A step is done when a result is kept whose key is the one that its inputs have now. Agent, model and the wording of a
-prompt have no part in the key; what the step is given and what it has to leave have.
+A step is done if a stored result has the key of its current inputs. Agent, model and the wording of a prompt are not
+part of the key; its inputs and its required outputs are.
 
-The state of an issue's steps by the journal; part of the fold in `executor.state.fold`. Pure.
+The state of an issue's steps in the journal; part of the fold in `executor.state.fold`. Pure.
 
-Results of steps are kept in git; here is only what is being done, what failed, and what a gate sent back.
+Results of steps are stored in git; this state has only running steps, failures, and work that a gate sent back.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
-    """A step, or a phase's gate, as it concerns one issue.
+    """A step, or a phase's gate, in the flow of one issue.
 
     Attributes:
         id: ``phase.step``; a gate's is ``phase.gate``.
         phase: its phase.
         step: its declaration; None for a gate.
         gate: its declaration; None for a step.
-        needs: steps whose results it is given or waits for within its phase.
-        after: everything that has to be done before it: its needs, and the phase before.
-        inputs: files that it is given, without those of steps that do not concern the issue.
+        needs: steps of its phase whose results it receives or waits for.
+        after: all steps that must be done before it: its needs, and the previous phase.
+        inputs: files that it receives, without those of steps that do not apply to the issue.
         tree_from: step whose tree it starts from; empty: the issue's base.
         schemas: digest of the JSON Schemas of its outputs; empty without any.
     """
@@ -69,13 +69,13 @@ class FlowStep:
 
     @property
     def keeps_tree(self) -> bool:
-        """Whether its changes to the tree are kept."""
+        """Return whether its changes to the tree are kept."""
         return self.step is not None and self.step.tree
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The steps of one issue in an order in which they can be done; without any, its workflow is the direct one."""
+    """The steps of one issue in executable order; without any, its workflow is the direct one."""
 
     workflow: Workflow
     steps: tuple[FlowStep, ...] = ()
@@ -85,25 +85,25 @@ class Flow:
 
     @property
     def last_tree(self) -> str:
-        """The step whose tree is the issue's result; empty when none keeps its tree."""
+        """The step whose tree is the issue's result; empty if none keeps its tree."""
         return next((step.id for step in reversed(self.steps) if step.keeps_tree), "")
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """The kept result of a step, or of a gate that opened.
+    """The stored result of a step, or of a gate that opened.
 
     Attributes:
         step: ``phase.step``.
         commit: the commit that stores it, with the folders `out` and, for a step that keeps its tree, `tree`.
         key: key of its inputs.
-        spec_key: spec that it was made for.
-        revision: of the issue.
-        attempt: in which it was made.
+        spec_key: key of its spec.
+        revision: revision of the issue.
+        attempt: the attempt that produced it.
         base: commit that the issue's work started from.
-        tree: tree that it left; empty for steps that keep none.
+        tree: its tree; empty for steps that keep none.
         files: name -> digest of each output file.
-        seconds: how long its agent worked.
+        seconds: working time of its agent.
     """
 
     step: str
@@ -123,14 +123,14 @@ class StepFacts:
     """The facts that decide which steps of an issue are done.
 
     Attributes:
-        spec_key: key of the present declaration.
-        revision: that the issue would become.
-        refused: number of the last attempt whose result was refused, 0 for none; after it the tree is made again.
+        spec_key: key of the current declaration.
+        revision: the revision that the issue would land as.
+        refused: number of the last attempt whose result was refused, 0 for none; after it the tree is built again.
         base_tree: tree that the issue's work starts from.
-        records: results that are kept.
+        records: stored results.
         wanted: steps that a gate sends back.
-        criteria: digest of the acceptance criteria, which gates look at.
-        content: digest of a file of a tree; empty when there is none.
+        criteria: digest of the acceptance criteria, which gates use.
+        content: returns the digest of a file of a tree; empty if it does not exist.
     """
 
     spec_key: str
@@ -144,7 +144,7 @@ class StepFacts:
 
 
 def compiled_flow(workflow: Workflow, issue_type: str) -> Flow:
-    """The workflow as it concerns issues of a type."""
+    """Return the workflow for issues of a type."""
     kind = workflow.task_type(issue_type).lower()
     steps: list[FlowStep] = []
     before: tuple[str, ...] = ()
@@ -188,7 +188,7 @@ def compiled_flow(workflow: Workflow, issue_type: str) -> Flow:
 
 
 def done_steps(flow: Flow, facts: StepFacts) -> dict[str, StepRecord]:
-    """The steps that are done, with their results; a step that depends on an unfinished one is not done."""
+    """Return the steps that are done, with their results; a step that depends on an unfinished one is not done."""
     done: dict[str, StepRecord] = {}
     for step in flow.steps:
         record = facts.records.get(step.id)
@@ -198,7 +198,7 @@ def done_steps(flow: Flow, facts: StepFacts) -> dict[str, StepRecord]:
 
 
 def step_key(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:
-    """The key of what a step is made from; empty while something before it is not done."""
+    """Return the key of a step's inputs; empty while an earlier step is not done."""
     if any(name not in done for name in step.after):
         return ""
     tree = tree_before(step, facts, done)
@@ -225,12 +225,12 @@ def step_key(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -
 
 
 def tree_before(step: FlowStep, facts: StepFacts, done: Mapping[str, StepRecord]) -> str:
-    """The tree that a step starts from."""
+    """Return the tree that a step starts from."""
     return done[step.tree_from].tree if step.tree_from else facts.base_tree
 
 
 def refused_at(state: IssueState, spec_key: str, revision: int) -> int:
-    """Number of the last attempt whose result was made and refused, at this spec and revision; 0 for none."""
+    """Return the number of the last attempt whose result was refused at this spec and revision; 0 for none."""
     return max(
         (
             number
@@ -245,9 +245,9 @@ def refused_at(state: IssueState, spec_key: str, revision: int) -> int:
 
 
 def pinned_base(records: Mapping[str, StepRecord], state: IssueState, spec_key: str, revision: int) -> str:
-    """Commit that the work at this spec has started from; empty when it has not, or may not go on from there.
+    """Return the commit that the work at this spec started from; empty if it has not, or must start from another one.
 
-    Work that conflicts with later landings starts again from the present tip.
+    Work that conflicts with later landings starts again from the current tip.
     """
     conflicts = {item.base for item in state.attempts.values() if item.kind == "merge-conflict"}
     own = [item for item in records.values() if item.spec_key == spec_key and item.revision == revision]
@@ -256,7 +256,7 @@ def pinned_base(records: Mapping[str, StepRecord], state: IssueState, spec_key: 
 
 
 def acceptance_key(texts: tuple[str, ...]) -> str:
-    """Digest of the acceptance criteria that gates look at."""
+    """Return the digest of the acceptance criteria for gates."""
     return combined_key(texts)
 
 
@@ -274,7 +274,7 @@ def _needs(step: Step, phase: str, own: object) -> set[str]:
 
 
 def _with_theirs(needs: tuple[str, ...], made: list[FlowStep]) -> set[str]:
-    """Steps and all that they need within the phase."""
+    """Return steps and all that they need within the phase."""
     found = set(needs)
     for item in reversed(made):
         if item.id in found:
@@ -284,16 +284,16 @@ def _with_theirs(needs: tuple[str, ...], made: list[FlowStep]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """A step, or a phase's gate.
+    """The state of a step, or of a phase's gate.
 
     Attributes:
         word: ``started``, ``done`` or ``failed``; of a gate ``open`` or ``held``.
-        attempt: in which that was.
+        attempt: its attempt.
         reason: why it failed or is held.
-        missing: reasons why a gate sent it back, until it is done again.
+        missing: the reasons of a gate that sent it back, until it is done again.
         rounds: how often a gate was held, at one spec and since the last retry.
         percent: score of a gate.
-        spec_key: spec to which `rounds` belongs.
+        spec_key: key of the spec of `rounds`.
         started_at: ISO-8601 time of its last start.
     """
 
@@ -308,7 +308,7 @@ class StepState:
 
 
 def forget_rounds(state: IssueState) -> None:
-    """A person asked for a retry: the gates start over."""
+    """Reset the gates after a person asked for a retry."""
     for name, item in state.steps.items():
         state.steps[name] = replace(item, rounds=0)
 
@@ -317,7 +317,7 @@ StepEvent = StepStarted | StepDone | StepFailed | GateOpened | GateHeld
 
 
 def apply_step(state: IssueState, record: Record, event: StepEvent) -> None:
-    """Take in what happened to a step or a gate; part of the fold."""
+    """Apply an event of a step or a gate; part of the fold."""
     match event:
         case StepStarted():
             _change(state, event.step, word="started", attempt=event.attempt, reason="", started_at=record.at)

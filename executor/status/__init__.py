@@ -1,1 +1,1 @@
-"""The read model: facts about every issue, and what follows from them."""
+"""The read model: facts about every issue, and the status derived from them."""

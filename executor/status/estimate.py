@@ -1,15 +1,14 @@
-"""How long an issue will take, and when a milestone will have landed. Pure: past durations and the plan, then seconds.
+"""Duration estimates for issues, and forecasts for milestones. Pure: past durations and the plan in, seconds out.
 
-Durations of work are lognormal to a good approximation: many are short and a few are very long. So factors are averaged
-and not seconds, and the mean is higher than the middle. A size with no past of its own takes part in what all the
-others show.
+Durations are lognormal to a good approximation: many are short and a few are very long. So the estimate averages
+factors instead of seconds, and the mean is above the median. A size without past durations uses those of all others.
 
-How long each landed issue took, from the journal: time between records of the runs that worked on it. Pure.
+The duration of each landed issue from the journal: time between records of the runs that worked on it. Pure.
 
-When the rest of a milestone will have landed, as a range: p50 and p80 over many simulated runs. Pure.
+The forecast for the rest of a milestone, as a range: p50 and p80 over many simulated runs. Pure.
 
-Each simulated run draws a duration for every issue from what issues of its size have taken, and a shift for all issues
-of a size: the fewer durations of it are known, the further its true middle may be from the estimated one.
+Each simulated run draws a duration for every issue from past issues of its size, and a shift for all issues of a size:
+the fewer durations are known, the further the true median may be from the estimated one.
 """
 
 from __future__ import annotations
@@ -49,25 +48,25 @@ __all__ = [
 
 
 _UNIT = 300.0
-"""Seconds of the smallest size as long as nothing is known."""
+"""Seconds of the smallest size while no duration is known."""
 _SPREAD = 0.7
 _LEAST_SPREAD, _MOST_SPREAD = 0.1, 1.2
 _DOUBT = 0.1
-"""How many past durations the first guess is worth: it is forgotten with the first real ones."""
+"""Weight of the first guess in past durations: the first real ones replace it."""
 _DOUBT_OF_SIZE = 2.0
-"""How many durations of one size the other sizes are worth."""
+"""Weight of other sizes in durations of one size."""
 _DOUBT_OF_SPREAD = 4.0
 _SHORTEST = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Durations to expect, from past ones.
+    """Expected durations, estimated from past ones.
 
     Attributes:
-        middles: size -> seconds that half of the issues of that size take.
+        middles: size -> median seconds of issues of that size.
         spread: standard deviation of the logarithms.
-        known: how many past durations this rests on; 0 for a mere guess.
+        known: number of past durations; 0 for a mere guess.
     """
 
     middles: Mapping[str, float]
@@ -75,11 +74,11 @@ class Durations:
     known: int
 
     def expected(self, size: str = "M") -> float:
-        """Seconds that an issue of a size takes on average, from its start until it has landed."""
+        """Return the mean seconds of an issue of a size from its start to its landing."""
         return self.middles[size] * math.exp(self.spread**2 / 2)
 
     def left(self, size: str, elapsed: float) -> float:
-        """Seconds that an issue takes on average from now, if it has taken `elapsed` already and has not landed."""
+        """Return the mean remaining seconds of an issue that has taken `elapsed` seconds and has not landed."""
         if elapsed <= 0:
             return self.expected(size)
         far = (math.log(elapsed) - math.log(self.middles[size])) / self.spread
@@ -91,13 +90,13 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Todo:
-    """An issue that has not landed and will be worked on.
+    """An open issue that will be worked on.
 
     Attributes:
-        ref: its name.
+        ref: its id.
         seconds: expected duration from now, or from its start.
-        needs: names of others; those that are not to be done count as landed.
-        running: whether it is being worked on now.
+        needs: ids of its needs; those that are not in the list count as landed.
+        running: it is in progress now.
     """
 
     ref: str
@@ -107,7 +106,7 @@ class Todo:
 
 
 def durations(past: Iterable[tuple[str, float]]) -> Durations:
-    """What (size, seconds) of landed issues say; without any, a guess by size."""
+    """Estimate durations from (size, seconds) of landed issues; without any, guess by size."""
     factors: defaultdict[str, list[float]] = defaultdict(list)
     for size, seconds in past:
         factors[size].append(math.log(max(seconds, _SHORTEST) / (_UNIT * WEIGHTS[size])))
@@ -126,16 +125,16 @@ def durations(past: Iterable[tuple[str, float]]) -> Durations:
 
 
 def expected_seconds(size: str, past: Iterable[tuple[str, float]]) -> float:
-    """Seconds that an issue of a size (S, M or L) takes on average, going by (size, seconds) of landed ones."""
+    """Return the mean seconds of an issue of a size (S, M or L), estimated from (size, seconds) of landed ones."""
     return durations(past).expected(size)
 
 
 def schedule(todo: Sequence[Todo], workers: int) -> dict[str, float]:
-    """When each issue ends, in seconds from now, if a free worker always takes the first one that is ready.
+    """Return the end of each issue in seconds from now, if a free worker always takes the first ready one.
 
     Args:
         todo: in the order of the plan; running issues keep their worker.
-        workers: how many issues are worked on at a time, at least 1.
+        workers: number of parallel issues, at least 1.
     """
     names = {item.ref for item in todo}
     left = {item.ref: sum(need in names for need in item.needs) for item in todo}
@@ -166,7 +165,7 @@ _ENDS = frozenset(cls.KIND for cls in (Landed, AttemptFailed, AttemptInterrupted
 
 
 def moment(at: str) -> float:
-    """Seconds since 1970 of a record's time; 0 if it is none."""
+    """Return a record's time in seconds since 1970; 0 if it is invalid."""
     try:
         return datetime.fromisoformat(at).timestamp()
     except ValueError:
@@ -175,12 +174,12 @@ def moment(at: str) -> float:
 
 @dataclass(slots=True)
 class Effort:
-    """Work on one issue that has not landed yet.
+    """Work on an issue that has not landed yet.
 
     Attributes:
-        run: the run that works on it, empty while none does.
-        since: when that run began with it, seconds since 1970.
-        last: when it last said something of it.
+        run: the run that works on it; empty if none does.
+        since: time at which that run started it, seconds since 1970.
+        last: time of its latest record of the issue.
         before: seconds of earlier attempts and runs.
     """
 
@@ -190,7 +189,7 @@ class Effort:
     before: float = 0.0
 
     def take(self, event: Record) -> float | None:
-        """Take a record of the issue in; the seconds that it took altogether if this one says that it landed."""
+        """Process a record of the issue; returns the total seconds if the record is its landing."""
         at = moment(event.at)
         if self.run and self.run != event.run:
             self._rest()
@@ -213,7 +212,7 @@ class Effort:
 
 
 def took(events: Iterable[Record]) -> list[tuple[str, float]]:
-    """Issue and seconds of every landing whose start is recorded, oldest first."""
+    """Return issue and seconds of every landing with a recorded start, oldest first."""
     efforts: dict[str, Effort] = {}
     found: list[tuple[str, float]] = []
     for event in events:
@@ -226,16 +225,16 @@ def took(events: Iterable[Record]) -> list[tuple[str, float]]:
 
 _ROUNDS, _FEWEST = 200, 40
 _DOUBT_OF_WORK = 2.0
-"""Variance of the middle of a size, in variances of a duration, before the first one is known."""
+"""Variance of the median of a size, in variances of a duration, before the first one is known."""
 _WORK = 40_000
-"""Issues times simulated runs, at most; a very large milestone is simulated less often."""
+"""Maximum number of issues times simulated runs; a very large milestone gets fewer simulations."""
 _MASK = 2**64 - 1
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An issue to be forecast: its name, its size, what it needs, and its real seconds once it has landed."""
+    """An issue in a forecast: its id, size and needs, and its real seconds once it has landed."""
 
     ref: str
     size: str
@@ -245,9 +244,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Seconds within which the rest ends: in half of the simulated runs, and in four of five.
+    """Seconds until the rest ends: in half of the simulated runs, and in four of five.
 
-    `known` is the number of past durations that it rests on; 0 for a mere guess.
+    `known` is the number of past durations; 0 for a mere guess.
     """
 
     p50_s: float
@@ -257,26 +256,26 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A milestone that has landed: its issues with their real seconds."""
+    """A landed milestone: its issues with their real seconds."""
 
     pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Of how many past milestones the work ended within the p80 that the others would have forecast."""
+    """How many past milestones ended within the p80 forecast from all others."""
 
     milestones: int
     inside: int
 
 
 def forecast(pieces: Sequence[Piece], past: Iterable[tuple[str, float]], workers: int) -> Forecast | None:
-    """The forecast for issues in the order of the plan; None when there are none.
+    """Return the forecast for issues in plan order; None without issues.
 
     Args:
         pieces: the issues that have not landed.
         past: size and seconds of landed issues.
-        workers: how many issues are worked on at a time.
+        workers: number of parallel issues.
     """
     if not pieces:
         return None
@@ -290,7 +289,7 @@ def forecast(pieces: Sequence[Piece], past: Iterable[tuple[str, float]], workers
 
 
 def calibration(milestones: Sequence[Past], workers: int) -> Calibration:
-    """How well forecasts would have done: each milestone, forecast from all others, against what happened."""
+    """Evaluate forecasts on past milestones: each is forecast from all others and compared with reality."""
     inside = counted = 0
     for place, past in enumerate(milestones):
         others = [
@@ -325,7 +324,7 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _normal(number: int, place: int) -> float:
-    """A normal deviate that depends on nothing but its place, so that the same facts give the same forecast.
+    """Return a normal deviate that depends only on its position, so equal facts give an equal forecast.
 
     The mixing is that of splitmix64 (Steele, Lea and Flood, 2014).
     """

@@ -1,4 +1,4 @@
-"""Follow a journal that another process writes: new records since the last look, without rereading it."""
+"""Follows a journal that another process writes: new records since the last read, without rereading the rest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tail:
         self._place = self._number = self._check = 0
 
     def read(self) -> list[Record]:
-        """Records that were not there at the last call; of the first call all.
+        """Return the records since the last call; the first call returns all.
 
         Raises:
             StateBrokenError: the journal is corrupt, or of a newer version.
@@ -36,7 +36,7 @@ class Tail:
         return self._again() if names else []
 
     def _rest(self) -> list[Record] | None:
-        """What was appended to the segment read last; None if that cannot be told without reading everything."""
+        """Return the data appended to the last segment; None if only a complete read can determine it."""
         path = self._folder / self._name
         try:
             with path.open("rb") as file:
@@ -56,7 +56,7 @@ class Tail:
         return found.events
 
     def _again(self) -> list[Record]:
-        """Everything, less what was given out before."""
+        """Read everything and omit records already returned."""
         chain = look(self._folder)
         refuse(self._folder, chain)
         given, last = self._number, chain.segments[-1]

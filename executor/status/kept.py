@@ -1,6 +1,6 @@
 """Steps, answers and other marks in git, read from refs and the trailers of their commits.
 
-Milestones that a person paused, as git keeps it without `.cache/`.
+Paused milestones, as stored in git without `.cache/`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ __all__ = ["PAUSED", "answers_in", "approved_in", "branch_in", "pause_in", "paus
 
 
 def answers_in(kept: Kept) -> tuple[Answer, ...]:
-    """The answers that a ref keeps, oldest first."""
+    """Return the answers that a ref stores, oldest first."""
     found = decode(AnswersTrailers, {"Answers": kept.trailers.get("Answers", "")})
     return found.answers if found is not None else ()
 
 
 def approved_in(kept: Kept) -> ApprovedTrailers:
-    """The approvals that a ref keeps."""
+    """Return the approvals that a ref stores."""
     return decode(ApprovedTrailers, kept.trailers) or ApprovedTrailers()
 
 
 def branch_in(kept: Kept | None) -> BranchTrailers:
-    """The branch of a milestone as a ref keeps it."""
+    """Return the branch of a milestone that a ref stores."""
     return (decode(BranchTrailers, kept.trailers) if kept is not None else None) or BranchTrailers()
 
 
 def step_in(kept: Kept) -> StepRecord | None:
-    """The result of a step that a ref keeps; None when its commit says something else."""
+    """Return the step result that a ref stores; None if its commit is of another form."""
     told = decode(StepTrailers, kept.trailers)
     if told is None:
         return None
@@ -54,7 +54,7 @@ def step_in(kept: Kept) -> StepRecord | None:
 
 
 def step_trailers(record: StepRecord, milestone: str, issue: str) -> StepTrailers:
-    """The same as trailers of the commit that keeps it."""
+    """Return the step result as trailers of its commit."""
     return StepTrailers(
         milestone=milestone,
         issue=issue,
@@ -71,15 +71,15 @@ def step_trailers(record: StepRecord, milestone: str, issue: str) -> StepTrailer
 
 
 PAUSED = "refs/executor/paused"
-"""A milestone that a person paused: `<milestone>` below this."""
+"""Paused milestones: `<milestone>` below this."""
 
 
 def pause_of(refs: Refs, milestone: str) -> Pause | None:
-    """The pause of one milestone, if it is paused."""
+    """Return the pause of a milestone; None if it is not paused."""
     return next(map(pause_in, refs.kept(f"{PAUSED}/{milestone}")), None)
 
 
 def pause_in(kept: Kept) -> Pause:
-    """The pause that a ref below `PAUSED` is."""
+    """Return the pause that a ref below `PAUSED` stores."""
     told = decode(PausedTrailers, kept.trailers) or PausedTrailers()
     return Pause(told.since, told.reason)

@@ -1,8 +1,6 @@
-"""Issues that were renamed: `was` lists the earlier ids of an issue, and what is known under those is its own. Pure.
+"""Load the recorded state of every milestone from journals, history and refs. Read-only.
 
-The recorded state of one milestone: journal, history, refs.
-
-Gather what journals, history and refs say of every milestone. Reading only.
+Renamed issues: `was` lists the earlier ids of an issue, and records under those ids belong to it. Pure.
 """
 
 from __future__ import annotations
@@ -59,21 +57,22 @@ __all__ = ["MilestoneView", "carried_over", "claims_of", "gather", "merged_state
 
 
 def claims_of(milestone: Milestone) -> dict[str, str]:
-    """Earlier id -> the issue that it belongs to now."""
+    """Map each earlier id to the issue that it now belongs to."""
     return {old: issue.id for issue in milestone.issues for old in issue.was if old != issue.id}
 
 
 def owned(landing: Landing, milestone: Milestone, claims: Mapping[str, str], key_of: Callable[[Issue], str]) -> Landing:
-    """A landing under the present id of its issue.
+    """Return a landing under the current id of its issue.
 
-    An earlier id can be in use again, as after a renumbering. Then the landing is the present holder's if it says so
-    (`was` in its trailers, which the executor writes since then) or has its work key; else it is the renamed issue's.
+    An earlier id can be in use again, as after a renumbering. Then the landing belongs to the current issue of that id
+    if its trailers have `was`, which the executor has written since then, or its work key matches; otherwise it belongs
+    to the renamed issue.
 
     Args:
-        landing: as history has it.
+        landing: the landing in history.
         milestone: the declaration.
-        claims: see `claims_of`.
-        key_of: work key of a declared issue.
+        claims: result of `claims_of`.
+        key_of: returns the work key of a declared issue.
     """
     trailers = landing.trailers
     if trailers.issue not in claims:
@@ -85,13 +84,13 @@ def owned(landing: Landing, milestone: Milestone, claims: Mapping[str, str], key
 
 
 def carried_over(known: Mapping[str, object], milestone: Milestone, claims: Mapping[str, str]) -> dict[str, str]:
-    """Earlier id -> present id, for what is known under ids that nobody has any more."""
+    """Map earlier ids to current ids, for known records under ids that are no longer declared."""
     declared = {issue.id for issue in milestone.issues}
     return {old: new for old, new in claims.items() if old in known and old not in declared}
 
 
 def merged_states(old: IssueState, new: IssueState | None) -> IssueState:
-    """The merged state of an issue under both ids; the present id takes precedence."""
+    """Merge the states of an issue under both ids; the current id takes precedence."""
     if new is None:
         return old
     return replace(
@@ -115,34 +114,34 @@ class MilestoneView:
     Attributes:
         milestone: its declaration.
         branch: full name of its branch.
-        base: full name of the branch it starts from.
+        base: full name of its base branch.
         tip: commit that work starts from: the branch's tip, or the base's while nothing has landed.
         exists: whether the branch exists.
-        branch_at: commit of the branch itself; empty while there is none.
-        ahead: what has landed beyond the branch, because a checkout of it cannot follow; empty otherwise.
-        note: what a person should know of where its work is.
-        problem: why nothing of it may be begun; empty when it may.
+        branch_at: commit of the branch itself; empty if it does not exist.
+        ahead: commit of landings ahead of the branch, because a checkout of it cannot follow; empty otherwise.
+        note: a remark for people on the location of its work.
+        problem: why no work on it may start; empty if it may.
         landings: latest landing of each issue.
         history: positions and result keys of each issue's landings, oldest first.
         states: the fold of its journal.
-        blockers: blockers when its journal was read.
-        count: landings on the history, of all issues together.
-        accepted: issue -> (landing commit, spec keys) that a person accepted.
-        approved: issue -> consents of a person to changes and specs.
-        approvals: issue -> the same with who gave them, when and why, oldest first.
+        blockers: blockers at the time of the read.
+        count: number of landings in the history, of all issues together.
+        accepted: issue -> (landing commit, spec keys) accepted by a person.
+        approved: issue -> a person's consents to changes and specs.
+        approvals: issue -> the same with person, time and reason, oldest first.
         base_tip: commit of the base branch.
-        pause: set while a person has paused the milestone.
+        pause: its pause; None if it is not paused.
         released: its latest release.
         merged: everything on the branch is reachable from the base.
-        steps: issue -> results of its steps that are kept, by ``phase.step``.
-        handoffs: issue -> commit that keeps its handoff.
+        steps: issue -> stored results of its steps, by ``phase.step``.
+        handoffs: issue -> commit that stores its handoff.
         answers: issue -> questions of its agents with a person's answers, oldest first.
-        remote_tip: where the remote's branch was last seen; empty when it never was.
-        tag: its declared tag, if there is one of that name.
-        delivered: the release of which the remote has everything.
-        reverted: issue -> the revert that took its latest landing back.
-        revived: issue -> reverts after which a person wants it again.
-        lost: issues that had landed and that no branch has any more.
+        remote_tip: last seen commit of the remote's branch; empty if never seen.
+        tag: its declared tag, if that exists.
+        delivered: the release that the remote has completely.
+        reverted: issue -> the revert of its latest landing.
+        revived: issue -> reverts after which a person wants the work again.
+        lost: issues that had landed but are on no branch any more.
     """
 
     milestone: Milestone
@@ -178,26 +177,26 @@ class MilestoneView:
 
     @property
     def release(self) -> Released | None:
-        """Its latest release, or what somebody else merged into the base amounts to."""
+        """Its latest release, or a merge into the base by others that amounts to one."""
         if self.released is None and self.merged:
             return Released(self.base_tip, self.tip)
         return self.released
 
     @property
     def release_current(self) -> bool:
-        """Whether everything that has landed is released, with the declared tag."""
+        """Return whether all landings are released, with the declared tag."""
         if self.milestone.tag and not self.tag:
             return False
         return self.merged or (self.released is not None and (not self.exists or self.released.tip == self.tip))
 
     @property
     def removed(self) -> dict[str, Landing]:
-        """Landings of issues that are not declared any more."""
+        """Landings of issues that are no longer declared."""
         declared = {issue.id for issue in self.milestone.issues}
         return {issue: landing for issue, landing in self.landings.items() if issue not in declared}
 
     def add(self, landing: Landing) -> None:
-        """Take a new landing in."""
+        """Add a new landing."""
         issue = landing.trailers.issue
         self.count += 1
         self.landings[issue] = landing
@@ -205,7 +204,7 @@ class MilestoneView:
         self.history.setdefault(issue, []).append((landing.position, landing.trailers.result_key))
 
     def result_before(self, issue: str, position: int) -> str:
-        """Result key that an issue had before a position of the history; empty when it had not landed."""
+        """Return an issue's result key before a position of the history; empty if it had not landed."""
         known = self.history.get(issue, [])
         place = bisect_left(known, (position, ""))
         return known[place - 1][1] if place else ""
@@ -217,7 +216,7 @@ _OUTCOMES = {"": AttemptState.BUILT, "interrupted": AttemptState.INTERRUPTED, QU
 
 
 def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, MilestoneView]:
-    """The view of every declared milestone; with `states`, its journal is read, too. Takes no lock.
+    """Load the view of every declared milestone; with `states`, also its journal. Takes no lock.
 
     Raises:
         DeclarationError: a base branch does not exist.
@@ -277,7 +276,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
 
 
 def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -> MilestoneView:
-    """A milestone with what its history says; it is shown with the branch that its work is on."""
+    """Return a milestone with its landings in history and the branch of its work."""
     branch = work.branch.removeprefix("refs/heads/")
     milestone = compiled.loaded.milestones[name]
     if milestone.branch != branch:
@@ -292,7 +291,7 @@ def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -
 
 
 def _in_the_way(listed: Iterable[str], view: MilestoneView) -> str:
-    """Why git could not make the branch: another one has a name above or below its own."""
+    """Return why git could not create the branch: another branch's name is a parent or child of its name."""
     if view.exists:
         return ""
     branch = view.branch.removeprefix("refs/heads/")
@@ -314,7 +313,7 @@ def _above(branch: str) -> list[str]:
 
 
 def _branches(milestone: Milestone, record: Kept | None) -> list[str]:
-    """Short names of the branches that a milestone may be on: as declared, and as on record."""
+    """Return the possible short branch names of a milestone: declared, and recorded."""
     before = branch_in(record).branch
     return [milestone.branch, before] if before and before != milestone.branch else [milestone.branch]
 
@@ -326,7 +325,7 @@ def _bases(declared: Iterable[Milestone]) -> list[str]:
 def _take_over(
     compiled: Compiled, work: Work, milestone: Milestone, claims: Mapping[str, str], answers: Iterable[Kept]
 ) -> None:
-    """Put what has landed under earlier ids of issues under their present ones."""
+    """Move landings under earlier issue ids to the current ids."""
     given = {item.ref.rsplit("/", 1)[-1]: item for item in answers}
 
     def key_of(issue: Issue) -> str:
@@ -339,7 +338,7 @@ def _take_over(
 
 
 def _carry_over(view: MilestoneView, claims: Mapping[str, str]) -> None:
-    """Take what is known under earlier ids of issues for known of them."""
+    """Move other records under earlier issue ids to the current ids."""
     _rename(view.accepted, view.milestone, claims)
     _rename(view.approved, view.milestone, claims)
     _rename(view.steps, view.milestone, claims)
@@ -355,7 +354,7 @@ def _rename(known: dict[str, _V], milestone: Milestone, claims: Mapping[str, str
 
 
 def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
-    """Full names of the single refs that milestones are about."""
+    """Return the full names of the single refs that milestones use."""
     names = []
     for name, milestone in compiled.loaded.milestones.items():
         names += [f"refs/heads/{branch}" for branch in branches[name]]
@@ -366,7 +365,7 @@ def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
 
 
 def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
-    """Our refs by kind and milestone."""
+    """Group the executor's refs by kind and milestone."""
     found: dict[tuple[str, str], list[Kept]] = {}
     for item in kept:
         kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
@@ -377,7 +376,7 @@ def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
 
 
 def _take(view: MilestoneView, kept: Kept) -> None:
-    """Take in what git keeps of an issue's steps, handoff and answers."""
+    """Add an issue's steps, handoff and answers from git."""
     _, _, kind, _, issue, *rest = kept.ref.split("/")
     match kind:
         case "steps":
@@ -391,7 +390,7 @@ def _take(view: MilestoneView, kept: Kept) -> None:
 
 
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
-    """An attempt, read from its ref and its commit's trailers."""
+    """Read an attempt from its ref and its commit's trailers."""
     _, _, _, issue, number = kept.ref.split("/")
     told = decode(AttemptTrailers, kept.trailers) or AttemptTrailers()
     wanted = told.unsandboxed
@@ -409,13 +408,13 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
         pull=told.pull,
         agent=told.agent,
         sandbox=told.sandbox,
-        # A result that does not say how it was made counts as made without the sandbox that it wants.
+        # A result without a record counts as made without its required sandbox.
         unsandboxed=UNKNOWN_AGENT if wanted is None else wanted,
     )
 
 
 def _lost(states: Mapping[str, IssueState], lost: Iterable[Landing]) -> Iterator[tuple[str, Attempt]]:
-    """Landings that no branch has, as attempts of issues of which the journal says nothing."""
+    """Yield landings on no branch as attempts of issues that the journal does not have."""
     for landing in lost:
         told, state = landing.trailers, states.get(landing.trailers.issue)
         if state is None or not state.attempts:

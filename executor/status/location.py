@@ -1,9 +1,9 @@
-"""The branch that a milestone is on: decided from what is declared, on record, and found in the repository.
+"""The branch of a milestone: derived from the declaration, the record, and the repository.
 
-A milestone lands on one branch for all its life. An edited title or `branch`, another plan or an import gives it
-another declared name, but its landed work stays where it is until a person moves it.
+A milestone lands on one branch for all its life. An edited title or `branch`, another plan or an import changes the
+declared name, but landed work stays on its branch until a person moves it.
 
-Where the work of each milestone is: its branch, its landings, and what the history of its base says.
+The location of each milestone's work: its branch, its landings, and the records in the history of its base.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = ["Found", "Histories", "Location", "Work", "locate", "locate_elsewhere
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A branch that has landings of the milestone.
+    """A branch with landings of the milestone.
 
     Attributes:
         ref: full name, ``refs/heads/...`` or ``refs/remotes/<name>/...``.
         tip: its commit.
-        landed: what has landed on it, as ``issue@revision``.
+        landed: its landings, as ``issue@revision``.
     """
 
     ref: str
@@ -58,30 +58,30 @@ class Found:
 
     @property
     def local(self) -> bool:
-        """Whether it is a branch of this repository."""
+        """Return whether it is a local branch."""
         return self.ref.startswith("refs/heads/")
 
     @property
     def branch(self) -> str:
-        """Short name of the branch, without the name of the remote."""
+        """Short name of the branch, without the remote's name."""
         rest = self.ref.split("/", 2)[2]
         return rest if self.local else rest.partition("/")[2]
 
     @property
     def shown(self) -> str:
-        """The name that git shows."""
+        """The name as git shows it."""
         return self.ref.split("/", 2)[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a milestone is.
+    """The location of a milestone.
 
     Attributes:
         branch: short name of its branch.
-        start: commit that the branch is brought forward to, as last seen of another repository; empty otherwise.
-        note: a remark for people; empty when everything is as declared.
-        problem: why nothing may be begun; empty when it may.
+        start: remote-tracking commit to fast-forward the branch to; empty otherwise.
+        note: a remark for people; empty if everything is as declared.
+        problem: why no work may start; empty if it may.
     """
 
     branch: str
@@ -91,13 +91,13 @@ class Location:
 
 
 def locate(declared: str, record: str, found: Sequence[Found], contains: Callable[[str, str], bool]) -> Location | None:
-    """The branch of a milestone among those that are called as declared or as on record; None if none has its work.
+    """Return the milestone's branch among those with the declared or recorded name; None if none has its work.
 
     Args:
-        declared: short name of the branch that is declared, or made from the title.
-        record: short name of the branch that it landed on before; empty when that is not known.
-        found: the branches of these two names, here and on remotes, that have landings of it.
-        contains: whether the first commit is reachable from the second.
+        declared: short name of the branch that is declared or derived from the title.
+        record: short name of the branch of earlier landings; empty if unknown.
+        found: local and remote branches of these two names with landings of it.
+        contains: returns whether the first commit is reachable from the second.
     """
     here = {item.branch: item for item in found if item.local}
     first, second = here.get(declared), here.get(record)
@@ -123,13 +123,13 @@ def locate(declared: str, record: str, found: Sequence[Found], contains: Callabl
 def locate_elsewhere(
     declared: str, found: Sequence[Found], others: Collection[str], contains: Callable[[str, str], bool]
 ) -> Location | None:
-    """The branch of a milestone whose work is on a branch of another name: a person renamed it. None if there is none.
+    """Return the branch of a milestone whose branch a person renamed, so that it has neither name; None without one.
 
     Args:
-        declared: short name of the branch that is declared.
-        found: every branch that has its newest landing.
+        declared: short name of the declared branch.
+        found: every branch with its newest landing.
         others: short names of the branches of other milestones, which may be built on it.
-        contains: whether the first commit is reachable from the second.
+        contains: returns whether the first commit is reachable from the second.
     """
     own = [item for item in found if item.branch not in others]
     if not own:
@@ -160,26 +160,26 @@ def _split(branch: str, found: Sequence[Found]) -> str:
 
 
 _MOST_CHANGES = 1000
-"""How many commits back a revert that does not say so is looked for."""
+"""Number of commits to search for implicit reverts."""
 _KEPT_SCANS = 200
 
 
 @dataclass(slots=True)
 class Work:
-    """Where the work of a milestone is.
+    """The location and content of a milestone's work.
 
     Attributes:
         branch: full name of its branch.
-        at: commit of the branch itself; empty while there is none.
-        tip: the newest commit that counts: of the branch, or beyond it.
-        ahead: commit beyond the branch, where a checkout of it cannot follow; empty otherwise.
-        landings: oldest first.
+        at: commit of the branch itself; empty if it does not exist.
+        tip: the newest relevant commit: of the branch, or ahead of it.
+        ahead: commit ahead of the branch if a checkout of it cannot follow; empty otherwise.
+        landings: landings, oldest first.
         released: its latest release.
-        merged: everything that has landed is in the base.
-        reverted: issue -> the revert that took its latest landing back.
-        lost: landings that no branch has any more, as the ref that kept them says.
+        merged: all landings are in the base.
+        reverted: issue -> the revert of its latest landing.
+        lost: landings that are on no branch any more, according to the ref that keeps them.
         note: a remark for people.
-        problem: why nothing may be begun; empty when it may.
+        problem: why no work may start; empty if it may.
     """
 
     branch: str
@@ -196,19 +196,19 @@ class Work:
 
 
 class Histories:
-    """The histories of bases and branches, each read once."""
+    """The histories of bases and branches; each is read once."""
 
     def __init__(self, project: Project, refs: Refs, tips: dict[str, str]) -> None:
         self._project = project
         self._refs = refs
         self._tips = tips
-        """Commits by full ref names: of every branch that may be meant, here and on remotes."""
+        """Commits by full ref names: of every candidate branch, local and remote."""
         self._bases: dict[str, list[Record]] = {}
         self._beside: list[Record] | None = None
         self._changed: dict[tuple[str, tuple[str, ...]], list[Changed]] = {}
 
     def of_base(self, base: str) -> list[Record]:
-        """Records of a base branch (full name)."""
+        """Return the records of a base branch (full name)."""
         if base not in self._bases:
             path = self._project.cache / f"_history.{base.replace('/', '%')}.json"
             self._bases[base] = read_records(path, self._refs, self._tips[base])
@@ -223,14 +223,14 @@ class Histories:
         by_hand: Mapping[str, Trailers],
         others: frozenset[str],
     ) -> Work:
-        """Where a milestone's work is.
+        """Locate a milestone's work.
 
         Args:
             milestone: its declaration.
             base: full name of its base.
-            record: the branch that it landed on before, as git keeps it.
-            ahead: commit beyond its branch, if there is one.
-            by_hand: commits that are landings although their messages do not say so.
+            record: the branch of earlier landings, as stored in git.
+            ahead: commit ahead of its branch; empty without one.
+            by_hand: commits that count as landings although their messages do not say so.
             others: short names of the branches of other milestones.
         """
         base_tip = self._tips[base]
@@ -269,7 +269,7 @@ class Histories:
         return work
 
     def _remember(self, work: Work, milestone: str, kept: str, base_tip: str, *, nowhere: bool) -> None:
-        """Take in landings that no branch has any more: the base may have their content, as after a squash by hand."""
+        """Add landings that are on no branch any more: the base may have their content, as after a manual squash."""
         if not self._refs.has(kept):
             return  # its objects are gone; the doctor says so
         landings = landings_in(self._refs.records(kept, since=(base_tip,)), milestone)
@@ -280,12 +280,12 @@ class Histories:
             work.lost = [landing for landing in landings if landing.trailers.issue not in known]
 
     def _follows(self, at: str, base_tip: str, record: Kept | None) -> bool:
-        """Whether a branch on which nothing has landed is only where its base is, or was when the branch was made."""
+        """Return whether a branch without landings is still where its base is, or was when the branch was created."""
         began = branch_in(record).began
         return at == began or self._refs.contains(at, base_tip)
 
     def _beyond(self, tip: str, base_tip: str, by_hand: Mapping[str, Trailers] | None = None) -> list[Record]:
-        """Records of a branch that its base does not have."""
+        """Return records of a branch that its base lacks."""
         if tip == base_tip:
             return []
         records = self._refs.records(tip, since=(base_tip,))
@@ -298,7 +298,7 @@ class Histories:
         return records
 
     def _named(self, *branches: str) -> Iterable[tuple[str, str]]:
-        """Branches of these short names, here first, then as last seen on remotes."""
+        """Yield branches of these short names, local ones first, then remote-tracking ones."""
         for ref, tip in sorted(self._tips.items()):
             short = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else ""
             if not short and ref.startswith("refs/remotes/"):
@@ -307,7 +307,7 @@ class Histories:
                 yield ref, tip
 
     def _elsewhere(self, milestone: Milestone, base: str, others: frozenset[str]) -> Location | None:
-        """The branch of a milestone whose work is on a branch of another name."""
+        """Find a milestone's work on a branch of another name."""
         if self._beside is None:
             self._beside = self._refs.unmerged(list(dict.fromkeys(self._tips[name] for name in {base, *self._bases})))
         mine = [record for record in self._beside if milestone.id in milestones_in(record)]
@@ -323,7 +323,7 @@ class Histories:
         return place
 
     def _reverted(self, records: list[Record], landings: list[Landing]) -> dict[str, Revert]:
-        """Issue -> what took its latest landing back."""
+        """Map issues to the revert of their latest landing."""
         latest = {landing.trailers.issue: landing.commit for landing in landings}
         found: dict[str, Revert] = {}
         for revert in active_reverts(reverts_in(records)):
@@ -334,7 +334,7 @@ class Histories:
         return found
 
     def _take_silent_reverts(self, work: Work, records: list[Record], base_tip: str) -> None:
-        """Find what a person took back without git's line about it."""
+        """Find reverts by a person without git's standard message."""
         latest = {landing.trailers.issue: landing.commit for landing in work.landings}
         standing = {issue: commit for issue, commit in latest.items() if issue not in work.reverted}
         if not standing:
@@ -363,7 +363,7 @@ class Histories:
         return self._changed[tip, since]
 
     def _taken_back(self, revert: Revert) -> set[str]:
-        """Commits that a merge had brought in which is taken back."""
+        """Return the commits that a reverted merge had added."""
         if not revert.onto or not (self._refs.has(revert.reverted) and self._refs.has(revert.onto)):
             return set()
         return self._refs.between(revert.onto, revert.reverted)
@@ -374,7 +374,7 @@ def _landed(landings: list[Landing]) -> frozenset[str]:
 
 
 def recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
-    """Commit -> what it landed, for merges whose messages do not say so."""
+    """Map commits to the landings that they represent, for merges whose messages do not say so."""
     found = {}
     for kept in records:
         trailers = parse_trailers(kept.trailers)

@@ -1,7 +1,7 @@
 """The state of a milestone, computed from facts.
 
 ``planned -> in progress -> (paused, blocked) -> complete -> released``. Only a pause and a release are
-written down, both in git.
+stored, both in git.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MilestoneFacts", "MilestoneStatus", "Pause", "Standing", "standing", "unblocked_by"]
 
 _RESTING = frozenset({"blocked", "review", "skipped", "failed"})
-"""Issues with these words are moved on by a person, or by another issue, not by a run."""
+"""Issues with these statuses are advanced by a person or another issue, not by a run."""
 
 
 class MilestoneStatus(StrEnum):
@@ -34,18 +34,18 @@ class MilestoneStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A person paused the milestone.
+    """The pause of a milestone by a person.
 
     Attributes:
         since: ISO-8601 time.
-        reason: one sentence; empty when none was given.
+        reason: one sentence; empty if not given.
     """
 
     since: str
     reason: str = ""
 
     def told(self, milestone: str) -> str:
-        """As a sentence."""
+        """Return the pause as a sentence."""
         return f"milestone {milestone} is paused since {self.since}" + (f": {self.reason}" if self.reason else "")
 
 
@@ -54,16 +54,16 @@ class MilestoneFacts:
     """The facts that decide the state of a milestone.
 
     Attributes:
-        id: the milestone.
-        total: issues it has.
-        landed: issues that have landed.
+        id: id of the milestone.
+        total: number of its issues.
+        landed: number of landed issues.
         waiting: status words of the others, by id.
-        started: something has landed, or was tried.
-        held: a live process runs it.
-        pause: a person paused it.
-        needs: milestones it needs: issues landed, and issues they have.
+        started: an issue has landed or been attempted.
+        held: a live process runs the milestone.
+        pause: its pause; None if it is not paused.
+        needs: needed milestones: number of landed issues, and of all issues.
         release: its latest release.
-        current: that release has everything that has landed.
+        current: that release contains all landings.
     """
 
     id: str
@@ -79,13 +79,13 @@ class MilestoneFacts:
 
     @property
     def complete(self) -> bool:
-        """Whether everything has landed."""
+        """Return whether all issues have landed."""
         return self.landed == self.total
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """State of a milestone, why, and what would move it on (a command, or empty)."""
+    """The state of a milestone, the reason, and a command that advances it (or empty)."""
 
     status: MilestoneStatus
     reason: str
@@ -93,7 +93,7 @@ class Standing:
 
 
 def standing(facts: MilestoneFacts) -> Standing:
-    """The state of a milestone."""
+    """Return the state of a milestone."""
     if facts.complete and facts.release is not None and facts.current:
         return Standing(MilestoneStatus.RELEASED, f"released as {facts.release.commit[:10]}")
     if facts.pause is not None:
@@ -119,7 +119,7 @@ def _incomplete(facts: MilestoneFacts) -> Standing:
 
 
 def unblocked_by(done: str, needs: Mapping[str, Sequence[str]], complete: frozenset[str]) -> list[str]:
-    """Milestones that need `done` and have everything they need now, in the order given; complete ones are left out."""
+    """Return incomplete milestones that need `done` and whose needs are now all complete, in the order given."""
     return [
         name
         for name, wanted in needs.items()

@@ -1,4 +1,4 @@
-"""The phases of an issue's workflow: which steps are done, who works on which, which gate is held. Pure."""
+"""The phases of an issue's workflow: which steps are done, which agent works on which, which gate is held. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PhaseState = Literal["waiting", "running", "held", "done"]
 
 @dataclass(frozen=True, slots=True)
 class PhaseProgress:
-    """A phase as it concerns one issue.
+    """A phase in the workflow of one issue.
 
     Attributes:
-        name: of the phase.
+        name: name of the phase.
         state: ``waiting`` for the phase before it, ``running``, ``held`` by its gate, or ``done``.
-        done: how many of its steps are done.
-        total: how many steps it has.
-        percent: score of its gate, once it was asked; None before, and without a gate.
+        done: number of finished steps.
+        total: number of steps.
+        percent: score of its gate once it has run; None before, and without a gate.
         reason: why its gate is held; empty otherwise.
     """
 
@@ -39,12 +39,12 @@ class PhaseProgress:
 
 
 def phases_of(flow: Flow, done: Mapping[str, bool], states: Mapping[str, StepState]) -> tuple[PhaseProgress, ...]:
-    """The phases of a flow in their order.
+    """Return the phases of a flow in order.
 
     Args:
         flow: the steps and gates of the issue.
-        done: ``phase.step`` and ``phase.gate`` -> whether that is done.
-        states: what the journal says of steps and gates.
+        done: ``phase.step`` and ``phase.gate`` -> whether it is done.
+        states: states of steps and gates in the journal.
     """
     found: list[PhaseProgress] = []
     complete = True
@@ -67,7 +67,7 @@ def phases_of(flow: Flow, done: Mapping[str, bool], states: Mapping[str, StepSta
 
 
 def started_steps(states: Mapping[str, StepState], attempt: int) -> list[str]:
-    """The steps at which somebody works within an attempt, by name."""
+    """Return the names of the steps in progress within an attempt."""
     return sorted(
         name
         for name, item in states.items()
@@ -76,7 +76,7 @@ def started_steps(states: Mapping[str, StepState], attempt: int) -> list[str]:
 
 
 def phase_line(phases: Sequence[PhaseProgress]) -> str:
-    """The phases in one line, for example ``design done 83 %, spec 2 of 5, task -, execute -``."""
+    """Format the phases as one line, for example ``design done 83 %, spec 2 of 5, task -, execute -``."""
     return ", ".join(_told(phase) for phase in phases)
 
 

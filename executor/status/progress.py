@@ -1,4 +1,4 @@
-"""How far a milestone is, who is at work on it and when it will have landed: values that every view draws. Pure."""
+"""The progress of a milestone, its active agents and its expected end: values for every view. Pure."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ __all__ = [
 STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
 _BUILT = 0.6
-"""How much of an issue is done when there is a result that has not been proved and landed."""
+"""Progress of an issue with a result that has not been proved and landed."""
 _ALMOST = 0.99
-"""Most that the steps of an issue amount to before it has landed."""
+"""Maximum progress of an issue's steps before it has landed."""
 _WAITING_FOR_PERSONS = frozenset({Status.FAILED, Status.SKIPPED, Status.REVIEW})
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One issue's part in the progress of its milestone.
+    """An issue's contribution to the progress of its milestone.
 
     Attributes:
         size: S, M or L.
         status: its status.
-        built: whether an attempt has a result that has not landed.
+        built: an attempt has a result that has not landed.
         steps: per cent of its workflow's steps that are done, by the weight of their phases; 0 without steps.
     """
 
@@ -76,19 +76,19 @@ class Part:
 
 
 def percent(parts: Sequence[Part]) -> int:
-    """Total progress by size in whole per cent; 100 only when everything has landed, and for no issues."""
+    """Total progress by size in whole per cent; 100 only if everything has landed, or without issues."""
     whole = sum(WEIGHTS[part.size] for part in parts)
     done = sum(WEIGHTS[part.size] * part.share for part in parts)
     return int(done * 100 / whole + 1e-9) if whole else 100
 
 
 def planned_percent(plan: Part, others: Sequence[Part], weight: int) -> int:
-    """How far a milestone is that is planned by phases of its own, in whole per cent.
+    """Return the progress of a milestone with its own planning phases, in whole per cent.
 
     Args:
         plan: the issue that plans it.
         others: the issues that its roadmap declares.
-        weight: what the planning phases count, of 100; the rest is the execution.
+        weight: share of the planning phases in per cent; the rest is execution.
     """
     planned = 100 if plan.status == Status.LANDED else plan.steps
     if planned < 100 or not others:  # noqa: PLR2004  (per cent)
@@ -97,27 +97,27 @@ def planned_percent(plan: Part, others: Sequence[Part], weight: int) -> int:
 
 
 def counts(statuses: Iterable[str]) -> dict[str, int]:
-    """How many there are of each status, landed first, then by the word."""
+    """Count the issues of each status, landed first, then alphabetically."""
     found = Counter(str(status) for status in statuses)
     return dict(sorted(found.items(), key=lambda item: (item[0] != Status.LANDED, item[0])))
 
 
 def stalled(quiet: float) -> bool:
-    """Whether work that was quiet for so many seconds counts as stalled."""
+    """Return whether work counts as stalled after so many seconds without a record."""
     return quiet >= STALLED
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """An issue that a run is working on, by the journal.
+    """An issue in progress in a run, by the journal.
 
     Attributes:
         issue: its id.
         attempt: number of the attempt.
-        agent: who works on it; empty when only checks run.
-        since: when the run began with it, seconds since 1970.
-        last: when the journal last said something of it.
-        built: whether the agent has ended and its result is being proved.
+        agent: agent that works on it; empty if only checks run.
+        since: time at which the run started it, seconds since 1970.
+        last: time of the latest record of it.
+        built: the agent has ended, and its result is being proved.
     """
 
     issue: str
@@ -129,7 +129,7 @@ class Activity:
 
 
 def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
-    """Issue -> what a run is doing with it now, in the order in which it began."""
+    """Return issue -> its activity in a run, in order of start."""
     found: dict[str, Activity] = {}
     for event in events:
         if event.run != run or not event.key:
@@ -154,14 +154,14 @@ def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """An issue as the estimate of the end sees it, in the order of the plan.
+    """An issue in the estimate of the end, in plan order.
 
     Attributes:
         ref: its qualified id.
         size: S, M or L.
         status: its status.
         needs: refs of the issues that it needs.
-        elapsed: seconds for which it has been worked on; None while it is not.
+        elapsed: seconds of work so far; None if it is not in progress.
     """
 
     ref: str
@@ -173,12 +173,12 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """When everything that can land without a person will have landed.
+    """The expected time at which everything that needs no person has landed.
 
     Attributes:
-        seconds: from now.
-        known: number of past durations behind it; 0 for a guess.
-        issues: how many issues that are.
+        seconds: seconds from now.
+        known: number of past durations; 0 for a guess.
+        issues: number of those issues.
     """
 
     seconds: float
@@ -201,13 +201,13 @@ def _seconds_of_checks(events: Iterable[Record]) -> float:
 def expected_end(
     ahead: Sequence[Ahead], events: Iterable[Record], sizes: Mapping[str, str], workers: int
 ) -> End | None:
-    """When the rest will have landed; None when nothing more will without a person.
+    """Estimate the end of the remaining work; None if nothing more lands without a person.
 
     Args:
         ahead: issues of the milestone.
-        events: its journal, for how long issues took.
+        events: its journal, for the durations of issues.
         sizes: issue id -> size.
-        workers: how many issues are worked on at a time.
+        workers: number of parallel issues.
     """
     events = list(events)
     stuck = {item.ref for item in ahead if item.status in _WAITING_FOR_PERSONS and item.elapsed is None}

@@ -1,4 +1,4 @@
-"""Observe: the facts about every issue, and the decisions they lead to.
+"""Observe: the facts about every issue, and the decisions that follow from them.
 
 Read-only. `doit list`, `doit explain` and a run share it; a run reports its changes to it.
 """
@@ -45,7 +45,7 @@ __all__ = ["Observer", "observe"]
 
 
 class Observer:
-    """Facts and decisions of every declared issue; decisions are kept until something they rest on changes."""
+    """Facts and decisions of every declared issue; decisions are cached until one of their inputs changes."""
 
     def __init__(self, compiled: Compiled, views: dict[str, MilestoneView]) -> None:
         self.compiled = compiled
@@ -55,7 +55,7 @@ class Observer:
             for issue, state in view.states.items():
                 self.allowance.take(name, issue, state)
         self.passed_over: frozenset[str] = frozenset()
-        """Issues that a run leaves alone although they have not landed, and that keep nothing back."""
+        """Unlanded issues that a run skips, and that block nothing."""
         self.tools = ToolVersions(compiled.project.cache)
         self._decisions: dict[str, Decision] = {}
         self._specs: dict[str, str] = {}
@@ -66,7 +66,7 @@ class Observer:
 
     @property
     def run_id(self) -> str:
-        """The run that asks, if one does: it looks again at what an earlier one found in its way."""
+        """The run that uses the observer, if any: it checks again what blocked an earlier run."""
         return self.allowance.run_id
 
     @run_id.setter
@@ -74,7 +74,7 @@ class Observer:
         self.allowance.run_id = run_id
 
     def decision(self, ref: str) -> Decision:
-        """Status and next step of an issue."""
+        """Return status and next action of an issue."""
         with self._lock:
             known = self._decisions.get(ref)
             if known is not None and known.wait is not None and (known.wait.until or 0.0) <= time.time():
@@ -93,7 +93,7 @@ class Observer:
             return self._decisions[ref]
 
     def pass_over(self, refs: Iterable[str]) -> None:
-        """Leave these issues alone for the length of the run: nothing waits for them."""
+        """Exclude these issues from the run: nothing waits for them."""
         with self._lock:
             self.passed_over = frozenset(refs)
             if self.passed_over:
@@ -113,7 +113,7 @@ class Observer:
                     waiting.extend(self.compiled.plan.dependents.get(current, ()))
 
     def delivered(self, milestone: str) -> bool:
-        """Whether nothing of its latest release is left to be told to a remote."""
+        """Return whether the remote has everything of its latest release."""
         view = self.views[milestone]
         release = view.release
         return self.compiled.policy.forge.pushes_to is None or (
@@ -121,7 +121,7 @@ class Observer:
         )
 
     def paused(self, milestone: str, pause: Pause | None) -> None:
-        """A person paused or unpaused the milestone; drop the decisions that depend on it."""
+        """Record that a person paused or unpaused the milestone; drops the decisions that depend on it."""
         with self._lock:
             view = self.views[milestone]
             if view.pause != pause:
@@ -130,7 +130,7 @@ class Observer:
                     self.changed(f"{milestone}/{issue.id}")
 
     def apply(self, milestone: str, event: Record) -> None:
-        """Take an event into the fold."""
+        """Apply an event to the fold."""
         with self._lock:
             states = self.views[milestone].states
             fold([event], states)
@@ -139,7 +139,7 @@ class Observer:
                 self._spent(milestone, event, states.get(event.key))
 
     def spec(self, ref: str) -> Spec:
-        """The canonical spec of the present declaration; a run keeps the one that it read."""
+        """Return the canonical spec of the current declaration; a run keeps the spec that it read first."""
         found = self._texts.get(ref)
         if found is None:
             node = self._node(ref)
@@ -151,18 +151,18 @@ class Observer:
         return found
 
     def spec_key(self, ref: str) -> str:
-        """Key of the canonical spec."""
+        """Return the key of the canonical spec."""
         key = self._specs.get(ref)
         if key is None:
             key = self._specs[ref] = spec_key(self.spec(ref))
         return key
 
     def work_key(self, ref: str) -> str:
-        """Key of the work that the spec asks an agent for."""
+        """Return the key of the work that the spec asks of an agent."""
         return work_key(self.spec(ref))
 
     def proofs(self, ref: str) -> Proofs:
-        """The checks that prove the issue."""
+        """Return the checks that prove the issue."""
         proofs = self._proofs.get(ref)
         if proofs is None:
             proofs = proofs_of(self._node(ref).issue, self.compiled.policy, self.tools.version)
@@ -170,7 +170,7 @@ class Observer:
         return proofs
 
     def facts(self, ref: str) -> Facts:
-        """The inputs of `decide`; decisions of the needed issues come first."""
+        """Return the inputs of `decide`; decisions on needed issues are computed first."""
         node = self._node(ref)
         view = self.views[node.milestone]
         state = view.states.get(node.issue.id) or IssueState()
@@ -209,14 +209,14 @@ class Observer:
         )
 
     def running(self, ref: str) -> Attempt | None:
-        """The attempt that was started and has not ended, if any."""
+        """Return the attempt that has started and not ended, if any."""
         node = self._node(ref)
         state = self.views[node.milestone].states.get(node.issue.id)
         last = state.attempts.get(state.last()) if state else None
         return last if last is not None and last.state is AttemptState.STARTED else None
 
     def _spent(self, milestone: str, event: Record, state: IssueState | None) -> None:
-        """Take in what an event says of accounts and money; others may have to wait for it, or no longer have to."""
+        """Update accounts and money from an event; other issues may have to wait, or no longer wait, because of it."""
         number = getattr(event.event, "attempt", None)
         if state is None or not (number is not None or event.kind == Retried.KIND):
             return
@@ -228,7 +228,7 @@ class Observer:
             }
 
     def steps_percent(self, ref: str) -> int:
-        """How far the steps of an issue's workflow are, weighted by phases; 0 without steps, or when none is kept."""
+        """Return the progress of the workflow's steps in per cent, weighted by phase; 0 without stored results."""
         node = self._node(ref)
         workflow = self.compiled.policy.workflow_of(node.issue)
         if not workflow.phases or not self.views[node.milestone].steps.get(node.issue.id):
@@ -236,7 +236,7 @@ class Observer:
         return progress(workflow, self._done(ref, compiled_flow(workflow, node.issue.type)))
 
     def percent(self, milestone: str, parts: Mapping[str, Part]) -> int:
-        """How far a milestone is, in whole per cent; `parts` has those of its issues by qualified id."""
+        """Return the progress of a milestone in whole per cent; `parts` has its issues by qualified id."""
         ref = f"{milestone}/plan"
         if self.views[milestone].milestone.workflow is None or ref not in parts:
             return percent(list(parts.values()))
@@ -245,7 +245,7 @@ class Observer:
         return planned_percent(parts[ref], [part for name, part in parts.items() if name != ref], weight)
 
     def phases(self, ref: str) -> tuple[PhaseProgress, ...]:
-        """The phases of an issue's workflow; none for the direct one, and for an issue that has landed."""
+        """Return the phases of an issue's workflow; none for the direct one, and for an issue that has landed."""
         node = self._node(ref)
         workflow = self.compiled.policy.workflow_of(node.issue)
         if not workflow.phases or self.decision(ref).status is Status.LANDED:
@@ -255,7 +255,7 @@ class Observer:
         return phases_of(flow, self._done(ref, flow), state.steps)
 
     def _done(self, ref: str, flow: Flow) -> dict[str, bool]:
-        """Step or gate -> whether a result of it is kept for the spec that is declared now."""
+        """Map steps and gates to whether a result is stored for the current spec."""
         node = self._node(ref)
         kept = self.views[node.milestone].steps.get(node.issue.id, {})
         key = self.spec_key(ref)
@@ -265,7 +265,7 @@ class Observer:
         return self.compiled.plan.nodes[ref]
 
     def _allowed(self) -> frozenset[str]:
-        """Stops that the policy clears for every issue."""
+        """Return the stops that the policy clears for every issue."""
         return frozenset({UNSANDBOXED} if self.compiled.policy.limits.unsandboxed_landing == "allow" else ())
 
     def _need(self, ref: str) -> Need:
@@ -276,21 +276,21 @@ class Observer:
         return Need(ref, status, landing.trailers.result_key if landing else "")
 
     def _red(self, ref: str, view: MilestoneView, state: IssueState) -> str:
-        """Why the base keeps the issue back; a run looks again, unless it has just seen it on the present tip."""
+        """Return why the base holds the issue back; a run checks again unless it has just checked the current tip."""
         red = state.red
         if red is None or red.check_key != self.proofs(ref).key:
             return ""
         return red.reason if red.tip == view.tip and self.run_id in {"", red.run} else ""
 
     def _pull(self, state: IssueState) -> Pull | None:
-        """The pull request that keeps an issue waiting; a run looks again, unless it is the one that saw it."""
+        """Return the pull request that blocks an issue; a run checks again what another run saw."""
         pull = state.pull
         if pull is None or not pull.waits:
             return None
         return pull if not self.run_id or pull.run == self.run_id else None
 
     def _same_work(self, ref: str, landing: Landing) -> bool:
-        """Whether a spec that differs from the landed one asks for the same work."""
+        """Return whether a spec that differs from the landed one asks for the same work."""
         trailers = landing.trailers
         if trailers.spec_key == self.spec_key(ref):
             return False
@@ -300,7 +300,7 @@ class Observer:
         return old is not None and work_key(old) == self.work_key(ref)
 
     def _renamed_from(self, node: Node, view: MilestoneView, state: IssueState, landing: Landing | None) -> str:
-        """Id under which the same issue has landed, as it seems, and which is not declared any more; else empty."""
+        """Return the undeclared id under which the issue seems to have landed; empty otherwise."""
         if landing is not None or state.attempts or "was" in node.issue.model_fields_set or not view.removed:
             return ""
         folder = self.compiled.project.state(node.milestone)
@@ -322,7 +322,7 @@ class Observer:
 
     @staticmethod
     def _reverted(view: MilestoneView, issue: str, *, wanted: bool) -> str:
-        """What took the landing of an issue back, if a person wants it again after that, or does not."""
+        """Return the revert of an issue's landing if a person wants the work again (`wanted`), or does not."""
         revert = view.reverted.get(issue)
         if revert is None or (revert.commit in view.revived.get(issue, ())) is not wanted:
             return ""
@@ -330,7 +330,7 @@ class Observer:
 
     @staticmethod
     def _lost(state: IssueState, landing: Landing | None, spec_key: str) -> str:
-        """The commit that landed by the journal and that history does not have; empty when the two agree."""
+        """Return the commit that landed by the journal but is missing in history; empty if both agree."""
         revision = landing.trailers.revision if landing is not None else 0
         landed = [
             item
@@ -348,7 +348,7 @@ class Observer:
         return ""
 
     def _proof(self, node: Node, view: MilestoneView, state: IssueState, landing: Landing | None) -> Proof | None:
-        """The latest proof: the journal's, or the one that the order of landings in git amounts to."""
+        """Return the latest proof: from the journal, or derived from the order of landings in git."""
         if landing is None:
             return None
         known = state.proof
@@ -363,7 +363,7 @@ class Observer:
 
 
 def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:
-    """Gather everything from disk and git; takes no lock.
+    """Load everything from disk and git; takes no lock.
 
     Raises:
         DeclarationError: a base branch does not exist.

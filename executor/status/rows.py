@@ -1,7 +1,7 @@
-"""Rows of the table of every issue: what `doit list` and `doit status` show, as the cache keeps it between commands.
+"""Rows of the issue table for `doit list` and `doit status`, in the form of the cache.
 
-They are dictionaries because they are read from JSON as they are, without the cost of building objects. A key is added
-here first; a change of meaning raises `_VERSION` of summary_cache.
+They are dictionaries because they are used directly from JSON, without the cost of building objects. Add a key here
+first; a change of meaning increments `_VERSION` of summary_cache.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class PullRow(TypedDict):
 
 
 class IssueRow(TypedDict):
-    """One issue. `ref` is MILESTONE/ISSUE, `until` epoch seconds; `started`: an attempt was begun and not ended.
+    """One issue. `ref` is MILESTONE/ISSUE, `until` epoch seconds; `started`: an attempt has started and not ended.
 
-    `unproved`: no check, acceptance command, file or reviewer shows that it is done.
+    `unproved`: no check, acceptance command, file or reviewer proves that it is done.
     """
 
     ref: str
@@ -71,7 +71,7 @@ class RemovedRow(TypedDict):
 
 
 class BlockerRow(TypedDict):
-    """What keeps an issue or a milestone from going on; `resume` is what to do about it."""
+    """An obstacle of an issue or a milestone; `resume` is the remedy."""
 
     issue: str
     blocker: str
@@ -82,7 +82,7 @@ class BlockerRow(TypedDict):
 
 
 class KeptMilestone(TypedDict):
-    """One milestone as far as it does not depend on who runs it now."""
+    """The part of a milestone that does not depend on the current run."""
 
     id: str
     title: str
@@ -192,7 +192,7 @@ class StatusReport(TypedDict):
 
 
 class PlanIssue(TypedDict):
-    """One issue of `doit plan --json`; issues of one wave need none of each other, `act` is what a run would do."""
+    """An issue of `doit plan --json`; issues of a wave are independent, `act` is the action of a run."""
 
     ref: str
     title: str
@@ -209,14 +209,14 @@ class PlanIssue(TypedDict):
 
 
 class Calibration(TypedDict):
-    """How earlier forecasts did: milestones with known durations, and those that ended within their p80."""
+    """The accuracy of earlier forecasts: milestones with known durations, and those that ended within their p80."""
 
     milestones: int
     inside_p80: int
 
 
 class Expected(TypedDict):
-    """How long the rest of a milestone will take, in seconds; a `guess` where no duration is `known`."""
+    """The expected seconds for the rest of a milestone; a `guess` if no duration is `known`."""
 
     seconds: int
     p50_s: int
@@ -228,7 +228,7 @@ class Expected(TypedDict):
 
 
 class PlanLimits(TypedDict):
-    """Limits of a run: attempts at an issue, seconds for a call of an agent, US dollars by scope."""
+    """Limits of a run: attempts per issue, seconds per call of an agent, US dollars by scope."""
 
     attempts: int
     timeout_s: float
@@ -251,7 +251,7 @@ PlanReport = TypedDict(
         "limits": PlanLimits,
     },
 )
-"""`doit plan --json`: `from` is the commit that a run starts from; `expected` is null where only a person helps."""
+"""`doit plan --json`: `from` is the start commit of a run; `expected` is null if only a person helps."""
 
 
 class CauseRow(TypedDict):
@@ -286,7 +286,7 @@ class Explanation(TypedDict):
 
 
 class VerifiedRow(TypedDict):
-    """One landed issue of `doit verify --json`."""
+    """A landed issue of `doit verify --json`."""
 
     ref: str
     title: str
@@ -295,18 +295,18 @@ class VerifiedRow(TypedDict):
 
 
 class Summary(TypedDict):
-    """The table as the cache keeps it.
+    """The cached table.
 
     Attributes:
-        version: of this shape.
+        version: version of this format.
         key: digest of every input of the table.
         watch: files whose stat data are inputs, relative to the repository.
-        tools: programs whose versions are.
-        ids: milestones whose journals are.
-        refs: names and beginnings of names of refs that are.
+        tools: programs whose versions are inputs.
+        ids: milestones whose journals are inputs.
+        refs: names and prefixes of refs that are inputs.
         faults: file, key and problem of each fault.
         left_out: milestones without rows because of a fault.
-        expires: epoch seconds from which on the table may be another one.
+        expires: epoch seconds after which the table may change by itself.
     """
 
     version: int
@@ -331,7 +331,7 @@ class AllRows(TypedDict):
 
 
 class DraftRow(TypedDict):
-    """A milestone that lacks something; `reason` is the first of its faults."""
+    """An incomplete draft of a milestone; `reason` is the first of its faults."""
 
     id: str
     file: str

@@ -1,7 +1,7 @@
-"""The board: every issue's status as a table, kept as a summary so that nothing is parsed when nothing changed.
+"""The table of every issue's status, with a cached summary, so nothing is parsed if nothing changed.
 
-The summary is keyed by everything a status rests on: bytes of declarations and rules, stat data of the files they name,
-refs, journals, tools. It imports neither pydantic nor GitPython nor tomlkit when the summary is valid.
+The summary is keyed by all inputs of a status: bytes of declarations and rules, stat data of the files they name,
+refs, journals, tools. This module imports neither pydantic nor GitPython nor tomlkit if the summary is valid.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
 _VERSION = 9
 _NEVER = 2.0**60
-"""Epoch seconds at which a summary expires that does not rest on the time."""
+"""Expiry in epoch seconds of a summary that does not depend on the time."""
 _PACKAGE = __file__
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Rows of every issue that is not landed, in the order in which they would run, and counts for the rest.
+    """Rows of every issue that has not landed, in execution order, and counts for the rest.
 
     Attributes:
         milestones: for each: id, title, branch, tip, total, landed, needs, status, reason, hint, release and more.
         pending: rows of the issues that have not landed (or are stale); a row has ref, status, title, reason, hint,
             started.
-        drafts: for each draft that lacks something: id, file, count of faults and the first of them.
-        faults: what is wrong with milestones that are left out.
+        drafts: for each incomplete draft: id, file, number of faults and the first of them.
+        faults: faults of milestones that are omitted.
         left_out: ids of those milestones.
-        rows: function that gives the rows of all issues; reads a second file only when asked.
+        rows: function that returns the rows of all issues; reads a second file on demand only.
     """
 
     milestones: list[MilestoneRow]
@@ -61,11 +61,11 @@ class Board:
     left_out: frozenset[str] = frozenset()
 
     def require(self, names: Iterable[str]) -> None:
-        """Make sure that these milestones are declared.
+        """Verify that these milestones are declared.
 
         Raises:
-            UsageError: one of them is not.
-            DeclarationError: one of them is left out because of a fault.
+            UsageError: one of them is not declared.
+            DeclarationError: one of them is omitted because of a fault.
         """
         for name in sorted(set(names)):
             if self.milestone(name) is None and all(item["id"] != name for item in self.drafts):
@@ -74,22 +74,22 @@ class Board:
                 raise UsageError(unknown_milestone(name, [item["id"] for item in self.milestones]))
 
     def rows(self) -> list[IssueRow]:
-        """Rows of all issues, in the order in which they would run."""
+        """Return the rows of all issues, in execution order."""
         found: AllRows | None = _read(self.project.cache / "_board" / "all.json")
         if found is None or found.get("key") != self.key:
             return _build(self.project)[1]
         return _running(self.project, list(found["rows"]))
 
     def milestone(self, name: str) -> MilestoneRow | None:
-        """One milestone's counts."""
+        """Return one milestone's counts."""
         return next((item for item in self.milestones if item["id"] == name), None)
 
 
 def board_of(project: Project) -> Board:
-    """The present board, from the cache if its key still matches.
+    """Return the current table, from the cache if its key still matches.
 
     Raises:
-        DeclarationError: declarations or rules are wrong.
+        DeclarationError: declarations or rules are invalid.
         RepositoryError: the repository has no commits, or a base branch is missing.
         StateBrokenError: a journal is corrupt.
     """
@@ -202,7 +202,7 @@ def _row(observer: Observer, ref: str) -> IssueRow:
 
 
 def pull_of(state: Any, landing: Any) -> PullRow | None:
-    """An issue's pull request: number, state, address and branch, as far as known without asking a forge."""
+    """Return an issue's pull request (number, state, address, branch) as far as known without a query to the forge."""
     seen = state.pull if state else None
     if seen is not None and seen.number and (landing is None or landing.trailers.pull in {0, seen.number}):
         word = "merged" if landing is not None and landing.trailers.pull == seen.number else seen.state
@@ -218,7 +218,7 @@ def pull_of(state: Any, landing: Any) -> PullRow | None:
 
 
 def _is_tidy(view: MilestoneView) -> bool:
-    """Whether nothing is left to be done on the forge about what has landed, as far as the journal knows."""
+    """Return whether no pull request of a landed issue is still open, by the journal."""
     pulls = [state.pull for issue, state in view.states.items() if issue in view.landings]
     return not any(pull is not None and pull.number and pull.state in {"draft", "open"} for pull in pulls)
 
@@ -271,7 +271,7 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
 
 
 def _overlaid(project: Project, milestones: list[KeptMilestone]) -> list[MilestoneRow]:
-    """Milestones with their status, which rests on who holds the lock now."""
+    """Add the status to milestones, which depends on the current holder of the lock."""
     counts = {item["id"]: (item["landed"], item["total"]) for item in milestones}
     out: list[MilestoneRow] = []
     for item in milestones:
@@ -294,7 +294,7 @@ def _overlaid(project: Project, milestones: list[KeptMilestone]) -> list[Milesto
 
 
 def _running(project: Project, rows: list[IssueRow]) -> list[IssueRow]:
-    """Rows with `running` where an attempt was started and its run is alive."""
+    """Set `running` in rows whose attempt has started and whose run is alive."""
     held: dict[str, bool] = {}
     out = rows
     for place, row in enumerate(rows):
@@ -314,7 +314,7 @@ def _at_work(row: IssueRow) -> str:
 
 
 def _inputs_key(project: Project, watch: list[str], tools: list[str], ids: list[str], refs: list[str]) -> str:
-    """Digest of every input of a status."""
+    """Return the digest of every input of a status."""
     from executor.process.files import journal_stamp
 
     hasher = hashlib.sha256()
@@ -359,7 +359,7 @@ def _tool_stat(tool: str) -> str:
 
 
 def _package_stamp() -> str:
-    """Changes when another version of the executor, or another set of packaged rules, is installed."""
+    """Return a value that changes with the installed version of the executor or of the packaged rules."""
     from executor.config.texts import packaged_rules
 
     times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
@@ -367,7 +367,7 @@ def _package_stamp() -> str:
 
 
 def _read(path: Path) -> Any:
-    """The object in a file that `_keep` has written; None without one. A file of another version is seen by its key."""
+    """Return the object in a file of `_keep`; None without one. Files of another version differ in their key."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""Stop rules: which changes wait for a person, and which files of the base judge a change."""
+"""Stop rules: changes that wait for a person, and base files that judge a change."""

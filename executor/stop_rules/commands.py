@@ -1,8 +1,8 @@
-"""Files that the commands of checks reach: scripts that they run, files that they name, scripts of package.json. Pure.
+"""Files that the commands of checks reach: executed scripts, named files, scripts of package.json. Pure.
 
-What judges a change is derived from its commands, not from a list of names: `sh check.sh` is judged by `check.sh`,
-`npm run unit` by the script `unit` and by all that it runs, `make test` by the recipes of `test` and the makefiles that
-are included. Nothing is executed.
+The judges of a change are derived from its commands, not from a list of names: `sh check.sh` is judged by `check.sh`,
+`npm run unit` by the script `unit` and everything that it runs, `make test` by the recipes of `test` and the included
+makefiles. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class Reached:
     """Files that the commands of an issue depend on.
 
     Attributes:
-        scripts: path of a file that is run -> the command that reaches it.
-        operands: path of a file or folder that is named as something to work on -> the command that names it.
+        scripts: path of an executed file -> the command that reaches it.
+        operands: path of a file or folder that is named as an operand -> the command that names it.
         package_scripts: names of package.json scripts.
-        tested: path, folder or glob that a test runner is given -> the command that names it.
-        patterns: globs of test files that a command gives its runner.
+        tested: path, folder or glob that is passed to a test runner -> the command that names it.
+        patterns: globs of test files that a command passes to its runner.
         included: paths and globs that makefiles of the commands include, whether there is such a file or not.
         doctests: whether examples in documentation strings are run.
     """
@@ -91,12 +91,12 @@ class Reached:
 
 
 def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Callable[[str], bytes | None]) -> Reached:
-    """Files that commands reach in a tree.
+    """Return the files that commands reach in a tree.
 
     Args:
-        commands: argument lists, as checks and acceptance have them.
+        commands: argument lists of checks and acceptance.
         paths: every file of the tree.
-        read: content of a file of the tree; None if there is none.
+        read: returns the content of a file of the tree; None if it does not exist.
     """
     search = _Search(frozenset(paths), read)
     for argv in commands:
@@ -114,7 +114,7 @@ def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Cal
 
 
 def words_of_shell(text: str) -> list[list[str]]:
-    """The simple commands of a shell text as lists of words; what cannot be parsed is split at white space."""
+    """Parse a shell text into simple commands as lists of words; unparsable text is split at white space."""
     found: list[list[str]] = []
     for line in re.sub(r"\\\n", " ", text).split("\n"):
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -151,7 +151,7 @@ def _folders_of(paths: frozenset[str]) -> frozenset[str]:
 
 
 class _Search:
-    """Follows commands into files; everything it finds is collected."""
+    """Follows commands into files and collects everything it finds."""
 
     def __init__(self, paths: frozenset[str], read: Callable[[str], bytes | None]) -> None:
         self.scripts: dict[str, str] = {}
@@ -206,7 +206,7 @@ class _Search:
         self._named(rest, folder, depth, self.tested if tested else self.operands)
 
     def _interpreted(self, program: str, rest: list[str], folder: str, depth: int) -> list[str]:
-        """The script that an interpreter runs; what is left are its arguments."""
+        """Find the script that an interpreter runs; returns the remaining arguments."""
         if "-m" in rest and program.startswith(("python", "pypy")):
             at = rest.index("-m")
             module = rest[at + 1] if at + 1 < len(rest) else ""
@@ -252,7 +252,7 @@ class _Search:
             before = word
 
     def _script(self, folder: str, word: str, depth: int) -> bool:
-        """Take a file for a script that judges, and look into it."""
+        """Record a script that judges, and search it."""
         path = self._path(folder, word)
         if not path or path not in self._paths:
             return False
@@ -274,7 +274,7 @@ class _Search:
         return True
 
     def _neighbours(self, path: str, names: Iterable[str], suffixes: Sequence[str], depth: int) -> None:
-        """Modules beside a script in a folder of scripts; what it takes from the product is what it judges."""
+        """Record modules beside a script in a folder of scripts; imports from the product are what it judges."""
         folder = posixpath.dirname(path)
         if not folder:
             return
@@ -398,7 +398,7 @@ class _Search:
             yield from (path for path in self._paths if expression.fullmatch(path))
 
     def _path(self, folder: str, word: str) -> str:
-        """A word as a path of the tree; empty if it is none."""
+        """Return a word as a path of the tree; empty if it is none."""
         if not word or word.startswith(("/", "-", "~")) or "\n" in word:
             return ""
         path = posixpath.normpath(posixpath.join(folder, word))
@@ -412,7 +412,7 @@ class _Search:
 
 
 def _unwrapped(words: list[str]) -> list[str]:
-    """A command without assignments and without programs that only run another one."""
+    """Return a command without assignments and without wrapper programs."""
     while words:
         first = posixpath.basename(words[0])
         if _ASSIGNMENT.fullmatch(words[0]) or first in _WRAPPERS or words[0] in {"sudo", "-q", "-v"}:
@@ -441,7 +441,7 @@ def _after_container(words: list[str]) -> list[str]:
 
 
 def _cluster(words: Sequence[str]) -> set[str]:
-    """Options of one letter, ``-ec`` as ``-e`` and ``-c``, before the first operand."""
+    """Return one-letter options, ``-ec`` as ``-e`` and ``-c``, before the first operand."""
     found: set[str] = set()
     for word in words:
         if not word.startswith("-") or word.startswith("--"):

@@ -1,4 +1,4 @@
-"""Holds a check of a stop rule against its protocol; a package with such a check runs this in its tests."""
+"""Tests a check of a stop rule against its protocol; a package with such a check runs this in its tests."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ VIEWS = (
     View(_FILES, _content, base=frozenset({"src/app.py", "gone"}), declared=("src/**",), kind="feature"),
     View(_FILES, lambda _path, _after: None, lists={"words": ("a",)}, commands=(("pytest", "-q"),)),
 )
-"""Changes of every shape: an empty one, hostile names and lines, contents that cannot be had."""
+"""Changes of every shape: an empty one, hostile names and lines, unavailable contents."""
 
 
 def check(plugin: Any) -> list[str]:
-    """What a check of a stop rule does not keep of what `StopCheck` promises; empty if it keeps all."""
+    """Return the promises of `StopCheck` that a check breaks; empty if it keeps all."""
     return list(_problems(plugin))
 
 

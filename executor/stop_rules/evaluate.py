@@ -1,11 +1,11 @@
-"""The checks that stop rules can name as `builtin`: ours, and entry points of other packages.
+"""Stop rules: which of them a change hits, and on which lines. Pure: the same change always gives the same hits.
+
+Claims of the change about itself do not count: only paths, lines and contents do, not titles or comments. A text file
+that is declared binary is examined all the same.
+
+The checks that stop rules can name as `builtin`: our own, and entry points of other packages.
 
 Faults of an issue's text, before work starts. Pure.
-
-Stop rules: which of them a change hits, and by which lines. Pure: the same change always gives the same hits.
-
-Nothing that the change says about itself is believed: paths, lines and contents count, not titles or comments. A text
-file that is declared binary is looked into all the same.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ GROUP = "make_for_milestones.stop_rules"
 
 @cache
 def stop_checks() -> Mapping[str, StopCheck]:
-    """Every check by its name; other packages cannot replace ours.
+    """Return every check by name; other packages cannot replace ours.
 
     Raises:
         ImportError: an entry point cannot be loaded.
@@ -88,24 +88,24 @@ def tests_weakened(view: View) -> Iterable[Finding]:
 
 
 def secrets(view: View) -> Iterable[Finding]:
-    """Lines and names of files in which there is what looks like a secret."""
+    """Lines and file names that seem to contain a secret."""
     lines = [(file.path, line.number, line.text) for file in view.files for line in file.lines if line.added]
     names = [(file.path, 0, file.path) for file in view.files if file.kind == "created"]
     return view.secrets([*names, *lines])
 
 
 def known_secret(view: View) -> Iterable[Finding]:
-    """Values of variables that agents are given."""
+    """Values of variables that agents receive."""
     return known_secrets(view.files, view.content, view.values)
 
 
 def unlookable_content(view: View) -> Iterable[Finding]:
-    """Content that cannot be looked at."""
+    """Content that rules cannot examine."""
     return unlookable(view.files, view.content)
 
 
 def unproved(view: View) -> Iterable[Finding]:
-    """A change of an issue that nothing proves."""
+    """A change of an issue without any proof."""
     return () if view.proved else (("", 0, "no check, acceptance command, file or reviewer shows that it is done"),)
 
 
@@ -115,7 +115,7 @@ def shadowing(view: View) -> Iterable[Finding]:
 
 
 def asked_elsewhere(_view: View) -> Iterable[Finding]:
-    """For rules that do not look at the change as such: the engine asks them at their own moment."""
+    """Placeholder for rules that do not examine the change itself: the engine applies them at other times."""
     return ()
 
 
@@ -183,12 +183,12 @@ _NEEDS = (
 
 
 def spec_problems(text: str, title: str, accept_count: int) -> list[str]:
-    """Points that a person has to clarify first; empty for a workable spec.
+    """Return points that a person must clarify first; empty for a workable spec.
 
     Args:
         text: the body of the issue.
         title: its title.
-        accept_count: how many acceptance criteria it has; with some, a title that says something is enough.
+        accept_count: number of acceptance criteria; if there are any, a meaningful title suffices.
     """
     prose = _prose(text)
     words = re.findall(r"\w+", _COMMENT.sub(" ", text))
@@ -213,7 +213,7 @@ def _is_placeholder(line: str) -> bool:
 
 
 def _prose(text: str) -> str:
-    """The text without code and comments."""
+    """Return the text without code and comments."""
     plain = _COMMENT.sub(" ", _FENCE.sub("\n", text.replace("\r\n", "\n")))
     return _CODE.sub("code", plain)
 
@@ -237,8 +237,8 @@ class Hit:
         rule: its id.
         level: ``hard`` or ``soft``.
         reason: why it stops.
-        needs: the action that a person has to take.
-        lines: a few lines that triggered it, as ``path:12: text``, shortened and printable.
+        needs: the action required of a person.
+        lines: a few triggering lines as ``path:12: text``, shortened and printable.
     """
 
     rule: str
@@ -249,13 +249,13 @@ class Hit:
 
 
 def stops_of(change: Change, rules: Sequence[StopRule], allowed: Collection[str], view: View) -> list[Hit]:
-    """Every rule that stops a change, hard before soft, in the order of the rules; commands are not run here.
+    """Return every rule that stops a change, hard before soft, in the order of the rules; commands do not run here.
 
     Args:
-        change: with the lines of its files.
-        rules: those of the base.
-        allowed: ids of rules that do not hold for this change.
-        view: what rules may look at; its files and lists are set for each rule.
+        change: the change with the lines of its files.
+        rules: rules of the base.
+        allowed: ids of rules that do not apply to this change.
+        view: view of the change; its files and lists are set for each rule.
     """
     content = cache(view.content)
     files = [_uncovered(file, content) for file in change.files]
@@ -293,7 +293,7 @@ def _added(file: FileChange) -> Iterator[Finding]:
 def _over(
     rule: StopRule, files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]
 ) -> Iterator[Finding]:
-    """The exceeded limits, and the largest files."""
+    """Yield the exceeded limits, and the largest files."""
     lines = sum(file.added + file.removed for file in files)
     over = False
     if rule.max_files is not None and len(files) > rule.max_files:
@@ -317,7 +317,7 @@ def _size(content: Callable[[str, bool], bytes | None], file: FileChange, *, new
 
 
 def _uncovered(file: FileChange, content: Callable[[str, bool], bytes | None]) -> FileChange:
-    """A text file whose lines the diff does not show, because something declares it binary, with its lines."""
+    """Return a text file whose diff hides its lines because it is declared binary, with its lines."""
     if not file.binary or suffix_of(file.path) in MEDIA:
         return file
     old, new = (_hidden_text(content(file.path, new)) for new in (False, True))
@@ -343,7 +343,7 @@ def _hidden_text(data: bytes | None) -> list[tuple[int, str]] | None:
 
 
 def _stops_shown(found: Sequence[Finding], view: View) -> tuple[str, ...]:
-    """The first places as text; what looks like a secret is not repeated."""
+    """Format the first places as text; a suspected secret is not repeated."""
     first = found[:_MOST_LINES]
     hidden = {place[:2]: place[2] for place in view.secrets([place for place in first if place[1]])}
     shown = [_line(path, number, hidden.get((path, number), text)) for path, number, text in first]

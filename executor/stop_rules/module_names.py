@@ -1,7 +1,7 @@
-"""New modules that take the name of a module that is already there, so that it is imported in its place. Pure.
+"""New modules with the name of an existing module, which they would shadow in imports. Pure.
 
-By rule and not by list: a name counts if the language's standard library has it, if an installed tool of the checks has
-it, if the base imports it from outside, or if another module of the project can be imported by it.
+By rule instead of a list: a name counts if the language's standard library has it, if an installed tool of the checks
+has it, if the base imports it from outside, or if another module of the project can be imported by it.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ _LARGEST = 500_000
 def shadowing_modules(
     files: Sequence[FileChange], paths: Collection[str], read: Callable[[str], bytes | None]
 ) -> Iterator[Finding]:
-    """New files that are imported in place of another module.
+    """Yield new files that are imported in place of another module.
 
     Args:
-        files: those of the change.
+        files: files of the change.
         paths: every file of the base.
-        read: content of a file of the base.
+        read: returns the content of a file of the base.
     """
     gone = {file.path for file in files if file.kind == "deleted"}
     kept = frozenset(paths) - gone
@@ -125,7 +125,7 @@ def _taken(
     known: dict[str, str],
     read: Callable[[str], bytes | None],
 ) -> str:
-    """What a new module hides when it is imported by this name; empty if nothing."""
+    """Return what a new module hides if it is imported by this name; empty if nothing."""
     other = known.get(name)
     if other is not None and other != path and not _same_package(path, other):
         return f"it is imported as {name} in place of {other}"
@@ -141,7 +141,7 @@ def _taken(
 
 
 def _import_names(path: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """By what names a file of Python can be imported, with the folder on the search path each is found in."""
+    """Yield the names by which a Python file can be imported, each with its folder on the search path."""
     name = name_of(path)
     compiled = _COMPILED.fullmatch(name)
     if suffix_of(path) != ".py" and compiled is None:
@@ -158,7 +158,7 @@ def _import_names(path: str, roots: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _roots(kept: frozenset[str], created: Sequence[str]) -> list[str]:
-    """Folders that are on Python's search path: the root, `src`, and those of tests that are no packages."""
+    """Return the folders on Python's search path: the root, `src`, and test folders that are no packages."""
     found = {""}
     if any(path.startswith("src/") and path.endswith(".py") for path in kept):
         found.add("src")
@@ -173,7 +173,7 @@ def _roots(kept: frozenset[str], created: Sequence[str]) -> list[str]:
 
 
 def _known(kept: frozenset[str], roots: Sequence[str]) -> dict[str, str]:
-    """Import name -> the module of the base that it means."""
+    """Map import names to modules of the base."""
     known: dict[str, str] = {}
     for path in kept:
         if path.endswith(".py"):
@@ -184,18 +184,18 @@ def _known(kept: frozenset[str], roots: Sequence[str]) -> dict[str, str]:
 
 
 def _there(root: str, top: str, kept: frozenset[str]) -> bool:
-    """Whether the base has a module or package of that name in the same place."""
+    """Return whether the base has a module or package of that name in the same place."""
     place = f"{root}/{top}" if root else top
     return f"{place}.py" in kept or any(path.startswith(f"{place}/") and path.endswith(".py") for path in kept)
 
 
 def _same_package(path: str, other: str) -> bool:
-    """Whether two files of one name never compete: stubs, or the parts of one package in two folders of namespace."""
+    """Return whether two files of one name never compete: stubs, or parts of one namespace package in two folders."""
     return path.endswith(".pyi") or other.endswith(".pyi")
 
 
 def _imported_outside(top: str, kept: frozenset[str], read: Callable[[str], bytes | None]) -> str:
-    """A file of the base that imports a name which is no module of the project."""
+    """Return a file of the base that imports a name which is no module of the project."""
     for path in sorted(kept):
         if path.endswith(".py"):
             text = (read(path) or b"")[:_LARGEST].decode("utf-8", "replace")
@@ -208,7 +208,7 @@ def _imported_outside(top: str, kept: frozenset[str], read: Callable[[str], byte
 
 
 def _javascript(path: str, kept: frozenset[str]) -> str:
-    """What a new file of JavaScript is resolved in place of."""
+    """Return what a new JavaScript file shadows during resolution; empty if nothing."""
     parts = path.split("/")
     if "node_modules" in parts[:-1]:
         return "it is resolved in place of an installed package"
@@ -235,6 +235,6 @@ def imported_names(text: str) -> set[str]:
 
 
 def strings_of_calls(text: str) -> list[list[str]]:
-    """String arguments of calls in a file of Python, as ``session.run("sh", "check.sh")`` has them."""
+    """Return string arguments of calls in a Python file, as in ``session.run("sh", "check.sh")``."""
     calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
     return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]

@@ -1,9 +1,9 @@
 """Finds secrets in lines with detect-secrets; results never contain the secret.
 
-Secrets that are known by their value, found in whatever a change adds: text, binary content and names. Pure.
+Secrets of known value in everything that a change adds: text, binary content and names. Pure.
 
-The values are those of the variables that profiles of agents pass on. They are looked for as they are, in every form in
-which output is redacted, and in a few more in which a program could hide one without much thought.
+The values are those of the variables that agent profiles pass on. The search covers the plain value, every form in
+which output is redacted, and further simple encodings.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ _KEYWORD = re.compile(r"(?i)key|pass|pwd|secret")
 _NOWHERE = re.compile(
     r"@(\[::1\]|127\.0\.0\.1|([\w-]+\.)*(example(\.(com|org|net))?|localhost|test|invalid)\b)(?![\w.-]*\.\w)"
 )
-"""A URL whose host exists nowhere or is this machine."""
+"""A URL whose host does not exist or is this machine."""
 _SHORTEST = 5  # letters of a password in a URL
 _LONGEST_KEYWORD = 2_000
 
 
 def find_secrets(lines: Iterable[AddedLine]) -> list[AddedLine]:
-    """The lines with a secret: (path, number, kind).
+    """Return the lines with a secret: (path, number, kind).
 
     Args:
         lines: (path, number, text).
@@ -101,7 +101,7 @@ def _kinds(text: str) -> list[str]:
 
 
 def _is_keyword(text: str) -> bool:
-    """Whether a name such as `password` is given a value that looks made to be secret."""
+    """Return whether a name such as `password` is assigned a value that looks like a generated secret."""
     if len(text) > _LONGEST_KEYWORD or not _KEYWORD.search(text):
         return False
     return any(_looks_made(secret) for secret in _keywords().analyze_string(text))
@@ -122,7 +122,7 @@ def _keywords() -> BasePlugin:
 
 @cache
 def _plugins() -> Sequence[BasePlugin]:
-    """Those that know a secret by its own form; none that guesses from entropy."""
+    """Return the plugins that recognise a secret by its format; none that guesses from entropy."""
     from importlib import import_module
 
     modules = [import_module(f"detect_secrets.plugins.{name}") for name in _PLUGINS]
@@ -131,11 +131,11 @@ def _plugins() -> Sequence[BasePlugin]:
 
 _JOINS = re.compile(rb"[\"'`\s+\\.,;()\[\]{}&|<>=:_#*/-]+")
 _ENOUGH = 16
-"""Letters that a value needs to be looked for across quotes and line ends; a shorter one would be found by chance."""
+"""Minimum length of a value for a search across quotes and line ends; a shorter one would match by chance."""
 
 
 def secret_forms(value: str) -> tuple[bytes, ...]:
-    """Every form in which a value is looked for; none for one that is too short to be a secret."""
+    """Return every form of a value to search for; none if it is too short to be a secret."""
     if len(value) < SHORTEST or value.isspace():
         return ()
     raw = value.encode("utf-8", "surrogateescape")
@@ -161,12 +161,12 @@ def secret_forms(value: str) -> tuple[bytes, ...]:
 def known_secrets(
     files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], values: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Files, and names of files, that hold a known value which was not in them before.
+    """Yield files, and names of files, with a known value that they did not contain before.
 
     Args:
-        files: those of the change.
-        content: a file's whole content before (False) or after (True).
-        values: name of a variable -> its value. Findings tell the name and never the value.
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
+        values: name of a variable -> its value. Findings contain the name and never the value.
     """
     forms = {name: secret_forms(value) for name, value in values.items()}
     for file in files:
@@ -186,7 +186,7 @@ def known_secrets(
 
 
 def blotted(data: bytes, values: Mapping[str, str]) -> bytes:
-    """A content without the known values, in any form that can be cut out; the others are left."""
+    """Return a content without the known values in all forms that can be removed; other forms remain."""
     for value in values.values():
         for form in secret_forms(value):
             data = data.replace(form, MARK)
@@ -194,7 +194,7 @@ def blotted(data: bytes, values: Mapping[str, str]) -> bytes:
 
 
 def _place(data: bytes, forms: Sequence[bytes], value: str) -> int:
-    """Offset of a value in a content; -1 if absent."""
+    """Return the offset of a value in a content; -1 if absent."""
     for form in forms:
         if (at := data.find(form)) >= 0:
             return at

@@ -1,8 +1,8 @@
-"""Code about logins, permissions, rate limits and money: by path, by the names of a line, by what a line decides. Pure.
+"""Code about logins, permissions, rate limits and money: by path, by names in a line, by its decision. Pure.
 
-The words are data: `rules/stops/sensitive-code.toml`. Three kinds of lines count. A line that defines, calls or imports
-something by a sensitive name; a condition or comparison about who somebody is or what is to be paid; and a refusal that
-is taken away. A new refusal (an exception that is raised) lets in nobody and does not count.
+The words are data: `rules/stops/sensitive-code.toml`. Three kinds of lines count: a line that defines, calls or imports
+a sensitive name; a condition or comparison about identity or payment; and a removed refusal. A new refusal (a raised
+exception) admits nobody and does not count.
 """
 
 from __future__ import annotations
@@ -109,15 +109,15 @@ _FILE_MODES = re.compile(
 _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
 _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
 _FAR = 80
-"""Lines above one among which the beginning of its function is looked for."""
+"""Number of lines to search upward for the start of a function."""
 _LARGEST = 1_000_000
 _NEAR = 3
-"""Context lines that indicate the subject of a line."""
+"""Number of context lines that indicate the subject of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The lists of the rule, made ready."""
+    """The lists of the rule, prepared for matching."""
 
     names: frozenset[str]
     pairs: frozenset[tuple[str, str]]
@@ -134,12 +134,13 @@ class _Words:
 def sensitive_code(
     files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], lists: Mapping[str, Sequence[str]]
 ) -> list[Finding]:
-    """Files and lines about logins, permissions, rates and money, outside tests and documentation.
+    """Yield files and lines about logins, permissions, rates and money, outside tests and documentation.
 
     Args:
-        files: those of the change.
-        content: a file's whole content before (False) or after (True).
-        lists: of the rule: names, pairs, paths, decisions, money, refusals, heads, harmless, file_modes, patterns.
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
+        lists: lists of the rule: names, pairs, paths, decisions, money, refusals, heads, harmless, file_modes,
+            patterns.
     """
     words = _ready(lists)
     refusals = tuple(compiled(pattern) for pattern in lists.get("refusals", ()))
@@ -159,7 +160,7 @@ def sensitive_code(
 
 
 def _same_code(file: FileChange, content: Callable[[str, bool], bytes | None]) -> bool:
-    """Whether only its layout or its comments changed: the same syntax tree, or the same words and signs in order."""
+    """Return whether only layout or comments changed: equal syntax trees, or equal sequences of tokens."""
     if file.kind != "modified" or suffix_of(file.path) in _SETTINGS | _PAGES:
         return False
     old, new = (
@@ -175,7 +176,7 @@ def _same_code(file: FileChange, content: Callable[[str, bool], bytes | None]) -
 
 
 def _meaning(text: str) -> str:
-    """A module of Python without what does not run: docstrings, `__all__`, types of undecorated functions."""
+    """Reduce a Python module to what runs: no docstrings, `__all__`, or types of undecorated functions."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
@@ -199,7 +200,7 @@ def _says_nothing(node: ast.stmt) -> bool:
 
 
 def _signs(text: str) -> list[str]:
-    """Words, strings and signs of a language like C, without white space, whole-line comments and trailing commas."""
+    """Return the tokens of a C-like language, without white space, whole-line comments and trailing commas."""
     plain = re.sub(r"(?m)^\s*//.*$", "", text)
     signs = re.findall(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`|\w+|[^\w\s]", plain)
     return [
@@ -210,7 +211,7 @@ def _signs(text: str) -> list[str]:
 
 
 def _known_names(file: FileChange, content: Callable[[str, bool], bytes | None]) -> frozenset[str]:
-    """Words of the file before the change; an import that brings one of them may put another thing in its place."""
+    """Return words of the file before the change; an import of one of them may replace its meaning."""
     if not any(_IMPORTED.match(line.text) or _EXPORTED.match(line.text) for line in file.lines):
         return frozenset()
     old = (content(file.path, False) or b"")[:_LARGEST].decode("utf-8", "replace")  # noqa: FBT003  (before)
@@ -218,7 +219,7 @@ def _known_names(file: FileChange, content: Callable[[str, bool], bytes | None])
 
 
 def _only_imports(line: Line, known: Collection[str]) -> bool:
-    """Whether a line only brings in names that its file did not have; the lines that use them are looked at."""
+    """Return whether a line only imports names that are new to its file; the lines that use them are examined."""
     text = line.text.strip()
     if not text or not line.added:
         return not text
@@ -302,7 +303,7 @@ def _lines(file: FileChange, words: _Words, refusals: Sequence[re.Pattern[str]])
 
 
 def _inside(file: FileChange, content: Callable[[str, bool], bytes | None], words: _Words) -> list[Line]:
-    """Changed lines in the body of a function with a sensitive name; about money only where something is computed."""
+    """Return changed lines in the body of a function with a sensitive name; for money only lines with a computation."""
     texts = [
         (content(file.path, new) or b"")[:_LARGEST].decode("utf-8", "replace").split("\n") for new in (False, True)
     ]
@@ -324,7 +325,7 @@ def _inside(file: FileChange, content: Callable[[str, bool], bytes | None], word
 
 
 def _enclosing(lines: Sequence[str], number: int) -> str:
-    """Name of the function around a line, by indentation; empty if there is none near."""
+    """Return the name of the function around a line, by indentation; empty if none is near."""
     own = lines[number - 1] if 0 < number <= len(lines) else ""
     depth = len(own) - len(own.lstrip())
     for text in reversed(lines[max(0, number - 1 - _FAR) : number - 1]):
@@ -354,7 +355,7 @@ def _sensitive_line(
 
 
 def _decides(text: str, words: _Words) -> bool:
-    """Whether a line is a condition or a comparison about who somebody is."""
+    """Return whether a line is a condition or comparison about identity."""
     return bool(_CONDITION.search(text) or _COMPARED.search(text)) and _about_who(text, words)
 
 
@@ -363,7 +364,7 @@ def _about_who(text: str, words: _Words) -> bool:
 
 
 def _prices(text: str, words: _Words) -> bool:
-    """Whether a line computes or sets what is paid."""
+    """Return whether a line computes or sets a payment."""
     if not _MONEY.search(text):
         return False
     return any(
@@ -373,7 +374,7 @@ def _prices(text: str, words: _Words) -> bool:
 
 
 def _plain(text: str, suffix: str) -> str:
-    """A line as the language reads it: names normalised, strings emptied, comments left out."""
+    """Normalise a line: names unified, strings emptied, comments removed."""
     text = _normal(text)
     return _COMMENT["//" if suffix in CLIKE else "#"].sub("", _STRING.sub('""', text))
 
@@ -383,7 +384,7 @@ def _normal(text: str) -> str:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Names that a line defines, calls or imports."""
+    """Yield names that a line defines, calls or imports."""
     for call in _CALLED.finditer(text):
         yield call[1] or call[2]
     for pattern in (_DEFINED, _ASSIGNED, _ANNOTATED):

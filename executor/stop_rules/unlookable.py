@@ -1,8 +1,8 @@
-"""Content that rules cannot look at, and characters that show another text than the one that runs. Pure.
+"""Content that rules cannot examine, and characters whose display differs from the executed text. Pure.
 
-A rule that cannot see a file says nothing about it. So a file of text with a NUL byte, a line beyond the limit, bytes
-in no known encoding, or a file too large to be read is a stop of its own, and so are controls of writing direction and
-invisible characters in code and in names of files.
+A rule says nothing about a file that it cannot read. So a text file with a NUL byte, a line beyond the limit, bytes in
+no known encoding, or an excessive size is itself a stop, as are bidirectional controls and invisible characters in
+code and file names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST", "MEDIA", "unlookable"]
 
 LARGEST = 5_000_000
-"""Bytes of one file that rules read."""
+"""Maximum bytes of a file that rules read."""
 MEDIA = frozenset(
     [
         ".png",
@@ -83,7 +83,7 @@ MEDIA = frozenset(
         ".heic",
     ]
 )
-"""Endings of files that are no text, and that nothing runs."""
+"""Suffixes of files that are neither text nor executable."""
 _PACKED = frozenset(
     [
         ".zip",
@@ -121,7 +121,7 @@ _TAGS = range(0xE0000, 0xE0080)
 
 
 def unlookable(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> Iterator[Finding]:
-    """Every place of a change that rules, or people, cannot see as it is."""
+    """Yield every place of a change that rules or people cannot see as it is executed."""
     for file in files:
         if odd := _odd(file.path):
             yield file.path, 0, f"its name has {odd}"
@@ -140,7 +140,7 @@ def unlookable(files: Sequence[FileChange], content: Callable[[str, bool], bytes
 
 
 def _unread(file: FileChange, data: bytes) -> Iterator[str]:
-    """Why a content cannot be looked at."""
+    """Yield why a content cannot be examined."""
     suffix = suffix_of(file.path)
     if suffix in _RUNS or suffix in _PACKED:
         if data:
@@ -161,7 +161,7 @@ def _unread(file: FileChange, data: bytes) -> Iterator[str]:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether it is UTF-8, or of an encoding of one byte a letter with few control characters."""
+    """Return whether it is UTF-8, or in a single-byte encoding with few control characters."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -171,7 +171,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _odd(text: str) -> str:
-    """The oddity of a text as a phrase."""
+    """Describe the unusual character of a text as a phrase; empty without any."""
     for place, char in enumerate(text):
         if char in _DIRECTION:
             return f"a control of writing direction (U+{ord(char):04X})"
@@ -183,6 +183,6 @@ def _odd(text: str) -> str:
 
 
 def _joins(text: str, place: int) -> bool:
-    """Whether a joiner stands between letters or signs of a script that is written with it."""
+    """Return whether a joiner is between letters or signs of a script that requires it."""
     before = text[place - 1] if place else ""
     return ord(before or "\0") > 0x2FF  # noqa: PLR2004  (beyond Latin)

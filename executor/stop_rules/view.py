@@ -1,12 +1,12 @@
 """The interface of a stop rule: its view of a change, and its findings.
 
-An approval covers exactly the change and the rules that were shown. Pure.
+An approval covers exactly the displayed change and rules. Pure.
 
-The result key of a change names what it does and survives a rebase; an approval must not. It is bound to paths, modes
-and whole contents before and after, so that the same lines in another function, or in a file that has changed
-meanwhile, are asked about again.
+The result key of a change describes its effect and survives a rebase; an approval must not. It is bound to paths, modes
+and whole contents before and after, so the same lines in another function, or in a file that has changed meanwhile,
+need a new approval.
 
-Files of a change outside of what its issue declares. Pure.
+Changed files that the issue does not declare. Pure.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A change as stop rules see it. Nothing that the change says about itself is part of it.
+    """A change in the form for stop rules. It contains no claims of the change about itself.
 
     Attributes:
-        files: those of the change that the rule looks at, with the lines added and removed.
-        content: a file's whole content before (False) or after (True) the change; None when there is none.
-        lists: the lists of the rule, as `rules/stops/` and the user's own rules have them.
+        files: files of the change that the rule examines, with the added and removed lines.
+        content: returns a file's whole content before (False) or after (True) the change; None without one.
+        lists: lists of the rule from `rules/stops/` and the user's rules.
         base: every file of the tree that the change was made from.
         commands: argument lists of the checks and of the acceptance of the issue.
-        secrets: gives those of some lines in which a secret is, with what it is in place of the text.
-        values: name of a variable -> its value, for those that profiles of agents pass on.
-        declared: globs of files that the issue says it changes.
+        secrets: returns those of some lines that contain a secret, with its kind in place of the text.
+        values: name of a variable -> its value, for variables that agent profiles pass on.
+        declared: globs of files that the issue declares.
         kind: type of the issue.
-        proved: whether a check, a command or file of its acceptance, or a reviewer shows that the issue is done.
+        proved: whether a check, acceptance by command or file, or a reviewer can prove that the issue is done.
     """
 
     files: Sequence[FileChange]
@@ -72,23 +72,23 @@ class View:
 
 
 class StopCheck(Protocol):
-    """One builtin of a stop rule: an entry point of the group ``make_for_milestones.stop_rules``.
+    """A builtin of a stop rule: an entry point of the group ``make_for_milestones.stop_rules``.
 
     A rule names it by ``builtin``. It is a function of the change alone: no I/O, no clock, and the same change always
-    gives the same findings. It runs nothing of the change.
+    gives the same findings. It runs no code of the change.
     """
 
     def __call__(self, view: View, /) -> Iterable[Finding]:
-        """Places that stop the change: path, number of the line (0 for the file as a whole), text for a person."""
+        """Return places that stop the change: path, line number (0 for the whole file), text for a person."""
         ...
 
 
 def change_identity(change: Change, content: Callable[[str, bool], bytes | None]) -> str:
-    """The identity of a change: path, modes and contents of each of its files before and after.
+    """Return the identity of a change: path, modes and contents of each of its files before and after.
 
     Args:
-        change: parsed from git's diff.
-        content: a file's whole content before (False) or after (True) the change; asked where git gives no ids.
+        change: the change, parsed from git's diff.
+        content: returns a file's whole content before (False) or after (True); used if git gives no ids.
     """
     parts: list[bytes] = []
     for file in change.files:
@@ -105,17 +105,17 @@ _TESTING = frozenset({"test", "tests", "testing"})
 
 
 def outside_scope(view: View) -> Iterator[Finding]:
-    """Files that the issue does not declare to be changed, and code where its type is about documents or tests."""
+    """Yield changed files that the issue does not declare, and code if its type is about documents or tests."""
     for path, why in outside(view.files, view.declared, view.kind):
         yield path, 0, why
 
 
 def outside(files: Sequence[FileChange], declared: Sequence[str], kind: str) -> Iterator[tuple[str, str]]:
-    """The same as pairs of path and reason.
+    """Yield them as pairs of path and reason.
 
     Args:
-        files: those of the change.
-        declared: globs of `files`; none declares nothing. Tests that are added may always come with a change.
+        files: files of the change.
+        declared: globs of `files`; without globs nothing is declared. Added tests are always permitted.
         kind: type of the issue.
     """
     for file in files:

@@ -1,6 +1,6 @@
-"""A request: the milestones and issues that one `doit run` names, and the way from its tasks to the session.
+"""The actions of doit's tasks: run an issue or a step as far as possible, release a milestone.
 
-Actions of doit's tasks: run an issue or a step as far as possible, release a milestone.
+A request: the milestones and issues of one `doit run`, which connects its tasks to the session.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["IssueAction", "NotReleased", "ReleaseAction", "Request", "StepAction
 
 
 class Task(TypedDict, total=False):
-    """A task as doit takes it from a task creator; the keys are doit's."""
+    """A task in the format of doit's task creators; the keys are doit's."""
 
     basename: str
     name: str | None
@@ -89,7 +89,7 @@ class _Action(BaseAction):
         self.values: dict[str, object] = {}
 
     def execute(self, out: object = None, err: object = None) -> object:
-        """Run by doit in one of its threads; None means that there is nothing left to do."""
+        """Run by doit in one of its threads; None means that no work remains."""
         _ = out, err
         if self.request is None:
             return TaskError(_UNUSUAL)
@@ -100,7 +100,7 @@ class _Action(BaseAction):
             return _failed(session, self.name, error)
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
-        """Run the action; returns the reason for remaining work, if any."""
+        """Run the action; returns why work remains, if it does."""
         raise NotImplementedError
 
 
@@ -113,7 +113,7 @@ class _IssueAction(_Action):
         self.decision: Decision | None = None
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
-        """Run it until it has landed or can go no further."""
+        """Run it until it has landed or cannot continue."""
         from executor.engine.issue import IssueRun
 
         try:
@@ -126,11 +126,11 @@ class _IssueAction(_Action):
         return None if self.decision is None or self.is_landed() else Waiting(self.decision)
 
     def bring(self, issue: IssueRun) -> Decision | None:
-        """Run it; the decision is the issue's final one in this run."""
+        """Run it; returns the issue's final decision in this run, if any."""
         raise NotImplementedError
 
     def is_landed(self) -> bool:
-        """Whether the decision says that the issue has landed."""
+        """Return whether the issue has landed by this decision."""
         return self.decision is not None and str(self.decision.status) == "landed"
 
 
@@ -178,7 +178,7 @@ class ReleaseAction(_Action):
         super().__init__(request, milestone, f"release:{milestone}")
 
     def act(self, request: Request, run: MilestoneRun) -> TaskFailed | None:
-        """Until it is released, or a criterion is not met."""
+        """Run until it is released, or a criterion is not met."""
         from executor.release.release import ReleaseRun
 
         outcome = ReleaseRun(run).release()
@@ -190,7 +190,7 @@ class ReleaseAction(_Action):
 
 
 def _failed(session: Session, name: str, error: Exception) -> TaskError:
-    """The outcome of an error for doit; a full or broken state store ends the run."""
+    """Return doit's outcome for an error; a full or broken state store ends the run."""
     from executor.process.files import NO_SPACE
 
     if isinstance(error, OSError) and error.errno in NO_SPACE:

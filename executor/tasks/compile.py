@@ -2,7 +2,7 @@
 
 Steps of a workflow are tasks too: `step:m4/4.1/build.plan`.
 
-Landed, unchanged issues do not become tasks unless they are asked for by name. A dodo.py needs one line:
+Landed, unchanged issues become tasks only if the request names them. A dodo.py needs one line:
 `from executor.tasks import DOIT_CONFIG, task_milestones`.
 """
 
@@ -49,14 +49,14 @@ def task_milestones() -> Iterator[Task]:
 
 
 def requested_tasks(request: Request) -> Iterator[Task]:
-    """The tasks that a run asks for, as far as they have not landed."""
+    """Yield the requested tasks that have not landed."""
     yield from _tasks(request.session.observer, request.wanted, request)
 
 
 def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
-    """Issues to become tasks, in plan order.
+    """Return the issues to turn into tasks, in plan order.
 
-    They are what is asked for and has not landed, what that needs, and whatever a new landing could invalidate.
+    They are the requested issues that have not landed, their needs, and issues that a new landing could invalidate.
     """
     from executor.state.decide import Status
 
@@ -81,7 +81,7 @@ def selected(observer: Observer, wanted: Iterable[str]) -> list[str]:
 
 
 def _closure(observer: Observer, ref: str) -> set[str]:
-    """An issue and everything it needs within its milestone."""
+    """Return an issue and everything it needs within its milestone."""
     found, waiting = {ref}, [ref]
     while waiting:
         current_ref = waiting.pop()
@@ -129,7 +129,7 @@ def _tasks(observer: Observer, wanted: Iterable[str], request: Request | None = 
 
 
 def _milestones_before(observer: Observer, ref: str, names: list[str]) -> list[str]:
-    """Tasks of milestones of this run that have to be complete first."""
+    """Return tasks of milestones of this run that must be complete first."""
     milestone = observer.compiled.milestone(observer.compiled.plan.nodes[ref].milestone)
     return [f"milestone:{need}" for need in milestone.needs if need in names]
 
@@ -155,7 +155,7 @@ def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request
 
 
 def _steps_of(observer: Observer, ref: str) -> list[FlowStep]:
-    """The steps that an issue may take in this run; none for one that cannot continue or has a result."""
+    """Return the steps that an issue may run now; none for one that cannot continue or has a result."""
     issue = observer.compiled.plan.nodes[ref].issue
     if not observer.compiled.policy.workflow_of(issue).phases:
         return []
@@ -168,7 +168,7 @@ def _steps_of(observer: Observer, ref: str) -> list[FlowStep]:
 
 
 def _step_task(observer: Observer, ref: str, step: FlowStep, before: list[str], request: Request | None) -> Task:
-    """A step as a task: dependencies are files of other steps or of the issue's needs; targets are its own files."""
+    """Return a step as a task: dependencies are files of other steps or of the issue's needs; targets are its files."""
     from executor.model.workflow import TREE
     from executor.workflow.step_run import RECEIPT
 

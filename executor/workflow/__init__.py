@@ -1,1 +1,1 @@
-"""Workflows: phases, steps, what a step hands in, and the gates that read it."""
+"""Workflows: phases, steps, the outputs of a step, and the gates that score them."""

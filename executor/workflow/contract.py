@@ -1,8 +1,8 @@
-"""The contract of a step: the files that it hands in, and everything that gates look for in them. Pure.
+"""The contract of a step: its required files, and everything that gates check in them. Pure.
 
-The gate's criteria are the one source: the brief prints them, the agent's own check runs them, the gate scores them.
+The gate's criteria are the only source: the brief prints them, the agent's own check runs them, the gate scores them.
 
-The command that an agent in a step can run: does what lies in its output folder satisfy the step's contract?
+The command that an agent can run in a step to check whether its output folder satisfies the contract.
 
 It runs inside the agent's sandbox and decides nothing: the gate reads the same files again with the same code.
 """
@@ -42,13 +42,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """One file that a step hands in.
+    """A file that a step hands in.
 
     Attributes:
         name: its name in the output folder, or ``tree:path``.
-        criteria: the gate's id and the criterion, for each one that reads the file.
-        schema: the JSON Schema that the file has to match; None when none is named.
-        required: whether the step declares it as an output; else only a gate reads it.
+        criteria: gate id and criterion, for each criterion that reads the file.
+        schema: the JSON Schema of the file; None without one.
+        required: the step declares it as an output; otherwise only a gate reads it.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Contract:
     """The contract of a step.
 
     Attributes:
-        files: in their order.
-        thresholds: gate's id -> per cent at which it opens.
-        weights: gate's id -> the weight of all its criteria together.
+        files: its files, in order.
+        thresholds: gate id -> per cent at which it opens.
+        weights: gate id -> total weight of its criteria.
         acceptance: the issue's acceptance criteria, for criteria that cover them.
     """
 
@@ -74,7 +74,7 @@ class Contract:
     acceptance: tuple[str, ...] = ()
 
     def data(self) -> dict[str, object]:
-        """As JSON, for `read_contract`."""
+        """Return the contract as JSON, for `read_contract`."""
         files = [
             {
                 "name": item.name,
@@ -93,7 +93,7 @@ class Contract:
 
 
 def read_contract(data: Mapping[str, Any]) -> Contract:
-    """The contract that `Contract.data` wrote."""
+    """Read a contract written by `Contract.data`."""
     files = tuple(
         Expected(
             item["name"],
@@ -107,7 +107,7 @@ def read_contract(data: Mapping[str, Any]) -> Contract:
 
 
 def contract_of(flow: Flow, step: FlowStep, acceptance: Sequence[str]) -> Contract:
-    """What a step of an issue hands in; files of the tree that a gate reads concern every step that keeps its tree."""
+    """Return the contract of a step; tree files that a gate reads belong to every step that keeps its tree."""
     outputs = step.step.outputs if step.step is not None else ()
     own = {name if name.startswith(TREE) else f"{step.id}/{name}": name for name in outputs}
     found: dict[str, list[tuple[str, Criterion]]] = {name: [] for name in outputs}
@@ -128,11 +128,11 @@ def contract_of(flow: Flow, step: FlowStep, acceptance: Sequence[str]) -> Contra
 
 
 def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> list[str]:
-    """Everything that the files lack, as the step's own check and its gate say it.
+    """Return everything that the files lack, as reported by the step's own check and its gate.
 
     Args:
         contract: the step's contract.
-        read: content of a file by its name; None when it is missing.
+        read: returns the content of a file by name; None if it is missing.
     """
     texts: list[str] = []
     for item in contract.files:
@@ -150,7 +150,7 @@ def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> lis
 
 
 def contract_text(contract: Contract) -> str:
-    """The contract as a part of a brief, in Markdown; empty when the step hands in no file."""
+    """Format the contract as a part of a brief, in Markdown; empty if the step hands in no file."""
     return "\n\n".join("\n".join(_file_lines(contract, item)) for item in contract.files)
 
 
@@ -197,7 +197,7 @@ sys.exit(main(sys.argv[2]))
 
 
 def write_self_check(folder: Path, contract: Contract) -> None:
-    """Write the command ``check`` and what it checks into the folder of a step's inputs."""
+    """Write the command ``check`` and its contract into the folder of a step's inputs."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.json").write_text(json.dumps(contract.data()), encoding="utf-8")
     script = _SCRIPT.format(python=shlex.quote(sys.executable), package=shlex.quote(str(_package().parent)))
@@ -206,13 +206,13 @@ def write_self_check(folder: Path, contract: Contract) -> None:
 
 
 def readable_paths() -> tuple[Path, ...]:
-    """Folders that the command needs inside a sandbox: the interpreter, its packages, and this package."""
+    """Return folders that the command needs inside a sandbox: the interpreter, its packages, and this package."""
     paths = (Path(sys.prefix), Path(sys.base_prefix), _package())
     return tuple(path for path in dict.fromkeys(paths) if not path.is_relative_to("/usr"))
 
 
 def main(contract_file: str) -> int:
-    """Print what is missing, one line each; 0 when nothing is, else 1."""
+    """Print each missing part on a line; returns 0 if there is none, else 1."""
     contract = read_contract(json.loads(Path(contract_file).read_bytes()))
     out = Path(os.environ["EXECUTOR_OUT"])
 

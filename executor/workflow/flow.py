@@ -1,7 +1,7 @@
-"""The way of an issue through its workflow: an attempt is begun, steps done, gates closed, a candidate made.
+"""The path of an issue through its workflow: start an attempt, run steps, close gates, build a candidate.
 
-doit runs steps as tasks of their own, side by side where they may; whatever they left undone, or has to be done again,
-is done one after the other here. Both ask the same question first: is it done already?
+doit runs steps as separate tasks, in parallel if possible; steps that are left over or must be repeated run here, one
+after the other. Both first check whether a step is done already.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _MOST_TRIES = 200
 
 
 class StepWorkflow:
-    """The engine's `Workflow` port: issues whose workflow declares steps."""
+    """The engine's `Workflow` port for workflows with steps."""
 
     def implement(self, issue: IssueRun) -> None:
-        """Do the steps that are not done and build a candidate, or record why not."""
+        """Run the unfinished steps and build a candidate, or record why there is none."""
         StepFlow(issue).implement_in_steps()
 
     def settle(self, issue: IssueRun, attempt: Attempt) -> None:
-        """Recover an attempt in steps whose run died."""
+        """Recover a multi-step attempt of a dead run."""
         StepFlow(issue).settle_steps(attempt)
 
     def forget(self, issue: IssueRun) -> None:
-        """Remove what is kept of the steps of an issue that has landed."""
+        """Delete the stored step results of a landed issue."""
         KeptOutputs(issue).forget_steps()
 
 
@@ -57,7 +57,7 @@ class StepFlow:
         self._session = issue.session
 
     def bring_step(self, name: str) -> Decision | None:
-        """Run one step as far as possible; None when it is done, otherwise the final decision on its issue.
+        """Run one step as far as possible; None once it is done, otherwise the final decision on its issue.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -97,7 +97,7 @@ class StepFlow:
         )
 
     def implement_in_steps(self) -> None:
-        """Do every step that is not done, in order, then build the candidate; stops at the first step that fails.
+        """Run every unfinished step in order, then build the candidate; stops at the first step that fails.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -112,7 +112,7 @@ class StepFlow:
         self._candidate(flow, attempt)
 
     def settle_steps(self, attempt: Attempt) -> None:
-        """Recover an attempt in steps whose run died: keep finished steps, then interrupt the attempt."""
+        """Recover a multi-step attempt of a dead run: keep finished steps, then interrupt the attempt."""
         issue = self._issue.declared
         flow = flow_of(self._session.observer, self._issue.ref)
         started = {name for name, item in self._issue.state.steps.items() if item.word == "started"}
@@ -134,7 +134,7 @@ class StepFlow:
             Attempts(self._issue).keep_interrupted(latest, "")
 
     def _begun(self) -> Attempt | None:
-        """The attempt under way, or a new one; None when the issue may not be begun, which is recorded."""
+        """Return the current attempt or start one; None, which is recorded, if the issue may not start."""
         issue = self._issue.declared
         with self._issue.lock:
             decision = self._issue.decision
@@ -164,7 +164,7 @@ class StepFlow:
             return self._issue.state.attempts[decision.attempt]
 
     def _do(self, step: FlowStep, attempt: Attempt) -> bool:
-        """Do a step, or close a gate; an attempt that is cut off is settled."""
+        """Run a step or close a gate; settles an interrupted attempt."""
         try:
             if step.gate is not None:
                 return Gates(self._issue).close_gate(step, attempt)
@@ -178,7 +178,7 @@ class StepFlow:
             raise
 
     def _candidate(self, flow: Flow, attempt: Attempt) -> None:
-        """Make the tree of the last step that keeps one the attempt's result."""
+        """Use the tree of the last step that keeps one as the attempt's result."""
         issue = self._issue.declared
         done = Steps(self._issue).done_of()
         facts = Steps(self._issue).step_facts()
@@ -206,7 +206,7 @@ class StepFlow:
         keep_candidate(work, tree, seconds)
 
     def _kept(self, flow: Flow, done: dict[str, StepRecord], base_tree: str) -> str:
-        """The tree with the files of the steps, for a workflow none of whose steps keeps its tree."""
+        """Return the tree with the files of the steps, for a workflow without steps that keep their tree."""
         place = flow.workflow.keeps
         if not place:
             return base_tree

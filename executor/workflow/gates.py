@@ -1,4 +1,4 @@
-"""A phase's gate: scores the outputs of its steps; below the threshold the steps run again, then a person is asked."""
+"""A phase's gate: scores the outputs of its steps; below the threshold they run again, finally a person decides."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = ["Gates"]
 RULE = "gate"
 VALIDATION = "validation.json"
 _LONGEST = 1_500
-"""Characters of one missing thing that are kept: a failing check's output is longer than a missing heading."""
+"""Maximum length of one missing part: the output of a failed check is longer than a missing heading."""
 
 
 class Gates:
-    """Closes gates of one issue."""
+    """Closes the gates of one issue."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -46,7 +46,7 @@ class Gates:
         self._session = issue.session
 
     def close_gate(self, gate: FlowStep, attempt: Attempt) -> bool:
-        """Score a phase until its gate opens; whether it did. If not, an attempt has failed or a person is asked."""
+        """Score a phase until its gate opens; returns whether it did. If not, the attempt failed or awaits a person."""
         issue = self._issue.declared
         flow = flow_of(self._session.observer, self._issue.ref)
         rule = gate.gate
@@ -83,7 +83,7 @@ class Gates:
                 return False
 
     def _hold(self, gate: FlowStep, attempt: Attempt, result: Score, key: str) -> bool:
-        """Record that a gate is held; whether there is a further round, otherwise a person is asked."""
+        """Record that a gate is held; returns whether another round follows, otherwise a person is asked."""
         assert gate.gate is not None  # noqa: S101  (only gates are held)
         issue = self._issue.id
         before = self._state().steps.get(gate.id, StepState())
@@ -112,7 +112,7 @@ class Gates:
         return False
 
     def _redo(self, flow: Flow, gate: FlowStep, attempt: Attempt) -> bool:
-        """Do the steps of the phase that are not done, or were sent back, once more; whether all are good."""
+        """Repeat the unfinished or sent-back steps of the phase; returns whether all succeed."""
         for step in flow.steps:
             if step.id == gate.id:
                 return True
@@ -123,7 +123,7 @@ class Gates:
         return True
 
     def _checked(self, gate: FlowStep, attempt: Attempt, result: Score) -> Score:
-        """The score, or none of it where a check or an acceptance command fails on the tree that the phase made."""
+        """Return the score, or zero if a check or an acceptance command fails on the phase's tree."""
         facts = Steps(self._issue).step_facts()
         tree = tree_before(gate, facts, done_steps(flow_of(self._session.observer, self._issue.ref), facts))
         base = self._session.store.tree_of(attempt.base)
@@ -136,7 +136,7 @@ class Gates:
         return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
 
     def _reviewed(self, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]) -> Score:
-        """The lower one of the score by code and the reviewer's; a reviewer who gives none gives nothing."""
+        """Return the lower of the score by code and the reviewer's; a reviewer without a score counts as zero."""
         assert gate.gate is not None  # noqa: S101  (as above)
         agent = self._session.policy.agents[gate.gate.reviewer or ""]
         data = self._asked(gate, attempt, agent, files)
@@ -150,10 +150,10 @@ class Gates:
         return replace(result, share=share, missing={**result.missing, "": texts} if texts else result.missing)
 
     def _asked(self, gate: FlowStep, attempt: Attempt, agent: Agent, files: Mapping[str, bytes]) -> bytes | str:
-        """The reviewer's score.json, or why it is missing.
+        """Return the reviewer's score.json, or why it is missing.
 
         Raises:
-            UsageError: its profile needs an option that only an issue could give.
+            UsageError: its profile needs an option that only an issue can have.
         """
         issue = self._issue.declared
         home = self._session.project.logs(self._run.name, issue.id, attempt.number) / "steps" / gate.id
@@ -176,7 +176,7 @@ class Gates:
 
 
 def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
-    """The record of a gate that opened: its score, its threshold and what was missing all the same."""
+    """Return the record of an open gate: its score, its threshold and parts that are still missing."""
     value = {
         "phase": gate.phase,
         "score": result.percent,
@@ -188,7 +188,7 @@ def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
 
 
 def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
-    """Missing parts by the steps of the phase to send back; parts without a step go to all of them."""
+    """Group missing parts by the steps to send back; parts without a step go to all steps of the phase."""
     own = {
         name: [text[:_LONGEST] for text in texts[:20]] for name, texts in result.missing.items() if name in gate.needs
     }
@@ -200,7 +200,7 @@ def _by_step(gate: FlowStep, result: Score) -> dict[str, list[str]]:
 
 
 def _read(data: bytes) -> tuple[int | None, tuple[str, ...]]:
-    """Score and what is missing in a score.json; None when there is no score in it."""
+    """Return the score and the missing parts in a score.json; None without a score."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Scores declared criteria of a gate in files. Exact: 74 % is less than 75 %. Pure.
+"""Scores the declared criteria of a gate in files. Exact: 74 % is less than 75 %. Pure.
 
-Examines a step's outputs: files, handoff, failing tests. Code decides, not the agent's words.
+Examines a step's outputs: files, handoff, failing tests. Code decides, not the agent's claims.
 
 Handoffs outlive an issue's steps; the refs of the steps are removed after the landing.
 """
@@ -45,11 +45,11 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The score.
+    """The score of a gate.
 
     Attributes:
-        share: how much of the criteria is met, by weight, 0 to 1.
-        missing: missing parts by the step that has to supply them; empty name: any.
+        share: fraction of the criteria that is met, by weight, 0 to 1.
+        missing: missing parts by the step that must supply them; empty name: any.
     """
 
     share: Fraction
@@ -57,7 +57,7 @@ class Score:
 
     @property
     def percent(self) -> int:
-        """In whole per cent, rounded down."""
+        """Return the score in whole per cent, rounded down."""
         return int(self.share * 100)
 
     def opens(self, gate: Gate) -> bool:
@@ -65,7 +65,7 @@ class Score:
         return self.share * 100 >= gate.threshold
 
     def told(self) -> str:
-        """The missing parts as one sentence; empty for none."""
+        """Return the missing parts as one sentence; empty without any."""
         texts = [text for own in self.missing.values() for text in own]
         more = len(texts) - 3
         return "; ".join(texts[:3]) + (f"; and {more} more" if more > 0 else "")
@@ -76,7 +76,7 @@ def score(gate: Gate, files: Mapping[str, bytes], criteria: Sequence[str]) -> Sc
 
     Args:
         gate: its declaration.
-        files: content of its files; missing ones are left out.
+        files: content of its files, without missing ones.
         criteria: the issue's acceptance criteria, for `covers`.
     """
     whole = earned = Fraction(0)
@@ -94,7 +94,7 @@ def score(gate: Gate, files: Mapping[str, bytes], criteria: Sequence[str]) -> Sc
 
 
 def criteria_texts(issue: Issue) -> tuple[str, ...]:
-    """The issue's acceptance criteria in the words by which they are recognised."""
+    """Return the issue's acceptance criteria in the wording by which they are recognised."""
     texts = []
     for item in issue.accept:
         match item:
@@ -108,9 +108,9 @@ def criteria_texts(issue: Issue) -> tuple[str, ...]:
 
 
 def has_section(text: str, heading: str) -> bool:
-    """Whether a Markdown text has a heading of these words, whatever its level and case, with text below it.
+    """Return whether a Markdown text has this heading, at any level and in any case, with text below it.
 
-    The heading may go on after the words; what stands in a fenced block is not a heading.
+    The heading may have further words; text in a fenced block is no heading.
     """
     wanted = _plain(heading)
     depth, fence, inside = 0, "", False
@@ -137,9 +137,9 @@ def _begins(title: str, wanted: str) -> bool:
 
 
 def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) -> list[str]:
-    """One entry for each part of a criterion: empty when the part is met, else the reason why it is not.
+    """Return one entry for each part of a criterion: empty if the part is met, else the reason.
 
-    A fault of the whole file (it is missing, it is not JSON) stands for every part that it spoils, in the same words.
+    A fault of the whole file (missing, not JSON) is repeated for every part that it affects.
     """
     name = criterion.file
     text = (data or b"").decode("utf-8", "replace")[:_MOST_CHARACTERS]
@@ -162,7 +162,7 @@ def _parts(criterion: Criterion, data: bytes | None, criteria: Sequence[str]) ->
 
 
 def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
-    """One entry for each key that a JSON file has to have."""
+    """Return one entry for each required key of a JSON file."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -175,7 +175,7 @@ def _key_parts(name: str, text: str, keys: Sequence[str]) -> list[str]:
 
 
 def _key_fault(name: str, value: Any, key: str) -> str:
-    """Why a key does not count; empty when it does. An empty list or object is a value; "" and null are none."""
+    """Return why a key does not count; empty if it does. An empty list or object is a value; "" and null are none."""
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             return f"{name} lacks the key {key}"
@@ -207,12 +207,12 @@ _REPORT = "report.json"
 
 
 def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Failure:
-    """The files that a step left, or what it should have left, or shown, and did not.
+    """Return the files of a step, or a failure if a required output or proof is missing.
 
     Args:
         work: the step's run.
         flow_step: its declaration.
-        tree: tree that it made.
+        tree: its tree.
     """
     step = flow_step.step
     assert step is not None  # noqa: S101  (a gate leaves nothing)
@@ -230,7 +230,7 @@ def left_by(work: Work, flow_step: FlowStep, tree: str) -> dict[str, bytes] | Fa
 
 
 def _outputs(work: Work, step: Step, tree: str, files: dict[str, bytes]) -> list[str]:
-    """Take the declared outputs; everything that is wrong with them."""
+    """Read the declared outputs; returns all their problems."""
     workflow = work.run.session.policy.workflow_of(work.run.issue(work.ref))
     schemas = workflow.schemas_of(step)
     problems: list[str] = []
@@ -249,7 +249,7 @@ def _outputs(work: Work, step: Step, tree: str, files: dict[str, bytes]) -> list
 
 
 def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
-    """Read the handoff, if any; the problem with a required one."""
+    """Read the handoff, if any; returns the problem of a required one."""
     data = left_file(work.out, HANDOFF, work.run.session.secrets)
     if isinstance(data, bytes) and data.strip():
         files[HANDOFF] = data
@@ -264,7 +264,7 @@ def _handoff(work: Work, step: Step, files: dict[str, bytes]) -> str:
 
 
 def _unproved(work: Work, step: Step, tree: str) -> str:
-    """Why a step that has to show failing tests has not; empty when it has, or need not."""
+    """Return why a step that must show failing tests has not; empty if it has, or need not."""
     if step.shows is None:
         return ""
     run = work.run
@@ -285,7 +285,7 @@ def _unproved(work: Work, step: Step, tree: str) -> str:
 
 
 class KeptOutputs:
-    """What is kept of one issue's steps."""
+    """The stored outputs of one issue's steps."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -293,7 +293,7 @@ class KeptOutputs:
         self._session = issue.session
 
     def keep_handoff(self, flow: Flow, done: Mapping[str, StepRecord]) -> None:
-        """Keep the last handoff of an issue's steps for the briefs of those that come after it."""
+        """Store the last handoff of an issue's steps for the briefs of later issues."""
         latest = next((done[step.id] for step in reversed(flow.steps) if HANDOFF in done[step.id].files), None)
         if latest is None:
             return
@@ -314,7 +314,7 @@ class KeptOutputs:
         self._run.view.handoffs[issue] = commit
 
     def forget_steps(self) -> None:
-        """Remove the refs of an issue's steps: it has landed, and what they were for is in its commit."""
+        """Remove the refs of a landed issue's steps: their results are in its commit."""
         records = self._run.view.steps.pop(self._issue.id, {})
         moves = [Move(f"{STEPS}/{self._issue.ref}/{name}", record.commit, None) for name, record in records.items()]
         if moves:

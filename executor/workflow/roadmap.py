@@ -1,7 +1,7 @@
-"""The roadmap of a milestone as issues: tasks, dependencies and batches that the planning steps left. Pure.
+"""The roadmap of a milestone as issues: tasks, dependencies and batches from the planning steps. Pure.
 
-Batches keep their order: a task needs its dependencies and, where a gate stands between, every task of the batch before
-it. The command of a gate is part of the acceptance of the tasks in front of it.
+Batches keep their order: a task needs its dependencies and, if a gate lies between, every task of the previous batch.
+The command of a gate is part of the acceptance of the tasks before it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "PLAN", "RoadmapError", "issues_of"]
 
 PLAN = "plan"
-"""Id of the issue that plans a milestone."""
+"""Id of the planning issue of a milestone."""
 FILES = ("task.breakdown/tasks.json", "task.dependencies/dependencies.json", "task.roadmap/roadmap.json")
 _SMALL, _MEDIUM = 2.0, 8.0
-"""Hours up to which a task is small, and up to which it is medium."""
+"""Maximum hours of a small task, and of a medium one."""
 
 
 class RoadmapError(ExecutorError):
-    """What the planning steps left does not fit together."""
+    """The results of the planning steps are inconsistent."""
 
 
 def issues_of(tasks_json: bytes, dependencies_json: bytes, roadmap_json: bytes) -> dict[str, Mapping[str, Any]]:
-    """Id -> keys of the declared issue, batch by batch.
+    """Return id -> keys of the declared issue, batch by batch.
 
     Raises:
         RoadmapError: with every fault.

@@ -1,4 +1,4 @@
-"""One step of a workflow: it is given its inputs, run in a slot, looked at, and its result kept in git.
+"""One step of a workflow: receives its inputs, runs in a slot, is examined, and its result is stored in git.
 
 A failed step fails the attempt at its issue; stored results of other steps are reused.
 """
@@ -56,13 +56,13 @@ _TREE = "tree"
 
 
 def flow_of(observer: Observer, ref: str) -> Flow:
-    """The steps of an issue; none for the direct workflow."""
+    """Return the steps of an issue; none for the direct workflow."""
     issue = observer.compiled.plan.nodes[ref].issue
     return compiled_flow(observer.compiled.policy.workflow_of(issue), issue.type)
 
 
 class Steps:
-    """Runs steps of one issue and keeps what they leave."""
+    """Runs steps of one issue and stores their results."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -70,7 +70,7 @@ class Steps:
         self._session = issue.session
 
     def step_facts(self) -> StepFacts:
-        """The facts that decide which steps of an issue are done."""
+        """Return the facts that decide which steps of an issue are done."""
         facts = self._issue.facts
         state = facts.state
         records = self._run.view.steps.get(self._issue.id, {})
@@ -90,14 +90,14 @@ class Steps:
         )
 
     def done_of(self) -> dict[str, StepRecord]:
-        """The steps of an issue that are done."""
+        """Return the finished steps of an issue."""
         return done_steps(flow_of(self._session.observer, self._issue.ref), self.step_facts())
 
     def perform(self, step: FlowStep, attempt: Attempt) -> bool:
-        """Run a step once, within an attempt; whether its result is good.
+        """Run a step once within an attempt; returns whether its result is good.
 
         Raises:
-            InterruptedRunError: the run is being stopped; the attempt is the caller's to settle.
+            InterruptedRunError: the run is being stopped; the caller must settle the attempt.
         """
         issue = self._issue.declared
         work = self.step_work(step, attempt)
@@ -147,12 +147,12 @@ class Steps:
         return work
 
     def attempt_agent(self, attempt: Attempt) -> Agent:
-        """The agent of an attempt."""
+        """Return the agent of an attempt."""
         policy = self._session.policy
         return policy.agents.get(attempt.agent) or policy.agent_for(self._issue.declared)
 
     def keep(self, record: StepRecord, files: Mapping[str, bytes]) -> StepRecord:
-        """Keep a result under its ref; from now on the step is done."""
+        """Store a result under its ref; from then on the step is done."""
         store = self._session.store
         folders = {_OUT: store.files_tree(files)} if files else {}
         if record.tree:
@@ -204,7 +204,7 @@ class Steps:
 
 
 def input_files(store: Store, step: FlowStep, done: Mapping[str, StepRecord], tree: str) -> dict[str, bytes]:
-    """Content of the input files of a step or gate by name; missing ones are left out."""
+    """Return the content of the input files of a step or gate by name, without missing ones."""
     found: dict[str, bytes] = {}
     for name in step.inputs:
         owner, _, file = name.partition("/")
@@ -218,7 +218,7 @@ def input_files(store: Store, step: FlowStep, done: Mapping[str, StepRecord], tr
 
 
 def keep_result(work: Work, step: FlowStep, made: str | Failure, seconds: float) -> bool:
-    """Examine a step's result and store it, or fail the attempt; whether it is good."""
+    """Examine a step's result and store it, or fail the attempt; returns whether it is good."""
     run = work.run
     question = question_in(work.out, run.session.secrets)
     if question:
@@ -272,7 +272,7 @@ def _failed(work: Work, failure: Failure, seconds: float) -> bool:
 
 
 def _given(folder: Path, name: str, data: bytes) -> str:
-    """Write an input file; where the agent finds it."""
+    """Write an input file; returns its path for the agent."""
     if name.startswith(TREE):
         return name.removeprefix(TREE)
     path = folder / name

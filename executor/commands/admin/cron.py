@@ -1,4 +1,4 @@
-"""`doit cron`: the nightly entry in the user's crontab - install it, take it out, show it and what became of it."""
+"""`doit cron`: the nightly entry in the user's crontab: install, remove or show it, with the last results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SYSTEMD = _option("systemd", "show a systemd service and timer instead", bool, 
 
 
 class Cron(Command):
-    """One marked line per repository; everything else in the crontab stays as it is."""
+    """Manages one marked line per repository; all other lines of the crontab stay unchanged."""
 
     name = "cron"
     doc_purpose = "install, remove or show the nightly entry"
@@ -122,7 +122,7 @@ def _show(project: Project, options: Options) -> int:
 
 
 def night_lines(outlook: Outlook | None) -> list[str]:
-    """The lines of `doit status` and `doit cron show` about nights; empty without an entry."""
+    """Return the lines of `doit status` and `doit cron show` about nights; empty without an entry."""
     if outlook is None:
         return []
     last = outlook.last
@@ -146,7 +146,7 @@ def night_lines(outlook: Outlook | None) -> list[str]:
 
 
 def night_json(outlook: Outlook | None) -> NightRow | None:
-    """The nightly entry as JSON."""
+    """Return the nightly entry as JSON."""
     if outlook is None:
         return None
     last = outlook.last
@@ -170,7 +170,7 @@ def night_json(outlook: Outlook | None) -> NightRow | None:
 
 
 def _entry(project: Project, options: Options) -> tuple[Schedule, list[str]]:
-    """The schedule and the lines of the crontab that the options ask for."""
+    """Return the schedule and the crontab lines for the options."""
     compiled = compile_project(project)
     if not compiled.loaded.milestones:
         raise UsageError(f"no milestones are declared in {project.milestones}; there is nothing to run every night")
@@ -210,7 +210,7 @@ def _argv(schedule: Schedule, options: Options) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Variables that cron lacks: the existing part of PATH, UTF-8, and the import path of the executor."""
+    """Return variables that cron lacks: the existing part of PATH, UTF-8, and the import path of the executor."""
     folders = [part for part in os.environ.get("PATH", "").split(os.pathsep) if part.startswith("/")]
     given = {"PATH": os.pathsep.join(dict.fromkeys(part for part in folders if Path(part).is_dir())), "PYTHONUTF8": "1"}
     if os.environ.get("PYTHONPATH"):

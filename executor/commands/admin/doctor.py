@@ -1,4 +1,4 @@
-"""`doit doctor`: check machine, configuration and state, and say what to do about what is found. Spends nothing.
+"""`doit doctor`: check machine, configuration and state, and suggest remedies. Spends nothing.
 
 `doit repair m4`: show the damage of a refused journal, and with `--to` keep the records up to a number.
 """
@@ -65,7 +65,7 @@ class Doctor(Command):
     cmd_options = (_REPAIR, _BASE, JSON_OPTION)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Print the findings; the exit code is that of the worst that is left."""
+        """Print the findings; the exit code is that of the worst remaining one."""
         none_but_options(self, arguments)
         looked = list(_look())
         compiled = next((item for item in looked if isinstance(item, Compiled)), None)
@@ -115,7 +115,7 @@ def _tried(compiled: Compiled) -> Iterator[Finding]:
 
 
 def _mended(project: Project, finding: Finding) -> tuple[Finding, str, int]:
-    """The finding, its repair, and the remaining exit code."""
+    """Repair a finding if possible; returns it, the repair, and the remaining exit code."""
     if finding.mend is None:
         return finding, "", finding.code
     try:
@@ -169,7 +169,7 @@ _TO = {
 
 
 class Repair(Command):
-    """Shows why a journal is refused, or keeps the good part of it; nothing is ever deleted."""
+    """Shows why a journal is refused, or keeps its good part; nothing is ever deleted."""
 
     name = "repair"
     doc_purpose = "show what is wrong with a corrupt journal, or keep its good part"

@@ -1,4 +1,4 @@
-"""`doit gc`: clean up by the retention rule. Unlanded work is never removed before its time has come."""
+"""`doit gc`: clean up by the retention rule. Work that has not landed is never removed before it expires."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One thing to remove: a ref with its commit, or a file or folder, and why it may go."""
+    """A candidate for removal: a ref with its commit, or a file or folder, and the reason."""
 
     what: str
     why: str
@@ -53,7 +53,7 @@ class _Item:
 
 
 class Gc(Command):
-    """Removes what is reachable from a landed tip or older than the retention rule, and says so line by line."""
+    """Removes what is reachable from a landed tip or older than the retention rule, and lists it."""
 
     name = "gc"
     doc_purpose = "remove old attempts, logs and workspaces by the retention rule"
@@ -100,7 +100,7 @@ class _Rule:
         self._held = {name for name in observer.views if is_held(self._project, name)}
 
     def attempts(self) -> Iterator[_Item]:
-        """Refs of attempts that came to nothing and whose time has come, or that are on the branch anyway."""
+        """Yield refs of expired failed attempts, and of attempts that are on the branch anyway."""
         for kept in self._refs.kept(ATTEMPTS):
             place = attempt_in(kept.ref)
             if place is None or (milestone := kept.ref.split("/")[2]) in self._held:
@@ -110,7 +110,7 @@ class _Rule:
                 yield _Item(kept.ref, why, milestone, commit=kept.commit)
 
     def steps(self) -> Iterator[_Item]:
-        """Results of steps of issues that are not declared any more."""
+        """Yield results of steps of issues that are no longer declared."""
         for kept in self._refs.kept(STEPS):
             parts = parts_of(kept.ref)
             if parts is None:
@@ -141,13 +141,13 @@ class _Rule:
         return f"{attempt.state if attempt.state is not AttemptState.BUILT else 'outdated'} attempt, {age}"
 
     def _outdated(self, ref: str, attempt: Attempt) -> bool:
-        """Whether a result is of a spec that is not declared any more."""
+        """Return whether a result belongs to a spec that is no longer declared."""
         if ref not in self._observer.compiled.plan.nodes:
             return False
         return attempt.spec_key != self._observer.spec_key(ref)
 
     def logs(self) -> Iterator[_Item]:
-        """Logs that are older than the rule, unless their attempt has no end yet."""
+        """Yield logs older than the rule, unless their attempt has no end yet."""
         for milestone, view in self._observer.views.items():
             if milestone in self._held:
                 continue
@@ -159,7 +159,7 @@ class _Rule:
                     yield self._at(folder, "logs, older than the rule", milestone)
 
     def workspaces(self) -> Iterator[_Item]:
-        """Trees to work in, unless one of them may hold the only copy of what a cut-off attempt did."""
+        """Yield work trees, unless one may hold the only copy of an interrupted attempt's work."""
         for milestone, view in self._observer.views.items():
             folder = self._project.state(milestone) / "workspaces"
             attempts = [attempt for state in view.states.values() for attempt in state.attempts.values()]
@@ -168,7 +168,7 @@ class _Rule:
                 yield self._at(folder, "workspaces, made again when needed", milestone)
 
     def caches(self) -> Iterator[_Item]:
-        """Old verdicts and reports, and quarantined objects."""
+        """Yield old verdicts and reports, and quarantined objects."""
         if self._held:
             return
         places = (
@@ -180,7 +180,7 @@ class _Rule:
             yield from (self._at(path, f"{what}, older than the rule", "") for path in old)
 
     def environments(self) -> Iterator[_Item]:
-        """Environments that no tree has used for as long as the rule says, and those that are not whole."""
+        """Yield environments unused for longer than the rule permits, and incomplete ones."""
         if self._held:
             return
         for kept in kept_environments(self._project.cache / FOLDER):

@@ -1,4 +1,4 @@
-"""`doit import PLAN.md`: other plan formats become declarations; importing again takes over only what changed."""
+"""`doit import PLAN.md`: convert other plan formats to declarations; a repeated import takes over only changes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _commit(project: Project, name: str) -> str:
 
 
 def _landed(project: Project, plan: Planned, commit: str) -> list[str]:
-    """Take the issues that the plan calls done as landed.
+    """Record the issues that the plan marks as done as landed.
 
     Raises:
         UsageError: the milestone is a draft.
@@ -110,7 +110,7 @@ def _usage(options: Options, arguments: list[str]) -> None:
 
 
 def _project() -> Project:
-    """The project that the working directory is in: the folder above it with milestones/, rules/ or dodo.py."""
+    """Find the project of the working directory: the nearest parent folder with milestones/, rules/ or dodo.py."""
     from executor.git.repository import find_repository
 
     here = Path.cwd().resolve()
@@ -134,7 +134,7 @@ def _formats(name: str) -> int:
 
 
 def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
-    """The plans that are asked for, planned against each other and what is declared."""
+    """Return the requested plans, resolved against each other and the declarations."""
     from executor.importers.draft import tests_among
     from executor.importers.plan_files import Planned
     from executor.importers.source import Disk
@@ -179,7 +179,7 @@ def _options(options: Options, policy: Policy | None, form: str) -> Any:
 
 
 def _policy(project: Project) -> Policy | None:
-    """The rules; None if they are faulty, which is for other commands to say."""
+    """Return the rules; None if they are faulty, which other commands report."""
     from executor.config.load_rules import load_policy
 
     try:
@@ -189,10 +189,10 @@ def _policy(project: Project) -> Policy | None:
 
 
 def _resolve(project: Project, plans: list[Planned]) -> None:
-    """Plan each against the others.
+    """Resolve each plan against the others.
 
     Raises:
-        DeclarationError: with what makes them impossible to import.
+        DeclarationError: with the reasons why they cannot be imported.
     """
     from executor.config.load_milestones import load
     from executor.git.refs import Refs
@@ -213,7 +213,7 @@ def _resolve(project: Project, plans: list[Planned]) -> None:
 
 
 def _elsewhere(issues: dict[str, dict[str, str]], own: str) -> dict[str, str]:
-    """Issues of other milestones by their bare id, where that is the id of one issue only."""
+    """Return issues of other milestones by their bare id, if that id is unique."""
     found: dict[str, list[str]] = {}
     for name, refs in issues.items():
         for issue, ref in refs.items() if name != own else ():
@@ -224,10 +224,10 @@ def _elsewhere(issues: dict[str, dict[str, str]], own: str) -> dict[str, str]:
 
 
 def _settle(project: Project, plans: list[Planned], policy: Policy | None) -> None:
-    """Make drafts of the plans that cannot run yet.
+    """Turn the plans that cannot run yet into drafts.
 
     Raises:
-        DeclarationError: a plan would break a milestone that is sound, or is no declaration.
+        DeclarationError: a plan would break a valid milestone, or is no declaration.
     """
     from executor.importers.report import settle
 
@@ -237,7 +237,7 @@ def _settle(project: Project, plans: list[Planned], policy: Policy | None) -> No
 
 
 def _from_forge(project: Project, title: str) -> Source:
-    """The issues of a milestone of the forge, in the form of its own list.
+    """Return the issues of a forge milestone, in the forge's list format.
 
     Raises:
         UsageError: no forge with issues is declared, or the milestone has none.
@@ -263,7 +263,7 @@ def _from_forge(project: Project, title: str) -> Source:
 
 
 def _forge(project: Project) -> Forge:
-    """The declared forge, without reading milestones/, which may be what needs repair."""
+    """Connect to the declared forge without reading milestones/, which may need repair."""
     from executor.config.load_rules import load_policy
     from executor.forge.connect import Target, connected
     from executor.forge.hosts.credentials import find_token

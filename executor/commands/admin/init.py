@@ -1,4 +1,4 @@
-"""`init`: set a repository up. Adds what is missing, changes nothing of the user's; run again, it adds new commands."""
+"""`init`: set a repository up. Adds missing files, changes none of the user's; a repeated run adds new commands."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _FEW = 5
 
 
 class Init(Command):
-    """Writes dodo.py, the commands into the configuration of doit, a first milestone and the line for `.gitignore`."""
+    """Writes dodo.py, the commands in doit's configuration, a first milestone and the line for `.gitignore`."""
 
     name = "init"
     doc_purpose = "set up this repository for milestones; existing files stay unchanged"
@@ -97,9 +97,9 @@ def _dodo(project: Project) -> list[str]:
 
 
 def _configuration(root: Path) -> list[str]:
-    """Write the commands where doit 0.37 reads its configuration: pyproject.toml, or doit.cfg where there is none.
+    """Write the commands to the configuration of doit 0.37: pyproject.toml, or doit.cfg without one.
 
-    doit reads no doit.toml, whatever its name suggests, and of the two files doit.cfg wins.
+    doit reads no doit.toml, although its name suggests so; of the two files doit.cfg takes precedence.
     """
     pyproject, ini = root / "pyproject.toml", root / "doit.cfg"
     missing = {name: place for name, place in COMMANDS.items() if name not in _names_in(ini)}
@@ -155,7 +155,7 @@ def _milestone(project: Project) -> list[str]:
 
 
 def _base(project: Project) -> str:
-    """The line that names the base where it has none of the usual names: the branch that is checked out."""
+    """Return the line that names the checked-out branch as base if no branch has a usual name."""
     from executor.git.refs import Refs
 
     head = (project.repository.git_dir / "HEAD").read_text(encoding="utf-8").strip()
@@ -165,7 +165,7 @@ def _base(project: Project) -> str:
 
 
 def _agent(project: Project) -> str:
-    """The first profile of an agent program that is installed, else the first one."""
+    """Return the first profile whose agent program is installed, else the first one."""
     try:
         agents = [agent for agent in load_policy(project.rules).agents.values() if agent.command and agent.login]
     except DeclarationError:
@@ -182,7 +182,7 @@ _TESTS = {
     "tox.ini": "pytest -q",
     "Makefile": "make test",
 }
-"""A file in the top folder -> the command that usually runs the tests there."""
+"""A file in the top folder -> the command that usually runs the tests of such a project."""
 
 
 def _test_command(root: Path) -> str:

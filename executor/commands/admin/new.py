@@ -1,6 +1,6 @@
-"""`doit schema`: write JSON Schemas, with which editors complete and check milestones and rules.
+"""`doit schema`: write JSON Schemas for completion and validation of milestones and rules in editors.
 
-`doit new m4 "title"`: add an issue with its spec to a milestone, or begin a milestone with it.
+`doit new m4 "title"`: add an issue with its spec to a milestone, or create a milestone with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["FOLDER", "New", "Schema", "next_id", "write_schemas"]
 
 
 FOLDER = ".schemas"
-"""Where schemas are written, beside milestones/ and rules/; to be committed, so that everybody's editor has them."""
+"""Folder of the schemas, beside milestones/ and rules/; to be committed, so that everybody's editor has them."""
 
 
 class Schema(Command):
@@ -39,7 +39,7 @@ class Schema(Command):
     cmd_options = (JSON_OPTION,)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Write them, or print them as one JSON object."""
+        """Write the schemas, or print them as one JSON object."""
         none_but_options(self, arguments)
         if options["json"]:
             from executor.model.schema import schemas
@@ -90,7 +90,7 @@ class New(Command):
     )
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Write both files, or neither if the milestone would have a fault."""
+        """Write both files, or neither if the milestone would be faulty."""
         if len(arguments) != 2 or not arguments[1].strip():  # noqa: PLR2004  (a milestone and a title)
             raise UsageError('name a milestone and a title, for example `doit new m4 "Read settings from a file"`')
         if options["edit"] and not _editor():
@@ -120,7 +120,7 @@ class New(Command):
 
 
 def next_id(known: Sequence[str]) -> str:
-    """The id after the last one: ``4.3`` after ``4.2``, ``fix-2`` after ``fix``; ``1`` in an empty milestone."""
+    """Return the id after the last one: ``4.3`` after ``4.2``, ``fix-2`` after ``fix``; ``1`` in an empty milestone."""
     if not known:
         return "1"
     last = re.fullmatch(r"(.*?)(\d+)", known[-1])
@@ -131,7 +131,7 @@ def next_id(known: Sequence[str]) -> str:
 
 
 def _ids(plan: Path) -> list[str]:
-    """The ids of the issues that a file declares, in its order; the file's faults are found later."""
+    """Return the ids of the issues in a file, in order; its faults are reported later."""
     from executor.config.load_milestones import TomlError, read_toml
 
     try:
@@ -156,10 +156,10 @@ def _keys(spec: str, title: str, options: Options) -> dict[str, object]:
 
 
 def _write(project: Project, plan: Path, spec: Path, issue: str, keys: dict[str, object], text: str) -> None:
-    """Write spec and declaration; take both back if a fault comes of them.
+    """Write spec and declaration; undo both if that causes a fault.
 
     Raises:
-        DeclarationError: the milestone would have faults that it did not have.
+        DeclarationError: the milestone would have new faults.
     """
     from executor.config.edit_toml import edited_plan
 
@@ -183,12 +183,12 @@ def _write(project: Project, plan: Path, spec: Path, issue: str, keys: dict[str,
 
 
 def _lacks_agent(error: DeclarationError) -> bool:
-    """Whether nothing is wrong but that no agent is named, here or by a route."""
+    """Return whether the only fault is that neither the issue nor a route names an agent."""
     return all(fault.key.endswith(".agent") and "no agent is declared" in fault.problem for fault in error.faults)
 
 
 def _installed_agent(project: Project) -> str:
-    """The first profile of a program that is installed here and that works on its own; empty if there is none."""
+    """Return the first profile whose installed program works unattended; empty if there is none."""
     from executor.config.load_rules import load_policy
 
     agents = load_policy(project.rules).agents.values()

@@ -1,8 +1,8 @@
-"""`doit digest`: landed, waiting, failed and spent since last night, and the next commands.
+"""`doit digest`: work that landed, waits or failed since last night, its cost, and the next commands.
 
 `doit nightly`: the command of the nightly entry: every milestone in turn, with a log, a deadline and a digest.
 
-It prints nothing unless something is wrong with the executor or the declarations, so that cron mails only then.
+It prints nothing unless the executor or the declarations have a fault, so cron sends mail only then.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class DigestCommand(Command):
 
 
 def digest_since(project: Project, since: datetime) -> Digest:
-    """The digest of everything since a moment."""
+    """Return the digest of everything since a given time."""
     board = board_of(project)
     moment = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     events = {item["id"]: segments.read(project.state(item["id"])) for item in board.milestones}
@@ -128,7 +128,7 @@ class Nightly(Command):
     cmd_options = (_AT, UNTIL, _CATCH_UP, ENV_FILE)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """One night; 75 if another is still at work, or it is too late for this one."""
+        """Run one night; 75 if another is still running, or it is too late for this one."""
         project = open_project()
         os.environ.setdefault("LANG", "C.UTF-8")
         os.environ.update(read_env_file(options["env-file"]) if options["env-file"] else {})
@@ -178,7 +178,7 @@ def _night(
 def _milestones(
     project: Project, names: tuple[str, ...], deadline: datetime | None, results: dict[str, int], journal: Journal
 ) -> int:
-    """Run one after the other; the exit code of the worst."""
+    """Run one milestone after the other; returns the exit code of the worst."""
     from doit.doit_cmd import DoitMain
 
     chosen = names or _incomplete(project)
@@ -199,7 +199,7 @@ def _milestones(
 
 
 def _digest(project: Project, nights: Nights, journal: Journal, started: datetime, run_id: str) -> None:
-    """Write the digest and send it; errors go to the log."""
+    """Write the digest and send it; errors are logged."""
     try:
         policy = compile_project(project).policy
         digest = digest_since(project, started)
@@ -223,7 +223,7 @@ def _digest(project: Project, nights: Nights, journal: Journal, started: datetim
 
 
 def _incomplete(project: Project) -> tuple[str, ...]:
-    """Milestones with something to do, those that others need first."""
+    """Return unfinished milestones, needed ones first."""
     items = {item["id"]: item for item in board_of(project).milestones}
     ordered: list[str] = []
 
@@ -239,7 +239,7 @@ def _incomplete(project: Project) -> tuple[str, ...]:
 
 
 def _wanted(nights: Nights, options: Options, names: tuple[str, ...], now: datetime) -> bool:
-    """Whether there is a night to run; an entry that nothing is known of here any more is remembered again."""
+    """Return whether a night should run; records an installed entry that has no record here."""
     if options["at"] and nights.schedule() is None:
         nights.keep(Schedule(options["at"], options["until"], names, now))
     if not options["catch-up"]:
@@ -260,7 +260,7 @@ def _deadline(options: Options, started: datetime) -> datetime | None:
 
 
 def _lock(nights: Nights) -> Held | None:
-    """The lock of the nights; who only looks whether it is taken holds it for a moment too."""
+    """Take the lock of the nights; a process that only probes it holds it briefly."""
     for _ in range(5):
         lock = try_lock(nights.folder / "lock")
         if lock is not None:
@@ -271,7 +271,7 @@ def _lock(nights: Nights) -> Held | None:
 
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Everything that this process and its children print goes to a file."""
+    """Redirect the output of this process and its children to a file."""
     drain()
     kept = os.dup(1), os.dup(2)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

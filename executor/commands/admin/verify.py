@@ -1,6 +1,6 @@
-"""`doit verify m4`: all checks and acceptance of what has landed, on the branch's tip.
+"""`doit verify m4`: all checks and acceptance of landed issues, on the branch's tip.
 
-With `--base` it tries every check and acceptance command before the night, as a run asks them of the base.
+With `--base` it tries every check and acceptance command on the base before the night, as a run does.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Verify(Command):
 
 
 def _issues(session: Session, milestone: str) -> list[IssueRun]:
-    """The issues of a milestone in the order of the plan."""
+    """Return the issues of a milestone in plan order."""
     from executor.engine.issue import IssueRun
 
     plan, run = session.compiled.plan, session.run_of(milestone)
@@ -97,7 +97,7 @@ def base_rows(compiled: Compiled, name: str) -> list[tuple[BaseResult, list[str]
 
 
 def _base_rows(issues: list[IssueRun], tree: str) -> list[tuple[BaseResult, list[str]]]:
-    """Every check and acceptance command of the issues on the base's tree, each once, with those issues."""
+    """Return every check and acceptance command of the issues on the base's tree, each once, with those issues."""
     rows: dict[tuple[str, str, str], tuple[BaseResult, list[str]]] = {}
     for issue in issues:
         for result in issue.base_check.results(tree, accepted=issue.facts.landing is None):

@@ -1,1 +1,1 @@
-"""Commands that show something."""
+"""Commands that only read."""

@@ -115,14 +115,14 @@ def _print_removed(landing: Landing, *, as_json: bool) -> None:
 
 
 def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
-    """Lines of difference for changed checks and for a spec that differs from the landed one."""
+    """Return lines of difference for changed checks and for a spec that differs from the landed one."""
     if cause is not None and cause.input == "checks":
         return [*_changed_checks(observer, ref, cause.old), *_changed_spec(observer, ref)]
     return _changed_spec(observer, ref)
 
 
 def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
-    """The difference of the checks, from their stored text, otherwise from the rules at the landing."""
+    """Return the difference of the checks, from their stored text, otherwise from the rules at the landing."""
     from executor.checks.verdicts import described, differences, kept_checks
 
     node = observer.compiled.plan.nodes[ref]
@@ -140,7 +140,7 @@ def _changed_checks(observer: Observer, ref: str, key: str) -> list[str]:
 
 
 def _changed_rules(observer: Observer, commit: str) -> list[str]:
-    """The difference of the rules that make checks, between a commit and now."""
+    """Return the difference of the rules that define checks, between a commit and now."""
     from executor.git.history import text_at
 
     project = observer.compiled.project
@@ -157,7 +157,7 @@ def _changed_rules(observer: Observer, commit: str) -> list[str]:
 
 
 def _changed_spec(observer: Observer, ref: str) -> list[str]:
-    """The difference of the landed spec and the declared one; empty when there is none, or nothing has landed."""
+    """Return the difference between the landed and the declared spec; empty without a difference or a landing."""
     landing = observer.facts(ref).landing
     if landing is None or landing.trailers.spec_key == observer.spec_key(ref):
         return []

@@ -1,4 +1,4 @@
-"""`doit log m4/4.1`: the attempts at an issue, and what the last one's agent and checks printed.
+"""`doit log m4/4.1`: the attempts at an issue, and the output of the last one's agent and checks.
 
 The journals as a stream of events, one JSON object a line (docs/events.md); takes no lock.
 """
@@ -146,7 +146,7 @@ def meant_issue(compiled: Compiled, command: str) -> str:
 
 
 def _report(observer: Observer, ref: str, state: IssueState) -> list[str]:
-    """The outcome of the issue: its landing, or its failure and the next step."""
+    """Describe the outcome of the issue: its landing, or its failure and the next step."""
     facts = observer.facts(ref)
     project = observer.compiled.project
     receipt = read_json(project.receipt(*ref.split("/", 1)))
@@ -183,7 +183,7 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, object]:
 
 
 def _told(observer: Observer, ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
-    """Every attempt in one line, and one of them as a report."""
+    """Format every attempt as one line, and one of them as a report."""
     if not attempts:
         return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"
     rows = [
@@ -220,7 +220,7 @@ def _attempt(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list
 
 
 def _results(state: Path, issue: str, shown: Attempt) -> tuple[list[str], list[CheckRun]]:
-    """What an attempt changed, and the checks that ran on it, as the journal has them."""
+    """Return the changes of an attempt and its checks, from the journal."""
     files: list[str] = []
     checks: list[CheckRun] = []
     current = 0
@@ -238,7 +238,7 @@ def _results(state: Path, issue: str, shown: Attempt) -> tuple[list[str], list[C
 
 
 def _sessions(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list[Session]:
-    """The calls of agents in an attempt, read by the mapping of their profiles."""
+    """Return the calls of agents in an attempt, parsed by the rules of their profiles."""
     policy = observer.compiled.policy
     workflow = policy.workflow_of(observer.compiled.plan.nodes[ref].issue)
     found = []
@@ -255,7 +255,7 @@ def _sessions(observer: Observer, ref: str, shown: Attempt, folder: Path) -> lis
 
 
 def _raw(folder: Path) -> str:
-    """Everything that agents and checks of an attempt printed."""
+    """Return the complete output of agents and checks of an attempt."""
     parts = [f"--- {path.stem} of attempt {folder.name}\n{_shown(path).rstrip()}" for path in _logs(folder)]
     parts += (
         f"--- {path.stem} of step {path.parent.name}\n{_shown(path).rstrip()}" for path in _of_steps(folder, "*.log")
@@ -264,7 +264,7 @@ def _raw(folder: Path) -> str:
 
 
 def _of_base(folder: Path, red: Red) -> str:
-    """All that the check printed on the base, or what the journal has of it."""
+    """Return the complete output of the check on the base, or the journal's part of it."""
     paths = [folder / f"{slug_of(red.check)}.log", folder / f"sabotaged-{slug_of(red.check)}.log"]
     path = paths[red.word == "blind"]
     if path.is_file():
@@ -275,7 +275,7 @@ def _of_base(folder: Path, red: Red) -> str:
 
 
 def _briefs(folder: Path) -> str:
-    """The brief of an attempt; for a workflow, the brief of each step."""
+    """Return the brief of an attempt; for a workflow, the brief of each step."""
     steps = _of_steps(folder, "brief.md")
     if not steps:
         return _shown(folder / "brief.md")
@@ -287,12 +287,12 @@ def _logs(folder: Path) -> list[Path]:
 
 
 def _of_steps(folder: Path, name: str) -> list[Path]:
-    """Files of an attempt's steps, in the order in which they were written."""
+    """Return files of an attempt's steps, in the order of their creation."""
     return sorted(folder.glob(f"steps/*/{name}"), key=lambda path: (path.stat().st_mtime_ns, path))
 
 
 def _shown(path: Path) -> str:
-    """Text of a file, safe for a terminal, line by line; its end if it is long."""
+    """Return the text of a file, safe for a terminal, line by line; its end if it is long."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -305,12 +305,12 @@ _EVERY = 0.3
 
 
 def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
-    """Print the events of these milestones or issues, or of all; then, if asked to, those that come.
+    """Print the events of these milestones or issues, or of all; then follow new ones if requested.
 
     Args:
-        project: whose journals.
+        project: project with the journals.
         wanted: ids of milestones, ``m4``, and of issues, ``m4/4.1``; empty for everything.
-        follow: go on until interrupted.
+        follow: continue until interrupted.
 
     Raises:
         UsageError: an unknown milestone.
@@ -338,7 +338,7 @@ def stream(project: Project, wanted: Sequence[str], *, follow: bool) -> None:
 
 
 def event_value(milestone: str, event: Record) -> dict[str, object]:
-    """A record as the stream has it."""
+    """Return a record in the form of the stream."""
     return {
         "number": event.number,
         "at": event.at,

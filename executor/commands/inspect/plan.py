@@ -1,6 +1,6 @@
 """`doit plan m4`: the dry run: order, actions, durations, limits.
 
-Touches nothing.
+Changes nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _A = {"issue": "an issue", "run": "a run", "day": "a day", "milestone": "the mil
 
 
 class Plan(Command):
-    """Shows what a run would do."""
+    """Shows the actions of a run."""
 
     name = "plan"
     output = Output.VIEW
@@ -116,7 +116,7 @@ def _vacuous(observer: Observer, ref: str, verdicts: Verdicts, tree: str) -> lis
 
 
 def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expected | None:
-    """How long the rest will take; None when nothing goes on without a person."""
+    """Forecast the rest of the milestone; None if nothing continues without a person."""
     ahead = [Ahead(item["ref"], item["size"], item["status"], tuple(item["needs"]), None) for item in issues]
     sizes = {item["ref"].partition("/")[2]: item["size"] for item in issues}
     events = segments.read(observer.compiled.project.state(name))
@@ -142,7 +142,7 @@ def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expecte
 
 
 def _past(observer: Observer) -> dict[str, Past]:
-    """Every milestone with the issues whose duration is known."""
+    """Return every milestone with its issues of known duration."""
     nodes = observer.compiled.plan.nodes
     found = {}
     for name in observer.compiled.loaded.milestones:
@@ -155,7 +155,7 @@ def _past(observer: Observer) -> dict[str, Past]:
 
 
 def _limits(observer: Observer, issues: list[PlanIssue]) -> PlanLimits:
-    """Limits of the cost: attempts per issue, seconds per call, money by scope."""
+    """Return the limits of cost: attempts per issue, seconds per call, money by scope."""
     policy, nodes = observer.compiled.policy, observer.compiled.plan.nodes
     agents = [agent for item in issues for agent in policy.agents_for(nodes[item["ref"]].issue)]
     longest = max((agent.timeout or policy.limits.timeout_s for agent in agents), default=0.0)
@@ -163,7 +163,7 @@ def _limits(observer: Observer, issues: list[PlanIssue]) -> PlanLimits:
 
 
 def _range(expected: Expected) -> str:
-    """The forecast as a range, with how well it did before; nothing as long as it is a guess."""
+    """Format the forecast as a range, with its past accuracy; empty for a guess."""
     if expected["guess"]:
         return ""
     told = f"p50 {ago(expected['p50_s'])}, p80 {ago(expected['p80_s'])}, from {expected['known']} durations"

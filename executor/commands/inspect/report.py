@@ -1,6 +1,6 @@
 """`doit report m4`: the history of a milestone as HTML, Markdown, JSON, JUnit XML or SARIF.
 
-`doit export m4 --format markdown`: a milestone for other people and other tools; never the source of truth.
+`doit export m4 --format markdown`: a milestone for other people and tools; never the source of truth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`doit status`: the computed status of everything.
 
-`doit sessions`: the runs of milestones: when, who, on what, how they ended, where they stopped.
+`doit sessions`: the runs of milestones: time, user, task, outcome, and where they stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REFRESH = {
 
 
 class Status(Command):
-    """Shows milestones and issues with status, reason and what would move them on."""
+    """Shows milestones and issues with status, reason and the next step."""
 
     name = "status"
     output = Output.VIEW
@@ -75,7 +75,7 @@ class Status(Command):
 
 
 def _refresh(names: list[str]) -> None:
-    """Take over what others did on the remote and the forge; milestones that are being run do so by themselves."""
+    """Take over changes by others on the remote and the forge; running milestones do so themselves."""
     from executor.commands.sessions import open_session
     from executor.config.project import compile_project
     from executor.errors import BusyError
@@ -150,7 +150,7 @@ def _text(item: MilestoneRow, rows: list[IssueRow]) -> str:
 
 
 def removed_lines(item: MilestoneRow) -> list[list[str]]:
-    """Table rows of issues that landed and left the declaration."""
+    """Return table rows of issues that landed and left the declaration."""
     told = "landed as {}; no longer declared"
     return [["landed", safe(gone["id"]), "-", told.format(gone["commit"][:10])] for gone in item["removed"]]
 
@@ -210,7 +210,7 @@ class Sessions(Command):
 
 
 def sessions_of(project: Project, name: str) -> list[RunRecord]:
-    """The runs of a milestone, oldest first.
+    """Return the runs of a milestone, oldest first.
 
     Raises:
         StateBrokenError: its journal is corrupt.
@@ -244,7 +244,7 @@ def _row(name: str, record: RunRecord) -> list[str]:
 
 
 def _left(name: str, record: RunRecord) -> str:
-    """Its issues in progress, and the next ones."""
+    """Return its issues in progress, and the next ones."""
     flying = ", ".join(f"{name}/{issue}" for issue in record.in_flight)
     following = ", ".join(record.following[:3]) + (" ..." if len(record.following) > 3 else "")  # noqa: PLR2004
     parts = [f"at work on {flying}" if flying else "", f"next {following}" if following else ""]

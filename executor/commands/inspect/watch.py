@@ -1,6 +1,6 @@
-"""`doit watch`: a dashboard of any milestone, from another terminal; reads only, never disturbs a run.
+"""`doit watch`: a dashboard of milestones in another terminal; read-only, never disturbs a run.
 
-Looking on at milestones from outside: pictures made from files and git, again and again. Takes no lock.
+Observes milestones from outside: snapshots of files and git at an interval. Takes no lock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Looker", "Watch"]
 
 
 _SHARE = 4
-"""At most every so many times as often as a picture takes to make."""
+"""Minimum ratio of the interval to the time that a snapshot takes."""
 
 
 def _flag(name: str, told: str) -> dict[str, object]:
@@ -53,7 +53,7 @@ _INTERVAL = {
 
 
 class Watch(Command):
-    """Shows milestones being run, or how the latest run of them ended."""
+    """Shows running milestones, or how the latest run of them ended."""
 
     name = "watch"
     output = Output.VIEW
@@ -68,7 +68,7 @@ class Watch(Command):
     )
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Show it until no run is under way."""
+        """Show it until no run is in progress."""
         if options["interval"] <= 0:
             raise UsageError("--interval: expected a number of seconds above 0")
         looker = Looker(open_project(), [name.removeprefix("milestone:") for name in arguments])
@@ -89,7 +89,7 @@ class Watch(Command):
 
 
 def _watch(looker: Looker, view: _Blocks | _Screen, interval: float, *, follow: bool) -> None:
-    """Show pictures until no run is under way, or for ever; interrupting is the way out."""
+    """Show snapshots until no run is in progress, or until interrupted."""
     pictures: list[Picture] = []
     with view.open():
         try:
@@ -106,7 +106,7 @@ def _watch(looker: Looker, view: _Blocks | _Screen, interval: float, *, follow: 
 
 
 class _Blocks:
-    """Plain text: everything once, then what changes."""
+    """Plain text: everything once, then changes."""
 
     def __init__(self) -> None:
         self._before: dict[str, Picture] = {}
@@ -131,7 +131,7 @@ class _Blocks:
         sys.stdout.flush()
 
     def rest(self, pictures: Sequence[Picture]) -> None:
-        """There is nothing more to print."""
+        """Do nothing: everything is printed."""
 
 
 class _Screen:
@@ -178,14 +178,14 @@ class Looker:
 
     Attributes:
         names: the milestones.
-        problem: why the declarations cannot be read now, if so; the pictures are then those of before.
+        problem: why the declarations cannot be read now; the last good snapshots then remain. Empty otherwise.
     """
 
     def __init__(self, project: Project, names: Sequence[str] = ()) -> None:
-        """Look at these milestones; without a name at those that are being run, else at the latest one that was.
+        """Watch these milestones; without names, the running ones, else the one of the latest run.
 
         Raises:
-            DeclarationError: the declarations are wrong.
+            DeclarationError: the declarations are invalid.
             UsageError: an unknown milestone.
         """
         self._project = project
@@ -200,7 +200,7 @@ class Looker:
         self._seen = b""
 
     def pictures(self) -> list[Picture]:
-        """The milestones as they are now.
+        """Return current snapshots of the milestones.
 
         Raises:
             StateBrokenError: a journal is corrupt.
@@ -229,7 +229,7 @@ class Looker:
         return [max(known, key=self._written)]
 
     def _written(self, name: str) -> float:
-        """When a journal was last written to, seconds since 1970; 0 if there is none."""
+        """Return the time of the last write to a journal, seconds since 1970; 0 without a journal."""
         folder = self._project.state(name)
         return max((folder.joinpath(item).stat().st_mtime for item in segments(folder)), default=0.0)
 
@@ -249,7 +249,7 @@ class Looker:
             self._declared, self.problem, self._observer = declared, "", None
 
     def _observed(self, compiled: Compiled) -> Observer:
-        """Facts and decisions, gathered again when anything that they rest on has changed."""
+        """Return facts and decisions, reloaded if any of their inputs has changed."""
         refs = Refs(self._project.repository)
         heads = [f"refs/heads/{item.branch}" for item in compiled.loaded.milestones.values()]
         journals = [journal_stamp(self._project.state(name)) for name in compiled.loaded.milestones]

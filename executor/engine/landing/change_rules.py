@@ -1,6 +1,6 @@
-"""The rules that look at a change alone, asked about the change of an attempt; nothing of the change is run here.
+"""The stop rules that judge a change alone, applied to the change of an attempt; nothing of the change is run here.
 
-They are asked before a repair runs anything of a change, and again before its checks do.
+They apply before a repair runs any code of the change, and again before its checks do.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KNOWN_SECRET = "known-secret"  # noqa: S105  (the name of a rule)
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Rules that keep a change from landing until a person approves of exactly this change.
+    """Rules that block a change until a person approves exactly this change.
 
     Attributes:
         hits: the rules; not empty.
-        bound: what the approval is bound to; empty where there can be none.
+        bound: the identity that the approval is bound to; empty if there is none.
     """
 
     hits: tuple[Hit, ...]
@@ -46,7 +46,7 @@ class Objection:
 
 
 class ChangeRules:
-    """Meets the change of one issue with the stop rules."""
+    """Applies the stop rules to the change of one issue."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -54,11 +54,11 @@ class ChangeRules:
         self._session = issue.session
 
     def hits_of(self, attempt: Attempt, change: Change, tree: str) -> list[Hit]:
-        """The rules that stop a change, and that it was made without a sandbox; without those that a person cleared.
+        """Return the rules that stop a change, including work without a sandbox, except those that a person cleared.
 
         Args:
-            attempt: whose change it is.
-            change: what it changes.
+            attempt: the attempt that made the change.
+            change: the change.
             tree: its result.
         """
         return self.uncleared(
@@ -66,28 +66,28 @@ class ChangeRules:
         )
 
     def allowed_rules(self) -> frozenset[str]:
-        """Rules that the issue clears in advance, and rules about deceiving a command where none runs the code."""
+        """Rules that the issue clears in advance, and rules about deceiving a command if no command runs the code."""
         allowed = frozenset(self._issue.declared.allow)
         if self._issue.proofs.run_code:
             return allowed
         return allowed | {rule.id for rule in self._session.policy.stops if rule.where_tests_judge}
 
     def uncleared(self, hits: Sequence[Hit], bound: str) -> list[Hit]:
-        """The hits that nobody has approved for this change. A secret that is known by its value cannot be approved."""
+        """Return hits without an approval for this change. A secret that is known by its value cannot be approved."""
         approved = self._issue.facts.approved
         return [hit for hit in hits if hit.rule == KNOWN_SECRET or not cleared(bound, (hit.rule,), approved)]
 
     def altered_since(self, attempt: Attempt, change: Change, tip: str, tree: str) -> tuple[list[Hit], str]:
-        """What a person approved of that would land as another change, because its files have changed meanwhile.
+        """Return the approved rules that apply again because the change lands in a different form on changed files.
 
         Args:
-            attempt: whose change was approved of.
-            change: as it was made.
-            tip: tree that it is to land on.
-            tree: what would land.
+            attempt: the attempt with the approved change.
+            change: the change as it was made.
+            tip: tree to land on.
+            tree: tree that would land.
 
         Returns:
-            The rules to ask about once more, and what their approval is bound to.
+            The rules to ask about again, and the identity that their approval is bound to.
         """
         if not self._issue.facts.approved:
             return [], ""
@@ -104,7 +104,7 @@ class ChangeRules:
         return self.uncleared(hits, now), now
 
     def approvals_of(self, attempt: Attempt, change: Change) -> tuple[ApprovedBy, ...]:
-        """Who approved of which rule, when and why, for the commit that lands; none when nobody was asked."""
+        """Return who approved which rule, when and why, for the landing commit; empty without approvals."""
         bound = identity_of(self._run.store, attempt, change)
         found = self._run.view.approvals.get(self._issue.id, ())
         return tuple(
@@ -115,7 +115,7 @@ class ChangeRules:
         )
 
     def record_stop(self, hits: Sequence[Hit], *, attempt: int, bound: str) -> None:
-        """Journal a stop; one hard rule makes it a hard one."""
+        """Journal a stop; it is hard if one of its rules is hard."""
         level = "hard" if any(hit.level == "hard" for hit in hits) else "soft"
         telling = [hit for hit in hits if hit.level == level]
         rule = ", ".join(dict.fromkeys(hit.rule for hit in hits))
@@ -133,9 +133,9 @@ class ChangeRules:
         self._run.record(event, self._issue.id)
 
     def without_secrets(self, base: str, tree: str) -> tuple[str, list[str]]:
-        """A tree without the values that agents were given, and where they were; the same tree if there are none.
+        """Return a tree without the secret values that agents received, and the places of those values.
 
-        A file whose name holds one, or in which one cannot be cut out, is left out as a whole.
+        A file is left out completely if its name contains a value, or if a value cannot be removed from it.
         """
         store, values = self._session.store, self._session.known_secrets
         rule = next((rule for rule in self._session.policy.stops if rule.id == KNOWN_SECRET), None)
@@ -187,12 +187,12 @@ def _content_of(part: Part, content: Callable[[str, bool], bytes | None]) -> Cal
 
 
 def identity_of(store: Store, attempt: Attempt, change: Change, tree: str = "") -> str:
-    """What an approval of the change of an attempt is bound to."""
+    """Return the identity that an approval of an attempt's change is bound to."""
     return change_identity(change, contents_of(store, _base_of(store, attempt), tree or store.tree_of(attempt.commit)))
 
 
 def contents_of(store: Store, base: str, tree: str) -> Callable[[str, bool], bytes | None]:
-    """Contents of files before (False) and after (True) a change from one tree to another."""
+    """Return a function that reads files before (False) and after (True) a change from one tree to another."""
 
     def content(path: str, new: bool) -> bytes | None:  # noqa: FBT001  (the shape of the rules)
         return store.blob(tree if new else base, path)

@@ -1,6 +1,7 @@
 """Landing: build a candidate on a tip, prove exactly that tree, then compare-and-swap the branch.
 
-Who is proved on which tip, and who lands when, is decided by the merge queue (`executor.engine.landing.merge_queue`).
+The merge queue decides which candidate is proved on which tip and in what order they land
+(`executor.engine.landing.merge_queue`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Built:
     Attributes:
         commit: the commit.
         tree: its tree.
-        tip: the commit that it was built on.
+        tip: the commit that it is built on.
         trailers: the trailers of its message.
     """
 
@@ -60,8 +61,8 @@ class Clash:
 
     Attributes:
         tip: the commit.
-        paths: files that conflict; empty if a stop rule is in the way of the merged change.
-        culprit: the candidate that clashes, where several were built.
+        paths: files that conflict; empty if a stop rule hits the merged change.
+        culprit: the candidate that conflicts, if several were built.
     """
 
     tip: str
@@ -70,14 +71,14 @@ class Clash:
 
 
 class Landings:
-    """Lands results of one issue."""
+    """Lands the results of one issue."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
         self._session = issue.session
 
     def land(self, decision: Decision) -> None:
-        """Prove the result of an attempt and land it, or record why not."""
+        """Prove the result of an attempt and land it, or record why it does not land."""
         attempt = self._issue.state.attempts[decision.attempt]
         candidate = candidate_of(self._issue, attempt)
         change, logs, publisher = candidate.change, candidate.logs, self._session.plugins.publisher
@@ -114,9 +115,9 @@ class Lander:
         self._built: dict[tuple[str, str, str, frozenset[str]], Built | Clash] = {}
 
     def settle(self) -> None:
-        """Prove the candidate alone on the present tip and land it, or record why not.
+        """Prove the candidate alone on the current tip and land it, or record why it does not land.
 
-        The proof runs while others may land; if the tip has moved by then, it is done again for the new one.
+        Other candidates may land during the proof; if the tip has moved, the proof is repeated on the new tip.
         """
         while True:
             proof = self._proved()
@@ -128,11 +129,11 @@ class Lander:
                 return
 
     def build(self, tip: str, proved_with: str = "") -> Built | Clash:
-        """The candidate on a tip; the same arguments always give the same commit.
+        """Build the candidate on a tip; equal arguments always give an equal commit.
 
         Args:
             tip: the commit to build on; it need not be on any branch.
-            proved_with: the tree on which the batch is proved whose part it is; empty for a landing alone.
+            proved_with: the tree on which its batch is proved; empty for a single landing.
         """
         pull = self._issue.state.pull
         facts = (tip, proved_with, "" if pull is None else pull.commit, frozenset(self._issue.facts.approved))
@@ -165,9 +166,9 @@ class Lander:
 
         Args:
             tree: the tree.
-            base: the tree to compare with.
+            base: the tree to compare it with.
             only: names of the checks to run; empty: all.
-            again: whether failures that this run has seen are tried once more.
+            again: retry failures that this run has seen.
         """
         attempt, change = self.candidate.attempt, self.candidate.change
         judged = self._judged(attempt, change, tree, base)
@@ -185,16 +186,16 @@ class Lander:
         return landing is not None and landing.trailers.revision >= self.candidate.attempt.revision
 
     def wants_review(self) -> bool:
-        """Whether the route has a reviewer, who reads each change on the tree that it lands with."""
+        """Return whether the route has a reviewer, who reads each change on the tree that it lands with."""
         return self._session.policy.route_of(self._issue.declared).reviewer is not None
 
     def _altered(self, tip: str, tree: str) -> tuple[list[Hit], str]:
-        """Stop rules that the merged change breaks and the attempt's own did not."""
+        """Return the stop rules that hit the merged change but not the attempt's own change."""
         store, candidate = self._session.store, self.candidate
         return ChangeRules(self._issue).altered_since(candidate.attempt, candidate.change, store.tree_of(tip), tree)
 
     def _proved(self) -> Landing | Clash | Failure | Objection:
-        """The candidate on the present tip, once its checks have passed; or what speaks against it."""
+        """Return the candidate on the current tip after its checks have passed, or the reason against it."""
         store, publisher, candidate = self._session.store, self._session.plugins.publisher, self.candidate
         attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
         tip = publisher.tip(self._run)
@@ -213,7 +214,7 @@ class Lander:
         return Landing(built.commit, built.tree, self._run.view.count, int(time.time()), built.trailers)
 
     def _refuse(self, cause: Clash | Failure | Objection) -> None:
-        """Record what speaks against the candidate; what waits for a person is shown."""
+        """Record the reason against the candidate; shows it if it waits for a person."""
         attempt = self.candidate.attempt
         if isinstance(cause, Clash) and cause.paths:
             self._stop_for_conflict(attempt, cause.tip, cause.paths)
@@ -226,7 +227,7 @@ class Lander:
             self._session.plugins.publisher.show_stopped(self.candidate)
 
     def _judged(self, attempt: Attempt, change: Change, tree: str, base: str) -> Judged:
-        """What is to be proved, and which of its tests a person has seen."""
+        """Return the candidate to judge, with the changes of tests that a person has approved."""
         issue, approved, bound = (
             self._issue.declared,
             self._issue.facts.approved,
@@ -239,7 +240,7 @@ class Lander:
         return Judged(tree, base, change, trusted=seen("tests-changed"), asked=seen("tests-weakened"))
 
     def _bring(self, candidate: Candidate, landing: Landing) -> bool:
-        """Bring a proved candidate onto the branch; False when the tip has moved and it has to be proved again."""
+        """Move the branch to a proved candidate; False if the tip has moved and the proof must be repeated."""
         publisher = self._session.plugins.publisher
         if publisher.merges:
             return publisher.merge(candidate, landing)
@@ -247,7 +248,7 @@ class Lander:
         return not publisher.may_land(candidate.issue) or self._swap(candidate, landing)
 
     def _swap(self, candidate: Candidate, landing: Landing) -> bool:
-        """Make the candidate the tip if the tip is still the one it was proved on."""
+        """Make the candidate the tip if the tip is still the one that it was proved on."""
         issue, attempt, publisher = self._issue.declared, candidate.attempt, self._session.plugins.publisher
         tip = self._session.store.parent_of(landing.commit)
         with self._run.landing_lock:
@@ -272,7 +273,7 @@ class Lander:
         return True
 
     def _pushed_before(self, tree: str, tip: str) -> str:
-        """The same candidate, if it was made and pushed before; a new one would only differ in its time."""
+        """Return the same candidate if an earlier run pushed it; a new one would differ only in its time."""
         pull = self._issue.state.pull
         if pull is None or not self._session.refs.has(pull.commit):
             return ""
@@ -318,7 +319,7 @@ class Lander:
         return attempt.base or self._session.store.parent_of(attempt.commit)
 
     def _trailers(self, attempt: Attempt, change: Change) -> Trailers:
-        """The trailers of the landing; who worked and how is what the attempt's commit says."""
+        """Return the trailers of the landing; agent and sandbox are those in the attempt's commit."""
         observer = self._session.observer
         worked = parse_trailers(self._session.refs.trailers(attempt.commit))
         return Trailers(

@@ -1,8 +1,8 @@
-"""The merge queue of a milestone: the threads of the issues that wait in it prove and land for one another.
+"""The merge queue of a milestone: the threads of waiting issues prove and land candidates for one another.
 
-`executor.engine.landing.queue` decides what to do next, and a waiting thread does it: prove a tree, land the head,
-settle a candidate alone. A proof ahead of the tip only fills the cache of verdicts. Landing looks at the real tip
-again, so a wrong prediction costs time and nothing else.
+`executor.engine.landing.queue` decides the next action, and a waiting thread does it: prove a tree, land the head,
+settle a candidate alone. A proof ahead of the tip only fills the cache of verdicts. Landing checks the real tip
+again, so a wrong prediction costs only time.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["MergeQueue"]
 
 _LOOK_S = 0.2
-"""Seconds after which a waiting thread looks whether the run is being stopped."""
+"""Interval in seconds at which a waiting thread checks whether the run is being stopped."""
 
 
 class MergeQueue:
-    """Candidates of one milestone that wait to land, in the order in which they came."""
+    """Candidates of one milestone that wait to land, in order of arrival."""
 
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
@@ -59,11 +59,11 @@ class MergeQueue:
         self._rate = Rate()
         self._version = 0
         self._idle_at = self._full_at = -1
-        """Versions of the queue at which there was nothing to do, and no place to do it."""
+        """Versions of the queue without any action, and without a free place for one."""
         run.session.places.freed.append(self._wake)
 
     def land(self, lander: Lander) -> None:
-        """Wait until the candidate has landed or is settled otherwise, and work for the queue meanwhile.
+        """Wait until the candidate has landed or been rejected; process the queue meanwhile.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -84,7 +84,7 @@ class MergeQueue:
                 self._leave(key)
 
     def _wait_for_action(self, key: str) -> Prove | Land | Reject | None:
-        """What the calling thread is to do next; None once its candidate has left the queue."""
+        """Return the next action for the calling thread; None once its candidate has left the queue."""
         with self._changed:
             while key in self._queue.members:
                 if self._run.stopping.is_set():
@@ -97,17 +97,17 @@ class MergeQueue:
         return None
 
     def _wake(self) -> None:
-        """A place has become free."""
+        """Notify waiting threads that a place is free."""
         with self._changed:
             self._notify()
 
     def _notify(self) -> None:
-        """Have every waiting thread look again what there is to do."""
+        """Wake every waiting thread to look for an action."""
         self._version += 1
         self._changed.notify_all()
 
     def _choose(self, key: str) -> Prove | Land | Reject | None:
-        """An action for the calling thread, its own probe if that is among them; nobody else gets the same one."""
+        """Choose an action for the calling thread, preferably its own probe; each action goes to one thread only."""
         places = self._run.session.places
         if self._settling or self._idle_at == self._version:
             return None
@@ -133,7 +133,7 @@ class MergeQueue:
         return action
 
     def _size(self) -> int:
-        """How many candidates are proved together now."""
+        """Return how many candidates are proved together now."""
         if self._rules.mode == "each":
             return 1
         if self._rules.mode == "batch":
@@ -152,7 +152,7 @@ class MergeQueue:
                 self._settle((member,))
 
     def _prove(self, probe: Probe) -> None:
-        """Run a probe and keep its verdict, if its tree still is a possible future of the branch."""
+        """Run a probe and keep its verdict if its tree is still a possible future of the branch."""
         with self._changed:
             number, self._next = self._next, self._next + 1
             self._probes[number] = probe
@@ -172,7 +172,7 @@ class MergeQueue:
                 self._notify()
 
     def _settle(self, members: tuple[str, ...]) -> None:
-        """Land members that are proved, or judge one alone on the real tip and record why it does not land."""
+        """Land proved members, or judge one alone on the real tip and record why it does not land."""
         with self._changed:
             landers = [self._landers[member] for member in members]
             before, verdicts = self._tip, dict(self._queue.verdicts)
@@ -197,7 +197,7 @@ class MergeQueue:
                 self._notify()
 
     def _land_together(self, landers: list[Lander]) -> bool:
-        """Land a lot whose last tree is proved in one push; False if one of them has to be settled alone."""
+        """Land a lot whose last tree is proved in one push; False if one of its members must be settled alone."""
         run, publisher = self._run, self._run.session.plugins.publisher
         tip = publisher.tip(run)
         chain = _chain(landers, tip)
@@ -218,7 +218,7 @@ class MergeQueue:
         return self._advance(landers, chain, tip)
 
     def _advance(self, landers: list[Lander], chain: list[Built], tip: str) -> bool:
-        """Move the branch over a chain of commits, if the tip is still the one that it was built on."""
+        """Move the branch over a chain of commits if the tip is still the one that the chain was built on."""
         run, publisher = self._run, self._run.session.plugins.publisher
         last = chain[-1].commit
         with run.landing_lock:
@@ -232,7 +232,7 @@ class MergeQueue:
                 return False
             spent = [_spent(lander) for lander in landers]
             reason = f"land {', '.join(lander.key for lander in landers)}"
-            # An attempt's ref may have been removed by somebody else; the branch is what counts.
+            # An attempt's ref may have been deleted by others; only the branch counts.
             if not Branch(run).advance(last, reason, spent) and not (
                 run.refresh_tip() == tip and Branch(run).advance(last, reason)
             ):
@@ -247,7 +247,7 @@ class MergeQueue:
         return True
 
     def _move_on(self, landed: tuple[str, ...], before: str) -> None:
-        """Keep the verdicts of trees that contain what has landed; all of them, if the tip has not moved."""
+        """Keep the verdicts of trees that contain the landed members; all verdicts if the tip has not moved."""
         tip = self._run.view.tip
         if tip == before:
             return
@@ -276,8 +276,8 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
     if isinstance(chain, Clash):
         return Verdict(ok=False, culprit=chain.culprit)
     tree, store = chain[-1].tree, landers[0].candidate.issue.session.store
-    # Compared with the real tip, whose reports are known; compared with its predecessor, each proof would wait for the
-    # one before it. Landing compares with the predecessor.
+    # Compared with the real tip, whose reports are known; a comparison with the predecessor would make each proof wait
+    # for the previous one. Landing compares with the predecessor.
     base = store.tree_of(tip)
     failed = set()
     for lander in landers[-probe.lot :]:
@@ -289,7 +289,7 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
 
 
 def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built] | Clash:
-    """Candidates as a chain of commits on a tip, or the first of them that does not go onto it."""
+    """Build candidates as a chain of commits on a tip; returns the first conflict instead, if any."""
     chain: list[Built] = []
     for lander in landers:
         built = lander.build(chain[-1].commit if chain else tip, proved_with)
@@ -300,7 +300,7 @@ def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built
 
 
 def _lots(members: tuple[str, ...], verdicts: dict[Probe, Verdict]) -> list[tuple[str, ...]]:
-    """Members that land now, as they were proved: each lot with its own tree."""
+    """Split members that land now into the lots that were proved, each with its own tree."""
     lots, place = [], 0
     while place < len(members):
         known = [

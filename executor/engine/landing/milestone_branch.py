@@ -1,8 +1,7 @@
-"""The tip of a milestone: its branch, or a place beyond the branch where a checkout of it cannot follow.
+"""The tip of a milestone: its branch, or a commit ahead of the branch if a checkout of it cannot follow.
 
-A branch is never moved under a checkout of the user's that cannot follow, since the next commit made there would undo
-what landed. Such a landing goes beyond the branch, to ``refs/executor/ahead/<milestone>``; the branch follows as soon
-as its checkouts can.
+A branch is never moved under a checkout that cannot follow: the next commit there would revert the landing. Such a
+landing moves ``refs/executor/ahead/<milestone>`` instead; the branch follows as soon as its checkouts can.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ class Branch:
         self._run = run
 
     def advance(self, new: str, reason: str, others: Iterable[Move] = ()) -> bool:
-        """Make a commit the tip of the milestone, if the tip is still the one that the run has seen last.
+        """Make a commit the tip of the milestone if the tip is still the last one that the run saw.
 
         Args:
-            run: whose view then has the new tip.
-            new: a commit that has the present tip, and what is on the branch.
-            reason: for the reflog.
-            others: further changes of refs, made together with it or not at all.
+            run: the run; its view gets the new tip.
+            new: a commit that contains the current tip and the branch.
+            reason: message for the reflog.
+            others: further ref updates, in the same transaction.
 
         Returns:
-            Whether the tip was moved; False when a ref was not where it was expected.
+            Whether the tip moved; False if a ref had an unexpected value.
         """
         view, session = self._run.view, self._run.session
         if view.landings and view.branch_at and not self._has(new, view.branch_at):
@@ -75,15 +74,15 @@ class Branch:
         return True
 
     def _has(self, new: str, old: str) -> bool:
-        """Whether a commit has another one; most often that is its parent."""
+        """Return whether one commit contains another, which is usually its parent."""
         session = self._run.session
         return old == new or session.store.parent_of(new) == old or session.refs.contains(old, new)
 
     def settle_tip(self) -> None:
-        """Bring the branch up to what landed beyond it, if its checkouts can follow now.
+        """Fast-forward the branch to landings ahead of it, if its checkouts can follow now.
 
         Raises:
-            PersonNeededError: the branch has commits of its own that conflict with it.
+            PersonNeededError: the branch has commits that conflict with these landings.
         """
         view = self._run.view
         if not view.ahead:
@@ -93,10 +92,10 @@ class Branch:
             self.advance(view.ahead, f"milestone {self._run.name}: what landed beyond the branch")
 
     def look_again(self) -> str:
-        """The tip as it is now; a branch that got commits of its own meanwhile is merged with what landed beyond it.
+        """Return the current tip; new commits on the branch are merged with the landings ahead of it.
 
         Raises:
-            PersonNeededError: the branch was deleted, or the two conflict.
+            PersonNeededError: the branch was deleted, or the merge conflicts.
         """
         view, refs = self._run.view, self._run.session.refs
         name = f"{AHEAD}/{self._run.name}"
@@ -118,7 +117,7 @@ class Branch:
         return ahead if refs.contains(at, ahead) else self._joined(at, ahead)
 
     def record_branch(self) -> Move | None:
-        """The change of the ref that keeps which branch the milestone lands on; None when it says so already."""
+        """Return the update of the ref that records the milestone's branch; None if it is up to date."""
         view, session = self._run.view, self._run.session
         name = f"{BRANCHES}/{self._run.name}"
         short = view.branch.removeprefix("refs/heads/")
@@ -138,7 +137,7 @@ class Branch:
         return None if made == before else Move(name, before, made)
 
     def catch_up_checkouts(self) -> None:
-        """Update the checkouts that a run which was killed had moved a branch under, and not yet updated."""
+        """Update checkouts under a branch that a killed run moved without updating them."""
         last = next(
             (event for event in reversed(self._run.journal.events) if event.kind.startswith("checkouts-")), None
         )
@@ -150,7 +149,7 @@ class Branch:
         self._run.record(CheckoutsUpdated(branch=branch))
 
     def _joined(self, at: str, ahead: str) -> str:
-        """A merge of the branch into what landed beyond it: both sides are kept."""
+        """Merge the branch into the landings ahead of it; both sides are kept."""
         view, session = self._run.view, self._run.session
         short = view.branch.removeprefix("refs/heads/")
         merged = session.store.merge(ahead, at)
@@ -168,7 +167,7 @@ class Branch:
         return made
 
     def _obstacles(self, checkouts: list[Checkout], new: str) -> list[str]:
-        """Why the branch is not moved now, with what to do; nothing when it may be."""
+        """Return why the branch cannot move now, with remedies; empty if it can."""
         view = self._run.view
         short = view.branch.removeprefix("refs/heads/")
         found = []

@@ -1,15 +1,15 @@
-"""The merge queue: which candidates are proved together, which land, and which one is to blame. Pure.
+"""The merge queue: which candidates are proved together, which land, and which one broke a lot. Pure.
 
 Candidates land in the order of the queue. They are proved in lots on the predicted tip: the branch with every lot ahead
 of them. A lot of one is the mode `each`: every landed tree is proved. Larger lots are the mode `batch`: the tree after
-the last member is proved, and the members land in one push. A red lot is narrowed down to its culprit, the rest is
+the last member is proved, and the members land in one push. A red lot is narrowed down to its culprit; the rest is
 proved again and lands.
 
-Invariants, held by tests/engine/test_queue.py over thousands of simulated queues:
+Invariants, tested by tests/engine/test_queue.py over thousands of simulated queues:
 
 - A lot lands only if all checks of all its members passed on the tree after its last member, on the real tip.
 - A candidate is rejected only if it failed alone on the real tip.
-- As long as the queue is not empty, there is an action to take or a proof under way.
+- While the queue is not empty, there is an action to take or a proof in progress.
 
 The batch size follows the failure rate p of the queue: the cost of halving has its minimum near 0.6/p, and above 25 % a
 batch costs more runs than it saves.
@@ -42,18 +42,18 @@ __all__ = [
 _TOO_RED = 0.25
 _PRIOR_FAILED, _PRIOR_ASKED = 0.4, 20.0
 _MEMORY = 0.97
-"""Weight that an outcome loses with each later one: about the last thirty outcomes count."""
+"""Factor by which the weight of an outcome decays with each later one: about the last thirty count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A tree to be proved: the tip with these candidates on it.
+    """A tree to prove: the tip with these candidates on it.
 
     Attributes:
         members: candidates in landing order.
-        lot: how many of the last ones are asked for; those before them are predicted to land first.
+        lot: how many of the last members are judged; the members before them are predicted to land first.
         only: names of the checks to run; empty: all checks of the lot.
-        again: whether this repeats a failed proof, to see whether the failure is flaky.
+        again: repeats a failed proof, to detect a flaky check.
     """
 
     members: tuple[str, ...]
@@ -67,9 +67,9 @@ class Verdict:
     """The result of a probe.
 
     Attributes:
-        ok: whether every check that was asked for passed.
+        ok: all requested checks passed.
         failed: names of the checks that failed.
-        culprit: the member that is known to be in the way, because it conflicts with those before it; or empty.
+        culprit: the member that conflicts with those before it; empty if unknown.
     """
 
     ok: bool
@@ -86,21 +86,21 @@ class Prove:
 
 @dataclass(frozen=True, slots=True)
 class Land:
-    """Land these candidates, the first ones of the queue, in one push."""
+    """Land these candidates, the head of the queue, in one push."""
 
     members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Take a candidate out of the queue: it failed alone on the tip."""
+    """Remove a candidate from the queue: it failed alone on the tip."""
 
     member: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Prove this candidate alone from now on: it made its lot fail."""
+    """Prove this candidate alone from now on, because it broke its lot."""
 
     member: str
 
@@ -110,13 +110,13 @@ Action = Prove | Land | Reject | Suspect
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue at one moment.
+    """A snapshot of the queue.
 
     Attributes:
         members: candidates in landing order.
-        suspects: those that are proved alone, on the real tip.
-        verdicts: results of probes on the present tip.
-        running: probes under way.
+        suspects: members that are proved alone, on the real tip.
+        verdicts: results of probes on the current tip.
+        running: probes in progress.
     """
 
     members: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class Queue:
 
 
 def next_actions(queue: Queue, size: int, slots: int) -> list[Action]:
-    """What to do now; empty while only waiting helps. An action other than `Prove` comes alone.
+    """Return the next actions; empty if all that helps is to wait. An action other than `Prove` comes alone.
 
     Args:
         queue: the queue.
@@ -150,7 +150,7 @@ def next_actions(queue: Queue, size: int, slots: int) -> list[Action]:
 
 
 def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspect | None:
-    """Walk the lots from the head of the queue; what to do with them, and in `wanted` the probes that are missing."""
+    """Walk the lots from the head of the queue; returns what to do with them, appends missing probes to `wanted`."""
     waiting = [member for member in queue.members if member not in queue.suspects]
     accepted: tuple[str, ...] = ()
     land: tuple[str, ...] = ()
@@ -166,7 +166,7 @@ def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspe
         elif not verdict.ok and len(lot) == 1:
             if not accepted:
                 return Reject(lot[0])
-            # Red behind others: they may be the reason. It is predicted not to land, and judged again at the head.
+            # Red behind others, which may be the cause: it is predicted not to land, and judged again at the head.
             del waiting[0]
             continue
         elif not verdict.ok and not _was_flaky(probe, verdict, queue.verdicts):
@@ -181,7 +181,7 @@ def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspe
 
 
 def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) -> dict[Probe, Verdict]:
-    """The results that are still of use after these have landed: those of trees that contain all of them."""
+    """Keep the results that are still valid after these have landed: those of trees that contain all of them."""
     count = len(landed)
     return {
         replace(probe, members=probe.members[count:]): verdict
@@ -191,7 +191,7 @@ def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) ->
 
 
 def batch_size(rate: float, most: int) -> int:
-    """How many candidates to prove together at a failure rate: about 0.6/rate as a power of two, one above 25 %."""
+    """Return how many candidates to prove together: about 0.6/rate as a power of two; one above 25 %."""
     if rate > _TOO_RED:
         return 1
     wanted = round(math.log2(0.6 / max(rate, 1e-6)))
@@ -200,28 +200,28 @@ def batch_size(rate: float, most: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The failure rate of what was in the queue lately.
+    """The recent failure rate of the queue.
 
     Attributes:
-        failed: weight of the rejected ones; begins as if 2 % had failed.
-        asked: weight of all.
+        failed: weight of the rejected candidates; starts as if 2 % had failed.
+        asked: weight of all candidates.
     """
 
     failed: float = _PRIOR_FAILED
     asked: float = _PRIOR_ASKED
 
     def after(self, *, rejected: bool) -> Rate:
-        """The rate with one outcome more."""
+        """Return the rate after one more outcome."""
         return Rate(self.failed * _MEMORY + rejected, self.asked * _MEMORY + 1)
 
     @property
     def value(self) -> float:
-        """Rejected ones among all, 0 to 1."""
+        """The share of rejected candidates, 0 to 1."""
         return self.failed / self.asked
 
 
 def _lot(waiting: list[str], size: int, accepted: tuple[str, ...], queue: Queue) -> tuple[str, ...]:
-    """The next lot: one that is known or under way if there is one, so that no proof is thrown away."""
+    """Return the next lot; prefers one with a known or running proof, so that no proof is wasted."""
     start = len(accepted)
     known = [
         probe.lot
@@ -243,10 +243,10 @@ def _was_flaky(probe: Probe, verdict: Verdict, verdicts: Mapping[Probe, Verdict]
 
 
 def _narrowed(probe: Probe, failed: frozenset[str], verdicts: Mapping[Probe, Verdict], wanted: list[Probe]) -> str:
-    """The culprit of a red lot, or empty with the probes appended that narrow it down.
+    """Return the culprit of a red lot; empty while unknown, with the probes that narrow it down appended.
 
-    Only the failed checks are run, first on the same tree again, then on ever shorter parts of the lot. The culprit is
-    the last member of the shortest red part.
+    Only the failed checks run: first on the same tree again, then on ever shorter prefixes of the lot. The culprit is
+    the last member of the shortest red prefix.
     """
     again = replace(probe, only=failed, again=True)
     if again not in verdicts:

@@ -1,4 +1,4 @@
-"""Review: an optional agent reads the change and may raise the bar. It can stop a landing, never bring one about."""
+"""Review: an optional agent reads the change and may stop the landing. It can never cause one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DIFF = 200_000
 
 @dataclass(frozen=True, slots=True)
 class ReviewFinding:
-    """One thing a reviewer found; `score` is 0 to 100."""
+    """One finding of a reviewer; `score` is 0 to 100."""
 
     description: str
     score: int
@@ -45,7 +45,7 @@ class ReviewFinding:
 
 
 class Reviews:
-    """Has one issue's changes reviewed."""
+    """Has the changes of one issue reviewed."""
 
     def __init__(self, issue: IssueRun) -> None:
         self._issue = issue
@@ -53,7 +53,7 @@ class Reviews:
         self._session = issue.session
 
     def objection_to(self, attempt: Attempt, tree: str, logs: Path) -> Objection | None:
-        """Have the route's reviewer read the change: findings that reach the threshold, or why there are none."""
+        """Have the route's reviewer read the change; object if a finding reaches the threshold or the review fails."""
         issue = self._issue.declared
         route = self._session.policy.route_of(issue)
         facts = self._issue.facts
@@ -79,7 +79,7 @@ class Reviews:
         return Objection((hit,), bound)
 
     def _findings(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[list[ReviewFinding], str]:
-        """What the reviewer found, asked once for the same change on the same tree; or why that is not known."""
+        """Return the reviewer's findings, cached for the same change on the same tree; or why they are unknown."""
         key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
         known = self._session.verdicts.find(tree, key)
         if known is not None and known.ok:
@@ -102,7 +102,7 @@ class Reviews:
         return findings, ""
 
     def _criteria(self, out: Path) -> list[Criterion]:
-        """What the reviewer says of the criteria in words."""
+        """Return the reviewer's verdicts on the criteria in words."""
         declared = [item.text for item in self._issue.declared.accept if isinstance(item, Claim)]
         data = left_file(out, "criteria.json") if declared else b""
         return read_criteria(self._session.redaction.redact(data), declared) if isinstance(data, bytes) else []
@@ -122,10 +122,10 @@ class Reviews:
 
 
 def read_findings(data: bytes) -> list[ReviewFinding]:
-    """The findings in a reviewer's findings.json: ``[{"description", "score", "file", "line"}]``.
+    """Read a reviewer's findings.json: ``[{"description", "score", "file", "line"}]``.
 
     Raises:
-        ValueError: it is something else; one sentence says what.
+        ValueError: the file has another form; the message is one sentence.
     """
     try:
         value = json.loads(data)
@@ -137,9 +137,9 @@ def read_findings(data: bytes) -> list[ReviewFinding]:
 
 
 def read_criteria(data: bytes, declared: Sequence[str]) -> list[Criterion]:
-    """What a reviewer says of the criteria in words: ``[{"criterion", "met", "evidence"}]`` in criteria.json.
+    """Read a reviewer's criteria.json: ``[{"criterion", "met", "evidence"}]``.
 
-    Entries about anything that was not declared, and whatever cannot be read, say nothing.
+    Entries about undeclared criteria and unreadable entries are ignored.
     """
     try:
         value = json.loads(data)

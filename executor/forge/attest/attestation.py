@@ -1,9 +1,9 @@
-"""An attested landing: one in-toto statement, as bytes that are the same for the same facts. Pure.
+"""An attested landing: one in-toto statement, with equal bytes for equal facts. Pure.
 
-The statement stands under ``refs/attestations/<milestone>/<issue>/<revision>``: a commit on the landing, with the files
-``statement.json`` and ``statement.json.sig`` (an SSH signature, namespace `NAMESPACE`). Each statement names the one
-before it on the branch, so that none can be left out or moved. `executor/forge/attest/verify_landings.py` checks all
-of it with git and ssh-keygen alone.
+The statement is stored under ``refs/attestations/<milestone>/<issue>/<revision>``: a commit on the landing, with the
+files ``statement.json`` and ``statement.json.sig`` (an SSH signature, namespace `NAMESPACE`). Each statement names the
+previous one on the branch, so none can be omitted or moved. `executor/forge/attest/verify_landings.py` verifies all of
+it with git and ssh-keygen alone.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _TYPE = "https://in-toto.io/Statement/v1"
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check of a landing.
+    """A check of a landing.
 
     Attributes:
-        name: its name, or its command where it has none.
-        command: the words that were run.
+        name: its name; without one, its command.
+        command: the executed command.
         key: key of the check: command, environment, time limit, tool.
-        tool: version of its tool, as the tool says it; empty when nobody asked.
+        tool: version that its tool reports; empty if not asked.
         verdict: ``green``, ``red``, ``flaky``, ...
-        tree: the tree that it looked at.
+        tree: the tree that it ran on.
     """
 
     name: str
@@ -43,7 +43,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's approval that cleared a stop: of which rules, by whom, why, and the key of the change."""
+    """A person's approval that cleared a stop: the rules, the person, the reason, and the key of the change."""
 
     rules: str
     by: str
@@ -53,23 +53,23 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a statement says of one landing.
+    """The facts in the statement of a landing.
 
     Attributes:
         commit: full id of the landing commit.
         tree: full id of its tree.
         milestone: milestone id.
         issue: issue id within the milestone.
-        revision: of the landing.
+        revision: revision of the landing.
         position: 0 for the first landing on the branch, counting up.
-        spec_key: what was to be built.
-        result_key: what came out.
-        check_key: what proved it, or ``unproved``.
-        checks: the checks, in the order in which they ran.
+        spec_key: key of the spec.
+        result_key: key of the result.
+        check_key: key of the checks that proved it, or ``unproved``.
+        checks: the checks, in order of execution.
         agent: name of the agent's profile.
-        model: the model that it reported; empty when it reported none.
-        approvals: oldest first.
-        previous: digest of the statement before it; empty for the first one.
+        model: the model that it reported; empty without a report.
+        approvals: approvals, oldest first.
+        previous: digest of the previous statement; empty for the first one.
         at: ISO-8601 time of the landing.
     """
 
@@ -120,7 +120,7 @@ def statement(facts: Facts) -> bytes:
 
 
 def digest_of(data: bytes) -> str:
-    """The digest by which the next statement names this one."""
+    """Return the digest by which the next statement refers to this one."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 

@@ -1,7 +1,7 @@
-"""Attests the landings of a run: one signed statement for each, written once, when the run ends.
+"""Attests the landings of a run: one signed statement for each, written once, at the end of the run.
 
-A landing is attested only while the verdicts of its checks are on record. A statement is never written behind a later
-one, because each names the one before it.
+A landing is attested only while the verdicts of its checks are on record. Statements are written in order, because each
+names the previous one.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = ["UnsignedError", "attest_landings", "signed"]
 _APPROVED = re.compile(r"^Approved-By: (.+) for (\S+) on (\S+): (.*)$", re.MULTILINE)
 _PROVED_WITH = re.compile(r"^Proved-With: ([0-9a-f]{40,64})$", re.MULTILINE)
 _SECONDS = 30
-"""ssh-keygen signs in milliseconds; a hardware key waits for a touch, an agent without an answer waits for ever."""
+"""ssh-keygen signs in milliseconds; a hardware key waits for a touch, an agent without an answer waits forever."""
 
 
 class UnsignedError(ExecutorError):
-    """ssh-keygen does not sign with the declared key."""
+    """ssh-keygen cannot sign with the declared key."""
 
 
 def signed(data: bytes, key: Path) -> bytes:
-    """An SSH signature of these bytes in the name space of landings.
+    """Return an SSH signature of these bytes in the namespace of landings.
 
     Args:
         data: the bytes.
@@ -54,7 +54,7 @@ def signed(data: bytes, key: Path) -> bytes:
     words = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key)]
     env = users_environment() | {"SSH_ASKPASS_REQUIRE": "never"}
     try:
-        # A session of its own has no terminal, so that a passphrase is an error and not a prompt at night.
+        # A separate session has no terminal, so a passphrase is an error instead of a prompt at night.
         done = subprocess.run(
             words, input=data, capture_output=True, check=False, env=env, timeout=_SECONDS, start_new_session=True
         )
@@ -68,17 +68,17 @@ def signed(data: bytes, key: Path) -> bytes:
 
 
 def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
-    """Write the statements of all landings of a milestone that have none, and push them where there is a remote.
+    """Write the missing statements of all landings of a milestone, and push them if there is a remote.
 
     Args:
-        run: the milestone.
-        key: the key that signs.
+        run: run of the milestone.
+        key: the signing key.
 
     Returns:
         A sentence for each landing that cannot be attested.
 
     Raises:
-        UnsignedError: the key does not sign.
+        UnsignedError: the key cannot sign.
     """
     if not run.view.exists:
         return []
@@ -101,7 +101,7 @@ class _Attester:
         self.problems: list[str] = []
 
     def moves(self) -> Iterator[Move]:
-        """Each new ref, after it exists."""
+        """Yield each new ref once it exists."""
         refs, store, name = self._session.refs, self._session.store, self._run.name
         landings = landings_in(refs.records(self._run.view.branch), name)
         have = set(refs.below(f"{REFS}/{name}/"))
@@ -176,7 +176,7 @@ class _Attester:
         return "" if profile is None else profile.model
 
     def _checks(self, landing: Landing, tree: str) -> tuple[CheckResult, ...] | None:
-        """The results of all checks on the tree that was proved; None where one is not on record."""
+        """Return the results of all checks on the proved tree; None if one is not on record."""
         store, issue = self._session.store, IssueRun(self._run, f"{self._run.name}/{landing.trailers.issue}")
         change = parse_diff(store.diff(f"{landing.commit}^", landing.commit))
         found = issue.verifier.on_record(Judged(tree, "", change))

@@ -4,10 +4,10 @@
 
 `allowed_signers` is the file of ssh-keygen(1), one key a line:
 ``identity namespaces="make-for-milestones-landing" ssh-ed25519 AAAA...``.
-For each landing on the first-parent history: a statement stands under refs/attestations/<milestone>/<issue>/<revision>,
+For each landing on the first-parent history: a statement exists under refs/attestations/<milestone>/<issue>/<revision>,
 an allowed key signed exactly its bytes, it is about this commit and this tree, its keys are those of the commit's
-trailers, every check was green on exactly that tree, and it names the statement before it. Exit code 0: all of it
-holds; 1: something does not, one line each; 2: git or ssh-keygen could not be asked.
+trailers, every check was green on exactly that tree, and it names the previous statement. Exit code 0: all of this
+holds; 1: it does not, with one line per problem; 2: git or ssh-keygen could not run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def landings_on(repository: str, branch: str, milestone: str | None = None) -> list[dict[str, str]]:
-    """The landings of a branch, oldest first: commit, tree and trailers."""
+    """Return the landings of a branch, oldest first: commit, tree and trailers."""
     out = git(repository, "log", "--first-parent", "--reverse", f"--format={FORM}", branch, "--").decode()
     found = []
     for record in out.split("\0"):
@@ -66,11 +66,11 @@ def landings_on(repository: str, branch: str, milestone: str | None = None) -> l
 
 
 def verified(repository: str, landings: list[dict[str, str]], signers: str) -> list[str]:
-    """What does not hold, one sentence each."""
+    """Return the problems, one sentence each."""
     problems: list[str] = []
     before: dict[str, tuple[int, str]] = {}
     for place, landing in enumerate(landings):
-        # Several landings of one push rest on the proof of the last one: its tree stands further on in the history.
+        # Several landings of one push share the proof of the last one, whose tree comes later in the history.
         proved = landing["Proved-With"]
         if proved and proved not in {later["tree"] for later in landings[place:]}:
             problems.append(f"{landing['Milestone']}/{landing['Issue']}: no later landing has the tree {proved}")
@@ -91,7 +91,7 @@ def verified(repository: str, landings: list[dict[str, str]], signers: str) -> l
 
 
 def signature_problems(data: bytes, signature: bytes, signers: str) -> list[str]:
-    """Why no allowed key signed exactly these bytes; empty when one did."""
+    """Return why no allowed key signed exactly these bytes; empty if one did."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statement.json.sig"
         path.write_bytes(signature)
@@ -105,7 +105,7 @@ def signature_problems(data: bytes, signature: bytes, signers: str) -> list[str]
 
 
 def statement_problems(data: bytes, landing: dict[str, str], position: int, previous: str) -> list[str]:
-    """What a statement says that is not so; empty when all of it fits the landing."""
+    """Return the wrong claims of a statement; empty if all of them match the landing."""
     try:
         value = json.loads(data)
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
@@ -139,7 +139,7 @@ def statement_problems(data: bytes, landing: dict[str, str], position: int, prev
 
 
 def check_problems(checks: list[dict[str, object]], landing: dict[str, str], check_key: str) -> list[str]:
-    """What speaks against the checks of a statement."""
+    """Return the problems of a statement's checks."""
     problems = []
     if check_key == UNPROVED:
         problems.append("it landed as another tree than the one that was checked")
@@ -154,14 +154,14 @@ def check_problems(checks: list[dict[str, object]], landing: dict[str, str], che
 
 
 def blob(repository: str, name: str) -> bytes | None:
-    """A file at a ref; None when it is not there."""
+    """Return a file at a ref; None if it does not exist."""
     words = ["git", "-C", repository, "cat-file", "blob", name]
     done = subprocess.run(words, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
 
 
 def git(repository: str, *arguments: str) -> bytes:
-    """What git prints; an error when it fails."""
+    """Return git's output; raises an error if git fails."""
     return subprocess.run(["git", "-C", repository, *arguments], capture_output=True, check=True).stdout
 
 

@@ -1,10 +1,10 @@
-"""The token of a forge: from the environment, or from where the forge's own command line tool keeps its login.
+"""The token of a forge: from the environment, or from the login of the forge's command line tool.
 
-What a token may still be used for: one account for all runs of this user on this machine, kept under a file lock.
+The request budget of a token: shared by all runs of this user on this machine, stored under a file lock.
 
-Two limits. Writing is paced to so many requests a minute. Reading and writing stop when the forge says that its limit
-is reached, or when only a reserve is left that a person with the same token may need. Until the reset nothing is sent,
-and every run says when it goes on. This never counts as an attempt, and no issue fails because of it.
+Two limits apply. Writes are limited per minute. Reads and writes stop when the forge reports that its limit is
+reached, or when only a reserve remains that a person with the same token may need. No request is sent until the reset,
+and every run reports when it continues. This never counts as an attempt, and no issue fails because of it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _REPOSITORY = re.compile(r"[:/]([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+?)(?:\.g
 
 
 def find_token(rules: Forge) -> str:
-    """The token for the forge that the rules declare.
+    """Return the token for the declared forge.
 
     Raises:
-        ForgeRefusedError: there is none.
+        ForgeRefusedError: no token was found.
     """
     names = token_variables(rules.kind)
     for name in names:
@@ -64,11 +64,11 @@ def find_token(rules: Forge) -> str:
 
 
 def repository_of(address: str, *, nested: bool = False) -> str:
-    """``owner/name`` as the end of a remote's address says; empty when it does not.
+    """Return ``owner/name`` from the end of a remote's address; empty if it has none.
 
     Args:
-        address: of the remote.
-        nested: the path may have more than two parts (``group/sub/name``): all after the host is meant.
+        address: address of the remote.
+        nested: the path may have more than two parts (``group/sub/name``): everything after the host.
     """
     found = (_NESTED if nested else _REPOSITORY).search(address)
     return found[1] if found else ""
@@ -82,7 +82,7 @@ def _config_folder() -> Path:
 
 
 def _logins(path: Path) -> list[tuple[str, str]]:
-    """Hosts and tokens of a login file: a host at the margin, its ``oauth_token`` indented below it."""
+    """Return hosts and tokens of a login file: an unindented host, its ``oauth_token`` indented below."""
     try:
         text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MOST else ""
     except (OSError, UnicodeDecodeError):
@@ -101,22 +101,22 @@ def _logins(path: Path) -> list[tuple[str, str]]:
 
 _MINUTE = 60.0
 _PATIENCE = 300.0
-"""Seconds that a run waits for a limit to be lifted; for longer it ends with 75."""
+"""Seconds that a run waits for a limit to end; for a longer wait it ends with 75."""
 _RESERVE = 50
 _FOLDER = "make-for-milestones/forges"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a token at one forge.
+    """The known limits of a token at one forge.
 
     Attributes:
         host: address of the forge.
-        limit: requests that it allows in a period; 0 when it does not say.
-        remaining: how many were left when it last said so.
-        reset: epoch seconds at which the period ends; 0 when it does not say.
-        closed_until: nothing is sent before this moment; 0 when something may be.
-        writes: epoch seconds of what was written within the last minute, or is booked to be written.
+        limit: requests per period; 0 if unknown.
+        remaining: remaining requests when last reported.
+        reset: epoch seconds at which the period ends; 0 if unknown.
+        closed_until: epoch seconds before which nothing is sent; 0 without a block.
+        writes: epoch seconds of the writes within the last minute, or reserved ones.
     """
 
     host: str = ""
@@ -127,7 +127,7 @@ class Standing:
     writes: tuple[float, ...] = field(default=())
 
     def describe(self, now: float) -> str:
-        """One line for a person."""
+        """Format the limits as one line for people."""
         told = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was reported"
         if self.limit and self.reset > now:
             told += f" until {_clock(self.reset)}"
@@ -137,18 +137,18 @@ class Standing:
 
 
 def next_write(standing: Standing, now: float, most: int) -> float:
-    """Seconds to wait before another request may be written."""
+    """Return the seconds to wait before the next write."""
     recent = sorted(at for at in standing.writes if now - at < _MINUTE)
     return 0.0 if len(recent) < most else max(0.0, recent[-most] + _MINUTE - now)
 
 
 def learnt(standing: Standing, headers: Mapping[str, str], delay: float | None, now: float) -> Standing:
-    """The standing after an answer.
+    """Return the limits after an answer.
 
     Args:
-        standing: before it.
-        headers: of the answer, names in lower case.
-        delay: seconds after which the forge takes the same request again; None when there was no limit.
+        standing: the limits before it.
+        headers: headers of the answer, names in lower case.
+        delay: seconds after which the forge accepts the request again; None without a limit.
         now: epoch seconds.
     """
     limit = _number(headers, "x-ratelimit-limit", "ratelimit-limit")
@@ -164,12 +164,12 @@ def learnt(standing: Standing, headers: Mapping[str, str], delay: float | None, 
 
 
 class Budget:
-    """The account of one token at one forge.
+    """The request budget of one token at one forge.
 
     Args:
-        path: file that keeps it.
+        path: its file.
         host: address of the forge, for messages.
-        writes_per_minute: most requests that change something.
+        writes_per_minute: maximum number of requests with changes.
     """
 
     def __init__(self, path: Path, host: str, *, writes_per_minute: int) -> None:
@@ -179,7 +179,7 @@ class Budget:
 
     @classmethod
     def of(cls, base_url: str, token: str, *, writes_per_minute: int) -> Budget:
-        """The account of a token; its file has neither the token nor anything that it could be found from."""
+        """Return the budget of a token; its file reveals nothing about the token."""
         name = hashlib.sha256(f"{base_url}\0{token}".encode()).hexdigest()[:24]
         return cls(_folder() / f"{name}.json", base_url, writes_per_minute=writes_per_minute)
 
@@ -187,7 +187,7 @@ class Budget:
         """Wait until a request may be sent, and count it.
 
         Raises:
-            ForgeUnavailableError: the limit is reached for longer than a run waits.
+            ForgeUnavailableError: the limit lasts longer than a run waits.
         """
         with self._lock():
             now = time.time()
@@ -205,7 +205,7 @@ class Budget:
             pause(wait)
 
     def after(self, headers: Mapping[str, str], delay: float | None) -> None:
-        """Learn from an answer what is left."""
+        """Update the remaining requests from an answer."""
         if delay is None and not any("ratelimit-remaining" in name for name in headers):
             return
         with self._lock():
@@ -224,7 +224,7 @@ class Budget:
 
 
 def standings() -> list[Standing]:
-    """Every account that this user has on this machine, for `doit doctor`."""
+    """Return every request budget of this user on this machine, for `doit doctor`."""
     return [found for path in sorted(_folder().glob("*.json")) if (found := _read(path)).host]
 
 
@@ -234,7 +234,7 @@ def _folder() -> Path:
 
 
 def _read(path: Path) -> Standing:
-    """What the file says; nothing where there is none, or where it is damaged: it is a cache."""
+    """Read the file; a missing or damaged file is empty, because it is only a cache."""
     try:
         value: Any = json.loads(path.read_bytes())
         return Standing(

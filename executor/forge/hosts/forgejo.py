@@ -1,4 +1,4 @@
-"""Forgejo and Gitea: pull requests over their REST interface (version 1), which both serve alike."""
+"""Forgejo and Gitea: pull requests over their common REST interface (version 1)."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ _NOT_GREEN = ("status check", "checks", "not all required")
 
 
 def connect(wanted: Target) -> ForgejoForge:
-    """The repository on Forgejo or Gitea that the rules declare; `base_url` is the address of the instance.
+    """Connect to the declared repository on Forgejo or Gitea; `base_url` is the address of the instance.
 
     Raises:
-        UsageError: the library is not installed, or nothing says which repository is meant.
-        ForgeRefusedError: there is no token.
+        UsageError: the library is not installed, or the repository is unknown.
+        ForgeRefusedError: no token was found.
     """
     rules = wanted.rules
     base = f"{rules.base_url or _OWN[rules.kind]}/api/v1"
@@ -70,12 +70,12 @@ def connect(wanted: Target) -> ForgejoForge:
 
 
 class ForgejoForge:
-    """One repository on Forgejo or Gitea; `Forge` says what each method promises.
+    """A repository on Forgejo or Gitea; `Forge` documents the methods.
 
     Args:
-        api: how requests are sent.
+        api: sends the requests.
         repository: ``owner/name``.
-        auto_merge: whether it may be asked to merge later.
+        auto_merge: it may be asked to merge later.
         kind: ``forgejo`` or ``gitea``.
     """
 
@@ -86,15 +86,15 @@ class ForgejoForge:
         self.kind = kind
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every pull request of a branch of this repository, oldest first."""
+        """Return every pull request of a branch of this repository, oldest first."""
         return [pull for pull in self._list() if pull.head == head]
 
     def pulls(self, base: str) -> list[PullRequest]:
-        """Every pull request into a branch, oldest first."""
+        """Return every pull request into a branch, oldest first."""
         return [pull for pull in self._list() if pull.base == base]
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open pull request of that branch into that base."""
+        """Open the pull request of that branch into that base, or return the open one."""
 
         def probe() -> PullRequest | None:
             return next((pull for pull in self.find(new.head) if pull.state == "open" and pull.base == new.base), None)
@@ -117,7 +117,7 @@ class ForgejoForge:
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values; a draft is one by its title, a label has to be one of the repository's."""
+        """Set these values; the title marks a draft, and a label must exist in the repository."""
         now = self._get(pull.number)
         title = now.title if title is None else title
         draft = now.draft if draft is None or now.state != "open" else draft
@@ -139,11 +139,11 @@ class ForgejoForge:
         return self._labelled(now, missing) if missing else now
 
     def checks(self, sha: str) -> Checks:
-        """What the statuses of a commit say, other than ours; its actions write statuses as well."""
+        """Return the commit's foreign statuses; actions write statuses as well."""
         return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _context(item).startswith(_OURS)))
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it now if nothing is pending; else leave it to the forge, if the base has a required check."""
+        """Merge it now if nothing is pending; otherwise schedule the merge if the base has a required check."""
         for tries in range(TRIES):
             now = self._get(pull.number)
             if now.state != "open" or now.sha != sha:
@@ -166,7 +166,7 @@ class ForgejoForge:
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Take back auto-merge; where none was asked for, the forge says that there is none."""
+        """Cancel auto-merge; without one, the forge reports that there is none."""
         for tries in range(TRIES):
             now = self._get(pull.number)
             if now.state != "open":
@@ -178,12 +178,12 @@ class ForgejoForge:
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
 
     def report(self, check: CheckState) -> CheckReport:
-        """Nothing: a status has a description and an address, and these are in it."""
+        """Return an empty report: a status has only a description and an address, which the check has already."""
         _ = check
         return CheckReport()
 
     def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Keep one comment that begins with the mark."""
+        """Maintain one comment that starts with the mark."""
         path = f"{self._at}/issues/{pull.number}/comments"
 
         def ours() -> dict[str, Any] | None:
@@ -212,19 +212,19 @@ class ForgejoForge:
         effect(self._api, "close a pull request", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
-        """Issues of a milestone given by title or number, with what blocks them."""
+        """Return the issues of a milestone given by title or number, with their blockers."""
         title = str(self._milestone(milestone).get("title", ""))
         asked = {"milestones": title, "state": "all", "type": "issues"}
         found = [self._issue(item) for item in self._pages(f"{self._at}/issues", asked, _ISSUE)]
         return sorted(found, key=lambda item: item.number)
 
     def issue(self, number: int) -> ForgeIssue | None:
-        """One issue; None when there is none of that number."""
+        """Return an issue; None if the number does not exist."""
         found = self._api.get(f"{self._at}/issues/{number}", _ISSUE)
         return None if found is None else self._issue(found)
 
     def edit_issue(self, number: int, body: str) -> None:
-        """Give an issue another text."""
+        """Replace the text of an issue."""
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
@@ -233,16 +233,16 @@ class ForgejoForge:
         effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
 
     def close_issue(self, number: int) -> bool:
-        """Close an issue; whether it was open."""
+        """Close an issue; returns whether it was open."""
         return self._closed(f"{self._at}/issues/{number}", _ISSUE, "issue")
 
     def close_milestone(self, title: str) -> bool:
-        """Close a milestone; whether it was open."""
+        """Close a milestone; returns whether it was open."""
         number = self._milestone(title)["id"]
         return self._closed(f"{self._at}/milestones/{number}", _MILESTONE, "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Tell the verdict of one check of ours; False where the token may not."""
+        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         context = f"{_OURS}{name}"[:255]
         for tries in range(TRIES):
             known = {_context(item): str(item.get("status")) for item in self._statuses(sha)}
@@ -259,7 +259,7 @@ class ForgejoForge:
         return False
 
     def _now(self, pull: PullRequest, body: Mapping[str, Any]) -> MergeAnswer | None:
-        """Merge now; None when nobody knows whether it was done."""
+        """Merge now; None if the outcome is unknown."""
         answer = self._api.write("POST", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
         if answer.ok:
@@ -276,7 +276,7 @@ class ForgejoForge:
         return MergeAnswer("refused", answer.message or f"status {answer.status}")
 
     def _later(self, pull: PullRequest, body: Mapping[str, Any], waiting: str) -> MergeAnswer | None:
-        """Have the forge merge it when its checks are green."""
+        """Schedule the merge for when its checks are green."""
         required = self._has_required(pull.base)
         if not (self._auto_merge and required):
             why = "; auto-merge is not used, because its base has no required check" if self._auto_merge else ""
@@ -311,7 +311,7 @@ class ForgejoForge:
         return list(self._api.pages(path, parameters, shape))
 
     def _statuses(self, sha: str) -> list[dict[str, Any]]:
-        """The latest status of each context."""
+        """Return the latest status of each context."""
         found: dict[str, dict[str, Any]] = {}
         for item in self._pages(f"{self._at}/commits/{sha}/statuses", {"sort": "oldest"}, _STATUS):
             found[_context(item)] = item
@@ -365,7 +365,7 @@ class ForgejoForge:
 
 
 def over_requests(base_url: str, token: str, kind: str = "forgejo") -> Send:
-    """Requests by the library `requests`, one at a time; a redirect to another host is not given the token.
+    """Send requests with the library `requests`, one at a time; a redirect to another host does not get the token.
 
     Raises:
         UsageError: the library is not installed.

@@ -1,8 +1,8 @@
-"""What GitHub says of a commit: the checks of others, which are read, and our verdicts, which are posted.
+"""GitHub through its REST interface, and GraphQL where required: the modules `github_…` as one forge.
 
-How a pull request is merged on GitHub: at once, by its auto-merge, or through its merge queue.
+Statuses of a commit: foreign checks are read, the executor's verdicts are posted.
 
-GitHub, through its REST interface, and GraphQL where only that can: the modules `github_…` as one forge.
+Merges of a pull request: immediate, by auto-merge, or through the merge queue.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 _PREFIX = "milestone/"
-"""What the names of the statuses that we post begin with; they are no checks of somebody else's."""
+"""Prefix of the executor's statuses, which are no foreign checks."""
 _DENIED = frozenset({403, 404})
 _GOOD = frozenset({"success", "neutral", "skipped"})
 _MOST_ANNOTATIONS = 50
@@ -45,14 +45,14 @@ _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
 
 
 class Statuses:
-    """Those of one repository; `executor.forge.base.Forge` says what each method promises."""
+    """The statuses of one repository; `executor.forge.base.Forge` documents the methods."""
 
     def __init__(self, api: Api, repository: str) -> None:
         self._api = api
         self._at = f"/repos/{repository}"
 
     def checks(self, sha: str) -> Checks:
-        """What other checks than ours say of a commit: statuses and check runs."""
+        """Return the foreign checks of a commit: statuses and check runs."""
         found: list[CheckState] = []
         for item in self._api.pages(f"{self._at}/commits/{sha}/status", {}, STATUS, "statuses"):
             name, state = str(item.get("context", "")), str(item.get("state", ""))
@@ -82,7 +82,7 @@ class Statuses:
         return Checks(tuple(found))
 
     def report(self, check: CheckState) -> CheckReport:
-        """Annotations and the end of the log of a check run; a commit status has neither."""
+        """Return annotations and the end of the log of a check run; a commit status has neither."""
         if not check.id:
             return CheckReport()
         lines = []
@@ -94,7 +94,7 @@ class Statuses:
         return CheckReport(tuple(filter(None, lines)), self._api.text(f"{self._at}/actions/jobs/{check.id}/logs"))
 
     def post(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Tell the verdict of one check of ours; False where the token may not."""
+        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         context = f"{_PREFIX}{name}"[:255]
         path = f"{self._at}/commits/{sha}/status"
         for tries in range(TRIES):
@@ -139,11 +139,11 @@ class Merging:
     """Merges the pull requests of one repository.
 
     Args:
-        api: how requests are sent.
+        api: sends the requests.
         repository: ``owner/name``.
-        pulls: the pull requests as they are now.
-        statuses: what is pending or failed.
-        auto_merge: whether GitHub may be asked to merge later.
+        pulls: current pull requests.
+        statuses: pending and failed checks.
+        auto_merge: GitHub may be asked to merge later.
     """
 
     def __init__(self, api: Api, repository: str, pulls: Pulls, statuses: Statuses, *, auto_merge: bool) -> None:
@@ -154,7 +154,7 @@ class Merging:
         self._auto_merge = auto_merge
 
     def request(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it at once if nothing is pending; else leave it to GitHub, if the base has something to wait for."""
+        """Merge it now if nothing is pending; otherwise leave it to GitHub if the base has something to wait for."""
         for tries in range(TRIES):
             now = self._pulls.get(pull.number)
             if now.state != "open" or now.sha != sha:
@@ -174,7 +174,7 @@ class Merging:
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not say what came of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Take back auto-merge, or take it out of the merge queue; the pull request as it is now."""
+        """Cancel auto-merge, or remove it from the merge queue; returns the current pull request."""
         for tries in range(TRIES):
             now = self._pulls.get(pull.number)
             if now.state != "open":
@@ -191,7 +191,7 @@ class Merging:
         raise ForgeUnavailableError(f"pull request #{pull.number}: the forge did not take its auto-merge back")
 
     def _merged(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer | None:
-        """Merge now; `_LEAVE` when only GitHub can do that, None when nobody knows whether it was done."""
+        """Merge now; `_LEAVE` if only GitHub can do that, None if the outcome is unknown."""
         body = {"sha": sha, "merge_method": method, "commit_title": title, "commit_message": message}
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
@@ -209,7 +209,7 @@ class Merging:
     def _left(
         self, pull: PullRequest, sha: str, title: str, message: str, method: str, waiting: str
     ) -> MergeAnswer | None:
-        """Have GitHub merge it when its checks are green; None when it could be merged at once after all."""
+        """Have GitHub merge it once its checks are green; None if it could be merged at once after all."""
         if pull.waiting:
             return MergeAnswer("scheduled", f"waits for {waiting}")
         required, queue = self._required(pull.base)
@@ -233,7 +233,7 @@ class Merging:
         return MergeAnswer("refused", f"auto-merge cannot be enabled: {answer.message or answer.status}")
 
     def _required(self, base: str) -> tuple[bool, bool]:
-        """Whether a branch has at least one required check, and whether it has a merge queue."""
+        """Return whether a branch has at least one required check, and whether it has a merge queue."""
         name = quote(base, safe="")
         branch = self._api.get(f"{self._at}/branches/{name}", BRANCH) or {}
         checks = (branch.get("protection") or {}).get("required_status_checks") or {}
@@ -252,11 +252,11 @@ _OWN = "https://api.github.com"
 
 
 def connect(wanted: Target) -> GitHubForge:
-    """The repository on GitHub that the rules declare.
+    """Connect to the declared repository on GitHub.
 
     Raises:
-        UsageError: the library is not installed, or nothing says which repository is meant.
-        ForgeRefusedError: there is no token.
+        UsageError: the library is not installed, or the repository is unknown.
+        ForgeRefusedError: no token was found.
     """
     rules = wanted.rules
     base = rules.base_url or _OWN
@@ -267,7 +267,7 @@ def connect(wanted: Target) -> GitHubForge:
 
 
 def over_pygithub(base_url: str, token: str) -> Send:
-    """Requests by PyGithub, which knows about tokens, redirects and proxies.
+    """Send requests with PyGithub, which handles tokens, redirects and proxies.
 
     Raises:
         UsageError: the library is not installed.
@@ -293,12 +293,12 @@ def over_pygithub(base_url: str, token: str) -> Send:
 
 
 class GitHubForge:
-    """One repository on GitHub.
+    """A repository on GitHub.
 
     Args:
-        api: how requests are sent.
+        api: sends the requests.
         repository: ``owner/name``.
-        auto_merge: whether GitHub may be asked to merge later.
+        auto_merge: GitHub may be asked to merge later.
     """
 
     kind = "github"
@@ -310,15 +310,15 @@ class GitHubForge:
         self._merging = Merging(api, repository, self._pulls, self._statuses, auto_merge=auto_merge)
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every pull request of a branch, oldest first; those of other repositories' branches are not meant."""
+        """Return every pull request of a branch, oldest first, without those from other repositories."""
         return self._pulls.find(head)
 
     def pulls(self, base: str) -> list[PullRequest]:
-        """Every pull request into a branch, oldest first."""
+        """Return every pull request into a branch, oldest first."""
         return self._pulls.into(base)
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open pull request of that branch into that base."""
+        """Open the pull request of that branch into that base, or return the open one."""
         return self._pulls.open(new)
 
     def update(
@@ -330,27 +330,27 @@ class GitHubForge:
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values."""
+        """Set these values; returns the pull request."""
         return self._pulls.update(pull, title=title, body=body, draft=draft, labels=labels)
 
     def checks(self, sha: str) -> Checks:
-        """What other checks than ours say of a commit: statuses and check runs."""
+        """Return the foreign checks of a commit: statuses and check runs."""
         return self._statuses.checks(sha)
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it at once if nothing is pending; else leave it to GitHub, if the base has something to wait for."""
+        """Merge it now if nothing is pending; otherwise leave it to GitHub if the base has something to wait for."""
         return self._merging.request(pull, sha, title, message, method)
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Take back auto-merge or a place in the merge queue."""
+        """Cancel auto-merge or a place in the merge queue."""
         return self._merging.withdraw(pull)
 
     def report(self, check: CheckState) -> CheckReport:
-        """Annotations and the end of the log of a check run."""
+        """Return annotations and the end of the log of a check run."""
         return self._statuses.report(check)
 
     def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Keep one comment that begins with the mark."""
+        """Maintain one comment that starts with the mark."""
         self._issues.comment(pull.number, mark, text)
 
     def close(self, pull: PullRequest) -> None:
@@ -358,25 +358,25 @@ class GitHubForge:
         self._pulls.close(pull)
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
-        """Issues of a milestone given by title or number, with what blocks them; pull requests left out."""
+        """Return the issues of a milestone given by title or number, with their blockers, without pull requests."""
         return self._issues.of_milestone(milestone)
 
     def issue(self, number: int) -> ForgeIssue | None:
-        """One issue; None when there is none of that number."""
+        """Return an issue; None if the number does not exist."""
         return self._issues.get(number)
 
     def edit_issue(self, number: int, body: str) -> None:
-        """Give an issue another text."""
+        """Replace the text of an issue."""
         self._issues.edit(number, body)
 
     def close_issue(self, number: int) -> bool:
-        """Close an issue; whether it was open."""
+        """Close an issue; returns whether it was open."""
         return self._issues.close(number)
 
     def close_milestone(self, title: str) -> bool:
-        """Close a milestone; whether it was open."""
+        """Close a milestone; returns whether it was open."""
         return self._issues.close_milestone(title)
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Tell the verdict of one check of ours; False where the token may not."""
+        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         return self._statuses.post(sha, name, state, description)

@@ -1,8 +1,8 @@
-"""The shapes of GitHub's answers, as far as they are read.
+"""Pull requests of a repository on GitHub: found, opened, changed, closed.
 
-Issues and milestones of a repository on GitHub: read, edited, closed; comments.
+Issues and milestones of the repository: read, edited, closed; comments.
 
-Pull requests of a repository on GitHub: found, opened, changed, closed.
+The expected shapes of GitHub's answers.
 """
 
 from __future__ import annotations
@@ -67,37 +67,37 @@ ISSUE = {
 BLOCKER = {"number": Needed(int)}
 MILESTONE = {"number": Needed(int), "title": str}
 STATE = {"state": Needed(str)}
-"""Of an issue or a milestone, when only that is asked for."""
+"""Shape of an issue or a milestone if only its state is needed."""
 STATUS = {"context": str, "state": str, "description": str, "target_url": str}
 COMMENT = {"id": Needed(int), "body": str}
 ANNOTATION = {"path": str, "start_line": int, "message": str, "title": str}
 RUN = {"id": int, "name": str, "status": str, "conclusion": str, "html_url": str}
-"""Of a check, as GitHub runs it."""
+"""Shape of a check run."""
 BRANCH = {"protection": {"required_status_checks": {"contexts": [str], "checks": [{}]}}}
 RULE = {"type": str, "parameters": {}}
 
 
 class Issues:
-    """The issues and milestones of one repository; `executor.forge.base.Forge` says what each method promises."""
+    """The issues and milestones of one repository; `executor.forge.base.Forge` documents the methods."""
 
     def __init__(self, api: Api, repository: str) -> None:
         self._api = api
         self._at = f"/repos/{repository}"
 
     def of_milestone(self, milestone: str) -> list[ForgeIssue]:
-        """Issues of a milestone given by title or number, with what blocks them; pull requests left out."""
+        """Return the issues of a milestone given by title or number, with their blockers, without pull requests."""
         number = self._milestone(milestone)["number"]
         asked = {"milestone": str(number), "state": "all", "sort": "created", "direction": "asc"}
         found = self._api.pages(f"{self._at}/issues", asked, ISSUE)
         return [self._issue(item) for item in found if "pull_request" not in item]
 
     def get(self, number: int) -> ForgeIssue | None:
-        """One issue; None when there is none of that number."""
+        """Return an issue; None if the number does not exist."""
         found = self._api.get(f"{self._at}/issues/{number}", ISSUE)
         return None if found is None else self._issue(found)
 
     def edit(self, number: int, body: str) -> None:
-        """Give an issue another text."""
+        """Replace the text of an issue."""
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
@@ -106,7 +106,7 @@ class Issues:
         effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
 
     def comment(self, number: int, mark: str, text: str) -> None:
-        """Keep one comment that begins with the mark."""
+        """Maintain one comment that starts with the mark."""
         path = f"{self._at}/issues/{number}/comments"
 
         def ours() -> dict[str, Any] | None:
@@ -126,11 +126,11 @@ class Issues:
         effect(self._api, "comment on a pull request", probe, write)
 
     def close(self, number: int) -> bool:
-        """Close an issue; whether it was open."""
+        """Close an issue; returns whether it was open."""
         return self._closed(f"{self._at}/issues/{number}", {"state": "closed", "state_reason": "completed"}, "issue")
 
     def close_milestone(self, title: str) -> bool:
-        """Close a milestone; whether it was open."""
+        """Close a milestone; returns whether it was open."""
         number = self._milestone(title)["number"]
         return self._closed(f"{self._at}/milestones/{number}", {"state": "closed"}, "milestone")
 
@@ -167,7 +167,7 @@ class Issues:
 
 
 def labels_of(item: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the labels of an issue or pull request."""
+    """Return the names of the labels of an issue or pull request."""
     labels = item.get("labels") or []
     return tuple(str(label.get("name", "") if isinstance(label, dict) else label) for label in labels)
 
@@ -181,7 +181,7 @@ DRAFT = """mutation($id: ID!) {
 
 
 class Pulls:
-    """The pull requests of one repository; `executor.forge.base.Forge` says what each method promises."""
+    """The pull requests of one repository; `executor.forge.base.Forge` documents the methods."""
 
     def __init__(self, api: Api, repository: str) -> None:
         self._api = api
@@ -189,23 +189,23 @@ class Pulls:
         self._at = f"/repos/{repository}"
 
     def get(self, number: int) -> PullRequest:
-        """One of them; `ForgeRefusedError` if there is none of that number."""
+        """Return a pull request; raises `ForgeRefusedError` if the number does not exist."""
         found = self._api.get(f"{self._at}/pulls/{number}", PULL)
         if found is None:
             raise ForgeRefusedError(f"pull request #{number} is not on the forge")
         return _pull_of(found)
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every pull request of a branch, oldest first; those of other repositories' branches are not meant."""
+        """Return every pull request of a branch, oldest first, without those from other repositories."""
         found = self._list({"head": f"{self._owner}:{head}"})
         return [pull for pull in found if pull.head == head]
 
     def into(self, base: str) -> list[PullRequest]:
-        """Every pull request into a branch, oldest first."""
+        """Return every pull request into a branch, oldest first."""
         return [pull for pull in self._list({"base": base}) if pull.base == base]
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open pull request of that branch into that base."""
+        """Open the pull request of that branch into that base, or return the open one."""
 
         def probe() -> PullRequest | None:
             return next((pull for pull in self.find(new.head) if pull.state == "open" and pull.base == new.base), None)
@@ -228,7 +228,7 @@ class Pulls:
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values."""
+        """Set these values; returns the pull request."""
         now = self.get(pull.number)
         wanted = {"title": now.title if title is None else title, "body": now.body if body is None else body}
         if wanted != {"title": now.title, "body": now.body}:
@@ -278,7 +278,7 @@ class Pulls:
         return sorted(found, key=lambda pull: pull.number)
 
     def _is_here(self, item: dict[str, Any]) -> bool:
-        """Whether the branch of a pull request is in this repository, as far as the forge still knows."""
+        """Return whether the branch of a pull request is in this repository; true if the forge no longer knows."""
         repository = (item.get("head") or {}).get("repo") or {}
         full = str(repository.get("full_name", ""))
         return not full or f"/repos/{full}".lower() == self._at.lower()

@@ -1,4 +1,4 @@
-"""GitLab: merge requests as pull requests, over its REST interface (version 4) by python-gitlab."""
+"""GitLab: merge requests as pull requests, over its REST interface (version 4) with python-gitlab."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ _CONFLICT = 409
 
 
 def connect(wanted: Target) -> GitLabForge:
-    """The project on GitLab that the rules declare; `base_url` is the address of the instance.
+    """Connect to the declared project on GitLab; `base_url` is the address of the instance.
 
     Raises:
-        UsageError: the library is not installed, or nothing says which project is meant.
-        ForgeRefusedError: there is no token.
+        UsageError: the library is not installed, or the project is unknown.
+        ForgeRefusedError: no token was found.
     """
     base = wanted.rules.base_url or _OWN
     send = over_python_gitlab(base, wanted.token)
@@ -83,12 +83,12 @@ def connect(wanted: Target) -> GitLabForge:
 
 
 class GitLabForge:
-    """One project on GitLab; `Forge` says what each method promises.
+    """A project on GitLab; `Forge` documents the methods.
 
     Args:
-        api: how requests are sent.
+        api: sends the requests.
         project: its path, ``group/name``.
-        auto_merge: whether GitLab may be asked to merge later.
+        auto_merge: GitLab may be asked to merge later.
     """
 
     kind = "gitlab"
@@ -99,15 +99,15 @@ class GitLabForge:
         self._auto_merge = auto_merge
 
     def find(self, head: str) -> list[PullRequest]:
-        """Every merge request of a branch of this project, oldest first."""
+        """Return every merge request of a branch of this project, oldest first."""
         return [pull for pull in self._list({"source_branch": head}) if pull.head == head]
 
     def pulls(self, base: str) -> list[PullRequest]:
-        """Every merge request into a branch, oldest first."""
+        """Return every merge request into a branch, oldest first."""
         return [pull for pull in self._list({"target_branch": base}) if pull.base == base]
 
     def open(self, new: NewPull) -> PullRequest:
-        """The open merge request of that branch into that base."""
+        """Open the merge request of that branch into that base, or return the open one."""
 
         def probe() -> PullRequest | None:
             return next((pull for pull in self.find(new.head) if pull.state == "open" and pull.base == new.base), None)
@@ -136,7 +136,7 @@ class GitLabForge:
         draft: bool | None = None,
         labels: Sequence[str] = (),
     ) -> PullRequest:
-        """The same with these values; a draft is one by its title."""
+        """Set these values; the title marks a draft."""
         now = self._get(pull.number)
         title = now.title if title is None else title
         draft = now.draft if draft is None or now.state != "open" else draft
@@ -160,11 +160,11 @@ class GitLabForge:
         return effect(self._api, "update a merge request", probe, lambda: self._put(pull.number, changed))
 
     def checks(self, sha: str) -> Checks:
-        """What the jobs and external statuses of a commit say, other than ours."""
+        """Return the commit's foreign jobs and external statuses."""
         return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _name(item).startswith(_OURS)))
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
-        """Merge it now if nothing is pending; else leave it to GitLab, if the project merges only green pipelines."""
+        """Merge it now if nothing is pending; otherwise schedule it, if the project requires green pipelines."""
         for tries in range(TRIES):
             item = self._item(pull.number)
             now = _pull_of(item)
@@ -180,7 +180,7 @@ class GitLabForge:
         raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not say what came of its merge")
 
     def withdraw(self, pull: PullRequest) -> PullRequest:
-        """Take back auto-merge; the merge request as it is now."""
+        """Cancel auto-merge; returns the current merge request."""
         for tries in range(TRIES):
             now = self._get(pull.number)
             if now.state != "open" or not now.waiting:
@@ -191,11 +191,11 @@ class GitLabForge:
         raise ForgeUnavailableError(f"merge request !{pull.number}: GitLab did not take its auto-merge back")
 
     def report(self, check: CheckState) -> CheckReport:
-        """The end of a job's log; an external status has none."""
+        """Return the end of a job's log; an external status has none."""
         return CheckReport(log=self._api.text(f"{self._at}/jobs/{check.id}/trace") if check.id else "")
 
     def comment(self, pull: PullRequest, mark: str, text: str) -> None:
-        """Keep one note that begins with the mark."""
+        """Maintain one note that starts with the mark."""
         path = f"{self._at}/merge_requests/{pull.number}/notes"
 
         def ours() -> dict[str, Any] | None:
@@ -223,18 +223,18 @@ class GitLabForge:
         effect(self._api, "close a merge request", probe, lambda: self._put(pull.number, {"state_event": "close"}))
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
-        """Issues of a milestone given by title or number, with what blocks them where the project may say that."""
+        """Return the issues of a milestone given by title or number, with their blockers if the project has them."""
         title = str(self._milestone(milestone).get("title", ""))
         asked = {"milestone": title, "scope": "all", "order_by": "created_at", "sort": "asc"}
         return [self._issue(item) for item in self._api.pages(f"{self._at}/issues", asked, _ISSUE)]
 
     def issue(self, number: int) -> ForgeIssue | None:
-        """One issue; None when there is none of that number."""
+        """Return an issue; None if the number does not exist."""
         found = self._api.get(f"{self._at}/issues/{number}", _ISSUE)
         return None if found is None else self._issue(found)
 
     def edit_issue(self, number: int, body: str) -> None:
-        """Give an issue another text."""
+        """Replace the text of an issue."""
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
@@ -243,16 +243,16 @@ class GitLabForge:
         effect(self._api, "edit an issue", probe, lambda: self._api.write("PUT", path, {"description": body}))
 
     def close_issue(self, number: int) -> bool:
-        """Close an issue; whether it was open."""
+        """Close an issue; returns whether it was open."""
         return self._closed(f"{self._at}/issues/{number}", _ISSUE, "issue")
 
     def close_milestone(self, title: str) -> bool:
-        """Close a milestone; whether it was open."""
+        """Close a milestone; returns whether it was open."""
         number = self._milestone(title)["id"]
         return self._closed(f"{self._at}/milestones/{number}", _MILESTONE, "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
-        """Tell the verdict of one check of ours; False where the token may not."""
+        """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         full = f"{_OURS}{name}"[:255]
         word = "failed" if state in {"failure", "error"} else state
         for tries in range(TRIES):
@@ -272,7 +272,7 @@ class GitLabForge:
     def _asked(
         self, pull: PullRequest, item: Mapping[str, Any], sha: str, message: str, method: str, checks: Checks
     ) -> MergeAnswer | None:
-        """Ask for the merge; None when nobody knows yet what came of it."""
+        """Request the merge; None while the outcome is unknown."""
         status = str(item.get("detailed_merge_status") or "")
         waiting = ", ".join(f'"{check.name}"' for check in checks.of("pending")) or "its pipeline"
         if pull.waiting:
@@ -292,7 +292,7 @@ class GitLabForge:
         return self._told(pull, self._put(pull.number, body, "/merge"), waiting)
 
     def _told(self, pull: PullRequest, answer: Answer, waiting: str) -> MergeAnswer | None:
-        """What the answer to a merge means; None when nobody knows."""
+        """Interpret the answer to a merge request; None if the outcome is unknown."""
         if answer.lost:
             return None
         if answer.status == _CONFLICT:
@@ -366,7 +366,7 @@ class GitLabForge:
 
 
 def over_python_gitlab(base_url: str, token: str) -> Send:
-    """Requests by python-gitlab, one at a time: it knows about tokens, redirects and proxies; retries are the caller's.
+    """Send requests with python-gitlab, one at a time, with its tokens, redirects and proxies; the caller retries.
 
     Raises:
         UsageError: the library is not installed.

@@ -1,12 +1,12 @@
-"""Answers of a forge: their shape is looked at in one place, and every effect is looked for before and after.
+"""Answers of a forge: their shape is validated in one place, and every effect is looked up before and after.
 
-A shape is ``str``, ``int`` or ``bool``; a list with the shape of its items; a tuple of shapes of which one will do; or
-a table of keys, each of which may be absent or null unless it is `Needed`. What no shape names may be anything.
+A shape is ``str``, ``int`` or ``bool``; a list with the shape of its items; a tuple of alternative shapes; or a table
+of keys, each of which may be absent or null unless it is `Needed`. A key without a shape may have any value.
 
-Requests to a forge: retried where that is harmless, paced, conditional, in pages. Knows nothing of what they mean.
+Requests to a forge: retried if that is harmless, rate-limited, conditional, paged. Their meaning is unknown here.
 
-Reading is tried again after every passing fault. Writing is tried again only if the forge says that it did nothing
-(a limit); a lost answer is told to the caller, who looks before doing it again.
+Reads are retried after every transient failure. Writes are retried only if the forge reports that it did nothing (a
+limit); a lost answer is reported to the caller, who checks before a retry.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from executor.forge.hosts.credentials import Budget
 
     Fetch = Callable[[str], str]
-    """Gives the end of a text at a path; empty when there is none."""
+    """Returns the end of a text at a path; empty if there is none."""
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
-    """Sends verb, path, parameters, headers and body; gives status, headers and text."""
+    """Sends verb, path, parameters, headers and body; returns status, headers and text."""
 
 __all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "TRIES", "Answer", "Api", "Needed", "checked", "effect", "log_reader"]
 
@@ -43,26 +43,26 @@ _WORDS = {str: "text", int: "a whole number", bool: "true or false", dict: "a ta
 
 T = TypeVar("T")
 TRIES = 5
-"""How often something is asked for before we give up."""
+"""Maximum number of tries of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """The shape of a value that has to be there."""
+    """The shape of a required value."""
 
     shape: Any
 
 
 def checked(value: Any, shape: Any, asked: str) -> Any:
-    """The same value.
+    """Validate a value and return it.
 
     Args:
-        value: JSON as it came.
-        shape: that it has to have.
-        asked: what it answers, for example ``GET /repos/a/b/pulls``.
+        value: the received JSON.
+        shape: its required shape.
+        asked: the request, for example ``GET /repos/a/b/pulls``.
 
     Raises:
-        ForgeUnavailableError: it has another shape.
+        ForgeUnavailableError: the value has another shape.
     """
     problem = _problem(value, shape, "")
     if problem:
@@ -74,7 +74,7 @@ def checked(value: Any, shape: Any, asked: str) -> Any:
 
 
 def _problem(value: Any, shape: Any, place: str) -> str:
-    """The first thing that is not of the shape; empty if there is none."""
+    """Return the first violation of the shape; empty without any."""
     if isinstance(shape, Needed):
         return _problem(value, shape.shape, place)
     if isinstance(shape, tuple):
@@ -106,15 +106,15 @@ def effect(
     """Apply an effect: look it up, do it, look again, until it exists or the forge refuses.
 
     Args:
-        api: where it is done.
-        what: in words, for messages.
-        probe: looks; None while it is not there.
-        do: asks for it.
-        refusal: why an answer means no; empty if it does not.
+        api: the forge.
+        what: its name in messages.
+        probe: looks it up; None while it does not exist.
+        do: requests it.
+        refusal: returns why an answer is a refusal; empty if it is none.
 
     Raises:
-        ForgeRefusedError: the forge says no.
-        ForgeUnavailableError: it said nothing, again and again, and the effect is not there.
+        ForgeRefusedError: the forge refuses.
+        ForgeUnavailableError: repeated requests got no answer, and the effect does not exist.
     """
     for tries in range(TRIES):
         found = probe()
@@ -142,7 +142,7 @@ _LONGEST_LOG = 64 * 2**20
 _MOST_PAGES = 1000
 GRAPHQL = "/graphql"
 _HALF = "\\ud"
-"""What the JSON of half a character begins with."""
+"""Prefix of the JSON escape of a lone surrogate."""
 _NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
 _OK = range(200, 300)
 _NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE, _TOO_MANY = 304, 401, 403, 404, 410, 429
@@ -151,12 +151,12 @@ _SERVER = 500
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes:
-        status: of HTTP; 0 when no answer came.
-        data: the JSON value; None when there is none.
-        message: the forge's words, when it refused.
+        status: HTTP status; 0 without an answer.
+        data: the JSON value; None without one.
+        message: the forge's message of a refusal.
     """
 
     status: int
@@ -165,23 +165,23 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether it was done."""
+        """Return whether the request succeeded."""
         return self.status in _OK
 
     @property
     def lost(self) -> bool:
-        """Whether it is unknown if it was done."""
+        """Return whether the outcome is unknown."""
         return self.status == 0 or self.status >= _SERVER
 
 
 class Api:
-    """One forge, one token. Safe to call from several threads; requests go out one after the other.
+    """One forge with one token. Thread-safe; requests are sent one after the other.
 
     Args:
-        send: how a request goes out and what comes back.
-        fetch: how a text that is no JSON is read; None where there is none to read.
-        budget: what the token may still be used for; shared by all runs on this machine.
-        cache: folder for answers that are asked for again with their tag; None keeps none.
+        send: sends a request and returns the answer.
+        fetch: reads a text that is not JSON; None if unavailable.
+        budget: request budget of the token, shared by all runs on this machine.
+        cache: folder for answers, which are requested again with their ETag; None for no cache.
         pause: waits for a number of seconds.
     """
 
@@ -202,12 +202,12 @@ class Api:
         self._lock = threading.Lock()
 
     def get(self, path: str, shape: Any) -> Any:
-        """The JSON value at a path, of a shape as in `github_answers`; None for no content."""
+        """Return the JSON value at a path, with a shape as in `github_answers`; None for no content."""
         data = self._read(path, None)[0]
         return None if data is None else checked(data, shape, f"GET {path}")
 
     def pages(self, path: str, parameters: Mapping[str, Any], shape: Any, inside: str = "") -> Iterator[dict[str, Any]]:
-        """Every item of a list that comes in pages, each of a shape; `inside` names the list that the answer wraps."""
+        """Yield every item of a paged list, each of a shape; `inside` names the list within the answer."""
         page: int | None = 1
         for _ in range(_MOST_PAGES):
             data, link = self._read(path, {**parameters, "per_page": PAGE, "page": page})
@@ -222,21 +222,21 @@ class Api:
         raise ForgeUnavailableError(f"the forge's answer to GET {path} has no end; nothing is lost, run again later")
 
     def text(self, path: str) -> str:
-        """The end of a text, for example of a log; empty when there is none, or it cannot be read now."""
+        """Return the end of a text, for example a log; empty if it does not exist or cannot be read now."""
         if self._fetch is None:
             return ""
         with self._lock:
             return self._fetch(path)
 
     def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """One request that changes something; whether it was done may be unknown afterwards."""
+        """Send one request with a change; its outcome may be unknown afterwards."""
         status, _, data = self._limited(verb, path, body=dict(body or {}))
         if status == _UNAUTHORISED:
             raise _refused(verb, path, status, data)
         return Answer(status, data, _words(data))
 
     def graphql(self, query: str, variables: Mapping[str, Any]) -> Answer:
-        """One mutation or query; a refusal is an answer of status 422 with the forge's words."""
+        """Send one mutation or query; a refusal is an answer of status 422 with the forge's message."""
         body = {"query": query, "variables": dict(variables)}
         status, _, data = self._limited("POST", GRAPHQL, body=body)
         if status == _UNAUTHORISED:
@@ -246,12 +246,12 @@ class Api:
         return Answer(status, data.get("data") if isinstance(data, dict) else None, _words(data))
 
     def wait(self, tries: int) -> None:
-        """Wait before doing something for the n-th time, longer every time, never quite the same."""
+        """Wait before the n-th try, with increasing and randomised delays."""
         longest = _FIRST_PAUSE * 2**tries
         self._pause(random.uniform(longest / 2, longest))  # noqa: S311  (no secret)
 
     def _read(self, path: str, parameters: Mapping[str, Any] | None) -> tuple[Any, str]:
-        """The value and the header that names further pages."""
+        """Return the value and the header that names further pages."""
         key = hashlib.sha256(f"{path}?{urlencode(sorted((parameters or {}).items()))}".encode()).hexdigest()
         known = self._kept(key)
         tag = str(known["tag"]) if known is not None else None
@@ -281,7 +281,7 @@ class Api:
         body: Any = None,
         tag: str | None = None,
     ) -> tuple[int, dict[str, str], Any]:
-        """One request; where the forge says that it did nothing because of a limit, it is sent again later."""
+        """Send one request; if the forge reports that it did nothing because of a limit, send it again later."""
         for tries in range(_TRIES):
             status, headers, data = self._sent(verb, path, parameters, body, tag)
             delay = _delay(status, headers, data)
@@ -334,7 +334,7 @@ class Api:
 
 
 def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
-    """Reads the ends of logs. A redirect to another host is followed without the token."""
+    """Return a reader of the ends of logs. A redirect to another host is followed without the token."""
 
     def fetch(path: str) -> str:
         import requests
@@ -357,7 +357,7 @@ def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
 
 
 def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
-    """Seconds to wait before the same request is sent again because of a limit; None when there was no limit."""
+    """Return the seconds to wait before a retry because of a limit; None without a limit."""
     limited = status == _TOO_MANY
     if status == _FORBIDDEN:
         limited = (
@@ -377,13 +377,13 @@ def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
 
 
 def _following(link: str) -> int | None:
-    """Number of the next page, from a Link header."""
+    """Return the number of the next page from a Link header."""
     found = _NEXT.search(link)
     return int(found[1]) if found is not None else None
 
 
 def _value(text: Any) -> Any:
-    """JSON, every text of which can be written down; None when it is none."""
+    """Parse JSON whose texts are all encodable; None if it is invalid."""
     try:
         value = json.loads(text) if text else None
         return _whole(value) if text and _HALF in text.lower() else value
@@ -392,7 +392,7 @@ def _value(text: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """The same without halves of characters (lone surrogates)."""
+    """Return the value without lone surrogates."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode("utf-8")
@@ -404,7 +404,7 @@ def _whole(value: Any) -> Any:
 
 
 def _words(data: Any) -> str:
-    """The forge's own words about why not."""
+    """Return the forge's message about a refusal."""
     if not isinstance(data, dict):
         return ""
     told = [*_texts(data.get("message")), *_texts(data.get("error_description") or data.get("error"))]
@@ -415,7 +415,7 @@ def _words(data: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts in a message: one, a list of them, or lists by field."""
+    """Return the texts in a message: one, a list of them, or lists by field."""
     match value:
         case None:
             return []

@@ -1,1 +1,1 @@
-"""What a clone of any kind lacks or needs: objects, where history ends, submodules, LFS contents, an owner."""
+"""Special clones: missing objects, shallow history, submodules, LFS contents, ownership."""

@@ -1,7 +1,7 @@
-"""Fill a fresh checkout with what git alone does not bring: files of submodules and contents kept by Git LFS.
+"""Complete a fresh checkout with submodule files and Git LFS contents, which git alone does not check out.
 
-Both are taken from the user's own copies, never from a network. What is not there stays as git leaves it (an empty
-folder, a pointer) and is named by `doit doctor`.
+Both come from the user's copies, never from a network. Missing content stays as git leaves it (an empty folder, a
+pointer); `doit doctor` lists it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FreshCheckout", "Submodule"]
 
 _BREAKABLE = frozenset({"lfs", "git-crypt", "transcrypt", "crypt"})
-"""Filters whose files must not land as they lie in a tree: the content belongs elsewhere, or must be encrypted."""
+"""Filters whose files must not land in their checked-out form: their content is stored elsewhere, or encrypted."""
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[a-z0-9.-]+ .*\n)*?oid sha256:([0-9a-f]{64})\n"
 )
@@ -40,9 +40,9 @@ class Submodule:
     """A submodule of a tree.
 
     Attributes:
-        path: where it is in the tree.
-        commit: what the tree has of it.
-        source: the user's own copy; None where there is none that has the commit.
+        path: its path in the tree.
+        commit: the commit that the tree records for it.
+        source: the user's copy; None if no copy has the commit.
     """
 
     path: str
@@ -51,11 +51,11 @@ class Submodule:
 
 
 class FreshCheckout:
-    """Fills checkouts of one repository.
+    """Completes checkouts of one repository.
 
     Args:
-        repository: the user's.
-        make: gives the store of a submodule's repository, in a folder of its own name.
+        repository: the user's repository.
+        make: returns the store of a submodule's repository, in a folder of the given name.
     """
 
     def __init__(self, repository: Repository, make: Callable[[Repository, str], Store]) -> None:
@@ -65,12 +65,12 @@ class FreshCheckout:
         self._stores: dict[Path, Store] = {}
 
     def close(self) -> None:
-        """End the helper processes."""
+        """Stop the helper processes."""
         for store in self._stores.values():
             store.close()
 
     def submodules(self, index: Path) -> list[Submodule]:
-        """The submodules that an index has."""
+        """Return the submodules in an index."""
         listing = self._git.run("ls-files", "-s", "-z", extra={"GIT_INDEX_FILE": str(index)})
         found = []
         for line in listing.split(b"\0"):
@@ -81,7 +81,7 @@ class FreshCheckout:
         return found
 
     def fill_submodules(self, index: Path, folder: Path) -> list[str]:
-        """Check the submodules of a tree out as it has them; paths of those of which there is no copy."""
+        """Check out the submodules of a tree at their recorded commits; returns the paths of those without a copy."""
         lacking = []
         for item in self.submodules(index):
             if item.source is None:
@@ -103,7 +103,7 @@ class FreshCheckout:
         return lacking
 
     def changed_in_submodules(self, index: Path, folder: Path) -> Iterator[str]:
-        """Tracked files of submodules that were changed or deleted."""
+        """Yield tracked files of submodules that were changed or deleted."""
         if not any(index.parent.glob(f"{index.name}.*")):
             return  # none was filled
         for item in self.submodules(index):
@@ -115,7 +115,7 @@ class FreshCheckout:
             yield from (f"{item.path}/{name}" for name in store.fresh.changed_in_submodules(own, folder / item.path))
 
     def filters_of(self, index: Path, paths: Sequence[bytes]) -> dict[bytes, str]:
-        """Path -> the filter that git's attributes give it; without those that have none."""
+        """Map paths to the filter in git's attributes; paths without a filter are omitted."""
         if not paths:
             return {}
         given = b"".join(path + b"\0" for path in paths)
@@ -126,7 +126,7 @@ class FreshCheckout:
         return {path: os.fsdecode(value) for path, value in rows if value not in {b"unspecified", b"unset", b"set"}}
 
     def fill_lfs(self, index: Path, folder: Path) -> list[str]:
-        """Put the contents of LFS files in the place of their pointers; paths of those that the user does not have."""
+        """Replace pointers by the contents of LFS files; returns the paths whose contents the user does not have."""
         listed = self._git.run("ls-files", "-z", extra={"GIT_INDEX_FILE": str(index)}).split(b"\0")
         lacking = []
         for path, name in self.filters_of(index, [path for path in listed if path]).items():
@@ -143,13 +143,13 @@ class FreshCheckout:
     def breaks_filter(
         self, index: Path, folder: Path, paths: Iterable[bytes], old: Callable[[str], bytes | None]
     ) -> tuple[set[bytes], str]:
-        """Which of the changed files are only filled, and why the first other one cannot land as it is.
+        """Return the changed files that were only completed, and why the first other one cannot land.
 
         Args:
-            index: of the checkout.
-            folder: of the checkout.
+            index: index of the checkout.
+            folder: folder of the checkout.
             paths: files that differ from the index.
-            old: content that the index has of a path.
+            old: returns the content of a path in the index.
         """
         unchanged: set[bytes] = set()
         for path, name in self.filters_of(index, list(paths)).items():
@@ -165,7 +165,7 @@ class FreshCheckout:
         return unchanged, ""
 
     def lacking(self, index: Path) -> Iterator[tuple[str, str]]:
-        """What of the user's own checkout no other checkout can be filled with: path, and the command that gets it."""
+        """Yield content that is missing in the user's checkout and so in all others: path, and command to get it."""
         for item in self.submodules(index):
             if item.source is None:
                 yield item.path, f"git submodule update --init {item.path}"
@@ -188,7 +188,7 @@ class FreshCheckout:
         return self._repository.common_dir / named / "objects"
 
     def _source(self, path: str, commit: str) -> Repository | None:
-        """The user's copy of a submodule, if it has the commit."""
+        """Return the user's copy of a submodule, if it has the commit."""
         top = self._repository.top / path
         for git_dir in (git_directory(top / ".git"), self._repository.common_dir / "modules" / path):
             if git_dir is None or not (git_dir / "objects").is_dir():
@@ -205,7 +205,7 @@ class FreshCheckout:
 
 
 def _oid(path: Path) -> str:
-    """Name of the LFS object that a pointer file stands for; empty when it is none."""
+    """Return the id of the LFS object that a pointer file refers to; empty if it is no pointer."""
     try:
         if path.is_symlink() or path.stat().st_size > _MOST_POINTER:
             return ""

@@ -1,12 +1,12 @@
-"""What a git directory of our own has to know to read and write objects as the user's repository does.
+"""The configuration of the executor's git directories: what they need to read and write the user's objects.
 
-Nothing else of the user's configuration is taken over: the rest may run programs or change what lands.
+Nothing else of the user's configuration is copied: the rest may run programs or change what lands.
 
-Partial clones: objects that only the remote has are fetched by the user's own git, many at a time.
+Partial clones: the user's git fetches objects that only the remote has, many at a time.
 
-Our own git directories know no remote, so that git cannot fetch what is missing while it works for us.
+The executor's git directories know no remote, so git cannot fetch missing objects on its own.
 
-What a person has to settle about the repository before a run can land anything: asked of git, changes nothing.
+Obstacles in the repository that a person must settle before a run can land anything: asked of git, read-only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Missing", "Obstacle", "copy_into", "make_neutral", "neutral_config",
 
 
 _FOLLOWED = ("shallow", "info/grafts")
-"""Files that say where history ends or continues; a git directory of ours follows the user's as they are now."""
+"""Files with the boundaries of history; the executor's git directories follow the user's current ones."""
 
 
 _ATTRIBUTES = "* -text -filter -ident -working-tree-encoding -export-subst !eol !diff !merge\n"
@@ -67,7 +67,7 @@ def _quoted(glob: str) -> str:
 
 @cache
 def neutral_config(repository: Repository) -> str:
-    """A git configuration that says how objects are named and whom their files are shared with; asked once."""
+    """Return a git configuration with the object format and the sharing mode; cached."""
     git = Git(repository.common_dir, repository.common_dir)
     form = git.run("rev-parse", "--show-object-format").decode().strip()
     code, output, _ = git.call("config", "--get", "core.sharedRepository")
@@ -81,14 +81,14 @@ def neutral_config(repository: Repository) -> str:
 
 
 def replacements(repository: Repository) -> bytes:
-    """The user's replace refs as a file of packed refs; empty when there are none."""
+    """Return the user's replace refs as a packed-refs file; empty without any."""
     git = Git(repository.common_dir, repository.common_dir)
     listed = git.run("for-each-ref", "--format=%(objectname) %(refname)", "--", "refs/replace/")
     return b"# pack-refs with: peeled fully-peeled sorted \n" + listed if listed else b""
 
 
 def follow(repository: Repository, git_dir: Path) -> None:
-    """Make a git directory of ours follow the user's files of `_FOLLOWED`, those that are not there yet included."""
+    """Link the user's files of `_FOLLOWED` into a git directory of the executor, existing or not."""
     for name in _FOLLOWED:
         link, target = git_dir / name, repository.common_dir / name
         if not (link.is_symlink() and link.readlink() == target):
@@ -97,7 +97,7 @@ def follow(repository: Repository, git_dir: Path) -> None:
 
 
 def copy_into(repository: Repository, git_dir: Path) -> None:
-    """The same as copies, for a git directory that the user's cannot be seen from."""
+    """Copy them instead, for a git directory that cannot see the user's."""
     for name in _FOLLOWED:
         source = repository.common_dir / name
         if source.is_file():
@@ -113,20 +113,20 @@ _NEGOTIATION = ("-c", "fetch.negotiationAlgorithm=noop", "-c", "core.hooksPath=/
 
 
 class Missing:
-    """Fetches what a partial clone does not have."""
+    """Fetches the objects that a partial clone lacks."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._git = Git(repository.common_dir, repository.common_dir)
         self._whole: set[str] = set()
         self.remote = self._promisor()
-        """Name of the remote that has everything; empty where the repository is no partial clone."""
+        """Name of the remote with all objects; empty if the repository is no partial clone."""
 
     def fill(self, commits: Iterable[str]) -> bool:
-        """Have every object of the trees of these commits here; whether anything was missing.
+        """Fetch all missing objects of the trees of these commits; returns whether any were missing.
 
         Raises:
-            ForgeUnavailableError: the remote does not give them.
+            ForgeUnavailableError: the remote does not deliver them.
         """
         fetched = False
         for commit in commits if self.remote else ():
@@ -147,7 +147,7 @@ class Missing:
         raise ForgeUnavailableError(f"{self.remote} does not give {len(missing)} objects of {tree}: {missing[0]}, ...")
 
     def _missing(self, tree: str) -> list[str]:
-        """Objects of a tree that are not here; those below a missing tree are not known yet."""
+        """Return the missing objects of a tree; objects below a missing tree are not known yet."""
         if self._git.call("cat-file", "-e", tree)[0] != 0:
             return [tree]
         output = self._git.run("rev-list", "--objects", "--missing=print", tree, "--").decode("utf-8", "replace")
@@ -181,12 +181,12 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """One thing that a person has to settle first.
+    """A condition that a person must settle first.
 
     Attributes:
         kind: ``repository-owner``, ``repository-bare``, ``unsigned`` or ``dodo-unconnected``.
-        text: what is the case.
-        todo: what to do about it.
+        text: the condition.
+        todo: the remedy.
     """
 
     kind: str
@@ -198,10 +198,10 @@ class Obstacle:
 
 
 def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obstacle]:
-    """Everything that stands in the way of every run.
+    """Return all obstacles to every run.
 
     Args:
-        repository: the user's.
+        repository: the user's repository.
         unsigned: the rules let commits and tags land without a signature.
         tags: a milestone declares a tag.
     """

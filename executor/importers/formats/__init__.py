@@ -1,1 +1,1 @@
-"""One module for each family of formats; each importer is registered as an entry point."""
+"""One module per family of formats; each importer is registered as an entry point."""

@@ -1,9 +1,9 @@
-"""Lists of boxes: the groups of boxes that become issues, and the milestone of some groups. Pure.
+"""Kiro, OpenSpec and plain checklists. Pure.
 
-Kiro, OpenSpec and plain checklists. Pure.
+Each has its own unit of work: in Kiro the first-level number, in OpenSpec the change, in a plain list the first-level
+box. The smaller boxes are the acceptance criteria of the issue.
 
-Each has its own unit of work: Kiro's is the number of the first level, OpenSpec's the change, a plain list's the box of the
-first level. The smaller boxes are the acceptance criteria of the issue.
+Lists of boxes: the groups of boxes that become issues, and the milestone of some groups. Pure.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Group:
     """The boxes that become one issue.
 
     Attributes:
-        id: of the issue.
-        title: of the issue.
-        line: where it begins.
+        id: id of the issue.
+        title: title of the issue.
+        line: its first line.
         lines: the numbers of its lines.
         boxes: all its boxes.
         fields: keys of its declaration.
-        phase: the chapter that it is in.
-        whole: its own box, if it has one.
+        phase: its chapter.
+        whole: the box of the group itself, if any.
     """
 
     id: str
@@ -72,28 +72,28 @@ class Group:
 
     @property
     def done(self) -> bool:
-        """Whether all its boxes are ticked."""
+        """Return whether all its boxes are ticked."""
         boxes = [box for box in self.boxes if box.box is not None]
         return all(box.ticked for box in boxes) if boxes else bool(self.whole and self.whole.ticked)
 
 
 def boxes_of(part: Section) -> list[Item]:
-    """The boxes of a section, those inside others included."""
+    """Return the boxes of a section, including nested ones."""
     return [item for item in part.every_item() if item.box is not None]
 
 
 def is_markdown(source: Source) -> bool:
-    """Whether a source is a Markdown file."""
+    """Return whether a source is a Markdown file."""
     return not source.files and source.stem.endswith((".md", ".markdown", ".mdx", ".txt"))
 
 
 def path_of(source: Source) -> str:
-    """Its path with slashes on both sides, so that folders can be looked for in it."""
+    """Return its path with slashes on both sides, for searches of folders in it."""
     return f"/{source.place}{source.stem}".casefold() if source.place else f"/{source.name.casefold()}"
 
 
 def beside(source: Source, names: Iterable[str]) -> list[str]:
-    """The files beside a plan that its tasks refer to, by their path from the project's root."""
+    """Return the files beside a plan that its tasks refer to, by path from the project's root."""
     there = [name for name in names if name in source.siblings]
     there += [name for name in source.siblings if any(re.fullmatch(wanted, name) for wanted in names if "[" in wanted)]
     return [
@@ -109,7 +109,7 @@ def draft_of_groups(
     context: Sequence[str],
     notes: list[Note],
 ) -> Draft:
-    """The milestone of some groups; the lines that are in none become its overview."""
+    """Return the milestone of some groups; lines outside of all groups become its overview."""
     issues = []
     for group in groups:
         doc.account.take(group.lines)
@@ -152,19 +152,19 @@ def issue_of(doc: Document, group: Group, notes: list[Note]) -> DraftIssue:
 
 
 def short(text: str) -> str:
-    """The id of a box, or its first words."""
+    """Return the id of a box, or its first words."""
     match = TASK.match(text) or NUMBER.match(text)
     return match[1] if match else " ".join(plain(text).split()[:4])
 
 
 def cut(title: str) -> str:
-    """A title of at most one line of a terminal and a half; the whole text is in the spec."""
+    """Shorten a title to one and a half terminal lines; the whole text is in the spec."""
     bare = plain(without_status(title)[0])
     return bare if len(bare) <= _LONGEST_TITLE else f"{bare[: _LONGEST_TITLE - 1].rstrip()}…"
 
 
 def folder_id(source: Source) -> str:
-    """A milestone's id from the name of the folder of the plan."""
+    """Return a milestone's id from the folder name of the plan."""
     folder = source.folder if not source.place else source.place.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-._")
 
@@ -173,13 +173,13 @@ _HINT = re.compile(r"^_([^_:]+):\s*(.*?)_$")
 
 
 class Kiro:
-    """``.kiro/specs/NAME/tasks.md``: one issue for each number of the first level, one after the other."""
+    """``.kiro/specs/NAME/tasks.md``: one issue for each first-level number, in sequence."""
 
     name = "kiro"
     guide = GUIDES["kiro"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if not is_markdown(source):
             return 0
         parts = document(source.text).sections
@@ -216,7 +216,7 @@ class Kiro:
 def _numbered(
     groups: dict[str, Group], match: re.Match[str], item: Item, part: Section, notes: list[Note], *, split: bool
 ) -> None:
-    """Put a numbered box into the group of its first number."""
+    """Add a numbered box to the group of its first number."""
     number, title = match[1], match[2]
     major = number.split(".")[0]
     if split and item.children:
@@ -258,18 +258,18 @@ def _numbered(
 
 
 def _chapter(part: Section) -> str:
-    """The name of a chapter, as a phase."""
+    """Return the name of a chapter, as a phase."""
     return plain(part.title) if part.level > 1 else ""
 
 
 class OpenSpec:
-    """``openspec/changes/NAME/``: one issue for a change; its boxes are the criteria."""
+    """``openspec/changes/NAME/``: one issue per change; its boxes are the criteria."""
 
     name = "openspec"
     guide = GUIDES["openspec"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files:
             names = set(source.files)
             return 85 if "tasks.md" in names and ({"proposal.md"} & names or "/changes/" in f"/{source.name}") else 0
@@ -315,7 +315,7 @@ def _whole(doc: Document, name: str, title: str, boxes: Sequence[Item]) -> Group
 
 
 def _parts(doc: Document) -> Iterator[Group]:
-    """A group for each chapter of a change, one after the other."""
+    """Yield a group for each chapter of a change, in sequence."""
     before = ""
     taken: set[str] = set()
     for part in doc.sections:
@@ -338,13 +338,13 @@ def _parts(doc: Document) -> Iterator[Group]:
 
 
 class Checklist:
-    """A list of boxes: one issue for each box of the first level, known by its words."""
+    """A list of boxes: one issue for each first-level box, identified by its words."""
 
     name = "checklist"
     guide = GUIDES["checklist"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if not is_markdown(source):
             return 0
         return 20 if any(item.box is not None for part in document(source.text).sections for item in part.items) else 0
@@ -371,7 +371,7 @@ def _boxed(item: Item, part: Section, taken: set[str]) -> Group:
     match = NUMBER.match(item.text)
     task = TASK.match(item.text)
     number = match[1] if match else task[1] if task else ""
-    # The words and not the place are the id: a new box in the middle must not become another one's landed work.
+    # The text instead of the position is the id: a new box in the middle must not get another one's landed work.
     name = unique_id(number or slug(plain(item.text), 40) or "task", taken)
     taken.add(name)
     kids = [box for child in item.children for box in child.walk()]

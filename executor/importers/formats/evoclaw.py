@@ -33,7 +33,7 @@ class Stories:
     guide = GUIDES["story"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         texts = (
             [source.beside(path) or "" for path in list(files_of(source, r"^\d+[-.]\d+.*\.md$"))[:2]]
             if source.files
@@ -87,11 +87,11 @@ class EvoClaw:
     guide = GUIDES["evoclaw"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         return 95 if {"milestones.csv", "dependencies.csv"} <= set(source.files) else 0
 
     def read(self, source: Source) -> Draft:
-        """The milestone of a workspace: its milestones are the issues."""
+        """Return the milestone of a workspace, whose milestones become issues."""
         reading = Reading(source)
         rows = _table(source, "milestones.csv", reading)
         chosen = {

@@ -1,6 +1,6 @@
 """Plans with a file for each task: Backlog.md, ccpm, spec-kitty. Pure.
 
-The fields stand in the front matter of each file, the text below it becomes the spec.
+Each file has its fields in the front matter; the text below it becomes the spec.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ class _Folder:
 
 
 def files_of(source: Source, wanted: str) -> Iterator[str]:
-    """The files of a folder whose path fits a pattern."""
+    """Yield the files of a folder whose path matches a pattern."""
     return (path for path in source.files if re.search(wanted, path, re.IGNORECASE))
 
 
 def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
-    """The front matter of a file as a table, its Markdown, and what is wrong with the front matter."""
+    """Return the front matter of a file as a table, its Markdown, and faults of the front matter."""
     doc = document(text, file=path)
     if doc.front is None:
         return Node(None, 1, "", keys={}), doc, []
@@ -120,7 +120,7 @@ def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
 
 
 def _lenient(text: str) -> Node:
-    """Front matter that is not YAML (a colon in a title): one ``key: value`` a line."""
+    """Parse front matter that is not YAML (a colon in a title): one ``key: value`` a line."""
     keys: dict[str, Node] = {}
     for number, line in enumerate(text.split("\n"), 2):
         match = re.match(r"^(\w[\w-]*):\s*(.*)$", line)
@@ -137,7 +137,7 @@ def _lenient(text: str) -> Node:
 
 
 def _read(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]) -> _Folder:
-    """The files of a folder that have the fields of the format."""
+    """Read the files of a folder that have the fields of the format."""
     folder = _Folder(source, reading)
     for path in files_of(source, wanted):
         text = source.beside(path)
@@ -157,7 +157,7 @@ def _read(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]
 
 
 def _first(doc: Document) -> int:
-    """The number of lines that the front matter takes."""
+    """Return the number of lines in the front matter."""
     return 0 if doc.front is None else doc.front.count("\n") + 3
 
 
@@ -198,7 +198,7 @@ def _finish(
 
 
 def _cased(issue: DraftIssue, known: Mapping[str, str]) -> DraftIssue:
-    """An issue whose needs are written as the ids of the plan are."""
+    """Return an issue whose needs are spelled like the ids of the plan."""
     from dataclasses import replace
 
     needs = [known.get(need.casefold(), need) for need in listed(issue.fields, "needs")]
@@ -206,19 +206,19 @@ def _cased(issue: DraftIssue, known: Mapping[str, str]) -> DraftIssue:
 
 
 def _accept(doc: Document, numbered: re.Pattern[str] | None = None) -> list[str]:
-    """The criteria of a file; ``#1`` before a criterion is Backlog.md's number."""
+    """Return the criteria of a file; ``#1`` before a criterion is Backlog.md's number."""
     found = listed(fields_of([doc.sections[0], *doc.sections[1:]]).values, "accept")
     return [numbered.sub("", claim) if numbered else claim for claim in found]
 
 
 class Backlog:
-    """``backlog/tasks/``: an issue for each file."""
+    """``backlog/tasks/``: one issue per file."""
 
     name = "backlog"
     guide = GUIDES["backlog"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         for path in list(files_of(source, r"\.md$"))[:3]:
             front, _, _ = _front(source.beside(path) or "", path)
             if (
@@ -240,7 +240,7 @@ class Backlog:
 
 
 def _priority(file: _File, name: str, fields: dict[str, object], reading: Reading) -> None:
-    """The priority of a file; a word that is none is noted."""
+    """Read the priority of a file; an unknown word is noted."""
     word = file.front.text("priority")
     fields["priority"] = priority_of(word)
     if word and not fields["priority"]:
@@ -294,13 +294,13 @@ def _listed(file: _File, name: str, reading: Reading, keys: Sequence[str]) -> No
 
 
 class Ccpm:
-    """``.claude/epics/NAME/``: an issue for each task of an epic; the epic's text is the overview."""
+    """``.claude/epics/NAME/``: one issue for each task of an epic; the epic's text is the overview."""
 
     name = "ccpm"
     guide = GUIDES["ccpm"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         inside = "/.claude/epics/" in f"/{source.place}/{source.name}/"
         for path in list(files_of(source, r"^(?:\d+|[A-Za-z]+-?\d+)\.md$"))[:3]:
             front, _, _ = _front(source.beside(path) or "", path)
@@ -339,7 +339,7 @@ class Ccpm:
             epic.front.pass_over(*_ASIDE, "github", "title", "description")
         folder.files = [file for file in folder.files if file in tasks or file is epic]
         wanted = slug(source.place.rstrip("/").rpartition("/")[2] or source.folder, 60)
-        # Some files of an epic may need others that were not given.
+        # Some files of an epic may need others that are not part of the source.
         whole = epic is not None or len(tasks) == sum(
             _TASK_FILE.fullmatch(name) is not None for name in source.siblings
         )
@@ -365,7 +365,7 @@ def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
     fields: dict[str, object] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
     _priority(file, name, fields, reading)
     fields["size"] = size_of(front.text("size")) or own.values.get("size")
-    # Two tasks that conflict must not run at the same time: they share a resource of their own.
+    # Two tasks that conflict must not run at the same time: they share a separate resource.
     fields["resources"] = [
         "+".join(sorted((name, _task_name(other, names)))) for other in front.words("conflicts_with")
     ]
@@ -377,7 +377,7 @@ def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
 
 
 def _task_name(word: str, names: set[str]) -> str:
-    """A dependency as the name of a file: ``1`` and ``001`` are one."""
+    """Return a dependency as the name of a file: ``1`` and ``001`` are equal."""
     bare = word.strip().lstrip("#").removesuffix(".md")
     if bare in names:
         return bare
@@ -385,13 +385,13 @@ def _task_name(word: str, names: set[str]) -> str:
 
 
 class SpecKitty:
-    """``kitty-specs/NAME/tasks/WP01-*.md``: an issue for each work package."""
+    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
 
     name = "speckitty"
     guide = GUIDES["speckitty"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
 
     def read(self, source: Source) -> Draft:

@@ -79,7 +79,7 @@ class GitHub:
     guide = GUIDES["github"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith(".json"):
             return 0
         try:
@@ -128,7 +128,7 @@ class GitHub:
 
 
 def _entries(root: Node) -> list[Node]:
-    """The issues of a list, or those in the entries of a Projects export."""
+    """Return the issues of a list, or those in the entries of a Projects export."""
     if root.items is not None:
         return root.items
     rows = root.rows("items")
@@ -136,7 +136,7 @@ def _entries(root: Node) -> list[Node]:
 
 
 def _project(row: Node) -> Node:
-    """An entry of a Projects export as an issue: its content, and what the project says about it."""
+    """Return an entry of a Projects export as an issue: its content, and the project's fields."""
     content = row.get("content")
     keys = dict(content.keys or {}) if content is not None else {}
     for name, node in (row.keys or {}).items():
@@ -158,7 +158,7 @@ def _state(item: Node) -> str:
 
 
 def _milestone(items: Sequence[Node]) -> str:
-    """The title of the milestone that most of the issues are in; issues of others are left out."""
+    """Return the title of the milestone of most issues; issues of others are omitted."""
     counts: dict[str, int] = {}
     for item in items:
         node = item.get("milestone")
@@ -204,7 +204,7 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
 
 
 def _left(item: Node, label: str, other: str, title: str, reading: Reading) -> bool:
-    """Whether an issue is closed, or of another milestone; then it is left out."""
+    """Return whether an issue is omitted, because it is closed or of another milestone."""
     if _state(item) in {"closed", "done"}:
         item.pass_over(*(item.keys or {}))
         reading.gone[label] = "closed"
@@ -255,7 +255,7 @@ def _issue(item: Node, label: str, number: Node | None, heading: str, reading: R
 
 
 def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]) -> None:
-    """Take what the labels of an issue say; the others are noted."""
+    """Import the known labels of an issue; the others are noted."""
     unknown = []
     for node in item.rows("labels"):
         name = (node.text("name") or node.shown()) if node.keys is not None else node.word()
@@ -289,7 +289,7 @@ def _label(name: str, values: dict[str, object]) -> bool:
 
 
 def _aside(item: Node, label: str, notes: list[Note]) -> None:
-    """Note assignees and comments: a milestone has no place for them."""
+    """Note assignees and comments, which a milestone cannot represent."""
     for key in ("assignees", "comments"):
         node = item.get(key)
         if node is not None and not node.empty():
@@ -305,7 +305,7 @@ def _aside(item: Node, label: str, notes: list[Note]) -> None:
 
 
 def _needs(doc: Document, item: Node, label: str, reading: Reading) -> Iterator[str]:
-    """The issues that an issue waits for: sentences of its own prose, a field, and the forge's dependencies."""
+    """Yield the needs of an issue: from sentences of its own prose, a field, and the forge's dependencies."""
     for part in doc.sections:
         prose = "\n".join(line for number, line in part.prose() if number not in doc.comments)
         prose = re.sub(r"`[^`]*`|<!--.*?-->", " ", prose, flags=re.DOTALL)

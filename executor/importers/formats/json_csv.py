@@ -1,4 +1,4 @@
-"""JSON and CSV: our own exports, value for value, and records of others by their keys and columns. Pure."""
+"""JSON and CSV: our own exports, value for value, and foreign records by their keys and columns. Pure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _HEAD = ("goal", "base", "branch", "needs", "context", "tag", "forge_milestone",
 
 
 class Json:
-    """A list of issues with the usual keys, or what `doit export --format json` wrote."""
+    """A list of issues with the usual keys, or an export of `doit export --format json`."""
 
     name = "json"
     guide = GUIDES["json"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         return 40 if not source.files and source.stem.endswith(".json") else 0
 
     def read(self, source: Source) -> Draft:
@@ -108,13 +108,13 @@ def _head(head: Node, reading: Reading) -> tuple[dict[str, object], str, str]:
 
 
 class Csv:
-    """One issue a row, columns by name: our own export, Jira, Linear, or any table with an id and a title."""
+    """One issue per row, columns by name: our export, Jira, Linear, or any table with an id and a title."""
 
     name = "csv"
     guide = GUIDES["csv"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         return 60 if not source.files and source.stem.endswith((".csv", ".tsv")) else 0
 
     def read(self, source: Source) -> Draft:
@@ -156,7 +156,7 @@ class Csv:
 
 
 def _with_id(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[str]:
-    """The names of the columns; where none is an id, an address of issues gives the ids."""
+    """Return the names of the columns; without an id column, the addresses of the issues provide the ids."""
     if set(names) & set(NAMES["id"]) or "url" not in names:
         return names
     place = names.index("url")
@@ -169,7 +169,7 @@ def _with_id(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[st
 
 
 def _one(names: Sequence[str], rows: Iterable[tuple[int, list[str]]], column: str) -> str:
-    """The value of a column if it is the same in all rows."""
+    """Return the value of a column if it is equal in all rows."""
     if column not in names:
         return ""
     place = names.index(column)
@@ -178,7 +178,7 @@ def _one(names: Sequence[str], rows: Iterable[tuple[int, list[str]]], column: st
 
 
 def _row_node(names: Sequence[str], row: Sequence[str], line: int) -> Node:
-    """A row as a record; several columns of one name are taken together."""
+    """Return a row as a record; several columns of one name are combined."""
     keys: dict[str, Node] = {}
     for name, written in zip(names, row, strict=False):
         cell = cell_text(written)
@@ -190,7 +190,7 @@ def _row_node(names: Sequence[str], row: Sequence[str], line: int) -> Node:
 
 
 def _own_row(node: Node, reading: Reading) -> None:
-    """A row of our own export, value for value; lists that a line cannot hold are JSON."""
+    """Read a row of our export, value for value; lists that a line cannot represent are JSON."""
     node.pass_over("status", "reason", "commit")
     fields: dict[str, object] = {}
     for name, cell in (node.keys or {}).items():
@@ -220,9 +220,9 @@ def _decoded(name: str, text: str) -> Any:
 
 
 def _own(source: Source, root: Node) -> Draft:
-    """What we wrote ourselves, taken over as it is; the declaration's own reader looks at the values.
+    """Read an export of ours unchanged; the declaration's reader validates the values.
 
-    A branch that follows from id and title is left out: under another id it would be that of another milestone.
+    A branch that follows from id and title is omitted: with another id it would be that of another milestone.
     """
     value = root.plain()
     faults = []

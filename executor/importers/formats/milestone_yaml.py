@@ -26,7 +26,7 @@ class MilestoneYaml:
     guide = GUIDES["milestone-yaml"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith((".yaml", ".yml")):
             return 0
         try:
@@ -99,7 +99,7 @@ def _plain(root: Node, *names: str) -> Any:
 
 
 def _deliverables(root: Node) -> list[str]:
-    """The acceptance criteria of the deliverables, each with the name of its deliverable."""
+    """Return the acceptance criteria of the deliverables, each with the name of its deliverable."""
     found = []
     for node in root.rows("deliverables"):
         if node.keys is None:
@@ -185,7 +185,7 @@ def _listed(row: Node, key: str) -> str:
 
 
 def _size_of_hours(word: str) -> str:
-    """A size from hours: up to 2 is S, up to 8 is M, more is L."""
+    """Convert hours to a size: up to 2 is S, up to 8 is M, more is L."""
     if not re.fullmatch(r"\d+(?:\.\d+)?", word):
         return ""
     hours = float(word)
@@ -193,7 +193,7 @@ def _size_of_hours(word: str) -> str:
 
 
 def _weights(root: Node, reading: Reading, line: int) -> None:
-    """Note the weights of KIRO's phases if they are not those of the workflow that ships."""
+    """Note the weights of KIRO's phases if they differ from those of the packaged workflow."""
     node = root.get("kiro_configuration")
     weights = node.get("phase_weights") if node is not None else None
     value = weights.plain() if weights is not None else None
@@ -213,7 +213,7 @@ def _weights(root: Node, reading: Reading, line: int) -> None:
 
 
 def _asides(root: Node, reading: Reading) -> None:
-    """Pass over what a milestone computes itself, and note what it has no place for."""
+    """Skip values that a milestone computes itself, and note those that it cannot represent."""
     root.pass_over("progress", "execution", "category", "tags", "metadata", *TIMES)
     status = root.text("status")
     if status_of(status.replace("_", " ")) == "done":
@@ -233,7 +233,7 @@ def _asides(root: Node, reading: Reading) -> None:
 
 
 def _overview(root: Node) -> str:
-    """The risks of a milestone and other text of it, for whoever works on any issue."""
+    """Return the risks and other text of a milestone, for the agents of all issues."""
     parts = []
     for key in ("risks", "notes", "context", "constraints"):
         node = root.get(key)
@@ -251,13 +251,13 @@ def _risk(item: Node) -> str:
 
 
 class Bmad:
-    """``sprint-status.yaml``: an issue for each story, with its story file as the spec; epics are phases."""
+    """``sprint-status.yaml``: one issue per story, with its story file as the spec; epics are phases."""
 
     name = "bmad"
     guide = GUIDES["bmad"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith((".yaml", ".yml")):
             return 0
         return 95 if re.search(r"^development_status:", source.text, re.MULTILINE) else 0

@@ -1,4 +1,4 @@
-"""Issues as records of JSON and CSV, keys and columns read by name; what no name fits is reported. Pure."""
+"""Issues as records of JSON and CSV, with keys and columns read by name; unknown names are reported. Pure."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "agent": ("agent", "assigned_agent", "assigned agent"),
     "status": ("status", "state", "passes", "done", "completed"),
 }
-"""What an importer looks for -> the keys that may hold it. Of several that are there the first counts, the others are
-texts that are added to the spec, or are reported."""
+"""Meaning -> the possible keys. Of several existing ones the first counts; the others are texts that are added to the
+spec, or are reported."""
 _MORE_TEXT = ("details", "design", "notes", "teststrategy", "test_strategy", "implementation", "rationale", "overview")
 _TITLES = {"teststrategy": "Test strategy", "test_strategy": "Test strategy"}
 _TRUSTED = ("workflow", "checks", "resources", "allow", "with", "token", "slug", "was")
@@ -63,7 +63,7 @@ _NONE = frozenset({"", "none", "-", "--", "n/a", "null", "[]"})
 
 @dataclass(slots=True)
 class Record:
-    """One issue as it is written: its values by what they mean, and the texts that its spec is made of."""
+    """An issue in its source form: its values by meaning, and the texts of its spec."""
 
     line: int
     values: dict[str, object] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Record:
 
 @dataclass(slots=True)
 class Reading:
-    """The state of a reading: notes, faults, the issues so far, those that are left out with the reason, all ids."""
+    """The state of a reading: notes, faults, the issues so far, omitted issues with the reason, all ids."""
 
     source: Source
     notes: list[Note] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Reading:
 
 
 def parsed(source: Source, text: str | None = None) -> tuple[Node | None, list[Fault]]:
-    """A source as JSON, or the fault that it is none."""
+    """Parse a source as JSON, or return the fault."""
     try:
         return json_node(source.text if text is None else text), []
     except PlaceError as error:
@@ -91,7 +91,7 @@ def parsed(source: Source, text: str | None = None) -> tuple[Node | None, list[F
 
 
 def take_record(row: Node) -> Record:
-    """The values of a record by their meaning; keys that no importer knows stay unread."""
+    """Return the values of a record by meaning; keys that no importer knows stay unread."""
     record = Record(row.line)
     keys = {name.casefold(): name for name in row.keys or {}}
     for meaning, names in NAMES.items():
@@ -124,7 +124,7 @@ def _value(node: Node, meaning: str) -> Any:
 
 
 def issue_of(record: Record, reading: Reading) -> None:
-    """Make an issue of a record, or say why it is none."""
+    """Convert a record to an issue, or report why it is none."""
     values = record.values
     name = _id_of(values.get("id"))
     title = flat(str(values.get("title") or ""))
@@ -194,7 +194,7 @@ def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, object]:
 
 
 def needs_of(value: Any) -> list[str]:
-    """The ids in a list, or in a text that separates them by commas, semicolons or spaces."""
+    """Return the ids in a list, or in a text with commas, semicolons or spaces between them."""
     names = value if isinstance(value, list) else re.split(r"[\s,;]+", str(value or ""))
     texts = [str(name.get("id") or name.get("key") or "") if isinstance(name, dict) else str(name) for name in names]
     return list(
@@ -212,7 +212,7 @@ def _files(name: str, value: Any, line: int, notes: list[Note]) -> list[str]:
 
 
 def accept_of(value: Any, body: Any = None) -> list[Any]:
-    """Acceptance criteria: items of a list as they are, the lines or sentences of a text; else those of the body."""
+    """Return acceptance criteria: items of a list unchanged, lines or sentences of a text; else those of the body."""
     if isinstance(value, list):
         return [part if isinstance(part, dict) else _claim(str(part)) for part in value if str(part).strip()]
     text = str(value or "").strip()
@@ -222,7 +222,7 @@ def accept_of(value: Any, body: Any = None) -> list[Any]:
         return listed(fields_of(document(body).sections).values, "accept")
     parts = text.split("\n")
     if len(parts) == 1:
-        # A semicolon separates criteria only where each of them begins like one.
+        # A semicolon separates criteria only if each of them starts like one.
         parts = re.split(r";\s*(?=[A-Z`\[*-])|;\s*$", text)
     return [claim for part in parts if (claim := _claim(part))]
 
@@ -234,7 +234,7 @@ def _claim(text: str) -> str:
 def draft_of(
     reading: Reading, wanted: str, title: str, fields: Mapping[str, Any], *, whole: bool = True, epic: str = ""
 ) -> Draft:
-    """The milestone of a reading: needs of issues that were left out go with them."""
+    """Return the milestone of a reading; needs of omitted issues are omitted with them."""
     issues = [_without(issue, reading) for issue in reading.issues]
     phases = dict.fromkeys(str(issue.fields["phase"]) for issue in issues if issue.fields.get("phase"))
     return Draft(

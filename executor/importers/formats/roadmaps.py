@@ -25,13 +25,13 @@ _PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*)\s*[:.–—-]\s*(.*)$", re.IGNORE
 
 
 class Gsd:
-    """``M001-ROADMAP.md`` and ``.planning/ROADMAP.md`` of GSD: an issue for each slice or phase."""
+    """``M001-ROADMAP.md`` and ``.planning/ROADMAP.md`` of GSD: one issue per slice or phase."""
 
     name = "gsd"
     guide = GUIDES["gsd"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith(".md"):
             return 0
         doc = document(source.text)
@@ -116,7 +116,7 @@ def _slices(
 
 
 def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
-    """An issue for each chapter ``Phase 1: Title``; a list of the phases above them ticks those that are done."""
+    """Return an issue for each chapter ``Phase 1: Title``; a list of phases above them marks the finished ones."""
     heads = [(part, hit) for part in doc.sections if part.level > 1 and (hit := _PHASE.match(plain(part.title)))]
     order = [hit[1] for _, hit in heads]
     listed = {hit[1]: item for part in doc.sections for item in part.items if (hit := _PHASE_ITEM.match(item.text))}
@@ -173,7 +173,7 @@ class Cursor:
     guide = GUIDES["cursor"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith(".md"):
             return 0
         front = document(source.text).front

@@ -1,4 +1,4 @@
-"""spec-kit: one issue for each phase of ``tasks.md``, or for each task. Pure."""
+"""spec-kit: one issue per phase of ``tasks.md``, or per task. Pure."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _STORY = re.compile(r"\b(?:User Story|US)[\s-]*(\d+)\b", re.IGNORECASE)
 
 
 class SpecKit:
-    """``specs/001-name/tasks.md`` of spec-kit: one issue for each phase, its tasks are the criteria."""
+    """``specs/001-name/tasks.md`` of spec-kit: one issue per phase, whose tasks are the criteria."""
 
     name = "speckit"
     guide = GUIDES["speckit"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if not is_markdown(source):
             return 0
         found = [box for part in document(source.text).sections for box in boxes_of(part) if TASK.match(box.text)]
@@ -69,7 +69,7 @@ class SpecKit:
 
 
 def _phases(doc: Document, *, split: bool) -> Iterator[Group]:
-    """A group for each phase; where there are no phases, for each chapter."""
+    """Yield a group for each phase; without phases, for each chapter."""
     current: Group | None = None
     taken: set[str] = set()
     level = 0
@@ -124,7 +124,7 @@ def _add(group: Group, part: Section, boxes: Sequence[Item]) -> None:
 
 
 def _claim(box: Item) -> str:
-    """A box as a criterion: its id and its words, without the marks for parallel work and story."""
+    """Return a box as a criterion: its id and its words, without the marks for parallel work and story."""
     match = TASK.match(box.text)
     if match is None:
         return plain(box.text)
@@ -132,7 +132,7 @@ def _claim(box: Item) -> str:
 
 
 def _split(group: Group, *, split: bool) -> Iterator[Group]:
-    """A group, or one group for each of its tasks."""
+    """Yield a group, or one group for each of its tasks."""
     if not group.boxes:
         return
     if not split:
@@ -161,7 +161,7 @@ def _split(group: Group, *, split: bool) -> Iterator[Group]:
 
 
 def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, split: bool) -> None:
-    """The order of the phases: stories wait for the phases before the first story, other phases for all before them."""
+    """Add the phase order: stories wait for the phases before the first story, other phases for all earlier ones."""
     if split:
         last: list[str] = []
         wave: list[str] = []
@@ -192,7 +192,7 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
 
 
 def _said_needs(doc: Document, groups: Sequence[Group]) -> dict[str, list[str]]:
-    """Dependencies between stories that sentences state: ``User Story 2: Depends on US1``."""
+    """Return dependencies between stories in sentences: ``User Story 2: Depends on US1``."""
     ids = [group.id for group in groups]
     found: dict[str, list[str]] = {}
     for part in doc.sections:

@@ -1,6 +1,6 @@
-"""The section of a plan that says how far it is: completed issues, stops, skipped ones. All of it is a claim. Pure.
+"""The progress section of a plan: completed, stopped and skipped issues. All of it is unproved claims. Pure.
 
-Tables of a plan: which of them list issues, what their columns mean, the phases that they stand in. Pure.
+Tables of a plan: which of them list issues, the meaning of their columns, their phases. Pure.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OWN = re.compile(r"<!-- milestone \S+: (?:begin|end) -->")
 
 @dataclass(slots=True)
 class Tracking:
-    """The claims of a plan: ids that are done, ids that are stopped or skipped with the reason, lines of the section."""
+    """The claims of a plan: ids of finished issues, of stopped or skipped ones with the reason, the section's lines."""
 
     done: set[str] = field(default_factory=set)
     stopped: dict[str, str] = field(default_factory=dict)
@@ -55,17 +55,17 @@ class Tracking:
 
 
 def own_section(part: Section) -> bool:
-    """Whether a section is one that `doit export` keeps; it is never read back."""
+    """Return whether a section was written by `doit export`, which is never read back."""
     return bool(re.match(r"^Tracking: \S+ - ", part.title))
 
 
 def tracking_of(doc: Document, order: Sequence[str], notes: list[Note]) -> Tracking:
-    """The claims of the sections of a plan that track progress.
+    """Return the claims of a plan's progress sections.
 
     Args:
         doc: the plan.
         order: the ids of its issues.
-        notes: takes what was not understood.
+        notes: receives parts that were not understood.
     """
     found = Tracking()
     written = False
@@ -113,7 +113,7 @@ def _claim(kind: str, item: Item, found: Tracking, order: Sequence[str], notes: 
 
 def _names(text: str, order: Sequence[str]) -> list[str]:
     known = {name.casefold(): name for name in order} | {name.casefold().lstrip("0"): name for name in order}
-    # A finding's heading has the forge's number first and the plan's in parentheses; the plan's counts.
+    # A finding's heading has the forge's number first and the plan's in parentheses, which counts.
     hits = re.findall(r"\(plan #([\w.]+)\)", text) + [one or other for one, other in _NUMBER.findall(plain(text))]
     return [known[hit.casefold().strip(".")] for hit in hits if hit.casefold().strip(".") in known]
 
@@ -202,12 +202,12 @@ _RISKS = frozenset({"severity", "impact", "probability", "likelihood", "mitigati
 
 
 def has_phases(sections: Sequence[Section]) -> bool:
-    """Whether a plan has chapters that are phases."""
+    """Return whether a plan has chapters that are phases."""
     return any(_PHASE.match(plain(part.title)) for part in sections if part.level)
 
 
 def in_phases(sections: Sequence[Section]) -> Iterator[tuple[Section, str, str]]:
-    """The sections, each with the phase that it is in and the priority of that phase; both may be empty."""
+    """Yield the sections, each with its phase and the priority of that phase; both may be empty."""
     phase = priority = ""
     level = 0
     for part in sections:
@@ -225,7 +225,7 @@ def in_phases(sections: Sequence[Section]) -> Iterator[tuple[Section, str, str]]
 
 
 def columns_of(table: Table) -> dict[str, str]:
-    """Meaning -> name of the column; a column has one meaning."""
+    """Map meanings to column names; a column has one meaning."""
     found: dict[str, str] = {}
     for meaning, names in _COLUMNS.items():
         name = next((name for name in names if name in table.columns and name not in found.values()), "")
@@ -237,7 +237,7 @@ def columns_of(table: Table) -> dict[str, str]:
 
 
 def rows_of(table: Table, *, in_phase: bool, phased: bool, part: Section) -> tuple[Row, ...]:
-    """The rows of a table if it is one of issues."""
+    """Return the rows of a table if it lists issues."""
     columns = columns_of(table)
     if (
         not {"id", "title"} <= columns.keys()
@@ -249,12 +249,12 @@ def rows_of(table: Table, *, in_phase: bool, phased: bool, part: Section) -> tup
         return ()
     plan = columns.keys() - {"id", "title", "text"}
     ids = [plain(row.cells.get(columns["id"], "")).lstrip("#").strip() for row in table.rows]
-    # Outside of phases a table of action items looks like a plan; what makes one is dependencies, or two keys of issues.
+    # Outside of phases a table of action items looks like a plan; a plan has dependencies, or two keys of issues.
     if not in_phase and "needs" not in plan and len(plan & _KEYS) < _FEWEST:
         return ()
     return table.rows if any(is_id(name) for name in ids) else ()
 
 
 def is_id(text: str) -> bool:
-    """Whether a cell may be the id of an issue."""
+    """Return whether a cell can be the id of an issue."""
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)) and bool(re.search(r"\d", text))

@@ -1,7 +1,7 @@
-"""Plans whose issues are rows of tables, in phases or not; columns are read by name. Pure.
+"""Plans whose issues are rows of tables, with or without phases; columns are read by name. Pure.
 
-The full form is an ``IMPLEMENTATION_PLAN.md`` with a table for each phase, a file for each issue beside it, and a section
-``Tracking`` that says how far it is.
+The full form is an ``IMPLEMENTATION_PLAN.md`` with a table for each phase, a file for each issue beside it, and a
+progress section ``Tracking``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _AFTER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A row that is an issue: its phase, the priority of the phase, its cells by meaning."""
+    """A row with an issue: its phase, the priority of the phase, its cells by meaning."""
 
     id: str
     title: str
@@ -63,13 +63,13 @@ class _Reading:
 
 
 class Tables:
-    """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files beside it, a section that tracks progress."""
+    """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files beside it, a progress section."""
 
     name = "autopilot"
     guide = GUIDES["autopilot"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or source.stem.endswith((".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml")):
             return 0
         doc = document(source.text)
@@ -85,7 +85,7 @@ class Tables:
         return 70 if phased else 50
 
     def read(self, source: Source) -> Draft:
-        """The milestone that a plan describes; issue files beside it become the specs."""
+        """Return the milestone of a plan; issue files beside it become the specs."""
         doc = document(source.text)
         overview = {item.label: item.value for part in doc.sections for item in reversed(list(labelled(part.prose())))}
         reading = _Reading(source, doc, list(doc.notes), overview)
@@ -122,7 +122,7 @@ def _file_id(source: Source) -> str:
 
 
 def _find(reading: _Reading) -> None:
-    """The rows of the plan; the rows and tables that only look like some are noted."""
+    """Collect the rows of the plan; similar rows and tables are noted."""
     phased = has_phases(reading.doc.sections)
     for part, phase, priority in in_phases(reading.doc.sections):
         if phase and phase not in reading.phases:
@@ -142,7 +142,7 @@ def _find(reading: _Reading) -> None:
 
 
 def _left(reading: _Reading, table: Table, part: Section, phase: str) -> None:
-    """Note a table that looks like a part of the plan and is none."""
+    """Note a table that looks like a part of the plan but is none."""
     columns = columns_of(table)
     if {"id", "title"} <= columns.keys() and (phase or len(columns) > 2):  # noqa: PLR2004
         where = f' below "{plain(part.title)}"' if part.title else ""
@@ -196,7 +196,7 @@ def _issue(
 
 
 def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
-    """Priority, size, type, agent, files and acceptance of a row."""
+    """Read priority, size, type, agent, files and acceptance of a row."""
     cells = line.cells
     for key, reader, allowed in (
         ("priority", priority_of, "P0, P1, P2, P3"),
@@ -233,7 +233,7 @@ def _words(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
 
 
 def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
-    """The title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
+    """Read the title token and the branch of a row: ``feat(m4)`` and ``feat/m4-01-settings``."""
     raw = plain(line.cells.get("token", ""))
     token = _TOKEN.match(raw)
     if token:
@@ -265,7 +265,7 @@ def _naming(line: _Line, fields: dict[str, object], notes: list[Note]) -> None:
 
 
 def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]) -> str:
-    """The spec of a row: its issue file, or what the row says."""
+    """Return the spec of a row: its issue file, or the text of the row."""
     file = plain(line.cells.get("file", ""))
     file = file if file.strip(" -–—") else ""
     source, text = reading.source, None
@@ -309,7 +309,7 @@ def _text(reading: _Reading, line: _Line, folder: str, fields: dict[str, object]
 
 
 def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool, str]:
-    """Whether the plan calls an issue done, and why it waits for a person."""
+    """Return whether the plan marks an issue as done, and why it waits for a person."""
     word = plain(line.cells.get("status", ""))
     state = status_of(word)
     done = state == "done" or line.id in tracking.done
@@ -330,7 +330,7 @@ def _standing(line: _Line, tracking: Tracking, notes: list[Note]) -> tuple[bool,
 
 
 def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list[str]]:
-    """Needs that stand in sentences: ``**Dependencies notes:** Start #03 only after #02``."""
+    """Return needs from sentences: ``**Dependencies notes:** Start #03 only after #02``."""
     found: dict[str, list[str]] = {}
     for part in reading.doc.sections:
         for item in labelled(part.prose()):
@@ -354,7 +354,7 @@ def _dependency_notes(reading: _Reading, order: Sequence[str]) -> dict[str, list
 
 
 def _head(reading: _Reading, folder: str) -> tuple[dict[str, object], str, list[str]]:
-    """The fields of the milestone, the text of its epic, and the milestones that it builds on."""
+    """Return the fields of the milestone, the text of its epic, and the milestones that it builds on."""
     source, overview, notes = reading.source, reading.overview, reading.notes
     plan = [part for part in reading.doc.sections if part.level <= 2 and not ASIDE.search(plain(part.title))]  # noqa: PLR2004
     fields, after = head_fields([part for part in plan if "checklist" not in part.title.casefold()], notes)
@@ -375,7 +375,7 @@ def _head(reading: _Reading, folder: str) -> tuple[dict[str, object], str, list[
 
 
 def _checks(reading: _Reading, fields: dict[str, object]) -> None:
-    """The commands that a plan runs before a merge: ``Run full checks``, ``Run Full CI``."""
+    """Read the commands that a plan runs before a merge: ``Run full checks``, ``Run Full CI``."""
     found: dict[str, int] = {}
     for part in reading.doc.sections:
         near = bool(_CHECKS.search(part.title))
@@ -412,13 +412,13 @@ def _title(reading: _Reading) -> str:
 
 
 def _folder(overview: Mapping[str, str]) -> str:
-    """The folder of the issue files, as the plan has it, with a slash at its end."""
+    """Return the folder of the issue files from the plan, with a slash at its end."""
     folder = plain(overview.get("milestone folder", ""))
     return "" if not folder or _PLACE.search(folder) else folder.rstrip("/") + "/"
 
 
 def _context(reading: _Reading) -> list[str]:
-    """The required reading that is there."""
+    """Return the existing required reading."""
     found: list[str] = []
     for part in reading.doc.sections:
         if part.title.casefold().startswith("always load context"):

@@ -1,4 +1,4 @@
-"""Headings that name a task, and the handoff that says which tasks are complete. Pure."""
+"""Task headings, and the handoff with the completed tasks. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMPLETE = re.compile(r"^\W*(?:complete[d]?|done|finished)\b\W*(?:\(.*\)\W*)?$"
 
 @dataclass(slots=True)
 class Head:
-    """A heading of a task: its id, its title, and what its marks say."""
+    """A task heading: its id, its title, and the meaning of its marks."""
 
     id: str
     title: str
@@ -31,7 +31,7 @@ class Head:
 
 
 def head_of(title: str, pattern: re.Pattern[str] = TASK) -> Head | None:
-    """The task that a heading names; None if it names none."""
+    """Return the task of a heading; None if it names none."""
     struck = title.strip().startswith("~~")
     match = pattern.match(plain(title))
     if match is None or (not match[1].isupper() and match[1].casefold() in _WORDS):
@@ -44,12 +44,12 @@ def head_of(title: str, pattern: re.Pattern[str] = TASK) -> Head | None:
 
 
 def is_markdown(source: Source) -> bool:
-    """Whether a source may be Markdown: its ending is not that of data."""
+    """Return whether a source may be Markdown: it has no data suffix."""
     return not source.stem.endswith((".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml"))
 
 
 def is_handoff(source: Source) -> bool:
-    """Whether a text reports completed tasks instead of planning them."""
+    """Return whether a text reports completed tasks instead of a plan."""
     if source.files or not is_markdown(source):
         return False
     parts = document(source.text, TASK).sections
@@ -61,7 +61,7 @@ def is_handoff(source: Source) -> bool:
 
 
 def handoff_claims(source: Source, notes: list[Note]) -> set[str]:
-    """The tasks that the handoff beside a plan calls complete: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
+    """Return the completed tasks in the handoff beside a plan: ``HANDOFF_M4.md``, ``HANDOFF.md``."""
     number = milestone_id(source.stem) or milestone_id(document(source.text).title())
     names = [name for name in source.siblings if re.match(r"^handoff\b|^handoff_", name, re.IGNORECASE)]
     wanted = [

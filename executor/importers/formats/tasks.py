@@ -1,4 +1,4 @@
-"""Markdown whose tasks are headings, ``## Task 4.1: Title``, with the handoff beside it. Ids keep their form. Pure."""
+"""Markdown with tasks as headings, ``## Task 4.1: Title``, and the handoff beside it. Ids keep their form. Pure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Tasks:
     guide = GUIDES["tasks"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not is_markdown(source):
             return 0
         if is_handoff(source):
@@ -83,7 +83,7 @@ class Tasks:
         )
 
     def read(self, source: Source) -> Draft:
-        """The milestone that a Markdown file describes."""
+        """Return the milestone of a Markdown file."""
         doc = document(source.text, TASK)
         pattern = _pattern(doc)
         doc = document(source.text, pattern)
@@ -141,7 +141,7 @@ def _overview(doc: Document, rest: Sequence[Section], front: Sequence[str]) -> s
 
 
 def _pattern(doc: Document) -> re.Pattern[str]:
-    """How the headings of the tasks of a plan look."""
+    """Return the pattern of a plan's task headings."""
     heads = [part for part in doc.sections if part.level and head_of(part.title)]
     numbered = [part for part in doc.sections if part.level > 1 and head_of(part.title, _NUMBERED)]
     if numbered and all(part.level == 1 for part in heads):
@@ -150,10 +150,10 @@ def _pattern(doc: Document) -> re.Pattern[str]:
 
 
 def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list[Section]]:
-    """The tasks with their sections, and the sections that belong to none.
+    """Return the tasks with their sections, and the sections outside of tasks.
 
-    A heading of a lower number between two tasks is a chapter, unless it has what only a task has: then an agent that
-    wrote the plan slipped in the level, and it belongs to the task before.
+    A heading of a higher level between two tasks is a chapter, unless it has fields that only a task has: then its
+    level is a mistake of the agent that wrote the plan, and it belongs to the previous task.
     """
     parts: list[_Part] = []
     rest: list[Section] = []
@@ -193,7 +193,7 @@ def _cut(reading: _Reading, pattern: re.Pattern[str]) -> tuple[list[_Part], list
 
 
 def _sorted(reading: _Reading, parts: Sequence[_Part], rest: Sequence[Section]) -> tuple[list[_Part], list[Section]]:
-    """The tasks, and the sections that belong to none, those of tasks that are struck out among them."""
+    """Return the tasks, and the other sections, including those of struck-out tasks."""
     for task in parts:
         for section in task.own:
             reading.doc.account.take(section.numbers())
@@ -203,7 +203,7 @@ def _sorted(reading: _Reading, parts: Sequence[_Part], rest: Sequence[Section]) 
 
 
 def _slipped(part: Section) -> bool:
-    """Whether a chapter has the fields of a task."""
+    """Return whether a chapter has the fields of a task."""
     if _PHASE.match(plain(part.title)) or milestone_id(plain(part.title)):
         return False
     return any(
@@ -212,13 +212,13 @@ def _slipped(part: Section) -> bool:
 
 
 def _is_epic(sections: Sequence[Section], place: int, pattern: re.Pattern[str]) -> bool:
-    """Whether a heading of level 1 is the plan's title: other tasks stand below it."""
+    """Return whether a heading of level 1 is the plan's title: tasks follow at deeper levels."""
     part = sections[place]
     return part.level == 1 and any(other.level > 1 and head_of(other.title, pattern) for other in sections[place + 1 :])
 
 
 def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]) -> str:
-    """Why a text is no plan although it has tasks; empty if it is one."""
+    """Return why a text with tasks is no plan; empty if it is one."""
     if parts and all(_TEMPLATE.search(part.head.title) for part in parts):
         return "is a template whose places are not filled in; import the plan that was made from it"
     doc = reading.doc
@@ -246,7 +246,7 @@ def _no_plan(reading: _Reading, parts: Sequence[_Part], pattern: re.Pattern[str]
 
 
 def _front(reading: _Reading, fields: dict[str, object]) -> list[str]:
-    """The lines of the front matter; files that they name and that are there become required reading."""
+    """Return the lines of the front matter; existing files that they name become required reading."""
     doc, source = reading.doc, reading.source
     if not doc.front:
         return []
@@ -266,7 +266,7 @@ def _refused(reading: _Reading, why: str) -> Draft:
 
 
 def _progress(rest: Sequence[Section], pattern: re.Pattern[str]) -> set[str]:
-    """The tasks that a list of progress ticks."""
+    """Return the tasks that a progress list ticks."""
     return {
         head.id
         for part in rest
@@ -276,7 +276,7 @@ def _progress(rest: Sequence[Section], pattern: re.Pattern[str]) -> set[str]:
 
 
 def _groups(parts: Sequence[_Part]) -> dict[str, list[str]]:
-    """Names of phases, ``phase 1``, and their tasks."""
+    """Return names of phases, ``phase 1``, and their tasks."""
     found: dict[str, list[str]] = {}
     for part in parts:
         match = _PHASE.match(part.phase)
@@ -333,7 +333,7 @@ def _issue(
 
 
 def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[Note]) -> tuple[bool, str]:
-    """Whether the plan calls a task done, and why it waits for a person if it does."""
+    """Return whether the plan marks a task as done, and why it waits for a person, if it does."""
     done = head.done or head.id in claims or found.state == "done"
     if found.state == "stopped" and not done:
         return False, found.status
@@ -352,13 +352,13 @@ def _state(found: Fields, head: Head, claims: set[str], line: int, notes: list[N
 
 
 def resolved(rest: Sequence[str], name: str, line: int, notes: list[Note]) -> None:
-    """Note the parts of a text of dependencies that were not understood."""
+    """Note the parts of a dependency text that were not understood."""
     kind = "dependencies that were not understood"
     notes += (Note(line, f'{name}: dependencies: "{text}" was not understood', kind) for text in rest)
 
 
 def head_fields(parts: Sequence[Section], notes: list[Note]) -> tuple[dict[str, object], list[str]]:
-    """The fields of a milestone, and the milestones that it builds on, from the sections that belong to no task."""
+    """Return the fields of a milestone, and the milestones that it builds on, from the sections outside of tasks."""
     found: dict[str, object] = {}
     after: list[str] = []
     chapters = False
@@ -419,6 +419,6 @@ def _goal_of(doc: Document, name: str) -> str:
 
 
 def title_of(heading: str) -> str:
-    """A heading without its number and the words that only say that it is a plan."""
+    """Return a heading without its number and without words that only mean "plan"."""
     bare = _WORD.sub("", plain(heading))
     return _PLAN_WORDS.sub("", bare) or bare

@@ -44,7 +44,7 @@ def _json(source: Source) -> Node | None:
 
 
 def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool, str, bool]:
-    """Whether a task is done, why it waits for a person, and whether it is cancelled and so left out."""
+    """Return whether a task is done, why it waits for a person, and whether it is cancelled and so omitted."""
     state = status_of(status.replace("_", " "))
     if state == "cancelled":
         reading.gone[name] = status
@@ -58,7 +58,7 @@ def standing(reading: Reading, name: str, status: str, line: int) -> tuple[bool,
 
 
 def words_of(row: Node, reading: Reading, name: str) -> dict[str, object]:
-    """Priority and type of a record; words that are none are noted."""
+    """Read priority and type of a record; unknown words are noted."""
     found: dict[str, object] = {}
     for key, names, reader, allowed in (
         ("priority", ("priority",), priority_of, "P0, P1, P2, P3"),
@@ -75,18 +75,18 @@ def words_of(row: Node, reading: Reading, name: str) -> dict[str, object]:
 
 
 class TaskMaster:
-    """``.taskmaster/tasks/tasks.json``: an issue for each task of a tag, its subtasks as a checklist."""
+    """``.taskmaster/tasks/tasks.json``: one issue for each task of a tag, its subtasks as a checklist."""
 
     name = "taskmaster"
     guide = GUIDES["taskmaster"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         root = _json(source)
         return 75 if root is not None and _tags(root) else 0
 
     def read(self, source: Source) -> Draft:
-        """The milestone of a tag: the one that is asked for, the only one, or ``master``."""
+        """Return the milestone of a tag: the requested one, the only one, or ``master``."""
         root, faults = parsed(source)
         if root is None:
             return Draft("", "", faults=tuple(faults))
@@ -129,7 +129,7 @@ class TaskMaster:
 
 
 def _tags(root: Node) -> dict[str, list[Node]]:
-    """The tasks by tag; a file without tags has the one tag ``master``. Only tasks of task-master count."""
+    """Return the tasks by tag; a file without tags has the tag ``master``. Only tasks of task-master count."""
     found = {name: node.get("tasks") for name, node in (root.keys or {}).items() if node.keys is not None}
     tags = {name: node.items for name, node in found.items() if node is not None and node.items is not None}
     plain_tasks = root.get("tasks")
@@ -180,12 +180,12 @@ def _task(task: Node, reading: Reading) -> None:
 
 
 def _below(name: str, number: str) -> str:
-    """The id of a subtask, which a file may write with or without that of its task."""
+    """Return the id of a subtask, which a file may write with or without that of its task."""
     return number if "." in number else f"{name}.{number}"
 
 
 def _subtask(name: str, one: Node, reading: Reading) -> str:
-    """A subtask as text."""
+    """Return a subtask as text."""
     one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
     status = one.text("status")
     note = status_note(f"{_below(name, one.text('id'))}", status, one.line)
@@ -207,13 +207,13 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
 
 
 class Ralph:
-    """``prd.json``: an issue for each user story, in the order of their priority numbers."""
+    """``prd.json``: one issue per user story, in the order of their priority numbers."""
 
     name = "ralph"
     guide = GUIDES["ralph"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         root = _json(source)
         if root is None:
             return 0
@@ -287,13 +287,13 @@ def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
 
 
 class Beads:
-    """``.beads/issues.jsonl``: an issue for each bead; only ``blocks`` orders work, epics become phases."""
+    """``.beads/issues.jsonl``: one issue per bead; only ``blocks`` orders work, epics become phases."""
 
     name = "beads"
     guide = GUIDES["beads"]
 
     def recognises(self, source: Source) -> int:
-        """How sure it is that a source is of this format, 0 to 100."""
+        """Return the confidence that a source has this format, 0 to 100."""
         if source.files or not source.stem.endswith(".jsonl"):
             return 0
         first = next((line for line in source.text.split("\n") if line.strip()), "")
@@ -325,7 +325,7 @@ class Beads:
 
 
 def _links(row: Node) -> list[tuple[str, str]]:
-    """The kind and the other end of each dependency of a bead."""
+    """Return the kind and the other end of each dependency of a bead."""
     found = []
     for link in row.rows("dependencies"):
         if link.keys is not None:

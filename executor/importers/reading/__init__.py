@@ -1,1 +1,1 @@
-"""The structure of plans: Markdown, fields in words, ids, JSON, YAML and CSV with places."""
+"""The structure of plans: Markdown, labelled fields, ids, and JSON, YAML and CSV with positions."""

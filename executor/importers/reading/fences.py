@@ -1,7 +1,7 @@
-"""Blocks of code in Markdown as agents write it. Pure.
+"""Code blocks in Markdown by agents. Pure.
 
-Plans quote Markdown in Markdown: a fence inside a fence of the same length, and now and then a fence that is never
-closed. CommonMark would take all that follows for code, or the code for text.
+Plans quote Markdown in Markdown: a fence inside a fence of the same length, and sometimes a fence that is never closed.
+CommonMark would treat everything after it as code, or the code as text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MARKS = re.compile(r"[*_`~]+")
 
 
 def code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | None, notes: list[Note]) -> set[int]:
-    """The lines of fenced code, the fences included.
+    """Return the lines of fenced code, including the fences.
 
-    A fence with a language inside an open one opens a block inside it: CommonMark would take it for text and the next
-    fence for the end, so that everything behind it would change sides.
+    A fence with a language inside an open one opens a nested block: CommonMark would treat it as text and the next
+    fence as the end, which would invert everything after it.
     """
     code: set[int] = set()
     number = skipped + 1
@@ -49,7 +49,7 @@ def code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | No
 
 
 def _block(lines: Sequence[str], first: int) -> tuple[int, bool]:
-    """The last line of the code that begins in a line, and whether a fence ends it there."""
+    """Return the last line of the code that starts at a line, and whether a fence ends it there."""
     opened: list[str] = []
     for number in range(first, len(lines) + 1):
         mark = _FENCE.match(lines[number - 1])
@@ -66,10 +66,10 @@ def _block(lines: Sequence[str], first: int) -> tuple[int, bool]:
 
 
 def _unclosed(lines: Sequence[str], first: int, heading: re.Pattern[str] | None) -> int:
-    """Where the code of a fence ends that is never closed.
+    """Return the end of the code of an unclosed fence.
 
-    Before the next heading of a task, else at the next fence without a language, else before the next heading behind a
-    blank line, else at the end.
+    It is before the next task heading, else at the next fence without a language, else before the next heading after a
+    blank line, else at the end of the text.
     """
     plain_end = 0
     for number in range(first + 1, len(lines) + 1):

@@ -1,4 +1,4 @@
-"""The fields of a task in Markdown: labels with values, criteria, files, words of status, priority, size. Pure."""
+"""The fields of a task in Markdown: labels with values, criteria, files, status words, priority, size. Pure."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ _MEANINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 _KEYS = {word: key for key, words in _MEANINGS.items() for word in words}
-# Words that begin a sentence so often that they are labels in bold only.
+# Words that start sentences so often that they are labels only in bold.
 _BOLD_ONLY = frozenset(
     {"after", "needs", "ac", "agent", "kind", "state", "github", "requires", "depends", "goal", "branch", "acceptance"}
 )
@@ -120,15 +120,15 @@ _BOLD_ONLY = frozenset(
 
 @dataclass(slots=True)
 class Labelled:
-    """A field as it is written.
+    """A field in its source form.
 
     Attributes:
-        line: the line of the label.
+        line: line of the label.
         label: the label in lower case, without its remark in parentheses.
-        key: its meaning, one of those of `meaning`, or empty.
-        value: the words on the label's line and on those that continue it.
+        key: its meaning, a result of `meaning`, or empty.
+        value: the text on the label's line and its continuation lines.
         items: the items of the list below it, or the paragraphs.
-        lines: the lines that it takes.
+        lines: its lines.
     """
 
     line: int
@@ -146,10 +146,10 @@ class Fields:
     Attributes:
         values: keys of an issue's declaration: type, files, priority, size, accept, number, agent.
         needs: the text of its dependencies.
-        needs_line: the line of these.
+        needs_line: line of that text.
         state: the meaning of its status.
-        status: its status as it is written.
-        notes: what was not understood.
+        status: its status in source form.
+        notes: parts that were not understood.
     """
 
     values: dict[str, object] = field(default_factory=dict)
@@ -161,20 +161,20 @@ class Fields:
 
 
 def label_key(label: str) -> str:
-    """A label in lower case, without a remark in parentheses and without emoji."""
+    """Return a label in lower case, without a remark in parentheses and without emoji."""
     bare = re.sub(r"\s+\([^)]*\)\s*$", "", label.strip().rstrip(":").strip())
     return flat(re.sub(r"^[^\w(]+", "", plain(bare))).casefold().strip("* :")
 
 
 def meaning(label: str) -> str:
-    """The meaning of a label: files, type, needs, priority, size, accept, number, agent, status, ...; or empty."""
+    """Return a label's meaning: files, type, needs, priority, size, accept, number, agent, status, ...; or empty."""
     return _KEYS.get(label_key(label), "")
 
 
 def labelled(lines: Sequence[tuple[int, str]]) -> Iterator[Labelled]:
-    """Fields written as ``**Label:** value``, ``- Label: value`` or ``_Label: value_``.
+    """Yield fields in the form ``**Label:** value``, ``- Label: value`` or ``_Label: value_``.
 
-    A value goes on until a blank line, a list or the next label. The items are those of the list below the label.
+    A value ends at a blank line, a list or the next label. The items are those of the list below the label.
     """
     current: Labelled | None = None
     state = "none"
@@ -198,7 +198,7 @@ def labelled(lines: Sequence[tuple[int, str]]) -> Iterator[Labelled]:
 
 
 def _label(line: str) -> tuple[int, str, str, bool] | None:
-    """Indent, label, value and whether the label is one of ours."""
+    """Return indent, label, value and whether the label is a known one."""
     match = _LABEL.match(line) or _UNDER.match(line)
     if match:
         return len(match[1]), match[2], match[3], bool(meaning(match[2]))
@@ -212,7 +212,7 @@ def _label(line: str) -> tuple[int, str, str, bool] | None:
 
 
 def _continue(current: Labelled, state: str, line: str) -> str:
-    """Take a line into a field; the state is value, gap (blank lines behind the value), items or end."""
+    """Add a line to a field; the state is value, gap (blank lines behind the value), items or end."""
     item = _ITEM.match(line)
     if state == "end":
         return state
@@ -231,7 +231,7 @@ def _continue(current: Labelled, state: str, line: str) -> str:
 
 
 def fields_of(parts: Sequence[Section], name: str = "") -> Fields:
-    """The fields that the sections of a task give; the first section is the task's own.
+    """Return the fields in the sections of a task; the first section is the task's own.
 
     Args:
         parts: the sections.
@@ -250,7 +250,7 @@ def fields_of(parts: Sequence[Section], name: str = "") -> Fields:
 
 
 def _paragraphs(part: Section) -> list[str]:
-    """The items of a section's lists; where it has none, its paragraphs; and the rows of its tables."""
+    """Return the items of a section's lists, or its paragraphs without lists, and the rows of its tables."""
     items: list[str] = []
     text: list[str] = []
     for _, line in [*part.prose(), (0, "")]:
@@ -318,9 +318,9 @@ def _word(found: Fields, key: str, item: Labelled, who: str) -> None:
 
 
 def files_in(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Paths in some texts, and the words that look like paths and are none that a declaration may have.
+    """Return the paths in some texts, and path-like words that a declaration does not accept.
 
-    Paths are what stands in back quotes, and the words that have a slash or an ending.
+    Paths are texts in back quotes, and words with a slash or a suffix.
     """
     found: list[str] = []
     odd: list[str] = []

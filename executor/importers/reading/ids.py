@@ -1,4 +1,4 @@
-"""Dependencies in words: ids, ranges of ids, "all tasks before", what is denied, what is none of this. Pure."""
+"""Dependencies in words: ids, ranges of ids, "all tasks before", negations, and other text. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BEFORE = re.compile(
 )
 _LAST = re.compile(r"\b(?:the\s+)?(?:previous|preceding|prior)\s+(?:task|issue|step|one)\b(?!s)", re.IGNORECASE)
 _EXPLICIT = re.compile(r"(?:\b(?:tasks?|issues?|stor(?:y|ies)|steps?|wp|work packages?)\s*[:#]?\s*|#)$", re.IGNORECASE)
-# Words that may stand before a bare number that is an id; behind any other word it is a version, a phase, a date.
+# Words before a bare number that is an id; after any other word it is a version, a phase, a date.
 _BEFORE_ID = frozenset(
     [
         "task",
@@ -82,7 +82,7 @@ _WORDS = re.compile(
 
 
 class Ids:
-    """The ids of a plan, ready for many questions: in their order, by the ways to write them, by how they look."""
+    """The ids of a plan, prepared for many queries: in order, by spelling variants, by shape."""
 
     def __init__(self, order: Sequence[str]) -> None:
         self.order = list(order)
@@ -91,24 +91,24 @@ class Ids:
         self.shapes = {_shape(name) for name in self.order}
 
     def before(self, name: str) -> list[str]:
-        """The ids that stand before one; all of them if the plan does not have it."""
+        """Return the ids before one; all of them if the plan lacks it."""
         return self.order[: self.places.get(name, len(self.order))]
 
     def between(self, first: str, last: str) -> list[str]:
-        """The ids from one to another, both included, in the order of the plan."""
+        """Return the ids from one to another, inclusive, in plan order."""
         places = sorted((self.places[first], self.places[last]))
         return self.order[places[0] : places[1] + 1]
 
 
 @dataclass(slots=True)
 class Needs:
-    """The meaning of a text of dependencies.
+    """The meaning of a dependency text.
 
     Attributes:
         names: ids of the plan, in the order of the text.
-        unknown: ids that it names expressly and the plan does not have.
-        milestones: numbers of milestones that it names.
-        rest: what was not understood.
+        unknown: ids that it names explicitly but the plan lacks.
+        milestones: numbers of named milestones.
+        rest: parts that were not understood.
     """
 
     names: list[str] = field(default_factory=list)
@@ -118,7 +118,7 @@ class Needs:
 
 
 def milestones_in(text: str) -> list[str]:
-    """The milestones that a text speaks of, as ids: ``m2``, ``m3``; ranges such as M1-M3 are written out."""
+    """Return the milestones in a text as ids: ``m2``, ``m3``; ranges such as M1-M3 are expanded."""
     found: list[str] = []
     for first, last in re.findall(r"\bM(\d{1,3})\s*(?:-|–|—|to|through)\s*M?(\d{1,3})\b", text, re.IGNORECASE):
         found += [f"m{number}" for number in range(int(first), min(int(last), int(first) + 100) + 1)]
@@ -129,13 +129,13 @@ def milestones_in(text: str) -> list[str]:
 def needs_in(
     text: str, order: Ids | Sequence[str], own: str = "", groups: Mapping[str, Sequence[str]] | None = None
 ) -> Needs:
-    """The dependencies that a text names.
+    """Return the dependencies in a text.
 
     Args:
-        text: as the plan has it.
-        order: the ids of the plan, in its order.
+        text: the text in the plan.
+        order: the ids of the plan, in order.
         own: the id of the issue itself.
-        groups: further names, in lower case, for several issues: ``phase 1``.
+        groups: further names, in lower case, of several issues: ``phase 1``.
     """
     found = Needs()
     if flat(text).strip(" .*_`").casefold() in _NONE:
@@ -185,7 +185,7 @@ def _clause(clause: str, found: Needs, ids: Ids, own: str, groups: Mapping[str, 
 
 
 def _ranges(text: str, found: Needs, ids: Ids) -> str:
-    """The text without the ranges in it."""
+    """Remove the ranges from the text and record them."""
     end = r"#?(?:tasks?\s+|issues?\s+)?#?([A-Za-z]{0,12}[-_]?\d\w*(?:\.\w+)*)"
 
     known = ids.known
@@ -204,7 +204,7 @@ def _ranges(text: str, found: Needs, ids: Ids) -> str:
 
 def _tokens(text: str, found: Needs, ids: Ids) -> str:
     known, shapes = ids.known, ids.shapes
-    # Nothing but ids: then each is meant as one, although this plan does not have it.
+    # Only ids: each counts as one, although this plan lacks it.
     only = not re.search(r"[^\W\d]{2,}", _WORDS.sub(" ", _TOKEN.sub(" ", text)))
 
     def taken(hit: re.Match[str]) -> str:
@@ -221,7 +221,7 @@ def _tokens(text: str, found: Needs, ids: Ids) -> str:
         bare = word.lstrip("#")
         if "/" in bare and explicit is False and not re.fullmatch(r"[A-Za-z]\w*/\d[\w.]*", bare):
             return hit[0]
-        # A number that only looks like an id of this plan is one; "Python 3.11" is not, "4.O" is a slip of the keys.
+        # A number in the shape of this plan's ids is one; "Python 3.11" is not, "4.O" is a typing error.
         if (
             explicit
             or "/" in bare
@@ -236,13 +236,13 @@ def _tokens(text: str, found: Needs, ids: Ids) -> str:
 
 
 def _in_prose(word: str, before: str) -> bool:
-    """Whether a number stands behind a word that makes it something else than an id: ``Python 3.11``, ``phase 1``."""
+    """Return whether a number follows a word that makes it no id: ``Python 3.11``, ``phase 1``."""
     last = re.search(r"([A-Za-z]{2,})\s+$", before)
     return word[0].isdigit() and last is not None and last[1].casefold() not in _BEFORE_ID
 
 
 def _shape(name: str) -> str:
-    """How an id looks: its first part, and digits for digits in the others."""
+    """Return the shape of an id: its first part, and digits as placeholders in the others."""
     first, *rest = name.casefold().split(".")
     if not rest:
         return re.sub(r"\d+", "0", first) if not first.isdecimal() else "0" * len(first)
@@ -250,11 +250,11 @@ def _shape(name: str) -> str:
 
 
 def _known(order: Sequence[str]) -> dict[str, str]:
-    """Ids by the ways in which a plan may write them; a way that two ids share is none."""
+    """Map spelling variants to ids; a variant that two ids share is omitted."""
     found: dict[str, str] = {name: name for name in order}
     loose: dict[str, set[str]] = {}
     for name in order:
-        # The last part alone, "0004" for story-0016-0004, is how tables of dependencies shorten ids.
+        # The last part alone, "0004" for story-0016-0004, is the short form in dependency tables.
         for way in (name.casefold(), _bare(name), name.casefold().rpartition("-")[2]):
             loose.setdefault(way, set()).add(name)
     for way, names in loose.items():
@@ -264,7 +264,7 @@ def _known(order: Sequence[str]) -> dict[str, str]:
 
 
 def _bare(name: str) -> str:
-    """An id without its case and leading zeros: ``#01`` and ``1`` are one."""
+    """Return an id without case and leading zeros: ``#01`` and ``1`` are equal."""
     return ".".join(part.lstrip("0") or "0" for part in name.casefold().lstrip("#").split("."))
 
 

@@ -1,7 +1,7 @@
 """Markdown plans as sections, list items and tables, each with its lines. Pure.
 
-A CommonMark parser finds the structure, in a copy in which the lines of code are blank: `fences` has found them before.
-The text itself is never changed.
+A CommonMark parser finds the structure, in a copy whose code lines, found by `fences`, are blank. The text itself is
+never changed.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _SILENT = frozenset({"code_block", "blockquote_open", "html_block", "table_open"
 
 @dataclass(slots=True)
 class Item:
-    """An item of a list.
+    """A list item.
 
     Attributes:
         first: its first line.
-        last: its last line, those of its children included.
-        text: its own words on one line, without marker and box.
-        box: the character in its box; None if it has none.
+        last: its last line, including its children.
+        text: its text on one line, without marker and box.
+        box: the character in its box; None without a box.
         starred: its box is followed by a star, Kiro's mark of an optional task.
         number: the number of its marker, or empty.
-        depth: 0 for the items of a list that is in no other.
-        children: the items of the lists in it.
-        own: its own lines: those that are not its children's.
+        depth: 0 for the items of a top-level list.
+        children: the items of nested lists.
+        own: its lines without those of its children.
     """
 
     first: int
@@ -60,11 +60,11 @@ class Item:
 
     @property
     def ticked(self) -> bool:
-        """Whether its box is ticked."""
+        """Return whether its box is ticked."""
         return self.box is not None and self.box in "xX"
 
     def walk(self) -> Iterator[Item]:
-        """It and all items below it, in their order."""
+        """Yield the item and all items below it, in order."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -72,7 +72,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table: its line, and its cells by the name of their column in lower case."""
+    """A table row: its line, and its cells by lower-case column name."""
 
     line: int
     cells: dict[str, str]
@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: the line of its header, the names of its columns in lower case, its rows."""
+    """A table: the line of its header, the lower-case column names, its rows."""
 
     line: int
     columns: tuple[str, ...]
@@ -89,15 +89,15 @@ class Table:
 
 @dataclass(slots=True)
 class Section:
-    """A heading and what follows it, up to the next heading.
+    """A heading and the text up to the next heading.
 
     Attributes:
-        level: 1 to 6; 0 for what stands before the first heading.
+        level: 1 to 6; 0 for the text before the first heading.
         title: the text of the heading.
-        line: the line of the heading, 0 if it has none.
+        line: line of the heading; 0 without one.
         lines: number and text of each line below it.
         silent: numbers of those lines that are code, comment, quotation or table.
-        items: its lists' items of depth 0.
+        items: top-level items of its lists.
         tables: its tables.
     """
 
@@ -110,24 +110,24 @@ class Section:
     tables: list[Table] = field(default_factory=list)
 
     def text(self) -> str:
-        """The lines as they are, without blank ones at both ends and without a rule at the end."""
+        """Return the lines without blank ones at both ends and without a rule at the end."""
         return _RULE.sub("", "\n".join(line for _, line in self.lines).rstrip("\n \t")).strip("\n")
 
     def prose(self) -> list[tuple[int, str]]:
-        """The lines that are neither code, comment, quotation nor table."""
+        """Return the lines that are neither code, comment, quotation nor table."""
         return [item for item in self.lines if item[0] not in self.silent]
 
     def numbers(self) -> list[int]:
-        """The numbers of its lines, the heading's included."""
+        """Return the numbers of its lines, including the heading."""
         return ([self.line] if self.line else []) + [number for number, _ in self.lines]
 
     def whole(self) -> str:
-        """The heading and the text."""
+        """Return the heading and the text."""
         heading = f"{'#' * max(1, self.level)} {self.title}" if self.line else ""
         return "\n\n".join(part for part in (heading, self.text()) if part)
 
     def every_item(self) -> Iterator[Item]:
-        """All items of its lists, those inside others included."""
+        """Yield all items of its lists, including nested ones."""
         for item in self.items:
             yield from item.walk()
 
@@ -137,12 +137,12 @@ class Document:
     """A Markdown text.
 
     Attributes:
-        sections: its parts by heading; the first stands before any heading.
-        front: the lines of its front matter, without the marks; None if it has none.
-        account: what became of its lines.
-        notes: what is odd about its structure.
-        code: numbers of the lines in blocks of code.
-        comments: numbers of the lines in comments.
+        sections: its parts by heading; the first one is before any heading.
+        front: the lines of its front matter, without the marks; None without one.
+        account: the account of its lines.
+        notes: remarks on its structure.
+        code: line numbers of code blocks.
+        comments: line numbers of comments.
     """
 
     sections: list[Section]
@@ -153,16 +153,16 @@ class Document:
     comments: set[int]
 
     def title(self) -> str:
-        """The text of the first heading of level 1, without marks."""
+        """Return the text of the first heading of level 1, without marks."""
         return next((plain(part.title) for part in self.sections if part.level == 1), "")
 
 
 def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "") -> Document:
-    """A text as sections.
+    """Parse a text into sections.
 
     Args:
         text: the Markdown.
-        heading: how a heading of a task looks, without marks; used to repair what hides one.
+        heading: pattern of a task heading, without marks; used to repair structures that hide one.
         file: its name, if it is not the plan itself.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -181,7 +181,7 @@ def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "
 
 
 def plain(text: str) -> str:
-    """Text without Markdown's marks around it: links are their words, marks go in pairs only."""
+    """Remove surrounding Markdown marks: links become their text, marks are removed in pairs only."""
     bare = _LINK.sub(r"\1", text).strip()
     while True:
         for mark in ("**", "__", "~~", "*", "_", "`"):
@@ -197,7 +197,7 @@ def plain(text: str) -> str:
 
 
 def flat(text: str) -> str:
-    """Text with its white space made single."""
+    """Return text with single spaces."""
     return " ".join(text.split())
 
 
@@ -206,19 +206,19 @@ def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"maxNesting": 60}).enable("table")
-    # The structure is all that is asked for: the words of a line are read by the importers themselves.
+    # Only the structure is needed: the importers read the words of a line themselves.
     parser.core.ruler.enableOnly(["normalize", "block"])
     return parser
 
 
 @lru_cache(maxsize=4)
 def _tokens(text: str) -> list[Token]:
-    """The structure of a text; every importer looks at it before one of them reads it."""
+    """Return the structure of a text; every importer inspects it before one of them reads it."""
     return _parser().parse(text)
 
 
 def _front(lines: Sequence[str]) -> tuple[str | None, int]:
-    """The front matter and the number of lines that it takes."""
+    """Return the front matter and its number of lines."""
     if not lines or lines[0].rstrip() != "---":
         return None, 0
     for number, line in enumerate(lines[1:_FRONT_MOST], 2):
@@ -230,7 +230,7 @@ def _front(lines: Sequence[str]) -> tuple[str | None, int]:
 
 
 def _loosen(copy: list[str], heading: re.Pattern[str] | None, notes: list[Note]) -> None:
-    """Take ``##Task 1: A`` for the heading that is meant."""
+    """Treat ``##Task 1: A`` as a heading."""
     for number, line in enumerate(copy, 1):
         mark = _TIGHT.match(line) if heading is not None else None
         if mark and heading is not None and heading.match(plain(mark[2])):
@@ -239,7 +239,7 @@ def _loosen(copy: list[str], heading: re.Pattern[str] | None, notes: list[Note])
 
 
 def _cut(found: Document, lines: Sequence[str], copy: Sequence[str], skipped: int) -> None:
-    """Fill in the sections."""
+    """Create the sections."""
     tokens = _tokens("\n".join(copy))
     starts: dict[int, tuple[Section, int]] = {}
     silent = set(found.code)
@@ -268,7 +268,7 @@ def _cut(found: Document, lines: Sequence[str], copy: Sequence[str], skipped: in
 def _fill(
     found: Document, lines: Sequence[str], starts: Mapping[int, tuple[Section, int]], silent: set[int], skipped: int
 ) -> None:
-    """Give each section its lines."""
+    """Assign the lines to their sections."""
     until = 0
     for number, line in enumerate(lines, 1):
         if number in starts:
@@ -293,14 +293,14 @@ def _place(sections: list[Section], pieces: Iterable[tuple[int, Item | Table]]) 
 
 
 def _range(token: Token) -> tuple[int, int]:
-    """The first and the last line of a token, from 1."""
+    """Return the first and the last line of a token, from 1."""
     return (token.map[0] + 1, token.map[1]) if token.map else (0, 0)
 
 
 def _items(
     tokens: Sequence[Token], place: int, lines: Sequence[str], depth: int, silent: set[int]
 ) -> tuple[int, list[Item]]:
-    """The items of the list that opens at a place, and the place where it closes."""
+    """Return the items of the list that opens at a token, and the token where it closes."""
     closing = tokens[place].type.replace("open", "close")
     level = tokens[place].level
     items: list[Item] = []
@@ -379,7 +379,7 @@ def _named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
 
 
 def _hidden(found: Document, lines: Sequence[str], heading: re.Pattern[str]) -> Iterator[Note]:
-    """Headings of tasks that are none to the parser: in comments, in quotations."""
+    """Yield task headings that the parser ignores: in comments, in quotations."""
     heads = {part.line for part in found.sections}
     for number, line in enumerate(lines, 1):
         if number in heads or number in found.code or not line.lstrip(" >").startswith("#"):

@@ -1,7 +1,7 @@
-"""JSON, YAML and CSV as values that know where they stand, and whether anybody has read them. Pure.
+"""JSON, YAML and CSV as values with positions that record whether they were read. Pure.
 
-A reader takes values out of a `Node`; the parts that nobody took are the ones that are not understood. So a key that no
-importer knows cannot be lost without a word.
+A reader takes values out of a `Node`; unread parts are reported as not understood. So a key that no importer knows
+cannot be lost silently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_NODES = 1_000_000
 
 
 class PlaceError(ValueError):
-    """A text that is not what its format asks for; `line` is from 1, 0 where there is none."""
+    """A text that is invalid in its format; `line` is from 1, 0 if unknown."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -36,16 +36,16 @@ class PlaceError(ValueError):
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A value of JSON or YAML with its place.
+    """A value of JSON or YAML with its position.
 
     Attributes:
-        value: a scalar; for YAML also the way it is written, in `raw`.
+        value: a scalar; for YAML its source form is in `raw`.
         line: from 1.
-        path: for messages, ``tasks[3].title``.
+        path: position for messages, ``tasks[3].title``.
         keys: the values of a table by key, else None.
         items: the values of a list, else None.
-        raw: a scalar as it is written.
-        read: somebody took it, or decided that it says nothing.
+        raw: the source form of a scalar.
+        read: it was taken, or declared irrelevant.
     """
 
     value: Any
@@ -58,28 +58,28 @@ class Node:
     doubled: list[Node] = field(default_factory=list)
 
     def get(self, *names: str) -> Node | None:
-        """The first value of one of these keys that is there, or None. Nothing counts as read by this."""
+        """Return the first existing value of these keys, or None. Does not mark it as read."""
         return next((self.keys[name] for name in names if name in self.keys), None) if self.keys is not None else None
 
     def has(self, *names: str) -> bool:
-        """Whether one of these keys is there with a value that says something."""
+        """Return whether one of these keys has a value that is not empty."""
         return any(not node.empty() for node in map(self.get, names) if node is not None)
 
     def empty(self) -> bool:
-        """Whether it says nothing: null, an empty text, list or table."""
+        """Return whether it is empty: null, an empty text, list or table."""
         if self.keys is not None or self.items is not None:
             return not self.keys and not self.items
         return self.value is None or (isinstance(self.value, str) and not self.value.strip())
 
     def pass_over(self, *names: str) -> None:
-        """Count the values of some keys as read: what they say has no place in a milestone and is no loss."""
+        """Mark the values of some keys as read, because a milestone needs none of them."""
         for name in names:
             found = self.get(name)
             if found is not None:
                 found.plain()
 
     def text(self, *names: str) -> str:
-        """The value of the first of some keys as text, read; empty where there is none."""
+        """Return the first value of some keys as text and mark it as read; empty without one."""
         for name in names:
             node = self.get(name)
             if node is not None and node.keys is None and node.items is None:
@@ -89,14 +89,14 @@ class Node:
         return ""
 
     def word(self) -> str:
-        """A scalar as text, the way it is written; read."""
+        """Return a scalar in its source form and mark it as read."""
         self.read = True
         if self.value is None or isinstance(self.value, bool):
             return "" if self.value is None else str(self.value).lower()
         return self.value if isinstance(self.value, str) else self.raw or str(self.value)
 
     def rows(self, *names: str) -> list[Node]:
-        """The items of the first of some keys that is a list."""
+        """Return the items of the first of some keys that is a list."""
         for name in names:
             node = self.get(name)
             if node is not None and node.items is not None:
@@ -105,7 +105,7 @@ class Node:
         return []
 
     def words(self, *names: str) -> list[str]:
-        """The scalars of a list, or one scalar, as texts; read."""
+        """Return the scalars of a list, or one scalar, as texts and mark them as read."""
         for name in names:
             node = self.get(name)
             if node is None:
@@ -121,7 +121,7 @@ class Node:
         return []
 
     def plain(self) -> Any:
-        """The whole value without places; all of it counts as read."""
+        """Return the whole value without positions and mark all of it as read."""
         self.read = True
         for other in self.doubled:
             other.read = True
@@ -130,7 +130,7 @@ class Node:
         return [node.plain() for node in self.items] if self.items is not None else self.value
 
     def shown(self) -> str:
-        """The value as a person would write it in a sentence or a list; read."""
+        """Format the value for a sentence or a list and mark it as read."""
         if self.keys is None and self.items is None:
             return self.word()
         value = self.plain()
@@ -139,7 +139,7 @@ class Node:
         return json.dumps(value, ensure_ascii=False)
 
     def unread(self) -> Iterator[Node]:
-        """The values that nobody read and that say something, outermost first."""
+        """Yield unread values that are not empty, outermost first."""
         for other in self.doubled:
             if not other.read:
                 yield other
@@ -155,12 +155,12 @@ class Node:
             yield from child.unread()
 
     def _touched(self) -> bool:
-        """Whether it, or anything in it, was read."""
+        """Return whether it, or a part of it, was read."""
         children: list[Node] = list(self.keys.values()) if self.keys is not None else self.items or []
         return self.read or any(child._touched() for child in children)  # noqa: SLF001
 
     def notes(self, file: str = "") -> list[Note]:
-        """A note for each value that nobody read; those at the like places of list items are of one kind."""
+        """Return a note for each unread value; those at equal places of list items are of one kind."""
         return [
             Note(
                 node.line,
@@ -173,10 +173,10 @@ class Node:
 
 
 def json_node(text: str, name: str = "") -> Node:
-    """A JSON text.
+    """Parse a JSON text.
 
     Raises:
-        PlaceError: it is not JSON, or nested too deeply.
+        PlaceError: it is invalid, or nested too deeply.
     """
     try:
         json.loads(text, parse_constant=_no_constant)
@@ -193,10 +193,10 @@ def json_node(text: str, name: str = "") -> Node:
 
 
 def json_lines_node(text: str) -> Node:
-    """A text with one JSON value a line, as a list.
+    """Parse a text with one JSON value per line into a list.
 
     Raises:
-        PlaceError: a line is not JSON.
+        PlaceError: a line is invalid.
     """
     items: list[Node] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -211,14 +211,14 @@ def json_lines_node(text: str) -> Node:
 
 
 def yaml_node(text: str, *, first: int = 1) -> Node:
-    """A YAML text; scalars keep the way they are written.
+    """Parse a YAML text; scalars keep their source form.
 
     Args:
         text: one document.
         first: the number of its first line.
 
     Raises:
-        PlaceError: it is not YAML, or its aliases make it larger than any plan.
+        PlaceError: it is invalid, or its aliases expand to an excessive size.
     """
     import yaml
 
@@ -240,7 +240,7 @@ def yaml_node(text: str, *, first: int = 1) -> Node:
 
 
 def yaml_comments(text: str, *, first: int = 1, file: str = "") -> list[Note]:
-    """A note for each line of YAML that is a comment: nobody reads those."""
+    """Return a note for each comment line of YAML, which no importer reads."""
     return [
         Note(number, f"a comment was left out: {flat(line)}", "comments, left out", file)
         for number, line in enumerate(text.split("\n"), first)
@@ -249,10 +249,10 @@ def yaml_comments(text: str, *, first: int = 1, file: str = "") -> list[Note]:
 
 
 def table_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]], str]:
-    """The header of a CSV text, its rows with the line where each begins, and the character between its cells.
+    """Return the header of a CSV text, its rows with their first lines, and the separator of its cells.
 
     Raises:
-        PlaceError: a quotation mark is not closed, or stands where none may.
+        PlaceError: a quotation mark is not closed or misplaced.
     """
     first = next((line for line in text.split("\n") if line.strip()), "")
     outside = re.sub(r'"[^"]*"', "", first)
@@ -288,7 +288,7 @@ def _move(node: Node, by: int) -> None:
 
 
 class _Walk:
-    """A walk over a text that is known to be JSON; the decoder of the standard library reads each scalar."""
+    """A walk over valid JSON text; the decoder of the standard library reads each scalar."""
 
     def __init__(self, text: str) -> None:
         self._text = text

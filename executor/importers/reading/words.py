@@ -1,4 +1,4 @@
-"""Words of plans with a meaning of their own: status, priority, size, type. Pure."""
+"""Words of plans with a defined meaning: status, priority, size, type. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executor.importers.reading.markdown import flat, plain
 __all__ = ["State", "kind_of", "priority_of", "size_of", "status_note", "status_of", "without_status"]
 
 State = Literal["done", "cancelled", "stopped", "skipped", "other", ""]
-"""The meaning of a word of status; empty if it says that nothing has been done."""
+"""The meaning of a status word; empty if no work has been done."""
 _STATES: tuple[tuple[State, re.Pattern[str]], ...] = (
     ("stopped", re.compile(r"⛔|🛑|\bSTOP\b|needs? review|\bblocked\b|\bon hold\b|❌", re.IGNORECASE)),
     ("skipped", re.compile(r"⏭|\bskipped\b", re.IGNORECASE)),
@@ -72,26 +72,26 @@ _DONE_ALONE = re.compile(
 
 
 def kind_of(word: str) -> str:
-    """A type as a declaration may have it: "CODING / TDD" is ``coding``; empty if there is no such word."""
+    """Return a type in declaration form: "CODING / TDD" is ``coding``; empty without such a word."""
     first = re.split(r"\s*[/,+|(]\s*|\s+[-–—&]\s+", word.strip())[0]
     found = re.sub(r"[^a-z0-9_]+", "-", first.casefold()).strip("-_")
     return found if re.fullmatch(r"[a-z][a-z0-9_-]*", found) and len(found) <= _LONGEST_TYPE else ""
 
 
 def priority_of(word: str) -> str:
-    """A priority: P0 to P3; critical, high, medium and low are these four; empty if it is none."""
+    """Return a priority, P0 to P3; critical, high, medium and low are these four; empty if it is none."""
     text = plain(word).casefold().strip()
     match = re.search(r"\bp([0-4])\b", text)
     return _PRIORITY_WORDS.get(f"p{match[1]}" if match else re.sub(r"[^\w ]", "", text).strip(), "")
 
 
 def size_of(word: str) -> str:
-    """A size: S, M, L; XS is S, XL is L; empty if it is none."""
+    """Return a size, S, M or L; XS is S, XL is L; empty if it is none."""
     return _SIZES.get(plain(word).casefold().strip(), "")
 
 
 def status_of(word: str) -> State:
-    """The meaning of a word of status, mark or sentence."""
+    """Return the meaning of a status word, mark or sentence."""
     text = plain(word).strip()
     if _OPEN.match(text):
         return ""
@@ -99,7 +99,7 @@ def status_of(word: str) -> State:
 
 
 def status_note(name: str, status: str, line: int, file: str = "") -> Note | None:
-    """A note on a status that is not taken over, or that says more than that the task is done; else None."""
+    """Return a note on a status that is not imported, or that has more details than "done"; else None."""
     state = status_of(status)
     if state in {"other", "skipped"}:
         text = f'{name}: the status "{flat(status)}" was not taken over; it is pending here'
@@ -111,6 +111,6 @@ def status_note(name: str, status: str, line: int, file: str = "") -> Note | Non
 
 
 def without_status(title: str) -> tuple[str, bool]:
-    """A title without the mark that says that it is done, and whether it had one."""
+    """Return a title without its "done" mark, and whether it had one."""
     bare = _TAIL.sub("", _HEAD_MARK.sub("", title))
     return (bare, True) if bare.strip() and bare != title else (title, False)

@@ -1,7 +1,7 @@
-"""Where the supervisor starts: ``python -I -S __main__.py LOCK_FILE PATIENCE ORDERS_FD``.
+"""Entry point of the supervisor: ``python -I -S __main__.py LOCK_FILE PATIENCE ORDERS_FD``.
 
-On its path is the standard library alone. It adds the folder that has the package `executor`, as the last one: nothing
-that lies beside the package can stand in for a module of the standard library.
+Its path contains only the standard library. It appends the parent folder of the package `executor`, so nothing beside
+the package can replace a module of the standard library.
 """
 
 import os

@@ -34,7 +34,7 @@ SETTLE = 0.05  # seconds in which what a finished command left behind may end by
 
 
 class Keeper:
-    """Looks after one command from its start until nothing of it is left."""
+    """Supervises one command from its start until none of its processes is left."""
 
     def __init__(self, request: Request, orders: int, coordinator: int, redactor: Redactor) -> None:
         self.request = request
@@ -76,7 +76,7 @@ class Keeper:
         self.report(self.outcome())
 
     def launch(self) -> None:
-        """Start the command; OSError, with the problem in words, if it could not be executed."""
+        """Start the command; raises OSError with a description if it could not be executed."""
         stdin = open_input(self.request["stdin"] or os.devnull)
         self.output, output = os.pipe()
         fault, faults = os.pipe()
@@ -92,7 +92,7 @@ class Keeper:
             raise OSError(problem)
 
     def attend(self) -> None:
-        """Wait until the command has ended or has to be ended."""
+        """Wait until the command has ended or must be ended."""
         os.set_blocking(self.output, False)
         self.exited = os.pidfd_open(self.pid)
         for fd in (self.output, self.exited, self.orders, self.lifelines[1]):
@@ -112,7 +112,7 @@ class Keeper:
                 self.unstick()
 
     def linger(self) -> None:
-        """Wait for what the command left behind, until it has ended or been quiet for too long."""
+        """Wait for processes that the command left behind, until they have ended or been quiet for too long."""
         deadline = self.started + self.request["timeout"]
         pulse = self.pulse = Pulse(self.request["linger"], None, self.request["watch"])
         while self.alive and not self.hurried:
@@ -125,7 +125,7 @@ class Keeper:
             self.listen(min(deadline, pulse.due, now + 0.2) - now)
 
     def listen(self, seconds: float) -> None:
-        """Handle what happens until something has or the time is over."""
+        """Handle events until one has occurred or the time is over."""
         for fd, _ in self.poll.poll(max(0, int(min(seconds, 5.0) * 1000) + 1)):
             if fd == self.output:
                 self.drain()
@@ -143,7 +143,7 @@ class Keeper:
             self.poll.unregister(self.exited)
 
     def unstick(self) -> None:
-        """Continue what has been stopped for two looks with an ended child: else its end is never heard of."""
+        """Continue processes that were stopped with an ended child in two scans; else its end is never reported."""
         now = time.monotonic()
         if now - self.looked < STUCK:
             return
@@ -155,7 +155,7 @@ class Keeper:
         self.stuck = still
 
     def abandon(self) -> None:
-        """The coordinator or the supervisor is gone, so the command has no waiter."""
+        """Kill the command: the coordinator or the supervisor has ended, so it has no waiter."""
         if self.status is None:
             self.reason = "lost"
         self.at_once = self.hurried = True
@@ -164,7 +164,7 @@ class Keeper:
         self.orders, self.lifelines = -1, (-1, -1)
 
     def drain(self) -> bool:
-        """Take what is in the output pipe; False if that is nothing."""
+        """Read the output pipe; False if it is empty."""
         if self.output < 0:
             return False
         try:
@@ -183,7 +183,7 @@ class Keeper:
         return True
 
     def end(self) -> None:
-        """Ask what is left to end, if there is time for that, then kill until nothing is left."""
+        """Stop the remaining processes gracefully if there is time, then kill until none is left."""
         asked = self.status is None and not self.at_once
         if asked:
             for pid, process in descendants().items():
@@ -205,7 +205,7 @@ class Keeper:
             pause = min(2 * pause, 0.05)
 
     def outcome(self) -> Result:
-        """How the command ended, in the words of `processes.Ended`."""
+        """Return the end of the command in the format of `processes.Ended`."""
         code = os.waitstatus_to_exitcode(self.status) if self.status is not None else None
         return {
             "code": code if code is not None and code >= 0 else None,

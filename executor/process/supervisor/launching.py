@@ -1,10 +1,10 @@
-"""How the child of a keeper becomes the command: descriptors, folder, program; or why it cannot.
+"""Turns the child of a keeper into the command: descriptors, folder, program; or reports why it cannot.
 
-Preconditions of the first command: signals, exit codes, the lock, orphans, closed memory.
+Preconditions of the first command: signals, exit codes, the lock, orphans, protected memory.
 
 The output of a command on disk, bounded and without secrets.
 
-A result on disk, durable before anybody hears of it.
+A result on disk, durable before it is reported.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def become_command(request: Request, stdin: int, output: int, faults: int) -> No
 
 
 def execute(argv: list[str], env: dict[str, str]) -> None:
-    """Like execvpe(3) with the PATH of `env`, but never from an empty or relative part of it."""
+    """Execute like execvpe(3) with the PATH of `env`, but never from an empty or relative part of it."""
     name = argv[0]
     if "/" in name:
         os.execve(name, argv, env)  # noqa: S606 - no shell is meant
@@ -69,10 +69,10 @@ def execute(argv: list[str], env: dict[str, str]) -> None:
 
 
 def open_input(path: str) -> int:
-    """The content of a regular file, or /dev/null; a FIFO would block for ever.
+    """Open the content of a regular file, or /dev/null; a FIFO would block forever.
 
-    The command gets a sealed copy. It could open its own descriptor again, in /proc/self/fd, and write into the file
-    behind it, whatever its sandbox says of that file.
+    The command gets a sealed copy. Otherwise it could reopen its descriptor in /proc/self/fd and write to the original
+    file, whatever its sandbox permits for that file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if path == os.devnull:
@@ -96,7 +96,7 @@ CANARY = 7
 
 
 def default_signals() -> None:
-    """Undo what the launching process ignores or blocks: an ignored SIGCHLD would turn every exit code into 0."""
+    """Reset signals that the launcher ignores or blocks: an ignored SIGCHLD would turn every exit code into 0."""
     for number in range(1, signal.NSIG):
         if number not in {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, 32, 33}:  # 32, 33: of libc
             signal.signal(number, signal.SIG_DFL)
@@ -104,7 +104,7 @@ def default_signals() -> None:
 
 
 def canary() -> None:
-    """Raise OSError unless the exit code of a child arrives as it was given."""
+    """Raise OSError unless the exit code of a child arrives unchanged."""
     pid = os.fork()
     if pid == 0:
         os._exit(CANARY)
@@ -117,7 +117,7 @@ def canary() -> None:
 
 
 def take_lock(path: str, patience: float) -> int:
-    """Lock the file that is at this path now; BlockingIOError if somebody still has it after `patience` seconds."""
+    """Lock the file that is at this path now; BlockingIOError if it is still held after `patience` seconds."""
     until = time.monotonic() + patience
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -134,10 +134,10 @@ def take_lock(path: str, patience: float) -> int:
 
 
 def subreaper() -> Callable[[], None]:
-    """A function that makes the calling process the parent of every orphan among its descendants.
+    """Return a function that makes the calling process the parent of every orphan among its descendants.
 
-    Besides, memory and environment of this process and of the keepers are closed to those of its user: requests have
-    secrets.
+    It also protects memory and environment of this process and of the keepers from other processes of the user, since
+    requests contain secrets.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
@@ -153,7 +153,7 @@ def subreaper() -> Callable[[], None]:
 class Log:
     """The output of a command on disk: all of it, or the first and the last half of `cap` bytes; without secrets.
 
-    Nothing is kept, on disk or in the tail, that has not passed the redactor. `total` counts what was written to us.
+    All stored output, on disk and in the tail, has passed the redactor. `total` counts the received bytes.
     """
 
     def __init__(self, path: str, cap: int, redactor: Redactor) -> None:
@@ -170,12 +170,12 @@ class Log:
         self.problem = ""
 
     def add(self, data: bytes) -> None:
-        """Take the next output."""
+        """Add output."""
         self.total += len(data)
         self.keep(self.redactor.feed(data))
 
     def keep(self, data: bytes) -> None:
-        """Put redacted output where it belongs."""
+        """Store redacted output."""
         head, rest = data[: self.head_room], data[self.head_room :]
         self.head_room -= len(head)
         self.write(head)
@@ -185,7 +185,7 @@ class Log:
             self.left_out += surplus
 
     def finish(self) -> None:
-        """Append the last half, and how much is missing before it."""
+        """Append the last half, preceded by the number of omitted bytes."""
         self.keep(self.redactor.end())
         if self.left_out:
             self.write(b"\n... %d bytes left out ...\n" % self.left_out)
@@ -193,7 +193,7 @@ class Log:
         os.close(self.fd)
 
     def write(self, data: bytes | bytearray) -> None:
-        """Write all of it; a full disk must not stop the command, so the problem is kept for the result."""
+        """Write everything; a full disk must not stop the command, so the problem is kept for the result."""
         rest = memoryview(data)
         try:
             while rest and not self.problem:
@@ -203,7 +203,7 @@ class Log:
 
 
 def store(path: str, data: bytes) -> None:
-    """Put a file in place durably: old or new, never half, also after a power cut."""
+    """Store a file atomically and durably, also across a power cut."""
     fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(fd, data)
@@ -215,7 +215,7 @@ def store(path: str, data: bytes) -> None:
 
 
 def forget(path: str) -> None:
-    """Remove the result of an earlier attempt durably, so that it cannot be taken for that of this one."""
+    """Remove the result of an earlier attempt durably, so that it cannot be mistaken for this one's."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The protocol between the supervisor and its client: descriptors, orders, result lines.
 
-The descendants of this process: reading /proc, signalling exactly them, reaping them.
+The descendants of this process: reads /proc, signals exactly them, reaps them.
 
-Whether a process tree is alive, and since when it is not.
+Detects whether a process tree is alive, and since when it is not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         secrets: NotRequired[list[str]]
 
     class Result(TypedDict, total=False):
-        """A line to the client: that the supervisor is ready, that a command is silent, or how one ended."""
+        """A line to the client: the supervisor is ready, a command is silent, or a command has ended."""
 
         id: int
         ready: bool
@@ -62,7 +62,7 @@ CHUNK = 65536
 
 
 def send_line(value: Result) -> None:
-    """Write one result line; shorter than PIPE_BUF, so that lines of several keepers do not mix."""
+    """Write one result line, shorter than PIPE_BUF, so lines of several keepers do not mix."""
     value["problem"] = value.get("problem", "")[:300]
     try:
         os.write(RESULTS, json.dumps(value).encode() + b"\n")
@@ -71,7 +71,7 @@ def send_line(value: Result) -> None:
 
 
 class Process:
-    """One line of the process table."""
+    """An entry of the process table."""
 
     __slots__ = ("ended", "parent", "started", "stopped", "ticks")
 
@@ -84,7 +84,7 @@ class Process:
         self.started = fields[19]
 
     def send(self, pid: int, number: int) -> bool:
-        """Send a signal unless the process has ended or its number belongs to another one by now."""
+        """Send a signal unless the process has ended or its number has been reused."""
         try:
             fd = os.pidfd_open(pid)
         except OSError:
@@ -102,7 +102,7 @@ class Process:
 
 
 def read_process(pid: int) -> Process | None:
-    """Its entry in the process table; None without such a process."""
+    """Return its entry in the process table; None if it does not exist."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         try:
@@ -114,7 +114,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def descendants(spared: Collection[int] = ()) -> dict[int, Process]:
-    """Everything below this process, by process id, without the subtrees of the spared children."""
+    """Return all descendants of this process by process id, without the subtrees of the spared children."""
     table: dict[int, Process] = {}
     children: dict[int, list[int]] = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
@@ -132,16 +132,16 @@ def descendants(spared: Collection[int] = ()) -> dict[int, Process]:
 
 
 def stuck(found: dict[int, Process]) -> set[tuple[int, bytes]]:
-    """Stopped processes that keep an ended child from being reaped: number and start of each.
+    """Return stopped processes that keep an ended child from being reaped: number and start of each.
 
-    A process in the sandbox can stop the first one of its namespace by tracing it. Nothing in there continues it.
+    A process in the sandbox can stop the first one of its namespace by tracing it. No process inside continues it.
     """
     waiting = {process.parent for process in found.values() if process.ended}
     return {(pid, process.started) for pid, process in found.items() if process.stopped and pid in waiting}
 
 
 def reap_children() -> tuple[dict[int, int], bool]:
-    """The wait status of every child that has ended, and whether children are left (if not: nor descendants)."""
+    """Return the wait status of every ended child, and whether children (and so descendants) are left."""
     ended: dict[int, int] = {}
     try:
         while True:
@@ -154,7 +154,7 @@ def reap_children() -> tuple[dict[int, int], bool]:
 
 
 def chase_children() -> None:
-    """Kill children as fast as they appear: one that forks and exits all the time is gone before a scan has ended."""
+    """Kill children as fast as they appear: a process that constantly forks and exits escapes a scan."""
     for _ in range(100):
         try:
             fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
@@ -171,7 +171,7 @@ HZ = os.sysconf("SC_CLK_TCK")
 
 
 class Pulse:
-    """Whether the tree of this keeper is alive: output, processor time or, in a watched folder, changed files."""
+    """Detects whether this keeper's process tree is alive: output, processor time, changes in a watched folder."""
 
     def __init__(self, limit: float | None, silent: float | None, folder: str | None) -> None:
         self.limit = limit or float("inf")  # seconds
@@ -184,7 +184,7 @@ class Pulse:
         self.due = self.alive + min(first / 10, 5.0) if first < float("inf") else first  # time of the next look
 
     def stopped(self, now: float) -> bool:
-        """Whether nothing has moved for `limit` seconds."""
+        """Return whether there was no activity for `limit` seconds."""
         cpu = round(sum(os.times()[2:4]) * HZ) + sum(process.ticks for process in descendants().values())
         if abs(cpu - self.cpu) >= max(1, CPU_ALIVE * HZ * (now - self.cpu_since)):
             self.alive, self.cpu_since, self.cpu = now, now, cpu
@@ -196,7 +196,7 @@ class Pulse:
         return now - self.alive >= self.limit
 
     def silence(self, now: float) -> float:
-        """Seconds since anything moved, when that has just become too many; else 0."""
+        """Return the seconds without activity at the moment they exceed the limit; otherwise 0."""
         if self.told or now - self.alive < self.silent:
             return 0.0
         self.told = True
@@ -204,7 +204,7 @@ class Pulse:
 
 
 def age(folder: str, enough: float) -> float:
-    """Seconds since the last change below the folder; the search ends at one younger than `enough`."""
+    """Return the seconds since the last change below the folder; the search stops at one younger than `enough`."""
     now, youngest, todo = time.time(), float("inf"), [folder]
     while todo:
         try:

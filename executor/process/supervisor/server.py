@@ -1,4 +1,4 @@
-"""Takes requests and orders from the client, and forks a keeper for each request."""
+"""Handles requests and orders from the client, and forks a keeper for each request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main(lock_file: str, patience: float, control: int) -> int:
     """Serve until the coordinator closes the request pipe or dies, and every keeper has ended.
 
-    `patience` is the time in seconds that keepers of a dead run are given to end; `control` the pipe for orders.
+    `patience` is the time in seconds for keepers of a dead run to end; `control` is the pipe for orders.
     """
     default_signals()
     try:
@@ -47,7 +47,7 @@ def main(lock_file: str, patience: float, control: int) -> int:
 
 
 class Server:
-    """Forks a keeper for each request, passes orders on, and cleans up after a keeper that was killed."""
+    """Forks a keeper for each request, forwards orders, and cleans up after a killed keeper."""
 
     def __init__(self, control: int, adopt_orphans: Callable[[], None]) -> None:
         self.control = control
@@ -63,7 +63,7 @@ class Server:
             self.poll.register(fd, select.POLLIN)
 
     def serve(self) -> None:
-        """Answer requests and orders until the coordinator is gone and everything has ended."""
+        """Handle requests and orders until the coordinator has ended, and so has everything else."""
         while self.open or self.keepers or self.lost:
             for fd, _ in self.poll.poll(5 if self.lost else None):
                 if fd == REQUESTS:
@@ -77,7 +77,7 @@ class Server:
                 self.clean_up()
 
     def read_requests(self) -> None:
-        """Start a keeper for each whole line that has arrived."""
+        """Start a keeper for each complete line that has arrived."""
         data = os.read(REQUESTS, CHUNK)
         if not data:
             self.shut()
@@ -86,14 +86,14 @@ class Server:
             self.start(json.loads(line))
 
     def shut(self) -> None:
-        """The coordinator is gone: the keepers see it themselves, only their end is waited for."""
+        """Stop listening to the ended coordinator; the keepers detect that themselves, so only their end is awaited."""
         if self.open:
             self.open = False
             for fd in (REQUESTS, self.control, self.coordinator):
                 self.poll.unregister(fd)
 
     def pass_on(self, orders: bytes) -> None:
-        """Give the strongest of these orders to every keeper; from now on nothing is started. Killing ends it all."""
+        """Send the strongest of these orders to every keeper; nothing is started any more. A kill ends everything."""
         if not orders or KILL in orders:
             self.shut()
         if not orders:
@@ -140,7 +140,7 @@ class Server:
             os._exit(code)
 
     def reap(self) -> None:
-        """Forget keepers that have ended, and remember those that did so without telling a result."""
+        """Forget ended keepers, and record those that reported no result."""
         for pid, status in reap_children()[0].items():
             if pid in self.keepers:
                 identity, *fds = self.keepers.pop(pid)
@@ -151,7 +151,7 @@ class Server:
                     self.lost.append(identity)
 
     def clean_up(self) -> None:
-        """Kill what dead keepers left to us: every descendant that no living keeper looks after."""
+        """Kill all processes of dead keepers: every descendant that no living keeper supervises."""
         strays = descendants(spared=self.keepers)
         for pid, process in strays.items():
             process.send(pid, signal.SIGKILL)

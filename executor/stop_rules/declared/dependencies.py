@@ -1,4 +1,4 @@
-"""Changes to what a project declares: its dependencies, its licence, the tools that judge it. Pure."""
+"""Changes to a project's declarations: its dependencies, its licence, the tools that judge it. Pure."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ _ADDED_LINTER = re.compile(r"tool (ruff|mypy|pyright|basedpyright|pylint|flake8|
 _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
 _BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
 _TOP = 40
-"""Lines at the top of a file among which its notice is."""
+"""Number of lines at the top of a file that may contain its notice."""
 _TOOLED = frozenset(
     {"pyproject.toml", "setup.cfg", "package.json", "tox.ini", "composer.json", "deno.json", "deno.jsonc"}
 )
 
 
 def dependency_changes(view: View) -> Iterator[Finding]:
-    """Manifests whose dependencies changed, lock files and vendored code that changed at all, images, submodules."""
+    """Yield manifests with changed dependencies, all changed lock files and vendored code, images, submodules."""
     for file in view.files:
         path = file.path.lower()
         if _SUBMODULE in {file.old_mode, file.new_mode}:
@@ -108,7 +108,7 @@ def dependency_changes(view: View) -> Iterator[Finding]:
 
 
 def _lines_about(file: FileChange, view: View) -> Iterator[Finding]:
-    """Changed lines that a rule is about, in files about other things: `lines` of the rule, as ``GLOB => pattern``."""
+    """Yield changed lines that a rule covers in other files: `lines` of the rule, as ``GLOB => pattern``."""
     for item in view.lists.get("lines", ()):
         glob, _, pattern = item.partition(" => ")
         if matches(file.path.lower(), (glob.strip(),)):
@@ -120,7 +120,7 @@ def _lines_about(file: FileChange, view: View) -> Iterator[Finding]:
 
 
 def _dependency_lines(file: FileChange, view: View) -> Iterator[Finding]:
-    """Lines about images and packages in files about other things, and inline metadata of scripts."""
+    """Yield lines about images and packages in other files, and inline metadata of scripts."""
     yield from _lines_about(file, view)
     if suffix_of(file.path) == ".py" and any(line.text.startswith("#") for line in file.lines):
         old, new = (_inline(view.content(file.path, new) or b"") for new in (False, True))
@@ -129,13 +129,13 @@ def _dependency_lines(file: FileChange, view: View) -> Iterator[Finding]:
 
 
 def _inline(data: bytes) -> str:
-    """The metadata of a script in comments (PEP 723), without white space."""
+    """Return the metadata of a script in comments (PEP 723), without white space."""
     text = data[:100_000].decode("utf-8", "replace").replace("\r\n", "\n")
     return "".join(re.sub(r"\s", "", block) for block in _SCRIPT.findall(text))
 
 
 def licence_changes(view: View) -> Iterator[Finding]:
-    """Licence texts, fields of manifests about the licence, and headers that were removed or altered."""
+    """Yield changed licence texts and licence fields of manifests, and removed or altered headers."""
     headers = [compiled(pattern) for pattern in view.lists.get("headers", ())]
     for file in view.files:
         name = name_of(file.path)
@@ -151,7 +151,7 @@ def licence_changes(view: View) -> Iterator[Finding]:
 
 
 def _copyleft(file: FileChange, view: View) -> Iterator[Finding]:
-    """A new file under a licence that binds the whole project, where the project is not under such a one."""
+    """Yield a new file under a copyleft licence if the project's licence is another one."""
     if file.kind != "created":
         return
     found = [line for line in file.lines[:_TOP] if _BINDING.search(line.text)]
@@ -163,7 +163,7 @@ def _copyleft(file: FileChange, view: View) -> Iterator[Finding]:
 
 
 def _notices(file: FileChange, view: View, headers: list[re.Pattern[str]]) -> Iterator[Finding]:
-    """Lines of a notice at the top of a file of code that are gone, unless a year or a name was added to them."""
+    """Yield removed lines of a notice at the top of a code file, unless a year or a name was added to them."""
     if file.kind != "modified" or not headers or suffix_of(file.path) not in _CODE:
         return
     gone = [
@@ -180,7 +180,7 @@ def _notices(file: FileChange, view: View, headers: list[re.Pattern[str]]) -> It
 
 
 def tool_changes(view: View) -> Iterator[Finding]:
-    """Settings of the tools that judge, scripts of package.json that run by themselves, and what the checks rest on."""
+    """Yield changed settings of judging tools, automatic scripts of package.json, and inputs of the checks."""
     found = reached(view.commands, view.base, view.before)
     names = ToolNames.of(view.lists, found.package_scripts)
     for file in view.files:
@@ -197,13 +197,13 @@ def tool_changes(view: View) -> Iterator[Finding]:
 
 
 def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:
-    """Whether a difference is a new script of package.json that neither a check nor npm runs by itself."""
+    """Return whether a difference is a new script of package.json that neither a check nor npm runs automatically."""
     added = _ADDED_SCRIPT.match(what)
     return added is not None and added[1] not in reached_scripts
 
 
 def _adds_a_tool(what: str, commands: Sequence[Sequence[str]]) -> bool:
-    """Whether a difference is the first table of a linter that no check runs."""
+    """Return whether a difference is the first table of a linter that no check runs."""
     added = _ADDED_LINTER.match(what)
     if added is None or not commands:
         return False
@@ -211,7 +211,7 @@ def _adds_a_tool(what: str, commands: Sequence[Sequence[str]]) -> bool:
 
 
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:
-    """A script that a check runs and that is there to judge; what is declared to be changed is not."""
+    """Yield a changed script that a check runs as a judge, unless the issue declares the change."""
     if file.kind == "created" and matches(file.path, found.included):
         yield file.path, 0, "created; a makefile of the checks includes it"
     why = found.scripts.get(file.path)
@@ -228,7 +228,7 @@ def _all_lines(file: FileChange) -> Iterator[Finding]:
 def _compared(
     file: FileChange, content: Content, part: Callable[[str, bytes], Part], unreadable: str
 ) -> Iterator[Finding]:
-    """What differs in one part of a manifest; a link in its place, or one that cannot be read, differs."""
+    """Yield the differences in one part of a manifest; a link or an unreadable manifest counts as different."""
     if _LINK in {file.old_mode, file.new_mode}:
         yield file.path, 0, "a symbolic link"
         return
@@ -249,13 +249,13 @@ def _compared(
 
 
 def _by_lines(data: bytes) -> Part:
-    """Lines about the licence of a manifest that cannot be read."""
+    """Return lines about the licence in an unreadable manifest."""
     lines = [" ".join(line.split()) for line in data.decode("utf-8", "replace").splitlines()]
     return {"lines": "\n".join(line for line in lines if re.search(r"(?i)licen[sc]e", line))}
 
 
 def _difference(old: str, new: str) -> str:
-    """Both values without what they have in common at their ends."""
+    """Return both values without their common prefix and suffix."""
     start = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
         start += 1

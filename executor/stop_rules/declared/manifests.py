@@ -1,4 +1,4 @@
-"""Dependencies, licences and tools in manifests, for comparing two versions. Pure.
+"""Dependencies, licences and tools in manifests, for the comparison of two versions. Pure.
 
 Nothing is executed: `setup.py` is read as a syntax tree, Maven's and Gradle's files by patterns.
 """
@@ -21,9 +21,9 @@ from executor.stop_rules.view import compiled
 __all__ = ["UNREADABLE", "Part", "ToolNames", "dependencies", "is_locked", "is_manifest", "licences", "tools"]
 
 Part = Mapping[str, str]
-"""Key -> canonical text of its value; equal parts mean the same."""
+"""Key -> canonical text of its value; equal parts are equivalent."""
 UNREADABLE = (ValueError, SyntaxError, configparser.Error, RecursionError, MemoryError)
-"""Exceptions raised here for an unreadable manifest."""
+"""Exceptions for an unreadable manifest."""
 
 _LOCKED = re.compile(
     r"(?i)package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|pnpm-workspace\.yaml|bun\.lockb?|deno\.lock"
@@ -76,7 +76,7 @@ _PINNED = re.compile(r"[A-Za-z0-9][\w.-]*(?:\[[\w, .-]*\])?\s*(?:[=<>!~]=|[<>])\
 
 @dataclass(frozen=True, slots=True)
 class ToolNames:
-    """Patterns of the tables and scripts of manifests that configure what judges."""
+    """Patterns of the manifest tables and scripts that configure judging tools."""
 
     python: re.Pattern[str]
     cfg: re.Pattern[str]
@@ -87,7 +87,7 @@ class ToolNames:
 
     @classmethod
     def of(cls, lists: Mapping[str, Sequence[str]], scripts: Collection[str] = ()) -> ToolNames:
-        """From the lists of the rule, and the scripts that checks reach."""
+        """Create the patterns from the lists of the rule and the scripts that checks reach."""
         named = [f"(pre|post)?{re.escape(name)}" for name in sorted(scripts)]
         return cls(
             _any(lists.get("python_tools", ())),
@@ -104,7 +104,7 @@ def _any(patterns: Sequence[str]) -> re.Pattern[str]:
 
 
 def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
-    """Whether a file is about dependencies only, so that any change of it is one of them."""
+    """Return whether a file is about dependencies only, so any change of it changes a dependency."""
     name = name_of(path)
     both = (
         [content(path, new) or b"" for new in (False, True)]
@@ -123,29 +123,29 @@ def is_locked(path: str, content: Callable[[str, bool], bytes | None]) -> bool:
 
 
 def _lists_requirements(data: bytes) -> bool:
-    """Whether a text is a list of requirements, whatever the file is called: every line one, and one with a version."""
+    """Return whether a text has only requirements, at least one with a version, whatever its file name."""
     text = re.sub(r"\\\n", " ", data[:100_000].decode("utf-8", "replace"))
     lines = [line for raw in text.splitlines() if (line := re.sub(r"(^|\s)#.*", "", raw).strip())]
     return bool(lines) and any(map(_PINNED.match, lines)) and all(map(_REQUIREMENT.fullmatch, lines))
 
 
 def is_manifest(path: str) -> bool:
-    """Whether a file declares dependencies beside other things."""
+    """Return whether a file declares dependencies among other things."""
     return _reader(path) is not None
 
 
 def dependencies(path: str, content: bytes) -> Part:
-    """The dependencies in a manifest.
+    """Return the dependencies in a manifest.
 
     Raises:
-        one of `UNREADABLE`: it cannot be read.
+        one of `UNREADABLE`: the manifest is unreadable.
     """
     reader = _reader(path)
     return _canonical(reader(_text(content))) if reader else {}
 
 
 def licences(path: str, content: bytes) -> Part:
-    """The licence in a manifest; raises as `dependencies`."""
+    """Return the licence in a manifest; raises as `dependencies`."""
     text = _text(content)
     match name_of(path).lower():
         case "pyproject.toml":
@@ -187,7 +187,7 @@ def licences(path: str, content: bytes) -> Part:
 
 
 def tools(path: str, content: bytes, names: ToolNames) -> Part:
-    """The settings of judging tools in a manifest; raises as `dependencies`."""
+    """Return the settings of judging tools in a manifest; raises as `dependencies`."""
     text = _text(content)
     match name_of(path).lower():
         case "pyproject.toml":
@@ -231,7 +231,7 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
 
 
 def _tool_tables(tables: Mapping[str, Any], wanted: re.Pattern[str]) -> dict[str, object]:
-    """Tables of tools by name, and parts of other tables by ``tool.part``."""
+    """Return tables of tools by name, and parts of other tables by ``tool.part``."""
     found: dict[str, object] = {name: table for name, table in tables.items() if wanted.fullmatch(name)}
     for name, table in tables.items():
         if name not in found and isinstance(table, Mapping):
@@ -257,7 +257,7 @@ def _requirements(text: str) -> dict[str, object]:
 
 
 def _tables(text: str) -> dict[str, object]:
-    """Tables and lists of a TOML file that are called like dependencies, wherever they are."""
+    """Return tables and lists of a TOML file with names of dependencies, at any depth."""
     document = tomllib.loads(text)
     found: dict[str, object] = {}
 
@@ -418,7 +418,7 @@ def _canonical(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(value: Any, *, sort: bool = True) -> str:
-    """A value as text; order of tables and, if asked for, of lists does not count, nor does white space."""
+    """Return a value as text; ignores white space, the order of tables and, if requested, of lists."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(sorted(f"{_flat(key)}: {_flat(item, sort=sort)}" for key, item in value.items())) + "}"
     if isinstance(value, list | tuple | set):

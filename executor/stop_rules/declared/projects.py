@@ -1,7 +1,7 @@
-"""Projects in folders of one repository: every file of a change is looked at as the project sees it that it belongs to.
+"""Several projects in folders of one repository: each file of a change is judged from the view of its project.
 
 The paths of rules, and those that an issue declares, are relative to a project. A file of another project of the
-repository is looked at as that project's: its `rules/` and `milestones/` are protected as one's own are.
+repository is judged as part of that project: its `rules/` and `milestones/` are protected like the issue's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Part", "parts_of_change", "projects_in"]
 
 _NOTHING = "\0nothing"
-"""A glob that no file matches: something is declared, but not here."""
+"""A glob that matches no file: there are declared files, but not in this project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Part:
 
     Attributes:
         prefix: its folder in the repository, with a slash at the end; empty at the top.
-        change: its files, with paths as the project sees them.
-        declared: globs of files that the issue says it changes, likewise.
+        change: its files, with paths relative to the project.
+        declared: globs of files that the issue declares, also relative.
     """
 
     prefix: str
@@ -36,30 +36,30 @@ class Part:
     declared: tuple[str, ...]
 
     def inside(self, path: str) -> str:
-        """Path in the repository of a path in the project."""
+        """Return the repository path of a project path."""
         return f"{self.prefix}{path}"
 
     def base(self, paths: Collection[str]) -> frozenset[str]:
-        """Those of the repository's files that belong to it, as it sees them."""
+        """Return the repository's files that belong to the project, as project paths."""
         if not self.prefix:
             return frozenset(paths)
         return frozenset(path[len(self.prefix) :] for path in paths if path.startswith(self.prefix))
 
 
 def projects_in(paths: Collection[str]) -> list[str]:
-    """Folders of the repository that are projects, with a slash at the end: those with a dodo.py and milestones/."""
+    """Return folders of the repository with a dodo.py and milestones/, with a slash at the end."""
     folders = {path.rpartition("milestones/")[0] for path in paths if path.endswith(".toml") and "milestones/" in path}
     return sorted(folder for folder in folders if f"{folder}dodo.py" in paths)
 
 
 def parts_of_change(change: Change, own: str, paths: Collection[str], declared: Sequence[str]) -> list[Part]:
-    """A change, by the projects that its files belong to; the own one first.
+    """Split a change by the projects of its files; the issue's own project comes first.
 
     Args:
-        change: with paths as the repository has them.
-        own: folder of the project that the issue is of, with a slash at the end; empty at the top.
+        change: the change, with paths relative to the repository.
+        own: folder of the issue's project, with a slash at the end; empty at the top.
         paths: every file of the tree that the change was made from.
-        declared: globs of files that the issue says it changes, relative to its project.
+        declared: globs of files that the issue declares, relative to its project.
     """
     prefixes = sorted({own, "", *projects_in(paths)}, key=len, reverse=True)
     files: dict[str, list[FileChange]] = {own: []}

@@ -1,6 +1,6 @@
-"""Changes to the schema of a database: migrations, statements of SQL wherever they are, models of ORMs. Pure.
+"""Changes to the schema of a database: migrations, SQL statements in any file, models of ORMs. Pure.
 
-The places and forms are data: `rules/stops/database-migration.toml`.
+The locations and patterns are data: `rules/stops/database-migration.toml`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _LARGEST = 500_000
 def schema_changes(
     files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], lists: Mapping[str, Sequence[str]]
 ) -> list[Finding]:
-    """Migrations, statements and models that a change adds, alters or removes.
+    """Yield migrations, statements and models that a change adds, alters or removes.
 
     Args:
-        files: those of the change.
-        content: a file's whole content before (False) or after (True).
-        lists: of the rule. `migrations`: globs of files that are migrations or schemas. `calls`: patterns of lines that
-            change a schema. `models`: pairs of a pattern that a file has and one of lines in it, joined by `` => ``.
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
+        lists: lists of the rule. `migrations`: globs of migrations and schemas. `calls`: patterns of lines that change
+            a schema. `models`: pairs of a pattern in a file and a pattern of its lines, joined by `` => ``.
     """
     calls = [compiled(pattern) for pattern in lists.get("calls", ())]
     models = [

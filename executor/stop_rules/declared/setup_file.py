@@ -16,11 +16,11 @@ _TELLING = frozenset({"install_requires", "extras_require", "setup_requires", "t
 
 
 def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, object]:
-    """Arguments as values where they are literal; otherwise the expression and everything that leads to it, as text.
+    """Return literal arguments as values, others as the text of the expression and all statements behind it.
 
     Raises:
-        SyntaxError: it is not Python.
-        ValueError: it has bytes or sizes that Python does not read.
+        SyntaxError: the text is not Python.
+        ValueError: the text has bytes or sizes that Python does not read.
     """
     tree = ast.parse(re.sub(r"\A[^\n]*coding[:=][^\n]*", "", text))
     statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
@@ -39,7 +39,7 @@ def setup_arguments(text: str, wanted: Collection[str]) -> dict[str, object]:
 
 
 def _is_setup(call: ast.Call) -> bool:
-    """Whether a call is one of `setup` under another name."""
+    """Return whether a call is one of `setup`, also under another name."""
     return any(keyword.arg in _TELLING for keyword in call.keywords)
 
 
@@ -48,7 +48,7 @@ def _called(node: ast.expr) -> str:
 
 
 def _given(call: ast.Call, wanted: Collection[str], statements: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
-    """Arguments by name, those of ``**table`` too."""
+    """Yield arguments by name, including those of ``**table``."""
     for keyword in call.keywords:
         if keyword.arg is not None:
             if keyword.arg in wanted:
@@ -69,7 +69,7 @@ def _given(call: ast.Call, wanted: Collection[str], statements: list[ast.stmt]) 
 
 
 def _resolved(node: ast.expr, statements: list[ast.stmt]) -> ast.expr:
-    """The expression that a name stands for, if it is given exactly once and not altered."""
+    """Return the expression that a name refers to, if it is assigned exactly once and not altered."""
     for _ in range(_STEPS):
         if not isinstance(node, ast.Name):
             return node
@@ -89,7 +89,7 @@ def _value(node: ast.expr, statements: list[ast.stmt]) -> Any:
 
 
 def _behind(node: ast.expr, statements: list[ast.stmt]) -> list[str]:
-    """The statements that an expression rests on, however far away."""
+    """Return the statements that an expression depends on, also indirectly."""
     waiting, seen, found = _used(node), set[str](), list[str]()
     while waiting:
         name = waiting.pop()
@@ -108,7 +108,7 @@ def _used(node: ast.AST) -> set[str]:
 
 
 def _gives(statement: ast.stmt, name: str) -> bool:
-    """Whether a statement sets or alters what a name stands for."""
+    """Return whether a statement sets or alters the value of a name."""
     match statement:
         case ast.Assign(targets=targets):
             return any(_root(part) == name for target in targets for part in _parts(target))

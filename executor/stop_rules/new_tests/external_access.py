@@ -1,6 +1,6 @@
-"""Test doubles: things that a test replaces or starts itself, so that using them is no external access.
+"""External access of a test: containers, databases, the network, running services, time.
 
-External access of a test: containers, databases, the network, running services, time.
+Test doubles: things that a test replaces or starts itself, so their use is no external access.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Surroundings:
     """Test doubles of a test and of everything that it uses.
 
     Attributes:
-        patched: dotted names and keys that are replaced.
-        mocked: a library that answers instead of the network is in use.
-        serves: a server is started.
-        runners: functions of the file that run the command they are given.
+        patched: replaced dotted names and keys.
+        mocked: it uses a library that answers instead of the network.
+        serves: it starts a server.
+        runners: functions of the file that run a command from their arguments.
         local: names of functions of the file.
     """
 
@@ -62,7 +62,7 @@ class Surroundings:
     local: frozenset[str]
 
     def replaces(self, name: str) -> bool:
-        """Whether something of the package of a dotted name, or a name just like it, is replaced."""
+        """Return whether a dotted name, or anything of its package, is replaced."""
         root, last = name.partition(".")[0], name.rpartition(".")[2]
         for target in self.patched:
             parts = target.removesuffix("()").split(".")
@@ -87,7 +87,7 @@ def surroundings(reach: list[Facts]) -> Surroundings:
 
 
 def _runs_processes(facts: Facts) -> bool:
-    """Whether a function runs the command that it is given."""
+    """Return whether a function runs a command from its arguments."""
     for call, name in facts.calls:
         if PROCESS.fullmatch(name):
             used = {node.id for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
@@ -169,7 +169,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that a test must not do, where it is done."""
+    """A forbidden action of a test, with its location."""
 
     line: int
     what: str
@@ -177,7 +177,7 @@ class Problem:
 
 
 def problems(facts: Facts, around: Surroundings) -> Iterator[Problem]:
-    """Everything that is wrong with one unit, in no order."""
+    """Yield all problems of one unit, in no order."""
     yield from _fixtures(facts, around)
     excused = _bounded(facts)
     for call, name in facts.calls:
@@ -263,7 +263,7 @@ def _network(call: ast.Call, name: str, facts: Facts, around: Surroundings) -> t
 
 
 def _is_file(node: ast.expr, facts: Facts) -> bool:
-    """Whether an address is that of a file."""
+    """Return whether an address refers to a file."""
     value = facts.constants.get(node.id, node) if isinstance(node, ast.Name) else node
     return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "as_uri"
 
@@ -282,7 +282,7 @@ def _slept_by_mock(around: Surroundings, facts: Facts) -> bool:
 
 
 def _bounded(facts: Facts) -> set[ast.AST]:
-    """Calls that something shorter ends: ``wait_for(sleep(9), 0.1)``, ``with move_on_after(0.1): await sleep(9)``."""
+    """Calls with a shorter time limit: ``wait_for(sleep(9), 0.1)``, ``with move_on_after(0.1): await sleep(9)``."""
     found: set[ast.AST] = set()
     for node in facts.nodes:
         if isinstance(node, ast.Call) and resolve(node.func, {}).rpartition(".")[2] in _LIMITS:
@@ -323,7 +323,7 @@ def _import(node: ast.Import | ast.ImportFrom, around: Surroundings) -> Iterator
 
 
 def _variables(facts: Facts, around: Surroundings) -> Iterator[Problem]:
-    """Addresses of services that are expected in the environment."""
+    """Yield addresses of services that a test expects in the environment."""
     asserted = {item for node in facts.nodes if isinstance(node, ast.Assert) for item in ast.walk(node)}
     for node in facts.nodes:
         key: ast.expr | None = None
@@ -357,7 +357,7 @@ def _skips(node: ast.If) -> bool:
 
 
 def _reads_environment(node: ast.expr, facts: Facts) -> bool:
-    """Whether a condition depends on the environment, itself or by the name of a constant."""
+    """Return whether a condition depends on the environment, directly or by the name of a constant."""
     waiting, seen = [node], set[str]()
     while waiting:
         for item in ast.walk(waiting.pop()):

@@ -1,9 +1,9 @@
-"""Whether a test can fail: it has an assertion that is reached, is not swallowed, and is not true whatever happens.
+"""Faults of the new tests of a Python file, from its syntax tree; nothing is executed.
 
-Faults of the new tests of a Python file, from its syntax tree; nothing is executed.
+A new test may depend only on the code it tests: no container, real database, network, running service or long sleep,
+and it must be able to fail. After unsuccessful repairs a person decides about the exceptions of a project.
 
-A new test must need nothing but the code it tests: no container, real database, network, running service or long
-sleep, and it must be able to fail. What a project cannot avoid is decided by a person, who is asked after the repairs.
+A test can fail if it has an assertion that is reached, is not swallowed, and is not always true.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["UNREADABLE", "Finding", "asserts", "examine", "is_test_file"]
 
 UNREADABLE = "the file cannot be read"
-"""How the finding begins about a file that is no Python; a check of the syntax says more."""
+"""Start of the finding about a file that is not valid Python; a syntax check reports details."""
 
 
 _DEPTH = 20
@@ -39,7 +39,7 @@ _SAME = (ast.Eq, ast.Is, ast.LtE, ast.GtE)
 
 
 def asserts(test: Unit, module: Module) -> bool:
-    """Whether a test has at least one meaningful assertion, its own or in a helper of the file that it calls."""
+    """Return whether a test has a meaningful assertion, directly or in a helper of the file that it calls."""
     waiting, seen = [test], set[str]()
     while waiting:
         unit = waiting.pop()
@@ -61,19 +61,19 @@ def asserts(test: Unit, module: Module) -> bool:
 
 
 def _bodies(unit: Unit) -> list[list[ast.stmt]]:
-    """The body of a function, or those of all methods of a helper class."""
+    """Return the body of a function, or those of all methods of a helper class."""
     if isinstance(unit.node, ast.ClassDef):
         return [item.body for item in unit.node.body if isinstance(item, Function)]
     return [unit.node.body] if isinstance(unit.node, Function) else []
 
 
 def _class_of(unit: Unit, test: Unit, is_param: bool) -> str:  # noqa: FBT001 - private
-    """Where a plain name is looked up: fixtures of the class first, everything else in the file."""
+    """Return the scope of a plain name: fixtures of the class first, everything else in the file."""
     return (unit.owner or test.owner) if is_param else ""
 
 
 def _reached(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Nodes that can run and whose failure is seen; functions inside only if they are named."""
+    """Yield nodes that can run and whose failure is visible; nested functions only if they are named."""
     inner: dict[str, list[ast.stmt]] = {}
     waiting: list[list[ast.stmt]] = [body]
     named: set[str] = set()
@@ -95,7 +95,7 @@ def _reached(body: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def _own(statement: ast.stmt) -> Iterator[ast.AST]:
-    """A statement and its expressions, without the statements inside it."""
+    """Yield a statement and its expressions, without nested statements."""
     waiting: list[ast.AST] = [statement]
     while waiting:
         node = waiting.pop()
@@ -108,7 +108,7 @@ def _own(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:  # noqa: PLR0911 - one per kind
-    """The bodies inside a statement that can run and whose failure is seen."""
+    """Return the nested bodies of a statement that can run and whose failure is visible."""
     body: list[ast.stmt] = getattr(statement, "body", [])
     other: list[ast.stmt] = getattr(statement, "orelse", [])
     if isinstance(statement, ast.If | ast.While):
@@ -129,7 +129,7 @@ def _blocks(statement: ast.stmt) -> list[list[ast.stmt]]:  # noqa: PLR0911 - one
 
 
 def _swallows(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler catches failed assertions and lets them pass."""
+    """Return whether a handler catches failed assertions and suppresses them."""
     caught = handler.type
     kinds = caught.elts if isinstance(caught, ast.Tuple) else [caught] if caught is not None else []
     if caught is not None and not any(resolve(kind, {}).rpartition(".")[2] in _SWALLOWED for kind in kinds):
@@ -172,7 +172,7 @@ def _is_assertion(node: ast.AST, constants: dict[str, ast.expr], scope: dict[str
 
 
 def _checks(call: ast.Call, scope: dict[str, str]) -> bool:
-    """Whether a call is an assertion by its name; helpers of other test modules count by theirs."""
+    """Return whether a call is an assertion by its name; helpers of other test modules count by their names."""
     name = resolve(call.func, scope)
     last = (name or f".{getattr(call.func, 'attr', '')}").rpartition(".")[2]
     if _CHECKING.match(last) or last in {"assert_", "Assert"}:
@@ -182,7 +182,7 @@ def _checks(call: ast.Call, scope: dict[str, str]) -> bool:
 
 
 def _idle(call: ast.Call, constants: dict[str, ast.expr]) -> bool:
-    """``self.assertTrue(True)`` and the like."""
+    """Return whether a call is like ``self.assertTrue(True)``."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     if name in {"assertTrue", "assert_"} and call.args:
         return _always(call.args[0], constants)
@@ -244,7 +244,7 @@ def _always_false(node: ast.expr) -> bool:
 
 
 def _literal(node: ast.expr, constants: dict[str, ast.expr]) -> bool:
-    """Whether an expression, or what its name was bound to, is a literal that is not None."""
+    """Return whether an expression, or the value of its name, is a literal other than None."""
     bound = constants.get(node.id, node) if isinstance(node, ast.Name) else node
     if isinstance(bound, ast.Constant):
         return bound.value is not None
@@ -252,7 +252,7 @@ def _literal(node: ast.expr, constants: dict[str, ast.expr]) -> bool:
 
 
 def _same(left: ast.expr, right: ast.expr) -> bool:
-    """Whether two expressions are the same text and call nothing, so that they cannot differ."""
+    """Return whether two expressions have equal text and no calls, so they cannot differ."""
     for here, there in zip(ast.walk(left), ast.walk(right), strict=False):
         if type(here) is not type(there) or isinstance(here, ast.Call | ast.Await | ast.NamedExpr):
             return False
@@ -269,13 +269,13 @@ _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with a test.
+    """A fault of a test.
 
     Attributes:
-        description: the test and what is wrong with it, in one line.
-        score: how bad it is, from 0 to 100.
+        description: the test and its fault, in one line.
+        score: severity, from 0 to 100.
         file: the path of the file.
-        line: where, counted from 1.
+        line: line number, counted from 1.
     """
 
     description: str
@@ -285,17 +285,17 @@ class Finding:
 
 
 def is_test_file(path: str) -> bool:
-    """Whether a path is that of a Python test file, by the names that pytest, unittest and Django collect."""
+    """Return whether a path is that of a Python test file, by the names that pytest, unittest and Django collect."""
     return _TEST_FILE.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def examine(path: str, source: str, old: str | None = None) -> list[Finding]:
-    """Faults of the new tests of a file, in line order.
+    """Return the faults of the new tests of a file, in line order.
 
     Args:
-        path: of the file; findings name it, and files that are not Python have none.
-        source: its content now.
-        old: its content on the base; tests whose source is the same there are not examined.
+        path: path of the file, named in findings; files that are not Python have none.
+        source: its current content.
+        old: its content on the base; tests with the same source there are not examined.
     """
     if not path.endswith(".py"):
         return []
@@ -314,7 +314,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _known(old: str | None) -> set[tuple[str, str]]:
-    """The tests of the base by name and source; none if the file was new or could not be read."""
+    """Return the tests of the base by name and source; none if the file was new or unreadable."""
     try:
         return {(test.label, test.text) for test in parse(old).tests()} if old is not None else set()
     except _UNREADABLE:

@@ -1,12 +1,12 @@
-"""Resolution of names and expressions of a Python file, from its text alone.
+"""A Python test file as units: its tests, and the fixtures, helpers and statements that they use.
 
-Names are resolved to what was imported: ``from urllib import request as r`` makes ``r.urlopen`` read
-``urllib.request.urlopen``, and after ``s = requests.Session()`` ``s.get`` reads ``requests.Session().get``. A name that
-was not imported begins with a dot. No function here recurses deeper than a bound.
+Read from the syntax tree; nothing is executed.
 
-A Python test file as units: its tests, and the fixtures, helpers and statements that they use.
+Resolution of names and expressions of a Python file, from its text alone.
 
-Read from the syntax tree, nothing is executed.
+Names are resolved to their imports: after ``from urllib import request as r`` the name ``r.urlopen`` resolves to
+``urllib.request.urlopen``, and after ``s = requests.Session()`` ``s.get`` resolves to ``requests.Session().get``. A
+name without an import starts with a dot. No function here recurses deeper than a bound.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEPTH = 40
 _STEPS = 2000
 _LONGEST_CHAIN = 200
 _INJECTED = {"transport", "app", "mounts"}
-"""Keywords by which an HTTP client is given something other than the network."""
+"""Keywords that replace the network of an HTTP client."""
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mult: operator.mul,
@@ -38,7 +38,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 
 def resolve(node: ast.expr, scope: dict[str, str]) -> str:
-    """The dotted name of an expression, with ``()`` for calls and ``[]`` for items; empty if it has none."""
+    """Return the dotted name of an expression, with ``()`` for calls and ``[]`` for items; empty if it has none."""
     parts: list[str] = []
     for _ in range(_LONGEST_CHAIN):
         if isinstance(node, ast.Attribute):
@@ -64,12 +64,12 @@ def resolve(node: ast.expr, scope: dict[str, str]) -> str:
 
 
 def value_of(node: ast.AST | None, constants: dict[str, ast.expr]) -> object:
-    """The constant an expression stands for; lists for lists, ``{}`` for unknown parts of strings, None if unknown."""
+    """Return the constant value of an expression, with ``{}`` for unknown parts of strings; None if unknown."""
     return _Evaluation(constants).value(node, _DEPTH)
 
 
 class _Evaluation:
-    """One evaluation with a bound on its steps: names that name each other twice would take for ever."""
+    """One evaluation with a limited number of steps: names that refer to each other would never end."""
 
     def __init__(self, constants: dict[str, ast.expr]) -> None:
         self._constants = constants
@@ -128,7 +128,7 @@ def _clipped(text: str) -> str:
 
 
 def imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """The names that an import binds, with what they stand for."""
+    """Return the names that an import binds, with their targets."""
     if isinstance(node, ast.ImportFrom):
         origin = "." * node.level + (node.module or "")
         return {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names}
@@ -139,7 +139,7 @@ def imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
 
 
 def bindings(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
-    """Bindings anywhere in a node: targets with their values."""
+    """Return bindings anywhere in a node: targets with their values."""
     found: list[tuple[ast.expr, ast.expr]] = []
     for item in ast.walk(node):
         if isinstance(item, ast.Assign):
@@ -152,7 +152,7 @@ def bindings(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
 
 
 def targets(node: ast.stmt) -> list[str]:
-    """The names that an assignment binds."""
+    """Return the names that an assignment binds."""
     bound = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return [item.id for target in bound for item in ast.walk(target) if isinstance(item, ast.Name)]
 
@@ -175,7 +175,7 @@ _SETUP = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """A function, method, helper class or statement of the file; `owner` is the class it is in."""
+    """A function, method, helper class or statement of the file; `owner` is its class."""
 
     name: str
     kind: str
@@ -195,9 +195,9 @@ class Facts:
 
     Attributes:
         nodes: every node, from the outside in.
-        calls: every call with the resolved name of what is called.
+        calls: every call with the resolved name of its target.
         names: names it reads; attributes of self as ``self.x``.
-        params: its parameters and the fixtures it asks for by marker.
+        params: its parameters and the fixtures that it requests by marker.
         scope: bindings of its names.
         constants: expressions bound to names.
     """
@@ -228,13 +228,13 @@ class Module:
         return [unit for unit in self.units if unit.kind == "test"]
 
     def facts(self, unit: Unit) -> Facts:
-        """References of a unit, computed once."""
+        """Return the references of a unit, computed once."""
         if unit not in self._facts:
             self._facts[unit] = _facts(unit, self)
         return self._facts[unit]
 
     def find(self, name: str, owner: str) -> list[Unit]:
-        """Units that a name means inside a class (``self.x``, fixtures) or, outside of one, in the file."""
+        """Return units that a name refers to inside a class (``self.x``, fixtures) or, outside of one, in the file."""
         if not self._index:
             for unit in self.units:
                 self._index.setdefault((unit.owner, unit.name), []).append(unit)
@@ -250,7 +250,7 @@ class Module:
         return [] if name.startswith("self.") else self._index.get(("", name), [])
 
     def reach(self, test: Unit) -> list[Facts]:
-        """The test, then all it uses: what it names, fixtures, set-up and top-level statements."""
+        """Return the test, then everything it uses: named units, fixtures, set-up and top-level statements."""
         found: dict[Unit, Facts] = {}
         if self._always is None:
             self._always = [unit for unit in self.units if _is_automatic(unit)]
@@ -272,7 +272,7 @@ def parse(source: str) -> Module:
     """Read a file.
 
     Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: as `ast.parse` does, when it cannot be read.
+        SyntaxError, ValueError, RecursionError, MemoryError: as `ast.parse`, for an unreadable file.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -289,7 +289,7 @@ def parse(source: str) -> Module:
 
 
 def _collect(body: list[ast.stmt], owner: str, module: Module, lines: list[str], *, tests: bool) -> None:
-    """Add the units of a body; `tests` says whether functions named test_* are tests there."""
+    """Add the units of a body; `tests` tells whether functions named test_* are tests there."""
     for node in body:
         if isinstance(node, ast.ClassDef):
             _collect_class(node, owner, module, lines)
@@ -338,7 +338,7 @@ def _applies(unit: Unit, test: Unit) -> bool:
 
 
 def _is_automatic(unit: Unit) -> bool:
-    """Whether the tests beside a unit depend on it without naming it."""
+    """Return whether the tests beside a unit depend on it without naming it."""
     if unit.kind == "statement":
         return unit.name in {"*", "pytestmark"} and not _is_docstring(unit.node)
     if unit.kind != "function" or not isinstance(unit.node, Function):
@@ -356,7 +356,7 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def _bind_unit(unit: Unit, module: Module) -> None:
-    """Remember what statements bind for the whole file, methods for `self`, and fixtures for their parameters."""
+    """Record bindings of statements for the whole file, of methods for `self`, and of fixtures for their parameters."""
     node = unit.node
     if unit.kind == "statement" and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
         name = f"self.{unit.name}" if unit.owner else unit.name
@@ -378,7 +378,7 @@ def _bind(name: str, value: ast.expr, scope: dict[str, str], into: dict[str, str
 
 
 def _locals(node: ast.AST, module: Module) -> tuple[dict[str, str], dict[str, ast.expr]]:
-    """What the names of a unit stand for: as in the file, but for its parameters and what it binds itself."""
+    """Return the bindings of a unit's names: those of the file, except its parameters and its own bindings."""
     used = _used(node, module)
     scope = {name: module.scope[name] for name in used if name in module.scope}
     constants = {name: module.constants[name] for name in used if name in module.constants}
@@ -400,7 +400,7 @@ def _locals(node: ast.AST, module: Module) -> tuple[dict[str, str], dict[str, as
 
 
 def _used(node: ast.AST, module: Module) -> set[str]:
-    """Names in a unit and, in turn, in the constants that they stand for."""
+    """Return names in a unit and, recursively, in the constants that they refer to."""
     waiting, found = [node], set[str]()
     while waiting:
         for item in ast.walk(waiting.pop()):
@@ -418,7 +418,7 @@ def _used(node: ast.AST, module: Module) -> set[str]:
 
 
 def _params(node: ast.AST) -> dict[str, ast.expr | None]:
-    """Parameters of a function with their defaults."""
+    """Return parameters of a function with their defaults."""
     if not isinstance(node, Function):
         return {}
     plain = [*node.args.posonlyargs, *node.args.args]

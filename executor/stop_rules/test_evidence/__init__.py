@@ -1,1 +1,1 @@
-"""Tests of a base and of a change: which exist, which became weaker, which judge."""
+"""Tests of a base and of a change: which exist, which were weakened, which judge."""

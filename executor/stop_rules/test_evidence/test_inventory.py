@@ -1,4 +1,4 @@
-"""The tests of a file, and how much each of them proves. Pure; Python by syntax tree, other languages by patterns."""
+"""The tests of a file, and the strength of each. Pure; Python by syntax tree, other languages by patterns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Case", "Cases", "cases_of", "texts_of"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test.
+    """A test.
 
     Attributes:
-        line: where it begins.
+        line: its first line.
         checks: assertions that can fail.
-        rows: sets of parameters that can be counted; 0 when there are none.
+        rows: number of parameter sets; 0 if they cannot be counted.
         skipped: it does not run, or may fail.
     """
 
@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(slots=True)
 class Cases:
-    """The tests of a file by name, lines that skip tests or leave others out, and whose test each line is."""
+    """The tests of a file by name, lines that skip or exclude tests, and the test of each line."""
 
     cases: dict[str, Case] = field(default_factory=dict)
     skips: dict[int, str] = field(default_factory=dict)
@@ -92,7 +92,7 @@ _SKIPS = re.compile(
 
 
 def cases_of(path: str, data: bytes | None) -> Cases:
-    """The tests of a file; none for no file, and none but `unreadable` for one that cannot be read."""
+    """Return the tests of a file; none without a file, only `unreadable` for one that cannot be read."""
     if data is None:
         return Cases()
     suffix = suffix_of(path)
@@ -106,7 +106,7 @@ def cases_of(path: str, data: bytes | None) -> Cases:
 
 
 def texts_of(path: str, data: bytes | None) -> dict[str, str]:
-    """The text of each test of a file by its name; under the empty name what is left of the file."""
+    """Return the text of each test of a file by name; the rest of the file has the empty name."""
     lines = (data or b"").decode("utf-8", "replace").splitlines()
     starts = sorted((case.line, name) for name, case in cases_of(path, data).cases.items())
     found: dict[str, str] = {}
@@ -121,7 +121,7 @@ def texts_of(path: str, data: bytes | None) -> dict[str, str]:
 
 
 def _end(lines: list[str], line: int, following: int) -> int:
-    """The line after a function of Python: the first one that is not indented deeper, and no more than `following`."""
+    """Return the line after a Python function: the first one that is not indented deeper, at most `following`."""
     indent = len(lines[line - 1]) - len(lines[line - 1].lstrip())
     for number in range(line + 1, following):
         text = lines[number - 1]
@@ -171,19 +171,19 @@ def _functions(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.Fun
 
 
 def _is_collected(node: ast.ClassDef) -> bool:
-    """Whether pytest looks for tests in a class; one with a base may be a unittest."""
+    """Return whether pytest collects tests from a class; one with a base may be a unittest."""
     made = any(isinstance(inner, ast.FunctionDef) and inner.name == "__init__" for inner in node.body)
     return bool(node.bases) or (node.name.startswith("Test") and not made)
 
 
 def _hidden(body: list[ast.stmt]) -> set[str]:
-    """Names that mean something else, or nothing, at the end of a module."""
+    """Return names that are rebound or unbound at the end of a module."""
     targets = [target for node in body if isinstance(node, ast.Assign | ast.Delete) for target in node.targets]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _checks(body: list[ast.stmt]) -> int:
-    """Assertions that are reached and can fail."""
+    """Return the number of assertions that are reached and can fail."""
     count = 0
     for node in body:
         if isinstance(node, ast.Return | ast.Raise) or _skips(node):
@@ -225,7 +225,7 @@ def _statement_checks(node: ast.stmt) -> int:  # noqa: C901, PLR0911  (one for e
 
 
 def _turns(rows: ast.expr) -> int | None:
-    """How often a loop over something written out runs; None if that is not written there."""
+    """Return the number of iterations of a loop over a literal; None if it is unknown."""
     match rows:
         case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
             return None if any(isinstance(item, ast.Starred) for item in items) else len(items)
@@ -245,7 +245,7 @@ def _calls(*nodes: ast.AST) -> int:
 
 
 def _always(test: ast.expr) -> bool:
-    """Whether a condition holds whatever the code does."""
+    """Return whether a condition is always true."""
     match test:
         case ast.Constant():
             return True
@@ -269,7 +269,7 @@ def _swallows(handler: ast.ExceptHandler) -> bool:
 
 
 def _skips(node: ast.AST) -> bool:
-    """Whether a decorator or a statement of its own skips the test."""
+    """Return whether a decorator or a direct statement skips the test."""
     if isinstance(node, ast.Expr | ast.Raise):
         inner = node.value if isinstance(node, ast.Expr) else node.exc
         return isinstance(inner, ast.Call) and _last(inner) in _SKIP_WORDS

@@ -1,9 +1,9 @@
-"""Which files of a base belong to its tests, and what of a change is put back to judge it by them. Pure.
+"""The files of a base that belong to its tests, and the changed files to restore for a judgement by them. Pure.
 
 The tests of a base are more than the files with a test's name: helpers, fixtures, golden files, case tables and
-snapshots below the folders of tests, whatever the project's own configuration and the commands of its checks call a
-test, and data that only tests mention. A second run of the checks takes all of that from the base and leaves out what
-the change adds to it, so that what it proves does not rest on anything that the change brought along.
+snapshots below test folders, files that the project's configuration or its check commands name as tests, and data that
+only tests mention. A second run of the checks takes all of these from the base and omits additions by the change, so
+its proof does not depend on files of the change.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["Base", "PutBack", "Suite", "judges", "put_back", "suite_of"]
 
 _FOLDERS = frozenset({"test", "tests", "__tests__", "testdata", "__mocks__", "__snapshots__", "e2e", "androidtest"})
-"""Folders of tests by their name alone, unless they are a package of the product."""
+"""Test folders by name alone, unless they are a package of the product."""
 _PERHAPS = frozenset(
     {"testing", "spec", "specs", "fixtures", "features", "cypress", "integration", "acceptance", "t", "checks", "it"}
 )
-"""Folders of tests if there is a test in them."""
+"""Test folders if they contain a test."""
 _NAMES = re.compile(
     r"(?i)tests?\.[cm]?[jt]sx?|test[-_].*\.([cm]?[jt]sx?|sh|bash|lua|c|cc|cpp|pl|php|rb|clj|jl|r|ml)|.*[-_.](test|tests|spec)\.\w+"
     r"|.*\.(bats|feature|snap|golden|approved\.\w+|ambr)|.*_tests?\.(c|h|lua|clj|jl|erl|hs|zig|swift|kt|sh)|.*\.tests\.ps1"
@@ -44,7 +44,7 @@ _CODE = (
     | frozenset({".clj", ".jl", ".vue", ".svelte", ".dart", ".zig", ".ml", ".r"})
 )
 _OPEN = frozenset({".json", ".toml", ".yaml", ".yml", ".lock", ".cfg", ".ini", ".xml", ".md", ".html"})
-"""Data that a product is as likely to read as its tests; only a file that tests alone mention counts."""
+"""Data that a product may read as well as its tests; only a file that tests alone mention counts."""
 _MANIFESTS = re.compile(
     r"(?i)(package(-lock)?|composer|deno|tsconfig.*|jsconfig)\.jsonc?|(pyproject|cargo|uv)\.toml|.*\.lock|pom\.xml|go\.(mod|sum)"
 )
@@ -112,7 +112,7 @@ _PRODUCTS = frozenset(
     "dist",
     "build",
 }
-"""Folders in which a program that a check runs is likely the product."""
+"""Folders in which a program that a check runs is probably the product."""
 _INI = ("pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 _LISTS = re.compile(
     r"\b(?:testMatch|testRegex|include|spec|testFiles|specPattern|specs)\b[\"']?\s*:\s*(\[[^\]]*\]|[\"'][^\"']+[\"'])"
@@ -128,8 +128,8 @@ class Base:
 
     Attributes:
         paths: every file of it.
-        read: content of a file; None if there is none.
-        mentions: text -> files of it in which that occurs, for several texts at once.
+        read: returns the content of a file; None if it does not exist.
+        mentions: maps texts to the files that contain them, for several texts at once.
     """
 
     paths: frozenset[str]
@@ -142,7 +142,7 @@ class Suite:
     """The tests of a base.
 
     Attributes:
-        folders: everything below them belongs to the tests.
+        folders: folders whose whole content belongs to the tests.
         globs: patterns of test files that the project or its commands declare.
         files: further files.
     """
@@ -152,7 +152,7 @@ class Suite:
     files: frozenset[str] = frozenset()
 
     def has(self, path: str) -> bool:
-        """Whether a file belongs to the tests, or would if it were added."""
+        """Return whether a file belongs to the tests, or would if it were added."""
         if path in self.files or is_test_name(path) or matches(path, self.globs):
             return True
         return any(folder in self.folders for folder in _parents(path))
@@ -160,14 +160,14 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """What a second judgement does to a candidate.
+    """Modifications of a candidate for its second judgement.
 
     Attributes:
         tests: files of the base's tests that the change altered or removed; taken from the base.
-        declared: those among them that the issue declares to be changed.
-        added: files that the change adds to the tests; left out.
-        scripts: scripts that judge and that the change altered or removed; taken from the base.
-        operands: other files that a command runs or names and that the change altered; taken from the base where the
+        declared: those of them that the issue declares as changed.
+        added: files that the change adds to the tests; omitted.
+        scripts: judging scripts that the change altered or removed; taken from the base.
+        operands: other files that a command runs or names and that the change altered; taken from the base if the
             command passes on the base.
     """
 
@@ -179,16 +179,16 @@ class PutBack:
 
     @property
     def strict(self) -> tuple[str, ...]:
-        """Everything that is taken from the base, or left out."""
+        """All files that are taken from the base or omitted."""
         return (*self.tests, *self.added, *self.scripts)
 
     def lenient(self, declared: Sequence[str]) -> tuple[str, ...]:
-        """The same without what the issue declares."""
+        """Return the same without files that the issue declares."""
         return tuple(path for path in self.strict if not matches(path, declared))
 
 
 def suite_of(base: Base, reached: Reached) -> Suite:
-    """The tests of a base, by names, by its own configuration and by what its commands are given."""
+    """Return the tests of a base, by names, by its configuration and by the arguments of its commands."""
     globs = (*_configured(base), *(f"**/{pattern}" for pattern in reached.patterns))
     tests = {path for path in base.paths if is_test_name(path) or matches(path, globs)}
     folders = _folders(base.paths, tests)
@@ -206,14 +206,14 @@ def suite_of(base: Base, reached: Reached) -> Suite:
 def put_back(
     changed: Sequence[FileChange], base: Base, suite: Suite, reached: Reached, declared: Sequence[str]
 ) -> PutBack:
-    """What of a change is put back to judge it by the base's tests.
+    """Return the changed files to restore for a judgement by the base's tests.
 
     Args:
         changed: the files of the change.
-        base: where it was made from.
+        base: the base of the change.
         suite: the base's tests.
-        reached: what the commands of its checks reach.
-        declared: globs of files that the issue declares to be changed.
+        reached: files that the commands of its checks reach.
+        declared: globs of files that the issue declares as changed.
     """
     tests: list[str] = []
     added: list[str] = []
@@ -237,12 +237,12 @@ def put_back(
 
 
 def judges(path: str, paths: Collection[str] = ()) -> bool:
-    """Whether a script that a check runs is there to judge, by its place and name; otherwise it may be the product.
+    """Return whether a script that a check runs is a judge, by its path; otherwise it may be part of the product.
 
     Args:
-        path: of the script.
-        paths: every file of the tree. A script in a folder of its own, that is no package and no usual place of a
-            product, is there to judge.
+        path: path of the script.
+        paths: every file of the tree. A script in a separate folder that is neither a package nor a usual product
+            folder is a judge.
     """
     *folders, name = path.split("/")
     if suffix_of(path) in {".sh", ".bash", ".mk", ".bats"} or "akefile" in name or is_test(path):
@@ -255,7 +255,7 @@ def judges(path: str, paths: Collection[str] = ()) -> bool:
 
 
 def is_test_name(path: str) -> bool:
-    """Whether a file is a test by its name, in any language."""
+    """Return whether a file is a test by its name, in any language."""
     name = name_of(path)
     return _NAMES.fullmatch(name) is not None or is_test(name)
 
@@ -266,7 +266,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
-    """Folders of tests: by name, or by name and content."""
+    """Return the test folders: by name, or by name and content."""
     packages = {path.rpartition("/")[0] for path in paths if name_of(path) == "__init__.py"}
     direct: set[str] = set()  # folders with a test that is in no other folder of tests in between
     for path in tests:
@@ -288,13 +288,13 @@ def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
 
 
 def _mostly(folder: str, paths: Collection[str], tests: Collection[str]) -> bool:
-    """Whether at least half of the code below a folder are tests."""
+    """Return whether at least half of the code below a folder are tests."""
     inside = [path for path in paths if path.startswith(f"{folder}/") and suffix_of(path) in _CODE]
     return bool(inside) and 2 * sum(path in tests for path in inside) >= len(inside)
 
 
 def _only_tests_mention(paths: Sequence[str], base: Base, suite: Suite) -> set[str]:
-    """Files outside the folders of tests that are there for them: data that they name, helpers that they import."""
+    """Return files outside test folders that exist only for tests: data that they name, helpers that they import."""
     names = {path: name for path in paths if not suite.has(path) and (name := _mentioned_as(path, base))}
     if not names:
         return set()
@@ -308,7 +308,7 @@ def _only_tests_mention(paths: Sequence[str], base: Base, suite: Suite) -> set[s
 
 
 def _mentioned_as(path: str, base: Base) -> str:
-    """The name under which tests would mention a file that is there for them; empty for a file of the product."""
+    """Return the name by which tests would mention a file that exists for them; empty for a product file."""
     name = name_of(path)
     suffix = suffix_of(path)
     if _MANIFESTS.fullmatch(name) or (is_documentation(path) and suffix != ".txt"):
@@ -320,7 +320,7 @@ def _mentioned_as(path: str, base: Base) -> str:
 
 
 def _configured(base: Base) -> tuple[str, ...]:
-    """Globs of test files that the base's own configuration declares."""
+    """Return globs of test files that the base's configuration declares."""
     found: list[str] = []
     for path in sorted(base.paths):
         name = name_of(path)
@@ -387,7 +387,7 @@ def _js_globs(name: str, data: bytes) -> list[str]:
 
 
 def _expanded(glob: str) -> list[str]:
-    """A glob with its braces written out and its extended patterns dropped."""
+    """Return a glob with its braces expanded and its extended patterns removed."""
     glob = re.sub(r"[?*+@]\(([^()]*)\)", lambda match: "*" if "|" in match[1] else "", glob)
     if brace := re.search(r"\{([^{}]*)\}", glob):
         return [

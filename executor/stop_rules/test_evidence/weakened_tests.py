@@ -1,4 +1,4 @@
-"""Tests that prove less than before: gone, skipped, emptied, with fewer assertions or a lower threshold. Pure."""
+"""Tests that prove less than before: removed, skipped, emptied, with fewer assertions or a lower threshold. Pure."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ _SETTINGS = frozenset(
 
 
 def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
-    """All weakenings of the tests in a change.
+    """Return all weakened tests in a change.
 
     Args:
-        files: those of the change.
-        content: a file's whole content before (False) or after (True).
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
     """
     found: list[Finding] = []
     lost: list[tuple[str, str, Case]] = []
@@ -124,11 +124,11 @@ def _expectations(path: str, data: bytes | None) -> Counter[str]:
 
 
 def changed_tests(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[str]:
-    """Existing tests whose text, data or imports a change alters, as ``path: name``; a file without any by its path.
+    """Return tests whose text, data or imports a change alters, as ``path: name``; a file without tests by its path.
 
     Args:
-        files: files of tests that the change alters or removes.
-        content: a file's whole content before (False) or after (True).
+        files: test files that the change alters or removes.
+        content: returns a file's whole content before (False) or after (True).
     """
     told: list[str] = []
     for file in files:
@@ -150,7 +150,7 @@ def _data(content: Callable[[str, bool], bytes | None], path: str, new: bool) ->
 
 
 def _compared(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
-    """Changes to remaining tests, and marks that skip tests."""
+    """Return weakenings of remaining tests, and marks that skip tests."""
     found: list[Finding] = []
     if new.unreadable and old.cases:
         return [(file.path, 0, "tests can no longer be read")]
@@ -173,7 +173,7 @@ def _compared(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
 
 
 def _marks(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
-    """Lines that skip tests or leave others out, more than there were; a new file may skip its own."""
+    """Return additional lines that skip or exclude tests; a new file may skip its own."""
     added = {line for line, name in new.owners.items() if name not in old.cases}  # a new test may skip itself
     places = [(file.path, line, text) for line, text in new.skips.items() if line not in added or _ONLY.search(text)]
     if file.kind == "created":
@@ -189,7 +189,7 @@ def _marks(file: FileChange, old: Cases, new: Cases) -> list[Finding]:
 
 
 def _unreplaced(lost: list[tuple[str, str, Case]], gained: list[tuple[str, Case]]) -> list[Finding]:
-    """Tests that went without another that proves as much: one of that name elsewhere, or a new one."""
+    """Return removed tests without an equivalent: a moved test of that name, or a new one that proves as much."""
     found: list[Finding] = []
     moved = list(gained)
     live = [(name, case) for name, case in gained if not case.skipped]
@@ -220,7 +220,7 @@ def _covers(new: Case, old: Case) -> bool:
 
 
 def _whole(files: Sequence[FileChange], known: set[str], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
-    """Test files that were deleted and whose tests could not be listed one by one."""
+    """Return deleted test files whose tests could not be listed individually."""
     after = True
     created = {content(file.path, after) for file in files if file.kind == "created"}
     return [
@@ -238,7 +238,7 @@ def _names_tests(path: str) -> bool:
 
 
 def _lowered(files: Sequence[FileChange], content: Callable[[str, bool], bytes | None]) -> list[Finding]:
-    """Coverage that may be lower than before, over all files, since thresholds move from one to another."""
+    """Return lowered coverage thresholds, compared over all files, since thresholds move between files."""
     before: defaultdict[str, list[float]] = defaultdict(list)
     after: defaultdict[str, list[float]] = defaultdict(list)
     places: dict[str, str] = {}
