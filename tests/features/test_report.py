@@ -43,7 +43,9 @@ def test_every_format_tells_what_happened_and_why(repo: Repo) -> None:
     assert told["counts"] == {"landed": 1, "blocked": 1, "failed": 1, "review": 1}
     good = found["good"]
     assert (good["files"], good["added"], good["removed"], good["paths"]) == (1, 1, 0, ["src/a.py"])
-    assert good["checks"] == [{"name": "there", "ok": True, "seconds": good["checks"][0]["seconds"], "reason": ""}]
+    assert good["checks"] == [
+        {"name": "there", "ok": True, "seconds": good["checks"][0]["seconds"], "reason": "", "before": "red"}
+    ]
     assert "said so" in good["log"]
     assert [item["agent"] for item in found["bad"]["attempts"]] == ["script"] * 3
     assert "because" in found["bad"]["log"]
