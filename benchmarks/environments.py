@@ -1,8 +1,8 @@
 """What environments cost: `python -m benchmarks environments [--json FILE]`.
 
-A package in src layout whose uv.lock nobody has installed: how long it takes to make the environment of the lock from a
-warm cache, and until the environment of a tree is ready when nothing has changed; likewise for a package installed
-editable; and how often a check is run for the proof that it looks at trees. Needs uv and the package index.
+Measures the time to create the environment of a uv.lock from a warm cache, the time to prepare an unchanged environment
+for another tree, the same for a package installed editable, and the check runs that prove that a check looks at the tree.
+Needs uv and the package index.
 """
 
 from __future__ import annotations

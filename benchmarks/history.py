@@ -157,7 +157,7 @@ def _names(repo: Path, old: str, new: str, *options: str) -> set[str]:
 
 
 class _Replay:
-    """One range of one history, in a folder of its own."""
+    """Replays one range of a history in a separate folder."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._folder, self._options = folder, options
