@@ -1,7 +1,7 @@
 """What environments cost: `python -m benchmarks environments [--json FILE]`.
 
-Measures the time to create the environment of a uv.lock from a warm cache, the time to prepare an unchanged environment
-for another tree, the same for a package installed editable, and the check runs that prove that a check looks at the tree.
+Measures the time to create the environment of a uv.lock from a warm cache and to prepare an unchanged environment for
+another tree, the same for a package installed editable, and the check runs that prove that a check looks at the tree.
 Needs uv and the package index.
 """
 
