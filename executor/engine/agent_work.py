@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from executor.agents.call import LOG, cost_of
 from executor.agents.command import child_environment, missing_program, trace_variables, waiting_for_background
@@ -18,7 +18,7 @@ from executor.process.files import left_file, scrub
 from executor.sandbox.layout import take_back
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
@@ -38,6 +38,7 @@ PRIVATE = "private"
 RESULT = "agent.result.json"
 """Durable record of the agent's end, so that no call is repeated after the run died."""
 _REPORT_BYTES = 64 * 1024
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,15 @@ class Work:
         return cost_of(self.agent, self.log, self.told_file)
 
 
-def produce(work: Work) -> str | Failure:
-    """Return the tree that the agent made, or the failure."""
-    if work.agent.builtin == "patch":
-        with work.run.pool.slot() as slot:
-            return _apply_patch(work, slot)
+def produce(work: Work, settle: Callable[[str | Failure], Kept]) -> Kept:
+    """Run the agent and return what `settle` makes of the tree that it left, or of the failure.
+
+    The slot is reserved until `settle` has recorded the result: if the run dies before that, the next run takes the
+    tree from the slot, so no other issue may use the slot meanwhile.
+    """
+    act = _apply_patch if work.agent.builtin == "patch" else _run_agent
     with work.run.pool.slot() as slot:
-        return _run_agent(work, slot)
+        return settle(act(work, slot))
 
 
 def _apply_patch(work: Work, slot: Slot) -> str | Failure:

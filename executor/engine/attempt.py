@@ -180,7 +180,7 @@ class Attempts:
         try:
             self._run.resources.acquire(issue.resources)
             try:
-                made = produce(work)
+                result = produce(work, lambda made: self._settle(work, made, round(time.monotonic() - began, 3)))
             finally:
                 self._run.resources.release(issue.resources)
         except InterruptedRunError:
@@ -189,15 +189,20 @@ class Attempts:
             kept = left if isinstance(left, str) else ""
             self.keep_interrupted(self._issue.state.attempts[number], kept, work.cost())
             raise
-        seconds = round(time.monotonic() - began, 3)
+        if result is not None:
+            keep_candidate(work, *result)
+
+    def _settle(self, work: Work, made: str | Failure, seconds: float) -> tuple[str, float] | None:
+        """Record how the agent's work ended; returns tree and seconds of a result, None for a question or a failure."""
         question = question_in(work.out, self._session.secrets)
         if question:
-            self.ask(number, question, "" if isinstance(made, Failure) else made, work.cost())
-            return
+            self.ask(work.number, question, "" if isinstance(made, Failure) else made, work.cost())
+            return None
         if isinstance(made, Failure):
-            self.fail(number, made, seconds=seconds, cost=work.cost())
-            return
-        keep_candidate(work, made, seconds)
+            self.fail(work.number, made, seconds=seconds, cost=work.cost())
+            return None
+        _record_tree(work, made, seconds)
+        return made, seconds
 
     def pause(self) -> None:
         """Wait after a failed attempt of this run; the wait doubles with each failure."""
@@ -319,9 +324,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     """Create the candidate commit under its ref and record it; fail if it has nothing to land."""
     run = work.run
     issue = run.issue(work.ref)
-    if run.view.states[issue.id].attempts[work.number].tree != tree:
-        when = int(time.time())
-        run.record(Snapshot(attempt=work.number, tree=tree, when=when, seconds=seconds), issue.id)
+    _record_tree(work, tree, seconds)
     attempt = run.view.states[issue.id].attempts[work.number]
     tree, secrets = ChangeRules(IssueRun(run, work.ref)).without_secrets(work.base_tree, tree)
     if secrets:
@@ -366,6 +369,14 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         spend=work.cost(),
     )
     run.record(event, issue.id)
+
+
+def _record_tree(work: Work, tree: str, seconds: float) -> None:
+    """Record the tree that an agent left, unless it is on record."""
+    run, issue = work.run, work.run.issue(work.ref).id
+    if run.view.states[issue].attempts[work.number].tree != tree:
+        when = int(time.time())
+        run.record(Snapshot(attempt=work.number, tree=tree, when=when, seconds=seconds), issue)
 
 
 def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) -> None:

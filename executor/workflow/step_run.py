@@ -106,10 +106,9 @@ class Steps:
         began = time.monotonic()
         self._run.resources.acquire(issue.resources)
         try:
-            made = produce(work)
+            return produce(work, lambda made: keep_result(work, step, made, round(time.monotonic() - began, 3)))
         finally:
             self._run.resources.release(issue.resources)
-        return keep_result(work, step, made, round(time.monotonic() - began, 3))
 
     def step_work(self, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
         """The work of a step; `fresh` recreates its folders and its brief."""

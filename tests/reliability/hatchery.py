@@ -53,6 +53,8 @@ class Point:
         number: the signal that it gets.
         again: at which later effect it gets it once more; 0: never.
         of: beginnings of names; only effects with one of them are counted. Empty: all are.
+        hold: a kind of record; the first thread that is about to write one waits for the kill, and only effects of
+            other threads after that are counted. Empty: no thread waits.
     """
 
     nth: int
@@ -60,6 +62,7 @@ class Point:
     number: int = signal.SIGKILL
     again: int = 0
     of: tuple[str, ...] = ()
+    hold: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Hatchery:
             "signal": kill.number if kill else signal.SIGSTOP,
             "again": kill.again if kill else 0,
             "of": kill.of if kill else cut.of if cut else (),
+            "hold": kill.hold if kill else "",
             "disk": str(cut.disk) if cut else "",
             "boot": str(boot) if boot else "",
             "timeout": timeout,
@@ -255,7 +259,7 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         sys.argv = ["doit", *request["args"]]
         if request["log"]:
             places = {request["nth"], request["again"]} - {0}
-            _watch(request["log"], places, request["signal"], tuple(request["of"]), after=request["after"])
+            _watch(request, places)
         from doit.doit_cmd import DoitMain
 
         sys.path.insert(0, request["cwd"])
@@ -269,21 +273,29 @@ def _hatch(request: dict[str, Any]) -> NoReturn:
         os._exit(code if isinstance(code, int) else 70)
 
 
-def _watch(log: str, places: set[int], number: int, of: tuple[str, ...], *, after: bool) -> None:
+def _watch(request: dict[str, Any], places: set[int]) -> None:
     """Write down every effect of this process, in all threads, and send it a signal at some of them."""
-    told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    told = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    number, of, hold = request["signal"], tuple(request["of"]), request["hold"]
     count = 0
     lock = threading.Lock()
-    end = "c_return" if after else "c_call"
+    held = threading.Event()
+    end = "c_return" if request["after"] else "c_call"
 
     def hook(frame: FrameType, event: str, arg: Any) -> None:
         nonlocal count
+        if hold and event == "call" and _writes(frame, hold):
+            with lock:
+                first = not held.is_set()
+                held.set()
+            if first:
+                time.sleep(60)
         if event != end or arg not in EFFECTS:
             return
         with lock:
             name = _name(frame, arg.__name__)
             os.write(told, f"{name}\n".encode())
-            counts = not of or name.startswith(of)
+            counts = (not of or name.startswith(of)) and (not hold or held.is_set())
             count += counts
             if counts and count in places:
                 os.kill(os.getpid(), number)
@@ -292,6 +304,11 @@ def _watch(log: str, places: set[int], number: int, of: tuple[str, ...], *, afte
 
     threading.setprofile(hook)
     sys.setprofile(hook)
+
+
+def _writes(frame: FrameType, kind: str) -> bool:
+    """Whether a call begins to write a record of a kind."""
+    return frame.f_code.co_name == "record" and getattr(frame.f_locals.get("event"), "KIND", "") == kind
 
 
 def _name(frame: FrameType | None, call: str) -> str:

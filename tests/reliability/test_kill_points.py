@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.reliability.hatchery import Point
-from tests.reliability.world import TAG, World, assert_done, copied, processes
+from tests.reliability.world import TAG, World, assert_done, copied, processes, template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RUN = ("milestone:m1", "-n", "1")
 KINDS = ("a", "c", "d")
 """Milestones that are killed at every effect: an agent, a patch, an attempt that fails."""
+LAST = ("record landed h",)
 SHARES = 4
 CHAINS = 125
 
@@ -95,6 +96,18 @@ def test_a_run_killed_at_an_effect_is_finished_by_the_next_one(trials: Trials) -
 
 def test_a_run_killed_again_in_its_recovery_is_finished_by_the_next_one(trials: Trials) -> None:
     chained(trials, random.Random(11), 2)  # noqa: S311  (no secret)
+
+
+@pytest.mark.parametrize("mode", ["", "each"])
+def test_a_tree_that_is_not_on_record_yet_survives_other_issues_and_a_kill(
+    hatchery: Hatchery, in_memory: Path, mode: str
+) -> None:
+    """An agent has ended, its tree is not recorded yet; meanwhile another issue is checked and a third one lands."""
+    names = "fgh"
+    made = template(in_memory / "template", names, mode=mode)
+    trials = Trials(hatchery, lambda _: World(made.path, names), in_memory, ("milestone:m1", "-n", "2"))
+    trials.killed_at(names, Point(1, of=LAST, hold="snapshot"), torn=random.Random(1))  # noqa: S311  (no secret)
+    assert trials.kills == 1
 
 
 @pytest.mark.campaign
