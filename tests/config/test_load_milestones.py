@@ -245,9 +245,9 @@ GROWING = b"".join(b"[" + b".".join([b"a"] * number) + b"]\n" for number in rang
     ],
 )
 def test_a_toml_bomb_is_refused_before_it_goes_off(tmp_path: Path, content: bytes, message: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert refusal(tmp_path, content) == message
-    assert time.perf_counter() - begin < BLINK
+    assert time.process_time() - begin < BLINK
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_a_toml_bomb_is_refused_before_it_goes_off(tmp_path: Path, content: byte
     ids=range(21),
 )
 def test_texts_that_never_end_are_refused_at_once(tmp_path: Path, content: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert "\n" not in refusal(tmp_path, content)
-    assert time.perf_counter() - begin < BLINK
+    assert time.process_time() - begin < BLINK
 
 
 MANY = ".".join("x" * 100)

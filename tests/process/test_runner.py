@@ -31,7 +31,7 @@ import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def here():
     open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
-    time.sleep(60)
+    time.sleep(600)
 if os.fork() == 0:
     if os.fork() == 0:
         os.setsid()
@@ -229,28 +229,27 @@ def test_why_a_command_did_not_start_is_told_in_words(supervisor: Supervisor, co
 def test_after_the_timeout_nothing_is_left_of_a_tree_that_ignores_sigterm(
     supervisor: Supervisor, command: Any, tmp_path: Path
 ) -> None:
-    started = time.monotonic()
-    ended = supervisor.run(command(*tree(tmp_path), timeout=0.6, grace=0.2))
+    ended = supervisor.run(command(*tree(tmp_path), timeout=1.5, grace=0.2))
     assert members(tmp_path) == 4
     assert survivors(tmp_path) == []
     assert (ended.reason, ended.signal, ended.leftovers) == ("timeout", signal.SIGKILL, 3)
-    assert ended.describe() == "killed after 1 s (timeout)"
-    assert time.monotonic() - started < 2
+    assert ended.describe() == f"killed after {ended.seconds:.0f} s (timeout)"
+    assert ended.seconds < 300
 
 
 def test_a_command_that_obeys_sigterm_is_given_the_time_to_clean_up(
     supervisor: Supervisor, command: Any, tmp_path: Path
 ) -> None:
     script = "trap 'sleep 0.2; echo clean; exit 3' TERM; echo up; while :; do sleep 0.05; done"
-    ended = supervisor.run(command("sh", "-c", script, timeout=0.3, grace=20))
+    ended = supervisor.run(command("sh", "-c", script, timeout=1, grace=600))
     assert (tmp_path / "log").read_text().endswith("clean\n")
     assert (ended.code, ended.reason, ended.ok, ended.leftovers) == (3, "timeout", False, 0)
 
 
 def test_silence_without_processor_time_is_idle(supervisor: Supervisor, command: Any) -> None:
-    ended = supervisor.run(command("sleep", "60", idle=0.4))
+    ended = supervisor.run(command("sleep", "600", idle=0.4))
     assert ended.reason == "idle"
-    assert 0.4 <= ended.seconds < 1.5
+    assert 0.4 <= ended.seconds < 300
     assert survivors(command().cwd) == []
 
 
@@ -295,10 +294,10 @@ def test_a_flood_takes_neither_disk_nor_memory(supervisor: Supervisor, command: 
 
 
 def test_output_above_the_limit_kills_at_once(supervisor: Supervisor, command: Any, tmp_path: Path) -> None:
-    ended = supervisor.run(command("yes", output_cap=1000, output_limit=10**6, grace=20))
+    ended = supervisor.run(command("yes", output_cap=1000, output_limit=10**6, grace=600))
     assert ended.reason == "output-limit"
     assert 10**6 < ended.output_bytes < 3 * 10**6
-    assert ended.seconds < 2
+    assert ended.seconds < 300  # no grace
     assert survivors(tmp_path) == []
 
 
@@ -356,7 +355,7 @@ def test_when_the_coordinator_is_killed_nothing_is_left_and_the_lock_is_free(tmp
     argv = tree(tmp_path)
     script = f"""
 running = Supervisor(here / "lock").__enter__()
-threading.Thread(target=running.run, args=(command(*{argv!r}, grace=60.0),)).start()
+threading.Thread(target=running.run, args=(command(*{argv!r}, grace=600.0),)).start()
 {extra}
 time.sleep(60)
 """
@@ -368,7 +367,7 @@ time.sleep(60)
     started = time.monotonic()
     with Supervisor(tmp_path / "lock"):  # whoever has the lock knows that nothing of an earlier run is alive
         assert survivors(tmp_path) == []
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 300  # no grace
     assert not (tmp_path / "result").exists()
 
 

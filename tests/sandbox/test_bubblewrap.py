@@ -233,14 +233,14 @@ def test_under_the_supervisor_sigterm_leaves_time_to_tidy_up_and_nothing_is_left
             return supervisor.run(Command(argv, tree, ENV, tmp_path / "log", **limits))  # type: ignore[arg-type]
 
         assert supervised("echo out; exit 3").describe() == "exit 3"
-        ended = supervised(polite, timeout=0.5, grace=5.0)
-        assert (ended.reason, ended.seconds < 4) == ("timeout", True)
+        ended = supervised(polite, timeout=0.5, grace=600.0)
+        assert (ended.reason, ended.seconds < 300) == ("timeout", True)
         assert (tree / "tidy").exists()
         stubborn = supervised("trap '' TERM; while :; do sleep 0.05; done", timeout=0.3, grace=0.3)
-        assert (stubborn.reason, stubborn.seconds < 4) == ("timeout", True)
+        assert (stubborn.reason, stubborn.seconds < 300) == ("timeout", True)
         daemon = supervised("setsid sleep 600 >/dev/null 2>&1 & echo started")
         assert daemon.code == 0
-        assert daemon.seconds < 4
+        assert daemon.seconds < 300
     assert not marked("sleep\x00600")
 
 
@@ -345,12 +345,32 @@ def test_a_first_process_that_was_stopped_by_tracing_does_not_hold_the_command_u
     argv = BOX.argv((sys.executable, "-I", "-S", "-c", trace), tree=tree, network=False, env=ENV)
     command = Command(argv, tree, ENV, tmp_path / "log", timeout=60.0, idle=15.0)
     with Supervisor(tmp_path / "lock") as supervisor:
-        # Once in some hundred runs on a busy machine the first process did not go on: then the idle limit ends it.
-        ends = [supervisor.run(command).reason]
-        if ends != ["exited"]:
-            ends.append(supervisor.run(command).reason)
+        reason = supervisor.run(command).reason
     assert (tmp_path / "log").read_text() in {"0\n", "-1\n"}  # a kernel may forbid it
-    assert ends[-1] == "exited"
+    assert reason == "exited"
+
+
+@real
+def test_a_first_process_that_stops_after_it_reaped_its_child_does_not_hold_the_command_up(
+    tmp_path: Path, tree: Path
+) -> None:
+    # The child cannot choose that moment, so the first process is stopped from outside once it is alone.
+    argv = BOX.argv(("/bin/true",), tree=tree, network=False, env=ENV)
+    stop = (
+        "import os, signal, subprocess, sys, time\n"
+        "box = subprocess.Popen(sys.argv[1:])\n"
+        "children = lambda pid: open(f'/proc/{pid}/task/{pid}/children').read().split()\n"
+        "first = []\n"
+        "while not first and box.poll() is None: first = children(box.pid)\n"
+        "if first: os.kill(int(first[0]), signal.SIGSTOP)\n"
+        "print(len(first), flush=True)\n"
+        "sys.exit(box.wait())\n"
+    )
+    outer = (sys.executable, "-I", "-S", "-c", stop, *argv)
+    command = Command(outer, tree, ENV, tmp_path / "log", timeout=60.0, idle=15.0)
+    with Supervisor(tmp_path / "lock") as supervisor:
+        reason = supervisor.run(command).reason
+    assert reason == "exited"
 
 
 @real

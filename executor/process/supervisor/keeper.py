@@ -143,7 +143,7 @@ class Keeper:
             self.poll.unregister(self.exited)
 
     def unstick(self) -> None:
-        """Continue processes that were stopped with an ended child in two scans; else its end is never reported."""
+        """Continue processes that were stuck in two scans; else the end of the command is never reported."""
         now = time.monotonic()
         if now - self.looked < STUCK:
             return

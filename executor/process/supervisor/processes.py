@@ -132,12 +132,32 @@ def descendants(spared: Collection[int] = ()) -> dict[int, Process]:
 
 
 def stuck(found: dict[int, Process]) -> set[tuple[int, bytes]]:
-    """Return stopped processes that keep an ended child from being reaped: number and start of each.
+    """Return stopped processes that nobody continues, so that their command never ends: number and start of each.
 
-    A process in the sandbox can stop the first one of its namespace by tracing it. No process inside continues it.
+    A process in the sandbox can stop the first one of its namespace by tracing it, and then exit. The first one stops
+    before it reaps that child, or just after: then it has no child at all.
     """
     waiting = {process.parent for process in found.values() if process.ended}
-    return {(pid, process.started) for pid, process in found.items() if process.stopped and pid in waiting}
+    parents = {process.parent for process in found.values()}
+    return {
+        (pid, process.started)
+        for pid, process in found.items()
+        if process.stopped and (pid in waiting or (pid not in parents and first_in_namespace(pid)))
+    }
+
+
+def first_in_namespace(pid: int) -> bool:
+    """Return whether it is the first process of a PID namespace inside ours; False if it has ended."""
+    try:
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY)
+        try:
+            status = os.read(fd, 4096)
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    numbers = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()  # proc_pid_status(5), outermost first
+    return len(numbers) > 1 and numbers[-1] == b"1"
 
 
 def reap_children() -> tuple[dict[int, int], bool]:
