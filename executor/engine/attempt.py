@@ -151,10 +151,12 @@ class Attempts:
 
     def _keep(self, attempt: Attempt, tree: str, what: str, outcome: str, reason: str = "") -> str:
         trailers = self._trailers(attempt, outcome, reason)
-        text = f"attempt {attempt.number} at {self._issue.ref} {what}\n\n{encode(trailers)}\n"
-        store, _ref = self._session.store, f"{self._issue.ref}"
+        store = self._session.store
         if self._issue.ref in self._session.compiled.plan.nodes:
             tree, _ = ChangeRules(self._issue).without_secrets(store.tree_of(attempt.base), tree)
+        if outcome == QUESTION:
+            trailers = replace(trailers, change_key=parse_diff(store.diff(attempt.base, tree)).key)
+        text = f"attempt {attempt.number} at {self._issue.ref} {what}\n\n{encode(trailers)}\n"
         commit = store.commit(tree, [attempt.base], text, self._session.identity, self.time_of(attempt))
         name = attempt_ref(self._run.name, self._issue.id, attempt.number)
         self._session.refs.move([Move(name, None, commit)], f"attempt {attempt.number} {what}")

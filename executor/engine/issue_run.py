@@ -10,6 +10,7 @@ from executor.engine.landing.land import Landings
 from executor.engine.stops import Stops, find_obstacle, record_obstacle
 from executor.errors import ExecutorError, InterruptedRunError
 from executor.state.decide import Act, Decision, Status
+from executor.state.model import QUESTION
 
 if TYPE_CHECKING:
     from executor.engine.issue import IssueRun
@@ -59,6 +60,9 @@ class IssueLife:
                 self._run.ensure_receipts([self._issue.id])
                 if decision.status is Status.LANDED:
                     self._session.plugins.workflow.forget(self._issue)
+                stop = self._issue.facts.state.stop
+                if decision.status is Status.REVIEW and stop is not None and stop.rule == QUESTION:
+                    self._session.plugins.publisher.show_question(self._issue)
                 return decision
             self._act(decision)
         raise ExecutorError(

@@ -66,6 +66,9 @@ class Publisher(Protocol):
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person."""
 
+    def show_question(self, issue: IssueRun) -> None:
+        """Show an issue that asks a question, if it is not shown yet."""
+
     def publish(self, candidate: Candidate, commit: str) -> None:
         """Show a proved candidate before it lands."""
 
@@ -114,6 +117,9 @@ class LocalPublisher:
         return run.ensure_branch()
 
     def show_stopped(self, candidate: Candidate) -> None:
+        """Do nothing: no forge to show it on."""
+
+    def show_question(self, issue: IssueRun) -> None:
         """Do nothing: no forge to show it on."""
 
     def publish(self, candidate: Candidate, commit: str) -> None:

@@ -17,13 +17,14 @@ from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
-from executor.forge.pull_request import PullRequest, body_of, merged_body, pull_text, read_mark, title_digest, title_of
+from executor.forge.pull_request import STATE, PullRequest, body_of, merged_body, read_mark, title_digest, title_of
+from executor.forge.pull_text import pull_text, states_told
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
-from executor.git.trailers import UNPROVED, parse_trailers
-from executor.model.milestone import branch_of, commit_token, described
+from executor.git.trailers import UNPROVED, AttemptTrailers, decode, parse_trailers
+from executor.model.milestone import branch_of
 from executor.state.events import AttemptFailed, PullChanged
-from executor.state.model import AttemptState, Pull
+from executor.state.model import QUESTION, AttemptState, Pull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,23 @@ class Publication:
             return
         self.publish(attempt, attempt.commit, change, stop=stop)
 
+    def show_waiting(self) -> None:
+        """Show what waits for a person, a stopped result or the work so far of a question, if it is not shown yet."""
+        state = self._run.view.states.get(self._issue.id)
+        stop = state.stop if state is not None else None
+        if self._session.remote is None or state is None or stop is None or stop.attempt not in state.attempts:
+            return
+        attempt, seen = state.attempts[stop.attempt], state.pull
+        if not attempt.commit or (attempt.state is not AttemptState.BUILT and stop.rule != QUESTION):
+            return
+        if seen is not None and (seen.waits or self._is_shown(seen, attempt)):
+            return
+        change = parse_diff(self._session.store.diff(f"{attempt.commit}^", attempt.commit))
+        self.show_stopped(attempt, change)
+
+    def _is_shown(self, pull: Pull, attempt: Attempt) -> bool:
+        return pull.commit == attempt.commit and (pull.number > 0 or forge_of(self._session).kind == "local")
+
     def publish(self, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None = None) -> PullRequest | None:
         """Push a result and open or update its pull request; None if there is none, or others use the branch.
 
@@ -77,9 +95,8 @@ class Publication:
         if forge_of(self._session).kind == "local":
             return None
         text = pull_text(self._issue, attempt, commit, change, stop=stop)
-        issue, rules = self._issue.declared, self._session.policy.forge
-        token = commit_token(issue, self._run.name, rules.commit_types)
-        title = title_of(token, described(issue.title, lower=rules.lower_case), attempt.revision, issue.number)
+        rules = self._session.policy.forge
+        title = title_of(self._issue.declared, self._run.name, rules, attempt.revision)
         body = body_of(text, title)
         pull = self._open_pull(attempt)
         if pull is None:
@@ -136,6 +153,9 @@ class Publication:
             attempt=attempt or old.attempt,
         )
         if new != old or waits:
+            merged = new.state == "merged"
+            if merged:
+                self.tell_states()  # nothing looks at it again once this is on record
             event = PullChanged(
                 number=new.number,
                 state=new.state,
@@ -147,6 +167,25 @@ class Publication:
                 attempt=new.attempt,
             )
             self._run.record(event, issue)
+            if not merged:
+                self.tell_states()
+
+    def tell_states(self) -> None:
+        """Keep the one comment that tells the states of the pull request; none while it has only its ordinary life."""
+        state = self._run.view.states.get(self._issue.id)
+        pull = state.pull if state is not None else None
+        forge = forge_of(self._session)
+        if pull is None or not pull.number or forge.kind == "local":
+            return
+        text = states_told(self._issue)
+        if not text:
+            return
+        try:
+            forge.comment(
+                PullRequest(pull.number, pull.state, draft=False, head=pull.head, sha="", base=""), STATE, text
+            )
+        except ForgeRefusedError as error:
+            self._run.warn(f"{self._issue.ref}: pull request #{pull.number} has no comment about its state: {error}")
 
     def wait_for_person(self, pull: PullRequest | None, why: str, *, head: str = "") -> None:
         """Hold the issue until a person has changed its pull request or branch."""
@@ -172,10 +211,14 @@ class Publication:
                 return True
         store, refs = self._session.store, self._session.refs
         try:
-            trailers = parse_trailers(refs.trailers(commit))
-            if trailers is None or (trailers.milestone, trailers.issue) != (self._run.name, self._issue.id):
+            found = refs.trailers(commit)
+            trailers, asked = parse_trailers(found), decode(AttemptTrailers, found)
+            told = trailers or asked
+            if told is None or (told.milestone, told.issue) != (self._run.name, self._issue.id):
                 return False
             text = store.diff(f"{commit}^", commit)
+            if trailers is None:
+                return asked is not None and asked.outcome == QUESTION and parse_diff(text).key == asked.change_key
             return not text or parse_diff(text).key == trailers.result_key
         except GitError:
             return False

@@ -36,6 +36,10 @@ class ForgePublisher(Connection):
         """Show a result that waits for a person as a draft."""
         Publication(candidate.issue).show_stopped(candidate.attempt, candidate.change)
 
+    def show_question(self, issue: IssueRun) -> None:
+        """Show the work so far of an issue that asks a question as a draft."""
+        Publication(issue).show_waiting()
+
     def publish(self, candidate: Candidate, commit: str) -> None:
         """Push a proved candidate's branch."""
         Publication(candidate.issue).publish(candidate.attempt, commit, candidate.change)

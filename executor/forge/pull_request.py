@@ -1,8 +1,6 @@
 """A pull request as a value, its mark, and its title and body for people. Pure.
 
 External text is neutralised first: nothing in it mentions a person, closes an issue or stops a workflow.
-
-The parts of an issue's pull request text, collected from journal, verdicts and refs.
 """
 
 from __future__ import annotations
@@ -12,21 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.checks.spec import CommandProof, FileProof, file_problem
-from executor.engine.candidate import assisted_by
 from executor.git.trailers import inert, one_line
-from executor.model.milestone import Claim, header
+from executor.model.milestone import commit_token, described, header, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from executor.engine.issue import IssueRun
     from executor.git.diff import Change
-    from executor.state.model import Attempt, Review, Stop
+    from executor.model.milestone import Issue
+    from executor.model.outward_rules import Forge
 
 __all__ = [
     "END",
     "NOT_PROVED",
+    "STATE",
     "ApprovalShown",
     "Box",
     "FindingShown",
@@ -39,8 +36,8 @@ __all__ = [
     "harmless",
     "mark",
     "merged_body",
-    "pull_text",
     "read_mark",
+    "state_comment",
     "title_digest",
     "title_of",
 ]
@@ -49,9 +46,11 @@ __all__ = [
 _BEGIN = "<!-- milestone-executor"
 END = "<!-- /milestone-executor -->"
 """The line after our part of a body."""
+STATE = "<!-- milestone-executor state -->"
+"""The first line of our comment on a pull request; only a comment that starts with it is edited."""
 _MARK = re.compile(r"<!-- milestone-executor((?: [a-z_]+=[^\s<>]*)*) -->")
 _BREAK = "\u200b"
-_FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES = 50, 100, 50, 10, 50, 10
+_FILES, _BOXES, _CHECKS, _LINES, _FINDINGS, _NOTES, _STATES = 50, 100, 50, 10, 50, 10, 40
 _WIDTH = 500
 NOT_PROVED = "not proved"
 """The text beside an open box."""
@@ -143,12 +142,21 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class StopShown:
-    """Why a pull request waits for a person: rules, reason, triggering lines, required action."""
+    """Why a pull request waits for a person.
+
+    Attributes:
+        rule: ids of the rules.
+        reason: one sentence.
+        needs: the required action.
+        lines: places and lines that triggered it, or the lines of a question.
+        clears: commands that end the wait, each with its purpose.
+    """
 
     rule: str
     reason: str
     needs: str = ""
     lines: tuple[str, ...] = ()
+    clears: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +227,15 @@ class PullText:
     assisted: str = ""
 
 
-def title_of(token: str, title: str, revision: int, number: int | None = None) -> str:
-    """Return ``feat(m4): title (#11)``."""
-    return header(token, harmless(title), number=number, revision=revision)
+def title_of(issue: Issue, milestone: str, rules: Forge, revision: int) -> str:
+    """Return the title of an issue's pull request: ``feat(m4): title (#11)``, or as its `pull_title` says."""
+    token = commit_token(issue, milestone, rules.commit_types)
+    title = harmless(described(issue.title, lower=rules.lower_case))
+    if issue.pull_title is None:
+        return header(token, title, number=issue.number, revision=revision)
+    number = f"#{issue.number}" if issue.number is not None else ""
+    values = {"token": token, "title": title, "number": number, "milestone": milestone, "issue": issue.id}
+    return titled(inert(issue.pull_title), values) + (f" (revision {revision})" if revision > 1 else "")
 
 
 def body_of(text: PullText, title: str) -> str:
@@ -282,8 +296,9 @@ def _stop(text: PullText) -> str:
     more = len(stop.lines) - _LINES
     lines += [f"- and {more} more"] if more > 0 else []
     lines += [f"- needed: {_words(stop.needs)}"] if stop.needs else []
-    approve = f'doit approve {text.ref} --reason "..."'
-    lines.append(f"- to clear it: {code(approve)}; for another attempt: {code(f'doit retry {text.ref}')}")
+    lines += (
+        ["- " + "; ".join(f"{purpose}: {code(command)}" for purpose, command in stop.clears)] if stop.clears else []
+    )
     return "\n".join(f"> {line}".rstrip() for line in lines)
 
 
@@ -305,17 +320,24 @@ def _box(box: Box) -> str:
 
 
 def _review(review: ReviewShown | None) -> str:
-    """Format the verdict of a reviewer as one line, with all findings folded below, whatever their score."""
+    """Format the findings of a reviewer: grave ones first, those below the threshold folded."""
     if review is None:
         return ""
     name = _words(review.reviewer)
     if not review.findings:
         return f"## Review\n{name} reported no findings."
-    grave = sum(item.score >= review.threshold for item in review.findings)
-    count = len(review.findings)
-    summary = f"{name}: {count} finding{'s' if count > 1 else ''}, {grave} of score {review.threshold} or more"
-    lines = [_finding(item) for item in sorted(review.findings, key=lambda item: -item.score)[:_FINDINGS]]
-    return "\n".join(["## Review", f"<details><summary>{summary}</summary>", "", *lines, "", "</details>"])
+    found = sorted(review.findings, key=lambda item: -item.score)[:_FINDINGS]
+    grave = [_finding(item) for item in found if item.score >= review.threshold]
+    minor = [_finding(item) for item in found if item.score < review.threshold]
+    lines = ["## Review", f"{name} reported {_findings(len(review.findings))}.", *([""] if grave else []), *grave]
+    if minor:
+        summary = f"{_findings(len(minor))} below score {review.threshold}"
+        lines += ["", f"<details><summary>{summary}</summary>", "", *minor, "", "</details>"]
+    return "\n".join(lines)
+
+
+def _findings(count: int) -> str:
+    return f"{count} finding{'' if count == 1 else 's'}"
 
 
 def _finding(item: FindingShown) -> str:
@@ -333,95 +355,15 @@ def _section(heading: str, lines: Iterable[str]) -> str:
     return "\n".join([heading, *found]) if found else ""
 
 
-_APPROVALS = 20
-
-
-def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None) -> PullText:
-    """Collect the text of the pull request that shows an attempt.
+def state_comment(history: Sequence[tuple[str, str]]) -> str:
+    """Return our comment on a pull request: its state now, and how it came to it.
 
     Args:
-        issue: the issue.
-        attempt: the attempt.
-        commit: its commit.
-        change: the change of that commit.
-        stop: why it waits for a person. Without one, every check has passed on the commit's tree.
+        history: day and time, and a sentence, of each state; oldest first, the last one is the present one.
     """
-    declared, proofs = issue.declared, issue.proofs.items
-    review = issue.state.reviews.get(attempt.number)
-    return PullText(
-        ref=issue.ref,
-        revision=attempt.revision,
-        attempt=attempt.number,
-        spec_key=attempt.spec_key,
-        change=change,
-        title=declared.title,
-        notes=attempt.notes,
-        boxes=_boxes(issue, commit, review, proved=stop is None),
-        checks=() if stop else tuple(item.name for item in proofs if isinstance(item, CommandProof) and item.named),
-        stop=StopShown(stop.rule, stop.reason, stop.needs, stop.lines) if stop else None,
-        review=_review_shown(issue, review),
-        approvals=_approvals(issue),
-        deviations=attempt.deviations,
-        number=declared.number,
-        assisted=assisted_by(issue, attempt.agent),
-    )
-
-
-def _boxes(issue: IssueRun, commit: str, review: Review | None, *, proved: bool) -> tuple[Box, ...]:
-    """Return the acceptance criteria in order, each with its evidence."""
-    proofs = [item for item in issue.proofs.items if isinstance(item, FileProof) or not item.named]
-    found, waiting = [], iter(proofs)
-    for item in issue.declared.accept:
-        if isinstance(item, Claim):
-            found.append(_claim(item.text, review))
-            continue
-        proof = next(waiting)
-        text = f"file {code(proof.file)}" if isinstance(proof, FileProof) else code(proof.name)
-        found.append(_proved(issue, commit, proof, text) if proved else Box(text, done=False, evidence=NOT_PROVED))
-    return tuple(found)
-
-
-def _proved(issue: IssueRun, commit: str, proof: CommandProof | FileProof, text: str) -> Box:
-    """Return a criterion that holds on the result. The change proves it only if it did not hold before."""
-    store = issue.session.store
-    before = store.tree_of(store.parent_of(commit))
-    if isinstance(proof, FileProof):
-        exists = store.has_path(before, proof.file)
-        held = not file_problem(proof, store.blob(before, proof.file) if exists else None, exists=exists)
-        return _compared(text, held=held, was="was not as declared before the change, is now")
-    log = issue.run.folder / "logs" / "base" / f"accept-{proof.slug}.log"
-    held = issue.run.checks.verdict_on(before, proof, log=log).ok
-    return _compared(text, held=held, was="failed before the change, passes on this tree")
-
-
-def _compared(text: str, *, held: bool, was: str) -> Box:
-    if held:
-        return Box(text, done=False, evidence=f"{NOT_PROVED}: it passed before the change as well")
-    return Box(text, done=True, evidence=was)
-
-
-def _claim(text: str, review: Review | None) -> Box:
-    """Return a criterion in words: only a reviewer's statement about exactly this one proves it."""
-    shown = harmless(text)[:500]
-    found = next((item for item in review.criteria if item.criterion == text), None) if review else None
-    if review is None or found is None:
-        return Box(shown, done=False, evidence=f"{NOT_PROVED}: no reviewer has judged it")
-    word = "met" if found.met else "not met"
-    return Box(shown, found.met, f"{word}, says {review.reviewer}" + (f": {found.evidence}" if found.evidence else ""))
-
-
-def _review_shown(issue: IssueRun, review: Review | None) -> ReviewShown | None:
-    if review is None:
-        return None
-    threshold = issue.session.policy.route_of(issue.declared).threshold
-    findings = tuple(FindingShown(item.description, item.score, item.file, item.line) for item in review.findings)
-    return ReviewShown(review.reviewer, findings, threshold)
-
-
-def _approvals(issue: IssueRun) -> tuple[ApprovalShown, ...]:
-    """Return everything that a person approved for the issue, oldest first; names without mail addresses."""
-    found = issue.run.view.approvals.get(issue.id, ())
-    return tuple(
-        ApprovalShown(", ".join(item.rules), item.who.partition(" <")[0], item.why, str(item.when))
-        for item in found[-_APPROVALS:]
-    )
+    lines = [f"- {when}: {_words(told)}" for when, told in history]
+    left_out = len(lines) - _STATES
+    if left_out > 0:
+        lines = [lines[0], f"- {left_out} states between", *lines[left_out + 1 :]]
+    now = _words(history[-1][1])
+    return "\n".join([STATE, f"**State:** {now}", "", *lines]) + "\n"

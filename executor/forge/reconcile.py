@@ -15,7 +15,6 @@ from executor.forge.connect import forge_of
 from executor.forge.merge import Merging
 from executor.forge.publish import Publication, RemoteBranch
 from executor.forge.pull_request import PullRequest, read_mark, title_digest
-from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import parse_trailers
 from executor.model.milestone import branch_of, branch_prefixes
@@ -201,7 +200,7 @@ class Reconciliation:
         if forge_of(self._run.session).kind != "local":
             self._reconcile(branches)
         for issue in self._run.milestone.issues:
-            self._show_again(f"{self._run.name}/{issue.id}")
+            Publication(IssueRun(self._run, f"{self._run.name}/{issue.id}")).show_waiting()
 
     def _nothing_begins(self) -> bool:
         """Return whether the milestone is released or waits for another one; then it gets no branch."""
@@ -266,6 +265,9 @@ class Reconciliation:
             for note in finding.notes:
                 self._run.warn(f"{finding.ref}: {note}")
             self._act(by_ref[finding.ref], finding)
+            if finding.meaning in {Meaning.OPEN, Meaning.WAIT}:
+                # A run that died after its record has not commented.
+                Publication(IssueRun(self._run, finding.ref)).tell_states()
 
     def _act(self, known: Known, finding: Finding) -> None:
         ref, pull = finding.ref, finding.pull
@@ -308,25 +310,6 @@ class Reconciliation:
             settled=pull is not None and pull.state == "merged",
             built=any(item.state is AttemptState.BUILT and item.revision == revision for item in counted),
         )
-
-    def _show_again(self, ref: str) -> None:
-        """Show a result that waits for a person but is not visible yet, because the run that stopped it died."""
-        facts = self._run.facts(ref)
-        stop = facts.state.stop
-        attempt = facts.state.attempts.get(stop.attempt) if stop is not None else None
-        if attempt is None or attempt.state is not AttemptState.BUILT or not attempt.commit:
-            return
-        seen = facts.state.pull
-        missing = (
-            seen is None
-            or seen.commit != attempt.commit
-            or (forge_of(self._run.session).kind != "local" and not seen.number)
-        )
-        if missing and not (seen is not None and seen.waits):
-            store = self._run.session.store
-            Publication(IssueRun(self._run, ref)).show_stopped(
-                attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit))
-            )
 
 
 _POLLS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)

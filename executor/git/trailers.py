@@ -273,6 +273,7 @@ class AttemptTrailers:
         failure: fingerprint of the failure.
         reason: one sentence.
         step: the workflow step that failed.
+        change_key: key of the change of a question, which is shown on a forge; it is no result.
     """
 
     milestone: str = text("Milestone", "")
@@ -288,6 +289,7 @@ class AttemptTrailers:
     result_key: str = text("Result-Key", "")
     agent: str = text("Agent", "")
     sandbox: str = text("Sandbox", "")
+    change_key: str = text("Change-Key", "")
 
     @property
     def unsandboxed(self) -> str | None:

@@ -129,6 +129,24 @@ def _commit_type(value: str) -> str:
     return value
 
 
+_TITLE_PLACES = ("token", "title", "number", "milestone", "issue")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+def _pull_title(value: str) -> str:
+    unknown = [name for name in _PLACE.findall(_line(value)) if name not in _TITLE_PLACES]
+    if unknown or "{" in _PLACE.sub("", value) or "}" in _PLACE.sub("", value):
+        known = ", ".join(f"{{{name}}}" for name in _TITLE_PLACES)
+        raise ValueError(f"expected a title with the placeholders {known}, found {quoted(value)}")
+    return value
+
+
+def titled(template: str, values: Mapping[str, str]) -> str:
+    """Return a title from a template, at most `HEADER` characters; a missing value is empty."""
+    text = " ".join(_PLACE.sub(lambda place: values.get(place[1], ""), template).split())
+    return text if len(text) <= HEADER else f"{text[: HEADER - 1].rstrip()}…"
+
+
 Id = Annotated[str, AfterValidator(_id)]
 Line = Annotated[str, AfterValidator(_line)]
 Inside = Annotated[str, AfterValidator(_inside)]
@@ -136,6 +154,7 @@ Branch = Annotated[str, AfterValidator(_branch)]
 Slug = Annotated[str, AfterValidator(_slug)]
 Token = Annotated[str, AfterValidator(_token)]
 CommitType = Annotated[str, AfterValidator(_commit_type)]
+PullTitle = Annotated[str, AfterValidator(_pull_title)]
 _NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Names = Annotated[tuple[str, ...], BeforeValidator(_names), WithJsonSchema(_NAMES)]
 """One name or an ordered list of them."""
@@ -199,7 +218,8 @@ class Issue(_Declared):
     """An issue of a milestone.
 
     `options` is the TOML key `with`, `was` holds its earlier ids. An issue with a `hold` waits until a person removes
-    it. `slug`, `token` and `commit_type` determine the names of its branch, its commits and its pull request.
+    it. `slug`, `token` and `commit_type` determine the names of its branch, its commits and its pull request, and
+    `pull_title` the title of the pull request alone.
     """
 
     id: Id
@@ -220,6 +240,7 @@ class Issue(_Declared):
     slug: Slug | None = None
     token: Token | None = None
     commit_type: CommitType | None = None
+    pull_title: PullTitle | None = None
     resources: tuple[Line, ...] = ()
     allow: tuple[Line, ...] = ()
     phase: Line | None = None
@@ -257,6 +278,7 @@ class Milestone(_Declared):
     epic_number: Annotated[StrictInt, Field(gt=0)] | None = None
     tracking: Inside | None = None
     token: Token | None = None
+    pull_title: PullTitle | None = None
     tag: Branch | None = None
     forge_milestone: Line | None = None
     accept: tuple[Acceptance, ...] = ()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from executor.forge.pull_request import harmless
 from executor.git.marks import ReleaseTrailers
 from executor.git.trailers import encode, inert, one_line
+from executor.model.milestone import header, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -182,11 +183,17 @@ def refusal_code(criteria: Iterable[Criterion]) -> int:
 
 
 def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:
-    """Return the message of the commit that merges a milestone into its base."""
-    token = text.milestone.token or f"release({text.milestone.id})"
-    subject = inert(f"{token}: {text.milestone.title}")
+    """Return the message of the commit that merges a milestone into its base; its first line is a conventional one."""
     trailers = ReleaseTrailers(text.milestone.id, text.tip)
-    return f"{subject}\n\n{release_body(text, criteria)}\n\n{encode(trailers)}\n"
+    return f"{_subject(text.milestone)}\n\n{release_body(text, criteria)}\n\n{encode(trailers)}\n"
+
+
+def _subject(milestone: Milestone) -> str:
+    title, token = inert(milestone.title), milestone.token or f"chore({milestone.id})"
+    if milestone.pull_title is not None:
+        values = {"token": token, "title": title, "milestone": milestone.id}
+        return titled(inert(milestone.pull_title), values)
+    return header(token, title if milestone.token else f"release {title}")
 
 
 def release_body(text: ReleaseText, criteria: Sequence[Criterion]) -> str:

@@ -356,3 +356,23 @@ def test_the_plans_own_tracking_section_is_kept_while_the_run_works(repo: Repo, 
     assert "* [x] b — Issue b ✅ Done" in text
     assert text.count("### Completed Issues") == 1
     assert "nothing changed" in repo.doit("export", "m1", "--output", "docs/PLAN.md").check().out
+
+
+def test_a_question_is_a_draft_that_the_answer_turns_into_the_pull_request(repo: Repo, hub: FakeGitHub) -> None:
+    ask = "echo half > half; [ -e {0} ] || echo Which zone? > $EXECUTOR_OUT/question.md; touch {0}"
+    declared(repo, issue("a", ask.format(repo.path.parent / "asked")))
+    repo.doit("milestone:m1").check(4)
+    pull = hub.pulls[0]
+    assert (pull.draft, hub.git("show", f"{pull.sha}:half"), hub.comments) == (True, "half", {})
+    assert '> - to answer it: `doit answer m1/a "..."`' in pull.body
+    before = pull.sha
+    repo.doit("milestone:m1").check(4)
+    other = clone(repo, up(repo))
+    other.doit("status", "--refresh").check()
+    assert other.attempts() == []  # it is no result that another clone could take over
+    repo.doit("answer", "m1/a", "EU").check()
+    repo.doit("milestone:m1").check()
+    assert (len(hub.pulls), pull.merged, pull.draft, pull.sha != before) == (1, True, False, True)
+    assert len(hub.comments[pull.number]) == 1
+    assert "waits for a person: question: Which zone?" in hub.comments[pull.number][0]["body"]
+    assert "landed as" in hub.comments[pull.number][0]["body"].splitlines()[1]

@@ -51,7 +51,7 @@ def test_a_complete_milestone_is_merged_into_its_base_and_tagged(repo: Repo) -> 
     assert "m1 is released to main" in out
     assert repo.git("rev-parse", "main^1", "main^2").split() == [base, tip]
     message = repo.git("log", "-1", "--format=%B", "main")
-    assert message.startswith("release(m1): Test m1\n")
+    assert message.startswith("chore(m1): release Test m1\n")
     assert "Closes #7" in message
     assert f"Milestone-Released: m1\nReleased-Tip: {tip}" in message
     assert_released_once(repo)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
 from executor.forge.pull_request import (
     ApprovalShown,
     Box,
@@ -11,9 +14,16 @@ from executor.forge.pull_request import (
     StopShown,
     body_of,
     read_mark,
+    state_comment,
     title_of,
 )
+from executor.forge.pull_text import history_of, placed
 from executor.git.diff import parse_diff
+from executor.git.marks import Approval
+from executor.model.milestone import Issue
+from executor.model.outward_rules import Forge
+from executor.state.events import AttemptFailed, Event, Landed, PullChanged, Stopped, encode
+from executor.state.record import Record
 
 NOTHING = parse_diff(b"")
 DIFF = parse_diff(
@@ -40,7 +50,8 @@ def test_a_landed_one_says_what_changed_and_what_proves_it() -> None:
         number=11,
         assisted="claude:opus",
     )
-    title = title_of("feat(m4)", text.title, 1, 11)
+    issue = Issue(id="4.1", title=text.title, body="", number=11)
+    title = title_of(issue, "m4", Forge(kind="local"), 1)
     assert title == "feat(m4): Add the settings class (#11)"
     body = body_of(text, title)
     assert read_mark(body)["attempt"] == "2"
@@ -58,18 +69,22 @@ def test_a_landed_one_says_what_changed_and_what_proves_it() -> None:
 
 
 def test_a_draft_says_where_what_is_needed_and_how_to_clear_it() -> None:
-    stop = StopShown("database-migration", "It changes the schema.", "look at the migration", ("m/1.sql:3: ALTER",))
+    clears = (("to clear it", 'doit approve m4/13 --reason "..."'), ("for another attempt", "doit retry m4/13"))
+    stop = StopShown("database-migration", "It changes the schema.", "look at it", ("m/1.sql:3: ALTER",), clears)
     review = ReviewShown(
         "reviewer", (FindingShown("minor", 30, "a.py", 2), FindingShown("grave", 95, "b.py"), FindingShown("x", 5)), 80
     )
     body = body_of(PullText("m4/13", 1, 1, "sha256:x", NOTHING, stop=stop, review=review), "t")
     assert (
         "> **Waits for a person:** database-migration: It changes the schema.\n>\n"
-        "> - `m/1.sql:3: ALTER`\n> - needed: look at the migration\n"
+        "> - `m/1.sql:3: ALTER`\n> - needed: look at it\n"
         '> - to clear it: `doit approve m4/13 --reason "..."`; for another attempt: `doit retry m4/13`\n'
     ) in body
-    assert "<details><summary>reviewer: 3 findings, 1 of score 80 or more</summary>" in body
-    assert "- `b.py`: grave (score 95)\n- `a.py:2`: minor (score 30)\n- x (score 5)\n" in body
+    assert (
+        "## Review\nreviewer reported 3 findings.\n\n- `b.py`: grave (score 95)\n\n"
+        "<details><summary>2 findings below score 80</summary>\n\n"
+        "- `a.py:2`: minor (score 30)\n- x (score 5)\n\n</details>"
+    ) in body
     assert "reviewer reported no findings" in body_of(
         PullText("m4/13", 1, 1, "sha256:x", NOTHING, review=ReviewShown("reviewer", (), 80)), "t"
     )
@@ -77,7 +92,9 @@ def test_a_draft_says_where_what_is_needed_and_how_to_clear_it() -> None:
 
 def test_nothing_that_people_or_agents_wrote_calls_anybody_closes_or_hides_anything() -> None:
     words = "fixes #1 @team [skip ci] <!-- x </details> ![y](http://z)"
-    title = title_of("core(m4)", words, 2)
+    title = title_of(
+        Issue(id="4.1", title=words, body="", pull_title=f"{{title}} {words}"), "m4", Forge(kind="local"), 2
+    )
     text = PullText(
         *("m4/4.1", 2, 1, "sha256:0", NOTHING, words),
         notes=(words,),
@@ -95,3 +112,81 @@ def test_nothing_that_people_or_agents_wrote_calls_anybody_closes_or_hides_anyth
         assert said not in title or said == "![y]"
         assert said not in told
     assert told.count("</details>") == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "number", "expected"),
+    [
+        ("{token}: {title} ({number})", 11, "feat(m4): Add it (#11)"),
+        ("[{milestone}/{issue}] {title}", None, "[m4/4.1] Add it"),
+        ("{title} {number}", None, "Add it"),
+    ],
+)
+def test_a_title_is_as_its_template_says(template: str, number: int | None, expected: str) -> None:
+    issue = Issue(id="4.1", title="Add it.", body="", number=number, pull_title=template)
+    assert title_of(issue, "m4", Forge(kind="local"), 1) == expected
+
+
+@pytest.mark.parametrize("template", ["{name}", "{title", "x}", "{title!r}", ""])
+def test_a_template_that_names_nothing_known_is_refused(template: str) -> None:
+    with pytest.raises(ValidationError):
+        Issue(id="4.1", title="Add it", body="", pull_title=template)
+
+
+def test_a_finding_about_a_whole_file_gets_the_line_that_it_is_about() -> None:
+    diff = (
+        b"diff --git a/req.txt b/req.txt\nindex 1..2 100644\n--- a/req.txt\n+++ b/req.txt\n"
+        b"@@ -3,0 +4,2 @@\n+left-pad==1\n+x==1\n"
+    )
+    found = placed(
+        ("req.txt: requirements: nothing -> [x==1]", "req.txt:9: seen", "other: x", "no place"), parse_diff(diff).files
+    )
+    assert list(found) == ["req.txt:5: requirements: nothing -> [x==1]", "req.txt:9: seen", "other: x", "no place"]
+
+
+def told(*events: Event, approvals: tuple[Approval, ...] = ()) -> list[str]:
+    records = [
+        Record(number, f"2026-01-01T10:0{number}:00.0Z", "", "run", event.KIND, "a", encode(event))
+        for number, event in enumerate(events)
+    ]
+    return [text for _, text in history_of(records, "a", approvals)]
+
+
+def pull_changed(state: str, waits: str = "", reason: str = "", attempt: int = 1) -> PullChanged:
+    values = {"url": "", "head": "feat/m1-a", "commit": "c"}
+    return PullChanged(number=7, state=state, waits=waits, reason=reason, attempt=attempt, **values)
+
+
+STOP = Stopped(level="hard", rule="large-diff", reason="It is large.", spec_key="s", attempt=1)
+FAILED = AttemptFailed(
+    attempt=1, failure="forge-checks", reason="the check failed", detail="", fingerprint="", seconds=0.0, commit="c"
+)
+LANDED = Landed(attempt=2, commit="c" * 40, revision=1, result_key="r", check_key="k", needs={})
+
+
+def test_the_comment_tells_what_happened_and_an_ordinary_life_needs_none() -> None:
+    ordinary = (pull_changed("open"), pull_changed("open", "open", 'pull request #7 waits for "ci"'), LANDED)
+    assert told(*ordinary) == []
+    assert told(STOP, pull_changed("draft")) == []
+    assert told(*ordinary[:2], FAILED, pull_changed("open", attempt=2), LANDED) == [
+        "attempt 1 is shown",
+        'waits for "ci"',
+        "attempt 1 failed: the check failed",
+        "attempt 2 is shown",
+        "landed as cccccccccc",
+    ]
+    seen = Approval(("large-diff",), (), "Ann <ann@example.org>", "2026-01-01T10:00Z", "seen")
+    assert told(STOP, pull_changed("draft"), pull_changed("open"), LANDED, approvals=(seen,)) == [
+        "waits for a person: large-diff: It is large.",
+        "Ann approved large-diff: seen",
+        "attempt 1 is shown",
+        "landed as cccccccccc",
+    ]
+
+
+def test_the_comment_begins_with_its_mark_and_the_present_state_and_is_bounded() -> None:
+    text = state_comment([("2026-01-01 10:00", f"@all {number} <b>") for number in range(100)])
+    lines = text.splitlines()
+    assert lines[:2] == ["<!-- milestone-executor state -->", "**State:** (at)all 99 &lt;b>"]
+    assert "- 60 states between" in lines
+    assert len(lines) == 44

@@ -88,7 +88,9 @@ def milestone(title: str = "Worker settings") -> Milestone:
 def test_the_final_message_has_the_table_the_boxes_the_issues_and_ends_in_its_trailers() -> None:
     criteria = [Criterion("check", "tests", Met.YES, "exit 0 | fine"), Criterion("epic", "Fast", Met.YES, "ticked")]
     message = release_message(ReleaseText(milestone(), "t" * 40, (7, 9)), criteria)
-    assert message.startswith("release(m4): Worker settings\n\n")
+    assert message.startswith("chore(m4): release Worker settings\n\n")
+    titled = milestone().model_copy(update={"pull_title": "# {milestone} Milestone: {title}"})
+    assert release_message(ReleaseText(titled, "t" * 40, ()), []).startswith("# m4 Milestone: Worker settings\n")
     assert "| check: tests | met | exit 0 \\| fine |" in message
     assert "- [x] Fast" in message
     assert "Closes #7\nCloses #9" in message
