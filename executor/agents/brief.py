@@ -108,6 +108,7 @@ class BriefFacts:
         conventions: the project's conventions for this kind of work.
         step: the workflow step; None for the whole issue.
         folder: folder of the project in its repository, with a slash at the end; empty at the top.
+        beside: other issues at work whose changes conflict with this issue's last ones: (qualified id, files).
     """
 
     milestone: Milestone
@@ -125,6 +126,7 @@ class BriefFacts:
     conventions: str = ""
     step: StepFacts | None = None
     folder: str = ""
+    beside: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def brief(facts: BriefFacts) -> str:
@@ -141,6 +143,7 @@ def brief(facts: BriefFacts) -> str:
         _answers(facts.answers),
         _revision(facts),
         _previous(facts),
+        _beside(facts.beside),
         _handoffs(facts.handoffs),
         _section("How work is done here", facts.conventions.strip()) if facts.conventions.strip() else "",
         _rules(facts.step),
@@ -303,6 +306,17 @@ def _previous(facts: BriefFacts) -> str:
     if facts.previous.detail:
         told += "\n\n" + _fenced(facts.previous.detail, "output of the failed attempt")
     return _section("The attempt before this one", told)
+
+
+def _beside(beside: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    if not beside:
+        return ""
+    told = [f"- `{one_line(ref)}`: {', '.join(f'`{one_line(path)}`' for path in paths[:10])}" for ref, paths in beside]
+    return _section(
+        "Others at work",
+        "These issues change the same lines and may land first. Keep your changes of these files small:\n\n"
+        + "\n".join(told),
+    )
 
 
 def _rules(step: StepFacts | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
@@ -24,7 +25,7 @@ from executor.environments.environment import NO_ENVIRONMENT
 from executor.environments.making import conditions_of
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
-from executor.git.worktrees import empty_folder
+from executor.git.worktrees import ImportRefusedError, empty_folder
 from executor.process.files import ABSENT, left_file
 from executor.process.runner import Command, Ended
 from executor.state.events import Checked
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from executor.git.worktrees import Slot
     from executor.sandbox.policy import RunContext, Sandboxing
 
-__all__ = ["CheckRunner", "tail"]
+__all__ = ["CheckRunner", "Made", "tail"]
 
 _LOG_TAIL = 64 * 1024
 _PASSING = re.compile(r"(?m)^(?:=== (?:RUN|PAUSE|CONT|NAME)\b|\s*--- PASS: ).*\n")
@@ -49,6 +50,19 @@ _SERVICE_PATIENCE = 300.0
 _REPORT_IN_TREE = ".executor-report"
 _WITH_SERVICE = 'eval "$1" || exit 1; : > "$2" || exit 1; shift 2; exec "$@"'
 """One command for service and check: processes left running by the first live as long as the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a command made of a tree.
+
+    Attributes:
+        tree: the resulting tree; empty if there is none.
+        problem: why the command failed; empty if it ended well.
+    """
+
+    tree: str
+    problem: str
 
 
 class CheckRunner:
@@ -112,6 +126,54 @@ class CheckRunner:
             with self.context.pool.slot() as slot:
                 trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
                 return trial.verdict(before, key, seen, quiet=sabotaged)
+
+    def result_of(
+        self, tree: str, item: CommandProof, argv: tuple[str, ...], *, declared: Sequence[str], log: Path
+    ) -> Made:
+        """Run a command that changes files in a clean checkout of a tree, where and as a check runs.
+
+        Args:
+            tree: the tree to start from.
+            item: the check that the command belongs to.
+            argv: the command.
+            declared: globs of files that are part of the result although they are ignored.
+            log: file for its output.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        context = self.context
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with context.pool.slot() as slot:
+            slot.check.prepare(context.store, tree)
+            try:
+                environment = self.setup.make_ready(slot, slot.check, log.parent, judging=True)
+            except Unready as problem:
+                return Made("", str(problem))
+            folder = slot.check.folder
+            env = environment.environment(child_environment((), dict(item.env), folder))
+            argv = environment.command(argv)
+            if item.sandboxed:
+                shown = [*item.readable, *environment.shown]
+                argv = self.sandboxing.wrap(argv, tree=folder, env=env, readable=shown, network=item.network)
+            ended = context.supervisor.run(
+                Command(
+                    argv=argv,
+                    cwd=slot.check.start,
+                    env=env,
+                    log=log,
+                    timeout=item.timeout,
+                    output_cap=context.policy.limits.output_cap_bytes,
+                    secrets=context.secrets,
+                )
+            )
+            if ended.reason in {"stopped", "lost"}:
+                raise InterruptedRunError(f"{item.name} was interrupted", 130)
+            try:
+                made = slot.check.result(context.store, context.excludes, declared, context.import_limits)
+            except ImportRefusedError as problem:
+                return Made("", str(problem))
+            return Made(made, "" if ended.ok else ended.describe())
 
     def _inputs_of(self, tree: str, item: CommandProof) -> str:
         """What a verdict is kept for: the tree, or a fingerprint of those of its files that the check depends on."""

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
     from executor.model.milestone import Acceptance, Issue, Milestone
     from executor.model.policy import Policy
-    from executor.model.rules import Check
+    from executor.model.rules import Check, Regenerate
 
-__all__ = ["CommandProof", "FileProof", "Proofs", "file_problem", "proofs_of", "release_proofs", "slug_of"]
+__all__ = [
+    "CommandProof",
+    "FileProof",
+    "Proofs",
+    "file_problem",
+    "proofs_of",
+    "regeneration",
+    "release_proofs",
+    "slug_of",
+]
 
 _REPORT = "{report}"
 _FILES = "{files}"
@@ -376,6 +385,16 @@ def _acceptance(item: RunCheck, policy: Policy) -> CommandProof:
         must_fail_before=item.must_fail_before,
         prefix=len(prefix),
     )
+
+
+def regeneration(rule: Regenerate, policy: Policy) -> CommandProof:
+    """Return the command of a rule on regenerated files as a check, so that it runs where checks run."""
+    prefix = policy.environments.prefix
+    argv = (*prefix, *_argv(rule.run))
+    timeout = float(rule.timeout or policy.limits.check_timeout_s)
+    name = f"regenerate {rule.paths[0]}"
+    key = check_key(argv, env={}, timeout=timeout)
+    return CommandProof(name, argv, (), timeout, (), key, network=rule.network, prefix=len(prefix))
 
 
 def _argv(command: str | tuple[str, ...]) -> tuple[str, ...]:

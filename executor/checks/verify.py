@@ -9,14 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.agents.command import child_environment
 from executor.checks.base_tests import Trees, asked_again, put_back_of
 from executor.checks.blindness import Blindness, kind_of
 from executor.checks.junit import lost_tests
-from executor.checks.setup import Unready
 from executor.checks.spec import CommandProof, FileProof, file_problem
-from executor.git.worktrees import ImportRefusedError
-from executor.process.runner import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,35 +206,8 @@ class Verifier:
         return tree
 
     def _repaired_by(self, tree: str, item: CommandProof, files: list[str], issue: Issue, log: Path) -> str:
-        with self._context.pool.slot() as slot:
-            slot.check.prepare(self._context.store, tree)
-            try:
-                environment = self._checks.setup.make_ready(slot, slot.check, log.parent, judging=True)
-            except Unready:
-                return tree
-            folder = slot.check.folder
-            env = environment.environment(child_environment((), dict(item.env), folder))
-            argv = environment.command(item.repair(files))
-            if item.sandboxed:
-                shown = [*item.readable, *environment.shown]
-                argv = self._checks.sandboxing.wrap(argv, tree=folder, env=env, readable=shown, network=item.network)
-            self._context.supervisor.run(
-                Command(
-                    argv=argv,
-                    cwd=slot.check.start,
-                    env=env,
-                    log=log,
-                    timeout=item.timeout,
-                    output_cap=self._context.policy.limits.output_cap_bytes,
-                    secrets=self._context.secrets,
-                )
-            )
-            try:
-                return slot.check.result(
-                    self._context.store, self._context.excludes, issue.files, self._context.import_limits
-                )
-            except ImportRefusedError:
-                return tree
+        made = self._checks.result_of(tree, item, item.repair(files), declared=issue.files, log=log)
+        return made.tree or tree
 
     def first_failure(self, candidate: Candidate, logs: Path, *, trees: Trees | None = None) -> Judgement:
         """Return the first check that fails; with `trees`, only checks that apply to the tests of the base run."""

@@ -26,8 +26,8 @@ from doit.task import Stream
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
-from executor.model.collisions import Predictor, cost
-from executor.model.plan import overlap
+from executor.state.events import Overlap
+from executor.status.reader import overlaps_of
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
@@ -37,8 +37,16 @@ if TYPE_CHECKING:
     from executor.engine.session import Session
     from executor.state.decide import Decision
 
-
-__all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks", "signals_heeded"]
+__all__ = [
+    "CODES",
+    "Outcomes",
+    "Patience",
+    "Turns",
+    "Urgency",
+    "action_of",
+    "run_tasks",
+    "signals_heeded",
+]
 
 
 def action_of(task: Any) -> IssueAction | StepAction | None:
@@ -160,6 +168,7 @@ def run_tasks(
     def begin(ref: str) -> None:
         if ref not in stepped:
             reporter.begin(ref)
+        urgency.record_overlap(ref)
 
     session.beginning.append(begin)
     _take_back_ignored(tasks, database, reporter)
@@ -223,10 +232,10 @@ class Urgency:
 
     def __init__(self, session: Session) -> None:
         plan = session.compiled.plan
+        self._session = session
         self._nodes = plan.nodes
         self._place = {ref: number for number, ref in enumerate(plan.order)}
-        self._overlap = session.policy.landing.overlap
-        self._predicted = _Predicted(session)
+        self._overlaps = overlaps_of(session.observer, session.refs)
 
     def of(self, ref: str) -> tuple[str, int]:
         """Return priority and position; tasks that are no issues come first."""
@@ -236,44 +245,20 @@ class Urgency:
         """Return the most urgent of these, given the started ones."""
         most = min(map(self.of, refs))[0]
         choice = [ref for ref in refs if self.of(ref)[0] == most]
-        return min(choice, key=lambda ref: (self._met(ref, begun), self.of(ref)))
+        return min(choice, key=lambda ref: (self._overlaps.cost(ref, begun), self.of(ref)))
 
-    def _met(self, ref: str, begun: Sequence[str]) -> float:
-        """How many declared globs of issues at work can match a file that this issue declares, and what is learned."""
-        others = [other for other in begun if other in self._nodes and other != ref]
-        if ref not in self._nodes or self._overlap == "off" or not others:
-            return 0.0
-        files = self._nodes[ref].issue.files
-        met = float(sum(overlap(files, self._nodes[other].issue.files) for other in others)) if files else 0.0
-        if self._overlap == "learned":
-            met += sum(cost(self._predicted.files(ref), self._predicted.files(other)) for other in others)
-        return met
+    def record_overlap(self, ref: str) -> None:
+        """Record which issues at work an issue is expected to meet that starts now."""
+        found = self._overlaps.between(ref, list(self._session.working))
+        if found:
+            files = dict.fromkeys(path for item in found for path in item.files)
+            event = Overlap(others=tuple(item.other for item in found), files=tuple(files)[:_MOST_FILES])
+            milestone, _, issue = ref.partition("/")
+            self._session.run_of(milestone).record(event, issue)
 
 
-class _Predicted:
-    """The files that issues are likely to change, from the last commits of the branch that they start from."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._by_milestone: dict[str, Predictor] = {}
-        self._files: dict[str, dict[str, float]] = {}
-
-    def files(self, ref: str) -> dict[str, float]:
-        """Of one issue, each with a weight; asked once in a run."""
-        if ref not in self._files:
-            session, milestone = self._session, ref.partition("/")[0]
-            if milestone not in self._by_milestone:
-                tip, union = session.observer.views[milestone].tip, session.policy.landing.union
-                history = session.refs.touched(tip, _HISTORY) if tip else []
-                paths = session.store.paths(session.store.tree_of(tip)) if tip else ()
-                self._by_milestone[milestone] = Predictor(history, paths, union)
-            title = session.compiled.plan.nodes[ref].issue.title
-            self._files[ref] = self._by_milestone[milestone].files(f"{title}\n{session.observer.spec(ref)['text']}")
-        return self._files[ref]
-
-
-_HISTORY = 400
-"""Commits that are learned from: on real histories more of them find hardly more files."""
+_MOST_FILES = 20
+"""Number of files in the record of an expected overlap."""
 
 
 class _Ready:

@@ -39,7 +39,7 @@ from executor.stop_rules.view import outside
 if TYPE_CHECKING:
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
-    from executor.state.model import Attempt
+    from executor.state.model import Attempt, IssueState
 
 __all__ = ["Attempts", "brief_facts", "keep_candidate"]
 
@@ -61,15 +61,25 @@ def brief_facts(issue: IssueRun, attempt: int, revision: int) -> BriefFacts:
         attempt=attempt,
         revision=revision,
         landed=tuple(run.view.landings),
-        previous=failed[-1] if failed else None,
+        previous=failed[-1] if failed else _conflict(facts.state, attempt, facts.spec_key),
         old_text=old,
         refusal=f"{refusal.reason}\n{refusal.detail}" if refusal is not None and revision > 1 else "",
         focus=run.policy.route_of(issue.declared).focus,
         handoffs=_handoffs(issue),
         conventions=run.policy.prompt_for(issue.declared),
         folder=run.project.prefix,
+        beside=run.queue.collisions.beside(issue.ref),
         answers=tuple((item.question, item.answer) for item in run.view.answers.get(issue.id, ())),
     )
+
+
+def _conflict(state: IssueState, attempt: int, spec_key: str) -> Attempt | None:
+    """Return the attempt before this one if it could not be merged.
+
+    A retry forgives it, but the next agent has to know what it conflicted with.
+    """
+    last = state.attempts.get(max((number for number in state.attempts if number < attempt), default=0))
+    return last if last is not None and last.kind == "merge-conflict" and last.spec_key == spec_key else None
 
 
 def _handoffs(issue: IssueRun) -> tuple[Handoff, ...]:

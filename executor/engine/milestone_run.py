@@ -24,6 +24,7 @@ from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup
 from executor.checks.verdicts import keep_checks
 from executor.engine.candidate import write_receipt
+from executor.engine.landing.land import Merger
 from executor.engine.landing.merge_queue import MergeQueue
 from executor.engine.landing.milestone_branch import Branch
 from executor.engine.ports import now
@@ -134,6 +135,7 @@ class MilestoneRun:
         self.checks = CheckRunner(self, self.sandboxing, self.setup, session.verdicts, force=session.force)
         self.agents = AgentCaller(self, self.sandboxing)
         self.reviewers = Reviewers(self, self.agents, self.sandboxing)
+        self.merger = Merger(self)
         self.queue = MergeQueue(self)
 
     @property

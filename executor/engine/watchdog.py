@@ -62,6 +62,9 @@ class Watcher:
         self._declared = {run.name: self._files(run.name) for run in session.runs()}
         limits = session.policy.limits
         self._every = max(_OFTEN, min(_SELDOM, limits.silent_s / 3, limits.long_s / 3))
+        self._probe_s = session.policy.landing.probe_s
+        self._every = max(_OFTEN, min(self._every, self._probe_s)) if self._probe_s else self._every
+        self._probe_at = time.monotonic() + self._probe_s
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def start(self) -> None:
@@ -91,11 +94,19 @@ class Watcher:
             try:
                 for run in self._session.runs():
                     self._look(run.name)
+                self._probe()
             except ExecutorError as error:
                 self._session.halt(error)
                 return
             except OSError:
                 continue  # something went away while it was looked at
+
+    def _probe(self) -> None:
+        """Look for conflicts between agents at work when it is time."""
+        if self._probe_s and time.monotonic() >= self._probe_at:
+            for run in self._session.runs():
+                run.queue.probe()
+            self._probe_at = time.monotonic() + self._probe_s
 
     def _look(self, milestone: str) -> None:
         limits = self._session.policy.limits

@@ -37,10 +37,17 @@ _KEPT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A merge in memory: its tree, or the conflicting paths."""
+    """A merge in memory: its tree, or the conflicting paths.
+
+    Attributes:
+        tree: the merged tree; empty if there are conflicts.
+        conflicts: the paths in conflict.
+        marked: the tree with conflict markers in these paths; empty without conflicts.
+    """
 
     tree: str
     conflicts: tuple[str, ...]
+    marked: str = ""
 
 
 class Store:
@@ -289,7 +296,7 @@ class Store:
         parts = [part for part in output.decode("utf-8", "surrogateescape").split("\0") if part]
         if code not in {0, 1} or not parts:
             raise git_failed("merge-tree", words.decode("utf-8", "replace").strip())
-        return Merge(parts[0] if code == 0 else "", tuple(parts[1:]) if code == 1 else ())
+        return Merge(parts[0], ()) if code == 0 else Merge("", tuple(dict.fromkeys(parts[1:])), parts[0])
 
     def apply(self, tree: str, patch: bytes, index: Path) -> tuple[str, str]:
         """Apply a patch to a tree without a checkout; returns (new tree, "") or ("", git's error message).

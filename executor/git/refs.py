@@ -299,6 +299,11 @@ class Refs:
         parts = [item.partition("\x1f") for item in output.decode("utf-8", "replace").split("\x1e")[1:]]
         return [(message, files.split("\n")[1:-1]) for message, _, files in parts]
 
+    def paths(self, tip: str) -> list[str]:
+        """Files of a commit's tree."""
+        listing = self._git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tip)
+        return [os.fsdecode(path) for path in listing.split(b"\0") if path]
+
     def contains(self, older: str, newer: str) -> bool:
         """Return whether `older` is reachable from `newer`."""
         return self._git.call("merge-base", "--is-ancestor", older, newer)[0] == 0

@@ -264,6 +264,23 @@ class Pool:
                 return Workspace(mark.with_name("tree"), mark.with_name("tree.index"), prefix=self._prefix)
         return None
 
+    def snapshot(self, issue: str, attempt: int, store: Store, excludes: Path, limits: ImportLimits) -> str:
+        """Return the present tree of an agent at work; empty if it has none or its files change meanwhile.
+
+        The index is copied, because the agent's thread uses it at the end of the agent.
+        """
+        workspace = self.left_by(issue, attempt)
+        if workspace is None:
+            return ""
+        copy = replace(workspace, index=workspace.index.with_name("probe.index"))
+        try:
+            shutil.copy2(workspace.index, copy.index)
+            tree = copy.result(store, excludes, (), limits)
+        except (ExecutorError, OSError):
+            return ""
+        # The slot may have got another owner while its files were read.
+        return tree if self.left_by(issue, attempt) == workspace else ""
+
     def settled(self) -> None:
         """Every attempt of dead runs has its end: no tree is needed any more."""
         for mark in self._folder.glob(f"*/{_OWNER}"):

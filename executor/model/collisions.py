@@ -1,8 +1,8 @@
 """Which files an issue is likely to change, and how likely two issues collide in them. Pure.
 
-Three signs, from strong to weak: files that are declared (`executor.model.plan.overlap`), files that the issue's text
-names, and files that commits with the same words have changed. On four real histories the last one finds 40 to 65 % of
-the files among its first five, and needs no index.
+Three signs, from strong to weak: files that both declare (`executor.model.plan.globs_meet`), files that the issue's
+text names, and files that commits with the same words have changed. On four real histories the last one finds 40 to
+65 % of the files among its first five, and needs no index.
 
 A prediction is right in a quarter of all cases, so it is only a reason to start something else first, never a lock.
 """
@@ -13,14 +13,19 @@ import math
 import posixpath
 import re
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.model.paths import matches
+from executor.model.plan import globs_meet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["Predictor", "cost", "tokens"]
+    from executor.model.plan import Node
+    from executor.model.rules import LandingRules
+
+__all__ = ["Expected", "Overlaps", "Predictor", "cost", "tokens"]
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
@@ -122,3 +127,84 @@ class Predictor:
 def cost(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     """How likely two issues are to change the same files: the sum over the files of both weights."""
     return sum(weight * other[path] for path, weight in one.items() if path in other)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Two issues that are expected to change the same files.
+
+    Attributes:
+        other: qualified id of the other issue.
+        files: the files or globs, the likeliest first.
+        cost: how strong the signs are: one for each pair of declared globs that meet, less for what is learned.
+        declared: whether both issues declare them.
+    """
+
+    other: str
+    files: tuple[str, ...]
+    cost: float
+    declared: bool
+
+
+class Overlaps:
+    """Predicts which issues change the same files.
+
+    Args:
+        nodes: the issues of the plan.
+        rules: the rules on landing.
+        text: returns the spec text of an issue.
+        predictor: returns what the history of a milestone's branch teaches; called only if the rules want it.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        rules: LandingRules,
+        text: Callable[[str], str],
+        predictor: Callable[[str], Predictor],
+    ) -> None:
+        self._nodes = nodes
+        self._rules = rules
+        self._text = text
+        self._predictor = predictor
+        self._predictors: dict[str, Predictor] = {}
+        self._files: dict[str, dict[str, float]] = {}
+        self._known: dict[tuple[str, str], Expected | None] = {}
+
+    def cost(self, ref: str, others: Sequence[str]) -> float:
+        """Return how likely an issue is to meet these issues; 0.0 if nothing speaks for it."""
+        return sum(item.cost for item in self.between(ref, others))
+
+    def between(self, ref: str, others: Sequence[str]) -> list[Expected]:
+        """Return those of the other issues that an issue is expected to meet."""
+        if ref not in self._nodes or self._rules.overlap == "off":
+            return []
+        pairs = (self._pair(ref, other) for other in others if other in self._nodes and other != ref)
+        return [pair for pair in pairs if pair is not None]
+
+    def _pair(self, ref: str, other: str) -> Expected | None:
+        if (ref, other) not in self._known:
+            self._known[ref, other] = self._expected(ref, other)
+        return self._known[ref, other]
+
+    def _expected(self, ref: str, other: str) -> Expected | None:
+        harmless = self._rules.harmless
+        globs = (self._nodes[name].issue.files for name in (ref, other))
+        own, others = ([glob for glob in declared if not matches(glob, harmless)] for declared in globs)
+        met = [(a, b) for a in own for b in others if globs_meet(a, b)]
+        files, weight = dict.fromkeys(a for a, _ in met), float(len(met))
+        if self._rules.overlap == "learned":
+            one, two = self.files(ref), self.files(other)
+            files |= dict.fromkeys(path for path in one if path in two)
+            weight += cost(one, two)
+        return Expected(other, tuple(files)[:_MOST], weight, bool(met)) if weight else None
+
+    def files(self, ref: str) -> dict[str, float]:
+        """Return the likeliest files of one issue, each with a weight from 0 to 1."""
+        if ref not in self._files:
+            milestone = self._nodes[ref].milestone
+            if milestone not in self._predictors:
+                self._predictors[milestone] = self._predictor(milestone)
+            title = self._nodes[ref].issue.title
+            self._files[ref] = self._predictors[milestone].files(f"{title}\n{self._text(ref)}")
+        return self._files[ref]

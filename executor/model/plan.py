@@ -30,15 +30,10 @@ if TYPE_CHECKING:
     _Placed = Mapping[str, Sequence[tuple[int, Issue]]]
     """Milestone -> its issues with their positions in the file."""
 
-__all__ = ["WEIGHTS", "Node", "Plan", "compile_plan", "globs_meet", "overlap"]
+__all__ = ["WEIGHTS", "Node", "Plan", "compile_plan", "globs_meet"]
 
 
 _WILD = re.compile(r"[*?\[]")
-
-
-def overlap(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many pairs of globs of two issues can match the same file; 0 if one of them declares none."""
-    return sum(globs_meet(a, b) for a in one for b in other)
 
 
 @cache

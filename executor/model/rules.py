@@ -38,6 +38,7 @@ __all__ = [
     "EnvironmentRules",
     "LandingRules",
     "Limits",
+    "Regenerate",
     "Route",
     "Setup",
     "SetupRules",
@@ -145,6 +146,22 @@ class Caps:
     tokens: Mapping[str, int]
 
 
+class Regenerate(Rule):
+    """Files that a command makes from others, such as a lock file: a conflict in them is settled by that command.
+
+    Attributes:
+        paths: globs of the files; a name without a slash holds in every folder.
+        run: argument list or shell command that writes them; it runs in the merged tree, as a check does.
+        timeout: seconds until it is stopped and the conflict stays.
+        network: whether it has network access inside a sandbox.
+    """
+
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    run: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    timeout: Seconds | None = None
+    network: StrictBool = False
+
+
 class LandingRules(Rule):
     """How proved results land.
 
@@ -155,6 +172,8 @@ class LandingRules(Rule):
         order: order of issues with equal priority: ``declared``, or ``critical-path``.
         attest_key: path of the SSH key that signs a statement of each landing; empty: landings are not attested.
         union: globs of files in which two changes of one place both stay, such as changelogs.
+        regenerate: files that a command writes again after a conflict, one table or a list of them.
+        probe_s: seconds between two looks at whether the changes of running attempts conflict; 0: never.
         overlap: what keeps issues from being started side by side where others are ready: the ``declared`` files; also
             the files that are ``learned`` from the history and from the issue's text; or nothing (``off``).
     """
@@ -164,7 +183,19 @@ class LandingRules(Rule):
     order: Literal["declared", "critical-path"] = "declared"
     attest_key: str = ""
     union: tuple[str, ...] = ()
+    regenerate: Regenerate | tuple[Regenerate, ...] = ()
+    probe_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
     overlap: Literal["declared", "learned", "off"] = "declared"
+
+    @property
+    def regenerated(self) -> tuple[Regenerate, ...]:
+        """The rules on regenerated files as a list."""
+        return (self.regenerate,) if isinstance(self.regenerate, Regenerate) else self.regenerate
+
+    @property
+    def harmless(self) -> tuple[str, ...]:
+        """Globs of files in which a conflict stops no landing."""
+        return (*self.union, *(glob for rule in self.regenerated for glob in rule.paths))
 
 
 class Limits(Rule):

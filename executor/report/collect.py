@@ -23,8 +23,11 @@ from executor.state.events import (
     AttemptFailed,
     AttemptInterrupted,
     AttemptStarted,
+    Collision,
     Landed,
+    Overlap,
     Refused,
+    Regenerated,
     Reviewed,
     Stopped,
     Verified,
@@ -41,7 +44,16 @@ if TYPE_CHECKING:
     from executor.status.reader import Observer
     from executor.status.rows import MilestoneRow
 
-__all__ = ["AttemptReport", "CheckReport", "FindingReport", "IssueReport", "MilestoneReport", "report_of", "schema"]
+__all__ = [
+    "AttemptReport",
+    "CheckReport",
+    "FindingReport",
+    "IssueReport",
+    "MilestoneReport",
+    "OverlapReport",
+    "report_of",
+    "schema",
+]
 
 
 class _Value(BaseModel):
@@ -119,6 +131,17 @@ class IssueReport(_Value):
     log: str = Field(description="end of the last attempt's output, neutralised; empty when it is gone")
 
 
+class OverlapReport(_Value):
+    """Which issues were expected to meet in the same files, and which did."""
+
+    predicted: int = Field(default=0, description="pairs of issues at work together that were expected to meet")
+    met: int = Field(default=0, description="those of them that changed the same file")
+    found_early: int = Field(default=0, description="pairs whose changes conflicted before either had landed")
+    conflicts: int = Field(default=0, description="results that could not be merged with the branch")
+    unforeseen: int = Field(default=0, description="pairs in found_early that nothing had predicted")
+    regenerated: int = Field(default=0, description="conflicts that a command settled")
+
+
 class MilestoneReport(_Value):
     """One milestone."""
 
@@ -140,6 +163,9 @@ class MilestoneReport(_Value):
     ended_at: str = Field(description="last landing or attempt, ISO-8601 UTC; empty when it is not known")
     critical_path: tuple[str, ...] = Field(description="qualified ids")
     issues: tuple[IssueReport, ...] = Field(description="in the order in which they would run")
+    overlaps: OverlapReport = Field(
+        default_factory=OverlapReport, description="what was predicted of conflicts, and what came"
+    )
 
     def waiting(self) -> list[IssueReport]:
         """Return the issues that need a person."""
@@ -195,6 +221,7 @@ def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) 
         ended_at=max([gathered.ended, *(issue.landed_at for issue in issues)]),
         critical_path=gathered.critical,
         issues=issues,
+        overlaps=gathered.meetings.report(),
     )
 
 
@@ -211,6 +238,7 @@ class _Gatherer:
         self._agents: dict[tuple[str, int], str] = {}
         self._findings: dict[str, list[FindingReport]] = {}
         self.ended = ""
+        self.meetings = _Meetings(name)
         for event in segments.read(self._project.state(name)):
             self._take(event)
         self._stats = stats_of(self._project.repository, self.view.tip) if self.view.landings else {}
@@ -260,6 +288,7 @@ class _Gatherer:
         )
 
     def _take(self, record: Record) -> None:
+        self.meetings.take(record)
         match record.event:
             case AttemptStarted(attempt=number, agent=agent):
                 self._agents[record.key, number] = agent
@@ -323,6 +352,47 @@ class _Gatherer:
         shown = _plain(text[-most:]) if most else ""
         self._log_bytes -= len(html.escape(shown).encode("utf-8", "replace"))
         return shown
+
+
+class _Meetings:
+    """Pairs of issues that were expected to meet or that met."""
+
+    def __init__(self, milestone: str) -> None:
+        self._milestone = milestone
+        self._predicted: set[frozenset[str]] = set()
+        self._found: set[frozenset[str]] = set()
+        self._files: dict[str, frozenset[str]] = {}
+        self._count: Counter[str] = Counter()
+
+    def take(self, record: Record) -> None:
+        """Take in an event of the milestone."""
+        ref = f"{self._milestone}/{record.key}"
+        match record.event:
+            case Overlap(others=others):
+                self._predicted |= {frozenset({ref, other}) for other in others}
+            case Collision(other=other):
+                self._found.add(frozenset({ref, other}))
+            case AttemptBuilt(files=files):
+                self._files[ref] = frozenset(files)
+            case Stopped(rule="merge-conflict"):
+                self._count["conflicts"] += 1
+            case Regenerated(reason=""):
+                self._count["regenerated"] += 1
+
+    def report(self) -> OverlapReport:
+        """Return the numbers of all events so far."""
+        none: frozenset[str] = frozenset()
+        met = [
+            pair for pair in self._predicted if frozenset.intersection(*(self._files.get(ref, none) for ref in pair))
+        ]
+        return OverlapReport(
+            predicted=len(self._predicted),
+            met=len(met),
+            found_early=len(self._found),
+            conflicts=self._count["conflicts"],
+            unforeseen=len(self._found - self._predicted),
+            regenerated=self._count["regenerated"],
+        )
 
 
 def _key(item: CommandProof, stat: Stat) -> str:

@@ -25,14 +25,17 @@ from executor.state.events import (
     BranchCreated,
     BranchMoved,
     Checked,
+    Collision,
     GateHeld,
     GateOpened,
     Landed,
     LandingIntended,
     MilestoneReleased,
     Notified,
+    Overlap,
     PullChanged,
     Refused,
+    Regenerated,
     Reviewed,
     RunEnded,
     RunStarted,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from executor.agents.output import Told
-    from executor.report.collect import IssueReport, MilestoneReport
+    from executor.report.collect import IssueReport, MilestoneReport, OverlapReport
     from executor.state.events import Event
     from executor.state.model import Attempt
     from executor.state.record import Record
@@ -64,6 +67,7 @@ __all__ = [
     "local_time",
     "markdown",
     "money",
+    "overlaps_told",
     "told",
 ]
 
@@ -144,10 +148,23 @@ def _facts(report: MilestoneReport) -> str:
         f"- Work of agents: {duration(report.seconds)}" + (f", {money(report.cost_usd)}" if report.cost_usd else ""),
         f"- Made: {report.generated_at}",
     ]
+    if met := overlaps_told(report.overlaps):
+        lines.append(f"- Overlaps: {met}")
     if report.critical_path:
         path = " → ".join(_words(ref.partition("/")[2]) for ref in report.critical_path[:30])
         lines.insert(4, f"- Critical path: {path}" + (" → …" if len(report.critical_path) > 30 else ""))  # noqa: PLR2004
     return "\n".join(lines)
+
+
+def overlaps_told(found: OverlapReport) -> str:
+    """Return what was predicted of conflicts and what came, as one line; empty if nothing was or did."""
+    numbers = (
+        (found.predicted, f"predicted, {found.met} of them changed the same file"),
+        (found.found_early, f"in conflict before either landed, {found.unforeseen} of them not predicted"),
+    )
+    parts = [f"{count} pair{'' if count == 1 else 's'} {told}" for count, told in numbers if count]
+    parts += [f"{found.conflicts} of the results could not be merged"] if found.conflicts else []
+    return "; ".join([*parts, *([f"{found.regenerated} settled by a command"] if found.regenerated else [])])
 
 
 def _section(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -280,6 +297,12 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
             return f"gate {event.reason}"
         case PullChanged():
             return f"pull request {event.number} is {event.state}"
+        case Overlap():
+            return f"starts beside {', '.join(event.others)}; all are expected to change {', '.join(event.files)}"
+        case Collision():
+            return f"conflicts with {event.other} in {', '.join(event.paths)}"
+        case Regenerated():
+            return f"`{event.run}` wrote {', '.join(event.paths)} again" + (f": {event.reason}" * bool(event.reason))
         case LandingIntended():
             return f"lands as {event.commit[:10]}"
         case Landed():

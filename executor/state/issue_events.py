@@ -19,11 +19,14 @@ __all__ = [
     "AttemptLost",
     "AttemptStarted",
     "BaseRed",
+    "Collision",
     "Event",
     "Landed",
     "LandingIntended",
+    "Overlap",
     "PullChanged",
     "Refused",
+    "Regenerated",
     "Retried",
     "Reviewed",
     "ReviewerCalled",
@@ -321,6 +324,51 @@ class Stopped(Event):
     lines: tuple[str, ...] = optional(())
     paths: tuple[str, ...] = optional(())
     tip: str = optional("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regenerated(Event):
+    """A command wrote files in conflict again while a result was merged with the branch.
+
+    Attributes:
+        paths: the files in conflict.
+        run: the command.
+        reason: why the command failed; omitted if it ended well.
+    """
+
+    KIND = "regenerated"
+    attempt: int
+    paths: tuple[str, ...]
+    run: str
+    reason: str = optional("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap(Event):
+    """An issue starts although it is expected to change files of issues at work.
+
+    Attributes:
+        others: qualified ids of these issues.
+        files: files or globs in which they are expected to meet.
+    """
+
+    KIND = "overlap"
+    others: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collision(Event):
+    """The changes of two results conflict before either has landed.
+
+    Attributes:
+        other: qualified id of the other issue.
+        paths: files in conflict.
+    """
+
+    KIND = "collision"
+    other: str
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,6 +191,15 @@ class StatusReport(TypedDict):
     nightly: NightRow | None
 
 
+class PlanOverlap(TypedDict):
+    """An issue that is expected to change the same files; `cost` is 1.0 for each pair of declared globs that meet."""
+
+    ref: str
+    files: list[str]
+    declared: bool
+    cost: float
+
+
 class PlanIssue(TypedDict):
     """An issue of `doit plan --json`; issues of a wave are independent, `act` is the action of a run."""
 
@@ -206,6 +215,7 @@ class PlanIssue(TypedDict):
     agent: str
     unproved: bool
     vacuous: list[str]
+    overlaps: list[PlanOverlap]
 
 
 class Calibration(TypedDict):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from executor.engine.landing.queue import Land, Probe, Prove, Queue, Rate, Verdict, batch_size, next_actions
+from executor.engine.landing.queue import Land, Probe, Prove, Queue, Rate, Verdict, arranged, batch_size, next_actions
 from tests.engine.queue_model import Trial
 
 
@@ -128,3 +128,12 @@ def test_runs_for_each_candidate_stay_near_the_table(rate: float, bound: float) 
         trial.run()
         runs += trial.runs + trial.partial / 10
     assert runs / 2000 <= bound
+
+
+def test_of_results_in_conflict_those_with_the_fewest_conflicts_and_lines_land_first() -> None:
+    rivals, sizes = {"hub": 2, "small": 1, "large": 1}, {"hub": 1, "small": 5, "large": 50, "free": 900}
+    queue = Queue(("hub", "large", "free", "small"))
+    assert arranged(queue, rivals, sizes) == ("free", "small", "large", "hub")
+    begun = replace(queue, running=frozenset({Probe(("hub",), 1)}))
+    assert arranged(begun, rivals, sizes) == ("hub", "free", "small", "large")  # no proof is wasted
+    assert arranged(queue, {}, sizes) == queue.members

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -103,6 +104,88 @@ def test_lines_of_both_stay_in_a_file_that_is_merged_as_a_union(repo: Repo) -> N
     text = repo.git("show", f"{BRANCH}:docs/CHANGELOG.md")
     assert text.splitlines()[0] == "# Changes"
     assert sorted(text.splitlines()[1:]) == ["- a", "- b"]
+
+
+def together(repo: Repo, *names: str) -> str:
+    """A command that ends when as many agents are at work at once as there are names."""
+    meeting = repo.path.parent / "meeting"
+    meeting.mkdir(exist_ok=True)
+    return f"mktemp -p {meeting}; until [ $(ls {meeting} | wc -l) -ge {len(names)} ]; do sleep 0.02; done"
+
+
+def events(repo: Repo, kind: str) -> list[dict[str, Any]]:
+    """Events of a kind in the journal of the milestone, in order."""
+    folder = repo.path / ".cache" / "m1"
+    lines = [line for path in sorted(folder.glob("journal.*.jsonl")) for line in path.read_text().splitlines()]
+    return [record for record in map(json.loads, lines) if record["e"] == kind]
+
+
+def registry(repo: Repo, run: str = "ls parts > all.txt; echo spoiled > start.txt") -> None:
+    """Two issues that each add a part and write the list of all parts, which a rule regenerates."""
+    declare(repo, "batch")
+    repo.write("check.sh", "ls parts | cmp - all.txt\n")
+    repo.write("parts/0", "0\n")
+    repo.write("all.txt", "0\n")
+    repo.commit("a registry")
+    repo.write("rules/landing.toml", f"mode = 'batch'\nregenerate = {{ paths = ['all.txt'], run = '{run}' }}\n")
+    wait = together(repo, "a", "b")
+    own = {"checks": ["all"], "files": ["all.txt", "parts/*"]}
+    work = [issue(name, f"echo {name} > parts/{name}; ls parts > all.txt; {wait}", **own) for name in "ab"]
+    repo.milestone("m1", "".join(work))
+
+
+def test_a_file_that_a_rule_regenerates_is_written_again_after_a_conflict_and_proved(repo: Repo) -> None:
+    registry(repo)
+    repo.doit("milestone:m1", "-n", "2").check()
+    assert repo.git("show", f"{BRANCH}:all.txt").split() == ["0", "a", "b"]
+    assert repo.git("show", f"{BRANCH}:start.txt") == "good"  # the command's other changes are left out
+    assert [item["paths"] for item in events(repo, "regenerated")] == [["all.txt"]]
+
+
+@pytest.mark.parametrize("run", ["exit 3", "true"])
+def test_a_conflict_stays_or_fails_if_the_command_does_not_settle_it(repo: Repo, run: str) -> None:
+    registry(repo, run)
+    repo.doit("milestone:m1", "-n", "2").check(1)
+    assert set(repo.statuses().values()) == {"landed", "skipped" if run == "exit 3" else "failed"}
+    reason = next(item["reason"] for item in events(repo, "attempt-failed"))
+    assert ("`exit 3` did not settle it" in reason) is (run == "exit 3")
+
+
+def test_a_conflict_between_agents_at_work_is_found_and_told_and_a_third_is_not_blamed(repo: Repo) -> None:
+    repo.write("same.txt", "0\n")
+    repo.commit("start")
+    repo.write("rules/landing.toml", "probe_s = 0.2\n")
+    journal = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
+    wait = f'until grep -q \'"e":"collision"\' {journal}; do sleep 0.05; done'
+    work = [issue(name, f"echo {name} > same.txt; {wait}", files=["same.txt"]) for name in "ab"]
+    repo.milestone("m1", "".join(work) + issue("c", "echo c > c.txt"))
+    first, second = repo.doit("plan", "m1", "--json").json["issues"][:2]
+    assert first["overlaps"] == []
+    assert second["overlaps"] == [{"ref": "m1/a", "files": ["same.txt"], "declared": True, "cost": 1.0}]
+
+    repo.doit("milestone:m1", "-n", "3").check(1)
+    assert sorted(repo.statuses().values()) == ["landed", "landed", "skipped"]
+    assert [item["paths"] for item in events(repo, "collision")] == [["same.txt"]]
+    stopped = next(item for item in events(repo, "stopped") if item["rule"] == "merge-conflict")
+    loser = stopped["key"]
+    winner = "a" if loser == "b" else "b"
+    assert f"m1/{winner}" in stopped["reason"]
+    assert "m1/c" not in stopped["reason"]
+    report = json.loads(repo.doit("report", "m1", "--format", "json").check().out)
+    assert report["overlaps"] == {
+        "predicted": 1,
+        "met": 1,
+        "found_early": 1,
+        "conflicts": 1,
+        "unforeseen": 0,
+        "regenerated": 0,
+    }
+
+    repo.doit("retry", f"m1/{loser}").check()
+    repo.doit("milestone:m1").check()
+    brief = (repo.path / ".cache" / "m1" / "logs" / loser / "2" / "brief.md").read_text()
+    assert f"m1/{winner} has landed this change of the same files" in brief
+    assert f"+{winner}" in brief
 
 
 def test_a_verdict_carries_over_landings_that_touch_none_of_the_inputs_of_its_check(repo: Repo) -> None:

@@ -32,7 +32,7 @@ from executor.state import segments
 from executor.state.decide import Status
 from executor.status.estimate import Past, Piece, calibration, forecast, took
 from executor.status.progress import Ahead, expected_end
-from executor.status.reader import Observer, observe
+from executor.status.reader import Observer, observe, overlaps_of
 
 if TYPE_CHECKING:
     from executor.status.rows import Expected, PlanIssue, PlanLimits, PlanReport
@@ -92,8 +92,10 @@ def _value(observer: Observer, name: str) -> PlanReport:
                     "agent": observer.compiled.policy.agent_for(node.issue).name,
                     "unproved": not observer.compiled.policy.proves(node.issue),
                     "vacuous": [] if decision.status is Status.LANDED else _vacuous(observer, ref, verdicts, tree),
+                    "overlaps": [],
                 }
             )
+    _predict_overlaps(observer, issues)
     return {
         "milestone": name,
         "title": view.milestone.title,
@@ -107,6 +109,41 @@ def _value(observer: Observer, name: str) -> PlanReport:
         "expected": _expected(observer, issues, name),
         "limits": _limits(observer, issues),
     }
+
+
+def _predict_overlaps(observer: Observer, issues: list[PlanIssue]) -> None:
+    """Fill in which of the next issues are expected to meet although neither needs the other."""
+    nodes = observer.compiled.plan.nodes
+    overlaps = overlaps_of(observer, Refs(observer.compiled.project.repository))
+    ahead = [item for item in issues if item["status"] != Status.LANDED][:_AHEAD]
+    behind: dict[str, frozenset[str]] = {}
+    for item in issues:  # in an order in which needs come first
+        own = nodes[item["ref"]].needs
+        behind[item["ref"]] = frozenset(own).union(*(behind.get(need, frozenset()) for need in own))
+    for place, item in enumerate(ahead):
+        ref = item["ref"]
+        others = [other["ref"] for other in ahead[:place] if other["ref"] not in behind[ref]]
+        item["overlaps"] = [
+            {"ref": met.other, "files": list(met.files), "declared": met.declared, "cost": round(met.cost, 2)}
+            for met in overlaps.between(ref, others)
+        ]
+
+
+_AHEAD = 200
+"""Number of the next issues whose overlaps are predicted: the work grows with its square."""
+_SHOWN = 20
+
+
+def _overlaps_told(issues: list[PlanIssue]) -> str:
+    """Return the predicted overlaps as lines, the strongest first."""
+    pairs = [(met["cost"], item["ref"], met) for item in issues for met in item["overlaps"]]
+    pairs.sort(key=lambda pair: -pair[0])
+    lines = [
+        f"may meet: {safe(ref)} and {safe(met['ref'])} in {safe(', '.join(met['files'][:5]))} "
+        f"({'declared' if met['declared'] else 'learned'})\n"
+        for _, ref, met in pairs[:_SHOWN]
+    ]
+    return "".join(lines) + (f"may meet: {len(pairs) - _SHOWN} more pairs\n" if len(pairs) > _SHOWN else "")
 
 
 def _vacuous(observer: Observer, ref: str, verdicts: Verdicts, tree: str) -> list[str]:
@@ -205,6 +242,7 @@ def _text(value: PlanReport) -> str:
             for item in value["issues"]
             for name in item["vacuous"]
         )
+        + _overlaps_told(value["issues"])
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
         + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
     )

@@ -6,11 +6,16 @@ The merge queue decides which candidate is proved on which tip and in what order
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from executor.agents.brief import most_useful
+from executor.checks.run import Made
+from executor.checks.spec import regeneration
 from executor.checks.verify import Candidate as Judged
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
@@ -22,20 +27,27 @@ from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
-from executor.git.trailers import Landing, Trailers, parse_trailers
+from executor.git.trailers import Landing, Trailers, one_line, parse_trailers
 from executor.model.fingerprint import cleared
-from executor.state.events import LandingIntended, Stopped
+from executor.model.paths import matches
+from executor.state.events import LandingIntended, Regenerated, Stopped
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from executor.checks.verify import Judgement
     from executor.engine.candidate import Candidate
     from executor.engine.issue import IssueRun
+    from executor.engine.milestone_run import MilestoneRun
     from executor.git.diff import Change
+    from executor.model.rules import Regenerate
     from executor.state.decide import Decision
     from executor.state.model import Attempt
     from executor.stop_rules.evaluate import Hit
 
-__all__ = ["Built", "Clash", "Lander", "Landings"]
+__all__ = ["Built", "Clash", "Lander", "Landings", "Merger"]
+
+_FILE = re.compile("^(?=diff --git )", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +75,15 @@ class Clash:
         tip: the commit.
         paths: files that conflict; empty if a stop rule hits the merged change.
         culprit: the candidate that conflicts, if several were built.
+        tree: the merged tree, if a stop rule hits it.
+        why: why files in conflict could not be regenerated; empty if no rule names them.
     """
 
     tip: str
     paths: tuple[str, ...] = ()
     culprit: str = ""
+    tree: str = ""
+    why: str = ""
 
 
 class Landings:
@@ -99,6 +115,74 @@ def record_against(candidate: Candidate, cause: Failure | Objection) -> None:
         Attempts(candidate.issue).fail(number, cause)
     else:
         ChangeRules(candidate.issue).record_stop(cause.hits, attempt=number, bound=cause.bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Merger:
+    """Merges results with the branch. Files that a rule regenerates are written again where they conflict.
+
+    Attributes:
+        run: the run of the milestone.
+        made: (tree, key of a command) -> its result: one for each, so that exactly the proved tree lands.
+    """
+
+    run: MilestoneRun
+    made: dict[tuple[str, str], Made] = field(default_factory=dict)
+
+    def merge(self, tip: str, candidate: Candidate) -> str | Clash:
+        """Return the tree of a candidate merged with a tip, or the conflict."""
+        run, store = self.run, self.run.store
+        merged = store.merge(tip, candidate.attempt.commit)
+        if not merged.conflicts:
+            return merged.tree
+        rules = self.rules_for(merged.conflicts)
+        if not rules:
+            return Clash(tip, merged.conflicts)
+        with run.pool.slot() as slot:
+            tree = store.with_paths_of(merged.marked, tip, merged.conflicts, slot.scratch)
+        for rule in rules:
+            made = self._regenerated(tree, rule, candidate, merged.conflicts)
+            if made.problem:
+                return Clash(tip, merged.conflicts, why=f"`{_shown(rule)}` did not settle it: {made.problem}")
+            tree = made.tree
+        return tree
+
+    def rules_for(self, conflicts: Sequence[str]) -> list[Regenerate]:
+        """Return the rules that regenerate these files; none if a file belongs to no rule."""
+        paths = list(map(self.run.project.relative, conflicts))
+        rules = [
+            rule for rule in self.run.policy.landing.regenerated if any(matches(path, rule.paths) for path in paths)
+        ]
+        return rules if all(any(matches(path, rule.paths) for rule in rules) for path in paths) else []
+
+    def _regenerated(self, tree: str, rule: Regenerate, candidate: Candidate, conflicts: tuple[str, ...]) -> Made:
+        """Run the command of a rule on a tree; of its result, only the files that the rule names are kept."""
+        run, item = self.run, regeneration(rule, self.run.policy)
+        with run.session.verdicts.alone(tree, item.key):
+            if (tree, item.key) in self.made:
+                return self.made[tree, item.key]
+            declared = tuple(map(run.project.inside, rule.paths))
+            log = candidate.logs / f"{item.slug}.log"
+            made = run.checks.result_of(tree, item, item.argv, declared=declared, log=log)
+            if not made.problem:
+                made = Made(self._only(rule, tree, made.tree), "")
+            attempt, paths = candidate.attempt.number, tuple(conflicts[:100])
+            event = Regenerated(attempt=attempt, paths=paths, run=_shown(rule), reason=made.problem)
+            run.record(event, candidate.issue.id)
+            self.made[tree, item.key] = made
+            return made
+
+    def _only(self, rule: Regenerate, tree: str, made: str) -> str:
+        """Return a tree with the files of a rule taken from the tree that its command made."""
+        store, relative = self.run.store, self.run.project.relative
+        changed = [file.path for file in parse_diff(store.diff(tree, made)).files]
+        own = [path for path in changed if matches(relative(path), rule.paths)]
+        with self.run.pool.slot() as slot:
+            return store.with_paths_of(tree, made, own, slot.scratch) if own else tree
+
+
+def _shown(rule: Regenerate) -> str:
+    return one_line(rule.run if isinstance(rule.run, str) else shlex.join(rule.run))[:200]
 
 
 class Lander:
@@ -145,14 +229,14 @@ class Lander:
     def _build(self, tip: str, proved_with: str) -> Built | Clash:
         store, candidate = self._session.store, self.candidate
         attempt, change = candidate.attempt, candidate.change
-        merged = store.merge(tip, attempt.commit) if tip != candidate.base else None
-        if merged is not None and merged.conflicts:
-            return Clash(tip, merged.conflicts)
-        tree = merged.tree if merged is not None else store.tree_of(attempt.commit)
-        if merged is not None and self._altered(tip, tree)[0]:
-            return Clash(tip)
+        merged = tip != candidate.base
+        tree = self._run.merger.merge(tip, candidate) if merged else store.tree_of(attempt.commit)
+        if isinstance(tree, Clash):
+            return tree
+        if merged and self._altered(tip, tree)[0]:
+            return Clash(tip, tree=tree)
         trailers = replace(self._trailers(attempt, change), proved_with=proved_with)
-        if merged is None and not proved_with and not trailers.approved_by:
+        if not merged and not proved_with and not trailers.approved_by:
             return Built(store.signed(attempt.commit), tree, tip, trailers)
         message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
         when = max(map(store.time_of, (attempt.commit, tip)))
@@ -217,10 +301,10 @@ class Lander:
         """Record the reason against the candidate; shows it if it waits for a person."""
         attempt = self.candidate.attempt
         if isinstance(cause, Clash) and cause.paths:
-            self._stop_for_conflict(attempt, cause.tip, cause.paths)
+            self._stop_for_conflict(attempt, cause)
             return
         if isinstance(cause, Clash):
-            hits, bound = self._altered(cause.tip, self._session.store.merge(cause.tip, attempt.commit).tree)
+            hits, bound = self._altered(cause.tip, cause.tree)
             cause = Objection(tuple(hits), bound)
         record_against(self.candidate, cause)
         if isinstance(cause, Objection):
@@ -281,19 +365,20 @@ class Lander:
         same = store.tree_of(pull.commit) == tree and store.parent_of(pull.commit) == tip
         return pull.commit if same else ""
 
-    def _stop_for_conflict(self, attempt: Attempt, tip: str, paths: tuple[str, ...]) -> None:
-        issue = self._issue.declared
+    def _stop_for_conflict(self, attempt: Attempt, clash: Clash) -> None:
+        issue, paths = self._issue.declared, clash.paths
         names = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")  # noqa: PLR2004
-        others = [
-            f"{self._run.name}/{other}"
+        others = {
+            f"{self._run.name}/{other}": landing
             for other, landing in self._run.view.landings.items()
             if other != issue.id and self._lands_after(landing, attempt) and self._touches(landing, paths)
-        ]
-        by = f" with what {', '.join(others[-3:])} landed meanwhile" if others else ""
-        reason = f"conflict in {names}{by}"
-        Attempts(self._issue).fail(
-            attempt.number, Failure("merge-conflict", reason, tree=self._session.store.tree_of(attempt.commit))
+        }
+        by = f" with what {', '.join([*others][-3:])} landed meanwhile" if others else ""
+        reason = f"conflict in {names}{by}{f'; {clash.why}' if clash.why else ''}"
+        failure = Failure(
+            "merge-conflict", reason, self._changes_of(others, paths), self._session.store.tree_of(attempt.commit)
         )
+        Attempts(self._issue).fail(attempt.number, failure)
         event = Stopped(
             level="soft",
             rule="merge-conflict",
@@ -301,9 +386,19 @@ class Lander:
             spec_key=attempt.spec_key,
             attempt=attempt.number,
             paths=tuple(paths[:100]),
-            tip=tip,
+            tip=clash.tip,
         )
         self._run.record(event, issue.id)
+
+    def _changes_of(self, others: Mapping[str, Landing], paths: tuple[str, ...]) -> str:
+        """Return the changes of other issues in these files, for the brief of the next attempt."""
+        store = self._session.store
+        told = []
+        for ref, landing in [*others.items()][-3:]:
+            parts = _FILE.split(store.diff(f"{landing.commit}^", landing.commit).decode("utf-8", "replace"))
+            same = [part for part in parts if any(path in part.partition("\n")[0] for path in paths)]
+            told.append(f"{ref} has landed this change of the same files:\n{''.join(same)}")
+        return most_useful("\n".join(told), 6000)
 
     def _lands_after(self, landing: Landing, attempt: Attempt) -> bool:
         base = self._parent(attempt)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from executor.engine.landing.land import Built, Clash
@@ -25,22 +26,107 @@ from executor.engine.landing.queue import (
     Suspect,
     Verdict,
     after_landing,
+    arranged,
     batch_size,
     next_actions,
 )
 from executor.errors import InterruptedRunError
+from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import Landing
-from executor.state.events import LandingIntended
+from executor.model.paths import matches
+from executor.state.events import Collision, LandingIntended
+from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from executor.engine.candidate import Candidate
     from executor.engine.landing.land import Lander
     from executor.engine.milestone_run import MilestoneRun
 
-__all__ = ["MergeQueue"]
+__all__ = ["Collisions", "MergeQueue"]
 
 _LOOK_S = 0.2
 """Interval in seconds at which a waiting thread checks whether the run is being stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collisions:
+    """Results of a milestone whose changes conflict, found before either of them lands.
+
+    Attributes:
+        run: the run of the milestone.
+        found: qualified ids of two issues -> the files in conflict.
+    """
+
+    run: MilestoneRun
+    found: dict[frozenset[str], tuple[str, ...]] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many unlanded issues each issue conflicts with."""
+        landed = {f"{self.run.name}/{issue}" for issue in list(self.run.view.landings)}
+        return Counter(ref for pair in list(self.found) if not pair & landed for ref in pair)
+
+    def beside(self, ref: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return the issues at work that an issue conflicts with, and the files."""
+        pairs = [(other, paths) for pair, paths in list(self.found.items()) if ref in pair for other in pair - {ref}]
+        return tuple(sorted((other, paths) for other, paths in pairs if other in self.run.session.working))
+
+    def arrived(self, candidate: Candidate, others: Sequence[Candidate]) -> None:
+        """Compare a result that arrives in the queue with those that wait there."""
+        change = _Changed.of(candidate)
+        for other in others:
+            self._compare(change, _Changed.of(other))
+
+    def probe(self, waiting: Sequence[Candidate]) -> None:
+        """Compare snapshots of the agents' trees with one another and with the results that wait in the queue."""
+        working = [made for ref in list(self.run.session.working) if (made := self._snapshot(ref)) is not None]
+        results = {candidate.issue.ref: _Changed.of(candidate) for candidate in waiting}
+        every = [*working, *results.values()]
+        for place, one in enumerate(working):
+            for other in every[place + 1 :]:
+                self._compare(one, other)
+
+    def _compare(self, one: _Changed, other: _Changed) -> None:
+        pair = frozenset({one.ref, other.ref})
+        harmless, relative = self.run.policy.landing.harmless, self.run.project.relative
+        shared = [path for path in one.paths & other.paths if not matches(relative(path), harmless)]
+        if len(pair) == 1 or pair in self.found or not shared:
+            return
+        merged = self.run.store.merge(one.commit, other.commit)
+        if merged.conflicts and not self.run.merger.rules_for(merged.conflicts):
+            self.found[pair] = merged.conflicts
+            self.run.record(Collision(other=other.ref, paths=merged.conflicts[:100]), one.ref.partition("/")[2])
+
+    def _snapshot(self, ref: str) -> _Changed | None:
+        """Return what an agent has changed so far; None if it does not work or its tree cannot be read now."""
+        run, (milestone, _, issue) = self.run, ref.partition("/")
+        state = run.view.states.get(issue) if milestone == run.name else None
+        attempt = state.attempts.get(state.last()) if state is not None else None
+        if attempt is None or attempt.state is not AttemptState.STARTED:
+            return None
+        tree = run.pool.snapshot(issue, attempt.number, run.store, run.excludes, run.import_limits)
+        if not tree or tree == run.store.tree_of(attempt.base):
+            return None
+        text = f"snapshot of {ref}\n"
+        commit = run.store.commit(tree, [attempt.base], text, run.session.identity, run.store.time_of(attempt.base))
+        change = parse_diff(run.store.diff(attempt.base, commit))
+        return _Changed(ref, commit, frozenset(file.path for file in change.files))
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """The change of an issue: a commit on the attempt's base, and the files that it changes."""
+
+    ref: str
+    commit: str
+    paths: frozenset[str]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> _Changed:
+        paths = frozenset(file.path for file in candidate.change.files)
+        return cls(candidate.issue.ref, candidate.attempt.commit, paths)
 
 
 class MergeQueue:
@@ -49,6 +135,7 @@ class MergeQueue:
     def __init__(self, run: MilestoneRun) -> None:
         self._run = run
         self._rules = run.policy.landing
+        self.collisions = Collisions(run)
         self._changed = threading.Condition()
         self._queue = Queue()
         self._landers: dict[str, Lander] = {}
@@ -70,8 +157,12 @@ class MergeQueue:
         """
         key = lander.key
         with self._changed:
+            others = [self._landers[member].candidate for member in self._queue.members]
+        self.collisions.arrived(lander.candidate, others)
+        with self._changed:
             self._landers[key] = lander
             self._queue = replace(self._queue, members=(*self._queue.members, key))
+            self._queue = replace(self._queue, members=arranged(self._queue, *self._order()))
             self._notify()
         try:
             while True:
@@ -82,6 +173,19 @@ class MergeQueue:
         finally:
             with self._changed:
                 self._leave(key)
+
+    def probe(self) -> None:
+        """Look whether the changes of agents at work conflict with one another or with what waits here."""
+        with self._changed:
+            waiting = [lander.candidate for lander in self._landers.values()]
+        self.collisions.probe(waiting)
+
+    def _order(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the known conflicts and the changed lines of each member."""
+        if self._rules.overlap == "off":
+            return {}, {}
+        changes = {member: self._landers[member].candidate.change for member in self._queue.members}
+        return self.collisions.counts(), {member: change.added + change.removed for member, change in changes.items()}
 
     def _wait_for_action(self, key: str) -> Prove | Land | Reject | None:
         """Return the next action for the calling thread; None once its candidate has left the queue."""

@@ -35,6 +35,7 @@ __all__ = [
     "Suspect",
     "Verdict",
     "after_landing",
+    "arranged",
     "batch_size",
     "next_actions",
 ]
@@ -178,6 +179,26 @@ def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspe
         land = accepted if proved else land
         del waiting[: len(lot)]
     return Land(land) if land else None
+
+
+def arranged(queue: Queue, rivals: Mapping[str, int], sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the members in the order in which most of them land.
+
+    Members without a known conflict go first, then those with the fewest conflicts, then the smallest changes. A member
+    whose proof has begun keeps its place, and so do those ahead of it.
+
+    Args:
+        queue: the queue.
+        rivals: member -> how many results it conflicts with; a missing one conflicts with none.
+        sizes: member -> lines that it changes.
+    """
+    begun = {member for probe in (*queue.running, *queue.verdicts) for member in probe.members} | queue.suspects
+    fixed = max((place + 1 for place, member in enumerate(queue.members) if member in begun), default=0)
+    rest = sorted(
+        queue.members[fixed:],
+        key=lambda member: (rivals.get(member, 0), sizes.get(member, 0) if rivals.get(member) else 0),
+    )
+    return (*queue.members[:fixed], *rest)
 
 
 def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) -> dict[Probe, Verdict]:
