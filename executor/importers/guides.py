@@ -41,7 +41,7 @@ Read every value from the environment.
             "Files, Type, Dependencies, Priority, Size, Agent, GitHub issue": "the keys of the issue; labels in bold, in a list, or plain",
             "Dependencies": "ids, ranges (`4.1-4.3`, `Tasks 1-3`), `all previous tasks`, `phase 1`; a milestone (`M3`) becomes `needs` of the milestone",
             "Acceptance Criteria, Definition of Done, Done when, ...": "`accept`, from a list, a table, paragraphs, or a heading of that name",
-            "`## Phase 1: ...` around tasks": "`[[phase]]`",
+            "`## Phase 1: ...` around tasks": "`[[phase]]`; where the numbers of tasks restart in each phase, Task 1 of phase 2 is `2.1`",
             "Goal, Branch, Builds on, Success Criteria before the tasks": "the keys of the milestone",
             "everything else": "the spec of the task that it stands in, or `overview.md`, which every issue names as required reading",
             "`HANDOFF_M4.md` beside it, ticks, `Status: Done`": "the claim that a task is done; it is reported, see `--done-as-landed`",
@@ -146,7 +146,7 @@ Read every value from the environment.
 """,
         {
             "the change": "one issue; with --split each chapter is one, after the one before it",
-            "its boxes": "`accept`",
+            "its boxes; without any, the items of its lists or its numbered chapters": "`accept`",
             "proposal.md, design.md, specs/": "`context`; the title of the proposal is the title",
             "all boxes ticked": "the claim that it is done",
         },
@@ -165,7 +165,8 @@ Read every value from the environment.
         {
             "a task of the tag": "an issue; --tag names the tag, else `master` or the only one",
             "description, details, testStrategy": "the spec",
-            "subtasks": "a chapter of the spec each, and `accept`",
+            "subtasks, acceptanceCriteria": "a chapter of the spec for each subtask, and `accept`",
+            "files, phase": "`files`, `phase`",
             "dependencies": "`needs`; one on a subtask is one on its task",
             "priority": "critical P0, high P1, medium P2, low P3",
             "done / cancelled": "a claim / left out",
@@ -192,7 +193,7 @@ Read it from the binary.
 <!-- AC:END -->
 """,
         {
-            "a file": "an issue; --tag takes only those of one milestone",
+            "a file": "an issue; --tag takes only those of one milestone; a second file of the same id gets its title behind it (reported)",
             "dependencies, priority, milestone": "`needs`, `priority`, `phase`",
             "Acceptance Criteria, Definition of Done": "`accept`",
             "the text": "the spec",
@@ -209,13 +210,13 @@ Read it from the binary.
 """,
         {
             "a line": "an issue",
-            "an epic with children": "`[[phase]]`",
+            "an epic with children": "`[[phase]]`; its text goes into `overview.md`",
             "dependencies of type blocks": "`needs`",
             "description, design, notes, acceptance_criteria": "the spec and `accept`",
             "priority 0 to 4": "P0 to P3; 4 is P3",
             "closed / tombstone": "a claim / left out",
         },
-        "other links, labels, assignees, reasons (reported); times",
+        "other links, labels, assignees, reasons, records that are no issues (reported); times",
     ),
     "ccpm": Guide(
         "ccpm: `.claude/epics/NAME/`, or some of its files",
@@ -233,8 +234,9 @@ conflicts_with: [4]
 - [ ] Each value has a default
 """,
         {
-            "`3.md`": "an issue `3`",
-            "depends_on": "`needs`",
+            "`3.md`, `003-name.md`, `tasks/003-name.md`": "an issue `3`, `003`, with or without front matter",
+            "depends_on": "`needs`, also by names from before the files were renumbered (`T1: Title`, a table of the epic)",
+            "files, phase, agent": "`files`, `phase`, `agent`, if there is such a profile",
             "conflicts_with": "a resource that the two share, so that they never run at once",
             "github": "`number`",
             "Acceptance Criteria, Size": "`accept`, `size`",
@@ -278,14 +280,14 @@ phase: Phase 1 - Foundations
 - [ ] **S02: Refactor routers** `risk:medium` `depends:[S01]`
 """,
         {
-            "a slice, or a chapter `Phase 1: Title`": "an issue",
+            "a slice, or a chapter `Phase 1: Title`": "an issue; also a phase that is only listed",
             "`depends:[S01]`, Depends on": "`needs`",
             "After this, Success Criteria": "`accept`",
             "Boundary Map": "the spec of both slices",
             "Vision, Success Criteria, Definition of Done": "`goal` and `accept` of the milestone",
             "a ticked slice": "a claim",
         },
-        "risk (it stays in the spec); phases that are listed and have no chapter (reported)",
+        "risk (it stays in the spec); needs of phases that are in other files (reported)",
     ),
     "bmad": Guide(
         "BMAD: `sprint-status.yaml` with its story files",
@@ -298,7 +300,7 @@ development_status:
   1-2-logout: backlog
 """,
         {
-            "a story": "an issue `1-2`; its file is the spec",
+            "a story": "an issue `1-2`; its file is the spec; an entry without numbers keeps its name",
             "an epic": "`[[phase]]`",
             "done": "a claim",
         },

@@ -129,7 +129,7 @@ EvoClaw-data/REPOSITORY/
         "lists of tests (reported: declare the command that runs them)",
     ),
     "checklist": Guide(
-        "any Markdown with boxes",
+        "any Markdown with boxes; TODO lists without boxes, and plans of chapters `Phase 1: ...`",
         """\
 # Release
 
@@ -141,8 +141,10 @@ EvoClaw-data/REPOSITORY/
             "a box of the first level": "an issue, known by its words: other words are another issue",
             "the boxes below": "`accept`",
             "a heading": "`[[phase]]`",
+            "an item of a TODO list without boxes": "an issue",
+            "a chapter `Phase 1: ...` (Stage, Step, Sprint) of a plan or roadmap without boxes": "an issue, after the one before it",
             "a ticked box": "a claim",
         },
-        "the order says nothing about needs",
+        "the order of boxes says nothing about needs",
     ),
 }

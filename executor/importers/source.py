@@ -212,24 +212,34 @@ class Disk:
     def _widened(self, source: Source, form: str) -> Source:
         """Treat a file of a multi-file format as a folder of one file; a folder with one plan as that file."""
         if source.files:
+            known = installed()
             plans = [
                 name
                 for name in source.files
                 if name.rpartition("/")[2].casefold() in {"tasks.md", "implementation_plan.md", "sprint-status.yaml"}
             ]
-            known = installed()
             if form and form in known:
                 return source
             if not any(importer.recognises(source) for importer in known.values()) and len(plans) == 1:
                 return self._source(f"{source.name.rstrip('/')}/{plans[0]}")
             return source
+        return self._widened_file(source, form)
+
+    def _widened_file(self, source: Source, form: str) -> Source:
         path = Path(source.name)
         if path.name.casefold() == "epic.md" and any(re.fullmatch(r"\d+\.md", name) for name in source.siblings):
             # The text of an epic alone is no plan: its tasks are in the files beside it.
-            return replace(self._folder(str(path.parent), None), name=str(path.parent))
+            return self._whole(path)
+        packages = any(re.match(r"tasks/WP\d+", name) for name in source.siblings)
+        if path.name == "tasks.md" and packages and not installed()["speckit"].recognises(source):
+            return self._whole(path)
         if self._is_part(path, form) and not any(importer.recognises(source) > 50 for importer in installed().values()):  # noqa: PLR2004
             return replace(self._folder(str(path.parent), [path.name]), name=source.name)
         return source
+
+    def _whole(self, path: Path) -> Source:
+        """Return the folder of a file as the source."""
+        return replace(self._folder(str(path.parent), None), name=str(path.parent))
 
     def _is_part(self, path: Path, form: str) -> bool:
         """Return whether a file belongs to a multi-file format."""

@@ -1,6 +1,6 @@
-"""Kiro, OpenSpec and plain checklists. Pure.
+"""Kiro and plain checklists. Pure.
 
-Each has its own unit of work: in Kiro the first-level number, in OpenSpec the change, in a plain list the first-level
+Each has its own unit of work: in Kiro the first-level number, in a plain list the first-level
 box. The smaller boxes are the acceptance criteria of the issue.
 
 Lists of boxes: the groups of boxes that become issues, and the milestone of some groups. Pure.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import files_in
+from executor.importers.reading.fields import fields_of, files_in
 from executor.importers.reading.markdown import Document, Item, Section, document, plain
 from executor.importers.reading.words import without_status
 
@@ -28,7 +28,6 @@ __all__ = [
     "Checklist",
     "Group",
     "Kiro",
-    "OpenSpec",
     "beside",
     "boxes_of",
     "cut",
@@ -41,7 +40,9 @@ __all__ = [
 
 
 TASK = re.compile(r"^(?:\*\*)?(T\d{2,4}[a-z]?)(?:\*\*)?\b[:.]?\s*((?:\[[^\]]*\]\s*)*)(.*)$")
-NUMBER = re.compile(r"^(?:\*\*)?(?:Task\s+)?(\d+(?:\.\d+)*)\.?(?:\*\*)?\s*[:.)–—-]*\s+(.*)$", re.IGNORECASE)
+NUMBER = re.compile(r"^(?:\*\*)?(?:Task\s+)?(\d+(?:\.\d+)*)\.?(?:\*\*|\\?\*)?\s*[:.)–—-]*\s+(.*)$", re.IGNORECASE)
+_STARRED = re.compile(r"^\d+(?:\.\d+)*\.?\\?\*\s")
+"""Kiro's mark of an optional task behind its number."""
 TITLE = re.compile(r"^(?:implementation )?(?:tasks?|todos?|plan)(?: list)?\s*[:–—-]+\s*", re.IGNORECASE)
 _LONGEST_TITLE = 120
 
@@ -238,9 +239,9 @@ def _numbered(
     boxes = [box for child in item.children for box in child.walk() if box.box is not None]
     inner = boxes or ([] if number == name else [item])
     group.boxes += inner
-    claims = [plain(box.text) + (" (optional)" if box.starred else "") for box in inner]
+    claims = [plain(box.text) + (" (optional)" if _optional(box) else "") for box in inner]
     group.fields["accept"] = [*listed(group.fields, "accept"), *claims]
-    optional = [short(box.text) for box in item.walk() if box.starred]
+    optional = [short(box.text) for box in item.walk() if _optional(box)]
     if optional:
         notes.append(
             Note(
@@ -257,88 +258,75 @@ def _numbered(
             group.fields["files"] = [*listed(group.fields, "files"), *files_in([hint[2]])[0]]
 
 
+def _optional(box: Item) -> bool:
+    """Return whether a box has Kiro's star, behind the box or behind its number."""
+    return box.starred or _STARRED.match(box.text) is not None
+
+
 def _chapter(part: Section) -> str:
     """Return the name of a chapter, as a phase."""
     return plain(part.title) if part.level > 1 else ""
 
 
-class OpenSpec:
-    """``openspec/changes/NAME/``: one issue per change; its boxes are the criteria."""
-
-    name = "openspec"
-    guide = GUIDES["openspec"]
-
-    def recognises(self, source: Source) -> int:
-        """Return the confidence that a source has this format, 0 to 100."""
-        if source.files:
-            names = set(source.files)
-            return 85 if "tasks.md" in names and ({"proposal.md"} & names or "/changes/" in f"/{source.name}") else 0
-        if not is_markdown(source) or source.stem != "tasks.md":
-            return 0
-        inside = "/openspec/" in path_of(source) or "proposal.md" in source.siblings
-        return 91 if inside and any(boxes_of(part) for part in document(source.text).sections) else 0
-
-    def read(self, source: Source) -> Draft:
-        """The milestone of a change."""
-        text = source.beside("tasks.md") or "" if source.files else source.text
-        doc = document(text, file="tasks.md" if source.files else "")
-        notes: list[Note] = []
-        wanted = folder_id(source)
-        bare = re.sub(r"^\d{4}-\d{2}-\d{2}-", "", wanted)
-        proposal = source.beside("proposal.md") or ""
-        title = re.sub(
-            r"^(?:change(?: proposal)?|proposal)\s*[:–—-]\s*", "", document(proposal).title(), flags=re.IGNORECASE
-        )
-        if not title or re.fullmatch(r"(?:proposal|why|change)", title, re.IGNORECASE):
-            title = bare.replace("-", " ").capitalize()
-        boxes = [box for part in doc.sections for box in boxes_of(part)]
-        groups = list(_parts(doc)) if source.split else [_whole(doc, bare, title, boxes)]
-        if "/archive/" in path_of(source) and groups:
-            notes.append(Note(0, "the change is in archive/, so the plan calls it done"))
-        if proposal:
-            groups[0].fields["_proposal"] = ""
-        names = ("proposal.md", "design.md", r"specs/[^/]+/spec[.]md", r"specs/[^/]+")
-        return draft_of_groups(
-            doc, [group for group in groups if group.boxes], wanted, title, beside(source, names), notes
-        )
+_LIST = re.compile(
+    r"^@?(?:to[-_ ]?dos?|tasks?|fix[-_]?plan|backlog|check[-_]?list|next[-_]?steps)(?![a-z])", re.IGNORECASE
+)
+"""Names of files whose lists are tasks, with or without boxes."""
+_PLAN = re.compile(
+    r"^(?!.*(?:design|handoff))@?(?:.*[-_ ])?(?:plan|roadmap|tasks|to[-_]?dos?|phases)(?:[-_ .]|$)", re.IGNORECASE
+)
+"""Names of files whose chapters are tasks, if they have no boxes."""
+_STAGE = re.compile(
+    r"^(?:[^\w\s]+\s*)?(phase|stage|step|sprint|iteration|wave|week)\s+(\d+(?:\.\d+)*[a-z]?|[IVX]+)\b\s*[:：.)–—-]*\s*(.*)$",
+    re.IGNORECASE,
+)
 
 
-def _whole(doc: Document, name: str, title: str, boxes: Sequence[Item]) -> Group:
-    first = boxes[0].first if boxes else 0
-    group = Group(name or "change", title, first, boxes=list(boxes))
-    group.lines = [number for part in doc.sections for number in part.numbers()]
-    group.fields["accept"] = [plain(box.text) for box in boxes]
-    group.fields["files"] = list(
-        dict.fromkeys(path for box in boxes for path in files_in(re.findall(r"`[^`]+`", box.text))[0] if "/" in path)
-    )
-    return group
+def _bullets(doc: Document) -> list[tuple[Item, Section]]:
+    """Return the first-level items of a list without boxes, with their chapters."""
+    return [(item, part) for part in doc.sections for item in part.items if item.text]
 
 
-def _parts(doc: Document) -> Iterator[Group]:
-    """Yield a group for each chapter of a change, in sequence."""
+def _chapters(doc: Document) -> list[tuple[Section, re.Match[str]]]:
+    """Return the chapters ``Phase 1: Title`` of the highest level that has some."""
+    found = [(part, hit) for part in doc.sections if part.level and (hit := _STAGE.match(plain(part.title)))]
+    top = min((part.level for part, _ in found), default=0)
+    return [(part, hit) for part, hit in found if part.level == top]
+
+
+def _chaptered(doc: Document, notes: list[Note]) -> Iterator[Group]:
+    """Yield a group for each chapter, in sequence."""
+    heads = {id(part): hit for part, hit in _chapters(doc)}
+    group: Group | None = None
+    own: list[Section] = []
+    level = 0
     before = ""
     taken: set[str] = set()
-    for part in doc.sections:
-        boxes = boxes_of(part)
-        if not boxes:
-            continue
-        match = NUMBER.match(plain(part.title))
-        name = unique_id(match[1] if match else slug(part.title, 32) or "tasks", taken)
-        taken.add(name)
-        group = Group(
-            name,
-            match[2] if match else plain(part.title) or "Tasks",
-            part.line or boxes[0].first,
-            part.numbers(),
-            boxes,
-        )
-        group.fields = {"accept": [plain(box.text) for box in boxes], "needs": [before] if before else []}
-        before = name
-        yield group
+    for part in [*doc.sections, Section(1, "", 0)]:
+        hit = heads.get(id(part))
+        if group is not None and (hit or (part.level and part.level <= level)):
+            found = fields_of(own, group.id)
+            notes += found.notes
+            accept = {"accept": found.values.get("accept")}
+            group.fields = {"needs": [before] if before else [], **{k: v for k, v in accept.items() if v}}
+            group.whole = Item(group.line, group.line, "", " ", starred=False, number="", depth=0)
+            group.whole.box = "x" if found.state == "done" or without_status(own[0].title)[1] else " "
+            before = group.id
+            yield group
+            group = None
+        if hit:
+            name = unique_id(f"{hit[1].casefold()}-{hit[2]}", taken)
+            taken.add(name)
+            group, own, level = Group(name, hit[3] or part.title, part.line), [], part.level
+        if group is not None:
+            own.append(part)
+            group.lines += part.numbers()
+    if before:
+        notes.append(Note(0, "the plan has no list of tasks; each chapter became an issue, after the one before it"))
 
 
 class Checklist:
-    """A list of boxes: one issue for each first-level box, identified by its words."""
+    """A list of boxes: one issue for each first-level box, identified by its words; else chapters, or a list."""
 
     name = "checklist"
     guide = GUIDES["checklist"]
@@ -347,19 +335,25 @@ class Checklist:
         """Return the confidence that a source has this format, 0 to 100."""
         if not is_markdown(source):
             return 0
-        return 20 if any(item.box is not None for part in document(source.text).sections for item in part.items) else 0
+        doc = document(source.text)
+        if any(item.box is not None for part in doc.sections for item in part.items):
+            return 20
+        # plan.md beside a spec is the design of the feature; its tasks are in another file.
+        plan = _PLAN.match(source.stem) and not {"spec.md", "tasks.md"} & {*source.siblings} - {source.stem}
+        return 15 if (plan and len(_chapters(doc)) > 1) or (_LIST.match(source.stem) and _bullets(doc)) else 0
 
     def read(self, source: Source) -> Draft:
-        """The milestone of a list."""
+        """The milestone of a list; of chapters if there is no list of tasks."""
         doc = document(source.text)
         notes: list[Note] = []
-        groups: list[Group] = []
-        taken: set[str] = set()
-        for part in doc.sections:
-            for item in part.items:
-                if item.box is None:
-                    continue
-                if item.box in "-~" and item.text.startswith("~~"):
+        items = [(item, part) for part in doc.sections for item in part.items if item.box is not None]
+        if not items and len(_chapters(doc)) > 1:
+            groups = list(_chaptered(doc, notes))
+        else:
+            groups = []
+            taken: set[str] = set()
+            for item, part in items or _bullets(doc):
+                if (item.box is None or item.box in "-~") and item.text.startswith("~~"):
                     notes.append(Note(item.first, f'"{plain(item.text)}" is struck out and was left out'))
                     continue
                 groups.append(_boxed(item, part, taken))

@@ -1,4 +1,4 @@
-"""Stories of BMAD, and the folder of a repository of the EvoClaw benchmark. Pure."""
+"""Stories of BMAD, work packages of spec-kitty, and the folder of a repository of the EvoClaw benchmark. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
-from executor.importers.formats.records import Reading, draft_of
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
+from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-from executor.importers.formats.folders import files_of
+from executor.importers.formats.folders import ASIDE, TaskFile, files_of, finish, read_files, state_of
 
-__all__ = ["EvoClaw", "Stories"]
+__all__ = ["EvoClaw", "SpecKitty", "Stories"]
 
 _EDGE = frozenset({"source_id", "target_id", "source_title", "target_title"})
 _STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
@@ -184,3 +184,63 @@ def _work(name: str, row: Mapping[str, str], line: int, needs: list[str], source
             )
         )
     reading.issues.append(DraftIssue(name, title, text.strip("\n"), line, fields))
+
+
+class SpecKitty:
+    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
+
+    name = "speckitty"
+    guide = GUIDES["speckitty"]
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a mission."""
+        reading = Reading(source)
+        folder = read_files(
+            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
+        )
+        for file in folder.files:
+            _package(file, reading)
+        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
+        wanted = slug(parts[-1] if parts else "", 60)
+        return finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
+
+
+def _package(file: TaskFile, reading: Reading) -> None:
+    front = file.front
+    named = re.search(r"WP\d+", file.path)
+    said = front.text("work_package_id")
+    # Later versions keep a unique id there; the others still need the package by the number in its file's name.
+    name = said if re.fullmatch(r"WP\d+", said) or not named else named[0]
+    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
+    status = front.text("lane") or front.text("status")
+    done, hold, gone = state_of(
+        file,
+        name,
+        status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", ""),
+        reading,
+    )
+    if gone:
+        front.plain()
+        return
+    front.pass_over(
+        *ASIDE, "work_package_id", "id", "wp_code", "mission_id", "feature", "agent", "requirement_refs", "priority"
+    )
+    own = fields_of(file.doc.sections, name)
+    checks = [
+        flat(item.text)
+        for part in file.doc.sections
+        if re.search(r"definition of done", part.title, re.IGNORECASE)
+        for item in part.every_item()
+    ]
+    fields: dict[str, object] = {
+        "needs": needs_of(front.words("dependencies", "depends_on")),
+        "files": front.words("owned_files"),
+    }
+    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
+    fields["phase"] = front.text("phase")
+    text = file.body or f"# {title}"
+    reading.issues.append(DraftIssue(name, title, text, 0, {k: v for k, v in fields.items() if v}, done, hold))

@@ -1,4 +1,4 @@
-"""Plans with a file for each task: Backlog.md, ccpm, spec-kitty. Pure.
+"""Plans with a file for each task: Backlog.md, ccpm. Pure.
 
 Each file has its fields in the front matter; the text below it becomes the spec.
 """
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
-from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
+from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
 from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
-from executor.importers.reading.fields import fields_of, meaning
-from executor.importers.reading.markdown import Document, document, flat
+from executor.importers.reading.fields import fields_of, files_in, meaning
+from executor.importers.reading.ids import needs_in
+from executor.importers.reading.markdown import Document, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
 from executor.importers.reading.words import priority_of, size_of, status_note, status_of
 
@@ -23,52 +24,28 @@ if TYPE_CHECKING:
 
     from executor.importers.account import Account
 
-__all__ = ["Backlog", "Ccpm", "SpecKitty", "files_of"]
+__all__ = ["ASIDE", "Backlog", "Ccpm", "TaskFile", "files_of", "finish", "read_files", "state_of"]
 
 _SHOWN = 5
-_TASK_FILE = re.compile(r"(?:\d+|[A-Za-z]+-?\d+)\.md")
-_ASIDE = frozenset(
-    {
-        "created",
-        "updated",
-        "created_date",
-        "updated_date",
-        "createdat",
-        "updatedat",
-        "ordinal",
-        "assignee",
-        "history",
-        "lane",
-        "shell_pid",
-        "subtasks",
-        "progress",
-        "prd",
-        "reporter",
-        "type",
-        "review_status",
-        "reviewed_by",
-        "review_feedback",
-        "modified_files",
-        "planning_base_branch",
-        "merge_target_branch",
-        "branch_strategy",
-        "created_at",
-        "base_branch",
-        "base_commit",
-        "execution_mode",
-        "authoritative_surface",
-        "agent_profile",
-        "role",
-        "model",
-        "tags",
-        "last_sync",
-    }
+# Files of tasks: 12.md, 001.md, T-3.md, 005a-name.md, tasks/001-name.md
+_TASK_FILE = re.compile(r"(?:tasks/)?(\d+[a-z]?|[A-Za-z]+-?\d+)(?:[-_ ][^/]*)?\.md")
+ASIDE = frozenset(
+    [
+        *("created", "updated", "created_date", "updated_date", "createdat", "updatedat", "ordinal"),
+        *("assignee", "history", "lane", "shell_pid", "subtasks", "progress", "prd", "reporter"),
+        *("type", "review_status", "reviewed_by", "review_feedback", "modified_files"),
+        *("planning_base_branch", "merge_target_branch", "branch_strategy", "created_at"),
+        *("base_branch", "base_commit", "execution_mode", "authoritative_surface", "agent_profile"),
+        *("role", "model", "tags", "last_sync"),
+    ]
 )
-_STATUS_AFTER = re.compile(r"^Status:\s*(.+)$", re.MULTILINE)
+"""Keys of front matter about the course of the work, which a declaration has no place for."""
+_OLD_NAME = re.compile(r"[A-Z]{0,3}\d{1,4}[a-z]?")
+_NOT_UNDERSTOOD = "dependencies that were not understood"
 
 
 @dataclass(slots=True)
-class _File:
+class TaskFile:
     """A file of a folder: its path, its fields, its text."""
 
     path: str
@@ -76,15 +53,12 @@ class _File:
     doc: Document
     body: str
 
-    def has(self, *names: str) -> bool:
-        return self.front.has(*names)
-
 
 @dataclass(slots=True)
 class _Folder:
     source: Source
     reading: Reading
-    files: list[_File] = field(default_factory=list)
+    files: list[TaskFile] = field(default_factory=list)
     accounts: list[Account] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
 
@@ -102,19 +76,8 @@ def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
     try:
         front = yaml_node(doc.front, first=2)
     except PlaceError as error:
-        front = _lenient(doc.front)
-        return (
-            front,
-            doc,
-            [
-                Note(
-                    error.line,
-                    f"the front matter {error}; it was read line by line",
-                    "front matter that is not YAML",
-                    path,
-                )
-            ],
-        )
+        told = f"the front matter {error}; it was read line by line"
+        return _lenient(doc.front), doc, [Note(error.line, told, "front matter that is not YAML", path)]
     notes = yaml_comments(doc.front, first=2, file=path)
     return (front if front.keys is not None else Node(None, 1, "", keys={})), doc, notes
 
@@ -136,7 +99,7 @@ def _lenient(text: str) -> Node:
     return Node(None, 1, "", keys=keys)
 
 
-def _read(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]) -> _Folder:
+def read_files(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]) -> _Folder:
     """Read the files of a folder that have the fields of the format."""
     folder = _Folder(source, reading)
     for path in files_of(source, wanted):
@@ -146,7 +109,7 @@ def _read(source: Source, reading: Reading, wanted: str, *, needs: Sequence[str]
         front, doc, notes = _front(text, path)
         if any(front.get(name) is not None for name in needs):
             body = "\n".join(doc.account.lines[_first(doc) :]).strip("\n")
-            folder.files.append(_File(path, front, doc, body))
+            folder.files.append(TaskFile(path, front, doc, body))
             folder.accounts.append(doc.account)
             doc.account.take(range(1, len(doc.account.lines) + 1))
             reading.notes += notes
@@ -161,7 +124,8 @@ def _first(doc: Document) -> int:
     return 0 if doc.front is None else doc.front.count("\n") + 3
 
 
-def _state(file: _File, name: str, status: str, reading: Reading) -> tuple[bool, str, bool]:
+def state_of(file: TaskFile, name: str, status: str, reading: Reading) -> tuple[bool, str, bool]:
+    """Return whether a task is done, why it waits for a person, and whether it is cancelled and so omitted."""
     state = status_of(status.replace("_", " "))
     if state == "cancelled":
         reading.gone[name] = status
@@ -174,9 +138,10 @@ def _state(file: _File, name: str, status: str, reading: Reading) -> tuple[bool,
     return state == "done", status if state == "stopped" else "", state == "cancelled"
 
 
-def _finish(
+def finish(
     folder: _Folder, name: str, wanted: str, title: str, fields: Mapping[str, Any], overview: str = "", *, whole: bool
 ) -> Draft:
+    """Return the milestone of a folder; keys and files that were not read are noted."""
     from dataclasses import replace
 
     reading = folder.reading
@@ -233,13 +198,21 @@ class Backlog:
     def read(self, source: Source) -> Draft:
         """The milestone of a folder."""
         reading = Reading(source)
-        folder = _read(source, reading, r"\.md$", needs=("id",))
+        folder = read_files(source, reading, r"\.md$", needs=("id",))
+        ids: dict[str, str] = {}
         for file in folder.files:
-            _backlog(file, reading, source.part)
-        return _finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
+            name = file.front.text("id")
+            other = ids.setdefault(name, file.path)
+            if other != file.path:
+                name = unique_id(f"{name}-{slug(file.front.text('title'), 32)}", ids)
+                text = f"{file.path}: {file.front.text('id')} is already the id of {other}; this task became {name}"
+                reading.notes.append(Note(0, text, "ids that several files have", file.path))
+                ids[name] = file.path
+            _backlog(file, name, reading, source.part)
+        return finish(folder, "tasks", slug(source.part) or "backlog", source.part, {}, whole=False)
 
 
-def _priority(file: _File, name: str, fields: dict[str, object], reading: Reading) -> None:
+def _priority(file: TaskFile, name: str, fields: dict[str, object], reading: Reading) -> None:
     """Read the priority of a file; an unknown word is noted."""
     word = file.front.text("priority")
     fields["priority"] = priority_of(word)
@@ -248,9 +221,9 @@ def _priority(file: _File, name: str, fields: dict[str, object], reading: Readin
         reading.notes.append(Note(0, text, "priority that is not P0, P1, P2, P3", file.path))
 
 
-def _backlog(file: _File, reading: Reading, part: str) -> None:
+def _backlog(file: TaskFile, name: str, reading: Reading, part: str) -> None:
     front = file.front
-    name, title = front.text("id"), flat(front.text("title"))
+    title = flat(front.text("title"))
     group = front.text("milestone")
     if part and group.casefold() != part.casefold():
         front.plain()
@@ -263,11 +236,11 @@ def _backlog(file: _File, reading: Reading, part: str) -> None:
             )
         )
         return
-    done, hold, gone = _state(file, name, front.text("status"), reading)
+    done, hold, gone = state_of(file, name, front.text("status"), reading)
     if gone:
         front.plain()
         return
-    front.pass_over(*_ASIDE)
+    front.pass_over(*ASIDE)
     kind = front.text("type")
     fields: dict[str, object] = {"needs": needs_of(front.words("dependencies"))}
     _priority(file, name, fields, reading)
@@ -280,11 +253,11 @@ def _backlog(file: _File, reading: Reading, part: str) -> None:
         r"^[ \t]*<!-- (?:SECTION:\w+|AC|DOD|COMMENTS?):(?:BEGIN|END) -->[ \t]*\n?", "", file.body, flags=re.MULTILINE
     ).strip("\n")
     reading.issues.append(
-        DraftIssue(name, title, text or f"# {title}", 1, {k: v for k, v in fields.items() if v}, done, hold)
+        DraftIssue(name, title, text or f"# {title}", 0, {k: v for k, v in fields.items() if v}, done, hold)
     )
 
 
-def _listed(file: _File, name: str, reading: Reading, keys: Sequence[str]) -> None:
+def _listed(file: TaskFile, name: str, reading: Reading, keys: Sequence[str]) -> None:
     for key in keys:
         node = file.front.get(key)
         if node is not None and not node.empty():
@@ -302,7 +275,9 @@ class Ccpm:
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
         inside = "/.claude/epics/" in f"/{source.place}/{source.name}/"
-        for path in list(files_of(source, r"^(?:\d+|[A-Za-z]+-?\d+)\.md$"))[:3]:
+        if inside and "epic.md" in source.files and any(map(_TASK_FILE.fullmatch, source.files)):
+            return 83
+        for path in list(filter(_TASK_FILE.fullmatch, source.files))[:3]:
             front, _, _ = _front(source.beside(path) or "", path)
             if front.has("name", "title") and (
                 front.get("depends_on") is not None or front.get("parallel") is not None or inside
@@ -313,128 +288,155 @@ class Ccpm:
     def read(self, source: Source) -> Draft:
         """The milestone of an epic."""
         reading = Reading(source)
-        folder = _read(source, reading, r"^[^/]+\.md$", needs=("depends_on", "conflicts_with", "status", "title"))
+        folder = read_files(
+            source,
+            reading,
+            r"^(?:tasks/)?[^/]+\.md$",
+            needs=("depends_on", "conflicts_with", "status", "title", "name"),
+        )
         epic = next((file for file in folder.files if file.path.casefold() == "epic.md"), None)
-        tasks = [file for file in folder.files if _TASK_FILE.fullmatch(file.path)]
-        folder.other += [file.path for file in folder.files if file not in tasks and file is not epic]
-        names = {file.path[: -len(".md")] for file in tasks}
-        for file in tasks:
-            _ccpm(file, names, reading)
+        tasks = _tasks_of(folder)
+        folder.other += [file.path for file in folder.files if file not in tasks.values() and file is not epic]
+        names = {name: name for name in tasks} | _earlier_names(tasks, epic, reading)
+        for name, file in tasks.items():
+            _ccpm(file, name, names, reading)
         fields: dict[str, object] = {}
         title = overview = ""
         if epic is not None:
-            title = re.sub(r"^Epic:\s*", "", epic.doc.title()) or epic.front.text("name")
-            overview = epic.body
-            claims = [
-                claim
-                for part in epic.doc.sections
-                if meaning(part.title) == "accept"
-                for claim in (flat(item.text) for item in part.every_item())
-            ]
-            fields = {"accept": claims} if claims else {}
-            note = status_note("the epic", epic.front.text("status"), 0, epic.path)
-            reading.notes += [note] if note is not None else []
-            if slug(epic.front.text("name")) not in {slug(title), slug(source.folder)}:
-                overview = f"{epic.front.text('name')}\n\n{overview}"
-            epic.front.pass_over(*_ASIDE, "github", "title", "description")
-        folder.files = [file for file in folder.files if file in tasks or file is epic]
+            title, overview, fields = _epic(epic, source, reading)
+        folder.files = [file for file in folder.files if file in tasks.values() or file is epic]
         wanted = slug(source.place.rstrip("/").rpartition("/")[2] or source.folder, 60)
         # Some files of an epic may need others that are not part of the source.
         whole = epic is not None or len(tasks) == sum(
             _TASK_FILE.fullmatch(name) is not None for name in source.siblings
         )
-        return _finish(folder, "tasks", wanted, title, fields, overview, whole=whole)
+        return finish(folder, "tasks", wanted, title, fields, overview, whole=whole)
 
 
-def _ccpm(file: _File, names: set[str], reading: Reading) -> None:
+def _tasks_of(folder: _Folder) -> dict[str, TaskFile]:
+    """Return the files of an epic that are tasks, by id.
+
+    ``12.md`` is a task with or without front matter. ``12-name.md`` is one only if it has a name and a status and
+    there is no ``12.md``: ccpm writes ``12-analysis.md`` beside its tasks.
+    """
+    found: dict[str, TaskFile] = {}
+    bare = {path for path in folder.source.files if re.fullmatch(r"(?:tasks/)?(?:\d+|[A-Za-z]+-?\d+)\.md", path)}
+    for path in [path for path in folder.other if path in bare]:
+        folder.other.remove(path)
+        text = folder.source.beside(path) or ""
+        front, doc, notes = _front(text, path)
+        doc.account.take(range(1, len(doc.account.lines) + 1))
+        folder.files.append(TaskFile(path, front, doc, text.strip("\n")))
+        folder.accounts.append(doc.account)
+        folder.reading.notes += [*notes, *doc.notes]
+    order = {path: place for place, path in enumerate(folder.source.files)}
+    for file in sorted(folder.files, key=lambda file: order.get(file.path, 0)):
+        match = _TASK_FILE.fullmatch(file.path)
+        if match is None:
+            continue
+        plain_name = file.path in bare
+        if not plain_name and (
+            not file.front.has("name", "title")
+            or file.front.get("status") is None
+            or any(path.rpartition("/")[2] == f"{match[1]}.md" for path in bare)
+        ):
+            continue
+        name = match[1]
+        if name in found:
+            name = unique_id(file.path.rpartition("/")[2].removesuffix(".md"), found)
+            text = f"{file.path}: {match[1]} is already the id of {found[match[1]].path}; this task became {name}"
+            folder.reading.notes.append(Note(0, text, "ids that several files have", file.path))
+        found[name] = file
+    return found
+
+
+def _earlier_names(tasks: Mapping[str, TaskFile], epic: TaskFile | None, reading: Reading) -> dict[str, str]:
+    """Return names that tasks had before ccpm renamed their files to issue numbers -> ids.
+
+    A name stands before the title (``T1: Theme``), or in a table of the epic that has as many rows as there are tasks.
+    """
+    found: dict[str, str] = {}
+    for name, file in tasks.items():
+        match = re.match(r"^([A-Z]{1,3}\d+|\d{1,4})\s*[:.–—-]\s", file.front.text("name", "title"))
+        if match and match[1] not in tasks:
+            found.setdefault(match[1], name)
+    if found or epic is None:
+        return found
+    for table in (table for part in epic.doc.sections for table in part.tables):
+        first = [plain(next(iter(row.cells.values()), "")).lstrip("#").removesuffix(".md") for row in table.rows]
+        if len(first) == len(tasks) and all(map(_OLD_NAME.fullmatch, first)) and not set(first) & set(tasks):
+            found = dict(zip(first, tasks, strict=True))
+            shown = ", ".join(f"{old} is {name}" for old, name in found.items())
+            reading.notes.append(Note(table.line, f"names before the files were renumbered: {shown}", file=epic.path))
+            return found
+    return found
+
+
+def _epic(epic: TaskFile, source: Source, reading: Reading) -> tuple[str, str, dict[str, object]]:
+    """Return title, overview and fields of the milestone."""
+    title = re.sub(r"^Epic:\s*", "", epic.doc.title()) or epic.front.text("name")
+    overview = epic.body
+    claims = [
+        claim
+        for part in epic.doc.sections
+        if meaning(part.title) == "accept"
+        for claim in (flat(item.text) for item in part.every_item())
+    ]
+    note = status_note("the epic", epic.front.text("status"), 0, epic.path)
+    reading.notes += [note] if note is not None else []
+    if slug(epic.front.text("name")) not in {slug(title), slug(source.folder)}:
+        overview = f"{epic.front.text('name')}\n\n{overview}"
+    epic.front.pass_over(*ASIDE, "github", "title", "description")
+    return title, overview, {"accept": claims} if claims else {}
+
+
+def _ccpm(file: TaskFile, name: str, names: Mapping[str, str], reading: Reading) -> None:
     front = file.front
-    name = file.path[: -len(".md")]
-    title = flat(front.text("title") or front.text("name")) or re.sub(r"^Task:\s*", "", file.doc.title())
+    title = flat(front.text("title") or front.text("name")) or re.sub(
+        r"^(?:Task\s*)?(?:#?\w*\d\w*)?\s*[:.–—-]\s+", "", plain(file.doc.title())
+    )
     title = title or f"Task {name}"
-    done, hold, gone = _state(file, name, front.text("status"), reading)
-    front.pass_over(*_ASIDE, "name", "id", "epic", "estimated_hours", "effort")
+    own = fields_of(file.doc.sections, name)
+    reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
+    done, hold, gone = state_of(file, name, front.text("status") or own.status, reading)
+    front.pass_over(*ASIDE, "name", "id", "epic", "estimated_hours", "actual_hours", "effort", "task", "task_number")
     parallel = front.get("parallel")
     if parallel is not None and isinstance(parallel.value, bool):
         parallel.read = True  # a hint: what may run side by side follows from the dependencies
     if gone:
         front.plain()
         return
-    own = fields_of(file.doc.sections, name)
-    reading.notes += (Note(note.line, note.text, note.kind, file.path) for note in own.notes)
     needs = [_task_name(need, names) for need in front.words("depends_on", "dependencies")]
-    fields: dict[str, object] = {"needs": needs, "accept": own.values.get("accept"), "files": own.values.get("files")}
+    if front.get("depends_on") is None and front.get("dependencies") is None:
+        said = needs_in(own.needs, list(names), name)
+        needs = [names[need] for need in said.names]
+        reading.notes += (
+            Note(own.needs_line, f'{name}: dependencies: "{text}" was not understood', _NOT_UNDERSTOOD, file.path)
+            for text in (*said.rest, *said.unknown, *said.milestones)
+        )
+    files = [*front.words("files"), *listed(own.values, "files")]
+    fields: dict[str, object] = {"needs": list(dict.fromkeys(needs)), "accept": own.values.get("accept")}
+    fields["files"] = list(dict.fromkeys(files_in([f"`{path}`" for path in files])[0]))
     _priority(file, name, fields, reading)
+    fields["priority"] = fields["priority"] or own.values.get("priority")
     fields["size"] = size_of(front.text("size")) or own.values.get("size")
+    fields["agent"] = front.text("agent") or own.values.get("agent")
+    phase = front.text("phase")
+    fields["phase"] = f"Phase {phase}" if phase.isdecimal() else phase
     # Two tasks that conflict must not run at the same time: they share a separate resource.
     fields["resources"] = [
         "+".join(sorted((name, _task_name(other, names)))) for other in front.words("conflicts_with")
     ]
-    link = re.search(r"/issues/(\d+)$", front.text("github"))
+    link = re.search(r"(?:/issues/|^#?)(\d+)$", front.text("github"))
     if link:
         fields["number"] = int(link[1])
     text = file.body or f"# {title}"
-    reading.issues.append(DraftIssue(name, title, text, 1, {k: v for k, v in fields.items() if v}, done, hold))
+    reading.issues.append(DraftIssue(name, title, text, 0, {k: v for k, v in fields.items() if v}, done, hold))
 
 
-def _task_name(word: str, names: set[str]) -> str:
-    """Return a dependency as the name of a file: ``1`` and ``001`` are equal."""
+def _task_name(word: str, names: Mapping[str, str]) -> str:
+    """Return a dependency as the id of a task: ``1`` and ``001`` are equal."""
     bare = word.strip().lstrip("#").removesuffix(".md")
     if bare in names:
-        return bare
-    return next((name for name in names if name.lstrip("0") == bare.lstrip("0")), bare)
-
-
-class SpecKitty:
-    """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
-
-    name = "speckitty"
-    guide = GUIDES["speckitty"]
-
-    def recognises(self, source: Source) -> int:
-        """Return the confidence that a source has this format, 0 to 100."""
-        return 84 if any(re.search(r"(?:^|/)WP\d+[^/]*\.md$", path) for path in source.files) else 0
-
-    def read(self, source: Source) -> Draft:
-        """The milestone of a mission."""
-        reading = Reading(source)
-        folder = _read(
-            source, reading, r"(?:^|/)WP\d+[^/]*\.md$", needs=("work_package_id", "title", "lane", "subtasks")
-        )
-        for file in folder.files:
-            _package(file, reading)
-        parts = [part for part in source.name.rstrip("/").split("/") if part not in {"tasks", "", "."}]
-        wanted = slug(parts[-1] if parts else "", 60)
-        return _finish(folder, "work packages", wanted, (parts[-1] if parts else "").replace("-", " "), {}, whole=False)
-
-
-def _package(file: _File, reading: Reading) -> None:
-    front = file.front
-    named = re.search(r"WP\d+", file.path)
-    name = front.text("work_package_id") or (named[0] if named else "")
-    title = flat(front.text("title")) or re.sub(r"^.*?WP\d+\s*[:–—-]\s*", "", file.doc.title()) or name
-    status = front.text("lane") or front.text("status")
-    done, hold, gone = _state(
-        file,
-        name,
-        status.replace("for_review", "in review").replace("doing", "in progress").replace("planned", ""),
-        reading,
-    )
-    if gone:
-        front.plain()
-        return
-    front.pass_over(*_ASIDE, "agent", "requirement_refs", "priority")
-    own = fields_of(file.doc.sections, name)
-    checks = [
-        flat(item.text)
-        for part in file.doc.sections
-        if re.search(r"definition of done", part.title, re.IGNORECASE)
-        for item in part.every_item()
-    ]
-    fields: dict[str, object] = {
-        "needs": needs_of(front.words("dependencies", "depends_on")),
-        "files": front.words("owned_files"),
-    }
-    fields["accept"] = list(dict.fromkeys([*listed(own.values, "accept"), *checks]))
-    fields["phase"] = front.text("phase")
-    text = file.body or f"# {title}"
-    reading.issues.append(DraftIssue(name, title, text, 1, {k: v for k, v in fields.items() if v}, done, hold))
+        return names[bare]
+    return next((own for name, own in names.items() if name.lstrip("0") == bare.lstrip("0")), bare)

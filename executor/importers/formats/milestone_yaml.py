@@ -281,27 +281,25 @@ class Bmad:
 
 def _sprint_line(key: str, node: Node, place: str, reading: Reading) -> None:
     status = node.word()
-    if re.fullmatch(r"epic-[\w.]+(?:-retrospective)?", key):
+    if re.fullmatch(r"(?:\w+-)?epic-[\w.]+|.+-retrospective", key):
         said = f"the status of epics was not taken over: {key}: {status}"
         reading.notes.append(Note(node.line, said, "the status of epics was not taken over"))
         return
-    match = re.fullmatch(r"(\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
-    if match is None:
-        reading.notes.append(Note(node.line, f"{key}: is no story and was left out", "entries that are no stories"))
-        return
-    name = f"{match[1]}-{match[2]}"
+    match = re.fullmatch(r"([a-z]{0,4}\d+[a-z]?)-(\d+[a-z]?(?:-\d+)?)-(.+)", key)
+    # An entry without numbers, such as a spike, is work as well; its key is its id.
+    name = f"{match[1]}-{match[2]}" if match else slug(key, 60)
     done, hold, gone = standing(reading, name, status, node.line)
     if gone:
         return
-    folder = place.rstrip("/")
+    folder = place.removeprefix("{project-root}/").rstrip("/")
     text = reading.source.read(f"{folder}/{key}.md") if folder else None
     if text is None and folder and not reading.source.place.startswith(folder):
         reading.notes.append(
             Note(0, f"story_location {place} has not all story files; those beside the file were read")
         )
     text = text if text is not None else reading.source.beside(f"{key}.md")
-    title = match[3].replace("-", " ")
-    fields: dict[str, object] = {"phase": f"Epic {match[1]}"}
+    title = (match[3] if match else key).replace("-", " ")
+    fields: dict[str, object] = {"phase": f"Epic {match[1]}"} if match else {}
     if text is None:
         if not done:
             reading.notes.append(

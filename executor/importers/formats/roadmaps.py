@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Cursor", "Gsd"]
 
 _SLICE = re.compile(r"^(?:\*\*)?(S\d+[a-z]?)\s*[:.–—-]\s*(.*?)(?:\*\*)?\s*((?:`[^`]*`\s*)*)$")
-_PHASE_ITEM = re.compile(r"^(?:\*\*)?Phase\s+(\d+(?:\.\d+)*)\s*[:.–—-]\s*(.*?)\*\*(.*)$", re.IGNORECASE)
-_PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*)\s*[:.–—-]\s*(.*)$", re.IGNORECASE)
+_PHASE_ITEM = re.compile(r"^(?:\*\*)?Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:：.–—-]\s*(.*?)(?:\*\*(.*))?$", re.IGNORECASE)
+_PHASE = re.compile(r"^(?:[^\w\s]+\s*)?Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:：.–—-]\s*(.*)$", re.IGNORECASE)
+_ASKED = frozenset({"depends on", "goal", "requirements", "success criteria", "plans"})
+"""Labels of a phase of GSD; a chapter with two of them is one."""
 
 
 class Gsd:
@@ -38,8 +40,12 @@ class Gsd:
         if any(_SLICE.match(item.text) and "depends:" in item.text for part in doc.sections for item in part.items):
             return 93
         details = [part for part in doc.sections if part.level > 1 and _PHASE.match(plain(part.title))]
-        asked = [part for part in details if any(item.label == "depends on" for item in labelled(part.prose()))]
-        return 88 if asked and "roadmap" in f"{source.stem} {doc.title()}".casefold() else 0
+        named = "roadmap" in f"{source.stem} {doc.title()}".casefold()
+        if named and any(len(_ASKED & {item.label for item in labelled(part.prose())}) > 1 for part in details):
+            return 88
+        listed = [item for part in doc.sections for item in part.items if _PHASE_ITEM.match(item.text)]
+        inside = re.search(r"(?:^|/)\.planning/", f"{source.place}/{source.name}") is not None
+        return 86 if inside and named and [item for item in listed if item.box is not None] else 0
 
     def read(self, source: Source) -> Draft:
         """The milestone of a roadmap."""
@@ -52,6 +58,8 @@ class Gsd:
             if (hit := _SLICE.match(item.text)) and item.box is not None
         ]
         issues = _slices(doc, slices, notes) if slices else _phases(doc, notes)
+        # The phases of earlier milestones stand in other files; a phase may need one of them.
+        whole = bool(slices)
         own = {number for number, line in enumerate(doc.account.lines, 1) if number in doc.account.taken}
         rest = [part for part in doc.sections if not set(part.numbers()) <= own and part.line not in own]
         before = [part for part in doc.sections if part.line not in own]
@@ -77,6 +85,7 @@ class Gsd:
             notes=tuple(notes),
             overview=overview,
             after=tuple(after),
+            whole=whole,
             accounts=(doc.account,),
         )
 
@@ -155,15 +164,24 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
         issues.append(
             DraftIssue(name, title, detail + text or f"# {title}", part.line, values, done, "", tuple(needs.unknown))
         )
-    for number, item in listed.items():
-        notes.append(
-            Note(
-                item.first,
-                f"phase {number} is listed, but has no chapter; it was left out: {plain(item.text)}",
-                "phases without a chapter, left out",
-            )
-        )
-    return issues
+    listed = {number: item for number, item in listed.items() if item.box is not None}
+    ahead = [_listed_phase(doc, number, item, taken) for number, item in listed.items()]
+    if ahead:
+        told = "phases that are listed and have no chapter became issues without a goal"
+        notes.append(Note(ahead[0].line, f"{told}: {', '.join(issue.id for issue in ahead)}"))
+    return sorted([*ahead, *issues], key=lambda issue: [int(part) for part in re.findall(r"\d+", issue.id)][:2])
+
+
+def _listed_phase(doc: Document, number: str, item: Item, taken: set[str]) -> DraftIssue:
+    """Return the issue of a phase that only the list of phases has."""
+    name = unique_id(number, taken)
+    taken.add(name)
+    doc.account.take(range(item.first, item.last + 1))
+    hit = _PHASE_ITEM.match(item.text)
+    title = plain(hit[2]) if hit is not None else item.text
+    title = re.split(r"\s+[–—-]\s+|\s*\(\d+/\d+ plans?\)", title)[0] or title
+    text = "\n".join(doc.account.lines[number - 1] for number in range(item.first, item.last + 1))
+    return DraftIssue(name, title, text, item.first, {}, item.ticked)
 
 
 class Cursor:

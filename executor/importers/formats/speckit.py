@@ -1,4 +1,4 @@
-"""spec-kit: one issue per phase of ``tasks.md``, or per task. Pure."""
+"""spec-kit: one issue per phase of ``tasks.md``, or per task. OpenSpec: one issue per change, or per chapter. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, Note, Source, listed, slug, unique_id
 from executor.importers.formats.checklists import (
+    NUMBER,
     TASK,
     TITLE,
     Group,
@@ -15,16 +16,17 @@ from executor.importers.formats.checklists import (
     draft_of_groups,
     folder_id,
     is_markdown,
+    path_of,
 )
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import files_in, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
-from executor.importers.reading.words import priority_of
+from executor.importers.reading.words import priority_of, without_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["SpecKit"]
+__all__ = ["OpenSpec", "SpecKit"]
 
 _PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:.–—-]*\s*(.*)$", re.IGNORECASE)
 _ASIDE = re.compile(r"parallel|example|summary|depend|format|notes", re.IGNORECASE)
@@ -216,3 +218,91 @@ def _said_needs(doc: Document, groups: Sequence[Group]) -> dict[str, list[str]]:
 
 def _at(ids: Sequence[str], name: str) -> int:
     return ids.index(name) if name in ids else -1
+
+
+class OpenSpec:
+    """``openspec/changes/NAME/``: one issue per change; its boxes are the criteria."""
+
+    name = "openspec"
+    guide = GUIDES["openspec"]
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        if source.files:
+            names = set(source.files)
+            return 85 if "tasks.md" in names and ({"proposal.md"} & names or "/changes/" in f"/{source.name}") else 0
+        if not is_markdown(source) or source.stem != "tasks.md":
+            return 0
+        inside = "/openspec/" in path_of(source) or "proposal.md" in source.siblings
+        return 91 if inside and _units(document(source.text)) else 0
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a change."""
+        text = source.beside("tasks.md") or "" if source.files else source.text
+        doc = document(text, file="tasks.md" if source.files else "")
+        notes: list[Note] = []
+        wanted = folder_id(source)
+        bare = re.sub(r"^\d{4}-\d{2}-\d{2}-", "", wanted)
+        proposal = source.beside("proposal.md") or ""
+        title = re.sub(
+            r"^(?:change(?: proposal)?|proposal)\s*[:–—-]\s*", "", document(proposal).title(), flags=re.IGNORECASE
+        )
+        if not title or re.fullmatch(r"(?:proposal|why|change)", title, re.IGNORECASE):
+            title = bare.replace("-", " ").capitalize()
+        boxes = _units(doc)
+        groups = list(_parts(doc)) if source.split else [_whole(doc, bare, title, boxes)]
+        if "/archive/" in path_of(source) and groups:
+            notes.append(Note(0, "the change is in archive/, so the plan calls it done"))
+        if proposal:
+            groups[0].fields["_proposal"] = ""
+        names = ("proposal.md", "design.md", r"specs/[^/]+/spec[.]md", r"specs/[^/]+")
+        return draft_of_groups(
+            doc, [group for group in groups if group.boxes], wanted, title, beside(source, names), notes
+        )
+
+
+def _units(doc: Document) -> list[Item]:
+    """Return the tasks of a change: its boxes; without any, the items of its lists; else its numbered chapters."""
+    boxes = [box for part in doc.sections for box in boxes_of(part)]
+    chapters = [
+        Item(part.line, part.line, bare, "x" if done else " ", starred=False, number="", depth=0)
+        for part in doc.sections
+        for bare, done in (without_status(part.title),)
+        if part.level > 1 and NUMBER.match(plain(bare))
+    ]
+    numbered = [item for part in doc.sections for item in part.items if item.number]
+    return boxes or numbered or chapters or [item for part in doc.sections for item in part.items]
+
+
+def _whole(doc: Document, name: str, title: str, boxes: Sequence[Item]) -> Group:
+    first = boxes[0].first if boxes else 0
+    group = Group(name or "change", title, first, boxes=list(boxes))
+    group.lines = [number for part in doc.sections for number in part.numbers()]
+    group.fields["accept"] = [plain(box.text) for box in boxes]
+    group.fields["files"] = list(
+        dict.fromkeys(path for box in boxes for path in files_in(re.findall(r"`[^`]+`", box.text))[0] if "/" in path)
+    )
+    return group
+
+
+def _parts(doc: Document) -> Iterator[Group]:
+    """Yield a group for each chapter of a change, in sequence."""
+    before = ""
+    taken: set[str] = set()
+    for part in doc.sections:
+        boxes = boxes_of(part)
+        if not boxes:
+            continue
+        match = NUMBER.match(plain(part.title))
+        name = unique_id(match[1] if match else slug(part.title, 32) or "tasks", taken)
+        taken.add(name)
+        group = Group(
+            name,
+            match[2] if match else plain(part.title) or "Tasks",
+            part.line or boxes[0].first,
+            part.numbers(),
+            boxes,
+        )
+        group.fields = {"accept": [plain(box.text) for box in boxes], "needs": [before] if before else []}
+        before = name
+        yield group

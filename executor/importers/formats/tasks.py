@@ -96,10 +96,11 @@ class Tasks:
         if problem:
             return _refused(reading, problem)
         claims = _progress(rest, pattern) | handoff_claims(source, reading.notes)
+        bare = _restarted(parts, reading.notes)
         order = Ids([part.head.id for part in parts])
         groups = _groups(parts)
         after: list[str] = []
-        issues = [_issue(reading, part, order, groups, claims, after) for part in parts]
+        issues = [_issue(reading, part, order, {**groups, **bare.get(part.phase, {})}, claims, after) for part in parts]
         title = next((part.title for part in doc.sections if part.level == 1 and not head_of(part.title, pattern)), "")
         fields, more = head_fields(rest, reading.notes)
         phases = dict.fromkeys(part.phase for part in parts if part.phase)
@@ -276,12 +277,36 @@ def _progress(rest: Sequence[Section], pattern: re.Pattern[str]) -> set[str]:
 
 
 def _groups(parts: Sequence[_Part]) -> dict[str, list[str]]:
-    """Return names of phases, ``phase 1``, and their tasks."""
+    """Return names of phases, ``phase 1``, and other names of tasks, ``Title (WP01)``, with the tasks they mean."""
     found: dict[str, list[str]] = {}
     for part in parts:
+        other = re.search(r"\(([A-Z]{2,6}-?\d+)\)\s*$", part.head.title)
+        if other:
+            found.setdefault(other[1].casefold(), []).append(part.head.id)
         match = _PHASE.match(part.phase)
         if match:
             found.setdefault(flat(match[0]).casefold(), []).append(part.head.id)
+    return found
+
+
+def _restarted(parts: Sequence[_Part], notes: list[Note]) -> dict[str, dict[str, list[str]]]:
+    """Give tasks whose numbers restart in each phase the number of the phase: ``Task 1`` of phase 2 becomes 2.1.
+
+    Returns:
+        phase -> names in it, ``task 1``, and the task that each means.
+    """
+    numbers = [re.search(r"\d+", part.phase) for part in parts]
+    ids = [part.head.id for part in parts]
+    full = [f"{number[0]}.{name}" if number else name for number, name in zip(numbers, ids, strict=True)]
+    if len(set(ids)) == len(ids) or len(set(full)) < len(full) or not all(numbers):
+        return {}
+    found: dict[str, dict[str, list[str]]] = {}
+    for part, name in zip(parts, full, strict=True):
+        for said in (f"task {part.head.id}", f"task #{part.head.id}"):
+            found.setdefault(part.phase, {})[said.casefold()] = [name]
+        part.head.id = name
+    told = f"the numbers of tasks restart in each phase; they have the number of the phase in front: {', '.join(full)}"
+    notes.append(Note(parts[0].own[0].line, told))
     return found
 
 

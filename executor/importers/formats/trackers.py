@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.guides import GUIDES
+from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
 from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
@@ -106,11 +108,12 @@ class TaskMaster:
             reading.notes.append(
                 Note(0, f"other tags of the file were not imported: {', '.join(others)}; name one with --tag")
             )
+        above = root.get("tags") if root.get(tag) is None else None
         for name in tags:
-            node = root.get(name)
+            node = root.get(name) or (above.get(name) if above is not None else None)
             if name != tag and node is not None:
                 node.plain()
-        holder = root.get(tag) or root
+        holder = root.get(tag) or (above.get(tag) if above is not None else None) or root
         holder.pass_over("metadata")
         root.pass_over("metadata", "tag", "version", "_meta")
         holder.read = root.read = True
@@ -130,8 +133,11 @@ class TaskMaster:
 
 def _tags(root: Node) -> dict[str, list[Node]]:
     """Return the tasks by tag; a file without tags has the tag ``master``. Only tasks of task-master count."""
-    found = {name: node.get("tasks") for name, node in (root.keys or {}).items() if node.keys is not None}
-    tags = {name: node.items for name, node in found.items() if node is not None and node.items is not None}
+    above = root.get("tags")
+    nodes = {**((above.keys or {}) if above is not None else {}), **(root.keys or {})}
+    found = {name: node.get("tasks") for name, node in nodes.items() if node.keys is not None}
+    tags = {name: node.items for name, node in found.items() if node is not None and node.items}
+    tags = tags or {name: node.items for name, node in found.items() if node is not None and node.items is not None}
     plain_tasks = root.get("tasks")
     if not tags and plain_tasks is not None and plain_tasks.items:
         tags = {"master": plain_tasks.items}
@@ -165,7 +171,14 @@ def _task(task: Node, reading: Reading) -> None:
     ]
     subtasks = [one for one in task.rows("subtasks") if one.keys is not None]
     fields = words_of(task, reading, name)
-    fields["accept"] = [f"{_below(name, one.text('id'))} {flat(one.text('title'))}" for one in subtasks]
+    fields |= {key: value for key in ("phase", "agent") if (value := flat(task.text(key)))}
+    criteria = task.get("acceptanceCriteria") or task.get("acceptance_criteria")
+    fields["accept"] = [
+        *(accept_of(criteria.plain()) if criteria is not None else ()),
+        *(f"{_below(name, one.text('id'))} {flat(one.text('title'))}" for one in subtasks),
+    ]
+    files = [path for row in (task, *subtasks) for path in row.words("files")]
+    fields["files"] = files_in([f"`{path}`" for path in dict.fromkeys(files)])[0]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
     needs = [
@@ -307,7 +320,7 @@ class Beads:
             return Draft("", "", faults=(Fault(source.name, f"line {error.line}", str(error)),))
         reading = Reading(source)
         root.read = True
-        rows = [row for row in root.items or () if row.keys is not None]
+        rows = [row for row in root.items or () if row.keys is not None and not _aside(row, reading)]
         parents = {parent for row in rows for kind, parent in _links(row) if kind == "parent-child"}
         epics = {
             row.text("id"): flat(row.text("title"))
@@ -321,7 +334,24 @@ class Beads:
         reading.notes += root.notes()
         names = [row.text("id") for row in rows]
         prefix = re.sub(r"[-._]?[a-z0-9]*(?:\.\d+)*$", "", names[0]) if names else ""
-        return draft_of(reading, slug(prefix) or "beads", "", {}, whole=False)
+        overview = "\n\n".join(
+            f"## {epics[row.text('id')]}\n\n{text}"
+            for row in rows
+            if row.text("id") in epics and (text := _parts_of(row))
+        )
+        return replace(draft_of(reading, slug(prefix) or "beads", "", {}, whole=False), overview=overview)
+
+
+def _aside(row: Node, reading: Reading) -> bool:
+    """Leave out a record that is no issue: ``bd export`` also writes memories, with a key ``_type``."""
+    kind = row.text("_type")
+    if kind in {"", "issue"}:
+        return False
+    reading.notes.append(
+        Note(row.line, f"a record of type {kind} is no issue and was left out", f"records of type {kind}, left out")
+    )
+    row.plain()
+    return True
 
 
 def _links(row: Node) -> list[tuple[str, str]]:
@@ -367,22 +397,25 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     fields = words_of(row, reading, name)
     fields["needs"] = list(dict.fromkeys(other for link, other in links if link == "blocks" and other != name))
     fields["phase"] = next((epics[other] for link, other in links if link == "parent-child" and other in epics), "")
-    body = row.text("description")
-    fields["accept"] = accept_of(row.text("acceptance_criteria"), body)
+    fields["accept"] = accept_of(row.text("acceptance_criteria"), row.text("description"))
     _not_taken(row, reading, name, links)
-    parts = [f"## {head}\n\n{text}" for key, head in _BEADS_PARTS if (text := row.text(key))]
-    text = "\n\n".join(part.strip("\n") for part in (body, *parts) if part.strip()) or f"# {title}"
+    text = _parts_of(row) or f"# {title}"
     reading.issues.append(
         DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
     )
 
 
+def _parts_of(row: Node) -> str:
+    """Return the texts of a bead."""
+    parts = [f"## {head}\n\n{text}" for key, head in _BEADS_PARTS if (text := row.text(key))]
+    return "\n\n".join(part.strip("\n") for part in (row.text("description"), *parts) if part.strip())
+
+
 def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
     """An epic becomes a phase."""
-    text = row.text("description")
     words_of(row, reading, name)
     standing(reading, name, row.text("status"), row.line)
-    told = f'the epic {name} became the phase "{phase}"' + ("; its text was left out" if text else "")
+    told = f'the epic {name} became the phase "{phase}"'
     reading.notes.append(Note(row.line, told, "epics that became phases"))
 
 

@@ -24,8 +24,8 @@ __all__ = ["Document", "Item", "Row", "Section", "Table", "document", "flat", "p
 
 _TIGHT = re.compile(r"^(\s{0,3}#{1,6})(?=[A-Za-z\[*✅~])(.*)$")
 _MARKER = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
-_BOX = re.compile(r"^\\?\[([ xX~/\-*>!])\\?\](\\?\*)?(?:\s+|$)")
-"""A box; formatters such as prettier write its brackets, and the star behind it, with a backslash."""
+_BOX = re.compile(r"^(\*\*|__)?\\?\[([ xX~/\-*>!])\\?\](\\?\*(?!\*))?(?:\s+|$)")
+"""A box, also within a bold text; formatters such as prettier write its brackets, and the star behind it, with a backslash."""
 _RULE = re.compile(r"\n+[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^()]*\)")
 _FRONT_MOST = 400
@@ -346,7 +346,7 @@ def _words(item: Item, lines: Sequence[str], silent: set[int]) -> None:
     text = flat(" ".join(words))
     box = _BOX.match(text)
     if box:
-        item.box, item.starred, text = box[1], bool(box[2]), text[box.end() :]
+        item.box, item.starred, text = box[2], bool(box[3]), f"{box[1] or ''}{text[box.end() :]}"
     item.text = text
 
 
