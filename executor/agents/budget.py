@@ -43,6 +43,7 @@ class Allowance:
         self._limits: dict[tuple[str, str, int], Attempt] = {}
         self._dearest: dict[str, float] = {}
         self._worked: dict[str, float] = {}
+        self._rests: dict[str, list[Suspension]] = {}
 
     def take(self, milestone: str, issue: str, state: IssueState) -> None:
         """Take all attempts of an issue into account."""
@@ -102,8 +103,37 @@ class Allowance:
             and (item.account or item.agent) == agent.payer
             and item.until - item.rest_s >= worked
         ]
+        before += [
+            (item.until, item.rest_s)
+            for item in self._rests.get(agent.payer, ())
+            if item.outage and item.until is not None and item.until - item.rest_s >= worked
+        ]
         limits = self._policy.limits
         return outage_rest(before, time.time(), limits.outage_s, limits.outage_most_s)
+
+    def reviewed(self, agent: Agent, suspension: Suspension | None) -> None:
+        """Record the end of a review: a failing service or a limit suspends the account in this run, success frees it.
+
+        Reviews are no attempts, so nothing of this outlasts the run: the next one asks again.
+        """
+        if suspension is None:
+            self._rests.pop(agent.payer, None)
+        elif suspension.until is not None:
+            self._rests.setdefault(agent.payer, []).append(suspension)
+
+    def review_wait(self, name: str | None) -> Wait | None:
+        """Return why the reviewer of this name is not called now; None if it may be."""
+        now = time.time()
+        suspended = self._suspended(now) if name is not None and self._rests else {}
+        payer = self._policy.agents[name].payer if name is not None else ""
+        found = suspended.get(payer)
+        if found is None or found.until is None:
+            return None
+        moment = told_time(found.until, now)
+        if found.outage:
+            reason = f"the service of reviewer {name} fails; it is asked again at {moment}"
+            return Wait(reason, found.until, kind="outage")
+        return Wait(f"reviewer {name} is at its limit until {moment}", found.until)
 
     def left(self, ref: str) -> float | None:
         """Return the money left for an issue under the tightest cap; None without caps."""
@@ -135,6 +165,11 @@ class Allowance:
                     found[account] = Suspension(attempt.until, attempt.reason, outage=outage)
             elif attempt.kind not in _DATED and self.run_id and attempt.run == self.run_id:
                 found[account] = Suspension(None, attempt.reason)
+        for account, rests in self._rests.items():
+            last = max(rests, key=lambda item: item.until or 0.0)
+            until, known = last.until or 0.0, found.get(account)
+            if until > now and (known is None or (known.until is not None and known.until < until)):
+                found[account] = last
         return found
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
 
-__all__ = ["LOG", "AgentCaller", "Called", "cost_of"]
+__all__ = ["LOG", "AgentCaller", "Called", "cost_of", "failure_of"]
 
 LOG = "agent.log"
 _MOST_ARGUMENT = 100_000
@@ -80,7 +80,7 @@ class AgentCaller:
             how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
             finding = classify(agent, how, told, datetime.now().astimezone())
             if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
-                return Called(ended, told, self._dated(agent, finding))
+                return Called(ended, told, _dated(self._context, agent, finding))
             seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
             again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
             self._context.tell("again", ref, f"{finding.reason}; {again}")
@@ -138,19 +138,29 @@ class AgentCaller:
             values["brief"] = text if fits else _TOO_LONG.format(path=brief)
         return values
 
-    def _dated(self, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
-        """Add the time at which the account is used again to a limit or an outage."""
-        if finding is not None and finding.kind == "transient":
-            until, rest_s = self._context.outage(agent)
-            return replace(finding, until=until, rest_s=rest_s)
-        if finding is None or finding.kind != "limit" or finding.until is not None:
-            return finding
-        return replace(finding, until=time.time() + self._context.policy.limits.suspend_s)
-
     def _silent(self, issue: str, agent: Agent, seconds: float) -> None:
         told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
         self._context.tell("silent", f"{self._context.name}/{issue}", told)
         self._context.record(AgentSilent(agent=agent.name, silent_s=seconds), issue)
+
+
+def failure_of(context: RunContext, agent: Agent, ended: Ended, log: Path) -> Diagnosis | None:
+    """Classify the end of a review, which changes no tree; None if it ended well."""
+    if ended.ok:
+        return None
+    told = read_told(agent, log, None)
+    how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), changed=False)
+    return _dated(context, agent, classify(agent, how, told, datetime.now().astimezone()))
+
+
+def _dated(context: RunContext, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
+    """Add the time at which the account is used again to a limit or an outage."""
+    if finding is not None and finding.kind == "transient":
+        until, rest_s = context.accounts.outage(agent)
+        return replace(finding, until=until, rest_s=rest_s)
+    if finding is None or finding.kind != "limit" or finding.until is not None:
+        return finding
+    return replace(finding, until=time.time() + context.policy.limits.suspend_s)
 
 
 def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:

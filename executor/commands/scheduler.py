@@ -26,6 +26,7 @@ from doit.task import Stream
 from executor.agents.budget import told_time
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
+from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
@@ -35,18 +36,10 @@ if TYPE_CHECKING:
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
+    from executor.state.budget import Wait
     from executor.state.decide import Decision
 
-__all__ = [
-    "CODES",
-    "Outcomes",
-    "Patience",
-    "Turns",
-    "Urgency",
-    "action_of",
-    "run_tasks",
-    "signals_heeded",
-]
+__all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks", "signals_heeded"]
 
 
 def action_of(task: Any) -> IssueAction | StepAction | None:
@@ -315,8 +308,7 @@ class _IssueRunner(MThreadRunner):
 
         - `generator.send(node)` takes the node that has just been selected or completed, and None otherwise. It yields
           the string "hold on" if everything left waits for running tasks.
-        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): the code that returns one
-        counts
+        - The main loop does not count a thread that gets a JobHold as free (`free_proc`): whoever returns one counts
           it, and the main loop takes it back when a completed task frees others.
         - None ends one thread. The last None ends the run, so it is returned only if the queue is empty.
         """
@@ -364,6 +356,12 @@ class Patience:
         limits = session.policy.limits
         self._left = {"outage": limits.outage_wait_s, "": limits.wait_s}
         self._forge = ForgePatience(session)
+        self._rested: dict[str, tuple[Wait | None, float]] = {}
+        session.resting.append(self._note)
+
+    def _note(self, ref: str, decision: Decision) -> None:
+        """Keep why an issue waits, and since when."""
+        self._rested[ref] = decision.wait, time.time()
 
     def waited(self, refs: Iterable[str]) -> bool:
         """Wait for an account or the forge; returns whether these issues then have something to do."""
@@ -373,22 +371,39 @@ class Patience:
     def _waited_for_account(self, refs: Iterable[str]) -> bool:
         session, now = self._session, time.time()
         decisions = {ref: session.observer.decision(ref) for ref in refs}
+        if self._is_over(decisions, now):
+            return True
         moments = {ref: item.wait.until for ref, item in decisions.items() if item.wait is not None}
         soon = {ref: until for ref, until in moments.items() if until}
         if not soon or session.stopping.is_set():
             return False
         ref = min(soon, key=lambda ref: soon[ref])
         seconds = max(0.0, soon[ref] - now)
-        wait = decisions[ref].wait
-        purse = "outage" if wait is not None and wait.kind == "outage" else ""
+        purse = _purse(decisions[ref].wait)
         late = session.deadline is not None and soon[ref] >= session.deadline.timestamp()
         if late or seconds > self._left[purse]:
             return False
         self._left[purse] -= seconds
-        session.tell(
-            "wait", ref, f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
-        )
+        told = f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
+        session.tell("wait", ref, told)
         return not session.stopping.wait(seconds + 0.05)
+
+    def _is_over(self, decisions: Mapping[str, Decision], now: float) -> bool:
+        """Return whether a wait has ended while other issues were at work, so that its issue has something to do."""
+        for ref, decision in decisions.items():
+            wait, since = self._rested.get(ref, (None, now))
+            if wait is None or not wait.until or wait.until > now or decision.act is Act.REST:
+                continue
+            seconds, purse = max(0.0, wait.until - since), _purse(wait)
+            if seconds > self._left[purse]:
+                return False
+            self._left[purse] -= seconds
+            return not self._session.stopping.is_set()
+        return False
+
+
+def _purse(wait: Wait | None) -> str:
+    return "outage" if wait is not None and wait.kind == "outage" else ""
 
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from executor.agents.budget import Allowance
     from executor.config.project import Project
     from executor.engine.session import Session
     from executor.git.objects import Store
@@ -182,9 +183,10 @@ class MilestoneRun:
         """Print a line for the user."""
         self.session.tell(word, ref, text)
 
-    def outage(self, agent: Agent) -> tuple[float, float]:
-        """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""
-        return self.session.observer.allowance.outage(agent)
+    @property
+    def accounts(self) -> Allowance:
+        """Suspended accounts."""
+        return self.session.observer.allowance
 
     def require_space(self) -> None:
         """Check the free disk space."""

@@ -31,10 +31,24 @@ if TYPE_CHECKING:
     from executor.model.policy import Policy
     from executor.process.runner import Supervisor
     from executor.sandbox.bubblewrap import Sandbox
+    from executor.state.budget import Suspension, Wait
     from executor.state.events import Event
     from executor.state.model import Attempt
 
 __all__ = ["INSTALL", "RunContext", "Sandboxing", "unsandboxed_warning"]
+
+
+class Accounts(Protocol):
+    """The accounts of agents and reviewers. `agents.budget` implements it."""
+
+    def outage(self, agent: Agent) -> tuple[float, float]:
+        """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""
+
+    def reviewed(self, agent: Agent, suspension: Suspension | None) -> None:
+        """Suspend the account of a reviewer after a failure of its service or a limit; free it after a success."""
+
+    def review_wait(self, name: str | None) -> Wait | None:
+        """Return why the reviewer of this name cannot be called now; None if it can."""
 
 
 class RunContext(Protocol):
@@ -100,8 +114,9 @@ class RunContext(Protocol):
     def warn_unsandboxed(self, problem: str) -> None:
         """Warn once that agents work without a sandbox."""
 
-    def outage(self, agent: Agent) -> tuple[float, float]:
-        """Return when an account with a failing service is used again, in epoch seconds, and the wait in seconds."""
+    @property
+    def accounts(self) -> Accounts:
+        """Suspended accounts."""
 
     def require_space(self) -> None:
         """Check the free disk space.

@@ -15,6 +15,7 @@ from executor.state.events import (
     Event,
     Landed,
     Retried,
+    ReviewerCalled,
     Stopped,
 )
 
@@ -158,10 +159,10 @@ def from_event(milestone: str, record: Record) -> Blocker | None:
             wrong = "make the check pass on the branch" if word == "red" else f"doit log {ref} says what is needed"
             resume = f"{wrong}, then doit milestone:{milestone}"
             return Blocker("red-base", record.key, f"{tip}: {reason}", f"{ref}: {reason}", resume)
-        case AttemptFailed(failure="transient", reason=reason):
+        case AttemptFailed(failure="transient", reason=reason) | ReviewerCalled(failure="transient", reason=reason):
             resume = f"nothing to do: the account rests and is asked again; doit milestone:{milestone} goes on"
             return Blocker("outage", record.key, reason, f"{ref}: {reason}", resume)
-        case AttemptFailed(failure="limit", reason=reason):
+        case AttemptFailed(failure="limit", reason=reason) | ReviewerCalled(failure="limit", reason=reason):
             resume = f"doit milestone:{milestone} after the limit is reset"
             return Blocker("limit", record.key, reason, f"{ref}: {reason}", resume)
     return None

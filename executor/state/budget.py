@@ -35,11 +35,13 @@ class Suspension:
         until: epoch seconds; None for the rest of the current run (a login that only a person can fix).
         reason: one sentence.
         outage: its service fails; otherwise a limit.
+        rest_s: length in seconds, if its service fails.
     """
 
     until: float | None
     reason: str
     outage: bool = False
+    rest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ class Facts:
         red: why nothing can start: a check that fails before any work; empty otherwise.
         paused: why nothing starts: a person paused the milestone; empty otherwise.
         pull: its pull request, if that blocks the landing of a result; each run checks it once.
+        review: why its reviewer cannot be called now; None otherwise.
         wait: why no attempt starts although the issue is ready (an account at its limit, a budget); None otherwise.
         nobody: why none of its agents can work on it; empty otherwise.
         hold: why its declaration requires a person first; empty otherwise.
@@ -124,6 +125,7 @@ class Facts:
     red: str = ""
     paused: str = ""
     pull: Pull | None = None
+    review: Wait | None = None
     wait: Wait | None = None
     nobody: str = ""
     hold: str = ""
@@ -267,26 +269,26 @@ def _unlanded(facts: Facts, cause: Cause, stale: bool) -> Decision:  # noqa: FBT
         return Decision(status, Act.REST, reason, hint, cause, revision, facts.state.last())
     counted = facts.state.counted(facts.spec_key)
     built = [attempt for attempt in counted if attempt.state is AttemptState.BUILT and attempt.revision == revision]
-    if built and facts.pull is not None:
-        status = Status(facts.pull.waits)
-        hint = f"doit issue:{facts.ref}"
-        return Decision(status, Act.REST, facts.pull.reason, hint, cause, revision, built[-1].number)
     if built:
-        return Decision(
-            Status.OPEN,
-            Act.JUDGE,
-            f"attempt {built[-1].number} has a result to be verified and landed",
-            f"doit issue:{facts.ref}",
-            cause,
-            revision,
-            built[-1].number,
-        )
+        return _built(facts, cause, revision, built[-1].number)
     if facts.paused:
         return _paused(facts, Status.STALE if stale else Status.PENDING, cause, revision)
     if facts.red:
         base = Cause("checks on the base", "", facts.check_key)
         return Decision(Status.BLOCKED, Act.REST, facts.red, f"doit issue:{facts.ref}", base, revision)
     return _ready(facts, Status.STALE if stale else Status.PENDING, cause, revision)
+
+
+def _built(facts: Facts, cause: Cause, revision: int, number: int) -> Decision:
+    """Decide on an issue with a result: it waits for its pull request or its reviewer, or is judged now."""
+    hint = f"doit issue:{facts.ref}"
+    if facts.pull is not None:
+        return Decision(Status(facts.pull.waits), Act.REST, facts.pull.reason, hint, cause, revision, number)
+    if facts.review is not None:
+        wait = facts.review
+        return Decision(Status.OPEN, Act.REST, wait.reason, wait.hint, cause, revision, number, wait)
+    reason = f"attempt {number} has a result to be verified and landed"
+    return Decision(Status.OPEN, Act.JUDGE, reason, hint, cause, revision, number)
 
 
 def _ready(facts: Facts, status: Status, cause: Cause, revision: int) -> Decision:

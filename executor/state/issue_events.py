@@ -222,11 +222,18 @@ class AttemptInterrupted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerCalled(Event):
-    """A reviewer was called; its cost counts for the attempt."""
+    """A reviewer was called; its cost counts for the attempt.
+
+    Attributes:
+        failure: class of failure of the call; empty for one that ended well.
+        reason: why it failed, one sentence.
+    """
 
     KIND = "reviewer-called"
     attempt: int
     reviewer: str
+    failure: str = ""
+    reason: str = ""
     spend: Spend = NO_SPEND
 
 

@@ -199,6 +199,7 @@ class Observer:
             approved=view.approved.get(node.issue.id, frozenset()),
             allowed=frozenset(node.issue.allow) | self._allowed(),
             red=self._red(ref, view, state),
+            review=self.allowance.review_wait(self.compiled.policy.route_of(node.issue).reviewer),
             wait=choice.wait,
             nobody=choice.failed,
             hold=node.issue.hold or "",

@@ -168,8 +168,8 @@ class Gates:
         facts = Steps(self._issue).step_facts()
         tree = tree_before(gate, facts, done_steps(flow_of(self._session.observer, self._issue.ref), facts))
         question = Question(issue.id, attempt.number, tree, text, home, "score.json", gate.id, given)
-        ended = self._run.reviewers.ask(agent, question)
-        return left_file(question.out, question.answer, self._session.secrets) if ended.ok else ended.describe()
+        answered = self._run.reviewers.ask_until_answered(agent, question)
+        return answered.problem or left_file(question.out, question.answer, self._session.secrets)
 
     def _state(self) -> IssueState:
         return self._issue.state

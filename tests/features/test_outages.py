@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from datetime import datetime
@@ -142,3 +143,110 @@ def test_a_process_that_only_sits_there_is_ended_after_a_while(repo: Repo, isola
     repo.doit("milestone:m1").check()
     assert time.monotonic() - begun < 20
     assert repo.landed(BRANCH) == ["0@1"]
+
+
+OUTAGE_S = float(os.environ.get("EXECUTOR_OUTAGE_S", "2"))
+"""Seconds for which a service is out; 600 plays the night with the limits as they are packaged, in real time."""
+
+
+def out_for_a_while(name: Path, after: int, seconds: float) -> str:
+    """Shell words of a service that works for some calls and is then out for some time."""
+    return (
+        f"echo x >> {name}; now=$(date +%s%3N); "
+        f"if [ $(wc -l < {name}) -gt {after} ]; then [ -e {name}-out ] || echo $now > {name}-out; "
+        f"[ $now -gt $(( $(cat {name}-out) + {seconds * 1000:.0f} )) ] "
+        "|| { echo 503 service unavailable; exit 1; }; fi; "
+    )
+
+
+@pytest.fixture
+def night(repo: Repo) -> Repo:
+    """Twenty issues by one agent, half of them reviewed; both services are out for ten minutes, or for OUTAGE_S.
+
+    One issue meets a machine without memory twice.
+    """
+    beside, scale = repo.path.parent, OUTAGE_S / 600
+    scaled = {"outage_s": 30, "outage_most_s": 900, "backoff_s": 1, "backoff_most_s": 300}
+    limits = "".join(f"{name} = {value * scale}\n" for name, value in scaled.items())
+    (repo.path / "rules/limits.toml").unlink()
+    if scale != 1:
+        repo.write("rules/limits.toml", limits)
+    work = (
+        out_for_a_while(beside / "calls", 5, OUTAGE_S) + "if [ $EXECUTOR_ISSUE = 7 ] && "
+        f"[ $(cat {beside}/memory | wc -l) -lt 2 ]; then echo x >> {beside}/memory; echo MemoryError; exit 1; fi; "
+        "echo done > $EXECUTOR_ISSUE"
+    )
+    read = out_for_a_while(beside / "reviews", 2, OUTAGE_S) + "echo '[]' > $EXECUTOR_OUT/findings.json"
+    (beside / "memory").touch()
+    reviewer = REVIEWER.replace("{script}", json.dumps(read.replace("{", "{{").replace("}", "}}")))
+    repo.write("rules/agents.toml", profile("c", work) + reviewer)
+    repo.write("rules/routes.toml", '[route.feature]\nreviewer = "reader"\n')
+    plain = body(20).split("[[issue]]\n")[1:]
+    kinds = [f"[[issue]]\n{text}" + ('type = "docs"\n' if place % 2 else "") for place, text in enumerate(plain)]
+    repo.milestone("m1", "".join(kinds))
+    return repo
+
+
+@pytest.mark.campaign
+def test_a_night_of_twenty_issues_outlasts_outages_and_a_lack_of_memory(night: Repo) -> None:
+    night.doit("nightly", timeout=OUTAGE_S * 4 + 240).check()
+    assert sorted(night.landed(BRANCH)) == sorted(f"{number}@1" for number in range(20))
+    failed = events(night, "attempt-failed")
+    assert [event["key"] for event in failed if event["failure"] == "resource"] == ["7", "7"]
+    assert {event["failure"] for event in failed} == {"transient", "resource"}
+    assert {event["failure"] for event in events(night, "reviewer-called")} == {"transient", ""}
+    assert not events(night, "stopped", "retried")
+    digest = night.doit("digest", "--json").check().json
+    assert (len(digest["landed"]), digest["next"]) == (20, [])
+
+
+REVIEWER = """[agent.reader]
+isolation = "none"
+command = ["sh", "-c", {script}]
+"""
+
+
+def reviewed_by(repo: Repo, script: str) -> None:
+    words = json.dumps(script.replace("{", "{{").replace("}", "}}"))
+    repo.write("rules/agents.toml", REVIEWER.replace("{script}", words))
+    repo.write("rules/routes.toml", '[route.feature]\nreviewer = "reader"\n')
+
+
+def test_a_reviewer_whose_service_fails_for_a_while_needs_no_person(repo: Repo) -> None:
+    """Three issues wait for a reviewer that works again only once a fourth one has landed, which nobody reviews."""
+    repo.write("rules/limits.toml", LIMITS)
+    works = f"git -C {repo.path} cat-file -e {BRANCH}:d 2> /dev/null"
+    reviewed_by(repo, f"{works} || {{ echo connection reset; exit 1; }}; echo '[]' > $EXECUTOR_OUT/findings.json")
+    reviewed = "".join(issue(name, f"echo {name} > {name}") for name in "abc")
+    repo.milestone("m1", reviewed + issue("d", "echo d > d", type="docs"))
+    out = repo.doit("milestone:m1").check().out
+    assert repo.landed(BRANCH)[0] == "d@1"
+    assert sorted(repo.landed(BRANCH)) == ["a@1", "b@1", "c@1", "d@1"]
+    assert not events(repo, "attempt-failed", "stopped")
+    assert "the service of reviewer reader fails; it is asked again at" in out
+    assert [event["blocker"] for event in events(repo, "blocker")] == ["outage"]
+
+
+def test_a_reviewer_without_memory_is_called_again(repo: Repo) -> None:
+    calls = repo.path.parent / "reviews"
+    failing = f"echo x >> {calls}; [ $(wc -l < {calls}) -gt 2 ] || {{ echo MemoryError; exit 1; }}; "
+    reviewed_by(repo, failing + "echo '[]' > $EXECUTOR_OUT/findings.json")
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("milestone:m1").check()
+    assert [event["failure"] for event in events(repo, "reviewer-called")] == ["resource", "resource", ""]
+    assert not events(repo, "attempt-failed", "stopped")
+
+
+def test_a_reviewer_at_its_limit_keeps_the_result_for_a_later_run(repo: Repo) -> None:
+    repo.write("rules/limits.toml", LIMITS + "suspend_s = 600.0\n")
+    done = repo.path.parent / "done"
+    reviewed_by(
+        repo, f"[ -e {done} ] || {{ echo usage limit reached; exit 1; }}; echo '[]' > $EXECUTOR_OUT/findings.json"
+    )
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("milestone:m1").check(75)
+    assert repo.statuses() == {"m1/a": "open"}
+    done.touch()
+    repo.doit("milestone:m1").check()
+    assert len(events(repo, "attempt-started")) == 1
+    assert repo.landed(BRANCH) == ["a@1"]

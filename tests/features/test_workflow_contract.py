@@ -24,7 +24,13 @@ def events(repo: Repo, *kinds: str) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize(
     ("workflow", "kind", "command"),
-    [("kiro", "feature", "python3 code_a.py"), ("tdd", "CODING", "python3 test_a.py")],
+    [
+        ("kiro", "feature", "python3 code_a.py"),
+        ("tdd", "CODING", "python3 test_a.py"),
+        pytest.param("tdd", "MIXED", "python3 test_a.py", marks=pytest.mark.campaign),
+        pytest.param("tdd", "VALIDATION", "python3 code_a.py", marks=pytest.mark.campaign),
+        pytest.param("tdd", "RESEARCH", "python3 code_a.py", marks=pytest.mark.campaign),
+    ],
 )
 def test_an_agent_that_knows_only_its_brief_opens_every_gate_in_the_first_round(
     repo: Repo, workflow: str, kind: str, command: str

@@ -22,7 +22,7 @@ from executor.engine.attempt import Attempts
 from executor.engine.candidate import candidate_of, result_message
 from executor.engine.landing.change_rules import ChangeRules, Objection, identity_of
 from executor.engine.landing.milestone_branch import Branch
-from executor.engine.landing.review import Reviews
+from executor.engine.landing.review import Rests, Reviews
 from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff
@@ -202,12 +202,15 @@ class Lander:
         """Prove the candidate alone on the current tip and land it, or record why it does not land.
 
         Other candidates may land during the proof; if the tip has moved, the proof is repeated on the new tip.
+        Nothing is recorded if the reviewer's account rests: the result waits.
         """
         while True:
             proof = self._proved()
             if isinstance(proof, Landing):
                 if self._bring(self.candidate, proof):
                     return
+            elif isinstance(proof, Rests):
+                return
             else:
                 self._refuse(proof)
                 return
@@ -278,7 +281,7 @@ class Lander:
         store, candidate = self._session.store, self.candidate
         return ChangeRules(self._issue).altered_since(candidate.attempt, candidate.change, store.tree_of(tip), tree)
 
-    def _proved(self) -> Landing | Clash | Failure | Objection:
+    def _proved(self) -> Landing | Clash | Failure | Objection | Rests:
         """Return the candidate on the current tip after its checks have passed, or the reason against it."""
         store, publisher, candidate = self._session.store, self._session.plugins.publisher, self.candidate
         attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
@@ -292,9 +295,9 @@ class Lander:
             return objection
         if not result.ok:
             return Failure("checks", result.reason, result.detail, built.tree)
-        objection = Reviews(self._issue).objection_to(attempt, built.tree, logs)
-        if objection is not None:
-            return objection
+        review = Reviews(self._issue).objection_to(attempt, built.tree, logs)
+        if review is not None:
+            return review
         return Landing(built.commit, built.tree, self._run.view.count, int(time.time()), built.trailers)
 
     def _refuse(self, cause: Clash | Failure | Objection) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.model.agent_profile import Agent
     from executor.state.model import Attempt
 
-__all__ = ["ReviewFinding", "Reviews", "read_criteria", "read_findings"]
+__all__ = ["Rests", "ReviewFinding", "Reviews", "read_criteria", "read_findings"]
 
 _MOST_BYTES = 1024 * 1024
 _MOST_FINDINGS = 200
@@ -44,6 +44,13 @@ class ReviewFinding:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """A review that waits until the account of the reviewer is used again."""
+
+    reason: str
+
+
 class Reviews:
     """Has the changes of one issue reviewed."""
 
@@ -52,8 +59,11 @@ class Reviews:
         self._run = issue.run
         self._session = issue.session
 
-    def objection_to(self, attempt: Attempt, tree: str, logs: Path) -> Objection | None:
-        """Have the route's reviewer read the change; object if a finding reaches the threshold or the review fails."""
+    def objection_to(self, attempt: Attempt, tree: str, logs: Path) -> Objection | Rests | None:
+        """Have the route's reviewer read the change; object if a finding reaches the threshold or the review fails.
+
+        A reviewer whose account rests is no objection: the result is kept and the review is done later.
+        """
         issue = self._issue.declared
         route = self._session.policy.route_of(issue)
         facts = self._issue.facts
@@ -63,7 +73,10 @@ class Reviews:
         bound = identity_of(self._run.store, attempt, parse_diff(store.diff(f"{attempt.commit}^", attempt.commit)))
         if FINDINGS in issue.allow or cleared(bound, (FINDINGS,), facts.approved):
             return None
-        findings, problem = self._findings(self._session.policy.agents[route.reviewer], attempt, tree, logs)
+        found = self._findings(self._session.policy.agents[route.reviewer], attempt, tree, logs)
+        if isinstance(found, Rests):
+            return found
+        findings, problem = found
         grave = [item for item in findings if item.score >= route.threshold]
         if not grave and not problem:
             return None
@@ -78,13 +91,18 @@ class Reviews:
         )
         return Objection((hit,), bound)
 
-    def _findings(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[list[ReviewFinding], str]:
+    def _findings(
+        self, agent: Agent, attempt: Attempt, tree: str, logs: Path
+    ) -> tuple[list[ReviewFinding], str] | Rests:
         """Return the reviewer's findings, cached for the same change on the same tree; or why they are unknown."""
         key = combined_key([attempt.result_key, digest(repr((agent.name, agent.command)).encode())])
         known = self._session.verdicts.find(tree, key)
         if known is not None and known.ok:
             return read_findings(known.detail.encode()), ""
-        data, problem, seconds = self._asked(agent, attempt, tree, logs)
+        asked = self._asked(agent, attempt, tree, logs)
+        if isinstance(asked, Rests):
+            return asked
+        data, problem, seconds = asked
         if problem:
             return [], problem
         try:
@@ -107,18 +125,24 @@ class Reviews:
         data = left_file(out, "criteria.json") if declared else b""
         return read_criteria(self._session.redaction.redact(data), declared) if isinstance(data, bytes) else []
 
-    def _asked(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float]:
+    def _asked(self, agent: Agent, attempt: Attempt, tree: str, logs: Path) -> tuple[bytes, str, float] | Rests:
+        wait = self._run.accounts.review_wait(agent.name)
+        if wait is not None:
+            self._session.observer.changed(self._issue.ref)
+            return Rests(wait.reason)
         issue, store = self._issue.declared, self._session.store
         diff = store.diff(attempt.base or store.parent_of(attempt.commit), attempt.commit).decode("utf-8", "replace")
         route = self._session.policy.routes.get(REVIEW)
         spec = self._issue.spec["text"]
         text = review_brief(issue, spec, most_useful(diff, _DIFF), route.focus if route else "")
         question = Question(issue.id, attempt.number, tree, text, logs / "review", "findings.json")
-        ended = self._run.reviewers.ask(agent, question)
-        if not ended.ok:
-            return b"", f"reviewer {agent.name}: {ended.describe()}", ended.seconds
+        answered = self._run.reviewers.ask(agent, question)
+        if answered.rests:
+            return Rests(answered.problem)
+        if answered.problem:
+            return b"", f"reviewer: {answered.problem}", answered.seconds
         data, problem = _answer(question.out / question.answer, agent.name)
-        return self._session.redaction.redact(data), problem, ended.seconds
+        return self._session.redaction.redact(data), problem, answered.seconds
 
 
 def read_findings(data: bytes) -> list[ReviewFinding]:
