@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from executor.agents import acp
 from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
 from executor.agents.output import read_told
 from executor.errors import InterruptedRunError
@@ -112,6 +114,8 @@ class AgentCaller:
             result_file: file for the durable record of its end.
         """
         limits = self._context.policy.limits
+        if agent.protocol:  # outside the sandbox, where our program can be read; it offers the agent nothing
+            argv = (sys.executable, "-I", "-S", "-X", "utf8", "-B", acp.__file__, *argv)
         return Command(
             argv=argv,
             cwd=self._context.project.within(tree),

@@ -195,6 +195,8 @@ class Reviewers:
             "EXECUTOR_BRIEF": str(question.brief),
             "EXECUTOR_OUT": str(question.out),
         }
+        if agent.model:
+            variables["EXECUTOR_MODEL"] = agent.model
         if question.given is not None:
             variables["EXECUTOR_IN"] = str(question.given)
         if question.step:

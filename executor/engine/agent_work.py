@@ -215,6 +215,8 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     }
     agent = work.agent
     limits = work.run.session.policy.limits
+    if model := work.options.get("model") or agent.model:
+        given["EXECUTOR_MODEL"] = str(model)
     if work.step:
         given["EXECUTOR_STEP"] = work.step
     if work.inputs is not None:

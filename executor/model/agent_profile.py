@@ -7,7 +7,7 @@ import string
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from executor.model.hints import quoted
 from executor.model.milestone import Seconds
@@ -15,7 +15,7 @@ from executor.model.milestone import Seconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["FLAGS", "Agent", "EventRule", "Kind", "Patterns", "Price", "Rule", "agent_problems", "regex"]
+__all__ = ["ACP_EVENTS", "FLAGS", "Agent", "EventRule", "Kind", "Patterns", "Price", "Rule", "agent_problems", "regex"]
 
 FLAGS = "{flags}"
 """The word of a command that the words of `flags` replace."""
@@ -24,6 +24,27 @@ _FLAG_NAMES = ("model", "tools", "budget", "sandbox")
 
 Kind = Literal["limit", "refusal", "authentication", "transient", "resource", "input", "gave-up", "agent"]
 """Classes of failure that an agent's output can show; see core/classify.py for their effects."""
+
+
+ACP_EVENTS: tuple[Mapping[str, object], ...] = (
+    {"when": {"type": "session"}, "session": "id"},
+    {"when": {"type": "tool", "command": True}, "commands": ["command"]},
+    {"when": {"type": "tool", "path": True}, "files": ["path"]},
+    {"when": {"type": "error", "code": -32000}, "error": "message", "kind": "authentication"},
+    {"when": {"type": "error"}, "error": "message"},
+    {"when": {"type": "end", "stop": "refusal"}, "error": "reason", "kind": "refusal"},
+    {"when": {"type": "end", "stop": "max_tokens"}, "error": "reason", "kind": "agent"},
+    {"when": {"type": "end", "stop": "max_turn_requests"}, "error": "reason", "kind": "agent"},
+    {
+        "when": {"type": "end"},
+        "text": "text",
+        "input": ["usage.inputTokens", "usage.cachedReadTokens", "usage.cachedWriteTokens"],
+        "cached": ["usage.cachedReadTokens"],
+        "output": ["usage.outputTokens", "usage.thoughtTokens"],
+        "cost": "cost",
+    },
+)
+"""The mapping of what `executor.agents.acp` prints; -32000 is the protocol's "authentication required"."""
 
 
 class Rule(BaseModel):
@@ -132,6 +153,8 @@ class Agent(Rule):
             `with` are filled in. The word ``{flags}`` is replaced by the applicable words of `flags`.
         flags: words for properties of a call: `model`, `tools` (the route's, joined with commas), `budget` (US dollars)
             and `sandbox` (it works in the executor's), for example ``{ model = ["--model", "{model}"] }``.
+        protocol: ``acp``: the command speaks the Agent Client Protocol on its standard input and output. It gets the
+            brief as its prompt; `output` and `events` are known and need not be declared.
         builtin: implemented by the executor itself instead of a command.
         brief: how the brief is passed: on standard input, as a file named by ``{brief_file}``, or as the argument
             ``{brief}``. In the last two cases standard input is empty, so no read from it blocks.
@@ -162,6 +185,7 @@ class Agent(Rule):
     name: str
     command: tuple[str, ...] = ()
     flags: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    protocol: Literal["", "acp"] = ""
     builtin: Literal["patch"] | None = None
     brief: Literal["stdin", "file", "argument"] = "stdin"
     model: str = ""
@@ -185,6 +209,13 @@ class Agent(Rule):
     price: Price | None = None
     login: tuple[str, ...] = ()
     version: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spoken(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("protocol") == "acp":
+            return {"output": "jsonl", "events": ACP_EVENTS, **given}
+        return given
 
     @property
     def payer(self) -> str:
@@ -225,7 +256,8 @@ class Agent(Rule):
 
     def allowed(self) -> frozenset[str]:
         """Options that an issue may set."""
-        model = {"model"} if "model" in self.flags or "model" in _named_options(self.command) else set()
+        chosen = self.protocol or "model" in self.flags or "model" in _named_options(self.command)
+        model = {"model"} if chosen else set()
         return self.needed() | set(self.options) | model
 
 
@@ -257,6 +289,8 @@ def agent_problems(agent: Agent) -> Iterator[str]:
     if unknown:
         yield f"expected flags for {', '.join(_FLAG_NAMES)}, found {quoted(unknown[0])}"
     named = _named_options(agent.command)
+    if agent.protocol and (agent.brief != "stdin" or agent.output != "jsonl" or agent.output_file or agent.builtin):
+        yield f'expected no brief, output, output_file or builtin beside protocol = "{agent.protocol}"'
     if agent.brief == "argument" and "brief" not in named:
         yield 'expected the word "{brief}" in the command, because brief = "argument"'
     if agent.brief == "file" and "brief_file" not in named:

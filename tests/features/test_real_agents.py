@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.agents
+ACP = "@zed-industries/claude-code-acp"
 PACKAGES = {"codex": "@openai/codex", "opencode": "opencode-ai", "claude": "@anthropic-ai/claude-code"}
 NAMES = tuple(PACKAGES)
 BRANCH = "milestone/m1-test-m1"
@@ -36,10 +37,10 @@ def programs(pytestconfig: pytest.Config) -> Path:
     assert pytestconfig.cache is not None
     folder = Path(pytestconfig.cache.mkdir("agents"))
     found = folder / "node_modules" / ".bin"
-    if not all((found / name).exists() for name in NAMES):
+    if not all((found / name).exists() for name in (*NAMES, "claude-code-acp")):
         if shutil.which("npm") is None:
             pytest.skip("npm is not installed")
-        install = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *PACKAGES.values()]
+        install = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *PACKAGES.values(), ACP]
         done = subprocess.run(install, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"the agents cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
@@ -269,3 +270,33 @@ def test_an_issue_of_a_package_installed_editable_lands_with_one_line_of_configu
     said = repo.doit("milestone:m1", timeout=500)
     assert repo.statuses() == {"m1/wrong": "failed", "m1/right": "landed"}, said.out
     assert not (repo.path / "rules" / "agents.toml").exists()
+
+
+def test_an_agent_that_speaks_the_agent_client_protocol_lands_an_issue(
+    repo: Repo, programs: Path, model: ModelServer, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    variables = {
+        "HOME": str(home),
+        "ANTHROPIC_BASE_URL": model.url,
+        "ANTHROPIC_API_KEY": "none-at-all",
+        "IS_SANDBOX": "1",  # it refuses to start as root without it
+    }
+    model.always = "ok"  # it also calls a small model for the title of its session
+    rule = {
+        "protocol": "acp",
+        "command": [str(programs / "claude-code-acp")],
+        "isolation": "none",
+        "model": "claude-ok",
+        "timeout": 150.0,
+    }
+    lines = [f"{key} = {_toml(value)}" for key, value in {**rule, "variables": variables}.items()]
+    repo.write("rules/agents.toml", "\n".join(["[agent.speaker]", *lines]) + "\n")
+    repo.milestone("m1", task("a", agent="speaker"))
+    repo.doit("milestone:m1", timeout=300).check()
+    assert repo.landed(BRANCH) == ["a@1"]
+    assert "claude-ok" in {asked.model for asked in model.asked}
+    shown = repo.doit("log", "m1/a").check().out
+    assert "echo a > a.txt" in shown
+    assert "Done." in shown
