@@ -31,6 +31,7 @@ __all__ = ["TOKEN", "FakeGitHub", "Fault", "Request"]
 
 TOKEN = "token-of-the-tests"  # noqa: S105  (no secret)
 OWNER, NAME = "acme", "app"
+LONGEST = 65_536
 REPO = f"/repos/{OWNER}/{NAME}"
 WHO = {
     "GIT_AUTHOR_NAME": "GitHub",
@@ -97,6 +98,12 @@ class Refusal(Exception):  # noqa: N818  (an answer, not a fault)
         self.status, self.message, self.errors = status, message, errors
 
 
+def _require_short(body: dict[str, Any]) -> None:
+    if len(body.get("body") or "") > LONGEST:
+        told = f"body is too long (maximum is {LONGEST} characters)"
+        raise Refusal(422, "Validation Failed", [{"resource": "PullRequest", "code": "custom", "message": told}])
+
+
 class FakeGitHub:
     """The server; use as a context manager. `git` is the bare repository behind it."""
 
@@ -123,6 +130,8 @@ class FakeGitHub:
         self.faults: list[Fault] = []
         self.new_checks: dict[str, str] = {}
         self.page = 100
+        self.lag = 0
+        """So many looks after a push find the old head of its pull request."""
         self.kill: tuple[int, str] | None = None
         self.victim = 0
         self.before_merge: Callable[[Pull], None] | None = None
@@ -237,6 +246,9 @@ class FakeGitHub:
             if not tip:
                 pull.state = "closed"
                 continue
+            if pull.sha != tip and self.lag > 0:
+                self.lag -= 1
+                continue
             pull.sha = tip
             for name, state in self.new_checks.items():
                 self.checks.setdefault(tip, {}).setdefault(name, state)
@@ -285,6 +297,7 @@ class FakeGitHub:
         return 200, [self.shown(pull) for pull in found]
 
     def create_pull(self, _query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        _require_short(body)
         head, base = body["head"].rpartition(":")[2], body["base"]
         for name, kind in ((head, "head"), (base, "base")):
             if not self.tip(name):
@@ -306,6 +319,7 @@ class FakeGitHub:
         return 200, self.shown(self._pull(number))
 
     def patch_pull(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
+        _require_short(body)
         pull = self._pull(number)
         pull.title, pull.body = body.get("title", pull.title), body.get("body", pull.body)
         pull.base, pull.state = body.get("base", pull.base), body.get("state", pull.state)
@@ -466,6 +480,8 @@ class FakeGitHub:
     def enqueue(self, pull: Pull, _variables: dict[str, Any]) -> str:
         if pull.queued:
             return "Pull request is already in the merge queue"
+        if self._missing(pull):
+            return f'Required status check "{self._missing(pull)[0]}" is expected.'
         pull.queued = True
         return ""
 
@@ -510,6 +526,9 @@ class FakeGitHub:
         self.refresh()
         for pull in self.pulls:
             if pull.state == "open" and pull.auto is not None and not self._missing(pull):
+                if pull.base in self.queues:
+                    pull.auto, pull.queued = None, True
+                    continue
                 self._merge(pull, pull.auto["method"], pull.auto["title"], pull.auto["body"])
 
     def _merge(self, pull: Pull, method: str, title: str, body: str) -> str:

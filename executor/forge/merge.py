@@ -17,6 +17,7 @@ from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
+from executor.forge.base import MergeAnswer
 from executor.forge.connect import forge_of
 from executor.forge.publish import Publication, RemoteBranch
 from executor.git.refs import MERGED, Move
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from executor.engine.issue import IssueRun
-    from executor.forge.base import CheckReport, CheckState, MergeAnswer
+    from executor.forge.base import CheckReport, CheckState
     from executor.forge.pull_request import PullRequest
     from executor.git.diff import Change
     from executor.state.model import Attempt
@@ -197,6 +198,8 @@ class Merging:
                 if answer.state == "merged":
                     self._confirm(attempt, pull, answer)
                     return True
+            if answer.state == "moved" and self._lags(attempt, commit, tip):
+                answer = MergeAnswer("pending", "still shows an older commit on the forge")
             if answer.state in {"moved", "red", "refused"}:
                 return self._turned_down(attempt, pull, answer)
             Publication(self._issue).record_pull(
@@ -208,6 +211,13 @@ class Merging:
             if left <= 0 or self._session.stopping.wait(min(left, _POLLS[min(poll, len(_POLLS) - 1)])):
                 return True
         return True
+
+    def _lags(self, attempt: Attempt, commit: str, tip: str) -> bool:
+        """Return whether nothing has moved on the remote: then the forge has not noticed the last push yet."""
+        remote, branch = self._session.remote, self._run.view.branch
+        head = f"refs/heads/{Publication(self._issue).head_of(attempt)}"
+        there = remote.tips(head, branch) if remote is not None else {}
+        return there.get(head) == commit and tip in {"", there.get(branch)}
 
     def _turned_down(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> bool:
         """Handle a refused merge; False if the candidate must be proved again, else the issue continues another way."""

@@ -32,6 +32,7 @@ __all__ = [
     "ReviewShown",
     "StopShown",
     "body_of",
+    "bounded",
     "code",
     "harmless",
     "mark",
@@ -93,14 +94,31 @@ class PullRequest:
     node: str = ""
 
 
+MOST = 60_000
+"""Maximum length of a body in characters; GitHub refuses more than 65,536."""
+_SHORTENED = "(shortened: the forge takes no longer text; `doit log` has the rest)"
+
+
+def bounded(text: str, most: int = MOST) -> str:
+    """Cut a text of ours at the end of a line, so that forges take it; its last mark stays."""
+    if len(text) <= most:
+        return text
+    end = f"\n\n{END}\n" if text.rstrip().endswith(END) else "\n"
+    kept = text[: max(most - len(_SHORTENED) - len(end) - len("\n\n</details>\n\n"), 0)].rpartition("\n")[0]
+    folded = "\n\n</details>" if kept.count("<details>") > kept.count("</details>") else ""
+    return f"{kept}{folded}\n\n{_SHORTENED}{end}"
+
+
 def merged_body(ours: str, present: str) -> str:
-    """Replace our part of a body; text that people wrote around it stays."""
+    """Replace our part of a body; text that people wrote around it stays, and ours is cut if both are too long."""
     start = present.find(_BEGIN)
     end = present.find(END, start)
     if start < 0:
-        return f"{ours}\n{present}".rstrip() + "\n" if present.strip() else ours
-    after = present[end + len(END) :] if end >= 0 else ""
-    return present[:start] + ours.rstrip("\n") + (after if after.strip() else "\n")
+        before, after = "", f"\n\n{present}".rstrip() + "\n" if present.strip() else "\n"
+    else:
+        rest = present[end + len(END) :] if end >= 0 else ""
+        before, after = present[:start], rest if rest.strip() else "\n"
+    return before + bounded(ours, max(MOST - len(before) - len(after), 0)).rstrip("\n") + after
 
 
 def mark(values: Mapping[str, str]) -> str:
@@ -270,7 +288,7 @@ def body_of(text: PullText, title: str) -> str:
         f"Closes #{text.number}" if text.number is not None else "",
         f"Assisted-by: {_words(text.assisted)}" if text.assisted else "",
     ]
-    return "\n\n".join(part for part in [*parts, END] if part) + "\n"
+    return bounded("\n\n".join(part for part in [*parts, END] if part) + "\n")
 
 
 def code(text: str) -> str:

@@ -274,6 +274,10 @@ class Reconciliation:
         if finding.meaning is Meaning.TIDY:
             Merging(IssueRun(self._run, ref)).tidy(pull, known.revision)
         elif finding.meaning is Meaning.WAIT:
+            seen = self._run.facts(ref).state.pull
+            if pull is not None and pull.state == "open" and seen is not None and seen.waits == "open":
+                # This program asked for the merge of another commit; a person who wants this one merged asks again.
+                forge_of(self._run.session).withdraw(pull)
             Publication(IssueRun(self._run, ref)).wait_for_person(pull, finding.reason)
         elif finding.meaning is Meaning.OPEN and pull is not None:
             if known.built or known.number:
@@ -359,19 +363,28 @@ class ForgePatience:
         left = pull is not None and pull.number and pull.waits == "open" and pull.run == self._session.run_id
         return pull if left else None
 
+    def _is_pushed(self, pull: Pull) -> bool:
+        """Return whether the branch is at our commit: then the forge has not noticed the push yet."""
+        remote, name = self._session.remote, f"refs/heads/{pull.head}"
+        return remote is not None and remote.tips(name).get(name) == pull.commit
+
     def _moved(self, ref: str) -> bool:
         """Return whether a pull request requires an action: it is merged, closed, red or green."""
         pull, forge = self._pull(ref), forge_of(self._session)
         if pull is None:
             return False
         now = next((item for item in forge.find(pull.head) if item.number == pull.number), None)
-        if now is None or now.state != "open" or now.sha != pull.commit:
+        if now is None or now.state != "open":
             return True
+        if now.sha != pull.commit:
+            return not self._is_pushed(pull)
         checks = forge.checks(now.sha)
-        if checks.of("failure"):
-            return True
+        return bool(checks.of("failure")) or self._is_newly_green(ref, now, waits=bool(checks.of("pending")))
+
+    def _is_newly_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:
+        """Return whether nothing keeps a pull request from its merge, for the first time at this head."""
         green = (now.number, now.sha)
-        if checks.of("pending") or now.waiting:
+        if waits or now.waiting:
             self._green.pop(ref, None)
             return False
         if self._green.get(ref) == green:

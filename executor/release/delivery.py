@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from executor.errors import ForgeRefusedError
 from executor.forge.base import NewPull
 from executor.forge.connect import forge_of
+from executor.forge.pull_request import bounded
 from executor.git.refs import Move
 from executor.release.criteria import Criterion, Met, with_ticks
 from executor.state.events import ReleasePull
@@ -77,7 +78,7 @@ class Delivery:
         """Have the forge merge the final pull request; None once it is merged, otherwise why it waits."""
         forge, rules = forge_of(self._run.session), self._run.session.policy.forge
         title, _, body = message.partition("\n\n")
-        text = body.rpartition("\n\nMilestone-Released: ")[0] + "\n"
+        text = bounded(body.rpartition("\n\nMilestone-Released: ")[0] + "\n")
         pull = forge.open(NewPull(self._run.milestone.branch, self._base(), title, text))
         pull = forge.update(pull, title=title, body=text, labels=rules.labels)
         until = time.monotonic() + rules.wait

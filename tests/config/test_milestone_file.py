@@ -204,7 +204,7 @@ INSIDE = "expected a relative path without .., found"
 ACCEPT = 'expected text, { run = "..." } or { file = "..." }, found'
 NUMBER = "expected a number"
 MISSING = "is missing, but required"
-MILESTONE_KEYS = "id, title, goal, base, branch, needs, context, epic, epic_number, tracking and 8 more"
+MILESTONE_KEYS = "id, title, goal, base, branch, needs, context, epic, epic_number, tracking and 9 more"
 ISSUE_KEYS = (
     f"id, title, type, priority, needs, spec, body, files, accept, agent and {len(Issue.model_fields) - 10} more"
 )

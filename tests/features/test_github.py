@@ -99,6 +99,7 @@ def test_what_a_hard_rule_stops_is_a_draft_with_the_reason_until_a_person_approv
     assert repo.git("log", "-1", "--format=%s%n%(trailers:key=Pull-Request)", BRANCH) == (
         f"feat(m1): Issue a\nPull-Request: {pull.number}"
     )
+    assert "Tester <tester@example.org> for dependency-change on" in repo.git("log", "-1", "--format=%b", BRANCH)
 
 
 def test_a_secret_is_not_pushed(repo: Repo, hub: FakeGitHub) -> None:
@@ -376,3 +377,49 @@ def test_a_question_is_a_draft_that_the_answer_turns_into_the_pull_request(repo:
     assert len(hub.comments[pull.number]) == 1
     assert "waits for a person: question: Which zone?" in hub.comments[pull.number][0]["body"]
     assert "landed as" in hub.comments[pull.number][0]["body"].splitlines()[1]
+
+
+def test_a_commit_that_somebody_adds_takes_back_the_auto_merge_that_was_asked_for(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    other = clone(repo, up(repo))
+    other.git("checkout", "-q", hub.pulls[0].head)
+    other.write("more", "more")
+    other.commit("more")
+    other.git("push", "-q", "origin", "HEAD")
+    repo.doit("milestone:m1").check(4)
+    assert (hub.withdrawn, hub.pulls[0].auto) == ([1], None)
+    hub.pulls[0].auto = {"method": "squash", "title": "by a person", "body": ""}
+    repo.doit("milestone:m1").check(4)
+    assert hub.pulls[0].auto is not None  # a person asked for it, after having seen that commit
+
+
+def test_a_forge_that_notices_a_push_late_is_waited_for_and_not_asked_without_a_pause(
+    repo: Repo, hub: FakeGitHub
+) -> None:
+    declared(repo, issue("a", "mkdir s; echo 'y==1' > s/requirements.txt"))
+    repo.doit("milestone:m1").check(4)
+    repo.doit("approve", "m1/a", "--reason", "wanted").check()
+    hub.lag = 1000
+    before = len(hub.requests)
+    repo.doit("milestone:m1").check(75)
+    assert len(hub.requests) - before < 60
+    hub.lag = 0
+    repo.doit("milestone:m1").check()
+    assert hub.pulls[0].merged
+
+
+def test_a_merge_queue_that_takes_only_green_ones_is_entered_by_auto_merge(repo: Repo, hub: FakeGitHub) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.queues.add(BRANCH)
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    repo.doit("milestone:m1").check(75)
+    assert (hub.pulls[0].auto is not None, hub.pulls[0].queued) == (True, False)
+    hub.set_check(hub.pulls[0].sha, "ci", "success")
+    assert hub.pulls[0].queued
+    hub.leave_queue()
+    repo.doit("milestone:m1").check()
+    assert repo.statuses() == {"m1/a": "landed"}

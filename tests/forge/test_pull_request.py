@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.forge.pull_request import PullText, body_of, harmless, mark, merged_body, read_mark
+from executor.forge.pull_request import (
+    END,
+    MOST,
+    Box,
+    FindingShown,
+    PullText,
+    ReviewShown,
+    body_of,
+    bounded,
+    harmless,
+    mark,
+    merged_body,
+    read_mark,
+)
 from executor.git.diff import parse_diff
 
 NOTHING = parse_diff(b"")
@@ -47,3 +60,22 @@ def test_nothing_harmful_is_left_whatever_comes(text: str) -> None:
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.from_regex(r"[^\s<>]{0,12}", fullmatch=True)))
 def test_a_mark_is_read_back(values: dict[str, str]) -> None:
     assert read_mark(f"before {mark(values)} after") == values
+
+
+def test_a_body_that_is_too_long_for_a_forge_is_cut_and_keeps_its_mark_and_what_people_wrote() -> None:
+    boxes = tuple(Box("x" * 500, done=False, evidence="y" * 400) for _ in range(100))
+    findings = tuple(FindingShown("z" * 400, 1) for _ in range(50))
+    body = body_of(PullText("m4/4.1", 1, 1, "sha256:x", NOTHING, boxes=boxes), "t")
+    folded = body_of(
+        PullText("m4/4.1", 1, 1, "s", NOTHING, boxes=boxes[:45], review=ReviewShown("critic", findings, 80)), "t"
+    )
+    for text in (body, folded):
+        assert len(text) <= MOST
+        assert text.endswith(f"\n\n{END}\n")
+        assert text.count("<details>") == text.count("</details>")
+        assert read_mark(text)["key"] == "m4/4.1"
+    theirs = "A person's words. " * 1000
+    both = merged_body(body, f"{body}{theirs}")
+    assert len(both) <= MOST
+    assert both.endswith(theirs)
+    assert bounded("short\n") == "short\n"

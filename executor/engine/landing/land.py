@@ -243,7 +243,7 @@ class Lander:
             return Built(store.signed(attempt.commit), tree, tip, trailers)
         message = result_message(self._issue, change, trailers, agent=attempt.agent, notes=attempt.notes)
         when = max(map(store.time_of, (attempt.commit, tip)))
-        made = self._pushed_before(tree, tip)
+        made = self._pushed_before(tree, tip, message)
         if not made:
             made = store.signed(store.commit(tree, [tip], message, self._session.identity, when))
         return Built(made, tree, tip, trailers)
@@ -359,14 +359,16 @@ class Lander:
             publisher.pushed(self._run)
         return True
 
-    def _pushed_before(self, tree: str, tip: str) -> str:
-        """Return the same candidate if an earlier run pushed it; a new one would differ only in its time."""
-        pull = self._issue.state.pull
-        if pull is None or not self._session.refs.has(pull.commit):
+    def _pushed_before(self, tree: str, tip: str, message: str) -> str:
+        """Return the same candidate if an earlier run pushed it; a new one would differ only in its time.
+
+        One that was pushed before an approval, or as the work so far of a question, says something else.
+        """
+        pull, store, refs = self._issue.state.pull, self._session.store, self._session.refs
+        if pull is None or not refs.has(pull.commit):
             return ""
-        store = self._session.store
         same = store.tree_of(pull.commit) == tree and store.parent_of(pull.commit) == tip
-        return pull.commit if same else ""
+        return pull.commit if same and refs.message(pull.commit).strip() == message.strip() else ""
 
     def _stop_for_conflict(self, attempt: Attempt, clash: Clash) -> None:
         issue, paths = self._issue.declared, clash.paths

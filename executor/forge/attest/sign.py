@@ -22,11 +22,11 @@ from executor.git.history import landings_in
 from executor.git.refs import Move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from executor.checks.spec import FileProof
     from executor.engine.milestone_run import MilestoneRun
+    from executor.git.remote import Remote
     from executor.git.trailers import Landing
 
 __all__ = ["UnsignedError", "attest_landings", "signed"]
@@ -82,11 +82,12 @@ def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
     """
     if not run.view.exists:
         return []
-    attester = _Attester(run, key)
-    moves = list(attester.moves())
-    remote = run.session.remote
-    if moves and remote is not None:
-        pushed = remote.push(moves)
+    attester, remote = _Attester(run, key), run.session.remote
+    there = attester.taken_over(remote) if remote is not None else set()
+    attester.write()
+    missing = attester.missing(there)
+    if remote is not None and missing:
+        pushed = remote.push(missing)
         if not pushed.ok:
             attester.problems.append(f"attestations cannot be pushed to {remote.name}: {pushed.reason}")
     return attester.problems
@@ -98,13 +99,29 @@ class _Attester:
     def __init__(self, run: MilestoneRun, key: Path) -> None:
         self._run, self._key = run, key
         self._session = run.session
+        self._prefix = f"{REFS}/{run.name}/"
         self.problems: list[str] = []
 
-    def moves(self) -> Iterator[Move]:
-        """Yield each new ref once it exists."""
+    def taken_over(self, remote: Remote) -> set[str]:
+        """Take over the statements that other clones have pushed; returns the names of the refs on the remote."""
+        refs = self._session.refs
+        there = remote.tips(f"{self._prefix}*")
+        new = sorted(there.keys() - set(refs.below(self._prefix)))
+        if new:
+            remote.fetch(*new)
+            refs.move([Move(name, None, there[name]) for name in new], "attest")
+        return set(there)
+
+    def missing(self, there: set[str]) -> list[Move]:
+        """Return the refs that the remote lacks, also those of a run that died before its push."""
+        refs = self._session.refs
+        return [Move(name, None, refs.tip(name)) for name in refs.below(self._prefix) if name not in there]
+
+    def write(self) -> None:
+        """Write the ref of each landing that has none."""
         refs, store, name = self._session.refs, self._session.store, self._run.name
         landings = landings_in(refs.records(self._run.view.branch), name)
-        have = set(refs.below(f"{REFS}/{name}/"))
+        have = set(refs.below(self._prefix))
         newest = max((item.position for item in landings if self._ref(item) in have), default=-1)
         previous = ""
         for landing in landings:
@@ -117,20 +134,18 @@ class _Attester:
                 data = self._statement(landing, previous)
                 previous = "" if data is None else digest_of(data)
                 if data is not None:
-                    yield self._keep(ref, landing, data)
+                    self._keep(ref, landing, data)
 
     def _ref(self, landing: Landing) -> str:
         trailers = landing.trailers
-        return f"{REFS}/{self._run.name}/{trailers.issue}/{trailers.revision}"
+        return f"{self._prefix}{trailers.issue}/{trailers.revision}"
 
-    def _keep(self, ref: str, landing: Landing, data: bytes) -> Move:
+    def _keep(self, ref: str, landing: Landing, data: bytes) -> None:
         store = self._session.store
         tree = store.files_tree({"statement.json": data, "statement.json.sig": signed(data, self._key)})
         message = f"Attest {self._run.name}/{landing.trailers.issue}\n"
         commit = store.commit(tree, [landing.commit], message, self._session.identity, landing.time)
-        move = Move(ref, None, commit)
-        self._session.refs.move([move], "attest")
-        return move
+        self._session.refs.move([Move(ref, None, commit)], "attest")
 
     def _statement(self, landing: Landing, previous: str) -> bytes | None:
         trailers = landing.trailers

@@ -222,10 +222,13 @@ class Merging:
                 "would merge at once",
             )
         variables = {"id": pull.node, "sha": sha}
-        if not queue:
-            variables |= {"method": method.upper(), "headline": title, "body": message}
-        answer = self._api.graphql(ENQUEUE if queue else AUTO_MERGE, variables)
+        texts = {"method": method.upper(), "headline": title, "body": message}
+        answer = self._api.graphql(ENQUEUE, variables) if queue else self._api.graphql(AUTO_MERGE, variables | texts)
         words = answer.message.lower()
+        if queue and not answer.ok and not answer.lost and any(text in words for text in _EXPECTED):
+            # The queue takes only what is green; auto-merge puts it there once it is.
+            answer, queue = self._api.graphql(AUTO_MERGE, variables | texts), False
+            words = answer.message.lower()
         if answer.ok or (queue and "already" in words):
             return MergeAnswer("scheduled", f"waits for {waiting}" if not queue else "waits in the merge queue")
         if answer.lost or "clean status" in words or "already" in words:
