@@ -216,6 +216,9 @@ def reviewed(draft: Draft, policy: Policy | None, tests: Sequence[str], *, trust
     fields = {key: value for key, value in draft.fields.items() if key != _COMMANDS}
     if trusted and draft.fields.get(_COMMANDS):
         fields["accept"] = [*listed(fields, "accept"), *({"run": command} for command in draft.fields[_COMMANDS])]
+    if "checks" in fields and not trusted and not own:
+        text = f"checks = {fields.pop('checks')} of the milestone decides about the judge and was left out; --trust takes it"
+        notes.append(Note(0, text))
     issues = [_issue(issue, policy, tests, notes, trusted=trusted, own=own) for issue in draft.issues]
     return Reviewed(replace(draft, fields=fields, issues=tuple(issues)), tuple(notes))
 

@@ -52,6 +52,7 @@ __all__ = [
     "Exported",
     "Span",
     "as_github",
+    "as_head",
     "as_json",
     "as_rows",
     "export_spans",
@@ -91,36 +92,33 @@ class Exported(Protocol):
         """Its latest landing; empty without one."""
 
 
-def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, object]:
-    """Return declaration and status as one JSON value."""
+def as_head(milestone: Milestone, epic: str, **more: str) -> dict[str, object]:
+    """Return a milestone's own declaration: its keys and `more`, its phases, the text of its epic."""
     head = milestone.model_dump(mode="json", exclude_defaults=True, exclude={"phases", "issues", "accept"})
     head |= {"accept": _accept(milestone.accept)} if milestone.accept else {}
-    return {
-        "format": OWN_FORMAT,
-        "milestone": {**head, "id": milestone.id, "status": status},
-        "phases": [{"name": phase.name, "goal": phase.goal} for phase in milestone.phases],
-        "epic": epic,
-        "issues": [
-            {
-                **_fields(item.issue),
-                "text": item.text,
-                "status": item.status,
-                "reason": item.reason,
-                "commit": item.commit,
-            }
-            for item in issues
-        ],
-    }
+    phases = [{"name": phase.name, "goal": phase.goal} for phase in milestone.phases]
+    return {"milestone": {**head, "id": milestone.id, **more}, "phases": phases, "epic": epic}
 
 
-def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str, object]]:
+def as_json(milestone: Milestone, status: str, issues: Sequence[Exported], epic: str) -> dict[str, object]:
+    """Return declaration and status as one JSON value."""
+    rows = [
+        {**_fields(item.issue), "text": item.text, "status": item.status, "reason": item.reason, "commit": item.commit}
+        for item in issues
+    ]
+    return {"format": OWN_FORMAT, **as_head(milestone, epic, status=status), "issues": rows}
+
+
+def as_github(milestone: Milestone, issues: Iterable[Exported], epic: str) -> list[dict[str, object]]:
     """Return issues in the format of `gh issue list --json number,title,body,labels,milestone,state`.
 
     GitHub's list has no fields for ids, for needs of issues without a number, and for most other keys: the
-    additional fields `id`, `needs` and `declaration` contain them. Other readers ignore these.
+    additional fields `id`, `needs` and `declaration` contain them, that of the milestone in the first issue. Other
+    readers ignore these.
     """
     items = list(issues)
     numbers = {item.issue.id: item.issue.number for item in items}
+    head = {"declaration": as_head(milestone, epic)}
     found: list[dict[str, object]] = []
     for item in items:
         issue = item.issue
@@ -134,7 +132,7 @@ def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str
                 "title": issue.title,
                 "body": body,
                 "labels": [{"name": label} for label in labels],
-                "milestone": {"title": milestone.forge_milestone or milestone.title},
+                "milestone": {"title": milestone.forge_milestone or milestone.title, **({} if found else head)},
                 "state": "CLOSED" if item.status == "landed" else "OPEN",
                 "needs": list(issue.needs),
                 "declaration": {key: value for key, value in _fields(issue).items() if key not in _IN_LABELS},
@@ -143,8 +141,8 @@ def as_github(milestone: Milestone, issues: Iterable[Exported]) -> list[dict[str
     return found
 
 
-def as_rows(issues: Iterable[Exported]) -> list[list[str]]:
-    """Return a table with a header and one row per issue.
+def as_rows(milestone: Milestone, issues: Iterable[Exported], epic: str) -> list[list[str]]:
+    """Return a table with a header and one row per issue; the first row has the milestone's declaration as JSON.
 
     Items of lists are separated by spaces, acceptance criteria by lines; a list that this would not preserve is JSON.
     """
@@ -152,9 +150,10 @@ def as_rows(issues: Iterable[Exported]) -> list[list[str]]:
     values = [_fields(item.issue) for item in items]
     more = sorted({key for row in values for key in row} - set(OWN_COLUMNS))
     names = [*OWN_COLUMNS, *more]
-    rows = [[*names, "status", "reason", "commit", "description"]]
+    rows = [[*names, "milestone", "status", "reason", "commit", "description"]]
     for item, row in zip(items, values, strict=True):
-        cells = [_written(name, row) for name in names]
+        head = "" if rows[1:] else json.dumps(as_head(milestone, epic), ensure_ascii=False)
+        cells = [*(_written(name, row) for name in names), head]
         rows.append([cell(text) for text in (*cells, item.status, item.reason, item.commit, item.text)])
     return rows
 

@@ -393,20 +393,25 @@ def _last(observer: Observer, milestone: str) -> str:
     return max([at, *(event.at for event in events[-1:])])
 
 
-def _json(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+def _epic(observer: Observer, milestone: Milestone) -> str:
     path = observer.compiled.project.milestones / (milestone.epic or "")
-    epic = path.read_text(encoding="utf-8", errors="replace") if milestone.epic and path.is_file() else ""
-    value = as_json(milestone, str(standing_of(observer, milestone.id, held=False).status), issues, epic)
+    return path.read_text(encoding="utf-8", errors="replace") if milestone.epic and path.is_file() else ""
+
+
+def _json(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    status = str(standing_of(observer, milestone.id, held=False).status)
+    value = as_json(milestone, status, issues, _epic(observer, milestone))
     return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
 
 
-def _github(_observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
-    return json.dumps(as_github(milestone, issues), indent=1, ensure_ascii=True) + "\n"
+def _github(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
+    value = as_github(milestone, issues, _epic(observer, milestone))
+    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
 
 
-def _csv(_observer: Observer, _milestone: Milestone, issues: list[Tracked]) -> str:
+def _csv(observer: Observer, milestone: Milestone, issues: list[Tracked]) -> str:
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(as_rows(issues))
+    csv.writer(out, lineterminator="\n").writerows(as_rows(milestone, issues, _epic(observer, milestone)))
     return out.getvalue()
 
 

@@ -6,6 +6,7 @@ import json
 import tomllib
 from typing import Any
 
+from executor.model.milestone import Issue, Milestone
 from tests.support import Repo, issue, require_sandbox
 
 PLAN = """# M4 - Worker settings
@@ -255,8 +256,17 @@ goal = "A goal\\nof two lines"
 base = "main"
 branch = "milestone/my-branch"
 context = ["README.md"]
+needs = ["m4"]
+epic = "m5/epic.md"
+epic_number = 10
+tracking = "README.md"
+token = "feat(m5)"
+pull_title = "{title}"
 tag = "v5"
 forge_milestone = "M5 - Trip"
+checks = ["tests"]
+workflow = "kiro"
+roadmap = "auto"
 accept = [{ run = "true" }, "sentence"]
 
 [[phase]]
@@ -278,6 +288,11 @@ resources = ["db"]
 allow = ["dependency-change"]
 agent = "claude"
 hold = "wait"
+slug = "first"
+token = "fix(m5)"
+commit_type = "fix"
+pull_title = "{title} of {issue}"
+was = ["5.0"]
 
 [[issue]]
 id = "5.2"
@@ -299,6 +314,17 @@ with = { run = "true" }
 
 
 DEFAULTS = {"priority": "P1", "size": "M", "type": "feature"}
+ELSEWHERE = {"spec", "issues", "phases", "draft"}
+"""Keys that an export writes as text, as rows, or not at all."""
+
+
+def assert_every_key() -> None:
+    whole = tomllib.loads(EVERY_KEY)
+    used = {key for item in whole["issue"] for key in item}
+    assert {info.alias or name for name, info in Issue.model_fields.items()} - used <= ELSEWHERE
+    assert {info.alias or name for name, info in Milestone.model_fields.items()} - whole[
+        "milestone"
+    ].keys() <= ELSEWHERE
 
 
 def _flat(repo: Repo, name: str) -> list[dict[str, Any]]:
@@ -313,15 +339,21 @@ def _flat(repo: Repo, name: str) -> list[dict[str, Any]]:
 def test_each_export_comes_back_value_for_value(repo: Repo) -> None:
     repo.write("README.md", "demo\n")
     repo.write("milestones/m5.toml", EVERY_KEY)
+    repo.write("milestones/m5/epic.md", "- [ ] All\n")
+    repo.write("milestones/m4.toml", '[milestone]\nid = "m4"\ntitle = "T"\n' + issue("a", "true"))
+    repo.write("rules/routes.toml", '[route.default]\nagent = "claude"\n[route.planning]\nagent = "claude"\n')
+    assert_every_key()
     for form, more in (("json", []), ("csv", []), ("github", ["--trust"])):
         file = f"m5.{'csv' if form == 'csv' else 'json'}"
         repo.doit("export", "m5", "--format", form, "--output", file).check()
         repo.doit("import", file, "--id", f"back-{form}", *more).check()
         assert _flat(repo, f"back-{form}") == _flat(repo, "m5"), form
-        head, before = declared(repo, f"back-{form}")["milestone"], declared(repo, "m5")["milestone"]
-        if form == "json":
-            head.pop("draft")  # its branch is that of m5
-            assert {**head, "id": "m5"} == before
+        head, before = declared(repo, f"back-{form}"), declared(repo, "m5")
+        head["milestone"].pop("draft")  # its branch is that of m5
+        epic = head["milestone"].pop("epic")
+        assert (repo.path / "milestones" / epic).read_text() == "- [ ] All\n", form
+        assert {**head["milestone"], "id": "m5", "epic": "m5/epic.md"} == before["milestone"], form
+        assert head["phase"] == before["phase"], form
         (repo.path / f"milestones/back-{form}.toml").unlink()
 
 

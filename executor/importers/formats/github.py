@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
+from executor.importers.formats.json_csv import own_head, with_head
 from executor.importers.formats.records import Reading, draft_of, parsed
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of
@@ -109,10 +110,9 @@ class GitHub:
         closed = {str(item.get("number").value) for item in items if _state(item) == "closed" and item.get("number")}  # type: ignore[union-attr]
         reading.order = [str(node.value) for item in items if (node := item.get("number")) is not None]
         title = _milestone(items)
-        group = next(
-            (node for item in items if (node := item.get("milestone")) is not None and node.text("title") == title),
-            None,
-        )
+        groups = [node for item in items if (node := item.get("milestone")) is not None]
+        group = next((node for node in groups if node.text("title") == title), None)
+        declared = next((node for group in groups if (node := group.get("declaration")) is not None), None)
         for item in items:
             _entry(item, reading, closed, title)
         fields: dict[str, object] = {"forge_milestone": title} if title else {}
@@ -124,7 +124,8 @@ class GitHub:
                 node.pass_over(*_OF_MILESTONES, *_PASSED_OVER)
         reading.notes += root.notes()
         bare = re.sub(r"^M\d[\w.]*\s*[:–—-]+\s*", "", title)
-        return draft_of(reading, milestone_id(title, source.stem), bare, fields, whole=False)
+        draft = draft_of(reading, milestone_id(title, source.stem), bare, fields, whole=False)
+        return with_head(draft, own_head(declared.plain())) if declared is not None else draft
 
 
 def _entries(root: Node) -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 from executor.importers.formats.records import NAMES, Reading, draft_of, issue_of, parsed, take_record
 
-__all__ = ["Csv", "Json"]
+__all__ = ["Csv", "Json", "own_head", "with_head"]
 
 _HEAD = ("goal", "base", "branch", "needs", "context", "tag", "forge_milestone", "accept", "checks")
 
@@ -152,7 +153,8 @@ class Csv:
         wanted = (
             milestone_id(source.stem, *sorted(projects)[:1]) or slug(project) or slug(source.stem.rpartition(".")[0])
         )
-        return draft_of(reading, wanted, project, {}, whole=False)
+        found = draft_of(reading, wanted, project, {}, whole=False)
+        return with_head(found, own_head(_decoded("", _one(names, rows, "milestone")))) if own else found
 
 
 def _with_id(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[str]:
@@ -191,10 +193,10 @@ def _row_node(names: Sequence[str], row: Sequence[str], line: int) -> Node:
 
 def _own_row(node: Node, reading: Reading) -> None:
     """Read a row of our export, value for value; lists that a line cannot represent are JSON."""
-    node.pass_over("status", "reason", "commit")
+    node.pass_over("status", "reason", "commit", "milestone")
     fields: dict[str, object] = {}
     for name, cell in (node.keys or {}).items():
-        if name in {"id", "title", "description", "status", "reason", "commit"}:
+        if name in {"id", "title", "description", "status", "reason", "commit", "milestone"}:
             continue
         text = cell.word()
         fields[name] = _decoded(name, text)
@@ -204,8 +206,18 @@ def _own_row(node: Node, reading: Reading) -> None:
     reading.issues.append(DraftIssue(name, node.text("title"), text, node.line, fields))
 
 
+def with_head(found: Draft, head: Draft) -> Draft:
+    """Return a milestone with the declaration in its export; without one as it is."""
+    if not head.id:
+        return found
+    # The planning issue follows from the workflow of the milestone; it is not declared.
+    planned = bool(head.fields.get("workflow"))
+    issues = tuple(item for item in found.issues if not (planned and item.fields.get("type") == "planning"))
+    return replace(head, issues=issues, notes=found.notes, faults=found.faults, whole=found.whole)
+
+
 def _decoded(name: str, text: str) -> Any:
-    if text.startswith(("[", "{")):
+    if text.startswith(("[", "{", '"[', '"{')):
         try:
             return json.loads(text)
         except ValueError:
@@ -253,9 +265,6 @@ def _own(source: Source, root: Node) -> Draft:
             del items
     if faults:
         return Draft("", "", faults=tuple(faults))
-    head = dict(head)
-    if head.get("branch") == default_branch(str(head.get("id", "")), str(head.get("title", ""))):
-        del head["branch"]
     left = {"text", "status", "reason", "commit", "id", "title"}
     issues = [
         DraftIssue(
@@ -267,9 +276,19 @@ def _own(source: Source, root: Node) -> Draft:
         )
         for row in rows
     ]
+    return with_head(Draft("", "", issues=tuple(issues)), own_head(value))
+
+
+def own_head(value: object) -> Draft:
+    """Return the milestone that an export of ours declares, without its issues; empty if it declares none."""
+    table = value if isinstance(value, dict) else {}
+    head = dict(table.get("milestone") or {}) if isinstance(table.get("milestone"), dict) else {}
+    if head.get("branch") == default_branch(str(head.get("id", "")), str(head.get("title", ""))):
+        del head["branch"]
+    phases = [item for item in table.get("phases") or [] if isinstance(item, dict)]
     listed = tuple((str(item.get("name", "")), str(item.get("goal") or "")) for item in phases)
     fields = {
         key: item for key, item in head.items() if key not in {"id", "title", "status", "epic"} and item is not None
     }
     title = plain(str(head.get("title", ""))) if not isinstance(head.get("title"), str) else head["title"]
-    return Draft(str(head.get("id", "")), title, fields, listed, tuple(issues), str(value.get("epic") or ""))
+    return Draft(str(head.get("id", "")), title, fields, listed, epic=str(table.get("epic") or ""))
