@@ -57,9 +57,13 @@ class List(DoitList):
 
     def execute(self, params: Options, args: list[str]) -> int:
         """Called by doit."""
-        if params.pop("tasks") or not has_milestones(Path.cwd()):
+        tasks, here = params.pop("tasks"), has_milestones(Path.cwd())
+        if tasks or not here:
             params.pop("json")
-            return int(super().execute(params, args) or 0)
+            code = int(super().execute(params, args) or 0)
+            if not tasks:
+                sys.stderr.write("no milestone is declared here; write milestones/ID.toml, or `doit import PLAN`\n")
+            return code
         board = board_of(open_project())
         rows = _wanted(board, board.rows() if params["subtasks"] else board.pending, args)
         if params["json"]:

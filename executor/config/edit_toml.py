@@ -105,6 +105,9 @@ def edited_plan(
             tables = _tables_of(document, "issue")
             # An issue of an inline array, `issue = [{...}]`, is an inline table.
             empty = tomlkit.inline_table() if isinstance(tables, tomlkit.items.Array) else tomlkit.table()
+            apart = not tables or not isinstance(empty, tomlkit.items.Table) or tables[-1].as_string().endswith("\n\n")
+            if text and not apart:
+                tables[-1].add(tomlkit.nl())
             tables.append(_set(empty, {"id": name, **values}))
     if order:
         _arrange(document, order)

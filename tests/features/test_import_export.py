@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
@@ -370,3 +372,27 @@ def test_an_export_keeps_mode_link_and_line_ends_and_refuses_odd_places(repo: Re
     assert "nothing changed" in repo.doit("export", "m1", "--output", "link.md").check().out
     assert "is a folder; name a file" in repo.doit("export", "m1", "--format", "json", "--output", ".").check(3).err
     assert "does not exist" in repo.doit("export", "m1", "--format", "json", "--output", "no/x.json").check(3).err
+
+
+def test_odd_requests_of_an_import_end_with_a_sentence(repo: Repo) -> None:
+    assert "no milestone is declared here" in repo.doit("list").check().err
+    repo.write("docs/notes.txt", "Nothing but words.\n")
+    err = repo.doit("import", "docs/notes.txt").check(3).err
+    assert "not a plan of a format that is known" in err
+    assert "speckit" in err
+    repo.write("rules/agents.toml", '[agent.writer]\ncommand = ["true"]\n')
+    repo.write("docs/M4.md", PLAN.replace("Write a.", "**Agent:** endpoint-builder\n\nWrite a."))
+    assert "unknown agent" in repo.doit("import", "docs/M4.md", "--agent", "writter").check(3).err
+    words = [sys.executable, "-m", "executor", "import", "M4.md", "--agent", "writer,claude", "--json"]
+    found = json.loads(subprocess.run(words, cwd=repo.path / "docs", stdout=subprocess.PIPE, check=True).stdout)
+    assert not (repo.path / "docs/milestones").exists()
+    assert "no profile of rules/agents.toml" in found["milestones"][0]["notes"][0]["text"]
+    assert declared(repo)["defaults"]["agent"] == ["writer", "claude"]
+    assert "agent" not in declared(repo)["issue"][0]
+    repo.doit("list").check()
+    repo.write("docs/M4.md", PLAN + "\n## Task 4.11: More\nText.\n")
+    out = repo.doit("import", "docs/M4.md", "--dry-run").check().out
+    assert "+\n+[[issue]]" in out
+    (repo.path / "milestones").rename(repo.path / "gone")
+    repo.write("milestones", "a file")
+    assert "milestones is a file" in repo.doit("import", "docs/M4.md").check(3).err

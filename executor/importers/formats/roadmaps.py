@@ -216,6 +216,7 @@ class Cursor:
                 _todo(todo, reading)
         root.pass_over("isProject", "createdAt", "updatedAt")
         reading.notes += [*root.notes(), *yaml_comments(doc.front or "", first=2)]
+        doc.account.take(range(1, (doc.front or "").count("\n") + 4))
         for part in doc.sections:
             doc.account.inform(part.numbers(), "")
         text = "\n\n".join(text for part in doc.sections if (text := part.whole()))

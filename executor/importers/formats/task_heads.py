@@ -33,7 +33,7 @@ class Head:
 def head_of(title: str, pattern: re.Pattern[str] = TASK) -> Head | None:
     """Return the task of a heading; None if it names none."""
     struck = title.strip().startswith("~~")
-    match = pattern.match(plain(title))
+    match = pattern.match(plain(title.replace("~~", "")))
     if match is None or (not match[1].isupper() and match[1].casefold() in _WORDS):
         return None
     rest = match[2]
