@@ -50,6 +50,9 @@ def _run(words: list[str]) -> int:
             f"{here} has no milestones, and neither has a folder above it in this repository; `{_NAME} init` sets it up"
         )
     require_toml(Path("pyproject.toml"))
+    if "" in words:
+        raise UsageError("expected no empty word on the command line; doit cannot read one")
+    sys.argv[1:] = words  # `commands.base.as_typed` compares
     DoitMain.BIN_NAME = _NAME
     return int(DoitMain(extra_config={"COMMAND": COMMANDS}).run(words or ["list"]) or 0)
 

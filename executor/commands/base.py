@@ -157,10 +157,11 @@ class Command(DoitCommand):
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Parse the line, options anywhere on it, and run; an expected error becomes one message and its exit code."""
-        if asks_help(in_args):
+        words = as_typed(self.name, in_args, sys.argv[1:])
+        if asks_help(words):
             return guarded(lambda: show_help(self), Output.VIEW)
         action = super().parse_execute
-        return guarded(lambda: action(permuted(self, in_args)), self.output)
+        return guarded(lambda: action(permuted(self, words)), self.output)
 
     def execute(self, opt_values: Options, pos_args: list[str]) -> int:
         """Called by doit."""
@@ -275,6 +276,21 @@ def none_but_options(command: Any, arguments: list[str]) -> None:
         raise UsageError(f'`doit {command.name}` takes no arguments, found "{arguments[0]}"')
 
 
+def as_typed(name: str, words: list[str], line: list[str]) -> list[str]:
+    """Return the words of a command, with those that doit took for variables because they contain an equals sign.
+
+    A text such as `set TIMEOUT=5` is an answer or a reason, and none of our commands has variables (doit's
+    `DoitMain.process_args` removes them before it looks for the command).
+
+    Args:
+        name: the command.
+        words: what doit handed over.
+        line: the whole command line.
+    """
+    typed = line[line.index(name) + 1 :] if name in line else words
+    return typed if [word for word in typed if word.startswith("-") or "=" not in word] == words else words
+
+
 def permuted(command: Any, words: list[str]) -> list[str]:
     """Return the arguments with options first, as doit's parser expects.
 
@@ -288,11 +304,12 @@ def permuted(command: Any, words: list[str]) -> list[str]:
         raise UsageError(f"{error}; `doit help {command.name}` lists the options") from error
     flat: list[str] = []
     for name, value in options:
-        _require_number(name, value, parser.get_option(name)[0].type)
+        kind = parser.get_option(name)[0].type
+        _require_number(name, value, kind)
         if not name.startswith("--"):
             flat.append(name + value)
         else:
-            flat.append(f"{name}={value}" if value else name)
+            flat.append(name if kind is bool else f"{name}={value}")
     return [*flat, "--", *rest]
 
 

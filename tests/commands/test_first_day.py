@@ -11,6 +11,7 @@ import pytest
 
 from executor.commands import COMMANDS, GROUPS
 from executor.commands.admin.new import next_id
+from executor.commands.base import as_typed
 from tests.support import Repo, issue, usual_environment
 
 if TYPE_CHECKING:
@@ -72,6 +73,34 @@ def test_new_begins_a_milestone_and_goes_on_with_it(repo: Repo) -> None:
         {"id": "2", "title": "Say good bye", "type": "docs", "needs": ["1"], "spec": "m4/2.md"},
     ]
     assert (repo.path / "milestones/m4/2.md").read_text(encoding="utf-8") == "Write bye.\n"
+
+
+def test_texts_with_an_equals_sign_are_no_variables_of_doit(repo: Repo) -> None:
+    words = ("new", "m1", "Read LEVEL=3", "--agent", "claude", "--accept", "A=1 true", "--body", "Set LEVEL=3 as x=y.")
+    repo.doit(*words).check()
+    text = (repo.path / "milestones/m1.toml").read_text(encoding="utf-8")
+    assert 'title = "Read LEVEL=3"' in text
+    assert '"A=1 true"' in text
+    assert "Set LEVEL=3 as x=y." in text + "".join(
+        path.read_text() for path in (repo.path / "milestones").rglob("*.md")
+    )
+    repo.doit("pause", "m1", "--reason", "a=b").check()
+    assert "a=b" in repo.doit("status").out
+
+
+@pytest.mark.parametrize(
+    ("words", "line", "restored"),
+    [
+        (["m1/a"], ["answer", "m1/a", "x=1"], ["m1/a", "x=1"]),
+        (["m1/a", "--reason"], ["answer", "m1/a", "--reason", "x=1"], ["m1/a", "--reason", "x=1"]),
+        (["m1/a", "--reason=x=1"], ["answer", "m1/a", "--reason=x=1"], ["m1/a", "--reason=x=1"]),
+        (["m1/a"], ["-f", "dodo.py", "answer", "m1/a"], ["m1/a"]),
+        (["m1/a"], ["pytest", "-q"], ["m1/a"]),
+        (["m1/a"], ["answer", "m1/b", "x=1"], ["m1/a"]),
+    ],
+)
+def test_the_words_of_a_command_are_those_of_its_line(words: list[str], line: list[str], restored: list[str]) -> None:
+    assert as_typed("answer", words, line) == restored
 
 
 def test_new_keeps_comments_and_writes_nothing_when_a_fault_would_come_of_it(repo: Repo) -> None:
