@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.judging.faults import GIVEN
-from benchmarks.judging.releases import Tree, changed
+from benchmarks.judging.releases import TIMEOUT, Tree, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,11 +99,16 @@ class Maker:
             base, good = self.issue.base, self.issue.good
             own = {path: good.get(path) for path in self.issue.change if self.issue.project.is_product(path)}
             for path, data in self._mutations():
-                if not self.passes(changed(base, {**own, path: data})) and not self.passes({**good, path: data}):
+                if self.fails(changed(base, {**own, path: data})) and self.fails({**good, path: data}):
                     self._broken.append({**good, path: data})
                     if len(self._broken) >= _MUTANTS:
                         break
         return self._broken
+
+    def fails(self, tree: Tree) -> bool:
+        """Whether the tests end on a tree, and notice."""
+        passed, output = self._scratch.run(tree)
+        return not passed and output != TIMEOUT
 
     def _mutations(self) -> Iterator[tuple[str, bytes]]:
         places = []
@@ -337,7 +342,7 @@ def _dropped_hunk(maker: Maker, _variant: int) -> Tree | None:
         parts = [part for part in difflib.SequenceMatcher(None, old, new).get_opcodes() if part[0] != "equal"]
         for _, a, b, c, d in maker.draw.sample(parts, min(len(parts), 6)):
             tree = {**issue.good, path: "\n".join([*new[:c], *old[a:b], *new[d:]]).encode()}
-            if tree[path] != issue.good[path] and not maker.passes(tree):
+            if tree[path] != issue.good[path] and maker.fails(tree):
                 return tree
     return None
 
@@ -466,7 +471,7 @@ def _wrong_file(maker: Maker, _variant: int) -> Tree | None:
         tree[f"{stem}_new.{suffix}"] = tree.pop(path)
         if path in issue.base:
             tree[path] = issue.base[path]
-    return None if maker.passes(tree) else tree
+    return tree if maker.fails(tree) else None
 
 
 def _secret(maker: Maker, variant: int) -> Tree:

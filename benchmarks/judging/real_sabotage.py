@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from benchmarks.judging.sabotage import GATES, commit_base, run_doit
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.judging.releases import Project
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "RealRun", "run_real", "table"]
 
 _GOOD = ("good", "good, undeclared", "good, with a new test", "good, proved by a script")
-_LAST = "moved approval"
-"""The class that needs two attempts, and an approval between them."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,14 @@ class RealRun:
         folder: for downloads, scratch trees and outcomes.
         repositories: clones of the Go projects; None: they are cloned from GitHub.
         seed: of all draws.
+        jobs: how many issues are worked on at the same time.
     """
 
-    def __init__(self, folder: Path, repositories: Path | None, seed: int) -> None:
+    def __init__(self, folder: Path, repositories: Path | None, seed: int, jobs: int = 2) -> None:
         self._folder = folder
         self._repositories = repositories
         self._seed = seed
+        self._jobs = jobs
         self._tools = tools_of(folder)
         self._kept = folder / "outcomes.jsonl"
 
@@ -106,39 +107,63 @@ class RealRun:
     def add(self, issues: Sequence[RealIssue], faults: int, off: Sequence[str] = ()) -> None:
         """Judge faults until so many are known; one round takes each class once from each issue.
 
+        The language with the fewest faults is next, so that each has its share.
+
         Args:
             issues: in which they are made.
             faults: how many there are to be in the end.
             off: rules that are cleared in advance.
         """
-        order = random.Random(self._seed).sample(list(issues), len(issues))  # noqa: S311  (a reproducible draw)
         gates = " ".join(off)
+        known = [outcome for outcome in self.outcomes() if outcome.gates == gates]
+        done = {outcome.id for outcome in known}
+        count = Counter(outcome.language for outcome in known if not outcome.kind.startswith("good"))
+        waiting = self._waiting(issues, done)
+        running: dict[Future[list[Outcome]], str] = {}
+        with ThreadPoolExecutor(self._jobs) as pool:
+            while running or (waiting and count.total() < faults):
+                while waiting and len(running) < self._jobs and count.total() < faults:
+                    language = min(waiting, key=lambda name: (count[name], list(running.values()).count(name)))
+                    issue, variant = waiting[language].pop(0)
+                    if not waiting[language]:
+                        del waiting[language]
+                    running[pool.submit(self._judge, issue, variant, done, off)] = language
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    found = future.result()
+                    count[running.pop(future)] += sum(not outcome.kind.startswith("good") for outcome in found)
+                    with self._kept.open("a") as file:
+                        file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in found)
+
+    def _waiting(self, issues: Sequence[RealIssue], done: Collection[str]) -> dict[str, list[tuple[RealIssue, int]]]:
+        """By language: the rounds that are not done, in a random order that is the same each time."""
+        found: dict[str, list[tuple[RealIssue, int]]] = {}
+        order = random.Random(self._seed).sample(list(issues), len(issues))  # noqa: S311  (a reproducible draw)
         for variant in range(40):
             for issue in order:
-                known = [outcome for outcome in self.outcomes() if outcome.gates == gates]
-                if sum(not outcome.kind.startswith("good") for outcome in known) >= faults:
-                    return
-                done = {outcome.id for outcome in known}
                 if f"{issue.project.slug}/{issue.name}/end/{variant}" not in done:
-                    self._judge(issue, variant, done, off)
+                    found.setdefault(issue.project.language, []).append((issue, variant))
+        return found
 
-    def _judge(self, issue: RealIssue, variant: int, done: set[str], off: Sequence[str]) -> None:
+    def _judge(self, issue: RealIssue, variant: int, done: Collection[str], off: Sequence[str]) -> list[Outcome]:
         started = time.monotonic()
-        scratch = Scratch(self._folder / "scratch" / issue.project.slug, issue.project, self._tools)
+        folder = self._folder / "scratch" / f"{issue.project.slug}-{issue.name}-{variant}".replace("/", "-")
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch = Scratch(folder / "made", issue.project, self._tools)
         cases = [case for case in self._made(issue, scratch, variant) if case.id not in done]
-        once = [case for case in cases if case.kind != _LAST]
-        twice = [case for case in cases if case.kind == _LAST]
-        found = self._run(issue, scratch.command, once, off) + self._run(issue, scratch.command, twice, off)
-        found.append(
-            Outcome(
-                f"{issue.project.slug}/{issue.name}/end/{variant}", "good: end of an issue", "", "", "", " ".join(off)
-            )
-        )
-        with self._kept.open("a") as file:
-            file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in found)
+        made = time.monotonic() - started
+        found: list[Outcome] = []
+        for attempts in (1, 2):
+            some = [case for case in cases if len(case.trees) == attempts]
+            found += self._run(folder / f"judged-{attempts}", issue, scratch.command, some, off)
+        end = f"{issue.project.slug}/{issue.name}/end/{variant}"
+        found.append(Outcome(end, "good: end of an issue", issue.project.language, "", "", " ".join(off)))
+        shutil.rmtree(folder, ignore_errors=True)
+        took = time.monotonic() - started
         sys.stderr.write(
-            f"{issue.project.name} {issue.name}: {len(cases)} changes, {time.monotonic() - started:.0f} s\n"
+            f"{issue.project.name} {issue.name}: {len(cases)} changes, made in {made:.0f} s, judged in"
+            f" {took - made:.0f} s; {sum(item.status == 'landed' for item in found)} landed\n"
         )
+        return found
 
     def _made(self, issue: RealIssue, scratch: Scratch, variant: int) -> list[_Case]:
         """The changes of one round; they are kept, because making them takes longer than judging them."""
@@ -173,21 +198,22 @@ class RealRun:
                 by_script = kind == "emptied judge" or bool((number + variant) % 2)
                 yield _Case(f"{name}/{kind}/{variant}", kind, tuple(trees), bool(number % 3), by_script)
 
-    def _run(self, issue: RealIssue, command: str, cases: Sequence[_Case], off: Sequence[str]) -> list[Outcome]:
+    def _run(
+        self, folder: Path, issue: RealIssue, command: str, cases: Sequence[_Case], off: Sequence[str]
+    ) -> list[Outcome]:
         if not cases:
             return []
-        repository = self._folder / "judged" / issue.project.slug / "repository"
-        shutil.rmtree(repository, ignore_errors=True)
-        attempts = 2 if cases[0].kind == _LAST else 1
+        repository = folder / "repository"
+        attempts = len(cases[0].trees)
         commit_base(repository, {**issue.base, CHECK: f"{command}\n".encode()}, attempts)
         for number, case in enumerate(cases):
             _declare(repository, number, case, issue, command, off)
         names = [f"milestone:c{number}" for number in range(len(cases))]
-        run_doit(repository, *names, "-n", "2")
+        run_doit(repository, *names, "-n", "1")
         if attempts > 1:
             for number in range(len(cases)):
                 run_doit(repository, "approve", f"c{number}/a", "--reason", "harmless", fine=True)
-            run_doit(repository, *names, "-n", "2")
+            run_doit(repository, *names, "-n", "1")
         told = json.loads(run_doit(repository, "status", "--json"))["milestones"]
         by_name = {item["id"]: item["issues"][0] for item in told}
         return [
@@ -301,7 +327,7 @@ def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def run_real(options: argparse.Namespace) -> None:
     """Fetch, split, inject, judge, and print the figures of everything that is known so far."""
-    run = RealRun(options.work.resolve(), options.repositories, options.seed)
+    run = RealRun(options.work.resolve(), options.repositories, options.seed, options.jobs)
     projects = [project for project in PROJECTS if options.only in project.name]
     every = run.issues(projects)
     issues = [issue for issue in every if issue.compatible]

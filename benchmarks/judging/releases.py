@@ -8,6 +8,7 @@ pass after it; what only passes together is one issue together.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 import shutil
@@ -23,13 +24,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["PROJECTS", "Project", "RealIssue", "Scratch", "Tree", "changed", "issues_of", "tools_of", "write"]
+__all__ = [
+    "PROJECTS",
+    "TIMEOUT",
+    "Project",
+    "RealIssue",
+    "Scratch",
+    "Tree",
+    "changed",
+    "environment",
+    "issues_of",
+    "tools_of",
+    "write",
+]
 
 Tree = dict[str, bytes]
 """Path -> content of every file."""
 _MOST_FILES = 8
 _MOST_LINES = 400
-_PATIENCE = 60
+_PATIENCE = 30
+TIMEOUT = "timeout"
+"""The output of a run that did not end in time."""
 _NPM_TOOLS = (
     *("tape", "iconv-lite", "safer-buffer", "qs-iconv", "mock-property", "has-override-mistake", "es-value-fixtures"),
     *("has-symbols", "for-each", "object-inspect", "side-channel", "has-property-descriptors", "has-tostringtag"),
@@ -96,7 +111,8 @@ class Project:
 
 _PYTEST = "{python} -m pytest -q -p no:cacheprovider tests"
 _TAPE = "NODE_PATH={modules} node {tape} 'test/*.js'"
-_GO = "go test ./..."
+_GO = "go test -v -trimpath ./..."
+"""Equal files are compiled once, in whatever folder they are."""
 PROJECTS = (
     Project(
         "cachetools",
@@ -204,14 +220,21 @@ class Scratch:
         self._folder = folder
         self.command = project.tests.format_map(tools)
         self._there: Tree = {}
+        self._known: dict[str, tuple[bool, str]] = {}
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
 
-    def run(self, tree: Tree, command: str = "") -> tuple[bool, str]:
+    def run(self, tree: Tree) -> tuple[bool, str]:
         """Whether the project's tests pass on a tree, and the output; a run that does not end has not passed."""
+        key = _digest(tree)
+        if key not in self._known:
+            self._known[key] = self._run(tree)
+        return self._known[key]
+
+    def _run(self, tree: Tree) -> tuple[bool, str]:
         self._write(tree)
         child = subprocess.Popen(
-            ["sh", "-c", command or self.command],
+            ["sh", "-c", self.command],
             cwd=self._folder,
             env=environment(),
             stdout=subprocess.PIPE,
@@ -223,7 +246,7 @@ class Scratch:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.communicate()
-            return False, "timeout"
+            return False, TIMEOUT
         return child.returncode == 0, output.decode("utf-8", "replace")
 
     def _write(self, tree: Tree) -> None:
@@ -233,6 +256,13 @@ class Scratch:
             if self._there.get(path) != data:
                 write(self._folder / path, data)
         self._there = dict(tree)
+
+
+def _digest(tree: Tree) -> str:
+    found = hashlib.sha256()
+    for path, data in sorted(tree.items()):
+        found.update(f"{path}\0{len(data)}\0".encode() + data)
+    return found.hexdigest()
 
 
 def write(target: Path, data: bytes) -> None:
@@ -249,7 +279,8 @@ def write(target: Path, data: bytes) -> None:
 def environment() -> dict[str, str]:
     """The environment of every command: no caches in the tree, no module downloads."""
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "NODE_"))}
-    return {**plain, "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GO111MODULE": "on"}
+    go = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GO111MODULE": "on"}
+    return {**plain, "PYTHONDONTWRITEBYTECODE": "1", **go}
 
 
 def tools_of(folder: Path) -> dict[str, str]:

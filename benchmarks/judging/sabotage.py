@@ -126,6 +126,7 @@ def main(arguments: Sequence[str]) -> None:
         "--work", type=Path, default=Path(".cache/sabotage"), help="downloads and outcomes are kept there"
     )
     parser.add_argument("--repositories", type=Path, help="clones of the Go projects, as OWNER+NAME/repo")
+    parser.add_argument("--jobs", type=int, default=2, help="issues that are worked on at the same time")
     parser.add_argument("--only", default="", help="projects whose name contains this")
     options = parser.parse_args(arguments)
     if options.made_up:
@@ -186,7 +187,7 @@ def commit_base(repository: Path, base: Mapping[str, str | bytes], attempts: int
         **base,
         "dodo.py": "from executor.tasks import DOIT_CONFIG, task_milestones  # noqa: F401\n",
         ".gitignore": ".cache/\n__pycache__/\n",
-        "rules/limits.toml": f"attempts = {attempts}\nbackoff_s = 0.0\n",
+        "rules/limits.toml": f"attempts = {attempts}\nbackoff_s = 0.0\ncheck_timeout_s = 300\n",
         "rules/agents.toml": '[agent.saboteur]\ncommand = ["sh", "{script}"]\n'
         'env = ["BENCH_KEY"]\nisolation = "none"\n',
         "pyproject.toml": (config.decode() if isinstance(config, bytes) else config) + "\n" + _CONFIG,
@@ -237,7 +238,7 @@ def run_doit(repository: Path, *arguments: str, fine: bool = False) -> str:
     Raises:
         RuntimeError: it ended in a way that says nothing about the changes.
     """
-    environment = {**os.environ, "BENCH_KEY": GIVEN, "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-mod=mod"}
+    environment = {**os.environ, "BENCH_KEY": GIVEN, "PYTHONDONTWRITEBYTECODE": "1", "GOPROXY": "off"}
     here = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(part for part in (here, environment.get("PYTHONPATH", "")) if part)
     done = subprocess.run(
