@@ -135,11 +135,15 @@ class RealRun:
                         file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in found)
 
     def _waiting(self, issues: Sequence[RealIssue], done: Collection[str]) -> dict[str, list[tuple[RealIssue, int]]]:
-        """By language: the rounds that are not done, in a random order that is the same each time."""
+        """By language: the rounds that are not done, in a random order that is the same each time; projects in turn."""
         found: dict[str, list[tuple[RealIssue, int]]] = {}
-        order = random.Random(self._seed).sample(list(issues), len(issues))  # noqa: S311  (a reproducible draw)
+        turn: Counter[str] = Counter()
+        order: list[tuple[int, int, RealIssue]] = []
+        for issue in random.Random(self._seed).sample(list(issues), len(issues)):  # noqa: S311  (a reproducible draw)
+            order.append((turn[issue.project.slug], len(order), issue))
+            turn[issue.project.slug] += 1
         for variant in range(40):
-            for issue in order:
+            for _, _, issue in sorted(order, key=lambda item: item[:2]):
                 if f"{issue.project.slug}/{issue.name}/end/{variant}" not in done:
                     found.setdefault(issue.project.language, []).append((issue, variant))
         return found
