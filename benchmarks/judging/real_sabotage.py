@@ -334,9 +334,10 @@ def run_real(options: argparse.Namespace) -> None:
     run = RealRun(options.work.resolve(), options.repositories, options.seed, options.jobs)
     projects = [project for project in PROJECTS if options.only in project.name]
     every = run.issues(projects)
-    issues = [issue for issue in every if issue.compatible]
+    issues = [issue for issue in every if issue.compatible and issue.product]
     left = len(every) - len(issues)
-    print(f"{len(every)} issues; {left} are left out: the tests of the base fail on the right change")
+    why = "the tests of the base fail on the right change, or it only removes files"
+    print(f"{len(every)} issues; {left} are left out: {why}")
     run.add(issues, options.faults)
     print("\n".join(table([outcome for outcome in run.outcomes() if not outcome.gates])), flush=True)
     for gate, rules in GATES.items() if options.gates else ():

@@ -121,6 +121,11 @@ class IndexFile:
 
         return content
 
+    def names(self) -> list[bytes]:
+        """Return the paths of the index."""
+        output = self._git.run("ls-files", "-z", extra={"GIT_INDEX_FILE": str(self.path)})
+        return [path for path in output.split(b"\0") if path]
+
     def modified(self) -> list[str]:
         """Return the tracked files of a checkout that were changed or deleted."""
         output = self._git.run(

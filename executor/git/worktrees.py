@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import shutil
 import stat
 import threading
@@ -138,7 +139,8 @@ class Workspace:
         """Return the tree id of the folder's current content.
 
         Ignored files are omitted, by the rules of the base tree and of `excludes`; rules written by the agent do not
-        apply. Files that the issue declares (`declared`, globs) are included even if ignored.
+        apply. Files that the issue declares (`declared`, globs) are included even if ignored; `src/**` names no ignored
+        file in a folder `src` that has other files.
 
         Raises:
             ImportRefusedError: the tree has a file that cannot land: a repository, a device, a link out, too much data.
@@ -152,7 +154,8 @@ class Workspace:
         embedded = [os.fsdecode(path) for path in touched.embedded]
         for name in (name for name in embedded if not self._is_own_worktree(name)):
             raise ImportRefusedError(f"{name} is a git repository inside the tree; only files can land")
-        paths = dict.fromkeys((*touched.paths, *self._declared(declared)))
+        seen = [*touched.paths, *checkout.names()] if any(map(_is_open, declared)) else []
+        paths = dict.fromkeys((*touched.paths, *self._declared(declared, seen)))
         paths = self._without_filled(store, paths)
         _refuse_what_cannot_land(self.folder, paths, limits)
         try:
@@ -180,10 +183,14 @@ class Workspace:
             raise ImportRefusedError(f"{problem}; only what that filter makes of it may land")
         return {path: None for path in paths if path not in filled}
 
-    def _declared(self, globs: Sequence[str]) -> Iterator[bytes]:
+    def _declared(self, globs: Sequence[str], seen: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield the files that globs name; `seen` are those that the ignore rules leave over."""
         known = read_json(self._brought)
         brought = set(known) if isinstance(known, list) else set()
         for glob in globs:
+            folder = os.fsencode(posixpath.normpath(f"{self.prefix}{re.split(r'[^/]*[*?[]', glob)[0]}"))
+            if _is_open(glob) and any(folder == b"." or path.startswith(folder + b"/") for path in seen):
+                continue
             # A trailing ** matches folders only, up to Python 3.12.
             files = f"{glob}/*" if glob.endswith("**") else glob
             for path in self.folder.glob(posixpath.normpath(f"{self.prefix}{files}") if self.prefix else files):
@@ -191,6 +198,11 @@ class Workspace:
                     inside = path.relative_to(self.folder)
                     if inside.parts[0] != ".git" and str(inside) not in brought:
                         yield os.fsencode(inside)
+
+
+def _is_open(glob: str) -> bool:
+    """Return whether a glob takes every file of a folder, by no part of its name."""
+    return not posixpath.basename(glob).strip("*?.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Restricts what a plan may declare about its own checks: nothing that weakens the
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -15,9 +16,10 @@ from executor.importers.account import Account, Note
 from executor.importers.source import Source
 from executor.model.hints import Known, quoted
 from executor.model.milestone import Issue
+from executor.model.paths import is_test, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from executor.model.policy import Policy
 
@@ -28,6 +30,7 @@ __all__ = [
     "Note",
     "Reviewed",
     "Source",
+    "Tree",
     "declared_keys",
     "draft_faults",
     "milestone_id",
@@ -202,13 +205,26 @@ def declared_keys() -> frozenset[str]:
     return frozenset(info.alias or name for name, info in Issue.model_fields.items())
 
 
-def reviewed(draft: Draft, policy: Policy | None, tests: Sequence[str], *, trusted: bool, own: bool) -> Reviewed:
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of the repository that a plan may not declare without trust.
+
+    Attributes:
+        tests: paths of the existing tests.
+        ignored: returns those of some paths that git ignores; they need not exist.
+    """
+
+    tests: Sequence[str] = ()
+    ignored: Callable[[Collection[str]], Collection[str]] = frozenset
+
+
+def reviewed(draft: Draft, policy: Policy | None, tree: Tree, *, trusted: bool, own: bool) -> Reviewed:
     """Remove from a draft what this repository does not know, and what would weaken its checks.
 
     Args:
         draft: the draft as read from the plan.
         policy: the rules; None if they are faulty.
-        tests: paths of the existing tests.
+        tree: the existing tests, and what git ignores.
         trusted: a person trusts the plan's own checks.
         own: the plan is an export of the executor, read value for value.
     """
@@ -219,12 +235,15 @@ def reviewed(draft: Draft, policy: Policy | None, tests: Sequence[str], *, trust
     if "checks" in fields and not trusted and not own:
         text = f"checks = {fields.pop('checks')} of the milestone decides about the judge and was left out; --trust takes it"
         notes.append(Note(0, text))
-    issues = [_issue(issue, policy, tests, notes, trusted=trusted, own=own) for issue in draft.issues]
+    names = {sample for issue in draft.issues for name in listed(issue.fields, "files") for sample in _samples(name)}
+    ignored = tree.ignored(names) if names and not (trusted or own) else ()
+    tree = replace(tree, ignored=lambda wanted: [name for name in wanted if name in ignored])
+    issues = [_issue(issue, policy, tree, notes, trusted=trusted, own=own) for issue in draft.issues]
     return Reviewed(replace(draft, fields=fields, issues=tuple(issues)), tuple(notes))
 
 
 def _issue(
-    issue: DraftIssue, policy: Policy | None, tests: Sequence[str], notes: list[Note], *, trusted: bool, own: bool
+    issue: DraftIssue, policy: Policy | None, tree: Tree, notes: list[Note], *, trusted: bool, own: bool
 ) -> DraftIssue:
     fields = dict(issue.fields)
     known = declared_keys()
@@ -247,7 +266,7 @@ def _issue(
     if not trusted:
         _keys(issue, fields, notes)
         _type(issue, fields, policy, notes)
-        _files(issue, fields, tests, notes)
+        _files(issue, fields, tree, notes)
     return replace(issue, fields=fields)
 
 
@@ -288,24 +307,33 @@ def _type(issue: DraftIssue, fields: dict[str, object], policy: Policy | None, n
         notes.append(Note(issue.line, text, "types whose routes ask for less, left out; --trust takes them"))
 
 
-def _files(issue: DraftIssue, fields: dict[str, object], tests: Sequence[str], notes: list[Note]) -> None:
-    """Remove existing tests from the declared files: an issue may weaken the files that it declares."""
+def _files(issue: DraftIssue, fields: dict[str, object], tree: Tree, notes: list[Note]) -> None:
+    """Remove existing tests and ignored files from the declared files: those may be weakened, and these may be secret."""
     files = listed(fields, "files")
-    if not files or not tests:
-        return
-    over = [name for name in files if any(name == test or fnmatchcase(test, name) for test in tests)]
-    if over:
-        kept = [name for name in files if name not in over]
-        fields.pop("files")
-        if kept:
-            fields["files"] = kept
-        text = f"{issue.id}: {', '.join(over)} are tests that are there already; they were left out of files, --trust takes them"
-        notes.append(Note(issue.line, text, "files that are tests already, left out; --trust takes them"))
+    tests = [name for name in files if any(_names(name, test) for test in tree.tests)]
+    ignored = [name for name in files if name not in tests and tree.ignored(_samples(name))]
+    if tests or ignored:
+        fields["files"] = [name for name in files if name not in {*tests, *ignored}]
+        if not fields["files"]:
+            del fields["files"]
+    for names, what in ((tests, "tests already"), (ignored, "ignored by git")):
+        if names:
+            kind = f"files that are {what}, left out; --trust takes them"
+            text = f"{issue.id}: {', '.join(names)}: left out of files, {what}; --trust takes them"
+            notes.append(Note(issue.line, text, kind))
+
+
+def _names(glob: str, path: str) -> bool:
+    plain = posixpath.normpath(glob)
+    return fnmatchcase(path, plain) or path.startswith(f"{plain}/") or ("/" in plain and matches(path, [plain]))
+
+
+def _samples(glob: str) -> set[str]:
+    """Paths that a glob matches; an empty one is none."""
+    plain = re.sub(r"\[[^\]]*\]|\?", "x", posixpath.normpath(glob)).removeprefix("/").replace("**/", "")
+    return {plain.replace("*", sign) for sign in ("", "x")} - {"", "."}
 
 
 def tests_among(paths: Sequence[str]) -> list[str]:
-    """Return the paths that look like tests."""
-    pattern = re.compile(
-        r"(?:^|/)(?:tests?|specs?|__tests__)/|(?:^|/)(?:test_[^/]+|[^/]+_test|[^/]+[.-](?:test|spec))\.\w+$"
-    )
-    return [path for path in paths if pattern.search(path) and not path.endswith((".md", ".rst", ".txt"))]
+    """Return the paths that belong to tests, without texts for people."""
+    return [path for path in paths if is_test(path) and not path.endswith((".md", ".rst"))]

@@ -13,7 +13,17 @@ from executor.config.edit_toml import edited_plan
 from executor.config.load_milestones import TomlError, read_toml
 from executor.errors import DeclarationError, Fault
 from executor.importers.account import Note
-from executor.importers.draft import OWN_FORMATS, Draft, DraftIssue, draft_faults, listed, reviewed, slug, unknown_needs
+from executor.importers.draft import (
+    OWN_FORMATS,
+    Draft,
+    DraftIssue,
+    Tree,
+    draft_faults,
+    listed,
+    reviewed,
+    slug,
+    unknown_needs,
+)
 from executor.importers.importer import chosen
 from executor.importers.merge import MISSING, Merged, Side, merged, remembered_after
 from executor.importers.source import text_of
@@ -76,12 +86,12 @@ class Planned:
     """A plan during its conversion to a declaration."""
 
     def __init__(
-        self, project: Project, source: Source, options: Options, *, policy: Policy | None, tests: Sequence[str]
+        self, project: Project, source: Source, options: Options, *, policy: Policy | None, tree: Tree
     ) -> None:
         importer = chosen(source, options.form)
         draft = importer.read(source)
         found = reviewed(
-            draft, policy, tests, trusted=options.trusted, own=importer.name in OWN_FORMATS and _exported(source)
+            draft, policy, tree, trusted=options.trusted, own=importer.name in OWN_FORMATS and _exported(source)
         )
         self.format = importer.name
         self.name = source.name

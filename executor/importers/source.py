@@ -22,7 +22,7 @@ from executor.git.command import Git
 from executor.importers.importer import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.config.project import Project
 
@@ -149,6 +149,19 @@ class Disk:
     def tracked(self) -> list[str]:
         """Return the files that git tracks, or would with `git add`, from the top of the checkout."""
         return sorted(self._committable)
+
+    def ignored(self, paths: Collection[str]) -> frozenset[str]:
+        """Return those of some paths below the top of the checkout that git ignores; they need not exist."""
+        repository = self._project.repository
+        extra = {
+            "GIT_WORK_TREE": str(repository.top),
+            "GIT_LITERAL_PATHSPECS": "0",
+        }  # check-ignore refuses literal ones
+        inside = [os.fsencode(path) for path in paths if not path.startswith(("/", "../"))]
+        _, out, _ = Git(repository.git_dir, repository.top).call(
+            "check-ignore", "-z", "--no-index", "--stdin", given=b"\0".join(inside), extra=extra
+        )
+        return frozenset(name for name in os.fsdecode(out).split("\0") if name)
 
     def sources(self, names: Sequence[str], form: str = "") -> list[Source]:
         """Return the sources of some paths; files of one folder that form one plan become one source.

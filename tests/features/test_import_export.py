@@ -251,6 +251,23 @@ def test_what_a_plan_says_about_its_judge_needs_trust(repo: Repo) -> None:
     assert declared(repo, "t1")["issue"][0]["allow"] == ["tests-weakened"]
 
 
+def test_the_body_of_a_github_issue_opens_neither_tests_nor_ignored_files(repo: Repo) -> None:
+    repo.write(".gitignore", ".cache/\n.env\n*.pem\nsecrets/\n")
+    repo.write("tests/golden.txt", "3\n")
+    repo.write("qa/a_spec.rb", "1\n")
+    repo.commit("a project")
+    shut = ["tests/**", "./tests/", "**/*", "qa/*.rb", ".env", "config/*.pem", "**/.env*", "secrets/a"]
+    files = ", ".join(f"`{name}`" for name in [*shut, "a.py", "docs/b.md"])
+    item = {"number": 4, "title": "4.1 Do it", "state": "OPEN", "labels": [], "milestone": {"title": "M4"}}
+    repo.write("issues.json", json.dumps([{**item, "body": f"Do it.\n\n**Files:** {files}\n"}]))
+    order = ("import", "issues.json", "--format", "github", "--id", "m4", "--agent", "script")
+    found = repo.doit(*order, "--json").check()
+    assert declared(repo, "m4")["issue"][0]["files"] == ["a.py", "docs/b.md"]
+    assert sum("left out of files" in note["text"] for note in found.json["milestones"][0]["notes"]) == 2
+    repo.doit(*order, "--trust").check()
+    assert {".env", "qa/*.rb"} <= set(declared(repo, "m4")["issue"][0]["files"])
+
+
 EVERY_KEY = """[milestone]
 id = "m5"
 title = "Round, \\"trip\\" | pipes"

@@ -404,12 +404,20 @@ def test_ignored_files_are_left_out_unless_they_are_declared(repo: Repo) -> None
         )
         + issue("b", "mkdir k; echo k > k/k.log", files=["k/*.log"]),
     )
-    repo.doit("milestone:m1").check()
+    repo.milestone(
+        "m2",
+        issue("c", "mkdir s; echo > s/s.log; echo > s/s.py", files=["s/**", "**"])
+        + issue("d", "mkdir o; echo > o/o.log", files=["o/**"]),
+    )
+    repo.doit("milestone:m1", "milestone:m2").check()
     names = repo.git("ls-tree", "-r", "--name-only", BRANCH).split()
     assert "y" in names
     assert "k/k.log" in names
     assert "x.log" not in names
     assert not [name for name in names if "__pycache__" in name]
+    second = repo.git("ls-tree", "-r", "--name-only", "milestone/m2-test-m2").split()
+    assert {"s/s.py", "o/o.log"} <= set(second)
+    assert "s/s.log" not in second
 
 
 def test_doctor_and_gc_say_what_they_find(repo: Repo) -> None:

@@ -135,7 +135,7 @@ def _formats(name: str) -> int:
 
 def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[list[Planned], Policy | None]:
     """Return the requested plans, resolved against each other and the declarations."""
-    from executor.importers.draft import tests_among
+    from executor.importers.draft import Tree, tests_among
     from executor.importers.plan_files import Planned
     from executor.importers.source import Disk
 
@@ -150,8 +150,8 @@ def _plans(project: Project, options: Options, arguments: list[str]) -> tuple[li
         raise UsageError("--id names one milestone; import one plan at a time")
     policy = _policy(project)
     wanted = _options(options, policy, form="github" if title else options["format"])
-    tests = tests_among(disk.tracked())
-    plans = [Planned(project, source, wanted, policy=policy, tests=tests) for source in sources]
+    tree = Tree(tests_among(disk.tracked()), disk.ignored)
+    plans = [Planned(project, source, wanted, policy=policy, tree=tree) for source in sources]
     ids = [plan.id for plan in plans if plan.id]
     if len(set(ids)) < len(ids):
         raise UsageError(f"several of these files are milestone {max(ids, key=ids.count)}; import them with --id")
