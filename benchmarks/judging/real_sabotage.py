@@ -238,11 +238,11 @@ def _new_test(issue: RealIssue) -> Mapping[str, bytes]:
     tests = sorted(path for path in issue.good if issue.project.is_test(path) and path.endswith((".py", ".js", ".go")))
     if issue.project.language == "python":
         place = tests[0].rpartition("/")[0] if tests else ""
-        return {f"{place}/test_more.py".lstrip("/"): b"def test_more():\n    assert sorted([2, 1]) == [1, 2]\n"}
+        return {f"{place}/test_one_more.py".lstrip("/"): b"def test_more():\n    assert sorted([2, 1]) == [1, 2]\n"}
     if issue.project.language == "javascript":
-        return {"test/more.js": _MORE_JS}
+        return {"test/one_more.js": _MORE_JS}
     package = next(line for line in issue.good[tests[0]].decode().splitlines() if line.startswith("package "))
-    return {f"{tests[0].rpartition('/')[0]}/more_test.go".lstrip("/"): f"{package}\n\n{_MORE_GO}".encode()}
+    return {f"{tests[0].rpartition('/')[0]}/one_more_test.go".lstrip("/"): f"{package}\n\n{_MORE_GO}".encode()}
 
 
 _MORE_JS = b"""var test = require('tape');
@@ -334,9 +334,9 @@ def run_real(options: argparse.Namespace) -> None:
     run = RealRun(options.work.resolve(), options.repositories, options.seed, options.jobs)
     projects = [project for project in PROJECTS if options.only in project.name]
     every = run.issues(projects)
-    issues = [issue for issue in every if issue.compatible and issue.product]
+    issues = [issue for issue in every if issue.compatible and issue.product and issue.small]
     left = len(every) - len(issues)
-    why = "the tests of the base fail on the right change, or it only removes files"
+    why = "the tests of the base fail on the right change, it only removes files, or it is too large"
     print(f"{len(every)} issues; {left} are left out: {why}")
     run.add(issues, options.faults)
     print("\n".join(table([outcome for outcome in run.outcomes() if not outcome.gates])), flush=True)

@@ -41,7 +41,8 @@ __all__ = [
 Tree = dict[str, bytes]
 """Path -> content of every file."""
 _MOST_FILES = 8
-_MOST_LINES = 400
+_MOST_LINES = 300
+"""Git may count more lines than difflib; above 400 the rule `large-diff` stops a change."""
 _PATIENCE = 30
 TIMEOUT = "timeout"
 """The output of a run that did not end in time."""
@@ -200,6 +201,11 @@ class RealIssue:
     def good(self) -> Tree:
         """Every file after the change."""
         return changed(self.base, self.change)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is of a size that is reviewed at once."""
+        return len(self.change) <= _MOST_FILES and _lines(self.base, self.change) <= _MOST_LINES
 
     @property
     def product(self) -> list[str]:

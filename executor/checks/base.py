@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from executor.agents.command import child_environment
 from executor.checks.blindness import Blindness, kind_of
-from executor.checks.junit import says_no_test
+from executor.checks.console import says_no_test
 from executor.checks.spec import CommandProof
 from executor.environments.environment import first_word
 from executor.environments.making import leading_outside

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
 from executor.agents.command import child_environment
+from executor.checks.console import Written, ran_no_test, read_console
 from executor.checks.junit import (
     LARGEST,
     Report,
@@ -15,8 +17,6 @@ from executor.checks.junit import (
     junit_of,
     missing_evidence,
     new_failures,
-    ran_no_test,
-    read_console,
     read_junit,
 )
 from executor.checks.setup import Unready
@@ -45,6 +45,7 @@ __all__ = ["CheckRunner", "Made", "tail"]
 _LOG_TAIL = 64 * 1024
 _PASSING = re.compile(r"(?m)^(?:=== (?:RUN|PAUSE|CONT|NAME)\b|\s*--- PASS: ).*\n")
 """Lines of `go test -v` that say nothing of a failure."""
+_PLAIN_RSPEC = re.compile(r"(?!.*(?:--format|--out|\s-[a-zA-Z]*[fo]))(?:.*[\s/'\"])?rspec\b(?:[\s'\"].*)?", re.DOTALL)
 _LOG_READ = 8 * 1024 * 1024
 _SERVICE_PATIENCE = 300.0
 _REPORT_IN_TREE = ".executor-report"
@@ -197,9 +198,11 @@ class CheckRunner:
         return {"sandbox": "yes" if self.boxed(item) else "no", **found}
 
     def known_report(self, tree: str, item: CommandProof) -> Report | None:
-        """The report of what is known of a check on a tree; nothing is run."""
+        """The report of what is known of a check on a tree, empty for a run that named no test; nothing is run."""
         verdict = self.verdicts.find(self._inputs_of(tree, item), item.key)
-        return self.report_of(verdict) if verdict is not None else None
+        if verdict is None:
+            return None
+        return self.report_of(verdict) if verdict.report else Report(0, (), (), (), ())
 
     def report_of(self, verdict: Verdict) -> Report | None:
         """Return the JUnit report of a verdict, if it still exists."""
@@ -260,6 +263,7 @@ class _Trial:
         self._boxed = checks.boxed(item)
         self._environment = NO_ENVIRONMENT
         self._conditions = conditions
+        self._written: Written | None = None
 
     def verdict(self, base: Report | None, key: str, seen: str, *, quiet: bool = False) -> Verdict:
         """Run the check with its retries, and store the verdict for what it depends on (`seen`)."""
@@ -291,6 +295,7 @@ class _Trial:
         except Unready as problem:
             return self._unready(problem)
         empty_folder(self._out)
+        self._written = Written(self._slot.check.start)
         argv = self._item.command(self._files, str(self._report))
         up = self._out / "service-is-up"
         if self._item.before:
@@ -349,11 +354,12 @@ class _Trial:
         return report, "", self._checks.verdicts.keep_report(data)
 
     def _printed(self) -> tuple[Report | None, str, str]:
-        """The same of a runner that prints its tests: without names, how many there were."""
+        """The same of a runner that leaves reports in the tree, or prints its tests: their names, or how many."""
+        report = self._written.report(self._context.secrets) if self._written is not None else None
         try:
             with self._log.open("rb") as file:
                 file.seek(max(0, self._log.stat().st_size - _LOG_READ))
-                report = read_console(file.read(), str(self._slot.check.folder))
+                report = report or read_console(file.read(), str(self._slot.check.folder))
         except OSError:
             return None, "", ""
         if report is None:
@@ -400,6 +406,8 @@ class _Trial:
         env = self._environment.environment(child_environment((), given, folder))
         if not part and (self._slot.check.start / "go.mod").is_file():  # `go test` names its tests only when asked to
             env = {**env, "GOFLAGS": f"{env.get('GOFLAGS', '')} -v".strip()}
+        if not part and _PLAIN_RSPEC.fullmatch(shlex.join(argv)):  # the same for `rspec`, if it has no format
+            env = {**env, "SPEC_OPTS": f"{env.get('SPEC_OPTS', '')} --format documentation".strip()}
         argv = self._environment.command(argv)
         if self._boxed:
             shown, network = [*self._item.readable, *self._environment.shown], self._item.network

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,8 @@ _FILE_MODES = re.compile(
 )
 _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
 _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
+_INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nject\w*|dishka|punq)\b")
+"""A type says what is called before the function."""
 _FAR = 80
 """Number of lines to search upward for the start of a function."""
 _LARGEST = 1_000_000
@@ -145,9 +147,10 @@ def sensitive_code(
     words = _ready(lists)
     refusals = tuple(compiled(pattern) for pattern in lists.get("refusals", ()))
     found: list[Finding] = []
-    for file in files:
-        if not _is_code(file.path) or _same_code(file, content):
+    for whole in files:
+        if not _is_code(whole.path) or _same_code(whole, content):
             continue
+        file = replace(whole, lines=_other_lines(whole, content))
         known = _known_names(file, content)
         if _sensitive_path(file.path, words) and not all(_only_imports(line, known) for line in file.lines):
             found.append((file.path, 0, "its path says so"))
@@ -168,22 +171,58 @@ def _same_code(file: FileChange, content: Callable[[str, bool], bytes | None]) -
         for new in (False, True)
     )
     if suffix_of(file.path) == ".py":
+        plain = not any(_INJECTED.search(text) for text in (old, new))
         try:
-            return _meaning(old) == _meaning(new)
+            return _meaning(ast.parse(old), plain=plain) == _meaning(ast.parse(new), plain=plain)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return suffix_of(file.path) in CLIKE and _signs(old) == _signs(new)
 
 
-def _meaning(text: str) -> str:
-    """Reduce a Python module to what runs: no docstrings, `__all__`, or types of undecorated functions."""
-    tree = ast.parse(text)
+def _other_lines(file: FileChange, content: Callable[[str, bool], bytes | None]) -> tuple[Line, ...]:
+    """Return the changed lines outside of functions of Python that do the same before and after."""
+    if file.kind != "modified" or suffix_of(file.path) != ".py":
+        return tuple(file.lines)
+    texts = [
+        (content(file.path, new) or b"")[:_LARGEST].decode("utf-8", "replace").replace("\r\n", "\n")
+        for new in (False, True)
+    ]
+    plain = not any(map(_INJECTED.search, texts))
+    try:
+        old, new = (_functions(ast.parse(text), plain=plain) for text in texts)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return tuple(file.lines)
+    same = [name for name, (does, _, _) in old.items() if does and new.get(name, ("",))[0] == does]
+    return tuple(
+        line
+        for line in file.lines
+        if not any(first <= line.number <= last for _, first, last in map((old, new)[line.added].__getitem__, same))
+    )
+
+
+def _functions(tree: ast.Module, *, plain: bool) -> dict[str, tuple[str, int, int]]:
+    """Map each function outside of functions to its meaning, first and last line; one that is there twice has none."""
+    found: dict[str, tuple[str, int, int]] = {}
+    waiting: list[tuple[str, ast.stmt]] = [("", node) for node in tree.body]
+    for scope, node in waiting:
+        if isinstance(node, ast.ClassDef):
+            waiting += [(f"{scope}{node.name}.", inner) for inner in node.body]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            name = f"{scope}{node.name}"
+            first, last = min([node.lineno, *(item.lineno for item in node.decorator_list)]), node.end_lineno or 0
+            does = "" if name in found else _meaning(ast.Module([node], []), plain=plain)
+            found[name] = (does, first, last)
+    return found
+
+
+def _meaning(tree: ast.Module, *, plain: bool) -> str:
+    """Reduce a Python module to what runs: no docstrings, `__all__`, or, if `plain`, types of undecorated functions."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
-            plain = node.args
-            for given in (*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg):
-                if given is not None:
-                    given.annotation = None
+        if plain and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
+            given = node.args
+            for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+                if one is not None:
+                    one.annotation = None
             node.returns = None
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]

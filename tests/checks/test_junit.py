@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executor.checks.console import Written, read_console
 from executor.checks.junit import (
     LARGEST,
     Report,
@@ -14,9 +17,11 @@ from executor.checks.junit import (
     lost_tests,
     missing_evidence,
     new_failures,
-    read_console,
     read_junit,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PYTEST = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="1"
 failures="1" skipped="1" tests="5" time="0.031" timestamp="2026-11-21T07:50:48+00:00" hostname="h">
@@ -58,6 +63,26 @@ SUREFIRE = b"""<?xml version="1.0" encoding="UTF-8"?>
  <testcase name="sums" classname="com.acme.ATest" time="0.01"/>
  <testcase name="sums" classname="com.acme.ATest" time="0.01"><flakyFailure type="x">once</flakyFailure></testcase>
  <testcase name="later" classname="com.acme.ATest" time="0"><skipped message="no"/></testcase>
+</testsuite>"""
+SUBTESTS = b"""<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="0"
+ failures="1" skipped="1" tests="12" time="0.196"><testcase classname="test_s.T" name="test_a" time="0.039" />
+<testcase classname="test_s.T" name="test_b" time="0.070"><failure message="False is not true">x</failure></testcase>
+<testcase classname="test_s.T" name="test_c" time="0.015"><skipped type="pytest.skip" message="no"/></testcase>
+</testsuite></testsuites>"""
+"""pytest 9 counts the passed subtests, and lists none of them."""
+CTEST = b"""<?xml version="1.0" encoding="UTF-8"?>
+<testsuite name="(empty)"
+\ttests="4"
+\tfailures="1"
+\tdisabled="1"
+\tskipped="1"
+\thostname=""
+\ttime="1"
+\t>
+\t<testcase name="adds" classname="adds" time="0.0156406" status="run"><system-out></system-out></testcase>
+\t<testcase name="bad" classname="bad" time="0.0182389" status="fail"><failure message=""/></testcase>
+\t<testcase name="off" classname="off" time="0" status="disabled"><system-out>Disabled</system-out></testcase>
+\t<testcase name="gone" classname="gone" time="0" status="notrun"><skipped message="Unable to find"/></testcase>
 </testsuite>"""
 GOTESTSUM = b"""<?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="2" failures="1" errors="0" time="0.3">
@@ -146,6 +171,15 @@ def report(names: str, failures: str = "", errors: str = "", skipped: str = "") 
             ),
         ),
         (CARGO, report("parse::tests::parses acme::it_works")),
+        (
+            SUBTESTS,
+            report(
+                "test_s.T::test_a test_s.T::test_b test_s.T::test_c",
+                failures="test_s.T::test_b",
+                skipped="test_s.T::test_c",
+            ),
+        ),
+        (CTEST, report("adds::adds bad::bad off::off gone::gone", failures="bad::bad", skipped="off::off gone::gone")),
         (NESTED, report("inner::a all::b")),
         (TEARDOWN, report("t::test_a", errors="t::test_a")),
         (DOUBLE, report("t::test_a t::test_a", failures="t::test_a", errors="t::test_a")),
@@ -379,8 +413,75 @@ FAIL\ta.b/d\t0.2s
     "unittest, quiet": ("Ran 3 tests in 0.001s\n\nOK (skipped=1)\n", ["test"] * 3, ["test"], []),
     "pytest": ("....\n3 passed, 1 skipped in 0.10s\n", ["test"] * 4, ["test"], []),
     "pytest, most skipped": ("1 passed, 5 skipped in 0.10s\n", ["test"] * 6, ["test"] * 5, []),
-    "jest": ("Tests:       1 skipped, 3 passed, 4 total\n", ["test"] * 4, ["test"], []),
-    "vitest": ("      Tests  3 passed | 1 skipped (4)\n", ["test"] * 4, ["test"], []),
+    "jest": (
+        "PASS t/a.test.js (5.03 s)\nPASS t/b.test.js\n\nTests:       1 skipped, 3 passed, 4 total\n",
+        ["t/a.test.js", "t/b.test.js", *["test"] * 4],
+        ["test"],
+        [],
+    ),
+    "jest --verbose": (
+        (
+            "PASS t/a.test.js\n  calc\n    ✓ adds (39 ms)\n    ✓ case 1 2\n    ○ skipped later\n    ✎ todo one\n\n"
+            "Tests:       1 skipped, 1 todo, 2 passed, 4 total\n"
+        ),
+        ["adds", "case 1 2", "skipped later", "todo one"],
+        ["skipped later", "todo one"],
+        [],
+    ),
+    "vitest": (
+        (
+            " ✓ v/a.test.mjs (3 tests | 1 skipped | 1 todo) 3ms\n ✓ v/b.test.mjs (1 test) 8ms\n"
+            " \u276f v/c.test.ts (2 tests | 1 failed) 12ms\n ✓ v/d.test.ts  (1)\n\n"
+            " Test Files  3 passed (3)\n      Tests  4 passed | 1 skipped | 1 todo (7)\n"
+        ),
+        [*["v/a.test.mjs"] * 3, "v/b.test.mjs", *["v/c.test.ts"] * 2, "v/d.test.ts"],
+        ["v/a.test.mjs"] * 2,
+        ["v/c.test.ts"],
+    ),
+    "vitest --reporter=verbose": (
+        " ✓ v/a.test.mjs > calc > adds 2ms\n ↓ v/a.test.mjs > calc > later\n □ v/a.test.mjs > calc > todo one\n",
+        ["v/a.test.mjs > calc > adds", "v/a.test.mjs > calc > later", "v/a.test.mjs > calc > todo one"],
+        ["v/a.test.mjs > calc > later", "v/a.test.mjs > calc > todo one"],
+        [],
+    ),
+    "old vitest": ("      Tests  3 passed | 1 skipped (4)\n", ["test"] * 4, ["test"], []),
+    "gradle": (
+        "> Task :test\n\nCalcTest > adds() PASSED\n\nCalcTest > later() SKIPPED\n\nCalcTest > row > [1] 1, 2 FAILED\n",
+        ["CalcTest > adds()", "CalcTest > later()", "CalcTest > row > [1] 1, 2"],
+        ["CalcTest > later()"],
+        ["CalcTest > row > [1] 1, 2"],
+    ),
+    "rspec --format documentation": (
+        (
+            "\nCalc\n  #add\n    adds\n    is pending (PENDING: Not yet implemented)\n    fails (FAILED - 1)\n  empty\n"
+            "    is expected to be empty\n\nPending: (x)\n\nFailures:\n\n  1) Calc fails\n\nFinished in 0.1 seconds\n"
+            "4 examples, 1 failure, 1 pending\n"
+        ),
+        ["Calc #add adds", "Calc #add is pending", "Calc #add fails", "Calc empty is expected to be empty"],
+        ["Calc #add is pending"],
+        ["Calc #add fails"],
+    ),
+    "phpunit --testdox": (
+        "Calc\n ✔ Adds\n ✔ Rows with data set #0\n ↩ Later\n ∅ Open\n ✘ Bad\n   │\n   │ Failed asserting.\n",
+        ["Adds", "Rows with data set #0", "Later", "Open", "Bad"],
+        ["Later", "Open"],
+        ["Bad"],
+    ),
+    "phpunit --debug": (
+        "Test Prepared (CalcTest::testA)\nTest Passed (CalcTest::testA)\nTest Skipped (CalcTest::testB)\n",
+        ["CalcTest::testA", "CalcTest::testB"],
+        ["CalcTest::testB"],
+        [],
+    ),
+    "ctest, more": (
+        (
+            "1/3 Test #1: a b ...***Not Run (Disabled)   0.00 sec\n2/3 Test #2: c ..***Exception: SegFault  0.1 sec\n"
+            "3/3 Test #3: d ..............................   Passed    0.00 sec\n"
+        ),
+        ["a b", "c", "d"],
+        ["a b"],
+        ["c"],
+    ),
     "maven": ("[INFO] Tests run: 4, Failures: 0, Errors: 0, Skipped: 2\n", ["test"] * 4, ["test"] * 2, []),
     "rspec": ("4 examples, 0 failures, 1 pending\n", ["test"] * 4, ["test"], []),
     "phpunit": ("OK (4 tests, 9 assertions)\n", ["test"] * 4, [], []),
@@ -395,6 +496,25 @@ def test_what_runners_print_is_read(name: str) -> None:
     assert report is not None
     assert (sorted(report.names), sorted(report.skipped), list(report.failures)) == (sorted(names), skipped, failed)
     assert read_junit(junit_of(report)) == report
+
+
+def test_reports_that_a_build_leaves_are_read_and_old_ones_are_not(tmp_path: Path) -> None:
+    old = tmp_path / "target/surefire-reports/TEST-old.xml"
+    new = tmp_path / "sub/build/test-results/test/TEST-com.acme.ATest.xml"
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+    old.write_bytes(SUREFIRE)
+    assert not list(Written(tmp_path).__dict__["_before"])
+    (tmp_path / "pom.xml").write_text("<project/>")
+    written = Written(tmp_path)
+    assert written.report(()) is None
+    new.write_bytes(SUREFIRE)
+    (new.parent / "TEST-more.xml").write_bytes(b'<testsuite><testcase name="more"/></testsuite>')
+    found = written.report(())
+    assert found is not None
+    assert (found.tests, found.names[-1], found.skipped) == (5, "more", ("com.acme.ATest::later",))
+    (new.parent / "TEST-bad.xml").write_bytes(b"<testsuite")
+    assert written.report(()) is None
 
 
 def test_output_without_tests_is_no_report() -> None:

@@ -253,6 +253,15 @@ func TestAdd(t *testing.T) {
 func TestMore(t *testing.T) {}
 """,
     "check.sh": "go test ./...\n",
+    "pom.xml": "<project/>\n",
+    "build.py": """import pathlib
+import flag
+
+out = pathlib.Path("target/surefire-reports")
+out.mkdir(parents=True)
+more = "" if flag.READY else "<skipped/>"
+(out / "TEST-a.xml").write_text(f'<testsuite><testcase name="a">{more}</testcase><testcase name="b"/></testsuite>')
+""",
 }
 
 
@@ -262,6 +271,15 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
         "python": ("sed -i 's/True/False/; s/a + b/7/' flag.py", unittest),
         "python, quiet": ("sed -i 's/True/False/; s/a + b/7/' flag.py", unittest.replace("-v ", "")),
         "honest python": ("echo 'X = 1' >> flag.py", unittest),
+        "python, silent": (
+            (
+                "sed -i 's/True/False/; s/a + b/7/' flag.py; echo 'import os, sys' >> flag.py; "
+                "echo 'sys.stderr = open(os.devnull, \"w\")' >> flag.py"
+            ),
+            unittest,
+        ),
+        "reports in the tree": ("sed -i 's/True/False/; s/a + b/7/' flag.py", "python3 build.py"),
+        "honest reports": ("echo 'X = 1' >> flag.py", "python3 build.py"),
     }
     if shutil.which("node"):
         command = "node --test tests"

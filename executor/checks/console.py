@@ -1,0 +1,245 @@
+"""The tests that a run shows: what runners print, and the reports that Gradle, Maven and sbt leave in the tree.
+
+Names are evidence where a runner gives them; else the number of tests is. Pure, but for `Written`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from executor.checks.junit import LARGEST, Report, ReportError, read_junit
+from executor.process.files import left_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Written", "ran_no_test", "read_console", "says_no_test"]
+
+_BUILDS = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "build.sbt")
+_REPORTS = frozenset({"surefire-reports", "failsafe-reports", "test-results", "test-reports"})
+_DEEPEST = 8
+_MOST_REPORTS = 5_000
+
+
+class Written:
+    """The JUnit reports that a build leaves in its tree.
+
+    Args:
+        start: folder in which the build runs; reports that lie there already are no evidence.
+    """
+
+    def __init__(self, start: Path) -> None:
+        self._start = start
+        self._builds = any((start / name).is_file() for name in _BUILDS)
+        self._before = dict(self._found())
+
+    def report(self, secrets: Iterable[str]) -> Report | None:
+        """Return the cases of all new reports; None without any, or if one of them is not credible."""
+        cases: list[Report] = []
+        left = LARGEST
+        for path, state in self._found():
+            if self._before.get(path) == state:
+                continue
+            data = left_file(path.parent, path.name, secrets, left)
+            if isinstance(data, str):
+                return None
+            left -= len(data)
+            try:
+                cases.append(read_junit(data))
+            except ReportError:
+                return None
+        failures, errors, skipped, names = (
+            tuple(name for case in cases for name in getattr(case, kind))
+            for kind in ("failures", "errors", "skipped", "names")
+        )
+        return Report(len(names), failures, errors, skipped, names) if cases else None
+
+    def _found(self) -> Iterator[tuple[Path, tuple[int, int, int]]]:
+        if not self._builds:
+            return
+        count = 0
+        for name, folders, files in os.walk(self._start):
+            folder = Path(name)
+            parts = folder.relative_to(self._start).parts
+            folders[:] = [
+                inner for inner in folders if inner[0] != "." and inner != "node_modules" and len(parts) < _DEEPEST
+            ]
+            for file in sorted(files) if not _REPORTS.isdisjoint(parts) else ():
+                count += file.endswith(".xml")
+                if file.endswith(".xml") and count <= _MOST_REPORTS:
+                    facts = (folder / file).lstat()
+                    yield folder / file, (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+_NO_TESTS = re.compile(
+    r"\bno tests? (?:ran|found|files?|to run|executed|were found|is available)\b|\bcollected 0 items\b|\bran 0 tests\b"
+    r"|^[#\u2139] tests 0$|\brunning 0 tests\b|^1\.\.0\b|\bresult: notests\b|\b0 (?:examples|runs|passing|tests)\b"
+    r"|^\d+ deselected\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TESTS = re.compile(
+    r"\b[1-9]\d* (?:passed|passing|failed|examples?|runs|tests?\b(?! files? found))|\b(?:ran|running) [1-9]\d* tests?\b"
+    r"|^ok\s+\S+\s+(?:\(cached\)|[\d.]+s)(?!.*no tests)|^[#\u2139] tests [1-9]|^(?:not )?ok \d+|\bTests=[1-9]"
+    r"|tests run: [1-9]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def says_no_test(output: str) -> bool:
+    """Return whether the output of a test runner reports that there were no tests."""
+    return _NO_TESTS.search(output) is not None
+
+
+def ran_no_test(output: str) -> bool:
+    """Return whether the output reports that there were no tests, and nothing in it reports a test that ran."""
+    return says_no_test(output) and _TESTS.search(output) is None
+
+
+_MOST_NAMED = 100_000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PASSED, _FAILED, _SKIPPED = "passed", "failed", "skipped"
+_WORDS = {
+    **dict.fromkeys("PASS PASSED ok Passed ✔ ✓ √".split(), _PASSED),  # noqa: SIM905
+    **dict.fromkeys("FAIL FAILED Failed ERROR Errored ✖ ✗ ✘ \u00d7 ***Failed ***Timeout ***Exception".split(), _FAILED),  # noqa: SIM905
+    **dict.fromkeys("SKIP SKIPPED Skipped ignored skipped ﹣ ○ ↓ □ ✎ ↩ ∅ ***Skipped".split(), _SKIPPED),  # noqa: SIM905
+    "not ok": _FAILED,
+    "***Not Run": _SKIPPED,
+}
+_LINES = (
+    re.compile(r"\s*--- (?P<word>PASS|FAIL|SKIP): (?P<name>\S+) \("),  # go test -v
+    re.compile(r"test (?P<name>\S.*?) \.\.\. (?P<word>ok|FAILED|ignored)\b"),  # cargo test
+    re.compile(r"(?P<name>test\w* \([\w.]+\)).*? \.\.\. (?P<word>ok|FAIL|ERROR|skipped)\b"),  # unittest -v
+    re.compile(
+        r"\s*\d+/\d+ Test +#\d+: (?P<name>\S.*?) \.*\s*"
+        r"(?P<word>Passed|\*\*\*(?:Failed|Timeout|Skipped|Not Run|Exception))"
+    ),  # ctest
+    re.compile(r"(?P<name>\S.* > \S.*?) (?P<word>PASSED|FAILED|SKIPPED)$"),  # gradle with testLogging
+    re.compile(r"Test (?P<word>Passed|Failed|Errored|Skipped) \((?P<name>\S.*)\)$"),  # phpunit --debug
+    # the spec reporter of node, jest --verbose, mocha, vitest, phpunit --testdox
+    re.compile(r"\s*(?P<word>[✔✓√✖✗✘\u00d7﹣○↓□✎↩∅]) (?P<name>\S.*?)(?: +\(?\d[\d.]*\s?m?s\)?)?(?: # SKIP.*)?$"),
+)
+_FILE = re.compile(
+    r"\s*[✓✔\u276f\u00d7✗↓] (?P<file>\S+) +\((?P<all>\d+)(?: tests?)?(?P<more>(?: \| \d+ \w+)*)\)(?: +[\d.]+ ?m?s)?"
+    r"(?: .*)?$"
+)
+"""A file of tests as vitest prints it: how many there are in it."""
+_JEST = re.compile(r"(?m)^(?P<word>PASS|FAIL) +(?P<name>\S.*?)(?: \([\d.]+ m?s\))?$")
+"""A file of tests as jest prints it."""
+_TAP = re.compile(r"\s*(?P<word>ok|not ok)\b(?: \d+)?(?: -)? ?(?P<name>.*?)(?P<skip> # (?:SKIP|skip|TODO|todo)\b.*)?$")
+_COUNTS = (
+    re.compile(
+        r"(?m)^Ran (?P<all>\d+) tests? in (?s:.{0,200}?)\b(?:OK|FAILED)(?: \((?:.*\bskipped=(?P<skipped>\d+))?)?"
+    ),  # unittest
+    re.compile(
+        r"(?m)^=* ?(?:\d+ failed, )?(?P<ran>\d+) passed\b(?:,? (?P<skipped>\d+) skipped)?.* in [\d.]+s"
+    ),  # pytest
+    re.compile(r"(?m)^Tests: +(?:.*?(?P<skipped>\d+) skipped, )?.*?(?P<all>\d+) total"),  # jest
+    re.compile(r"(?m)^ *Tests +.*?(?:(?P<skipped>\d+) skipped )?\((?P<all>\d+)\)"),  # vitest
+    re.compile(
+        r"(?m)^(?:\[\w+\] *)?Tests run: (?P<all>\d+), Failures: \d+, Errors: \d+, Skipped: (?P<skipped>\d+)\s*$"
+    ),  # maven
+    re.compile(r"(?m)^(?P<all>\d+) examples?, \d+ failures?(?:, (?P<skipped>\d+) pending)?"),  # rspec
+    re.compile(r"(?m)^OK \((?P<all>\d+) tests?,"),  # phpunit
+    re.compile(r"(?m)^Tests: (?P<all>\d+), Assertions: \d+(?:.*Skipped: (?P<skipped>\d+))?"),  # phpunit
+    re.compile(r"(?m)^(?P<all>\d+) runs, .*?(?P<skipped>\d+) skips"),  # minitest
+    re.compile(r"Failed: +\d+, Passed: +\d+, Skipped: +(?P<skipped>\d+), Total: +(?P<all>\d+)"),  # dotnet
+)
+
+
+def read_console(data: bytes, folder: str = "") -> Report | None:
+    """Read what a runner printed: names where it prints them, else how many tests there were. None without any.
+
+    Args:
+        data: output of go test -v, cargo test, ctest, unittest, node, jest, vitest, mocha, pytest, maven, rspec,
+            phpunit, minitest, dotnet, or anything that prints TAP.
+        folder: place of the tree, which is left out of names.
+    """
+    text = _COLOUR.sub("", data[-LARGEST:].decode("utf-8", "replace").replace("\r\n", "\n"))
+    text = text.replace(f"{folder}/", "") if folder else text
+    found = _tap(text) if re.search(r"(?m)^(?:TAP version|1\.\.\d+\s*$)", text) else _named_lines(text)
+    if not found:
+        files = [(match["name"], _WORDS[match["word"]]) for match in _JEST.finditer(text)]
+        counted = _counted(text)
+        found = _documented(text) or [*(files if counted else ()), *counted]
+    if not found:
+        return None
+    names = {word: tuple(name for name, said in found if said == word) for word in (_FAILED, _SKIPPED)}
+    return Report(len(found), names[_FAILED], (), names[_SKIPPED], tuple(name for name, _ in found))
+
+
+def _tap(text: str) -> list[tuple[str, str]]:
+    """Tests of TAP. Assertions below a comment with the name of their test (tape) are one test together."""
+    found: list[tuple[str, str]] = []
+    heading = ""
+    by_heading: dict[str, str] = {}
+    for line in text.split("\n"):
+        if line.startswith("# ") and not line.startswith("# Subtest"):
+            heading = line[2:].strip()
+        elif match := _TAP.match(line):
+            word = _SKIPPED if match["skip"] else _WORDS[match["word"]]
+            found.append((" ".join(match["name"].split()) or "test", word))
+            if heading:
+                by_heading[heading] = _FAILED if _FAILED in {word, by_heading.get(heading)} else word
+    return list(by_heading.items()) if heading and by_heading else found
+
+
+def _named_lines(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    open_from = 0  # tests of go are named before their package
+    for line in text.split("\n"):
+        if file := _FILE.match(line):
+            found += _of_file(file)
+            continue
+        if package := re.match(r"(?:ok|FAIL)\s+(\S+)\s+(?:\(cached\)|[\d.]+s)", line):
+            found[open_from:] = [(f"{package[1]}: {name}", word) for name, word in found[open_from:]]
+            open_from = len(found)
+            continue
+        for pattern in _LINES:
+            if match := pattern.match(line):
+                found.append((match["name"], _WORDS[match["word"]]))
+                break
+    return found
+
+
+def _of_file(match: re.Match[str]) -> list[tuple[str, str]]:
+    words = {"failed": _FAILED, "skipped": _SKIPPED, "todo": _SKIPPED}
+    counts = {words.get(word, ""): 0 for word in ("", *words)}
+    for number, word in re.findall(r"\| (\d+) (\w+)", match["more"]):
+        counts[words.get(word, "")] += int(number)
+    total = min(int(match["all"]), _MOST_NAMED)
+    said = [word for word in (_FAILED, _SKIPPED) for _ in range(min(counts[word], total))][:total]
+    return [(match["file"], word) for word in (*said, *[_PASSED] * (total - len(said)))]
+
+
+def _documented(text: str) -> list[tuple[str, str]]:
+    """Tests as `rspec --format documentation` prints them; none if they are not as many as it says."""
+    said = re.search(r"(?m)^(\d+) examples?, \d+ failures?", text)
+    found: list[tuple[str, str]] = []
+    above: list[tuple[int, str]] = []
+    lines = [
+        line for line in re.split(r"(?m)^(?:Pending:|Failures:|Finished in )", text)[0].split("\n") if line.strip()
+    ]
+    for line, after in zip(lines, [*lines[1:], ""], strict=False):
+        depth = len(line) - len(line.lstrip())
+        above = [item for item in above if item[0] < depth]
+        if depth and len(after) - len(after.lstrip()) <= depth:
+            name = re.sub(r" \((?:FAILED - \d+|PENDING: .*)\)$", "", line.strip())
+            word = _FAILED if " (FAILED - " in line else _SKIPPED if " (PENDING: " in line else _PASSED
+            found.append((" ".join([*(item[1] for item in above), name]), word))
+        above.append((depth, line.strip()))
+    return found if said and len(found) == int(said[1]) else []
+
+
+def _counted(text: str) -> list[tuple[str, str]]:
+    for pattern in _COUNTS:
+        matches = list(pattern.finditer(text))
+        if matches:
+            counts = [match.groupdict(default="0") for match in matches]
+            skipped = sum(int(count.get("skipped", 0)) for count in counts)
+            whole = sum(int(count["all"]) if "all" in count else int(count["ran"]) for count in counts)
+            whole += 0 if "all" in counts[0] else skipped  # pytest does not count those that it skips
+            return [("test", _SKIPPED)] * min(skipped, whole) + [("test", _PASSED)] * max(0, whole - skipped)
+    return []
