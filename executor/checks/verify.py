@@ -6,24 +6,33 @@ with the tests of the base if it changed them without permission.
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.checks.base_tests import Trees, asked_again, put_back_of
 from executor.checks.blindness import Blindness, kind_of
 from executor.checks.junit import lost_tests
 from executor.checks.spec import CommandProof, FileProof, file_problem
+from executor.model.fingerprint import combined_key
+from executor.stop_rules.commands import reached
+from executor.stop_rules.test_evidence.test_suite import Base, PutBack, put_back, suite_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from executor.checks.junit import Report
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
-    from executor.git.diff import Change
+    from executor.git.diff import Change, FileChange
+    from executor.git.objects import Store
     from executor.model.milestone import Issue
 
 __all__ = ["Candidate", "Judgement", "Verifier"]
+
+_SHELL = ("sh", "-c")
+_WORD = re.compile(r"[^\s;&|()<>\"'`$]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class Verifier:
         items = self._proofs.items
         commands = [item.argv for item in items if isinstance(item, CommandProof)]
         declared = tuple(map(self._context.project.inside, self._issue.files))
-        plan = put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
+        plan = _put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
         operands = plan.operands if plan.operands and self.red_on_base(candidate.base, accepted=True).ok else ()
         strict = self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests")
         if strict.ok:
@@ -131,14 +140,14 @@ class Verifier:
             return Judgement(ok=True)
         if tree == candidate.tree:
             return self._all_ran(tree, candidate.base, None)
-        trees = Trees(store.paths(candidate.tree), store.paths(tree), store, tree)
+        trees = _Trees(store.paths(candidate.tree), store.paths(tree), store, tree)
         again = self.first_failure(replace(candidate, tree=tree), logs, trees=trees)
         return self._all_ran(tree, candidate.base, trees) if again.ok else again
 
-    def _all_ran(self, tree: str, base: str, trees: Trees | None) -> Judgement:
+    def _all_ran(self, tree: str, base: str, trees: _Trees | None) -> Judgement:
         """Whether each test that passed on the base ran on a tree with the same tests; by what is known of both."""
         for given in self._proofs.items:
-            item = given if trees is None or isinstance(given, FileProof) else asked_again(given, trees)
+            item = given if trees is None or isinstance(given, FileProof) else _asked_again(given, trees)
             if item is None or isinstance(item, FileProof) or isinstance(given, FileProof) or item.changed_only:
                 continue
             before, now = self._checks.known_report(base, given), self._checks.known_report(tree, item)
@@ -209,11 +218,11 @@ class Verifier:
         made = self._checks.result_of(tree, item, item.repair(files), declared=issue.files, log=log)
         return made.tree or tree
 
-    def first_failure(self, candidate: Candidate, logs: Path, *, trees: Trees | None = None) -> Judgement:
+    def first_failure(self, candidate: Candidate, logs: Path, *, trees: _Trees | None = None) -> Judgement:
         """Return the first check that fails; with `trees`, only checks that apply to the tests of the base run."""
         issue = self._issue.id
         for place, given in enumerate(self._proofs.items):
-            item = given if trees is None else asked_again(given, trees)
+            item = given if trees is None else _asked_again(given, trees)
             if item is None:
                 continue
             if isinstance(item, FileProof):
@@ -266,3 +275,88 @@ class Verifier:
 def _has_no_tests(report: Report | None) -> bool:
     """Return whether there were no tests, as at the start of a project."""
     return report is not None and report.tests == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trees:
+    """The files of a candidate, and of its second tree, which has the tests of the base."""
+
+    candidate: frozenset[str]
+    again: frozenset[str]
+    store: Store
+    tree: str
+
+    def has_name(self, path: str, name: str) -> bool:
+        """Return whether a file of the second tree has a test of that name."""
+        data = self.store.blob(self.tree, path) or b""
+        return re.split(r"[\[:]", name)[-1 if "[" not in name else 0].encode() in data
+
+
+def _put_back_of(
+    store: Store,
+    base: str,
+    changed: Sequence[FileChange],
+    commands: Iterable[Sequence[str]],
+    declared: Sequence[str],
+) -> PutBack:
+    """Return the changed files to restore for a judgement by the tests of the base.
+
+    Args:
+        store: object store with the trees.
+        base: the tree that the candidate is compared with.
+        changed: the files of the change.
+        commands: argument lists of the checks and of the acceptance.
+        declared: globs of files that the issue declares as changed.
+    """
+    tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
+    found = reached(commands, tree.paths, tree.read)
+    return put_back(changed, tree, suite_of(tree, found), found, declared)
+
+
+def _asked_again(item: CommandProof | FileProof, trees: _Trees) -> CommandProof | None:
+    """Return a check in the form for the second tree; None if it does not apply there.
+
+    Linters and commands that only look at files do not judge tests. Arguments that exist only because of the change are
+    removed; without any argument left, the check does not run.
+    """
+    if not isinstance(item, CommandProof) or not item.runs_code:
+        return None
+    absent, left = _absent(item.argv, trees)
+    if not absent:
+        return item
+    if not left:
+        return None
+    argv = _without(item.argv, absent)
+    return replace(item, argv=argv, key=combined_key([item.key, "without", *sorted(absent)]))
+
+
+def _absent(argv: Sequence[str], trees: _Trees) -> tuple[set[str], bool]:
+    """Return the words that exist only in the candidate, and whether a word remains that both trees have."""
+    absent: set[str] = set()
+    left = False
+    for text in argv[2:] if tuple(argv[:2]) == _SHELL else argv[1:]:
+        for word in _WORD.findall(text):
+            path, _, name = word.partition("::")
+            path = path.removeprefix("./").rstrip("/")
+            if not path or path.startswith(("/", "-")):
+                continue
+            there = _is_in(path, trees.again)
+            if there and (not name or trees.has_name(path, name)):
+                left = True
+            elif there or _is_in(path, trees.candidate):
+                absent.add(word)
+    return absent, left
+
+
+def _is_in(path: str, paths: Collection[str]) -> bool:
+    return path in paths or any(other.startswith(f"{path}/") for other in paths)
+
+
+def _without(argv: tuple[str, ...], absent: Collection[str]) -> tuple[str, ...]:
+    if tuple(argv[:2]) != _SHELL:
+        return tuple(word for word in argv if word not in absent)
+    text = argv[2]
+    for word in sorted(absent, key=len, reverse=True):
+        text = re.sub(rf"(?<![^\s;&|()<>\"'`]){re.escape(word)}(?![^\s;&|()<>\"'`])", "", text)
+        text = text.replace(shlex.quote(""), "") if text.count("''") else text
+    return (*_SHELL, text, *argv[3:])

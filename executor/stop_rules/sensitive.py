@@ -193,11 +193,8 @@ def _other_lines(file: FileChange, content: Callable[[str, bool], bytes | None])
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return tuple(file.lines)
     same = [name for name, (does, _, _) in old.items() if does and new.get(name, ("",))[0] == does]
-    return tuple(
-        line
-        for line in file.lines
-        if not any(first <= line.number <= last for _, first, last in map((old, new)[line.added].__getitem__, same))
-    )
+    within = [{number for name in same for number in range(side[name][1], side[name][2] + 1)} for side in (old, new)]
+    return tuple(line for line in file.lines if line.number not in within[line.added])
 
 
 def _functions(tree: ast.Module, *, plain: bool) -> dict[str, tuple[str, int, int]]:
