@@ -95,11 +95,12 @@ class FakeForgejo(FakeGitHub):
             }
             for place, (name, state) in enumerate(self.checks.get(sha, {}).items(), 1)
         ]
-        return 200, found + self.statuses.get(sha, [])
+        return 200, found + [_shown_status(item) for item in self.statuses.get(sha, [])]
 
     def set_status(self, _query: dict[str, list[str]], body: Any, sha: str) -> tuple[int, Any]:
-        self.statuses.setdefault(sha, []).append({**body, "status": body["state"]})
-        return 201, body
+        made = {**body, "status": body["state"]}
+        self.statuses.setdefault(sha, []).append(made)
+        return 201, _shown_status(made)
 
     def branch(self, _query: dict[str, list[str]], _body: Any, name: str) -> tuple[int, Any]:
         required = self.required.get(name, [])
@@ -150,6 +151,10 @@ class FakeForgejo(FakeGitHub):
             "head": {"ref": pull.head, "sha": pull.sha, "repo_id": 1},
             "base": {"ref": pull.base, "sha": self.tip(pull.base), "repo_id": 1},
         }
+
+
+def _shown_status(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key != "state"}
 
 
 _N, _SHA = r"(\d+)", r"([0-9a-f]{40})"

@@ -50,6 +50,7 @@ class Request:
     query: dict[str, list[str]]
     body: Any
     status: int
+    answer: Any = None
 
 
 @dataclass
@@ -687,7 +688,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = b"" if value is None else value.encode() if isinstance(value, Text) else json.dumps(value).encode()
         with self.fake.lock:
             last = self.fake.requests[-1]
-            self.fake.requests[-1] = Request(last.method, last.path, last.query, last.body, status)
+            self.fake.requests[-1] = Request(last.method, last.path, last.query, last.body, status, value)
         self.send_response(status)
         for key, text in headers.items():
             self.send_header(key, text)

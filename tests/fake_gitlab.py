@@ -70,7 +70,7 @@ class FakeGitLab(FakeGitHub):
     def put_request(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
         pull = self._pull(number)
         pull.title, pull.body = body.get("title", pull.title), body.get("description", pull.body)
-        pull.labels += [label for label in body.get("add_labels", "").split(",") if label and label not in pull.labels]
+        pull.labels += [label for label in body.get("add_labels", []) if label not in pull.labels]
         if body.get("state_event") == "close":
             pull.state = "closed"
         return 200, self.shown(pull)
@@ -120,13 +120,14 @@ class FakeGitLab(FakeGitHub):
             for name, state in self.checks.get(sha, {}).items()
         ]
         latest = {item["name"]: item for item in self.statuses.get(sha, [])}
-        return 200, jobs + list(latest.values())
+        shown = [{key: item[key] for key in ("id", "name", "status", "description")} for item in latest.values()]
+        return 200, jobs + shown
 
     def set_status(self, _query: dict[str, list[str]], body: Any, sha: str) -> tuple[int, Any]:
         if body["state"] not in {"pending", "running", "success", "failed", "canceled", "skipped"}:
             raise Refusal(400, "state does not have a valid value")
         made = {"id": 1000, "name": body["name"], "status": body["state"], "description": body.get("description")}
-        self.statuses.setdefault(sha, []).append({**made, "context": body["name"]})
+        self.statuses.setdefault(sha, []).append({**made, "context": body["name"], "state": body["state"]})
         return 201, made
 
     def trace(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:

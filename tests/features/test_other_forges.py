@@ -12,6 +12,7 @@ from tests.fake_github import TOKEN, FakeGitHub
 from tests.fake_gitlab import FakeGitLab
 from tests.features.test_github import declared, up
 from tests.features.test_remote import BRANCH, bare, branches, tip
+from tests.forge.published import UNPUBLISHED, assert_as_published, published
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def hub(repo: Repo, kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
         yield fake
 
 
-def test_the_life_of_a_milestone(repo: Repo, hub: FakeGitHub) -> None:
+def life_of_a_milestone(repo: Repo, hub: FakeGitHub) -> None:
     """Landed, stopped and approved, red and green, released: then there is nothing to do."""
     number = hub.add_issue("Sea")
     hub.add_milestone("M1")
@@ -88,6 +89,17 @@ def test_the_life_of_a_milestone(repo: Repo, hub: FakeGitHub) -> None:
     shutil.rmtree(repo.path / ".cache")
     repo.doit("milestone:m1").check()
     assert len(hub.pulls) == 3
+
+
+def test_the_life_of_a_milestone(repo: Repo, hub: FakeGitHub) -> None:
+    life_of_a_milestone(repo, hub)
+
+
+@pytest.mark.long
+def test_the_life_of_a_milestone_is_as_the_forge_publishes_it(repo: Repo, hub: FakeGitHub, kind: str) -> None:
+    description = published(kind)
+    life_of_a_milestone(repo, hub)
+    assert_as_published(description, hub.requests, UNPUBLISHED[kind])
 
 
 def test_a_plug_in_of_another_package_is_a_kind_and_an_unknown_one_is_told(

@@ -15,6 +15,7 @@ from executor.forge.hosts.rest import Api, log_reader
 from tests.fake_forgejo import FakeForgejo
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 from tests.fake_gitlab import PROJECT, FakeGitLab
+from tests.forge.published import UNPUBLISHED, assert_as_published, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,3 +182,31 @@ def test_issues_and_milestones_are_read_and_closed(forge: Forge, fake: FakeGitHu
     assert not forge.close_milestone("M1")
     with pytest.raises(ForgeRefusedError, match="no milestone"):
         forge.close_milestone("M9")
+
+
+@pytest.mark.long
+def test_every_request_and_answer_is_as_the_forge_publishes_it(forge: Forge, fake: FakeGitHub, kind: str) -> None:
+    description = published(kind)
+    milestone = fake.add_milestone("M1")
+    first, second = (fake.add_issue(name, milestone=milestone) for name in ("One", "Two"))
+    fake.blocked_by[second] = [first]
+    forge.issues("M1")
+    pull = forge.open(NewPull(HEAD, BASE, "core(m1): A", "ours\n", draft=True))
+    forge.pulls(BASE)
+    pull = forge.update(pull, title="core(m1): B", body="new\n", draft=False, labels=["x"])
+    forge.post_status(pull.sha, "tests", "success", "passed on exactly this tree")
+    fake.set_check(pull.sha, "ci", "pending")
+    guarded(fake)
+    forge.request_merge(pull, pull.sha, "t", "b", "squash")
+    forge.withdraw(pull)
+    for text in ("<!-- m --> one", "<!-- m --> two"):
+        forge.comment(pull, "<!-- m -->", text)
+    fake.set_check(pull.sha, "ci", "failure", log="line\n")
+    forge.report(forge.checks(pull.sha).items[0])
+    fake.set_check(pull.sha, "ci", "success")
+    forge.request_merge(pull, pull.sha, "t", "b", "squash")
+    forge.close(forge.open(NewPull("feat/m1-b", BASE, "core(m1): C", "")))
+    forge.edit_issue(second, "text")
+    forge.close_issue(first)
+    forge.close_milestone("M1")
+    assert_as_published(description, fake.requests, UNPUBLISHED[kind])

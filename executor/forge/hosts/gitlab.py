@@ -148,7 +148,7 @@ class GitLabForge:
         if body != now.body:
             changed["description"] = body
         if missing:
-            changed["add_labels"] = ",".join(missing)
+            changed["add_labels"] = missing
         if not changed:
             return now
 
@@ -339,7 +339,7 @@ class GitLabForge:
 
     def _issue(self, item: Mapping[str, Any]) -> ForgeIssue:
         number = int(item["iid"])
-        links = self._api.pages(f"{self._at}/issues/{number}/links", {}, _LINK)
+        links = self._api.get(f"{self._at}/issues/{number}/links", [_LINK]) or []
         return ForgeIssue(
             number=number,
             title=str(item.get("title", "")),
