@@ -70,6 +70,9 @@ class AttemptReport(_Value):
     kind: str = Field(description="class of its failure; empty otherwise")
     reason: str = Field(description="why it failed, one sentence")
     started_at: str = Field(description="ISO-8601 UTC; empty when it is no longer known")
+    ended_at: str = Field(
+        default="", description="end of its checks or its landing, ISO-8601 UTC; empty when not known"
+    )
     seconds: float = Field(description="how long the agent worked")
     cost_usd: float = Field(description="money spent, US dollars")
 
@@ -238,6 +241,7 @@ class _Gatherer:
         self._agents: dict[tuple[str, int], str] = {}
         self._findings: dict[str, list[FindingReport]] = {}
         self.ended = ""
+        self._ends: dict[tuple[str, int], str] = {}
         self.meetings = _Meetings(name)
         for event in segments.read(self._project.state(name)):
             self._take(event)
@@ -303,7 +307,7 @@ class _Gatherer:
                     for item in findings
                 ]
         if record.kind in _ENDED:
-            self.ended = record.at
+            self.ended = self._ends[record.key, getattr(record.event, "attempt", 0)] = record.at
 
     def _attempt(self, issue: str, attempt: Attempt) -> AttemptReport:
         return AttemptReport(
@@ -314,6 +318,7 @@ class _Gatherer:
             kind=attempt.kind,
             reason=attempt.reason,
             started_at=attempt.started_at,
+            ended_at=self._ends.get((issue, attempt.number), ""),
             seconds=attempt.seconds,
             cost_usd=attempt.cost_usd,
         )

@@ -137,11 +137,15 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class _Bar:
+    """An attempt in the time line; `wait` is the width of its checks and of its place in the queue."""
+
     issue: IssueReport
     attempt: AttemptReport
     x: float
     y: int
     width: float
+    wait: float
+    waited: float
 
 
 def page(report: MilestoneReport) -> str:
@@ -197,29 +201,34 @@ def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]]
 def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]]:
     """Return bars of all attempts with known times, the number of lanes, and first and last time."""
     known = [
-        (issue, attempt, _seconds(attempt.started_at))
+        (issue, attempt, _seconds(attempt.started_at), _seconds(attempt.ended_at or attempt.started_at))
         for issue in report.issues
         for attempt in issue.attempts
         if attempt.started_at
     ]
     if not known:
         return [], 0, ("", "")
-    spans = [(begin, begin + max(attempt.seconds, 0.02)) for _, attempt, begin in known]
+    works = [(begin, begin + max(attempt.seconds, 0.02)) for _, attempt, begin, _ in known]
+    spans = [(begin, max(end, judged)) for (begin, end), (*_, judged) in zip(works, known, strict=True)]
     first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
     scale = _WIDTH / max(last - first, 1.0)
     bars = [
         _Bar(
             issue,
             attempt,
-            round((begin - first) * scale, 1),
-            lane * (_LANE + 2),
-            max(round((end - begin) * scale, 1), 2.0),
+            x=round((begin - first) * scale, 1),
+            y=lane * (_LANE + 2),
+            width=max(round((ended - begin) * scale, 1), 2.0),
+            wait=round((end - ended) * scale, 1),
+            waited=end - ended,
         )
-        for (issue, attempt, _), (begin, end), lane in zip(known, spans, in_lanes(spans), strict=True)
+        for (issue, attempt, *_), (begin, ended), (_, end), lane in zip(
+            known, works, spans, in_lanes(spans), strict=True
+        )
         if lane < _ROWS
     ]
     lanes = 1 + max(bar.y // (_LANE + 2) for bar in bars)
-    begins = [attempt.started_at for _, attempt, _ in known]
+    begins = [attempt.started_at for _, attempt, *_ in known]
     return bars, lanes, (min(begins)[:19], datetime.fromtimestamp(last, UTC).isoformat()[:19])
 
 

@@ -150,6 +150,26 @@ def test_a_thousand_issues_fit_into_a_mail() -> None:
     assert len(page(large_report(1000)).encode()) < 1_500_000
 
 
+def test_the_time_line_shows_checks_and_landings_beside_the_work_of_agents() -> None:
+    times = {"number": 1, "revision": 1, "agent": "claude", "kind": "", "reason": "", "cost_usd": 0.0}
+    started, landed, red = "2026-01-01T00:00:00Z", "2026-01-01T00:00:20Z", "2026-01-01T00:00:40Z"
+    one = AttemptReport.model_validate(
+        {**times, "state": "landed", "started_at": started, "ended_at": landed, "seconds": 10.0}
+    )
+    two = AttemptReport.model_validate(
+        {**times, "state": "failed", "started_at": landed, "ended_at": red, "seconds": 5.0}
+    )
+    text = page(a_report(an_issue("1", attempts=(one,)), an_issue("2", "failed", attempts=(two,))))
+    assert re.findall(r'class="(?:bar|wait) (\w+)" x="[\d.]+" y="\d+" width="([\d.]+)"', text) == [
+        ("landed", "250.0"),
+        ("landed", "250.0"),
+        ("failed", "125.0"),
+        ("failed", "375.0"),
+    ]
+    assert text.count('class="mark"') == 1
+    assert "then 15 s of checks and queue" in text
+
+
 def test_an_empty_milestone_has_a_page() -> None:
     assert "Issues" in page(a_report())
 
