@@ -132,7 +132,7 @@ def keeps(importer: Any, source: Source, before: Draft | None = None, file: str 
     word, or if it names the file as one that is not read, or that agents read in place.
     """
     draft = importer.read(source)
-    if draft.faults:
+    if draft.faults or not draft.issues:
         return True
     known = {note.text for note in before.notes} if before is not None else set()
     if any(_LEFT.search(note.text) for note in draft.notes if note.text not in known):

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -159,3 +160,36 @@ def test_encodings(data: bytes, expected: str) -> None:
     except EncodingError as error:
         found = str(error)
     assert found.startswith(expected)
+
+
+def changed(value: Any, chance: random.Random) -> Any:
+    """A record after a change by hand: somewhere in it a value, a key or an entry has the word."""
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        name = chance.choice(sorted(value))
+        if chance.random() < 0.2:
+            return {**value, chance.choice(["note", "x_more", "estimate", "details", "labels"]): WORD}
+        return {**value, name: changed(value[name], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.9:
+        place = chance.randrange(len(value))
+        return [*value[:place], changed(value[place], chance), *value[place + 1 :]]
+    if isinstance(value, list):
+        return [*value, WORD]
+    # A note shortens a long value: the word comes first.
+    return chance.choice([WORD, f"{WORD} {value}", [WORD, value], {"name": WORD}, {"more": WORD, "title": str(value)}])
+
+
+RECORDS = ("beads", "github", "json", "ralph", "taskmaster")
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.sampled_from(RECORDS), st.integers(0, 10**9))
+def test_a_changed_record_loses_nothing_without_a_word(form: str, seed: int) -> None:
+    source, chance = PLANS[form][0], random.Random(seed)  # noqa: S311  (a mutation, not a secret)
+    if form == "beads":
+        lines = source.text.strip().split("\n")
+        place = seed % len(lines)
+        lines[place] = json.dumps(changed(json.loads(lines[place]), chance))
+        text = "\n".join(lines)
+    else:
+        text = json.dumps(changed(json.loads(source.text), chance))
+    assert keeps(installed()[form], replace(source, text=text), installed()[form].read(source))

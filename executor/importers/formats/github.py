@@ -60,7 +60,6 @@ _PASSED_OVER = (
     "reactionGroups",
 )
 _OF_MILESTONES = (
-    "title",
     "description",
     "number",
     "dueOn",
@@ -198,7 +197,7 @@ def _entry(item: Node, reading: Reading, closed: set[str], title: str) -> None:
         )
         return
     own = item.get("milestone")
-    other = own.text("title") if own is not None and own.keys is not None else ""
+    other = "" if own is None else own.text("title") if own.keys is not None else own.word()
     if _left(item, label, other, title, reading):
         return
     reading.issues.append(_issue(item, label, number, heading, reading, closed))
@@ -260,7 +259,7 @@ def _labels(item: Node, label: str, values: dict[str, object], notes: list[Note]
     unknown = []
     for node in item.rows("labels"):
         name = (node.text("name") or node.shown()) if node.keys is not None else node.word()
-        node.plain()
+        node.pass_over("id", "node_id", "url", "color", "default", "description")
         if name and not _label(name, values):
             unknown.append(name)
     if unknown:

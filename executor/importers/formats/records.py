@@ -181,6 +181,11 @@ def _fields(name: str, record: Record, notes: list[Note]) -> dict[str, object]:
                 Note(line, f'{name}: {key} "{word}" is not {allowed} and was left out', f"{key} that is not {allowed}")
             )
     found["needs"] = needs_of(values.get("needs"))
+    notes += (
+        Note(line, f"{name}: keys of a need were left out: {need}", "keys of needs, left out")
+        for need in listed(values, "needs")
+        if isinstance(need, dict) and need.keys() - {"id", "key"}
+    )
     found["files"] = _files(name, values.get("files"), line, notes)
     found["accept"] = accept_of(values.get("accept"), values.get("text"))
     number = str(values.get("number") or "").lstrip("#")

@@ -169,7 +169,7 @@ def _task(task: Node, reading: Reading) -> None:
         for key, head in (("details", "Details"), ("testStrategy", "Test strategy"))
         if (text := task.text(key))
     ]
-    subtasks = [one for one in task.rows("subtasks") if one.keys is not None]
+    subtasks = [one for one in task.rows("subtasks") if one.keys is not None and not _dropped(name, one, reading)]
     fields = words_of(task, reading, name)
     fields |= {key: value for key in ("phase", "agent") if (value := flat(task.text(key)))}
     criteria = task.get("acceptanceCriteria") or task.get("acceptance_criteria")
@@ -181,10 +181,9 @@ def _task(task: Node, reading: Reading) -> None:
     fields["files"] = files_in([f"`{path}`" for path in dict.fromkeys(files)])[0]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
-    needs = [
-        need.split(".")[0] if need.split(".")[0] != name else ""
-        for need in needs_of([node.word() for node in task.rows("dependencies")])
-    ]
+    said = needs_of([node.word() for node in task.rows("dependencies") if node.keys is None and node.items is None])
+    needs = [re.sub(r"^([\w-]+)\.[\d.]+$", r"\1", need) for need in said]
+    needs = [need for need in needs if need != name]
     fields["needs"] = list(dict.fromkeys(need for need in needs if need))
     text = "\n\n".join(part.strip("\n") for part in texts if part.strip()) or f"# {title}"
     reading.issues.append(
@@ -197,12 +196,23 @@ def _below(name: str, number: str) -> str:
     return number if "." in number else f"{name}.{number}"
 
 
+def _dropped(name: str, one: Node, reading: Reading) -> bool:
+    """Return whether a subtask is cancelled, and note it."""
+    status = one.text("status")
+    if status_of(status) != "cancelled":
+        return False
+    text = f'{_below(name, one.text("id"))}: is "{status}" in the source and was left out'
+    reading.notes.append(Note(one.line, text, "cancelled subtasks, left out"))
+    one.plain()
+    return True
+
+
 def _subtask(name: str, one: Node, reading: Reading) -> str:
     """Return a subtask as text."""
     one.pass_over(*TIMES, "parentTaskId", "parentId", "priority")
     status = one.text("status")
     note = status_note(f"{_below(name, one.text('id'))}", status, one.line)
-    reading.notes += [note] if note is not None and status_of(status) == "done" else []
+    reading.notes += [note] if note is not None else []
     done = status_of(status) == "done"
     if done:
         text = f"{name}: subtasks that are done in the source are asked for again: {_below(name, one.text('id'))}"
@@ -276,8 +286,9 @@ def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
             )
         )
         return 0, None
-    done = story.text("passes", "completed", "done").casefold() in {"true", "yes"}
-    done, hold, gone = standing(reading, name, "done" if done else story.text("status"), story.line)
+    passes = story.text("passes", "completed", "done")
+    status = {"true": "done", "yes": "done", "false": "", "no": ""}.get(passes.casefold(), passes)
+    done, hold, gone = standing(reading, name, status or story.text("status"), story.line)
     if gone:
         story.plain()
         return 0, None
@@ -289,8 +300,8 @@ def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
         "accept": claims,
         "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
     }
-    if not word.isdecimal() and priority_of(word):
-        fields["priority"] = priority_of(word)
+    if word and order == len(reading.issues) and not word.isdecimal():
+        fields |= words_of(story, reading, name)
     notes = story.text("notes")
     text = story.text("description") or f"# {title}"
     text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
@@ -360,7 +371,9 @@ def _links(row: Node) -> list[tuple[str, str]]:
     for link in row.rows("dependencies"):
         if link.keys is not None:
             found.append((link.text("type", "dep_type") or "blocks", link.text("depends_on_id", "id")))
-            link.pass_over("issue_id", "created_at", "created_by", "metadata", "thread_id")
+            link.pass_over("created_at", "created_by", "metadata", "thread_id")
+            if link.text("issue_id") != row.text("id") and (own := link.get("issue_id")) is not None:
+                own.read = False
         else:
             found.append(("blocks", link.word()))
     return found
@@ -398,7 +411,7 @@ def _bead(row: Node, reading: Reading, epics: dict[str, str]) -> None:
     fields["needs"] = list(dict.fromkeys(other for link, other in links if link == "blocks" and other != name))
     fields["phase"] = next((epics[other] for link, other in links if link == "parent-child" and other in epics), "")
     fields["accept"] = accept_of(row.text("acceptance_criteria"), row.text("description"))
-    _not_taken(row, reading, name, links)
+    _not_taken(row, reading, name, links, epics)
     text = _parts_of(row) or f"# {title}"
     reading.issues.append(
         DraftIssue(name, title, text, row.line, {key: value for key, value in fields.items() if value}, done, hold)
@@ -419,9 +432,13 @@ def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
     reading.notes.append(Note(row.line, told, "epics that became phases"))
 
 
-def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, str]]) -> None:
+def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, str]], epics: dict[str, str]) -> None:
     """Note links and keys that a declaration has no place for."""
-    other_links = [f"{link} {other}" for link, other in links if link not in {"blocks", "parent-child"}]
+    other_links = [
+        f"{link} {other}"
+        for link, other in links
+        if link != "blocks" and (link != "parent-child" or other not in epics)
+    ]
     if other_links:
         told = f"{name}: links that order nothing were left out: {', '.join(other_links)}"
         reading.notes.append(Note(row.line, told, "links that order nothing, left out"))
