@@ -2,8 +2,8 @@
 
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
 stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks history`
-ranges of real histories, `python -m benchmarks large` large repositories, `python -m benchmarks environments` what
-the environments of trees cost.
+ranges of real histories, `python -m benchmarks collisions` what conflicts cost there, `python -m benchmarks large`
+large repositories, `python -m benchmarks environments` what the environments of trees cost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import environments, history, landing, large_repository, merge_queue, ours, peers
+from benchmarks import collisions, environments, history, landing, large_repository, merge_queue, ours, peers
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -30,6 +30,7 @@ JUDGING = {
     "large": large_repository.main,
     "queue": merge_queue.main,
     "history": history.main,
+    "collisions": collisions.main,
     "environments": environments.main,
 }
 _DOIT = (sys.executable, "-m", "doit")

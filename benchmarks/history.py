@@ -31,7 +31,7 @@ from tests.replay import STOPS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Commit", "commits_of", "main"]
+__all__ = ["Commit", "clone", "commits_of", "declared_outside", "independent_commits", "main"]
 
 _BRANCH = "milestone/history-history"
 _ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -104,6 +104,82 @@ def commits_of(repo: Path, start: str, end: str) -> list[Commit]:
     return found
 
 
+def independent_commits(repo: Path, start: str, end: str, most: int) -> list[tuple[Commit, str]]:
+    """The first commits of a range whose change makes sense on its start, each with one of that change there.
+
+    Where lines around the change differ there, the lines of the start stay and those that the commit adds follow.
+    """
+    found: list[tuple[Commit, str]] = []
+    for line in git(repo, "log", "--first-parent", "--reverse", "--format=%H %s", f"{start}..{end}").splitlines():
+        commit, _, title = line.partition(" ")
+        if len(found) == most:
+            break
+        changed = _changed(repo, f"{commit}^1", commit)
+        here = _settled(repo, start, commit) if changed else ""
+        files = tuple(_changed(repo, start, here)) if here else ()
+        if files:
+            found.append((Commit(commit, title, files, ()), here))
+    return found
+
+
+_CONFLICT = re.compile(
+    rb"^<{7} [^\n]*\n(?P<ours>.*?)^\|{7} [^\n]*\n(?P<base>.*?)^={7}\n(?P<theirs>.*?)^>{7} [^\n]*\n",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def _settled(repo: Path, start: str, commit: str) -> str:
+    """A commit's change on the start, every conflict settled by keeping both sides; empty if that is impossible."""
+    before, ours, theirs = (git(repo, "rev-parse", f"{name}^{{tree}}") for name in (f"{commit}^1", start, commit))
+    base = git(repo, "commit-tree", "-m", "-", before)
+    left, right = (git(repo, "commit-tree", "-m", "-", "-p", base, tree) for tree in (ours, theirs))
+    tree, conflicts = _conflicts(repo, left, right)
+    environment = {**os.environ, "GIT_INDEX_FILE": str(repo / ".git" / "settled.index")}
+    subprocess.run(["git", "read-tree", tree], cwd=repo, env=environment, check=True)
+    for path in conflicts:
+        marked = subprocess.run(["git", "show", f"{tree}:{path}"], cwd=repo, capture_output=True, check=False).stdout
+        if not _CONFLICT.search(marked):
+            return ""
+        data = _CONFLICT.sub(_both, marked)
+        blob = subprocess.run(
+            ["git", "hash-object", "-w", "--stdin"], cwd=repo, input=data, capture_output=True, check=True
+        )
+        entry = f"100644,{blob.stdout.decode().strip()},{path}"
+        subprocess.run(["git", "update-index", "--cacheinfo", entry], cwd=repo, env=environment, check=True)
+    written = subprocess.run(["git", "write-tree"], cwd=repo, env=environment, capture_output=True, check=True)
+    return git(repo, "commit-tree", "-m", "-", "-p", start, written.stdout.decode().strip())
+
+
+def _both(conflict: re.Match[bytes]) -> bytes:
+    known = set(conflict["base"].splitlines())
+    added = [line for line in conflict["theirs"].splitlines(keepends=True) if line.rstrip(b"\n") not in known]
+    return conflict["ours"] + b"".join(added)
+
+
+def clone(folder: Path, repository: Path) -> Path:
+    """Clone a repository without a checkout; it shares the objects of the original."""
+    git(folder.parent, "clone", "-q", "--shared", "--no-checkout", str(repository.resolve()), str(folder))
+    for key, value in (("user.name", "H"), ("user.email", "h@example.org"), ("advice.detachedHead", "false")):
+        git(folder, "config", key, value)
+    return folder
+
+
+def declared_outside(repo: Path, start: str, name: str) -> Path:
+    """Check out a commit as `main` and make room for declarations that are no part of it.
+
+    Returns:
+        The folder for the files of the milestone.
+    """
+    git(repo, "checkout", "-q", "-f", "-B", "main", start)
+    (repo / ".git" / "info" / "exclude").write_text("/milestones/\n/rules/\n/dodo.py\n/.cache/\n", encoding="utf-8")
+    place = repo / "milestones" / name
+    place.mkdir(parents=True)
+    (repo / "dodo.py").write_text("from executor.tasks import DOIT_CONFIG, task_milestones\n", encoding="utf-8")
+    (repo / "rules").mkdir(exist_ok=True)
+    (repo / "rules" / "limits.toml").write_text("attempts = 1\nbackoff_s = 0.0\n", encoding="utf-8")
+    return place
+
+
 def _changed(repo: Path, old: str, new: str) -> dict[str, str]:
     """Path -> how many lines are added and removed."""
     fields = git(repo, "diff", "--no-renames", "--numstat", "-z", old, new).split("\0")
@@ -143,7 +219,18 @@ def _written_by(repo: Path, commit: str, files: Iterable[str]) -> set[str]:
 def _conflicts(repo: Path, left: str, right: str) -> tuple[str, set[str]]:
     """The tree of a merge, and the files in conflict, which have markers in it."""
     done = subprocess.run(
-        ["git", "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", left, right],
+        [
+            "git",
+            "-c",
+            "merge.conflictStyle=diff3",
+            "merge-tree",
+            "--write-tree",
+            "--name-only",
+            "--no-messages",
+            "-z",
+            left,
+            right,
+        ],
         cwd=repo,
         capture_output=True,
         check=False,
@@ -192,17 +279,10 @@ class _Replay:
         )
 
     def _declared(self) -> list[Commit]:
-        repo = self._repo
-        source = str(self._options.repository.resolve())
-        git(self._folder, "clone", "-q", "--shared", "--no-checkout", source, str(repo))
-        for key, value in (("user.name", "H"), ("user.email", "h@example.org"), ("advice.detachedHead", "false")):
-            git(repo, "config", key, value)
+        repo = clone(self._repo, self._options.repository)
         self._start, self._end = (git(repo, "rev-parse", f"{name}^{{commit}}") for name in (self._start, self._end))
         commits = commits_of(repo, self._start, self._end)
-        git(repo, "checkout", "-q", "-f", "-B", "main", self._start)
-        (repo / ".git" / "info" / "exclude").write_text("/milestones/\n/rules/\n/dodo.py\n/.cache/\n", encoding="utf-8")
-        place = repo / "milestones" / "history"
-        place.mkdir(parents=True)
+        place = declared_outside(repo, self._start, "history")
         lines = ['[milestone]\nid = "history"\ntitle = "History"\n']
         for number, commit in enumerate(commits):
             patch = place / f"{number}.patch"
@@ -211,9 +291,6 @@ class _Replay:
             )
             lines.append(self._issue(number, commit, patch))
         (repo / "milestones" / "history.toml").write_text("\n".join(lines), encoding="utf-8")
-        (repo / "dodo.py").write_text("from executor.tasks import DOIT_CONFIG, task_milestones\n", encoding="utf-8")
-        (repo / "rules").mkdir(exist_ok=True)
-        (repo / "rules" / "limits.toml").write_text("attempts = 1\nbackoff_s = 0.0\n", encoding="utf-8")
         return commits
 
     def _issue(self, number: int, commit: Commit, patch: Path) -> str:

@@ -1,22 +1,29 @@
 """The tests that a run shows: what runners print, and the reports that Gradle, Maven and sbt leave in the tree.
 
 Names are evidence where a runner gives them; else the number of tests is. Pure, but for `Written`.
+
+Checks that run only some of their tests, to find out which result of a batch breaks them.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.checks.junit import LARGEST, Report, ReportError, read_junit
+from executor.model.fingerprint import combined_key
 from executor.process.files import left_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Written", "ran_no_test", "read_console", "says_no_test"]
+    from executor.checks.spec import CommandProof
+
+__all__ = ["Written", "narrowed", "outcome_of", "ran_no_test", "read_console", "says_no_test"]
 
 _BUILDS = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "build.sbt")
 _REPORTS = frozenset({"surefire-reports", "failsafe-reports", "test-results", "test-reports"})
@@ -243,3 +250,79 @@ def _counted(text: str) -> list[tuple[str, str]]:
             whole += 0 if "all" in counts[0] else skipped  # pytest does not count those that it skips
             return [("test", _SKIPPED)] * min(skipped, whole) + [("test", _PASSED)] * max(0, whole - skipped)
     return []
+
+
+_SHELL = ("sh", "-c")
+_MOST_TESTS = 40
+_GO = re.compile(r"(?:\w+=\S*\s+)*go\s+test\b[^;&|<>]*")
+_CARGO = re.compile(r"(?:\w+=\S*\s+)*cargo\s+(?:\+\S+\s+)?test\b[^;&|<>]*")
+_NODE = re.compile(r"(?:\w+=\S*\s+)*node\s[^;&|<>]*--test(?=\s|$)[^;&|<>]*")
+
+
+def narrowed(item: CommandProof, tests: Sequence[str]) -> CommandProof | None:
+    """Return a check that runs only these tests, or a few more; None if its runner does not take names of tests.
+
+    A runner that ignores the selection runs them all: `outcome_of` looks at the report and not at the exit code.
+
+    Args:
+        item: the check: one call of pytest, go, cargo or node.
+        tests: names of tests as reports have them.
+    """
+    if not tests or len(tests) > _MOST_TESTS:
+        return None
+    text = item.argv[2] if tuple(item.argv[:2]) == _SHELL else shlex.join(item.argv)
+    argv, env = item.argv, dict(item.env)
+    if item.wants_report and re.search(r"\bpy\.?test\b", text):
+        names = _plain([re.split(r"::|\.", name.partition("[")[0])[-1] for name in tests], r"[^\W\d]\w*")
+        env["PYTEST_ADDOPTS"] = f"{env.get('PYTEST_ADDOPTS', '')} -k {shlex.quote(' or '.join(names))}".strip()
+    elif _GO.fullmatch(text) and "-run" not in text:
+        names = _plain([name.rpartition(": ")[2].partition("/")[0] for name in tests], r"\w+")
+        env["GOFLAGS"] = f"{env.get('GOFLAGS', '')} -run=^({'|'.join(names)})$".strip()
+    elif _CARGO.fullmatch(text):
+        names = _plain(tests, r"[\w:]+")
+        argv = _with_words(item.argv, names if "--" in text.split() else ["--", *names], "")
+    elif _NODE.fullmatch(text):
+        names = sorted(set(tests))
+        argv = _with_words(item.argv, [f"--test-name-pattern=^{re.escape(name)}$" for name in names], "--test")
+    else:
+        return None
+    if not names:
+        return None
+    return replace(
+        item,
+        name=f"{item.name} ({len(tests)} of its tests)",
+        argv=argv,
+        env=tuple(sorted(env.items())),
+        key=combined_key([item.key, "tests", *sorted(tests)]),
+        named=False,
+        retries=0,
+    )
+
+
+def outcome_of(report: Report | None, tests: Sequence[str]) -> bool | None:
+    """Return whether none of these tests fails in the report of a narrowed check; None if the report cannot tell.
+
+    A test that does not exist in the tree does not fail there.
+    """
+    if report is None:
+        return None
+    failed, wanted = {*report.failures, *report.errors}, set(tests)
+    if failed & wanted:
+        return False
+    return None if failed else True
+
+
+def _plain(names: Iterable[str], form: str) -> list[str]:
+    """Return the names, each once; none if one of them has a form that the runner would misunderstand."""
+    found = sorted(set(names))
+    return found if all(re.fullmatch(form, name) for name in found) else []
+
+
+def _with_words(argv: tuple[str, ...], words: Sequence[str], after: str) -> tuple[str, ...]:
+    """Return an argument list with words after a word of it, or at its end."""
+    if tuple(argv[:2]) != _SHELL:
+        place = argv.index(after) + 1 if after else len(argv)
+        return (*argv[:place], *words, *argv[place:])
+    text = shlex.join(words)
+    head, found, tail = argv[2].partition(f"{after} ") if after else (argv[2], "", "")
+    return (*_SHELL, f"{head}{found.rstrip()} {text} {tail}".rstrip() if found else f"{head} {text}", *argv[3:])

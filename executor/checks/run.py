@@ -84,7 +84,8 @@ class CheckRunner:
         self.setup = setup
         self.verdicts = verdicts
         self._force = force
-        self._again = again
+        self.again = again
+        """Whether failures of this run are ignored."""
         self._digests: dict[tuple[str, str], str] = {}
 
     def verdict_on(
@@ -215,7 +216,7 @@ class CheckRunner:
     def _known(self, tree: str, key: str, item: CommandProof, conditions: Mapping[str, str]) -> Verdict | None:
         """Return a reusable verdict: passes always, failures only within the run that saw them."""
         verdict = self.verdicts.find(tree, key, conditions) if item.reusable else None
-        if verdict is None or (verdict.run == self.context.run_id and (verdict.ok or not self._again)):
+        if verdict is None or (verdict.run == self.context.run_id and (verdict.ok or not self.again)):
             return verdict
         return verdict if verdict.ok and not self._force else None
 

@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.checks.blindness import Blindness, kind_of
-from executor.checks.junit import lost_tests
+from executor.checks.console import narrowed, outcome_of
+from executor.checks.junit import lost_tests, new_failures
 from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.model.fingerprint import combined_key
 from executor.stop_rules.commands import reached
 from executor.stop_rules.test_evidence.test_suite import Base, PutBack, put_back, suite_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.junit import Report
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
+    from executor.checks.verdicts import Verdict
     from executor.git.diff import Change, FileChange
     from executor.git.objects import Store
     from executor.model.milestone import Issue
@@ -45,6 +47,7 @@ class Judgement:
         detail: the most useful part of its output.
         failed: name of the failed check; empty if all passed.
         tests: changed tests of the base that a person must review; the candidate has no other fault.
+        failing: names of the tests that the failed check reports; empty if it reports none.
     """
 
     ok: bool
@@ -52,6 +55,12 @@ class Judgement:
     detail: str = ""
     failed: str = ""
     tests: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """The failed check, or its failing tests, each as ``CHECK<newline>TEST``."""
+        return frozenset(f"{self.failed}\n{test}" for test in self.failing) or frozenset({self.failed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +89,32 @@ class Candidate:
 
 
 class Verifier:
-    """Runs the checks and the acceptance of one issue."""
+    """Runs the checks and the acceptance of one issue.
 
-    def __init__(self, checks: CheckRunner, proofs: Proofs, issue: Issue, base_logs: Path) -> None:
+    Args:
+        checks: runs them.
+        proofs: what to run.
+        issue: the issue.
+        base_logs: folder for the output of checks on the base.
+        failing: name of a check -> the tests to which it is narrowed where its runner allows it.
+    """
+
+    def __init__(
+        self,
+        checks: CheckRunner,
+        proofs: Proofs,
+        issue: Issue,
+        base_logs: Path,
+        failing: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._failing = failing or {}
         self._checks = checks
         self._context = checks.context
         self._proofs = proofs
         self._issue = issue
         self._base_logs = base_logs
 
-    def judge(self, candidate: Candidate, logs: Path) -> Judgement:
+    def judge(self, candidate: Candidate, logs: Path, batch: Change | None = None) -> Judgement:
         """Prove a candidate for one issue; stops at the first check that fails.
 
         Checks that pass run again with the tests of the base on the new code. If those fail, the attempt has failed; if
@@ -98,6 +123,8 @@ class Verifier:
         Args:
             candidate: the candidate to prove.
             logs: folder for the output of the checks.
+            batch: the change of all results in the tree together. If its checks pass with the tests of the base in
+                place of all changed ones, that holds for each result, and one run is enough for all of them.
         """
         first = self.first_failure(candidate, logs)
         if not first.ok or candidate.trusted or not candidate.base:
@@ -105,14 +132,15 @@ class Verifier:
         blinded = self._blinded(candidate, logs)
         if not blinded.ok:
             return blinded
-        items = self._proofs.items
-        commands = [item.argv for item in items if isinstance(item, CommandProof)]
-        declared = tuple(map(self._context.project.inside, self._issue.files))
-        plan = _put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
-        operands = plan.operands if plan.operands and self.red_on_base(candidate.base, accepted=True).ok else ()
+        if batch is not None:
+            plan, operands = self._put_back(replace(candidate, change=batch))
+            if self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests").ok:
+                return first
+        plan, operands = self._put_back(candidate)
         strict = self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests")
         if strict.ok:
             return first
+        declared = tuple(map(self._context.project.inside, self._issue.files))
         changed = plan.tests if candidate.asked else plan.declared
         if changed:
             rest = () if candidate.asked else plan.lenient(declared)
@@ -122,12 +150,15 @@ class Verifier:
                     ok=False, reason=strict.reason, detail=strict.detail, failed=strict.failed, tests=changed
                 )
             strict = lenient
-        kept = plan.strict + operands
-        if not kept:
-            return strict
-        names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
-        reason = f"with the base's version of {names}: {strict.reason}; declare in `files` the tests that are to change"
-        return Judgement(ok=False, reason=reason, detail=strict.detail, failed=strict.failed)
+        return _blamed(strict, plan.strict + operands)
+
+    def _put_back(self, candidate: Candidate) -> tuple[PutBack, tuple[str, ...]]:
+        """Return which files the judgement by the base's tests restores, and those that only its commands name."""
+        commands = [item.argv for item in self._proofs.items if isinstance(item, CommandProof)]
+        declared = tuple(map(self._context.project.inside, self._issue.files))
+        plan = _put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
+        named = plan.operands and self.red_on_base(candidate.base, accepted=True).ok
+        return plan, plan.operands if named else ()
 
     def _with_base(self, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
         """Judge a candidate with these paths replaced by those of the base."""
@@ -234,12 +265,44 @@ class Verifier:
             if concerned is None:
                 continue
             log = logs / f"check-{place + 1}-{item.slug}.log"
+            few = self._by_tests(candidate, item, log)
+            if few is not None and few.ok:
+                continue
+            if few is not None:
+                return few
             verdict = self._checks.verdict_on(
                 candidate.tree, item, base=candidate.base, files=concerned, issue=issue, log=log
             )
             if not verdict.ok:
-                return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
+                failing = self._tests_in(verdict, candidate, item)
+                return Judgement(
+                    ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name, failing=failing
+                )
         return Judgement(ok=True)
+
+    def _by_tests(self, candidate: Candidate, item: CommandProof, log: Path) -> Judgement | None:
+        """Judge by the tests to which a check is narrowed; None if only the whole check can tell."""
+        tests = self._failing.get(item.name, ())
+        few = narrowed(item, tests) if tests else None
+        if few is None:
+            return None
+        where = log.with_name(f"few-{log.name}")
+        verdict = self._checks.verdict_on(candidate.tree, few, issue=self._issue.id, log=where)
+        outcome = outcome_of(self._checks.report_of(verdict), tests)
+        if outcome is None or (outcome and self._checks.again):
+            return None  # the tests passed on the same tree: only the whole check says whether it is flaky
+        if outcome:
+            return Judgement(ok=True)
+        failing = self._tests_in(verdict, candidate, item)
+        return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name, failing=failing)
+
+    def _tests_in(self, verdict: Verdict, candidate: Candidate, item: CommandProof) -> tuple[str, ...]:
+        """Return the failing tests of a verdict; without those that also fail on the base, if they are excused."""
+        report = self._checks.report_of(verdict)
+        if report is None:
+            return ()
+        before = self._checks.known_report(candidate.base, item) if candidate.base and item.only_new_failures else None
+        return new_failures(report, before) if before is not None else (*report.failures, *report.errors)
 
     def on_record(self, candidate: Candidate) -> list[tuple[CommandProof | FileProof, bool]]:
         """Return each check that applies to a candidate, and whether it is on record, or evident, that it passed."""
@@ -270,6 +333,15 @@ class Verifier:
         path = self._context.project.inside(item.file)
         exists = store.has_path(tree, path)
         return file_problem(item, store.blob(tree, path) if exists else None, exists=exists)
+
+
+def _blamed(failed: Judgement, kept: Sequence[str]) -> Judgement:
+    """Return a judgement by the tests of the base that names those that were restored."""
+    if not kept:
+        return failed
+    names = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")  # noqa: PLR2004
+    reason = f"with the base's version of {names}: {failed.reason}; declare in `files` the tests that are to change"
+    return Judgement(ok=False, reason=reason, detail=failed.detail, failed=failed.failed)
 
 
 def _has_no_tests(report: Report | None) -> bool:

@@ -101,10 +101,20 @@ class IssueRun:
         return BaseCheck(self.run.checks, self.proofs, self.run.folder / "logs" / "base")
 
     def verifier_of(self, only: frozenset[str], *, again: bool) -> Verifier:
-        """Return a verifier for the named checks, or for all; `again` retries failures of this run."""
-        items = tuple(item for item in self.proofs.items if not only or item.name in only)
+        """Return a verifier for some faults (`executor.checks.verify.Judgement.faults`), or for all checks.
+
+        Args:
+            only: checks, or failing tests of checks; empty: all checks.
+            again: retry failures of this run.
+        """
+        failing: dict[str, list[str]] = {}
+        for fault in sorted(only):
+            check, _, test = fault.partition("\n")
+            failing.setdefault(check, []).extend([test] if test else [])
+        items = tuple(item for item in self.proofs.items if not only or item.name in failing)
         checks = self.run.checks.trying_again() if again else self.run.checks
-        return Verifier(checks, replace(self.proofs, items=items), self.declared, self.run.folder / "logs" / "base")
+        logs = self.run.folder / "logs" / "base"
+        return Verifier(checks, replace(self.proofs, items=items), self.declared, logs, failing)
 
     @property
     def lock(self) -> threading.RLock:

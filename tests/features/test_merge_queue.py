@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -266,3 +268,67 @@ def test_a_patch_whose_lines_have_moved_is_merged_three_way(repo: Repo) -> None:
     )
     repo.doit("milestone:m2").check()
     assert "second" in repo.git("show", "milestone/m2-test-m2:long.txt")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A test runner: the check, the files of the start with one test, and a command that adds the test NAME."""
+
+    run: str
+    files: dict[str, str]
+    test: str
+
+
+RUNNERS = {
+    "pytest": Runner(
+        "python -m pytest -q -p no:cacheprovider",
+        {"test_0.py": "def test_0():\n    pass\n"},
+        'echo \'def test_NAME(): assert "WORD" == "good"\' > test_NAME.py',
+    ),
+    "go": Runner(
+        "go test ./...",
+        {
+            "go.mod": "module x\n\ngo 1.18\n",
+            "zero_test.go": 'package x\n\nimport "testing"\n\n'
+            'func Test0(t *testing.T) { if "good" == "bad" { t.Fail() } }\n',
+            "x.go": "package x\n",
+        },
+        "sed -e s/Test0/Test_NAME/ -e s/good/WORD/ zero_test.go > NAME_test.go",
+    ),
+    "node": Runner(
+        "node --test",
+        {"0.test.js": "require('node:test')('zero', () => {});\n"},
+        "echo \"require('node:test')('NAME x', () => { if ('WORD' == 'bad') throw 1; });\" > NAME.test.js",
+    ),
+}
+
+
+def suite(repo: Repo, runner: Runner) -> None:
+    """Four issues that each add a test; the one of issue d fails."""
+    for name, text in runner.files.items():
+        repo.write(name, text)
+    repo.commit("start")
+    # The first proof waits until all results are there, so that the others are one batch.
+    journal = repo.path / ".cache" / "m1" / "journal.000001.jsonl"
+    built = f'$(grep -c \'"e":"attempt-built"\' {journal})'
+    until = f"until [ {built} -eq 0 ] || [ {built} -ge 4 ]; do sleep 0.1; done"
+    check = f"[check.all]\nrun = {json.dumps(runner.run)}\nbefore = {json.dumps(until)}\n"
+    repo.write("rules/checks.toml", f"{check}sabotage = 'off'\nsabotage_reason = '-'\n")
+    repo.write("rules/landing.toml", 'mode = "batch"\n')
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    words = {name: "bad" if name == "d" else "good" for name in "abcd"}
+    adding = {name: runner.test.replace("NAME", name).replace("WORD", word) for name, word in words.items()}
+    adding["d"] += f"; until [ {built} -ge 1 ]; do sleep 0.1; done"  # not the first one
+    work = [issue(name, command, checks=["all"]) for name, command in adding.items()]
+    repo.milestone("m1", "".join(work))
+
+
+@pytest.mark.parametrize("name", ["pytest", *(pytest.param(name, marks=pytest.mark.long) for name in ("go", "node"))])
+def test_a_red_batch_is_narrowed_by_its_failing_tests_only(repo: Repo, name: str) -> None:
+    if name != "pytest" and shutil.which(name) is None:
+        pytest.skip(f"no {name} here")
+    suite(repo, RUNNERS[name])
+    repo.doit("milestone:m1", "-n", "4").check(1)
+    assert repo.statuses() == {f"m1/{name}": "failed" if name == "d" else "landed" for name in "abcd"}
+    few = [item for item in events(repo, "checked") if item["check"] == "all (1 of its tests)"]
+    assert few

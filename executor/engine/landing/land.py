@@ -248,22 +248,29 @@ class Lander:
             made = store.signed(store.commit(tree, [tip], message, self._session.identity, when))
         return Built(made, tree, tip, trailers)
 
-    def judge(self, tree: str, base: str, only: frozenset[str] = frozenset(), *, again: bool = False) -> Judgement:
+    def judge(
+        self, tree: str, base: str, only: frozenset[str] = frozenset(), *, again: bool = False, batch: bool = False
+    ) -> Judgement:
         """Run the checks of the candidate on a tree that contains it.
 
         Args:
             tree: the tree.
             base: the tree to compare it with.
-            only: names of the checks to run; empty: all.
+            only: the faults to look for, as `Judgement.faults` has them; empty: all checks.
             again: retry failures that this run has seen.
+            batch: the tree has several results that are judged together.
         """
         attempt, change = self.candidate.attempt, self.candidate.change
         judged = self._judged(attempt, change, tree, base)
         if only or again:
-            return self._issue.verifier_of(only, again=again).judge(replace(judged, trusted=True), self.candidate.logs)
+            found = self._issue.verifier_of(only, again=again).judge(replace(judged, trusted=True), self.candidate.logs)
+            if again and found.ok:  # what failed was flaky
+                self._judgements = {place: known for place, known in self._judgements.items() if known.ok}
+            return found
         known = self._judgements.get((tree, base))
         if known is None:
-            known = self._issue.verifier.judge(judged, self.candidate.logs)
+            every = parse_diff(self._session.store.diff(base, tree)) if batch else None
+            known = self._issue.verifier.judge(judged, self.candidate.logs, every)
             self._judgements[tree, base] = known
         return known
 

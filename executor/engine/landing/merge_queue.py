@@ -41,6 +41,7 @@ from executor.state.model import AttemptState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from executor.checks.verify import Judgement
     from executor.engine.candidate import Candidate
     from executor.engine.landing.land import Lander
     from executor.engine.milestone_run import MilestoneRun
@@ -158,7 +159,8 @@ class MergeQueue:
         key = lander.key
         with self._changed:
             others = [self._landers[member].candidate for member in self._queue.members]
-        self.collisions.arrived(lander.candidate, others)
+        if self._rules.probe_s:
+            self.collisions.arrived(lander.candidate, others)
         with self._changed:
             self._landers[key] = lander
             self._queue = replace(self._queue, members=(*self._queue.members, key))
@@ -182,8 +184,6 @@ class MergeQueue:
 
     def _order(self) -> tuple[dict[str, int], dict[str, int]]:
         """Return the known conflicts and the changed lines of each member."""
-        if self._rules.overlap == "off":
-            return {}, {}
         changes = {member: self._landers[member].candidate.change for member in self._queue.members}
         return self.collisions.counts(), {member: change.added + change.removed for member, change in changes.items()}
 
@@ -308,7 +308,8 @@ class MergeQueue:
         if isinstance(chain, Clash):
             return False
         tree = chain[-1].tree
-        if not all(lander.judge(tree, run.store.tree_of(tip)).ok for lander in landers):
+        base = run.store.tree_of(tip)
+        if not all(lander.judge(tree, base, batch=True).ok for lander in landers):
             return False
         if any(lander.wants_review() for lander in landers):
             return False
@@ -383,13 +384,26 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
     # Compared with the real tip, whose reports are known; a comparison with the predecessor would make each proof wait
     # for the previous one. Landing compares with the predecessor.
     base = store.tree_of(tip)
-    failed = set()
-    for lander in landers[-probe.lot :]:
-        judgement = lander.judge(tree, base, probe.only, again=probe.again)
+    lot = landers[-probe.lot :]
+    for lander in lot:
+        judgement = lander.judge(tree, base, probe.only, again=probe.again, batch=len(lot) > 1)
         if not judgement.ok:
-            failed.add(judgement.failed)
-            break
-    return Verdict(ok=not failed, failed=frozenset(failed))
+            return Verdict(ok=False, failed=judgement.faults, likely=_likely(lot, judgement))
+    return Verdict(ok=True)
+
+
+def _likely(lot: list[Lander], judgement: Judgement) -> str:
+    """Return the member that most of the failing output points at: by the files that it changes; empty if none."""
+    told = "\n".join((judgement.reason, judgement.detail, *judgement.failing))
+
+    def mentioned(lander: Lander) -> int:
+        paths = (file.path for file in lander.candidate.change.files)
+        return sum(path in told or path.partition(".")[0].replace("/", ".") in told for path in paths)
+
+    counts = [(mentioned(lander), lander.key) for lander in lot]
+    most = max(count for count, _ in counts)
+    found = [key for count, key in counts if count == most]
+    return found[0] if most and len(found) == 1 else ""
 
 
 def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built] | Clash:

@@ -53,7 +53,7 @@ class Probe:
     Attributes:
         members: candidates in landing order.
         lot: how many of the last members are judged; the members before them are predicted to land first.
-        only: names of the checks to run; empty: all checks of the lot.
+        only: the faults to look for: failed checks or tests; empty: all checks of the lot.
         again: repeats a failed proof, to detect a flaky check.
     """
 
@@ -69,13 +69,15 @@ class Verdict:
 
     Attributes:
         ok: all requested checks passed.
-        failed: names of the checks that failed.
+        failed: the checks that failed, or their tests.
         culprit: the member that conflicts with those before it; empty if unknown.
+        likely: the member that the failing output points at; empty if unknown.
     """
 
     ok: bool
     failed: frozenset[str] = frozenset()
     culprit: str = ""
+    likely: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def _walk(queue: Queue, size: int, wanted: list[Probe]) -> Land | Reject | Suspe
             del waiting[0]
             continue
         elif not verdict.ok and not _was_flaky(probe, verdict, queue.verdicts):
-            culprit = verdict.culprit or _narrowed(probe, verdict.failed, queue.verdicts, wanted)
+            culprit = verdict.culprit or _narrowed(probe, verdict, queue.verdicts, wanted)
             if land:
                 break
             return Suspect(culprit) if culprit else None
@@ -263,12 +265,13 @@ def _was_flaky(probe: Probe, verdict: Verdict, verdicts: Mapping[Probe, Verdict]
     return again is not None and again.ok
 
 
-def _narrowed(probe: Probe, failed: frozenset[str], verdicts: Mapping[Probe, Verdict], wanted: list[Probe]) -> str:
+def _narrowed(probe: Probe, red_verdict: Verdict, verdicts: Mapping[Probe, Verdict], wanted: list[Probe]) -> str:
     """Return the culprit of a red lot; empty while unknown, with the probes that narrow it down appended.
 
-    Only the failed checks run: first on the same tree again, then on ever shorter prefixes of the lot. The culprit is
-    the last member of the shortest red prefix.
+    Only what failed runs: first on the same tree again, then on ever shorter prefixes of the lot. The culprit is the
+    last member of the shortest red prefix. The prefixes before and behind a likely culprit are the first ones.
     """
+    failed = red_verdict.failed
     again = replace(probe, only=failed, again=True)
     if again not in verdicts:
         wanted.append(again)
@@ -289,5 +292,8 @@ def _narrowed(probe: Probe, failed: frozenset[str], verdicts: Mapping[Probe, Ver
     if red - green <= 1:
         return lot[red - 1]
     half = (green + red) // 2
+    if red_verdict.likely in lot:
+        place = lot.index(red_verdict.likely)
+        half = next((count for count in (place + 1, place) if green < count < red), half)
     wanted.append(Probe(probe.members[: start + half], half, failed))
     return ""
