@@ -19,6 +19,7 @@ from executor.engine.agent_work import RESULT, Failure, Work, tree_left
 from executor.engine.attempt import Attempts, keep_candidate
 from executor.engine.issue import IssueRun
 from executor.engine.landing.milestone_branch import Branch
+from executor.environments.environment import FOLDER as ENVIRONMENTS
 from executor.errors import ExecutorError, GitKilledError
 from executor.git.diff import parse_diff
 from executor.git.marks import RevivedTrailers
@@ -129,9 +130,11 @@ class Recovery:
         if self._died():
             verdicts = cache / "_verdicts"
             folders += [
-                self._run.folder / "receipts",
-                self._run.folder / "specs",
+                *(self._run.folder / name for name in ("checks", "receipts", "specs")),
                 *(self._run.folder / "workspaces").glob("*"),
+                *(self._run.folder / "steps").glob("*/*"),
+                *(cache / ENVIRONMENTS).glob("*-*"),
+                cache / "_forge",
             ]
             folders += [
                 verdicts / "flaky",
