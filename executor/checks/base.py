@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from executor.agents.command import child_environment
 from executor.checks.blindness import Blindness, kind_of
 from executor.checks.console import says_no_test
-from executor.checks.spec import CommandProof
+from executor.checks.spec import CommandProof, FileProof, file_problem
 from executor.environments.environment import first_word
 from executor.environments.making import leading_outside
 from executor.git.checkout import checkouts_of
@@ -90,6 +90,7 @@ class BaseCheck:
 
     def __init__(self, checks: CheckRunner, proofs: Proofs, logs: Path) -> None:
         self._checks = checks
+        self._files = [item for item in proofs.items if isinstance(item, FileProof)]
         self._items = [item for item in proofs.items if isinstance(item, CommandProof)]
         self._logs = logs
 
@@ -114,6 +115,20 @@ class BaseCheck:
         for item in self._items if accepted else ():
             if not item.named:
                 yield self._accepted(tree, item)
+
+    def accepts(self, tree: str) -> bool | None:
+        """Return whether the whole acceptance holds on a tree; None if it is empty or cannot be run there."""
+        store, inside = self._checks.context.store, self._checks.context.project.inside
+        found: list[bool | None] = []
+        for file in self._files:
+            place = inside(file.file)
+            there = store.has_path(tree, place)
+            found.append(not file_problem(file, store.blob(tree, place) if there else None, exists=there))
+        for item in self._items:
+            if not item.named and False not in found:
+                verdict = self._verdict(tree, item)
+                found.append(None if verdict.unready and not verdict.ok else verdict.ok)
+        return False if False in found else None if None in found or not found else True
 
     def _outside(self, tree: str) -> Iterator[BaseResult]:
         """Yield files by which a command outside the sandbox would load the user's checkout."""

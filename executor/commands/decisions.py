@@ -1,6 +1,8 @@
 """A person's decisions, stored in git as commits under refs.
 
-`doit accept m4/4.3`: keep landed work under a changed spec. Stored as a ref, so it outlives `.cache/`.
+`doit accept m4/4.3`: keep landed work under a changed spec, or count work that the base has already. Stored as a ref,
+so it outlives `.cache/`.
+so it outlives `.cache/`.
 
 `doit answer m4/4.3 "..."`: answer a question of an agent; stored as a ref, and part of the spec.
 
@@ -22,15 +24,16 @@ from executor.commands.base import JSON_OPTION, REASON_OPTION, Command, Options,
 from executor.config.project import compile_project, open_project, prepare_cache, unknown_milestone
 from executor.errors import ExecutorError, UsageError
 from executor.git.checkout import identity_of
+from executor.git.diff import parse_diff
 from executor.git.marks import AcceptedTrailers, Answer, AnswersTrailers, Approval, ApprovedTrailers, PausedTrailers
 from executor.git.objects import Store
-from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, Move, Refs
-from executor.git.trailers import encode, one_line
+from executor.git.refs import ACCEPTED, ANSWERS, APPROVED, MERGED, Move, Refs
+from executor.git.trailers import UNPROVED, Trailers, encode, one_line
 from executor.model.fingerprint import consents
 from executor.state.decide import Status
 from executor.state.events import Retried
 from executor.state.journal import Journal
-from executor.state.model import QUESTION
+from executor.state.model import DONE_ALREADY, QUESTION
 from executor.status.kept import PAUSED
 from executor.status.reader import observe
 from executor.status.summary_cache import board_of
@@ -76,35 +79,56 @@ class Accept(Command):
     """Records that a person accepts the landed work."""
 
     name = "accept"
-    doc_purpose = "keep the landed work of an issue although its spec has changed"
-    doc_usage = "MILESTONE/ISSUE"
+    doc_purpose = "keep landed work although its spec has changed, or count work that the base has already"
+    doc_usage = "MILESTONE/ISSUE ..."
     cmd_options = (REASON_OPTION,)
 
     def run(self, options: Options, arguments: list[str]) -> int:
-        """Record it."""
-        if len(arguments) != 1:
-            raise UsageError("name one issue, for example `doit accept m4/4.3`")
+        """Record it for each named issue."""
+        if not arguments:
+            raise UsageError("name an issue, for example `doit accept m4/4.3`")
         project = open_project()
         compiled = compile_project(project)
-        ref = compiled.ref(arguments[0].removeprefix("issue:"))
+        names = [compiled.ref(name.removeprefix("issue:")) for name in arguments]
         prepare_cache(project)
         who = identity_of(project.repository)
         refs = Refs(project.repository, who)
-        facts = observe(compiled, refs).facts(ref)
-        landing = facts.landing
+        observer = observe(compiled, refs)
+        for ref in names:
+            self._accept(project, observer, refs, who, ref, options["reason"])
+        return 0
+
+    def _accept(self, project: Project, observer: Observer, refs: Refs, who: Identity, ref: str, reason: str) -> None:
+        facts = observer.facts(ref)
+        landing, stop = facts.landing, facts.state.stop
+        if landing is None and stop is not None and stop.rule == DONE_ALREADY and stop.lines:
+            _count_as_landed(project, observer, refs, who, ref, stop.lines[0])
+            return
         if landing is None:
             raise UsageError(f"{ref} has not landed, there is nothing to keep")
         if facts.spec_key == landing.trailers.spec_key or facts.spec_key in facts.accepted:
             raise UsageError(f"{ref} has landed with the spec that is declared now, there is nothing to accept")
         milestone, _, issue = ref.partition("/")
         message = (
-            f"accept {ref} under a changed spec\n\n{one_line(options['reason'])}\n\n"
+            f"accept {ref} under a changed spec\n\n{one_line(reason)}\n\n"
             f"{encode(AcceptedTrailers(milestone, issue, landing.commit, (facts.spec_key,)))}\n"
         )
         name = f"{ACCEPTED}/{ref}"
         keep_mark(project, refs, who, name, on=landing.commit, message=message, what=f"accept {ref}", adding=False)
         sys.stdout.write(f"{ref} stays landed as {landing.commit[:10]} under the spec that is declared now\n")
-        return 0
+
+
+def _count_as_landed(project: Project, observer: Observer, refs: Refs, who: Identity, ref: str, commit: str) -> None:
+    """Record a commit of the base as the landing of an issue; the next run verifies it."""
+    milestone, _, issue = ref.partition("/")
+    store = Store(project.repository, project.cache / "_store")
+    key = parse_diff(store.diff(f"{commit}^", commit)).key
+    store.close()
+    trailers = Trailers(milestone, issue, 1, observer.facts(ref).spec_key, key, UNPROVED, landing=commit)
+    message = f"{ref} landed as {commit[:10]}\n\n{encode(trailers)}\n"
+    name = f"{MERGED}/{ref}/1"
+    keep_mark(project, refs, who, name, on=commit, message=message, what=f"accept {ref}", adding=False)
+    sys.stdout.write(f"{ref} counts as landed with {commit[:10]}; the next run verifies it: doit issue:{ref}\n")
 
 
 _MOST = 20_000

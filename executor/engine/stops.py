@@ -8,7 +8,10 @@ Holds: why this run does not start an issue that is otherwise ready: the deadlin
 
 from __future__ import annotations
 
+import re
 import threading
+import tomllib
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ from executor.checks.run import tail
 from executor.config.load_milestones import spec_encoding
 from executor.engine.agent_work import Failure
 from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules, Objection, contents_of, identity_of
-from executor.errors import InterruptedRunError
+from executor.errors import GitError, GitKilledError, InterruptedRunError
 from executor.model.clock import too_late
 from executor.model.fingerprint import cleared
 from executor.model.paths import is_test
@@ -26,20 +29,22 @@ from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
 from executor.state.budget import Wait
 from executor.state.decide import Act, Status
-from executor.state.events import BaseRed
-from executor.state.model import UNSANDBOXED, AttemptState
+from executor.state.events import BaseRed, Retried
+from executor.state.model import DONE_ALREADY, UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
 from executor.stop_rules.new_tests.rules import UNREADABLE, Finding, examine
 from executor.stop_rules.test_evidence.weakened_tests import changed_tests
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from executor.checks.base import BaseResult
     from executor.checks.verify import Judgement
     from executor.engine.issue import IssueRun
     from executor.git.diff import Change
+    from executor.git.history import Changed
     from executor.model.rules import StopRule
     from executor.state.decide import Decision
     from executor.state.model import Attempt
@@ -51,6 +56,8 @@ NEW_TESTS = "new-tests"
 TESTS_CHANGED = "tests-changed"
 SPEC = "spec-problem"
 _ROUNDS = 2
+_MOST_CHANGES = 1000
+"""Number of commits of the base to search for work that is done already."""
 _KEPT_CHARACTERS = 4000
 _PARSING = threading.Lock()
 """Guards the parser while Python warnings are disabled, which is not thread-safe."""
@@ -83,6 +90,9 @@ def find_obstacle(issue: IssueRun, decision: Decision) -> Obstacle | None:
         return Obstacle(hit.reason, hit)
     if decision.cause is not None and decision.cause.input == "verification":
         return None
+    already = _ask_about_done_work(issue)
+    if already is not None:
+        return Obstacle(already.reason, already)
     tip = issue.run.ensure_branch()
     branch = issue.run.milestone.branch
     accepted = issue.facts.landing is None and not issue.run.sandboxing.lacking()
@@ -110,7 +120,8 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     result = obstacle.result
     if result is None:
         hits = [obstacle.hit] if obstacle.hit is not None else []
-        ChangeRules(issue).record_stop(hits, attempt=0, bound=issue.spec_key)
+        bound = "" if obstacle.hit is not None and obstacle.hit.rule == DONE_ALREADY else issue.spec_key
+        ChangeRules(issue).record_stop(hits, attempt=0, bound=bound)
         return
     if result.word == "red":
         beside = beside_the_tree(issue.session.project.repository)
@@ -130,6 +141,87 @@ def record_obstacle(issue: IssueRun, obstacle: Obstacle) -> None:
     if result.word == "red":
         remedy += _base_ahead(issue, obstacle.tip)
     issue.run.warn(f"{obstacle.reason}; {remedy}, no attempt was spent{last_lines(result.detail)}")
+
+
+def _ask_about_done_work(issue: IssueRun) -> Hit | None:
+    """Return the question whether the base has the work of an issue already; asks it for the other issues, too.
+
+    A fresh clone knows nothing of work that a person brought into the base in other words, without trailers, if its
+    branch is deleted. Only a milestone without any trace of work is examined.
+    """
+    view = issue.run.view
+    if view.landings or view.lost or any(state.attempts for state in view.states.values()):
+        return None
+    hit = _done_already(issue)
+    for other in issue.run.milestone.issues if hit is not None else ():
+        beside, state = replace(issue, ref=f"{issue.run.name}/{other.id}"), view.states.get(other.id)
+        asked = other.id == issue.id or (state is not None and state.stop is not None)
+        if not asked and (found := _done_already(beside)) is not None:
+            ChangeRules(beside).record_stop([found], attempt=0, bound="")
+    return hit
+
+
+def _done_already(issue: IssueRun) -> Hit | None:
+    """Return the question about one issue; None without evidence, or if a person wants it implemented.
+
+    The evidence: its acceptance fails on the commit that declares it and holds on the base, or files that it declares
+    by name were added since, in both cases by a commit that is no landing of any milestone.
+    """
+    run, refs = issue.run, issue.session.refs
+    if any(event.kind == Retried.KIND and event.key == issue.id for event in run.journal.events):
+        return None
+    plan, own = run.project.inside(f"milestones/{run.name}.toml"), run.project.inside("milestones/x")[:-1]
+    try:
+        changes = refs.changes(run.view.base_tip, most=_MOST_CHANGES)
+        start = next((n for n, item in enumerate(changes) if plan in item.paths and _declares(issue, item, plan)), None)
+        later = changes[start + 1 :] if start is not None else []
+        if start is None or all(path.startswith(own) for item in later for path in item.paths):
+            return None
+        commit, why = _accepted_since(issue, changes[start], later) or _added_since(issue, changes[start], later)
+    except GitKilledError:
+        raise
+    except GitError:
+        return None  # a partial clone that cannot reach its remote
+    if not commit or commit in {record.commit for record in refs.records(run.view.base_tip)}:
+        return None
+    base = run.view.base.removeprefix("refs/heads/")
+    needs = f"doit accept {issue.ref} if that is its work, or doit retry {issue.ref}"
+    return Hit(DONE_ALREADY, "hard", f"{base} seems to have its work already: {why} {commit[:10]}", needs, (commit,))
+
+
+def _declares(issue: IssueRun, change: Changed, plan: str) -> bool:
+    """Return whether the milestone has the issue as of a commit."""
+    store = issue.session.store
+    try:
+        read = tomllib.loads((store.blob(store.tree_of(change.commit), plan) or b"").decode("utf-8-sig"))
+    except ValueError:
+        return False
+    items = read.get("issue")
+    ids = {str(item.get("id")) for item in items if isinstance(item, dict)} if isinstance(items, list) else set()
+    return not ids.isdisjoint((issue.id, *issue.declared.was))
+
+
+def _accepted_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -> tuple[str, str] | None:
+    """Return the commit since which the acceptance holds, if it fails on the commit that declares the issue."""
+    tree_of, check = issue.session.store.tree_of, issue.base_check
+    if issue.run.sandboxing.lacking() or not check.accepts(tree_of(issue.run.view.base_tip)):
+        return None
+    if check.accepts(tree_of(declared.commit)) is not False:
+        return None
+    first = bisect_left(later, 1, hi=len(later) - 1, key=lambda item: bool(check.accepts(tree_of(item.commit))))
+    return later[first].commit, f"its acceptance fails on {declared.commit[:10]}, which declares it, and holds since"
+
+
+def _added_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -> tuple[str, str]:
+    """Return the last commit that added a file which the issue declares by name; empty if one is missing."""
+    store, inside = issue.session.store, issue.run.project.inside
+    then, now = (store.tree_of(commit) for commit in (declared.commit, issue.run.view.base_tip))
+    named = [inside(name) for name in issue.declared.files if not re.search(r"[*?\[\]{}]|/$", name)]
+    new = {path for path in named if not store.has_path(then, path)}
+    added = [item.commit for item in later if not new.isdisjoint(item.paths)]
+    if not new or not added or not all(store.has_path(now, path) for path in new):
+        return "", ""
+    return added[-1], f"{', '.join(sorted(new)[:3])} came after its declaration, with"
 
 
 class Stops:

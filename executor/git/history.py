@@ -112,7 +112,7 @@ class Changed:
 
 
 def landings_in(
-    records: Iterable[Record], milestone: str, recognised: Mapping[str, Trailers] | None = None
+    records: Iterable[Record], milestone: str, recognised: Mapping[str, Sequence[Trailers]] | None = None
 ) -> list[Landing]:
     """Return the landings of a milestone, oldest first; positions count from 0.
 
@@ -125,8 +125,7 @@ def landings_in(
     """
     found: dict[tuple[str, int, str, str], tuple[Record, Trailers]] = {}
     for record in records:
-        known = (recognised or {}).get(record.commit)
-        for trailers in _told(record.text) or ([known] if known is not None else []):
+        for trailers in _told(record.text) or (recognised or {}).get(record.commit, ()):
             if trailers.milestone == milestone:
                 key = (trailers.issue, trailers.revision, trailers.spec_key, trailers.result_key)
                 found.pop(key, None)

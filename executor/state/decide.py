@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from executor.git.trailers import UNPROVED
 from executor.model.fingerprint import cleared
 from executor.state.model import (
+    DONE_ALREADY,
     PERMANENT,
     QUESTION,
     UNSPENT,
@@ -344,7 +345,9 @@ def _at_rest(facts: Facts, revision: int) -> tuple[Status, str, str] | None:
     stop = facts.state.stop
     if stop is not None and _holds(stop, facts):
         again = f"doit retry {facts.ref}"
-        if stop.rule == QUESTION:
+        if stop.rule == DONE_ALREADY:
+            again = f"doit accept {facts.ref} if that is its work, or {again}"
+        elif stop.rule == QUESTION:
             again = f'doit answer {facts.ref} "..."'
         elif stop.bound:
             again = f'doit approve {facts.ref} --reason "..." or {again}'

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from executor.state.steps import StepState
 
 __all__ = [
+    "DONE_ALREADY",
     "FALLS_BACK",
     "FINDINGS",
     "PERMANENT",
@@ -43,6 +44,8 @@ FINDINGS = "review-findings"
 """Id of the stop for a change with findings of a reviewer."""
 
 QUESTION = "question"
+DONE_ALREADY = "done-already"
+"""Stop of an issue whose work its base seems to contain, although no record says so."""
 """Rule, and outcome of an attempt, of an agent that asks a question."""
 UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency"})
 """Classes of failure that do not count as an attempt, because they are not about the issue."""

@@ -220,7 +220,7 @@ class Histories:
         base: str,
         record: Kept | None,
         ahead: str,
-        by_hand: Mapping[str, Trailers],
+        by_hand: Mapping[str, Sequence[Trailers]],
         others: frozenset[str],
     ) -> Work:
         """Locate a milestone's work.
@@ -241,7 +241,8 @@ class Histories:
             if (landed := _landed(landings_in(self._beyond(tip, base_tip), milestone.id, by_hand)))
         ]
         place = locate(milestone.branch, before, found, self._refs.contains)
-        in_base = landings_in(self.of_base(base), milestone.id, by_hand)
+        base_records = self._with(self.of_base(base), by_hand, base_tip)
+        in_base = landings_in(base_records, milestone.id, by_hand)
         if place is None and not in_base and not ahead:
             place = self._elsewhere(milestone, base, others)
         kept = self._tips.get(f"{LANDED}/{milestone.id}", "")
@@ -253,7 +254,9 @@ class Histories:
         work.tip = place.start or work.at or base_tip
         if ahead and not (work.at and self._refs.contains(ahead, work.at)):
             work.tip = work.ahead = ahead
-        records = self.of_base(base) + self._beyond(work.tip, base_tip, by_hand)
+        known = {item.commit for item in base_records}
+        beyond = self._beyond(work.tip, base_tip, by_hand)
+        records = base_records + [item for item in beyond if item.commit not in known]
         work.landings = landings_in(records, milestone.id, by_hand)
         if not work.landings and work.at and not ahead and self._follows(work.at, base_tip, record):
             work.tip = base_tip
@@ -284,12 +287,16 @@ class Histories:
         began = branch_in(record).began
         return at == began or self._refs.contains(at, base_tip)
 
-    def _beyond(self, tip: str, base_tip: str, by_hand: Mapping[str, Trailers] | None = None) -> list[Record]:
+    def _beyond(self, tip: str, base_tip: str, by_hand: Mapping[str, Sequence[Trailers]] | None = None) -> list[Record]:
         """Return records of a branch that its base lacks."""
         if tip == base_tip:
             return []
-        records = self._refs.records(tip, since=(base_tip,))
+        return self._with(self._refs.records(tip, since=(base_tip,)), by_hand, tip)
+
+    def _with(self, records: list[Record], by_hand: Mapping[str, Sequence[Trailers]] | None, tip: str) -> list[Record]:
+        """Return records of a branch with the commits on it that count as landings although they do not say so."""
         known = {item.commit for item in records}
+        records = list(records)
         for commit in by_hand or ():
             if commit not in known and self._refs.contains(commit, tip):
                 extra = self._refs.record(commit)
@@ -373,11 +380,11 @@ def _landed(landings: list[Landing]) -> frozenset[str]:
     return frozenset(f"{item.trailers.issue}@{item.trailers.revision}" for item in landings)
 
 
-def recognised(records: Iterable[Kept]) -> dict[str, Trailers]:
+def recognised(records: Iterable[Kept]) -> dict[str, list[Trailers]]:
     """Map commits to the landings that they represent, for merges whose messages do not say so."""
-    found = {}
+    found: dict[str, list[Trailers]] = {}
     for kept in records:
         trailers = parse_trailers(kept.trailers)
         if trailers is not None and trailers.landing:
-            found[trailers.landing] = replace(trailers, landing="")
+            found.setdefault(trailers.landing, []).append(replace(trailers, landing=""))
     return found

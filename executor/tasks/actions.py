@@ -5,9 +5,11 @@ A request: the milestones and issues of one `doit run`, which connects its tasks
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from doit import get_initial_workdir
 from doit.action import BaseAction
 from doit.exceptions import TaskError, TaskFailed
 
@@ -65,6 +67,7 @@ _UNUSUAL = (
     "name it on the command line, as in `doit milestone:m4`; if you did, [tool.doit.plugins.command] of this project "
     "lacks the executor's run"
 )
+_BELOW = "plain doit has this command at the top of the project only; from a folder below: make-for-milestones {task}"
 
 
 class Waiting(TaskFailed):
@@ -92,7 +95,9 @@ class _Action(BaseAction):
         """Run by doit in one of its threads; None means that no work remains."""
         _ = out, err
         if self.request is None:
-            return TaskError(_UNUSUAL)
+            below = os.path.realpath(get_initial_workdir()) != os.path.realpath(os.curdir)
+            task = self.name if ":" in self.name else f"issue:{self.name}"
+            return TaskError(_BELOW.format(task=task) if below else _UNUSUAL)
         session = self.request.session
         try:
             return self.act(self.request, session.run_of(self.milestone))

@@ -52,7 +52,7 @@ def test_landings_are_found_wherever_their_trailers_are(messages: list[str], exp
 
 def test_a_commit_that_a_person_recognised_is_a_landing() -> None:
     known = landings_in([record("x", trailers("1"))], "m1")[0].trailers
-    found = landings_in([record("a", ""), record("b", trailers("2"))], "m1", {"a": known})
+    found = landings_in([record("a", ""), record("b", trailers("2"))], "m1", {"a": [known]})
     assert [(landing.trailers.issue, landing.commit) for landing in found] == [("1", "a"), ("2", "b")]
     assert milestones_in(record("b", trailers("2"))) == {"m1"}
 

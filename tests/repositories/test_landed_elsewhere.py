@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.repositories.shapes import BRANCH, identified, project, sh
+from tests.support import issue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,11 +67,15 @@ def squashed_as_a_forge_does(repo: Repo) -> Repo:
     return repo
 
 
-def squashed_in_ones_own_words(repo: Repo) -> Repo:
-    """Nothing but the content says what it is, and the journal is gone."""
+def squash_in_ones_own_words(repo: Repo) -> None:
     repo.write("other.txt", "other\n")
     repo.commit("other")
     sh(repo.path, f"git merge -q --squash {BRANCH}; git commit -q -m 'Both files'")
+
+
+def squashed_in_ones_own_words(repo: Repo) -> Repo:
+    """Nothing but the content says what it is, and the journal is gone."""
+    squash_in_ones_own_words(repo)
     repo.git("branch", "-D", BRANCH)
     shutil.rmtree(repo.path / ".cache")
     return repo
@@ -144,6 +149,12 @@ def cloned_with_an_edited_title(repo: Repo) -> Repo:
     return title_edited(cloned(repo))
 
 
+def squashed_in_ones_own_words_and_cloned_with_the_branch(repo: Repo) -> Repo:
+    """The branch of the milestone is still on the remote."""
+    squash_in_ones_own_words(repo)
+    return cloned(repo)
+
+
 def released_elsewhere(repo: Repo) -> Repo:
     """Released on one machine, the branch deleted; another machine clones."""
     repo.doit("release:m1").check(0)
@@ -183,6 +194,7 @@ WAYS: tuple[Callable[[Repo], Repo], ...] = (
     branch_edited_and_moved,
     cloned,
     cloned_with_an_edited_title,
+    squashed_in_ones_own_words_and_cloned_with_the_branch,
     released_elsewhere,
     behind_another_machine,
     on_a_branch_that_is_built_on_it,
@@ -249,6 +261,44 @@ def test_without_a_journal_lost_work_is_a_question_too(landed: Repo) -> None:
     assert agents_called(landed) == 1
     landed.git("branch", "-f", BRANCH, "refs/executor/landed/m1")
     assert landed.statuses() == ALL
+
+
+def test_a_clone_after_a_squash_in_ones_own_words_asks_once_and_pays_nothing(landed: Repo) -> None:
+    squash_in_ones_own_words(landed)
+    landed.git("branch", "-D", BRANCH)
+    there = cloned(landed)
+    there.write("later.txt", "later\n")
+    there.commit("later")
+    out = there.doit("milestone:m1").check(4).out
+    assert "doit accept m1/1" in out
+    assert there.statuses() == {"m1/1": "review", "m1/2": "blocked"}
+    there.doit("accept", "m1/1", "m1/2").check(0)
+    there.doit("milestone:m1").check(0)
+    assert there.statuses() == ALL
+    assert agents_called(there) == 0
+    squash = there.git("log", "--format=%h", "--abbrev=10", "--grep=Both files")
+    assert f"landed as {squash}" in there.doit("explain", "m1/1").check(0).out
+    assert there.doit("status", "--json").check(0).json["milestones"][0]["status"] == "released"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_files_that_an_issue_names_and_the_base_got_since_are_asked_about(tmp_path: Path, own: bool) -> None:
+    """Unless another milestone has landed them; a person's word is enough to have the work done."""
+    repo = project(tmp_path / "repo", issues=issue("1", "echo done >> one.txt", files=["one.txt", "src/*"]))
+    if own:
+        repo.write("one.txt", "one\n")
+        repo.commit("Add one")
+        repo.doit("milestone:m1").check(4)
+        assert repo.statuses() == {"m1/1": "review"}
+        repo.doit("retry", "m1/1").check(0)
+    else:
+        repo.milestone("m0", issue("1", "echo one > one.txt"))
+        repo.commit("m0")
+        repo.doit("milestone:m0").check(0)
+        repo.doit("release:m0").check(0)
+    repo.doit("milestone:m1").check(0)
+    assert repo.statuses("m1") == {"m1/1": "landed"}
+    assert agents_called(repo) == 1
 
 
 def test_two_branches_with_landings_of_their_own_are_a_question(landed: Repo) -> None:
