@@ -85,7 +85,7 @@ def test_projects_of_one_repository_run_side_by_side(web: Repo) -> None:
     assert web.statuses() == {"m1/1": "landed", "m1/2": "landed"}
 
 
-def test_commands_work_from_any_folder_below_and_say_so_where_they_do_not(web: Repo) -> None:
+def test_commands_work_from_any_folder_below(web: Repo) -> None:
     """Plain doit reads its configuration from the current folder, and so finds our commands at the top only."""
     declare(web, issue("1", "mkdir -p deep/er; echo x > deep/er/x"))
     below = at(web.path / "deep" / "er")
@@ -94,11 +94,8 @@ def test_commands_work_from_any_folder_below_and_say_so_where_they_do_not(web: R
     assert "make-for-milestones issue:m1/1" in told.out + told.err
     executor = f"{sys.executable} -m executor"
     sh(below.path, f"{executor} milestone:m1")
-    assert (
-        json.loads(sh(below.path, f"{executor} status m1 --json"))["milestones"][0]["issues"][0]["status"] == "landed"
-    )
-    outside = web.path.parents[1]
-    assert sh(outside, f"{executor} list 2>&1 || true").endswith("`make-for-milestones init` sets it up")
+    found = json.loads(sh(below.path, f"{executor} status m1 --json"))
+    assert found["milestones"][0]["issues"][0]["status"] == "landed"
 
 
 def test_a_project_that_is_not_committed_yet_runs(web: Repo) -> None:
