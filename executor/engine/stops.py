@@ -29,7 +29,7 @@ from executor.process.files import LOCAL, utcnow
 from executor.process.runner import Command
 from executor.state.budget import Wait
 from executor.state.decide import Act, Status
-from executor.state.events import BaseRed, Retried
+from executor.state.events import BaseRed
 from executor.state.model import DONE_ALREADY, UNSANDBOXED, AttemptState
 from executor.status.estimate import expected_seconds
 from executor.stop_rules.evaluate import Hit, spec_problems
@@ -147,10 +147,11 @@ def _ask_about_done_work(issue: IssueRun) -> Hit | None:
     """Return the question whether the base has the work of an issue already; asks it for the other issues, too.
 
     A fresh clone knows nothing of work that a person brought into the base in other words, without trailers, if its
-    branch is deleted. Only a milestone without any trace of work is examined.
+    branch is deleted. Only a milestone without any trace of work is examined, in its first run here.
     """
-    view = issue.run.view
-    if view.landings or view.lost or any(state.attempts for state in view.states.values()):
+    view, session = issue.run.view, issue.session
+    ran_before = any(event.run != session.run_id for event in issue.run.journal.events)
+    if ran_before or view.landings or view.lost or any(state.attempts for state in view.states.values()):
         return None
     hit = _done_already(issue)
     for other in issue.run.milestone.issues if hit is not None else ():
@@ -162,20 +163,20 @@ def _ask_about_done_work(issue: IssueRun) -> Hit | None:
 
 
 def _done_already(issue: IssueRun) -> Hit | None:
-    """Return the question about one issue; None without evidence, or if a person wants it implemented.
+    """Return the question about one issue; None without evidence.
 
-    The evidence: its acceptance fails on the commit that declares it and holds on the base, or files that it declares
-    by name were added since, in both cases by a commit that is no landing of any milestone.
+    The evidence: its acceptance fails on the commit that declares it as it is now and holds on the base, or files that
+    it declares by name were added since, in both cases by a commit that is no landing of any milestone.
     """
     run, refs = issue.run, issue.session.refs
-    if any(event.kind == Retried.KIND and event.key == issue.id for event in run.journal.events):
-        return None
     plan, own = run.project.inside(f"milestones/{run.name}.toml"), run.project.inside("milestones/x")[:-1]
     try:
         changes = refs.changes(run.view.base_tip, most=_MOST_CHANGES)
-        start = next((n for n, item in enumerate(changes) if plan in item.paths and _declares(issue, item, plan)), None)
+        now = _declared_as(issue, run.view.base_tip, plan)
+        plans = (n for n, item in enumerate(changes) if plan in item.paths)
+        start = next((n for n in plans if _declared_as(issue, changes[n].commit, plan) == now), None)
         later = changes[start + 1 :] if start is not None else []
-        if start is None or all(path.startswith(own) for item in later for path in item.paths):
+        if now is None or start is None or all(path.startswith(own) for item in later for path in item.paths):
             return None
         commit, why = _accepted_since(issue, changes[start], later) or _added_since(issue, changes[start], later)
     except GitKilledError:
@@ -189,16 +190,17 @@ def _done_already(issue: IssueRun) -> Hit | None:
     return Hit(DONE_ALREADY, "hard", f"{base} seems to have its work already: {why} {commit[:10]}", needs, (commit,))
 
 
-def _declares(issue: IssueRun, change: Changed, plan: str) -> bool:
-    """Return whether the milestone has the issue as of a commit."""
+def _declared_as(issue: IssueRun, commit: str, plan: str) -> list[object] | None:
+    """Return what a commit declares the issue to be and to fulfil; None if it does not declare it."""
     store = issue.session.store
     try:
-        read = tomllib.loads((store.blob(store.tree_of(change.commit), plan) or b"").decode("utf-8-sig"))
+        read = tomllib.loads((store.blob(store.tree_of(commit), plan) or b"").decode("utf-8-sig"))
     except ValueError:
-        return False
-    items = read.get("issue")
-    ids = {str(item.get("id")) for item in items if isinstance(item, dict)} if isinstance(items, list) else set()
-    return not ids.isdisjoint((issue.id, *issue.declared.was))
+        return None
+    items, ids = read.get("issue"), {issue.id, *issue.declared.was}
+    found = (item for item in items if isinstance(item, dict)) if isinstance(items, list) else ()
+    own = next((item for item in found if str(item.get("id")) in ids), None)
+    return None if own is None else [own.get(key) for key in ("accept", "body", "spec", "files")]
 
 
 def _accepted_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -> tuple[str, str] | None:
@@ -213,13 +215,13 @@ def _accepted_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]
 
 
 def _added_since(issue: IssueRun, declared: Changed, later: Sequence[Changed]) -> tuple[str, str]:
-    """Return the last commit that added a file which the issue declares by name; empty if one is missing."""
+    """Return the last commit with all files that the issue declares by name and that its declaration lacked."""
     store, inside = issue.session.store, issue.run.project.inside
     then, now = (store.tree_of(commit) for commit in (declared.commit, issue.run.view.base_tip))
     named = [inside(name) for name in issue.declared.files if not re.search(r"[*?\[\]{}]|/$", name)]
     new = {path for path in named if not store.has_path(then, path)}
-    added = [item.commit for item in later if not new.isdisjoint(item.paths)]
-    if not new or not added or not all(store.has_path(now, path) for path in new):
+    added = [item.commit for item in later if new and new <= item.paths.keys()]
+    if not added or not all(store.has_path(now, path) for path in new):
         return "", ""
     return added[-1], f"{', '.join(sorted(new)[:3])} came after its declaration, with"
 
