@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git, Identity, git_program, users_environment
+from executor.git.repository import git_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +75,7 @@ class Checkouts:
         self._repository = repository
 
     def of(self, branch: str) -> list[Checkout]:
-        """Return the checkouts whose HEAD is this branch (full name)."""
+        """Return the checkouts whose HEAD is this branch (full name), or that are in the middle of its rebase."""
         return [self._look_at(top) for top in self._tops(branch)]
 
     def state(self, top: Path) -> dict[str, str | int]:
@@ -171,11 +173,11 @@ class Checkouts:
                     yield name
 
     def _tops(self, branch: str) -> list[Path]:
-        """Return the working trees that have the branch checked out, as git lists them."""
+        """Return the working trees that have the branch checked out or rebase it, as git lists them."""
         git = Git(self._repository.common_dir, self._repository.common_dir)
         found: dict[Path, None] = {}
         for place, entry in enumerate(_worktrees(git)):
-            if entry.get("branch") != branch:
+            if entry.get("branch") != branch and not _rebases(Path(entry["worktree"]), branch):
                 continue
             top = Path(entry["worktree"]) if place else self._main_top(git, Path(entry["worktree"]))
             if top is not None and top.is_dir():
@@ -202,6 +204,19 @@ def ownership_problem(top: Path) -> str:
     if code == 0 or "dubious ownership" not in words:
         return ""
     return f"it belongs to another user: `git config --global --add safe.directory {top}` if you trust it"
+
+
+def _rebases(top: Path, branch: str) -> bool:
+    """Return whether a rebase of the branch is in progress in a checkout; its HEAD is detached until it ends."""
+    git_dir = git_directory(top / ".git")
+    names = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
+    if git_dir is None:
+        return False
+    for name in names:
+        with suppress(OSError):
+            if branch in (git_dir / name).read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+                return True
+    return False
 
 
 def _worktrees(git: Git) -> Iterator[dict[str, str]]:

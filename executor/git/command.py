@@ -43,6 +43,7 @@ OLDEST = (2, 38)
 """The first git with `merge-tree --write-tree`."""
 
 _VERSION = re.compile(rb"git version ([0-9]{1,9}(?:\.[0-9]{1,9})*)")
+_TOO_NEW = ("unknown repository extension", "Expected git repo version")
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 
 _SETTINGS = {
@@ -133,6 +134,9 @@ def git_failed(command: str, words: str) -> ExecutorError:
     """Return the error that git's message indicates."""
     if any(text in words for text in _NO_SPACE):
         return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
+    if any(text in words for text in _TOO_NEW):
+        told = " ".join(words.removeprefix("fatal: ").split())
+        return RepositoryError(f"this repository needs a newer git ({told}): install it, {git_program()} is too old")
     return GitError(f"git {command}: {words}")
 
 

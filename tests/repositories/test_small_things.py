@@ -157,3 +157,10 @@ def test_a_byte_order_mark_that_an_editor_drops_makes_nothing_stale(repo: Repo) 
     repo.doit("milestone:m1").check(0)
     spec.write_bytes(b"# Do it\n")
     assert repo.statuses() == {"m1/1": "landed"}
+
+
+def test_a_repository_of_a_newer_git_is_named_as_such(repo: Repo) -> None:
+    sh(repo.path, "git config core.repositoryformatversion 1; git config extensions.notKnownYet true")
+    for words in (("list",), ("milestone:m1",)):
+        told = repo.doit(*words).check(3)
+        assert "needs a newer git (unknown repository extension found: notknownyet)" in told.out + told.err

@@ -82,17 +82,20 @@ def test_a_staged_revert_is_kept(on_branch: Repo) -> None:
     assert on_branch.git("status", "--porcelain") == before == "D  two.txt"
 
 
-@pytest.mark.parametrize("state", ["merge", "cherry-pick", "revert"])
+@pytest.mark.parametrize("state", ["merge", "cherry-pick", "revert", "rebase"])
 def test_an_operation_in_progress_is_left_alone(on_branch: Repo, state: str) -> None:
     sh(on_branch.path, "git checkout -q -b side main; echo a > f; git add f; git commit -q -m f")
     sh(on_branch.path, f"git checkout -q {BRANCH}; echo b > f; git add f; git commit -q -m g; echo c > f")
     sh(on_branch.path, "git commit -q -a -m h")
-    words = {"merge": "merge side", "cherry-pick": "cherry-pick side", "revert": "revert --no-edit HEAD~1"}[state]
+    words = {"revert": "revert --no-edit HEAD~1"}.get(state, f"{state} side")
     on_branch.git(*words.split(), check=False)
     before = on_branch.git("status", "--porcelain")
     on_branch.doit("milestone:m1").check(0)
     assert on_branch.git("status", "--porcelain") == before
     assert on_branch.landed(AHEAD) == ["1@1", "2@1"]
+    if state == "rebase":
+        sh(on_branch.path, "echo b > f; git add f; GIT_EDITOR=true git rebase --continue || git rebase --skip")
+        assert on_branch.git("symbolic-ref", "HEAD") == f"refs/heads/{BRANCH}"
 
 
 def ignoring(repo: Repo) -> Repo:
