@@ -9,15 +9,17 @@ Stored texts of implemented specs, so that a later change can be shown line by l
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from executor.git.trailers import one_line
 from executor.model.milestone import Claim, FileCheck, RunCheck
 from executor.model.workflow import TREE
-from executor.process.files import read_json, write_json
+from executor.process.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -380,18 +382,32 @@ def chosen(handoffs: Sequence[Handoff], tokens: int) -> tuple[Handoff, ...]:
 
 
 def keep_spec(folder: Path, key: str, spec: Spec) -> None:
-    """Store a canonical spec in the folder of its milestone, under its key."""
-    path = _path(folder, key)
-    if not path.exists():
+    """Store a canonical spec in the folder of its milestone, under its key.
+
+    Each of 16 files has many specs, one a line, because a file for each would fill a block of the disk.
+    """
+    if kept_spec(folder, key) is None:
+        path = _path(folder, key)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, spec, durable=False)
+        line = (
+            f"\n{_name(key)}\t{json.dumps(spec, sort_keys=True)}\n"  # separate from the rest of a line that a kill cut
+        )
+        with path.open("ab", buffering=0) as file:
+            file.write(line.encode("utf-8", "surrogateescape"))
 
 
 def kept_spec(folder: Path, key: str) -> Spec | None:
     """Return the canonical spec stored under a key; None if there is none."""
-    found = read_json(_path(folder, key))
+    found: object = read_json(folder / "specs" / f"{_name(key)}.json")  # as earlier versions stored it
+    with suppress(OSError, ValueError):
+        _, begun, rest = _path(folder, key).read_bytes().partition(f"\n{_name(key)}\t".encode())
+        found = json.loads(rest.partition(b"\n")[0]) if begun else found
     return cast("Spec", found) if isinstance(found, dict) else None
 
 
 def _path(folder: Path, key: str) -> Path:
-    return folder / "specs" / f"{key.removeprefix('sha256:')}.json"
+    return folder / "specs" / f"{_name(key)[:1]}.jsonl"
+
+
+def _name(key: str) -> str:
+    return key.removeprefix("sha256:")

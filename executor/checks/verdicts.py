@@ -222,7 +222,7 @@ class Verdicts:
         return self._folder / "proofs" / f"{key.removeprefix('sha256:')[:40]}.json"
 
     def _path(self, tree: str, key: str) -> Path:
-        return self._folder / tree[:2] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
+        return self._folder / tree[:1] / f"{tree}-{key.removeprefix('sha256:')[:40]}.json"
 
     def _flaky(self, key: str) -> Path:
         return self._folder / "flaky" / f"{key.removeprefix('sha256:')[:40]}.json"

@@ -8,6 +8,7 @@ Attempts that do not count: interrupted ones, and those that ended with a questi
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -206,6 +207,8 @@ class Attempts:
 
     def _settle(self, work: Work, made: str | Failure, seconds: float) -> tuple[str, float] | None:
         """Record how the agent's work ended; returns tree and seconds of a result, None for a question or a failure."""
+        with suppress(OSError):
+            work.out.rmdir()  # most agents leave nothing in it
         question = question_in(work.out, self._session.secrets)
         if question:
             self.ask(work.number, question, "" if isinstance(made, Failure) else made, work.cost())

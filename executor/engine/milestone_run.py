@@ -35,7 +35,7 @@ from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
-from executor.state.decide import Act
+from executor.state.decide import Act, Status
 from executor.state.events import (
     BranchCreated,
     BranchIntended,
@@ -396,6 +396,9 @@ class MilestoneRun:
         except ExecutorError:
             with suppress(ExecutorError):
                 self.journal.append_last(event.KIND, "", **encode(event))
+        landed = (self.decision(f"{self.name}/{issue.id}").status is Status.LANDED for issue in self.milestone.issues)
+        if how is How.DONE and all(landed):
+            self.pool.discard_all()
 
     def cut_off(self) -> RunRecord | None:
         """Return the latest earlier run of this milestone if it was cut off."""

@@ -140,7 +140,7 @@ class Recovery:
                 verdicts / "flaky",
                 verdicts / "proofs",
                 *verdicts.glob("reports/*"),
-                *verdicts.glob("[0-9a-f][0-9a-f]"),
+                *verdicts.glob("[0-9a-f]"),
             ]
         for folder in folders:
             sweep_temporary(folder)

@@ -316,6 +316,12 @@ class Pool:
         """Remove a slot's folder; it must not be in use."""
         remove(self._folder / str(number))
 
+    def discard_all(self) -> None:
+        """Remove every slot's folder, unless set-up commands keep files in it; no slot may be in use."""
+        for home in () if self._keep else sorted(self._folder.glob("*")):
+            if home.name.isdigit():
+                remove(home)
+
     def close(self) -> None:
         """Release all numbers."""
         with self._lock:

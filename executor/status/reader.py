@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -355,13 +356,24 @@ class Observer:
             return None
         known = state.proof
         if known is not None and known.revision == landing.trailers.revision:
-            return known
+            return self._by_present_ids(node, known)
         needs = {
             need: view.result_before(self._node(need).issue.id, landing.position)
             for need in node.needs
             if self._node(need).milestone == node.milestone
         }
         return Proof(landing.trailers.check_key, needs, landing.trailers.revision)
+
+    def _by_present_ids(self, node: Node, proof: Proof) -> Proof:
+        """Return a proof with the present ids of needed issues that were renamed since."""
+        renamed = {
+            need: proof.needs[old]
+            for need in node.needs
+            if need not in proof.needs
+            for old in (f"{self._node(need).milestone}/{was}" for was in self._node(need).issue.was)
+            if old in proof.needs
+        }
+        return replace(proof, needs={**proof.needs, **renamed}) if renamed else proof
 
 
 def observe(compiled: Compiled, refs: Refs, *, states: bool = True) -> Observer:

@@ -58,8 +58,7 @@ class Milestone:
     def run(self) -> dict[str, Decision]:
         """One run of all issues; the final decision on each. `Crash` where the world ends it."""
         self.world.step, self.world.dead = 0, False
-        self.runs += 1
-        session = Session(self.compiled, f"run-{self.runs}", Memory(self.world))
+        session = self.session()
         try:
             session.enter(["m1"])
             run = session.run_of("m1")
@@ -71,6 +70,11 @@ class Milestone:
             return found
         finally:
             session.close()
+
+    def session(self) -> Session:
+        """The session of the next run."""
+        self.runs += 1
+        return Session(self.compiled, f"run-{self.runs}", Memory(self.world))
 
     def kinds(self, issue: str) -> list[str]:
         """The kinds of events about an issue, in their order."""

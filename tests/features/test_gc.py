@@ -120,3 +120,17 @@ def test_steps_of_an_issue_that_is_no_longer_declared_go_when_they_are_old(repo:
         aged(repo, ref)
     assert removed(repo) == set(refs[1:])
     assert repo.git("for-each-ref", "--format=%(refname)", "refs/executor/steps/") == refs[0]
+
+
+def test_many_loose_objects_are_packed_and_nothing_else_of_git_changes(repo: Repo) -> None:
+    for number in range(600):
+        repo.write(f"many/{number}", f"{number}\n")
+    repo.git("update-ref", "refs/heads/other", repo.commit("many"))
+    before = repo.git("for-each-ref"), repo.git("rev-list", "--objects", "--all")
+    lost = repo.git("hash-object", "-w", "dodo.py", "pyproject.toml").split()
+    assert "packed" not in repo.doit("gc", "--dry-run").check().out
+    assert "loose objects of git" in repo.doit("gc").check().out
+    assert int(repo.git("count-objects").split()[0]) < 100
+    assert (repo.git("for-each-ref"), repo.git("rev-list", "--objects", "--all")) == before
+    assert all(repo.git("cat-file", "-t", name) == "blob" for name in lost)
+    assert "nothing to remove" in repo.doit("gc").check().out

@@ -60,6 +60,8 @@ class World:
         failing: ISSUE@ATTEMPT of agents that fail.
         idle: ISSUE@ATTEMPT of agents that end well and change nothing.
         passes: whether the check of an issue passes on the files of a tree.
+        judges: the same for one command of the checks.
+        makes: what an agent does to the files of its tree, for an issue and the words of its declaration.
         good: issues whose present result is complete and durable, so that nobody may be asked again.
         violations: promises that were broken.
     """
@@ -81,6 +83,8 @@ class World:
         self.failing: set[str] = set()
         self.idle: set[str] = set()
         self.passes: Callable[[Files, str], bool] = lambda files, issue: issue in files
+        self.judges: Callable[[Files, str, Sequence[str]], bool] = lambda files, issue, _: self.passes(files, issue)
+        self.makes: Callable[[Files, str, str], None] = dict.__setitem__
         self.violations: list[str] = []
         start = self.commit(self.tree({"README": "start"}), (), "start")
         self.refs[BASE] = start
@@ -377,7 +381,7 @@ class MemorySupervisor(Supervisor):
         files = world.places[str(command.cwd)]
         issue = command.env["EXECUTOR_ISSUE"]
         if command.result_file is None:
-            return _ended(0 if world.passes(files, issue) else 1)
+            return _ended(0 if world.judges(files, issue, command.argv) else 1)
         return self._agent(command, files, issue)
 
     def _agent(self, command: Command, files: Files, issue: str) -> Ended:
@@ -395,7 +399,7 @@ class MemorySupervisor(Supervisor):
         world.meanwhile()
         if f"{issue}@{command.env['EXECUTOR_ATTEMPT']}" in world.failing:
             return _ended(1)
-        files[issue] = said
+        world.makes(files, issue, said)
         world.effect()
         told = {"code": 0, "signal": None, "reason": "exited", "problem": "", "seconds": 0.1}
         command.result_file.write_text(json.dumps({**told, "output_bytes": 0, "leftovers": 0}))

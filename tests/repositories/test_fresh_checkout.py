@@ -71,8 +71,14 @@ def test_checks_see_nothing_of_what_an_agent_left_in_the_folder_that_both_use(tm
         "chmod 644 src/keep.sh; touch -d '2001-01-01' src/keep.sh; git init -q .git/own; echo one > one.txt"
     )
     clean = "test ! -e build && test ! -e .git && test ! -e lib && test -w src && test $(sh src/keep.sh) = kept"
-    declare(repo, issue("1", left, accept=[{"run": f"{clean} && test -f one.txt"}]), issue("2", "echo two > two.txt"))
-    repo.doit("milestone:m1", "-n", "1").check(0)
+    failing = issue("3", "exit 3")  # a complete milestone keeps no folder
+    declare(
+        repo,
+        issue("1", left, accept=[{"run": f"{clean} && test -f one.txt"}]),
+        issue("2", "echo two > two.txt"),
+        failing,
+    )
+    repo.doit("milestone:m1", "-n", "1").check(1)
     assert repo.git("diff", "--name-only", "main", BRANCH).split() == ["one.txt", "two.txt"]
     slots = list((repo.path / ".cache" / "m1" / "workspaces").iterdir())
     assert [(slot / "tree").is_dir() and not (slot / "check").exists() for slot in slots] == [True]

@@ -1,4 +1,7 @@
-"""`doit gc`: clean up by the retention rule. Work that has not landed is never removed before it expires."""
+"""`doit gc`: clean up by the retention rule, and pack loose objects.
+
+Work that has not landed is never removed before it expires.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from executor.engine.milestone_run import hold
 from executor.environments.environment import FOLDER, kept_environments
 from executor.errors import BusyError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
+from executor.git.repair import pack_loose
 from executor.process.locks import remove_holder
 from executor.state.model import AttemptState
 from executor.status.reader import Observer, observe
@@ -77,13 +81,15 @@ class Gc(Command):
             *rule.environments(),
         ]
         kept = {} if options["dry_run"] else _remove(project, refs, items)
+        packed = 0 if options["dry_run"] or rule.held else pack_loose(project.repository)
         if options["json"]:
             print_json([{"what": item.what, "why": item.why, "kept": kept.get(item.what, "")} for item in items])
-        elif not items:
+        elif not items and not packed:
             sys.stdout.write(f"nothing to remove (attempts and logs are kept {rule.days} days)\n")
         else:
             rows = [[item.what, f"kept: {kept[item.what]}" if item.what in kept else item.why] for item in items]
-            sys.stdout.write(table(rows) + "\n")
+            sys.stdout.write(table(rows) + "\n" * bool(rows))
+            sys.stdout.write(f"packed {packed} loose objects of git\n" if packed else "")
             told = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
             sys.stdout.write(f"{told}\n")
         return BusyError.exit_code if kept else 0
@@ -97,13 +103,13 @@ class _Rule:
         self._observer, self._refs, self._now = observer, refs, now
         self._oldest = now - days * _DAY
         self._project = observer.compiled.project
-        self._held = {name for name in observer.views if is_held(self._project, name)}
+        self.held = {name for name in observer.views if is_held(self._project, name)}
 
     def attempts(self) -> Iterator[_Item]:
         """Yield refs of expired failed attempts, and of attempts that are on the branch anyway."""
         for kept in self._refs.kept(ATTEMPTS):
             place = attempt_in(kept.ref)
-            if place is None or (milestone := kept.ref.split("/")[2]) in self._held:
+            if place is None or (milestone := kept.ref.split("/")[2]) in self.held:
                 continue
             why = self._why(milestone, *place, kept)
             if why:
@@ -118,7 +124,7 @@ class _Rule:
             milestone, issue = parts[:2]
             declared = f"{milestone}/{issue}" in self._observer.compiled.plan.nodes
             made = self._refs.time_of(kept.commit)
-            if not declared and milestone not in self._held and made < self._oldest:
+            if not declared and milestone not in self.held and made < self._oldest:
                 age = f"{int((self._now - made) // _DAY)} days old"
                 yield _Item(kept.ref, f"step of an issue that is not declared, {age}", milestone, commit=kept.commit)
 
@@ -149,7 +155,7 @@ class _Rule:
     def logs(self) -> Iterator[_Item]:
         """Yield logs older than the rule, unless their attempt has no end yet."""
         for milestone, view in self._observer.views.items():
-            if milestone in self._held:
+            if milestone in self.held:
                 continue
             for folder in sorted((self._project.state(milestone) / "logs").glob("*/*")):
                 state = view.states.get(folder.parent.name)
@@ -164,12 +170,12 @@ class _Rule:
             folder = self._project.state(milestone) / "workspaces"
             attempts = [attempt for state in view.states.values() for attempt in state.attempts.values()]
             cut_off = any(attempt.state is AttemptState.STARTED for attempt in attempts)
-            if folder.is_dir() and not cut_off and milestone not in self._held:
+            if folder.is_dir() and not cut_off and milestone not in self.held:
                 yield self._at(folder, "workspaces, made again when needed", milestone)
 
     def caches(self) -> Iterator[_Item]:
         """Yield old verdicts and reports, and quarantined objects."""
-        if self._held:
+        if self.held:
             return
         places = (
             (self._project.cache / "_verdicts", "verdicts"),
@@ -181,7 +187,7 @@ class _Rule:
 
     def environments(self) -> Iterator[_Item]:
         """Yield environments unused for longer than the rule permits, and incomplete ones."""
-        if self._held:
+        if self.held:
             return
         for kept in kept_environments(self._project.cache / FOLDER):
             if not kept.whole:
