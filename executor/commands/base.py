@@ -86,6 +86,7 @@ Options = TypedDict(
         "id": str,
         "interval": float,
         "json": bool,
+        "open": bool,
         "milestone": str | list[str],  # import takes one, cron several
         "moved": bool,
         "needs": str,

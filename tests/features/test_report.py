@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 from tests.support import issue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
     from tests.support import Repo
 
 TITLE = "</script><script>alert(1)</script> | `x` @all"
@@ -81,3 +85,16 @@ def test_wrong_use_is_told(repo: Repo) -> None:
     assert repo.doit("report").check().out.startswith("# m1")
     assert 'unknown milestone "m9"' in repo.doit("report", "m9").check(3).err
     assert "cannot be written" in repo.doit("report", "m1", "--output", "/nowhere/x.html").check(3).err
+
+
+def test_the_page_opens_in_a_browser(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo.milestone("m1", issue("a", "echo a > a"))
+    shown = tmp_path / "shown"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    assert repo.doit("report", "m1", "--open").check().out.endswith("/.cache/m1/report.html\n")
+    page = repo.path / ".cache" / "m1" / "report.html"
+    assert shown.read_text().strip() == page.as_uri()
+    assert "Issue a" in page.read_text(encoding="utf-8")

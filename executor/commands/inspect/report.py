@@ -44,6 +44,14 @@ _OUTPUT = {
     "default": "",
     "help": "file to write it to, instead of standard output",
 }
+_OPEN = {
+    "name": "open",
+    "short": "",
+    "long": "open",
+    "type": bool,
+    "default": False,
+    "help": "write the page and open it in a browser (the variable BROWSER names another)",
+}
 
 
 class Report(Command):
@@ -53,11 +61,11 @@ class Report(Command):
     output = Output.VIEW
     doc_purpose = "write a report of a milestone: html (one file, works offline), md, json, junit or sarif"
     doc_usage = "MILESTONE"
-    cmd_options = (_FORMAT, _OUTPUT)
+    cmd_options = (_FORMAT, _OUTPUT, _OPEN)
 
     def run(self, options: Options, arguments: list[str]) -> int:
         """Write the report."""
-        kind = options["format"]
+        kind = "html" if options["open"] else options["format"]
         if kind not in _MAKERS:
             raise UsageError(f'unknown format "{kind}"; expected one of {", ".join(_MAKERS)}')
         project = open_project()
@@ -67,11 +75,28 @@ class Report(Command):
         if row is None:
             raise UsageError(f"{name} is a draft that lacks something; `doit status {name}` says what")
         text = _MAKERS[kind](report_of(observe(compiled, Refs(project.repository)), name, row, row["percent"]))
-        if options["output"]:
-            _write(Path(options["output"]), text)
+        output = options["output"]
+        if options["open"] and not output:
+            project.state(name).mkdir(parents=True, exist_ok=True)
+            output = str(project.state(name) / "report.html")
+        if output:
+            _write(Path(output), text)
         else:
             sys.stdout.write(text)
+        if options["open"]:
+            _open(Path(output))
         return 0
+
+
+def _open(path: Path) -> None:
+    """Show a page in the user's browser; a machine without one is told where the page is."""
+    import webbrowser
+
+    try:
+        shown = webbrowser.open(path.resolve().as_uri())
+    except webbrowser.Error:
+        shown = False
+    sys.stdout.write(f"{path}\n" if shown else f"{path}: found no browser to open it with; set BROWSER\n")
 
 
 def _write(path: Path, text: str) -> None:
