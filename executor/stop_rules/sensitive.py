@@ -110,6 +110,10 @@ _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
 _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
 _INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nject\w*|dishka|punq)\b")
 """A type says what is called before the function."""
+_PLAIN_DECORATORS = frozenset(
+    "abstractmethod asynccontextmanager cache cached_property classmethod contextmanager final overload override property "  # noqa: SIM905
+    "staticmethod".split()
+)
 _FAR = 80
 """Number of lines to search upward for the start of a function."""
 _LARGEST = 1_000_000
@@ -213,9 +217,9 @@ def _functions(tree: ast.Module, *, plain: bool) -> dict[str, tuple[str, int, in
 
 
 def _meaning(tree: ast.Module, *, plain: bool) -> str:
-    """Reduce a Python module to what runs: no docstrings, `__all__`, or, if `plain`, types of undecorated functions."""
+    """Reduce a Python module to what runs: no docstrings or `__all__`, and, if `plain`, no types of functions."""
     for node in ast.walk(tree):
-        if plain and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
+        if plain and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _ignores_types(node.decorator_list):
             given = node.args
             for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
                 if one is not None:
@@ -224,6 +228,11 @@ def _meaning(tree: ast.Module, *, plain: bool) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]
     return ast.dump(tree)
+
+
+def _ignores_types(decorators: Sequence[ast.expr]) -> bool:
+    """Return whether no decorator of a function reads its types: those of frameworks do."""
+    return all(ast.unparse(item).rpartition(".")[2] in _PLAIN_DECORATORS for item in decorators)
 
 
 def _says_nothing(node: ast.stmt) -> bool:
