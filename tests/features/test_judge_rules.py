@@ -27,7 +27,7 @@ _LICENSED = "# Copyright (c) 2020 A. Author\n# Licensed under the MIT License\nx
 _INJECTED = (
     "from fastapi import Depends\n\n\ndef admin(user: Annotated[str, Depends(verify_token)]):\n    return user\n"
 )
-_CLIENT = "import typing\n\n\n@contextmanager\ndef get(url, auth: typing.Optional[str] = None):\n    return send(url, auth=auth)\n"
+_CLIENT = "@contextmanager\ndef get(url, auth: typing.Optional[str] = None):\n    return send(url, auth=auth)\n"
 _LONG = "x" * 20_100
 AWS = "AKIA" + "Z7VXQ2M3N4P5R6ST"
 
