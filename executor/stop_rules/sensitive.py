@@ -111,7 +111,7 @@ _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
 _INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nject\w*|dishka|punq)\b")
 """A type says what is called before the function."""
 _PLAIN_DECORATORS = frozenset(
-    "abstractmethod asynccontextmanager cache cached_property classmethod contextmanager overload property staticmethod".split()  # noqa: SIM905
+    ["abstractmethod", "asynccontextmanager", "cache", "classmethod", "contextmanager", "property", "staticmethod"]
 )
 _FAR = 80
 """Number of lines to search upward for the start of a function."""
