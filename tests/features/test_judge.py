@@ -296,6 +296,65 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
     assert "1 test that passed on the base did not run" in repo.doit("explain", "case0/a").check().out
 
 
+OPEN = {
+    "calc.py": "def add(a, b):\n    return a + b\n",
+    "tests/test_calc.py": """import unittest
+from calc import add
+
+ROWS = [(1, 2, 3), (3, 4, 7), (2, 2, 4)]
+
+
+class T(unittest.TestCase):
+    def test_add(self):
+        self.assertEqual(add(1, 2), 3)
+
+    def test_rows(self):
+        for a, b, c in ROWS:
+            self.assertEqual(add(a, b), c)
+""",
+    "tests/run.sh": "PYTHONPATH=. python3 -m unittest discover -s tests\n",
+}
+UNITTEST = "PYTHONPATH=. python3 -m unittest discover -s tests"
+FEWER = "sed -i 's/(1, 2, 3), (3, 4, 7), (2, 2, 4)/(3, 4, 7)/' tests/test_calc.py; "
+DECLARED = {
+    "another expectation": FEWER + "sed -i 's/(1, 2), 3/(1, 2), 7/' tests/test_calc.py",
+    "any value": FEWER + "sed -i 's/assertEqual(add(1, 2), 3)/assertIsNotNone(add(1, 2))/' tests/test_calc.py",
+    "fewer rows, and a test that is off": FEWER + "sed -i 's/test_add/check_add/' tests/test_calc.py",
+    "a function of the test": "sed -i 's/^from calc.*/def add(a, b):\\n    return a + b/' tests/test_calc.py",
+    "a set-up that patches": "printf '\\n\\ndef setUpModule():\\n    global add\\n"
+    "    add = lambda a, b: a + b\\n' >> tests/test_calc.py",
+}
+
+
+def test_tests_that_an_issue_declares_are_not_bent_until_broken_code_passes(tmp_path: Path) -> None:
+    cases = {name: (f"{BREAK}; {script}", UNITTEST) for name, script in DECLARED.items()}
+    more = "\n\nclass More(unittest.TestCase):\n    def test_more(self):\n        self.assertEqual(add(5, 5), 10)"
+    cases["honest: one more test"] = (f"cat >> tests/test_calc.py <<'EOF'\n{more}\nEOF\n", UNITTEST)
+    cases["the script of the tests"] = (f"{BREAK}; echo 'exit 0' > tests/run.sh", "sh tests/run.sh")
+    cases["a package in the tests"] = (f"{BREAK}; " + write("tests/calc/__init__.py", OPEN["calc.py"]), UNITTEST)
+    found = landed(project(tmp_path / "repo", OPEN), cases, files=["calc.py", "tests/test_calc.py"])
+    assert {
+        name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
+    } == {}
+
+
+RUN_JS = """const fs = require('node:fs');
+if (require('../index.js').add(1, 2) !== 3) process.exitCode = 1;
+fs.writeFileSync(process.argv[2], '<testsuite><testcase name="add"/></testsuite>');
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_a_runner_of_the_tests_that_writes_a_report_is_put_back_too(tmp_path: Path) -> None:
+    checks = '[check.js]\nrun = ["node", "tests/run.js", "{report}"]\n'
+    files = {"index.js": JS_PROJECT["index.js"], "tests/run.js": RUN_JS, "rules/checks.toml": checks}
+    repo = project(tmp_path / "repo", files)
+    repo.milestone("m1", issue("a", f"{BREAK_JS}; sed -i 's/!== 3/!== 7/' tests/run.js", checks=["js"]))
+    repo.milestone("m2", issue("a", "echo 'exports.sub = (a, b) => a - b;' >> index.js", checks=["js"]))
+    repo.doit("milestone:m1", "milestone:m2")
+    assert {ref: status == "landed" for ref, status in repo.statuses().items()} == {"m1/a": False, "m2/a": True}
+
+
 INLINE = {
     "src/lib.rs": """pub fn add(a: i32, b: i32) -> i32 { a + b }
 
