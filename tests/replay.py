@@ -34,7 +34,7 @@ RELEASES = {
 
 STOPS = [
     *("database-migration", "dependency-change", "judge-tampering", "large-diff", "licence-change", "protected-files"),
-    *("secrets", "sensitive-code", "tests-weakened", "tool-shadowing", "unlookable"),
+    *("secrets", "sensitive-code", "tests-weakened", "tool-shadowing", "tool-silenced", "unlookable"),
 ]
 """Rules that whole releases would hit; these are about trees, tests/features/test_history_judged.py is about rules."""
 

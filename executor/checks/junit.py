@@ -108,7 +108,9 @@ def lost_tests(report: Report, base: Report) -> str:
     Both runs have the same files of tests: what is missing here, the product left out.
     """
     ran = Counter(base.names) - Counter((*base.failures, *base.errors, *base.skipped))
-    missing = tuple((ran - (Counter(report.names) - Counter(report.skipped))).elements())
+    gone = ran - (Counter(report.names) - Counter(report.skipped))
+    skipped = ran & (Counter(report.skipped) - Counter(base.skipped))  # a second line may claim that it passed
+    missing = tuple((gone | skipped).elements())
     return f"{_count(missing, 'test')} that passed on the base did not run: {_listed(missing)}" if missing else ""
 
 

@@ -25,48 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["sensitive_code"]
 
 _SETTINGS = frozenset({".json", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".conf", ".env", ".properties", ""})
-_LOOKS = frozenset(
-    [
-        ".css",
-        ".scss",
-        ".sass",
-        ".less",
-        ".svg",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".gif",
-        ".ico",
-        ".webp",
-        ".woff",
-        ".woff2",
-        ".ttf",
-        ".po",
-        ".pot",
-        ".mo",
-        ".map",
-        ".lock",
-        ".csv",
-        ".ipynb",
-        ".log",
-    ]
-)
+_STYLES = frozenset({".css", ".scss", ".sass", ".less", ".woff", ".woff2", ".ttf", ".map", ".lock", ".csv", ".log"})
+_LOOKS = _STYLES | {".svg", ".png", ".jpg", ".jpeg", ".gif", ".ico", ".webp", ".po", ".pot", ".mo", ".ipynb"}
 _PAGES = frozenset(
-    [
-        ".html",
-        ".htm",
-        ".j2",
-        ".jinja",
-        ".jinja2",
-        ".erb",
-        ".haml",
-        ".hbs",
-        ".ejs",
-        ".vue",
-        ".svelte",
-        ".twig",
-        ".liquid",
-    ]
+    ".html .htm .j2 .jinja .jinja2 .erb .haml .hbs .ejs .vue .svelte .twig .liquid".split()  # noqa: SIM905
 )
 _ELSEWHERE = re.compile(
     r"(?i)^(examples?|samples?|demos?)/|(^|/)(docs?|documentation|locales?|i18n|l10n|translations|node_modules)/"
@@ -108,6 +70,7 @@ _FILE_MODES = re.compile(
 )
 _MONEY = re.compile(r"[-+*/]=?|\bround\b|\bsum\b|=\s*[\d.]+")
 _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
+_DEPENDS = re.compile(r"\b(?:Depends|Security|Inject)\(\s*(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)")
 _INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nject\w*|dishka|punq)\b")
 """A type says what is called before the function."""
 _PLAIN_DECORATORS = frozenset(
@@ -224,6 +187,10 @@ def _meaning(tree: ast.Module, *, plain: bool) -> str:
                 if one is not None:
                     one.annotation = None
             node.returns = None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in node.body:
+                if isinstance(inner, ast.AnnAssign):
+                    inner.annotation = ast.Constant(None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]
     return ast.dump(tree)
@@ -428,9 +395,10 @@ def _normal(text: str) -> str:
 
 
 def _names(text: str) -> Iterator[str]:
-    """Yield names that a line defines, calls or imports."""
+    """Yield names that a line defines, calls, imports or has called."""
     for call in _CALLED.finditer(text):
         yield call[1] or call[2]
+    yield from _DEPENDS.findall(text)
     for pattern in (_DEFINED, _ASSIGNED, _ANNOTATED):
         if match := pattern.match(text):
             yield match[1]

@@ -528,6 +528,7 @@ def test_a_test_that_passed_before_and_does_not_run_now_is_lost() -> None:
     for text, lost in (
         (b"test a ... ok\ntest b ... ok\n", ""),
         (b"test a ... ok\ntest b ... ignored\ntest e ... ok\n", "1 test that passed on the base did not run: b"),
+        (b"test a ... ok\ntest b ... ok\ntest b ... ignored\n", "1 test that passed on the base did not run: b"),
         (b"test e ... ok\n", "2 tests that passed on the base did not run: a, b"),
     ):
         now = read_console(text)

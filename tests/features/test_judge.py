@@ -84,6 +84,7 @@ PYTHON_SCRIPTS = {
     "the script of a script": (f"{BREAK}; : > scripts/smoke.py", "sh check.sh"),
     "the shell script": (f"{BREAK}; echo 'exit 0' > check.sh", "sh check.sh"),
     "the script of a makefile": (f"{BREAK}; echo 'exit 0' > check.sh", "make test"),
+    "fewer tests in the makefile": (f"{BREAK}; sed -i 's/sh check.sh/true/' Makefile", "make test"),
     "an included makefile": (f"{BREAK}; echo 'SHELL = /bin/true' > mk/rules.mk", "make test"),
 }
 HONEST_PYTHON = {
@@ -278,6 +279,13 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
             ),
             unittest,
         ),
+        "python, a claim in the output": (
+            (
+                "sed -i 's/True/False/; s/a + b/7/' flag.py; echo 'import sys' >> flag.py; "
+                "echo 'sys.stderr.write(\"test_add (test_flag.T.test_add) ... ok\\\\n\")' >> flag.py"
+            ),
+            unittest,
+        ),
         "reports in the tree": ("sed -i 's/True/False/; s/a + b/7/' flag.py", "python3 build.py"),
         "honest reports": ("echo 'X = 1' >> flag.py", "python3 build.py"),
     }
@@ -294,6 +302,22 @@ def test_a_test_of_the_base_that_the_product_switches_off_is_missed_by_name_in_a
         name: status for name, status in found.items() if (status == "landed") is not name.startswith("honest")
     } == {}
     assert "1 test that passed on the base did not run" in repo.doit("explain", "case0/a").check().out
+
+
+def test_tests_that_are_not_collected_any_more_are_new_failures(tmp_path: Path) -> None:
+    run = json.dumps([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml={report}"])
+    files = {
+        "calc.py": "def add(a, b):\n    return a + b\n",
+        "old.py": "x = 1\n",
+        "test_calc.py": "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n",
+        "test_old.py": "import old\n\n\ndef test_old():\n    assert old.x == 2\n",
+        "rules/checks.toml": f"[check.t]\nrun = {run}\nonly_new_failures = true\n",
+    }
+    repo = project(tmp_path / "repo", files)
+    repo.milestone("m1", issue("a", "echo 'def add(a, b:' > calc.py", checks=["t"]))
+    repo.milestone("m2", issue("a", "echo 'y = 1' >> calc.py", checks=["t"]))
+    repo.doit("milestone:m1", "milestone:m2", "-n", "2")
+    assert {ref: status == "landed" for ref, status in repo.statuses().items()} == {"m1/a": False, "m2/a": True}
 
 
 OPEN = {

@@ -30,6 +30,7 @@ ABOUT_THE_CHANGE = (
     "protected-files",
     "secrets",
     "tests-weakened",
+    "tool-silenced",
     "large-diff",
 )
 RULES = tuple(PACKAGED[name] for name in ABOUT_THE_CHANGE)
@@ -515,6 +516,24 @@ STOP: dict[str, dict[str, Case]] = {
         "after a NUL byte": made("conf.js", b"/* \0 */ s3cr3t\n"),
         "in bytes": made(".env", "TOKEN=s3cr3t\n"),
     },
+    "tool-silenced": {
+        name: made(path, f"{text}\nx = 1\n")
+        for name, path, text in (
+            ("ruff", "a.py", "# ruff: noqa"),
+            ("flake8", "a/b.py", "# flake8: noqa"),
+            ("mypy", "a.py", "# mypy: ignore-errors"),
+            ("pylint", "a.py", "# pylint: skip-file"),
+            ("eslint", "a.js", "/* eslint-disable */"),
+            ("eslint with a reason", "a.tsx", "/* eslint-disable -- later */"),
+            ("typescript", "a.ts", "// @ts-nocheck"),
+            ("biome", "a.ts", "// biome-ignore-all lint: later"),
+            ("deno", "a.ts", "// deno-lint-ignore-file"),
+            ("rust", "src/lib.rs", "#![allow(warnings)]"),
+            ("kotlin", "A.kt", '@file:Suppress("all")'),
+            ("php", "a.php", "<?php // phpcs:ignoreFile"),
+            ("rubocop", "a.rb", "# rubocop:disable all"),
+        )
+    },
 }
 PASS: dict[str, dict[str, Case]] = {
     "database-migration": {
@@ -682,6 +701,23 @@ PASS: dict[str, dict[str, Case]] = {
         "renamed file": ({"a.txt": "x\n"}, {"b.txt": "x\n"}),
         "case": made("a.txt", "S3CR3T\n"),
         "spread": made("a.txt", "s3\ncr3t\n"),
+    },
+    "tool-silenced": {
+        name: made(path, f"{text}\nx = 1\n")
+        for name, path, text in (
+            ("ruff, one line", "a.py", "import a  # noqa: F401"),
+            ("ruff, one rule", "a.py", "# ruff: noqa: E501"),
+            ("mypy, one line", "a.py", "a()  # type: ignore[arg-type]"),
+            ("pylint, one rule", "a.py", "# pylint: disable=invalid-name"),
+            ("eslint, one rule", "a.js", "/* eslint-disable no-console */"),
+            ("eslint, one line", "a.js", "// eslint-disable-next-line"),
+            ("typescript, one line", "a.ts", "// @ts-expect-error it is so"),
+            ("rust, one rule", "src/lib.rs", "#![allow(dead_code)]"),
+            ("golangci, one line", "a.go", "f() //nolint:errcheck"),
+            ("generated", "a/b_pb2.py", "# ruff: noqa"),
+            ("declarations", "a.d.ts", "/* eslint-disable */"),
+            ("documentation", "docs/lint.md", "# ruff: noqa"),
+        )
     },
 }
 
