@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -182,6 +183,10 @@ def test_a_plan_with_a_tracking_section_keeps_its_stops_claims_and_notes(repo: R
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("hold")))
     repo.doit("milestone:m7").check()
     assert set(repo.statuses("m7").values()) == {"landed"}
+    imported(repo, "docs/m7/IMPLEMENTATION_PLAN.md", "--overwrite")
+    repo.doit("export", "m7", "--output", "docs/m7/IMPLEMENTATION_PLAN.md").check()
+    again = imported(repo, "docs/m7/IMPLEMENTATION_PLAN.md")
+    assert (again["done"], again["wrote"]) == (["01", "02", "03"], [])
     repo.doit("import", "docs/m7/IMPLEMENTATION_PLAN.md", "--trust").check()
     assert {"run": "pytest tests/"} in declared(repo, "m7")["milestone"]["accept"]
 
@@ -228,3 +233,21 @@ def test_a_draft_stops_only_itself(repo: Repo) -> None:
         'unknown agent "wrter"; did you mean "writer"?'
         in repo.doit("import", "ok.json", "--agent", "wrter").check(3).err
     )
+
+
+@pytest.mark.long
+def test_a_task_with_kiros_phases_is_imported_and_lands_step_by_step(repo: Repo) -> None:
+    agent = Path(__file__).with_name("step_agent.sh").read_text(encoding="utf-8")
+    script = repo.path.parent / "agent.sh"
+    script.write_text(agent.replace("@beside@", str(repo.path.parent)))
+    repo.write("rules/agents.toml", f'[agent.writer]\ncommand = ["sh", "{script}"]\nisolation = "none"\n')
+    plan = YAML.replace("kiro_workflow: {enabled: false}", "kiro_workflow: {enabled: true}")
+    repo.write(".milestones/active/milestone-001.yaml", plan)
+    repo.commit("plan")
+    words = (".milestones/active/milestone-001.yaml", "--agent", "writer", "--done-as-landed", "HEAD")
+    assert imported(repo, *words)["landed"] == ["task-001"]
+    assert [item.get("workflow") for item in declared(repo, "milestone-001")["issue"]] == [None, "kiro"]
+    repo.doit("milestone:milestone-001").check()
+    assert set(repo.statuses("milestone-001").values()) == {"landed"}
+    done = {line.split()[1].partition(".")[0] for line in (repo.path.parent / "steps.log").read_text().splitlines()}
+    assert done == {"design", "spec", "task", "execute"}

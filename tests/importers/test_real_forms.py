@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from executor.importers.draft import draft_faults, listed
@@ -217,3 +218,76 @@ def test_numbers_of_tasks_that_restart_in_each_phase() -> None:
     assert needs(draft) == {"1.1": [], "1.2": ["1.1"], "2.1": ["2.2"], "2.2": ["2.1"]}
     named = "# P\n\n## Task 1: Base (WP01)\nText.\n\n## Task 2: Rest (WP02)\n**Depends on:** WP01\n"
     assert needs(read(file("docs/plan.md", named), "tasks")) == {"1": [], "2": ["1"]}
+
+
+# Public reports about importers and trackers of plans, tried here.
+
+
+def test_boxes_of_every_list_marker_and_with_marks_that_others_do_not_know() -> None:
+    """OpenSpec 1861, 1761 and 1485: numbered and + boxes, [~], tasks below a ticked one."""
+    text = (
+        "## 1. Work\n- [x] 1.1 Done\n  - [ ] 1.1.1 Below\n1. [ ] 1.2 Numbered\n2) [ ] 1.3 Other\n\n+ [ ] 1.4 Plus\n\n"
+        "- [~] 1.5 Later\n\n```\n- [ ] 9.9 quoted\n```\n"
+    )
+    draft = read(file("openspec/changes/work/tasks.md", text), "openspec")
+    assert [claim.split()[0] for claim in accepts(draft)["work"]] == ["1.1", "1.1.1", "1.2", "1.3", "1.4", "1.5"]
+    assert not draft.issues[0].done
+
+
+def test_needs_of_subtasks_on_other_tasks() -> None:
+    """claude-task-master 975 and 542: a subtask needs one beside it, another task, a subtask of another task."""
+    sub = [
+        {"id": 1, "title": "A"},
+        {"id": 2, "title": "B", "dependencies": [1, 11]},
+        {"id": 3, "title": "C", "dependencies": ["9.1"]},
+    ]
+    rows = [{"id": n, "title": f"T{n}", "details": "d", "dependencies": [], "subtasks": []} for n in (9, 11)]
+    rows.append({"id": 16, "title": "T16", "details": "d", "dependencies": ["9"], "subtasks": sub})
+    draft = read(file(".taskmaster/tasks/tasks.json", json.dumps({"master": {"tasks": rows}})), "taskmaster")
+    assert needs(draft)["16"] == ["9", "11"]
+
+
+SPECKIT = (
+    "# Tasks: Login\n\n## Phase 1: Setup\n- [ ] **T001** Base\n- [ ] T002 [P] Rest\n\n"
+    "## Phase 2: User Story 1\n- [ ] T003 [US1] Model\n\n## Phase 3: User Story 2\n"
+    "- [ ] T004 [US1,US2] View (depends on T002, T003)\n- [ ] T005 [US2] Test (depends on T009)\n\n"
+    "```\n- [ ] T099 quoted\n```\n"
+)
+
+
+def test_dependencies_behind_tasks_and_ids_in_bold() -> None:
+    """spec-kit 1934 and 4272, claude-power-pack 863 and 607: (depends on T002), **T001**, quoted boxes."""
+    draft = read(file("specs/001-login/tasks.md", SPECKIT), "speckit")
+    assert needs(draft) == {"phase-1": [], "US1": ["phase-1"], "US2": ["phase-1", "US1"]}
+    assert accepts(draft)["phase-1"] == ["T001 Base", "T002 Rest"]
+    assert "T005 depends on T009" in told(draft)
+    split = read(replace(file("specs/001-login/tasks.md", SPECKIT), split=True), "speckit")
+    assert needs(split) == {
+        "T001": [],
+        "T002": [],
+        "T003": ["T001", "T002"],
+        "T004": ["T003", "T002"],
+        "T005": ["T004"],
+    }
+
+
+def test_the_smallest_tasks_become_issues_on_request() -> None:
+    kiro = file(
+        ".kiro/specs/a/tasks.md", "# Plan\n\n- [ ] 1. Build\n  - [ ] 1.1 Model\n  - [ ] 1.2 View\n- [ ] 2. Ship\n"
+    )
+    assert needs(read(replace(kiro, split=True), "kiro")) == {"1.1": [], "1.2": ["1.1"], "2": ["1.2"]}
+    change = file("openspec/changes/a/tasks.md", "## 1. Build\n- [ ] 1.1 Model\n\n## 2. Ship\n- [ ] 2.1 Pack\n")
+    assert needs(read(replace(change, split=True), "openspec")) == {"1": [], "2": ["1"]}
+
+
+def test_front_matter_that_is_no_yaml() -> None:
+    """tldw_chatbook 1954: titles with a colon or an apostrophe, a section without its end mark."""
+    head = "---\nid: task-{}\ntitle: {}\nstatus: To Do\ndependencies: []\n---\n<!-- SECTION:NOTES:BEGIN -->\nText.\n"
+    files = {
+        "task-1 - a.md": head.format(1, "Console: skip rows"),
+        "task-2 - b.md": head.format(2, "'Write the user's reply'"),
+    }
+    draft = read(folder("backlog/tasks", files), "backlog")
+    assert [issue.title for issue in draft.issues] == ["Console: skip rows", "Write the user's reply"]
+    assert all("Text." in issue.text for issue in draft.issues)
+    assert "is not YAML" in told(draft)

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-TASK = re.compile(r"^(?:\*\*)?(T\d{2,4}[a-z]?)(?:\*\*)?\b[:.]?\s*((?:\[[^\]]*\]\s*)*)(.*)$")
+TASK = re.compile(r"^(?:\*\*)?(T\d{2,4}[a-z]?)\b(?:\*\*)?[:.]?(?:\*\*)?\s*((?:\[[^\]]*\]\s*)*)(.*)$")
 NUMBER = re.compile(r"^(?:\*\*)?(?:Task\s+)?(\d+(?:\.\d+)*)\.?(?:\*\*|\\?\*)?\s*[:.)–—-]*\s+(.*)$", re.IGNORECASE)
 _STARRED = re.compile(r"^\d+(?:\.\d+)*\.?\\?\*\s")
 """Kiro's mark of an optional task behind its number."""
@@ -268,9 +268,7 @@ def _chapter(part: Section) -> str:
     return plain(part.title) if part.level > 1 else ""
 
 
-_LIST = re.compile(
-    r"^@?(?:to[-_ ]?dos?|tasks?|fix[-_]?plan|backlog|check[-_]?list|next[-_]?steps)(?![a-z])", re.IGNORECASE
-)
+_LIST = re.compile(r"^@?(?:to[-_ ]?dos?|fix[-_]?plan|backlog|check[-_]?list|next[-_]?steps)(?![a-z])", re.IGNORECASE)
 """Names of files whose lists are tasks, with or without boxes."""
 _PLAN = re.compile(
     r"^(?!.*(?:design|handoff))@?(?:.*[-_ ])?(?:plan|roadmap|tasks|to[-_]?dos?|phases)(?:[-_ .]|$)", re.IGNORECASE
@@ -339,6 +337,8 @@ class Checklist:
         if any(item.box is not None for part in doc.sections for item in part.items):
             return 20
         # plan.md beside a spec is the design of the feature; its tasks are in another file.
+        if doc.front is not None and re.search(r"^description:", doc.front, re.MULTILINE):
+            return 0  # a command of an assistant, whose lists are instructions
         plan = _PLAN.match(source.stem) and not {"spec.md", "tasks.md"} & {*source.siblings} - {source.stem}
         return 15 if (plan and len(_chapters(doc)) > 1) or (_LIST.match(source.stem) and _bullets(doc)) else 0
 

@@ -1,13 +1,15 @@
-"""Roadmaps: GSD's slices and phases, and the to-dos of a Cursor plan. Pure."""
+"""Roadmaps: GSD's slices and phases, the to-dos of a Cursor plan, the stories of Ralph. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug, unique_id
-from executor.importers.formats.records import Reading, draft_of
+from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.formats.tasks import head_fields, resolved, title_of
+from executor.importers.formats.trackers import json_of, standing, words_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, labelled
 from executor.importers.reading.ids import needs_in
@@ -17,7 +19,7 @@ from executor.importers.reading.places import Node, PlaceError, yaml_comments, y
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Cursor", "Gsd"]
+__all__ = ["Cursor", "Gsd", "Ralph"]
 
 _SLICE = re.compile(r"^(?:\*\*)?(S\d+[a-z]?)\s*[:.–—-]\s*(.*?)(?:\*\*)?\s*((?:`[^`]*`\s*)*)$")
 _PHASE_ITEM = re.compile(r"^(?:\*\*)?Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:：.–—-]\s*(.*?)(?:\*\*(.*))?$", re.IGNORECASE)
@@ -201,8 +203,6 @@ class Cursor:
         """The milestone of a plan."""
         from dataclasses import replace
 
-        from executor.errors import Fault
-
         doc = document(source.text)
         try:
             root = yaml_node(doc.front or "", first=2)
@@ -245,4 +245,85 @@ def _todo(todo: Node, reading: Reading) -> None:
     title = content if len(content) <= 120 else f"{content[:119].rstrip()}…"  # noqa: PLR2004
     reading.issues.append(
         DraftIssue(name, title, f"# {content}", todo.line, {"needs": needs} if needs else {}, state == "done")
+    )
+
+
+class Ralph:
+    """``prd.json``: one issue per user story, in the order of their priority numbers."""
+
+    name = "ralph"
+    guide = GUIDES["ralph"]
+
+    def recognises(self, source: Source) -> int:
+        """Return the confidence that a source has this format, 0 to 100."""
+        root = json_of(source)
+        if root is None:
+            return 0
+        if root.get("userStories") is not None:
+            return 85
+        first = root.items[0] if root.items else None
+        return (
+            72 if first is not None and first.keys is not None and {"passes", "id", "title"} <= first.keys.keys() else 0
+        )
+
+    def read(self, source: Source) -> Draft:
+        """The milestone of a product requirements document."""
+        root, faults = parsed(source)
+        if root is None:
+            return Draft("", "", faults=tuple(faults))
+        reading = Reading(source)
+        stories = root.items if root.items is not None else root.rows("userStories")
+        root.read = True
+        found: list[tuple[float, DraftIssue]] = []
+        for story in stories:
+            if story.keys is None:
+                continue
+            order, issue = _story(story, reading)
+            if issue is not None:
+                found.append((order, issue))
+        if [order for order, _ in found] != sorted(order for order, _ in found):
+            reading.notes.append(Note(0, "the issues stand in the order of their priority numbers"))
+        reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
+        title, goal, branch = (
+            root.text("project", "name", "title"),
+            flat(root.text("description")),
+            root.text("branchName", "branch"),
+        )
+        fields = {key: value for key, value in (("goal", goal), ("branch", branch)) if value}
+        reading.notes += root.notes()
+        return draft_of(reading, slug(branch.rpartition("/")[2]) or slug(title) or "prd", title, fields)
+
+
+def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
+    name, title = story.text("id"), flat(story.text("title", "name"))
+    if not name or not title:
+        reading.faults.append(
+            Fault(
+                reading.source.name,
+                f"line {story.line}",
+                f'expected a story with id and title, found id "{name}", title "{title}"',
+            )
+        )
+        return 0, None
+    passes = story.text("passes", "completed", "done")
+    status = {"true": "done", "yes": "done", "false": "", "no": ""}.get(passes.casefold(), passes)
+    done, hold, gone = standing(reading, name, status or story.text("status"), story.line)
+    if gone:
+        story.plain()
+        return 0, None
+    word = story.text("priority")
+    order = float(word) if re.fullmatch(r"\d+(?:\.\d+)?", word) else float(len(reading.issues))
+    node = story.get("acceptanceCriteria") or story.get("acceptance_criteria") or story.get("acceptance")
+    claims = accept_of(node.plain()) if node is not None else []
+    fields: dict[str, object] = {
+        "accept": claims,
+        "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
+    }
+    if word and order == len(reading.issues) and not word.isdecimal():
+        fields |= words_of(story, reading, name)
+    notes = story.text("notes")
+    text = story.text("description") or f"# {title}"
+    text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
+    return order, DraftIssue(
+        name, title, text, story.line, {key: value for key, value in fields.items() if value}, done, hold
     )

@@ -17,6 +17,7 @@ from executor.importers.formats.checklists import (
     folder_id,
     is_markdown,
     path_of,
+    short,
 )
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import files_in, labelled
@@ -30,6 +31,9 @@ __all__ = ["OpenSpec", "SpecKit"]
 
 _PHASE = re.compile(r"^Phase\s+(\d+(?:\.\d+)*[a-z]?)\s*[:.–—-]*\s*(.*)$", re.IGNORECASE)
 _ASIDE = re.compile(r"parallel|example|summary|depend|format|notes", re.IGNORECASE)
+_DEPENDS = re.compile(
+    r"\b(?:depends? on|after|blocked by|requires)\s+((?:T\d+[a-z]?[\s,&]*(?:and\s+)?)+)", re.IGNORECASE
+)
 _STORY = re.compile(r"\b(?:User Story|US)[\s-]*(\d+)\b", re.IGNORECASE)
 
 
@@ -164,6 +168,7 @@ def _split(group: Group, *, split: bool) -> Iterator[Group]:
 
 def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, split: bool) -> None:
     """Add the phase order: stories wait for the phases before the first story, other phases for all earlier ones."""
+    inline = _inline_needs(groups, notes)
     if split:
         last: list[str] = []
         wave: list[str] = []
@@ -173,10 +178,10 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
             if last:
                 group.fields["needs"] = list(last)
             wave.append(group.id)
-            if not wave[:-1] and not last:
-                continue
+        for group in groups:
+            group.fields["needs"] = list(dict.fromkeys([*listed(group.fields, "needs"), *inline.get(group.id, ())]))
         return
-    said = _said_needs(doc, groups)
+    said = _said_needs(doc, groups, inline)
     base: list[str] = []
     stories: list[str] = []
     for group in groups:
@@ -184,7 +189,7 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
             needs = [*base[-1:], *said.get(group.id, ())]
             stories.append(group.id)
         else:
-            needs = [*base[-1:], *stories] if not stories else list(stories)
+            needs = [*(stories or base[-1:]), *said.get(group.id, ())]
             base.append(group.id)
             stories = []
         group.fields["needs"] = [name for name in dict.fromkeys(needs) if name != group.id]
@@ -193,10 +198,29 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
         notes.append(Note(0, f"dependencies read from sentences: {told}"))
 
 
-def _said_needs(doc: Document, groups: Sequence[Group]) -> dict[str, list[str]]:
-    """Return dependencies between stories in sentences: ``User Story 2: Depends on US1``."""
-    ids = [group.id for group in groups]
+def _inline_needs(groups: Sequence[Group], notes: list[Note]) -> dict[str, list[str]]:
+    """Return dependencies behind tasks, ``(depends on T001, T002)``, on earlier groups; later ones are noted."""
+    places = {
+        match[1]: place for place, group in enumerate(groups) for box in group.boxes if (match := TASK.match(box.text))
+    }
     found: dict[str, list[str]] = {}
+    for place, group in enumerate(groups):
+        for box in group.boxes:
+            others = [name for clause in _DEPENDS.findall(box.text) for name in re.findall(r"T\d+[a-z]?", clause)]
+            found.setdefault(group.id, []).extend(
+                groups[places[name]].id for name in others if places.get(name, place) < place
+            )
+            late = [name for name in others if places.get(name, -1) > place or name not in places]
+            if late:
+                text = f"{short(box.text)} depends on {', '.join(late)}, which stands behind it or nowhere; left out"
+                notes.append(Note(box.first, text, "dependencies on later tasks, left out"))
+    return {name: list(dict.fromkeys(needs)) for name, needs in found.items() if needs}
+
+
+def _said_needs(doc: Document, groups: Sequence[Group], inline: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return dependencies between stories in sentences, ``User Story 2: Depends on US1``, added to those of tasks."""
+    ids = [group.id for group in groups]
+    found = {name: list(needs) for name, needs in inline.items()}
     for part in doc.sections:
         if not re.search(r"depend", part.title, re.IGNORECASE):
             continue

@@ -1,4 +1,4 @@
-"""Trackers that keep their tasks as JSON: task-master, Ralph, beads. Pure."""
+"""Trackers that keep their tasks as JSON: task-master, beads. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
 from executor.importers.reading.words import kind_of, priority_of, status_note, status_of
 
-__all__ = ["TIMES", "Beads", "Ralph", "TaskMaster", "standing", "words_of"]
+__all__ = ["TIMES", "Beads", "TaskMaster", "json_of", "standing", "words_of"]
 
 TIMES = (
     "createdAt",
@@ -36,7 +36,8 @@ TIMES = (
 )
 
 
-def _json(source: Source) -> Node | None:
+def json_of(source: Source) -> Node | None:
+    """Return a JSON file as a tree; None if it is none."""
     if source.files or not source.stem.endswith(".json"):
         return None
     try:
@@ -84,7 +85,7 @@ class TaskMaster:
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
-        root = _json(source)
+        root = json_of(source)
         return 75 if root is not None and _tags(root) else 0
 
     def read(self, source: Source) -> Draft:
@@ -181,7 +182,13 @@ def _task(task: Node, reading: Reading) -> None:
     fields["files"] = files_in([f"`{path}`" for path in dict.fromkeys(files)])[0]
     if subtasks:
         texts.append("## Subtasks\n\n" + "\n\n".join(_subtask(name, one, reading) for one in subtasks))
-    said = needs_of([node.word() for node in task.rows("dependencies") if node.keys is None and node.items is None])
+    said: list[str] = needs_of(
+        [node.word() for node in task.rows("dependencies") if node.keys is None and node.items is None]
+    )
+    own = {one.text("id").rpartition(".")[2] for one in subtasks}
+    # A subtask may need another task or a subtask of one; a bare number is first of all a subtask beside it.
+    inner = [node.word() for one in subtasks for node in one.rows("dependencies") if node.keys is None]
+    said += [need for need in inner if need not in own]
     needs = [re.sub(r"^([\w-]+)\.[\d.]+$", r"\1", need) for need in said]
     needs = [need for need in needs if need != name]
     fields["needs"] = list(dict.fromkeys(need for need in needs if need))
@@ -225,89 +232,8 @@ def _subtask(name: str, one: Node, reading: Reading) -> str:
     ]
     needs = [node.word() for node in one.rows("dependencies")]
     if needs:
-        lines.append(f"After: {', '.join(_below(name, need) for need in needs)}")
+        lines.append(f"After: {', '.join(needs)}")
     return "\n\n".join(lines)
-
-
-class Ralph:
-    """``prd.json``: one issue per user story, in the order of their priority numbers."""
-
-    name = "ralph"
-    guide = GUIDES["ralph"]
-
-    def recognises(self, source: Source) -> int:
-        """Return the confidence that a source has this format, 0 to 100."""
-        root = _json(source)
-        if root is None:
-            return 0
-        if root.get("userStories") is not None:
-            return 85
-        first = root.items[0] if root.items else None
-        return (
-            72 if first is not None and first.keys is not None and {"passes", "id", "title"} <= first.keys.keys() else 0
-        )
-
-    def read(self, source: Source) -> Draft:
-        """The milestone of a product requirements document."""
-        root, faults = parsed(source)
-        if root is None:
-            return Draft("", "", faults=tuple(faults))
-        reading = Reading(source)
-        stories = root.items if root.items is not None else root.rows("userStories")
-        root.read = True
-        found: list[tuple[float, DraftIssue]] = []
-        for story in stories:
-            if story.keys is None:
-                continue
-            order, issue = _story(story, reading)
-            if issue is not None:
-                found.append((order, issue))
-        if [order for order, _ in found] != sorted(order for order, _ in found):
-            reading.notes.append(Note(0, "the issues stand in the order of their priority numbers"))
-        reading.issues = [issue for _, issue in sorted(found, key=lambda item: item[0])]
-        title, goal, branch = (
-            root.text("project", "name", "title"),
-            flat(root.text("description")),
-            root.text("branchName", "branch"),
-        )
-        fields = {key: value for key, value in (("goal", goal), ("branch", branch)) if value}
-        reading.notes += root.notes()
-        return draft_of(reading, slug(branch.rpartition("/")[2]) or slug(title) or "prd", title, fields)
-
-
-def _story(story: Node, reading: Reading) -> tuple[float, DraftIssue | None]:
-    name, title = story.text("id"), flat(story.text("title", "name"))
-    if not name or not title:
-        reading.faults.append(
-            Fault(
-                reading.source.name,
-                f"line {story.line}",
-                f'expected a story with id and title, found id "{name}", title "{title}"',
-            )
-        )
-        return 0, None
-    passes = story.text("passes", "completed", "done")
-    status = {"true": "done", "yes": "done", "false": "", "no": ""}.get(passes.casefold(), passes)
-    done, hold, gone = standing(reading, name, status or story.text("status"), story.line)
-    if gone:
-        story.plain()
-        return 0, None
-    word = story.text("priority")
-    order = float(word) if re.fullmatch(r"\d+(?:\.\d+)?", word) else float(len(reading.issues))
-    node = story.get("acceptanceCriteria") or story.get("acceptance_criteria") or story.get("acceptance")
-    claims = accept_of(node.plain()) if node is not None else []
-    fields: dict[str, object] = {
-        "accept": claims,
-        "needs": needs_of(story.words("dependencies", "dependsOn", "depends_on", "blockedBy")),
-    }
-    if word and order == len(reading.issues) and not word.isdecimal():
-        fields |= words_of(story, reading, name)
-    notes = story.text("notes")
-    text = story.text("description") or f"# {title}"
-    text += f"\n\n## Notes\n\n{notes}" if notes.strip() else ""
-    return order, DraftIssue(
-        name, title, text, story.line, {key: value for key, value in fields.items() if value}, done, hold
-    )
 
 
 class Beads:
