@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.importers.draft import draft_faults, listed
 from executor.importers.importer import chosen
@@ -241,7 +241,9 @@ def test_needs_of_subtasks_on_other_tasks() -> None:
         {"id": 2, "title": "B", "dependencies": [1, 11]},
         {"id": 3, "title": "C", "dependencies": ["9.1"]},
     ]
-    rows = [{"id": n, "title": f"T{n}", "details": "d", "dependencies": [], "subtasks": []} for n in (9, 11)]
+    rows: list[dict[str, Any]] = [
+        {"id": n, "title": f"T{n}", "details": "d", "dependencies": [], "subtasks": []} for n in (9, 11)
+    ]
     rows.append({"id": 16, "title": "T16", "details": "d", "dependencies": ["9"], "subtasks": sub})
     draft = read(file(".taskmaster/tasks/tasks.json", json.dumps({"master": {"tasks": rows}})), "taskmaster")
     assert needs(draft)["16"] == ["9", "11"]
