@@ -22,6 +22,7 @@ from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS
+from executor.release.criteria import next_for
 from executor.release.release import told_dependents
 from executor.state.decide import Act, Status
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
@@ -352,7 +353,8 @@ def released(session: Session, outcome: Outcome) -> str:
     name = outcome.milestone
     if outcome.code:
         lacking = sum(item.holds_back for item in outcome.criteria)
-        return f"{shown}{name} is not released: {lacking} of {len(rows)} criteria are not met\n"
+        todo = next_for(outcome.criteria, name, session.compiled.milestone(name).branch)
+        return f"{shown}{name} is not released: {lacking} of {len(rows)} criteria are not met\nnext: {safe(todo)}\n"
     base = session.observer.views[name].base.removeprefix("refs/heads/")
     done = "".join(f"{name}: {safe(line)}\n" for line in outcome.done)
     return f"{shown}{done}{name} is released to {base}\n"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from executor.model.milestone import Milestone
 
 __all__ = [
+    "NOT_ASKED",
     "Box",
     "Criterion",
     "Met",
@@ -25,6 +26,7 @@ __all__ = [
     "ReleaseText",
     "box_criteria",
     "boxes",
+    "next_for",
     "refusal_code",
     "release_body",
     "release_message",
@@ -32,6 +34,8 @@ __all__ = [
     "with_ticks",
 ]
 
+NOT_ASKED = "not asked before every issue has landed"
+"""The reason of a criterion that depends on the landing of all issues."""
 _BOX = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+\[( |x|X)\]\s+(.*\S)")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _NFR = re.compile(r"\bnfrs?\b|\bnon-?functional\b", re.IGNORECASE)
@@ -180,6 +184,22 @@ def refusal_code(criteria: Iterable[Criterion]) -> int:
     if Met.LACKING in states:
         return 4
     return 75 if states else 0
+
+
+def next_for(criteria: Iterable[Criterion], milestone: str, branch: str) -> str:
+    """Return what to do about a refused release: first about an issue, else about the first criterion in the way."""
+    again = f"doit release:{milestone}"
+    held = [item for item in criteria if item.holds_back and item.reason != NOT_ASKED]
+    first = next((item for item in held if item.kind == "issues"), held[0] if held else None)
+    if first is None or first.met is Met.WAITS:
+        return again
+    if first.kind == "issues" and first.met is Met.FAILED and "," not in first.name:
+        return f"doit log {milestone}/{first.name}, then doit retry {milestone}/{first.name}; then {again}"
+    if first.kind == "issues":
+        return f"doit milestone:{milestone}; then {again}"
+    if first.kind in {"check", "accept"} and first.met is Met.FAILED:
+        return f"make it pass on {branch}, or correct the criterion; then {again}"
+    return f"{first.reason.splitlines()[0]}; then {again}" if first.reason else again
 
 
 def release_message(text: ReleaseText, criteria: Sequence[Criterion]) -> str:

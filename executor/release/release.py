@@ -16,6 +16,7 @@ from executor.git.refs import DELIVERED, Move
 from executor.git.repair import sweep
 from executor.git.trailers import Released
 from executor.release.criteria import (
+    NOT_ASKED,
     Criterion,
     Met,
     Outcome,
@@ -360,7 +361,7 @@ def told_dependents(observer: Observer, name: str) -> list[str]:
 
 def _not_asked(item: CommandProof | FileProof) -> Criterion:
     kind = "check" if isinstance(item, CommandProof) and item.named else "accept"
-    return Criterion(kind, item.name, Met.LACKING, "not asked before every issue has landed")
+    return Criterion(kind, item.name, Met.LACKING, NOT_ASKED)
 
 
 def _put_aside(told: str) -> str:

@@ -6,12 +6,14 @@ import pytest
 
 from executor.model.milestone import Issue, Milestone
 from executor.release.criteria import (
+    NOT_ASKED,
     Box,
     Criterion,
     Met,
     ReleaseText,
     box_criteria,
     boxes,
+    next_for,
     refusal_code,
     release_message,
     tag_object,
@@ -79,6 +81,22 @@ def test_a_box_is_ticked_or_proved_and_a_proof_weighs_more(box: Box, proof: Crit
 )
 def test_the_exit_code_of_a_release_that_is_held_back(states: list[Met], code: int) -> None:
     assert refusal_code([Criterion("check", "x", met) for met in states]) == code
+
+
+@pytest.mark.parametrize(
+    ("criteria", "expected"),
+    [
+        ([("check", "tests", Met.LACKING, NOT_ASKED), ("issues", "4.1", Met.LACKING, "stale: x")], "doit milestone:m4"),
+        ([("issues", "4.1", Met.FAILED, "failed: x")], "doit log m4/4.1, then doit retry m4/4.1"),
+        ([("check", "tests", Met.FAILED, "exit 1; see log")], "make it pass on milestone/m4, or correct the criterion"),
+        ([("tag", "v1", Met.LACKING, "is already the tag of abc; declare another one")], "is already the tag of abc"),
+        ([("merge", "pull request #7", Met.WAITS, "waits for ci; release again")], "doit release:m4"),
+    ],
+)
+def test_a_refused_release_says_what_to_do_next(criteria: list[tuple[str, str, Met, str]], expected: str) -> None:
+    told = next_for([Criterion(*item) for item in criteria], "m4", "milestone/m4")
+    assert told.startswith(expected)
+    assert told.endswith("doit release:m4")
 
 
 def milestone(title: str = "Worker settings") -> Milestone:

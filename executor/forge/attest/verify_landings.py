@@ -95,13 +95,23 @@ def signature_problems(data: bytes, signature: bytes, signers: str) -> list[str]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "statement.json.sig"
         path.write_bytes(signature)
-        words = ["ssh-keygen", "-Y", "find-principals", "-s", str(path), "-f", signers]
-        who = subprocess.run(words, capture_output=True, check=False).stdout.decode(errors="replace").splitlines()
+        who = signer_of(path, signers)
         if not who:
             return ["the key that signed it is not in the allowed signers"]
-        words = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", who[0], "-n", NAMESPACE, "-s", str(path)]
-        done = subprocess.run(words, input=data, capture_output=True, check=False)
-    return [] if done.returncode == 0 else ["its signature does not fit its bytes"]
+        return [] if fits(data, path, who, signers) else ["its signature does not fit its bytes"]
+
+
+def signer_of(signature: Path, signers: str) -> str:
+    """Return the allowed signer whose key made a signature; empty for none."""
+    words = ["ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", signers]
+    found = subprocess.run(words, capture_output=True, check=False).stdout.decode(errors="replace").splitlines()
+    return found[0] if found else ""
+
+
+def fits(data: bytes, signature: Path, who: str, signers: str) -> bool:
+    """Return whether a signer signed exactly these bytes."""
+    words = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", who, "-n", NAMESPACE, "-s", str(signature)]
+    return subprocess.run(words, input=data, capture_output=True, check=False).returncode == 0
 
 
 def statement_problems(data: bytes, landing: dict[str, str], position: int, previous: str) -> list[str]:
