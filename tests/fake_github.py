@@ -371,6 +371,14 @@ class FakeGitHub:
     def blocking(self, _query: dict[str, list[str]], _body: Any, number: str) -> tuple[int, Any]:
         return 200, [self.shown_issue(self.issues[other]) for other in self.blocked_by.get(int(number), [])]
 
+    def add_blocking(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
+        other = int(body["issue_id"]) - 5000
+        if other in self.blocked_by.setdefault(int(number), []):
+            raise Refusal(422, "Validation Failed", [{"code": "custom", "message": "The dependency already exists"}])
+        self._issue(number)
+        self.blocked_by[int(number)].append(other)
+        return 201, self.shown_issue(self._issue(str(other)))
+
     def list_milestones(self, query: dict[str, list[str]], _body: Any) -> tuple[int, Any]:
         state = query.get("state", ["open"])[0]
         return 200, [item for item in self.milestones.values() if state in {"all", item["state"]}]
@@ -565,6 +573,7 @@ class FakeGitHub:
     def shown_issue(self, item: dict[str, Any]) -> dict[str, Any]:
         return {
             **{key: item[key] for key in ("number", "title", "body", "state")},
+            "id": 5000 + item["number"],
             "labels": [{"name": label} for label in item["labels"]],
             "html_url": f"{self.url}/{OWNER}/{NAME}/issues/{item['number']}",
         }
@@ -611,6 +620,7 @@ _ROUTES: list[tuple[str, Any]] = [
     (f"GET {REPO}/issues/{_NUMBER}", FakeGitHub.get_issue),
     (f"PATCH {REPO}/issues/{_NUMBER}", FakeGitHub.patch_issue),
     (f"GET {REPO}/issues/{_NUMBER}/dependencies/blocked_by", FakeGitHub.blocking),
+    (f"POST {REPO}/issues/{_NUMBER}/dependencies/blocked_by", FakeGitHub.add_blocking),
     (f"GET {REPO}/milestones", FakeGitHub.list_milestones),
     (f"GET {REPO}/milestones/{_NUMBER}", FakeGitHub.get_milestone),
     (f"PATCH {REPO}/milestones/{_NUMBER}", FakeGitHub.patch_milestone),

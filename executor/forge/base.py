@@ -6,7 +6,7 @@ Every method may be called again after a lost answer: each first checks whether 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ __all__ = [
     "Checks",
     "Forge",
     "ForgeIssue",
+    "LinksIssues",
     "MergeAnswer",
     "NewPull",
     "red_answer",
@@ -149,6 +150,14 @@ class ForgeIssue:
     labels: tuple[str, ...] = ()
     needs: tuple[int, ...] = ()
     url: str = ""
+
+
+@runtime_checkable
+class LinksIssues(Protocol):
+    """A forge that also takes dependencies between issues; a forge without them need not have this."""
+
+    def block(self, number: int, by: Sequence[int]) -> None:
+        """Record that an issue is blocked by others; only missing ones are added. Raises as `Forge`."""
 
 
 class Forge(Protocol):

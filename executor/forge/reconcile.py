@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.engine.issue import IssueRun
+from executor.errors import ForgeRefusedError
+from executor.forge.base import LinksIssues
 from executor.forge.connect import forge_of
 from executor.forge.merge import Merging
 from executor.forge.publish import Publication, RemoteBranch
@@ -199,8 +201,30 @@ class Reconciliation:
             self._adopt(f"{self._run.name}/{issue.id}", branches)
         if forge_of(self._run.session).kind != "local":
             self._reconcile(branches)
+            self._write_dependencies()
         for issue in self._run.milestone.issues:
             Publication(IssueRun(self._run, f"{self._run.name}/{issue.id}")).show_waiting()
+
+    def _write_dependencies(self) -> None:
+        """Give the forge the declared dependencies between issues that have a number there, if the rules say so."""
+        session = self._run.session
+        if not session.policy.forge.dependencies:
+            return
+        forge = forge_of(session)
+        if not isinstance(forge, LinksIssues):
+            self._run.warn(f"rules/forge.toml: dependencies: {forge.kind} is not given any; only github is")
+            return
+        for issue in self._run.milestone.issues:
+            needs = session.compiled.plan.nodes[f"{self._run.name}/{issue.id}"].needs
+            numbers = [
+                number for need in needs if (number := session.compiled.plan.nodes[need].issue.number) is not None
+            ]
+            if issue.number is None or not numbers:
+                continue
+            try:
+                forge.block(issue.number, numbers)
+            except ForgeRefusedError as error:
+                self._run.warn(f"{self._run.name}/{issue.id}: {error}")
 
     def _nothing_begins(self) -> bool:
         """Return whether the milestone is released or waits for another one; then it gets no branch."""

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.command import git_program, safe_environment
+from executor.git.refs import Move, Refs
 from executor.model.outward_rules import remote_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.git.refs import Move
+    from executor.git.command import Identity
+    from executor.git.objects import Store
     from executor.git.repository import Repository
 
-__all__ = ["Pushed", "Remote"]
+__all__ = ["Pushed", "Remote", "push_files"]
 
 _TIMEOUT = 600.0
+_RACES = 3
 _PASSED_ON = re.compile(
     r"HOME|USER|LOGNAME|XDG_CONFIG_HOME|SSH_AUTH_SOCK|(?:https?|no|all)_proxy|SSL_CERT_(?:FILE|DIR)", re.IGNORECASE
 )
@@ -198,6 +201,46 @@ class Remote:
         if not self._token:
             _without(environment, "credential.helper")
         return environment
+
+
+def push_files(
+    remote: Remote, refs: Refs, store: Store, branch: str, files: Mapping[str, bytes], told: tuple[str, Identity, int]
+) -> str:
+    """Add a commit with files to a branch of the remote that holds nothing but such commits; equal files add none.
+
+    Args:
+        remote: the remote.
+        refs: refs of the trusted repository, which reads the branch.
+        store: its objects.
+        branch: short name of the branch; created if it does not exist.
+        files: content of each file by its path; other files of the branch stay.
+        told: subject of the commit, by which such a branch is recognised; its author and its time.
+
+    Returns:
+        Why they were not pushed; empty if they were.
+
+    Raises:
+        ForgeUnavailableError: the remote is unreachable.
+        ForgeRefusedError: the remote rejects access.
+    """
+    subject, who, when = told
+    name = f"refs/heads/{branch}"
+    for _ in range(_RACES):
+        there = remote.tips(name).get(name)
+        kept: dict[str, bytes] = {}
+        if there is not None:
+            remote.fetch(name)
+            if refs.message(there).strip() != subject:
+                return f"{branch} has other commits on {remote.name}; name a branch of its own"
+            kept = {path: store.blob(there, path) or b"" for path in store.paths(store.tree_of(there))}
+        tree = store.files_tree(kept | dict(files))
+        if there is not None and store.tree_of(there) == tree:
+            return ""
+        commit = store.commit(tree, [there] if there else [], f"{subject}\n", who, when)
+        done = remote.push([Move(name, there, commit)])
+        if done.ok or not done.moved:
+            return done.reason
+    return f"{branch} is being moved on {remote.name} by others"
 
 
 def _protocol(url: str) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from executor.model.hints import quoted
-from executor.model.milestone import CommitType, Seconds
+from executor.model.milestone import Branch, CommitType, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,6 +118,7 @@ class Forge(BaseModel):
         labels: labels of every pull request.
         statuses: report the checks' verdicts to the forge.
         writes_per_minute: maximum number of requests with changes.
+        dependencies: give the forge's issues the dependencies that are declared as `needs`; GitHub only.
         commit_types: conventional commit type of each issue type, by its name in lower case; ``feat`` for others.
         lower_case: descriptions start with a lower-case letter, as @commitlint/config-conventional requires.
         assisted_by: commits and pull requests name the agent and its model as ``Assisted-by``.
@@ -135,6 +136,7 @@ class Forge(BaseModel):
     labels: tuple[Annotated[str, AfterValidator(_label)], ...] = ()
     statuses: StrictBool = True
     writes_per_minute: Annotated[StrictInt, Field(ge=1, le=10_000)] = 60
+    dependencies: StrictBool = False
     commit_types: dict[str, CommitType] = Field(default_factory=dict)
     lower_case: StrictBool = False
     assisted_by: StrictBool = True
@@ -237,7 +239,9 @@ class StatusRules(BaseModel):
             empty for no command.
         env: names of environment variables that it receives besides the ordinary ones.
         timeout_s: seconds until it is stopped.
-        tracking: Markdown file in the repository whose sections are updated at the end of each run; empty: none.
+        tracking: Markdown file in the repository whose sections are kept current while a run works; empty: none.
+        push_to: branch of the remote that gets the tracking files as commits, at most one a minute and one at the end;
+            a branch of its own, without a file of the project.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -246,6 +250,7 @@ class StatusRules(BaseModel):
     env: tuple[str, ...] = ()
     timeout_s: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = 10.0
     tracking: Annotated[str, AfterValidator(_inside)] = ""
+    push_to: Branch | None = None
 
     def argv(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return the argument list with every placeholder filled in."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from executor.config.load_milestones import spec_text
 from executor.errors import ExecutorError, UsageError
+from executor.git.remote import push_files
 from executor.git.trailers import one_line
 from executor.process.files import write_over
 from executor.report.exports import as_github, as_json, as_rows
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 _TOLD = frozenset({"attempt-started", "attempt-failed", "landed", "pull", "stopped", "verified"})
 """Kinds of events that change the tracking file."""
 _LEAST_PAUSE = 1.0
+_PUSHED_EVERY = 60.0
+_TRACKED = "Track the milestones"
+"""Subject of the commits on the branch of tracking files."""
 
 __all__ = [
     "FORMATS",
@@ -215,17 +219,27 @@ def keep_section(path: Path, observer: Observer, milestone: str, at_work: frozen
     return True
 
 
-def keep_tracking(session: Session) -> list[str]:
-    """Update the tracking file of each milestone of a session; returns the problems."""
-    problems = []
+def keep_tracking(session: Session, *, push: bool = True) -> list[str]:
+    """Update the tracking files of the milestones, and push them if the rules say so; returns the problems."""
+    problems, files = [], {}
     for run in session.runs():
         name = run.milestone.tracking or session.policy.status.tracking
         if not name:
             continue
         try:
-            keep_section(session.project.root / name, session.observer, run.name, frozenset(session.working))
+            path = session.project.root / name
+            keep_section(path, session.observer, run.name, frozenset(session.working))
+            files[name] = path.read_bytes()
         except (ExecutorError, OSError) as error:
             problems.append(f"{name} was not updated: {error}")
+    branch, remote = session.policy.status.push_to, session.remote
+    if push and files and branch is not None and remote is not None:
+        told = (_TRACKED, session.identity, int(time.time()))
+        try:
+            problem = push_files(remote, session.refs, session.store, branch, files, told)
+        except ExecutorError as error:
+            problem = str(error)
+        problems += [f"rules/status.toml: push_to: {problem}"] if problem else []
     return problems
 
 
@@ -249,7 +263,7 @@ class _Keeper:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._due: threading.Timer | None = None
-        self._next = 0.0
+        self._next = self._next_push = 0.0
 
     def hear(self, _milestone: str, record: Record) -> None:
         """Process an event; writes the file at once or after the pause, so the last event of a burst is not lost."""
@@ -274,8 +288,10 @@ class _Keeper:
             self._due = None  # an event from now on asks for another write
         with self._writing:
             began = time.monotonic()
+            push = began >= self._next_push
             with suppress(ExecutorError):  # the end of the run writes once more, and reports its failure
-                keep_tracking(self._session)
+                keep_tracking(self._session, push=push)
+            self._next_push = began + _PUSHED_EVERY if push else self._next_push
             self._next = time.monotonic() + max(_LEAST_PAUSE, 9 * (time.monotonic() - began))
 
 

@@ -76,6 +76,16 @@ def test_a_milestone_lands_by_pull_requests_and_running_again_does_nothing(repo:
     assert len(hub.pulls) == 3
 
 
+def test_needs_are_given_to_the_forge_as_dependencies_of_its_issues(repo: Repo, hub: FakeGitHub) -> None:
+    first, second = hub.add_issue("One"), hub.add_issue("Two")
+    rules = repo.path / "rules/forge.toml"
+    rules.write_text(f"dependencies = true\n{rules.read_text()}")
+    two = issue("a", "echo a > a", number=first) + issue("b", "echo b > b", number=second, needs=["a"])
+    declared(repo, two + issue("c", "echo c > c", needs=["a"]))
+    repo.doit("milestone:m1").check()
+    assert hub.blocked_by == {second: [first]}
+
+
 def test_what_a_hard_rule_stops_is_a_draft_with_the_reason_until_a_person_approves(repo: Repo, hub: FakeGitHub) -> None:
     declared(
         repo,

@@ -162,3 +162,26 @@ def test_what_is_missing_is_told_before_anything_is_done(
     repo.milestone("m1", issue("a", "echo a > a"))
     assert told in repo.doit("milestone:m1").check(4).err
     assert repo.attempts() == []
+
+
+def test_tracking_files_are_pushed_to_a_branch_of_their_own(repo: Repo) -> None:
+    up = repo.path.parent / "up.git"
+    repo.git("remote", "add", "origin", bare(up))
+    repo.write("rules/forge.toml", 'kind = "local"\nremote = "origin"\n')
+    repo.write("rules/status.toml", 'tracking = "docs/TRACKING.md"\npush_to = "tracking"\n')
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.commit("declare")
+    repo.git("push", "-q", "origin", "main")
+    out = repo.doit("milestone:m1").check().out
+    assert "note" not in out
+    show = ["-C", str(up), "show", "tracking:docs/TRACKING.md"]
+    assert "1 of 1 landed" in repo.git(*show)
+    assert repo.git("-C", str(up), "ls-tree", "-r", "--name-only", "tracking") == "docs/TRACKING.md"
+    before = tip(up, "tracking")
+    repo.doit("milestone:m1").check()
+    assert tip(up, "tracking") == before
+    repo.write("rules/status.toml", 'tracking = "docs/TRACKING.md"\npush_to = "main"\n')
+    repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b"))
+    main = tip(up, "main")
+    assert "push_to: main has other commits on origin" in repo.doit("milestone:m1").check().out
+    assert tip(up, "main") == main

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.base import NewPull
+from executor.forge.base import LinksIssues, NewPull
 from executor.forge.hosts.credentials import Budget, find_token, repository_of
 from executor.forge.hosts.github import GitHubForge, over_pygithub
 from executor.forge.hosts.rest import Api, log_reader
@@ -319,3 +319,16 @@ def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch: py
     monkeypatch.setitem(sys.modules, "github", None)
     with pytest.raises(UsageError, match=r"needs the extra `github`: pip install 'make-for-milestones\[github\]'"):
         over_pygithub("https://api.github.com", TOKEN)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_dependencies_are_given_out_once(forge: GitHubForge, fake: FakeGitHub, lost: bool) -> None:
+    first, second, third = (fake.add_issue(name) for name in ("One", "Two", "Three"))
+    fake.blocked_by[third] = [first]
+    fake.faults.append(Fault("POST .*/blocked_by", status=503, lost=lost))
+    for _ in range(2):
+        forge.block(third, [first, second])
+    assert fake.blocked_by == {third: [first, second]}
+    assert isinstance(forge, LinksIssues)
+    with pytest.raises(ForgeRefusedError, match="no issue #99"):
+        forge.block(third, [99])

@@ -58,6 +58,7 @@ def everything(forge: GitHubForge, fake: FakeGitHub) -> None:
     """Every request that the adapter can make, both ways where there are two."""
     milestone = fake.add_milestone("M1")
     issue = fake.add_issue("One", milestone=milestone)
+    forge.block(fake.add_issue("Two", milestone=milestone), [issue])
     forge.issues("M1")
     pull = forge.open(NewPull("feat/m1-a", "milestone/m1", "core(m1): A", "ours\n", draft=True))
     pull = forge.update(pull, title="core(m1): B", body="new\n", draft=False, labels=["x"])

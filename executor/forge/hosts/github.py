@@ -372,6 +372,10 @@ class GitHubForge:
         """Replace the text of an issue."""
         self._issues.edit(number, body)
 
+    def block(self, number: int, by: Sequence[int]) -> None:
+        """Record that an issue is blocked by others; only missing ones are added."""
+        self._issues.block(number, by)
+
     def close_issue(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
         return self._issues.close(number)

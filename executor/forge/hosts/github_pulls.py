@@ -65,6 +65,8 @@ ISSUE = {
     "html_url": str,
 }
 BLOCKER = {"number": Needed(int)}
+NUMBERED = {"id": Needed(int)}
+"""Shape of an issue if only GitHub's own id of it is needed."""
 MILESTONE = {"number": Needed(int), "title": str}
 STATE = {"state": Needed(str)}
 """Shape of an issue or a milestone if only its state is needed."""
@@ -104,6 +106,27 @@ class Issues:
             return True if str((self._api.get(path, ISSUE) or {}).get("body") or "") == body else None
 
         effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
+
+    def block(self, number: int, by: Sequence[int]) -> None:
+        """Record that an issue is blocked by others; only missing ones are added."""
+        path = f"{self._at}/issues/{number}/dependencies/blocked_by"
+
+        def known() -> set[int]:
+            return {int(item["number"]) for item in self._api.pages(path, {}, BLOCKER)}
+
+        for other in sorted(set(by) - known()):
+            found = self._api.get(f"{self._at}/issues/{other}", NUMBERED)
+            if found is None:
+                raise ForgeRefusedError(f"the forge has no issue #{other}, which #{number} needs")
+            body = {"issue_id": int(found["id"])}
+
+            def probe(other: int = other) -> bool | None:
+                return True if other in known() else None
+
+            def write(body: dict[str, int] = body) -> Answer:
+                return self._api.write("POST", path, body)
+
+            effect(self._api, "add a dependency", probe, write)
 
     def comment(self, number: int, mark: str, text: str) -> None:
         """Maintain one comment that starts with the mark."""
