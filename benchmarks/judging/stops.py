@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ _CI = (
     "CODEOWNERS",
     "renovate.json*",
 )
+_RECIPES = {"noxfile.py": b"nox", "tox.ini": b"tox"}
+"""What CI runs, if a file of it names the tool."""
 _EXAMPLES = 3
 _LARGEST = 20_000_000
 
@@ -118,7 +121,8 @@ def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit]) -> 
     share.commits += 1
     ids = {hit.rule for hit in hits}
     paths = _git(repository, "diff-tree", "-r", "--no-commit-id", "--name-only", "-z", f"{commit}^", commit)
-    if ids & _WEIGHTY or any(matches(path, _CI) for path in paths.decode("utf-8", "replace").split("\0")):
+    names = paths.decode("utf-8", "replace").split("\0")
+    if ids & _WEIGHTY or any(matches(path, _CI) for path in names) or _is_recipe_of_ci(repository, commit, names):
         return
     share.ordinary += 1
     levels = {hit.level for hit in hits}
@@ -128,6 +132,18 @@ def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit]) -> 
     for hit in hits:
         share.rules[hit.rule] += 1
         share.examples[hit.rule].append(f"{subject}: {hit.lines[0][:120] if hit.lines else ''}")
+
+
+def _is_recipe_of_ci(repository: Path, commit: str, names: Sequence[str]) -> bool:
+    tools = [tool for name, tool in _RECIPES.items() if name in names]
+    if not tools:
+        return False
+    content = _contents(repository, commit)
+    files = (
+        _git(repository, "ls-tree", "-r", "-z", "--name-only", commit).decode("utf-8", "surrogateescape").split("\0")
+    )
+    texts = [content(path, True) or b"" for path in files if matches(path, _CI)]  # noqa: FBT003  (the shape of the rules)
+    return any(re.search(rb"\b" + tool + rb"\b", text) for tool in tools for text in texts)
 
 
 def _hits(repository: Path, commit: str, rules: Sequence[StopRule]) -> list[Hit] | None:

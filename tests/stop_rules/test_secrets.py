@@ -32,6 +32,7 @@ SECRETS = {
     "Stripe": "sk_live_" + filled(24),
     "Stripe webhook": "whsec_" + filled(32),
     "JWT": ".".join(["eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0", filled(43)]),
+    "basic auth of a short name": "postgres://shop:" + "Kq8vT2mZ@h-prod/shop",
     "basic auth": "postgres://shop:" + "Kq8vT2mZ@db.internal/shop",
     "Twilio": "SK" + HEX,
     "SendGrid": "SG." + filled(22) + "." + filled(43),
@@ -73,6 +74,7 @@ def test_a_secret_is_found_and_not_repeated(kind: str) -> None:
         'api_key = "${API_KEY_FROM_1PASSWORD}"',
         'secret = "{{ secret_2 }}"',
         "https://user:password@example.org/",
+        "http://%60a1b2:%60c3d4e5@h/x",
         "https://user:${PASSWORD}@host/x",
         "postgres://postgres:postgres@localhost/shop",
         "key = sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -112,6 +114,6 @@ def test_the_files_of_this_repository_give_no_finding() -> None:
 def test_long_and_many_lines_are_looked_through_quickly() -> None:
     lines = [("a.js", number, "password = x; var a = {b: 1}; " * 660) for number in range(1, 20)]
     lines += [("b.py", number, f"    value = compute({number}, key='name')") for number in range(20_000)]
-    began = time.monotonic()
+    began = time.process_time()
     assert find_secrets(lines) == []
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

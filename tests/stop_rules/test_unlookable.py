@@ -28,6 +28,8 @@ def found(path: str, data: bytes, old: bytes | None = None) -> list[str]:
         ("a.py", "if x:  # \u202e } \u2066if admin".encode(), "direction"),
         ("a.js", "const \u3164 = 1".encode(), "invisible"),
         ("a.py", "x\u200b = 1".encode(), "invisible"),
+        ("tests/a.py", "x\u200b = 1".encode(), "invisible"),
+        ("a.json", '{"k": "\u202e"}'.encode(), "direction"),
         ("a\u202egpj.py", b"", "its name"),
         ("a\x07b.py", b"", "its name"),
     ],
@@ -49,6 +51,7 @@ def test_what_stops(path: str, data: bytes, word: str) -> None:
         ("a.py", "x = '\U0001f468\u200d\U0001f469'".encode()),
         ("README.md", "right to left: \u202b".encode()),
         ("a.py", b"x = '\x1b[0m'"),
+        ("tests/data/urls.json", '{"k": "a\ufeff\u202e"}'.encode()),
     ],
 )
 def test_what_passes(path: str, data: bytes) -> None:
