@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--faults", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--gates", type=int, nargs="?", const=100, metavar="N", help="N faults with each gate switched off"
+        "--gates", type=int, nargs="?", const=100, metavar="N", help="try N faults of each gate again without it"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--made-up", action="store_true", help="small projects made here: no downloads")

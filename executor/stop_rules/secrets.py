@@ -63,10 +63,10 @@ _PLACEHOLDER = re.compile(
 )
 _KEYWORD = re.compile(r"(?i)key|pass|pwd|secret")
 _NOWHERE = re.compile(
-    r"@(\[::1\]|127\.0\.0\.1|[a-z](?![\w-])|([\w-]+\.)*(example(\.(com|org|net))?|localhost|test|invalid)\b)"
+    r"@(\[::1\]|127\.0\.0\.1|[a-z](?![\w-])|([\w-]+\.)*(example(\.(com|org|net))?|localhost|test|invalid|foo|bar|baz)\b)"
     r"(?![\w.-]*\.\w)"
 )
-"""A URL whose host does not exist, is this machine, or has one letter, as in examples."""
+"""A URL whose host does not exist, is this machine, or has a name of examples."""
 _SHORTEST = 5  # letters of a password in a URL
 _LONGEST_KEYWORD = 2_000
 

@@ -75,6 +75,7 @@ def test_a_secret_is_found_and_not_repeated(kind: str) -> None:
         'secret = "{{ secret_2 }}"',
         "https://user:password@example.org/",
         "http://%60a1b2:%60c3d4e5@h/x",
+        "https://user:pass%5B%7F@foo/bar",
         "https://user:${PASSWORD}@host/x",
         "postgres://postgres:postgres@localhost/shop",
         "key = sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
