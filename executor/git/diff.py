@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from executor.model.fingerprint import digest
 
-__all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "parse_diff", "unquote"]
+__all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "lines_left", "parse_diff", "unquote"]
 
 Finding = tuple[str, int, str]
 """A finding at a place: path, line number (0 for the whole file), text."""
@@ -104,6 +104,13 @@ def parse_diff(text: bytes) -> Change:
     sections = [part for part in re.split(rb"(?m)^(?=diff --git )", text) if part.startswith(b"diff --git ")]
     normal = [_normal(section) for section in sections]
     return Change(tuple(_file(section) for section in sections), digest(b"".join(normal)))
+
+
+def lines_left(added: Change, since: Change) -> int:
+    """Return how many lines that a change added are not removed by a later change of its result."""
+    gone = {(file.path, line.number) for file in since.files for line in file.lines if not line.added}
+    own = {(file.path, line.number) for file in added.files for line in file.lines if line.added}
+    return len(own - gone)
 
 
 def unquote(name: bytes) -> str:

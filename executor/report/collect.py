@@ -16,6 +16,7 @@ from executor.checks.base import before_of
 from executor.checks.spec import CommandProof, FileProof
 from executor.checks.verdicts import Verdicts
 from executor.git.history import Stat, stats_of, trees_of
+from executor.report.snapshot import MoneyReport, SurvivalReport, money_of, survival_of
 from executor.state import segments
 from executor.state.decide import Status
 from executor.state.events import (
@@ -33,6 +34,7 @@ from executor.state.events import (
     Verified,
 )
 from executor.state.model import AttemptState, IssueState
+from executor.status.progress import forecast_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +147,16 @@ class OverlapReport(_Value):
     regenerated: int = Field(default=0, description="conflicts that a command settled")
 
 
+class ForecastReport(_Value):
+    """When the rest would end, and how well such forecasts held."""
+
+    p50_s: float = Field(description="seconds of work until the rest has landed, in half of the simulated runs")
+    p80_s: float = Field(description="the same, in four of five")
+    known: int = Field(description="past durations that it rests on; 0 for a mere guess")
+    milestones: int = Field(description="past milestones that were forecast from all others")
+    inside_p80: int = Field(description="those that ended within their p80")
+
+
 class MilestoneReport(_Value):
     """One milestone."""
 
@@ -166,6 +178,9 @@ class MilestoneReport(_Value):
     ended_at: str = Field(description="last landing or attempt, ISO-8601 UTC; empty when it is not known")
     critical_path: tuple[str, ...] = Field(description="qualified ids")
     issues: tuple[IssueReport, ...] = Field(description="in the order in which they would run")
+    money: MoneyReport = Field(default_factory=MoneyReport, description="attempts and money, and what came of them")
+    survival: tuple[SurvivalReport, ...] = Field(default=(), description="landed lines that are still there later")
+    forecast: ForecastReport | None = Field(default=None, description="of the rest; null when nothing is left")
     overlaps: OverlapReport = Field(
         default_factory=OverlapReport, description="what was predicted of conflicts, and what came"
     )
@@ -224,8 +239,20 @@ def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) 
         ended_at=max([gathered.ended, *(issue.landed_at for issue in issues)]),
         critical_path=gathered.critical,
         issues=issues,
+        money=money_of(observer, name),
+        survival=survival_of(observer, name, datetime.now(UTC).timestamp()),
+        forecast=_forecast(observer, name, [item.ref for item in issues if item.status != "landed"]),
         overlaps=gathered.meetings.report(),
     )
+
+
+def _forecast(observer: Observer, name: str, left: list[str]) -> ForecastReport | None:
+    found = forecast_of(observer, name, left)
+    if found is None:
+        return None
+    rest, proved = found
+    past = {"milestones": proved.milestones, "inside_p80": proved.inside}
+    return ForecastReport(p50_s=round(rest.p50_s), p80_s=round(rest.p80_s), known=rest.known, **past)
 
 
 class _Gatherer:
@@ -328,7 +355,7 @@ class _Gatherer:
         for item in self._observer.proofs(ref).items:
             if isinstance(item, FileProof):
                 continue
-            verdict = self._verdicts.find(landing.tree, _key(item, stat))
+            verdict = self._verdicts.find(landing.tree, item.verdict_key(item.concerned(stat.paths)))
             if verdict is not None:
                 before = "" if item.named else self._before(ref, landing, item)
                 found.append(
@@ -398,10 +425,6 @@ class _Meetings:
             unforeseen=len(self._found - self._predicted),
             regenerated=self._count["regenerated"],
         )
-
-
-def _key(item: CommandProof, stat: Stat) -> str:
-    return item.verdict_key(item.concerned(stat.paths))
 
 
 def _end_of(path: Path, most: int) -> str:

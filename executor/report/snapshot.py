@@ -1,14 +1,22 @@
-"""A snapshot of a milestone, the data for every view of a run. Read-only, takes no lock."""
+"""A snapshot of a milestone, the data for every view of a run. Read-only, takes no lock.
+
+What became of the money and of the landed lines: spend that never landed, lines that are still there after days.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
+from executor.git.command import Git
+from executor.git.diff import lines_left, parse_diff
 from executor.process.locks import last_sign
+from executor.state import segments
 from executor.state.decide import Status
-from executor.state.events import RunStarted, spend_of
-from executor.state.model import IssueState
+from executor.state.events import RunStarted, Verified, spend_of
+from executor.state.model import AttemptState, IssueState
 from executor.state.record import RunRecord, run_records
 from executor.status.estimate import moment
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
@@ -18,13 +26,26 @@ from executor.status.progress import Ahead, End, Part, activities, counts, expec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.git.diff import Change
+    from executor.git.repository import Repository
+    from executor.git.trailers import Landing
     from executor.state.decide import Decision
     from executor.state.record import Record
     from executor.status.phases import PhaseProgress
     from executor.status.progress import Activity
     from executor.status.reader import Observer
 
-__all__ = ["Picture", "Row", "Working", "picture_of", "standing_of"]
+__all__ = [
+    "MoneyReport",
+    "Picture",
+    "Row",
+    "SurvivalReport",
+    "Working",
+    "money_of",
+    "picture_of",
+    "standing_of",
+    "survival_of",
+]
 
 _AT_REST = frozenset({Status.LANDED, Status.FAILED, Status.SKIPPED, Status.REVIEW})
 _LAST = 5
@@ -303,3 +324,123 @@ def _statuses(observer: Observer, name: str) -> dict[str, str]:
 
 def _landed(statuses: Mapping[str, str]) -> int:
     return sum(status == Status.LANDED for status in statuses.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyReport:
+    """What the work on a milestone came to."""
+
+    attempts: int = field(default=0, metadata={"description": "attempts of agents that were started, of all revisions"})
+    landed: int = field(default=0, metadata={"description": "attempts whose result landed"})
+    reused: int = field(
+        default=0, metadata={"description": "landings that were verified again after a change, without an agent"}
+    )
+    skipped: int = field(default=0, metadata={"description": "issues that rest as skipped"})
+    reverted: int = field(default=0, metadata={"description": "landings that somebody reverted"})
+    spent_usd: float = field(default=0.0, metadata={"description": "cost of all attempts"})
+    unlanded_usd: float = field(default=0.0, metadata={"description": "the part of it for attempts that never landed"})
+
+    HEAD: ClassVar = ("Attempts", "Landed", "Reused", "Skipped", "Reverted", "Spent", "Of it, never landed")
+
+    def cells(self) -> list[str]:
+        """Return its figures as a row of a table."""
+        counts = map(str, (self.attempts, self.landed, self.reused, self.skipped, self.reverted))
+        return [*counts, f"${self.spent_usd:.2f}", f"${self.unlanded_usd:.2f}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurvivalReport:
+    """What became of the latest landings of one agent and type of issue.
+
+    The lines of a landing count as alive while they stand unchanged in the file that they landed in.
+    """
+
+    agent: str
+    type: str
+    days: int = field(metadata={"description": "age at which they are looked at, 7 or 30"})
+    landings: int = field(metadata={"description": "landings that are that old"})
+    lines: int = field(metadata={"description": "lines that they added"})
+    alive: int = field(metadata={"description": "those of them that were still there at that age"})
+    reverted: int = field(metadata={"description": "landings that were reverted by then"})
+
+    HEAD: ClassVar = ("Agent", "Type", "After", "Landings", "Lines", "Still there", "Reverted")
+
+    def cells(self) -> list[str]:
+        """Return its figures as a row of a table."""
+        counts = map(str, (self.landings, self.lines, self.alive, self.reverted))
+        return [self.agent, self.type, f"{self.days} days", *counts]
+
+
+_AGES = (7, 30)
+_DAY = 86_400
+
+
+def money_of(observer: Observer, name: str) -> MoneyReport:
+    """Return what the attempts at a milestone came to; without `.cache/`, what git still knows."""
+    view = observer.views[name]
+    attempts = [item for state in view.states.values() for item in state.attempts.values()]
+    events = segments.read(observer.compiled.project.state(name))
+    issues = [observer.decision(f"{name}/{issue.id}").status for issue in view.milestone.issues]
+    return MoneyReport(
+        attempts=len(attempts),
+        landed=sum(item.state is AttemptState.LANDED for item in attempts),
+        reused=sum(isinstance(item.event, Verified) for item in events),
+        skipped=issues.count(Status.SKIPPED),
+        reverted=len(view.reverted),
+        spent_usd=round(sum(item.cost_usd for item in attempts), 6),
+        unlanded_usd=round(sum(item.cost_usd for item in attempts if item.state is not AttemptState.LANDED), 6),
+    )
+
+
+def survival_of(observer: Observer, name: str, now: float) -> tuple[SurvivalReport, ...]:
+    """Return what was left of landed lines after 7 and 30 days, by agent and type; only for landings of that age."""
+    view, repository = observer.views[name], observer.compiled.project.repository
+    types = {issue.id: issue.type for issue in view.milestone.issues}
+    old = {issue: item for issue, item in view.landings.items() if now - item.time >= _AGES[0] * _DAY}
+    tips = _tips(repository, [view.tip, view.base]) if old else []
+    sums: defaultdict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for issue, landing in old.items():
+        added = _change(repository, f"{landing.commit}^", landing.commit)
+        for days in _AGES:
+            until = landing.time + days * _DAY
+            if until > now:
+                continue
+            later = _tip_at(tips, until, landing)
+            alive = lines_left(added, _change(repository, landing.commit, later, [file.path for file in added.files]))
+            revert = view.reverted.get(issue)
+            found = (1, added.added, alive, int(revert is not None and revert.time <= until))
+            total = sums[_agent_of(view.states.get(issue), landing), types.get(issue, ""), days]
+            total[:] = [left + right for left, right in zip(total, found, strict=True)]
+    return tuple(
+        SurvivalReport(agent=agent, type=kind, days=days, landings=n, lines=lines, alive=alive, reverted=reverted)
+        for (agent, kind, days), (n, lines, alive, reverted) in sorted(sums.items())
+    )
+
+
+def _agent_of(state: IssueState | None, landing: Landing) -> str:
+    """Return the profile that made a landing: from the journal, otherwise from the commit, which may not name it."""
+    attempts = state.attempts.values() if state is not None else ()
+    return next((item.agent for item in attempts if item.commit == landing.commit), landing.trailers.agent)
+
+
+def _change(repository: Repository, old: str, new: str, paths: Sequence[str] = ()) -> Change:
+    words = ("diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", old, new)
+    return parse_diff(Git(repository.git_dir, repository.top).run(*words, "--", *paths))
+
+
+def _tips(repository: Repository, refs: Sequence[str]) -> list[tuple[int, str, int]]:
+    """Return the first-parent commits of the milestone's branch and of its base: time, id, and which of the two."""
+    git, found = Git(repository.git_dir, repository.top), []
+    for place, ref in enumerate(refs):
+        told = git.run("log", "--first-parent", "--format=%ct %H", "--end-of-options", ref, "--").decode("ascii")
+        found += [(int(when), commit, place) for when, commit in (line.split() for line in told.splitlines())]
+    return sorted(found)
+
+
+def _tip_at(tips: Sequence[tuple[int, str, int]], until: float, landing: Landing) -> str:
+    """Return the last commit at a time: of the base once it went on after the branch, else of the branch."""
+    before = tips[: bisect_right(tips, (int(until), "~", 2))]
+    branch = [item for item in before if item[2] == 0]
+    last = branch[-1] if branch else (landing.time, landing.commit, 0)
+    base = [item for item in before if item[2] == 1 and item[0] >= last[0]]
+    return base[-1][1] if base else last[1]

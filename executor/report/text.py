@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
+from executor.report.snapshot import SurvivalReport
 from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
@@ -82,6 +83,8 @@ def markdown(report: MilestoneReport) -> str:
     parts = [
         f"# {_words(report.id)}: {_words(report.title)}",
         _facts(report),
+        *_section("Money", [report.money.HEAD, report.money.cells()]),
+        *_section("Lines that stayed", [SurvivalReport.HEAD, *([*map(_words, it.cells())] for it in report.survival)]),
         *_section("Needs a person", _waiting(report)),
         *_section("Landed", _landed(report)),
         *_section("Not landed yet", _rest(report)),
@@ -146,10 +149,14 @@ def _facts(report: MilestoneReport) -> str:
         f"- Issues: {counts or 'none'}",
         f"- Branch: {_words(report.branch)}" + (f" at {report.tip[:10]}" if report.tip else ", not begun"),
         f"- Work of agents: {duration(report.seconds)}" + (f", {money(report.cost_usd)}" if report.cost_usd else ""),
-        f"- Made: {report.generated_at}",
+        f"- Made: {local_time(report.generated_at)}",
     ]
     if met := overlaps_told(report.overlaps):
         lines.append(f"- Overlaps: {met}")
+    if report.forecast is not None and report.forecast.known:
+        it = report.forecast
+        held = f"; {it.inside_p80} of {it.milestones} past milestones ended within their p80" if it.milestones else ""
+        lines.append(f"- Rest: p50 {duration(it.p50_s)}, p80 {duration(it.p80_s)}{held}")
     if report.critical_path:
         path = " → ".join(_words(ref.partition("/")[2]) for ref in report.critical_path[:30])
         lines.insert(4, f"- Critical path: {path}" + (" → …" if len(report.critical_path) > 30 else ""))  # noqa: PLR2004

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
+from executor.state import segments
 from executor.state.decide import Status
 from executor.state.events import (
     AgentSilent,
@@ -20,12 +21,14 @@ from executor.state.events import (
     Stopped,
     Verified,
 )
-from executor.status.estimate import Todo, durations, moment, schedule, took
+from executor.status.estimate import Past, Piece, Todo, calibration, durations, forecast, moment, schedule, took
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from executor.state.record import Record
+    from executor.status.estimate import Calibration, Forecast
+    from executor.status.reader import Observer
 
 __all__ = [
     "STALLED",
@@ -36,6 +39,8 @@ __all__ = [
     "activities",
     "counts",
     "expected_end",
+    "forecast_of",
+    "past_milestones",
     "percent",
     "planned_percent",
     "stalled",
@@ -225,3 +230,27 @@ def expected_end(
         todo.append(Todo(item.ref, seconds, tuple(filter(own.__contains__, item.needs)), item.elapsed is not None))
     ends = schedule(todo, workers)
     return End(max(ends.values()), known.known, len(ends)) if ends else None
+
+
+def past_milestones(observer: Observer) -> dict[str, Past]:
+    """Return every milestone with its issues of known duration."""
+    nodes = observer.compiled.plan.nodes
+    found = {}
+    for name in observer.compiled.loaded.milestones:
+        seconds = dict(took(segments.read(observer.compiled.project.state(name))))
+        own = [(ref, node) for ref, node in nodes.items() if node.milestone == name and node.issue.id in seconds]
+        pieces = tuple(Piece(ref, node.issue.size, node.needs, seconds[node.issue.id]) for ref, node in own)
+        if pieces:
+            found[name] = Past(pieces)
+    return found
+
+
+def forecast_of(observer: Observer, name: str, open_refs: Sequence[str]) -> tuple[Forecast, Calibration] | None:
+    """Return the forecast of the rest of a milestone and how well such forecasts held; None if nothing is left."""
+    nodes, workers = observer.compiled.plan.nodes, observer.compiled.policy.limits.parallel
+    milestones = past_milestones(observer)
+    pieces = [Piece(ref, nodes[ref].issue.size, nodes[ref].needs) for ref in open_refs]
+    past = [(piece.size, piece.seconds) for own in milestones.values() for piece in own.pieces]
+    found = forecast(pieces, past, workers)
+    proved = calibration([own for other, own in milestones.items() if other != name], workers)
+    return None if found is None else (found, proved)

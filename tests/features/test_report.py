@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
+from executor.config.project import compile_project, open_project
+from executor.git.refs import Refs
+from executor.report.snapshot import survival_of
+from executor.status.reader import observe
 from tests.support import issue
 
 if TYPE_CHECKING:
@@ -65,6 +70,52 @@ def test_every_format_tells_what_happened_and_why(repo: Repo) -> None:
     suite = ET.fromstring(repo.doit("report", "m1", "--format", "junit").check().out)[0]  # noqa: S314  (ours)
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "2")
     assert repo.snapshot() == before
+
+
+def test_money_that_never_landed_and_lines_that_stayed_are_counted(repo: Repo) -> None:
+    usage = """[agent.paid]
+isolation = "none"
+command = ["sh", "-c", "echo cost 0.25; {run}"]
+[agent.paid.patterns]
+usage = 'cost (?P<cost>[0-9.]+)'
+"""
+    repo.write("rules/agents.toml", usage)
+
+    def paid(name: str, run: str, **extra: object) -> str:
+        return issue(name, run, **extra).replace('agent = "script"', 'agent = "paid"')
+
+    repo.milestone(
+        "m1",
+        paid("a", "printf '1\\n2\\n3\\n' > f")
+        + paid("b", "printf '1\\nx\\n3\\n' > f", needs=["a"], type="docs")
+        + paid("c", "echo c > c", needs=["b"])
+        + paid("d", "exit 3"),
+    )
+    repo.doit("milestone:m1").check(1)
+    branch = "milestone/m1-test-m1"
+    repo.git("checkout", "-q", branch)
+    repo.git("revert", "--no-edit", "HEAD")
+    repo.git("checkout", "-q", "main")
+    told = repo.doit("report", "m1", "--format", "json").check().json
+    assert told["money"] == {
+        "attempts": 5,
+        "landed": 3,
+        "reused": 0,
+        "skipped": 0,
+        "reverted": 1,
+        "spent_usd": 1.25,
+        "unlanded_usd": 0.5,
+    }
+    assert told["survival"] == []
+    assert told["forecast"]["known"] == 3
+    project = open_project(repo.path)
+    later = survival_of(observe(compile_project(project), Refs(project.repository)), "m1", time.time() + 31 * 86_400)
+    assert [(row.agent, row.type, row.days, row.landings, row.lines, row.alive, row.reverted) for row in later] == [
+        ("paid", "docs", 7, 1, 1, 1, 0),
+        ("paid", "docs", 30, 1, 1, 1, 0),
+        ("paid", "feature", 7, 2, 4, 2, 1),
+        ("paid", "feature", 30, 2, 4, 2, 1),
+    ]
 
 
 def test_without_the_cache_the_report_still_tells_what_landed(repo: Repo) -> None:

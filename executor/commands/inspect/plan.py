@@ -30,8 +30,7 @@ from executor.git.history import trees_of
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
-from executor.status.estimate import Past, Piece, calibration, forecast, took
-from executor.status.progress import Ahead, expected_end
+from executor.status.progress import Ahead, expected_end, forecast_of
 from executor.status.reader import Observer, observe, overlaps_of
 
 if TYPE_CHECKING:
@@ -161,34 +160,19 @@ def _expected(observer: Observer, issues: list[PlanIssue], name: str) -> Expecte
     end = expected_end(ahead, events, sizes, workers)
     if end is None:
         return None
-    milestones = _past(observer)
-    pieces = [Piece(item["ref"], item["size"], tuple(item["needs"])) for item in issues if item["status"] != "landed"]
-    past = [(piece.size, piece.seconds) for own in milestones.values() for piece in own.pieces]
-    found = forecast(pieces, past, workers)
-    others = [own for other, own in milestones.items() if other != name]
-    proved = calibration(others, workers)
+    found = forecast_of(observer, name, [item["ref"] for item in issues if item["status"] != "landed"])
+    if found is None:
+        return None
+    rest, proved = found
     return {
         "seconds": round(end.seconds),
-        "p50_s": round(found.p50_s) if found is not None else 0,
-        "p80_s": round(found.p80_s) if found is not None else 0,
-        "known": len(past),
+        "p50_s": round(rest.p50_s),
+        "p80_s": round(rest.p80_s),
+        "known": rest.known,
         "workers": workers,
-        "guess": not past,
+        "guess": not rest.known,
         "calibration": {"milestones": proved.milestones, "inside_p80": proved.inside},
     }
-
-
-def _past(observer: Observer) -> dict[str, Past]:
-    """Return every milestone with its issues of known duration."""
-    nodes = observer.compiled.plan.nodes
-    found = {}
-    for name in observer.compiled.loaded.milestones:
-        seconds = dict(took(segments.read(observer.compiled.project.state(name))))
-        own = [(ref, node) for ref, node in nodes.items() if node.milestone == name and node.issue.id in seconds]
-        pieces = tuple(Piece(ref, node.issue.size, node.needs, seconds[node.issue.id]) for ref, node in own)
-        if pieces:
-            found[name] = Past(pieces)
-    return found
 
 
 def _limits(observer: Observer, issues: list[PlanIssue]) -> PlanLimits:
