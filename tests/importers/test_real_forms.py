@@ -29,7 +29,7 @@ def needs(draft: Draft) -> dict[str, list[str]]:
     return {issue.id: listed(issue.fields, "needs") for issue in draft.issues}
 
 
-def accepts(draft: Draft) -> dict[str, list[str]]:
+def accepts(draft: Draft) -> dict[str, list[Any]]:
     return {issue.id: listed(issue.fields, "accept") for issue in draft.issues}
 
 
@@ -293,3 +293,9 @@ def test_front_matter_that_is_no_yaml() -> None:
     assert [issue.title for issue in draft.issues] == ["Console: skip rows", "Write the user's reply"]
     assert all("Text." in issue.text for issue in draft.issues)
     assert "is not YAML" in told(draft)
+
+
+def test_criteria_that_are_tables_become_sentences() -> None:
+    rows = [{"id": "AC1", "text": "It opens", "passes": None, "testCommand": "make ok", "last": None}, {"run": "true"}]
+    text = json.dumps({"userStories": [{"id": "U1", "title": "A", "acceptanceCriteria": rows}]})
+    assert accepts(read(file("prd.json", text), "ralph"))["U1"] == ["It opens; testCommand: make ok", {"run": "true"}]

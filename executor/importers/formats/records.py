@@ -219,7 +219,9 @@ def _files(name: str, value: Any, line: int, notes: list[Note]) -> list[str]:
 def accept_of(value: Any, body: Any = None) -> list[Any]:
     """Return acceptance criteria: items of a list unchanged, lines or sentences of a text; else those of the body."""
     if isinstance(value, list):
-        return [part if isinstance(part, dict) else _claim(str(part)) for part in value if str(part).strip()]
+        return [
+            _criterion(part) if isinstance(part, dict) else _claim(str(part)) for part in value if str(part).strip()
+        ]
     text = str(value or "").strip()
     if not text and isinstance(body, str):
         from executor.importers.reading.fields import fields_of
@@ -230,6 +232,22 @@ def accept_of(value: Any, body: Any = None) -> list[Any]:
         # A semicolon separates criteria only if each of them starts like one.
         parts = re.split(r";\s*(?=[A-Z`\[*-])|;\s*$", text)
     return [claim for part in parts if (claim := _claim(part))]
+
+
+_PROOFS = frozenset({"run", "file", "name", "contains", "must_fail_before", "timeout", "network"})
+_STATES = frozenset({"id", "passes", "status", "done", "completed", "checked"})
+_SENTENCES = ("text", "description", "criterion", "criteria", "title", "name", "requirement")
+
+
+def _criterion(part: Mapping[str, Any]) -> Any:
+    """Return a criterion that is a table: ours (``run``, ``file``) as it is, any other as a sentence of its values."""
+    if part.keys() & {"run", "file"} and part.keys() <= _PROOFS:
+        return {key: item for key, item in part.items() if item is not None}
+    main = next((key for key in _SENTENCES if isinstance(part.get(key), str) and part[key].strip()), "")
+    more = [
+        f"{key}: {item}" for key, item in part.items() if key != main and key not in _STATES and item not in (None, "")
+    ]
+    return _claim("; ".join([str(part[main]), *more] if main else more or [str(dict(part))]))
 
 
 def _claim(text: str) -> str:
