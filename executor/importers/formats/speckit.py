@@ -78,6 +78,7 @@ def _phases(doc: Document, *, split: bool) -> Iterator[Group]:
     """Yield a group for each phase; without phases, for each chapter."""
     current: Group | None = None
     taken: set[str] = set()
+    ids: set[str] = set()
     level = 0
     for part in doc.sections:
         boxes = [box for box in boxes_of(part) if TASK.match(box.text)] or ([] if current is None else boxes_of(part))
@@ -86,16 +87,16 @@ def _phases(doc: Document, *, split: bool) -> Iterator[Group]:
             _add(current, part, boxes)
             continue
         if current is not None and not match and not (boxes and any(TASK.match(box.text) for box in boxes)):
-            yield from _split(current, split=split)
+            yield from _split(current, ids, split=split)
             current = None
             continue
         if match or boxes:
             if current is not None:
-                yield from _split(current, split=split)
+                yield from _split(current, ids, split=split)
             current, level = _phase(part, match, taken), part.level
             _add(current, part, boxes)
     if current is not None:
-        yield from _split(current, split=split)
+        yield from _split(current, ids, split=split)
 
 
 def _phase(part: Section, match: re.Match[str] | None, taken: set[str]) -> Group:
@@ -137,14 +138,13 @@ def _claim(box: Item) -> str:
     return flat(f"{match[1]} {match[3] or match[2]}")
 
 
-def _split(group: Group, *, split: bool) -> Iterator[Group]:
-    """Yield a group, or one group for each of its tasks."""
+def _split(group: Group, taken: set[str], *, split: bool) -> Iterator[Group]:
+    """Yield a group, or one group for each of its tasks; `taken` are the ids of the tasks so far."""
     if not group.boxes:
         return
     if not split:
         yield group
         return
-    taken: set[str] = set()
     for box in group.boxes:
         match = TASK.match(box.text)
         name = unique_id(match[1] if match else slug(box.text, 32), taken)
