@@ -51,6 +51,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "gc": "admin.gc:Gc",
         "repair": "admin.doctor:Repair",
     },
+    "Tasks of your own (doit)": {
+        "info": "list:Info",
+        "clean": "list:Clean",
+        "forget": "list:Forget",
+    },
 }
 """Commands by the headings of `doit help`: name -> module below this package, and class."""
 _PLACES = {place.partition(":")[2]: place.partition(":")[0] for group in GROUPS.values() for place in group.values()}

@@ -59,7 +59,7 @@ class Help(DoitHelp):
             raise _UnknownWord
         ours = {name for group in GROUPS.values() for name in group}
         groups = {title: [name for name in names if name in cmds] for title, names in GROUPS.items()}
-        groups[_OWN_TASKS] = sorted(name for name in cmds if name not in ours)
+        groups[_OWN_TASKS] = sorted(name for name in cmds if name not in ours or name in GROUPS[_OWN_TASKS])
         width = max(map(len, cmds))
         lines = ["make for milestones: milestones of this repository, landed issue by issue", ""]
         for title, names in groups.items():

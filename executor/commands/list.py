@@ -1,4 +1,7 @@
-"""`doit list`: the pending issues in execution order; without milestones, doit's own list."""
+"""`doit list`: the pending issues in execution order; without milestones, doit's own list.
+
+doit's own `info`, `clean` and `forget`: for tasks of milestones they work, or say what to use instead.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
+from doit.exceptions import InvalidCommand, InvalidTask
 
 from executor.commands.base import (
     JSON_OPTION,
@@ -23,12 +30,15 @@ from executor.commands.base import (
     unproved_told,
 )
 from executor.config.project import has_milestones, open_project
+from executor.errors import UsageError
 from executor.status.summary_cache import Board, board_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executor.status.rows import IssueRow, ListedIssue
 
-__all__ = ["List"]
+__all__ = ["Clean", "Forget", "Info", "List"]
 
 _TASKS = {
     "name": "tasks",
@@ -111,3 +121,81 @@ def _text(board: Board, rows: list[IssueRow], names: list[str], *, every: bool) 
         return table([*shown, *gone]) + "\n" + told + unproved_told([row["ref"] for row in rows if row["unproved"]])
     landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
     return f"nothing is pending: {landed} of {total} issues have landed\n{told}"
+
+
+_GROUPS = ("issue:", "step:", "milestone:", "release:")
+_INSTEAD = {
+    "clean": "`doit gc` removes what nobody needs any more",
+    "forget": "what has landed is in git; `doit retry ISSUE` has an issue implemented again",
+}
+
+
+class Info(DoitInfo):
+    """doit's facts about a task: dependencies, targets, status. Issues can be named without `issue:`."""
+
+    name = "info"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: super(Info, self).parse_execute(_with_groups(in_args)) or 0, Output.VIEW)
+
+    def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
+        names = [task.name for task in self.task_list]
+        if len(pos_args) == 1 and pos_args[0] not in names:
+            raise UsageError(_unknown(pos_args[0], names))
+        return int(super()._execute(pos_args, hide_status))
+
+
+class Clean(DoitClean):
+    """Cleans the user's own tasks; tasks of milestones have nothing to clean."""
+
+    name = "clean"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: _on_own_tasks(self.name, in_args, super(Clean, self).parse_execute))
+
+
+class Forget(DoitForget):
+    """Forgets the runs of the user's own tasks; doit's memory decides nothing about milestones."""
+
+    name = "forget"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: _on_own_tasks(self.name, in_args, super(Forget, self).parse_execute))
+
+    def _execute(self, *, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> None:
+        if not forget_all and not self.sel_tasks:
+            raise UsageError("name the tasks to forget, or --all; `doit list --tasks` shows them")
+        super()._execute(forget_sub, forget_disable_default, forget_all)
+
+
+def _with_groups(words: list[str]) -> list[str]:
+    """Write `m4/4.1` as `issue:m4/4.1`."""
+    return [f"issue:{word}" if "/" in word and ":" not in word and word[:1] != "-" else word for word in words]
+
+
+def _on_own_tasks(command: str, words: list[str], action: Callable[[list[str]], int | None]) -> int:
+    """Run one of doit's commands, unless it names a task of a milestone.
+
+    Raises:
+        UsageError: it does, or doit refuses the command line.
+    """
+    own = next((word for word in _with_groups(words) if word.startswith(_GROUPS)), "")
+    if own:
+        raise UsageError(f"`doit {command}` is for tasks of your own, found {own}: {_INSTEAD[command]}")
+    try:
+        return int(action(words) or 0)
+    except (InvalidCommand, InvalidTask) as error:
+        raise UsageError(f"{str(error).rstrip('.')}; `doit list --tasks` shows the tasks") from error
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    from executor.model.hints import did_you_mean
+
+    if name.startswith("step:"):
+        return (
+            f"{name} has nothing to do, or there is no such step; `doit explain {name[5:].rpartition('/')[0]}` says why"
+        )
+    return f'"{name}" is no task{did_you_mean(name, names) or "; `doit list --tasks` shows them"}'

@@ -45,7 +45,8 @@ def task_milestones() -> Iterator[Task]:
     project = open_project(root)
     prepare_cache(project)  # doit's own commands write their database there
     observer = observe(compile_project(project), Refs(project.repository))
-    yield from _tasks(observer, tuple(f"milestone:{name}" for name in observer.compiled.loaded.milestones))
+    names = [f"milestone:{name}" for name in observer.compiled.loaded.milestones]
+    yield from _tasks(observer, (*names, *(f"issue:{ref}" for ref in observer.compiled.plan.order)))
 
 
 def requested_tasks(request: Request) -> Iterator[Task]:

@@ -12,7 +12,7 @@ import pytest
 from executor.commands import COMMANDS, GROUPS
 from executor.commands.admin.new import next_id
 from executor.commands.base import as_typed
-from tests.support import Repo, issue, usual_environment
+from tests.support import DODO, Repo, issue, usual_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,3 +157,29 @@ def test_a_command_without_a_name_takes_the_only_milestone(repo: Repo) -> None:
 def test_a_milestone_that_is_misspelt_has_a_hint(repo: Repo, words: str) -> None:
     repo.milestone("slow", issue("a", "true"))
     assert 'unknown milestone "slw"; did you mean "slow"?' in repo.doit(*words.split()).check(3).err
+
+
+def test_what_doit_has_for_tasks_works_or_says_what_to_use_instead(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b", needs=["a"]))
+    repo.write(
+        "dodo.py",
+        f"{DODO}\ndef task_own():\n    return {{'actions': ['touch made'], 'targets': ['made'], 'clean': True}}\n",
+    )
+    repo.doit("issue:m1/a").check()
+    assert "up-to-date" in repo.doit("info", "m1/a").check().out
+    assert ".cache/m1/receipts/a.json" in repo.doit("info", "issue:m1/b").check(1).out
+    for words, told in {
+        ("info", "m1/c"): '"issue:m1/c" is no task; `doit list --tasks`',
+        ("info", "step:m1/a/x"): "`doit explain m1/a` says why",
+        ("clean", "m1/a"): "`doit gc` removes",
+        ("forget", "issue:m1/a"): "`doit retry ISSUE`",
+        ("forget",): "name the tasks to forget",
+        ("forget", "nosuch"): "'nosuch' is not a task; `doit list --tasks`",
+    }.items():
+        err = repo.doit(*words).check(3).err
+        assert told in err, (words, err)
+        assert "Traceback" not in err
+    repo.doit("own").check()
+    assert "forgetting own" in repo.doit("forget", "own").check().out
+    repo.doit("clean", "own").check()
+    assert not (repo.path / "made").exists()

@@ -159,10 +159,10 @@ def test_the_folder_that_is_set_up_is_looked_for_no_further_than_the_top_of_the_
 
 
 def test_a_plain_doit_project_beside_ours_works_as_without_us(tmp_path: Path) -> None:
+    others = {"run", "list", "help", "info", "clean", "forget", "import"}  # doit's own commands, and a word of Python
+    names = sorted(set(COMMANDS) - others)
     tasks = "".join(
-        f"def task_{name}():\n    return {{'actions': ['echo ran {name}'], 'verbosity': 2}}\n"
-        for name in COMMANDS
-        if name not in {"run", "list", "help", "import"}  # doit's own commands, and a word of Python
+        f"def task_{name}():\n    return {{'actions': ['echo ran {name}'], 'verbosity': 2}}\n" for name in names
     )
     (tmp_path / "dodo.py").write_text(tasks, encoding="utf-8")
 
@@ -172,7 +172,6 @@ def test_a_plain_doit_project_beside_ours_works_as_without_us(tmp_path: Path) ->
     def doit(*words: str) -> str:
         return repo.doit(*words).check().out
 
-    names = sorted(set(COMMANDS) - {"run", "list", "help", "import"})
     assert doit("list").split() == names
     assert "".join(doit(name) for name in names) == "".join(f".  {name}\nran {name}\n" for name in names)
     assert doit("help").startswith("doit -- automation tool")
