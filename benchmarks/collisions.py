@@ -140,6 +140,9 @@ class _Trial:
         union = json.dumps(_HARMLESS if way.union else [])
         rules = f'overlap = "{way.overlap}"\nunion = {union}\nprobe_s = {way.probe_s:.1f}\nmode = "each"\n'
         (folder / "rules" / "landing.toml").write_text(rules, encoding="utf-8")
+        (folder / "rules" / "environments.toml").write_text(
+            '[environment.no]\nreplaces = ["python"]\n', encoding="utf-8"
+        )
 
     def _issue(self, place: Path, start: str, number: int) -> str:
         commit, moved = self._commits[number]

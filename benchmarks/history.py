@@ -107,7 +107,8 @@ def commits_of(repo: Path, start: str, end: str) -> list[Commit]:
 def independent_commits(repo: Path, start: str, end: str, most: int) -> list[tuple[Commit, str]]:
     """The first commits of a range whose change makes sense on its start, each with one of that change there.
 
-    Where lines around the change differ there, the lines of the start stay and those that the commit adds follow.
+    Where lines around the change differ there, the lines of the start stay and those that the commit adds follow. Left
+    out are commits of housekeeping, which bots make.
     """
     found: list[tuple[Commit, str]] = []
     for line in git(repo, "log", "--first-parent", "--reverse", "--format=%H %s", f"{start}..{end}").splitlines():
@@ -117,11 +118,12 @@ def independent_commits(repo: Path, start: str, end: str, most: int) -> list[tup
         changed = _changed(repo, f"{commit}^1", commit)
         here = _settled(repo, start, commit) if changed else ""
         files = tuple(_changed(repo, start, here)) if here else ()
-        if files:
+        if any(not _HOUSEKEEPING.match(path) for path in files):
             found.append((Commit(commit, title, files, ()), here))
     return found
 
 
+_HOUSEKEEPING = re.compile(r"\.github/|\.pre-commit-config|requirements[/.]|\.readthedocs|\.editorconfig|\.gitignore")
 _CONFLICT = re.compile(
     rb"^<{7} [^\n]*\n(?P<ours>.*?)^\|{7} [^\n]*\n(?P<base>.*?)^={7}\n(?P<theirs>.*?)^>{7} [^\n]*\n",
     re.MULTILINE | re.DOTALL,

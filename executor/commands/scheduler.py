@@ -32,12 +32,14 @@ from executor.status.reader import overlaps_of
 from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
     from executor.state.budget import Wait
     from executor.state.decide import Decision
+
+    _Choose = Callable[[Sequence[str], Sequence[str]], str]
 
 __all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks", "signals_heeded"]
 
@@ -54,10 +56,12 @@ class Turns:
         place: qualified id of an issue -> its position in the plan.
         issues: maximum number of issues in progress.
         steps: maximum number of running steps.
+        choose: returns the most urgent of the issues that could begin, given those in progress.
     """
 
-    def __init__(self, place: Mapping[str, int], issues: int, steps: int) -> None:
+    def __init__(self, place: Mapping[str, int], issues: int, steps: int, choose: _Choose) -> None:
         self._place = place
+        self._choose = choose
         self._issues, self._steps = issues, steps
         self._ready: list[tuple[int, int, Any]] = []
         self._count = 0
@@ -87,8 +91,25 @@ class Turns:
         for item in passed:
             heapq.heappush(self._ready, item)
         if taken is not None:
+            taken = self._most_urgent(taken)
             self._begin(action_of(taken.task))
         return taken
+
+    def _most_urgent(self, first: Any) -> Any:
+        """Return the ready task of the most urgent issue where `first` would begin one; the others stay ready."""
+        begins: dict[str, Any] = {}
+        for node in (first, *(item[2] for item in heapq.nsmallest(_CHOICE, self._ready))):
+            action = action_of(node.task)
+            if action is not None and action.ref not in self._under_way and self._may(action):
+                begins.setdefault(action.ref, node)
+        if len(begins) <= 1 or next(iter(begins.values())) is not first:
+            return first
+        chosen = begins[self._choose(list(begins), sorted(self._under_way))]
+        if chosen is not first:
+            self._ready = [item for item in self._ready if item[2] is not chosen]
+            heapq.heapify(self._ready)
+            self.push(first)
+        return chosen
 
     def ended(self, node: Any) -> None:
         """Remove a finished task; an issue with a failed step is no longer in progress."""
@@ -168,7 +189,9 @@ def run_tasks(
     turns = None
     if any(name.startswith("step:") for name in dispatcher.tasks):
         at_once = session.policy.limits.parallel_steps
-        turns = Turns({ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once)
+        turns = Turns(
+            {ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once, urgency.choose
+        )
         threads += at_once
     elif threads > 1:
         # One thread for each result that waits in the queue, so that it blocks no agent.
@@ -227,12 +250,12 @@ class Urgency:
         plan = session.compiled.plan
         self._session = session
         self._nodes = plan.nodes
-        self._place = {ref: number for number, ref in enumerate(plan.order)}
+        self.place = {ref: number for number, ref in enumerate(plan.order)}
         self._overlaps = overlaps_of(session.observer, session.refs)
 
     def of(self, ref: str) -> tuple[str, int]:
         """Return priority and position; tasks that are no issues come first."""
-        return (self._nodes[ref].issue.priority, self._place[ref]) if ref in self._place else ("", 0)
+        return (self._nodes[ref].issue.priority, self.place[ref]) if ref in self.place else ("", 0)
 
     def choose(self, refs: Sequence[str], begun: Sequence[str]) -> str:
         """Return the most urgent of these, given the started ones."""

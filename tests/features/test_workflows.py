@@ -142,6 +142,15 @@ def test_never_more_steps_at_once_than_the_limit(work: Work) -> None:
     assert sorted(work.repo.landed(BRANCH)) == ["a@1", "b@1", "c@1", "d@1"]
 
 
+def test_issues_in_steps_that_declare_the_same_file_do_not_begin_side_by_side(work: Work) -> None:
+    files = {"a": ["same.txt"], "b": ["same.txt"], "c": ["c.txt"]}
+    work.repo.milestone("m1", "".join(work.issue(name, workflow="two", files=own) for name, own in files.items()))
+    work.repo.doit("milestone:m1", "-n", "2").check()
+    journal = (work.repo.path / ".cache" / "m1" / "journal.000001.jsonl").read_text()
+    begun = [record["key"] for record in map(json.loads, journal.splitlines()) if record["e"] == "attempt-started"]
+    assert begun == ["a", "c", "b"]
+
+
 def test_issues_of_the_direct_workflow_have_no_step_tasks(work: Work) -> None:
     work.repo.milestone("m1", issue("a", "echo a > a"))
     assert "step" not in work.repo.doit("milestone:m1").check().out
