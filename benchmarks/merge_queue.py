@@ -1,15 +1,19 @@
 """How fast verified results land: `python -m benchmarks queue`, with real processor work as the suite.
 
-The suite runs again, without its load, in a fresh checkout of every pushed head. `--simulate` prints the model instead,
-from the product's own decision function: check runs for each result by failure rate and batch size, and results in the
-time of one suite by failure rate and slots.
+The suite runs again, without its load, in a fresh checkout of every pushed head. Below the row stand the seconds in
+which a suite ran, what everything else costs, and the rate of the same run with a suite that takes ten times as long.
+
+`--simulate` prints the model instead, from the product's own decision function: check runs for each result by failure
+rate and batch size, and results in the time of one suite by failure rate and slots.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.ours import git
 from executor.engine.landing.queue import batch_size
+from executor.status.estimate import moment
 from tests.engine.queue_model import Trial
 
 if TYPE_CHECKING:
@@ -63,6 +68,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
     chance = random.Random(1)  # noqa: S311  (no secret)
     bad = {number for number in range(options.issues) if chance.random() < options.bad}
     _declare(repo, runs, bad, options)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "doit", "milestone:m", "-n", str(options.workers)],
@@ -72,6 +78,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
         check=False,
     )
     seconds = time.perf_counter() - began
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == (1 if bad else 0), done.stdout + done.stderr
     branch = "milestone/m-m"
     landed = int(git(repo, "rev-list", "--first-parent", "--count", f"main..{branch}"))
@@ -91,7 +98,28 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
         f"| {options.mode} | {options.issues} | {len(bad)} | {options.seconds:g} | {options.workers} | {seconds:.1f} "
         f"| {landed / seconds * 3600:.0f} | {count / max(1, landed):.2f} | {bound:.2f} | {len(pushed)} | {len(red)} |"
     )
+    busy = _busy(repo / ".cache" / "m")
+    used = spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
+    slow = seconds + 9 * busy
+    print(
+        f"\nA suite ran for {busy:.1f} of {seconds:.1f} seconds. Everything else took "
+        f"{max(0.0, used - count * options.seconds) / max(1, landed) * 1000:.0f} ms of a processor for each landing.\n"
+        f"With a suite of {10 * options.seconds:g} s the same run takes {slow:.0f} s: "
+        f"{landed / slow * 3600:.0f} landed/h."
+    )
     assert not red, red
+
+
+def _busy(folder: Path) -> float:
+    """Seconds in which at least one suite ran."""
+    lines = [line for path in sorted(folder.glob("journal.*.jsonl")) for line in path.read_bytes().splitlines()]
+    checked = [record for record in map(json.loads, lines) if record["e"] == "checked"]
+    spans = sorted((moment(item["t"]) - item["seconds"], moment(item["t"])) for item in checked)
+    total, until = 0.0, 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(until, start))
+        until = max(until, end)
+    return total
 
 
 def _declare(repo: Path, runs: Path, bad: set[int], options: argparse.Namespace) -> None:

@@ -148,7 +148,8 @@ def test_issues_in_steps_that_declare_the_same_file_do_not_begin_side_by_side(wo
     work.repo.doit("milestone:m1", "-n", "2").check()
     journal = (work.repo.path / ".cache" / "m1" / "journal.000001.jsonl").read_text()
     begun = [record["key"] for record in map(json.loads, journal.splitlines()) if record["e"] == "attempt-started"]
-    assert begun == ["a", "c", "b"]
+    assert sorted(begun[:2]) == ["a", "c"]
+    assert begun[2:] == ["b"]
 
 
 def test_issues_of_the_direct_workflow_have_no_step_tasks(work: Work) -> None:
