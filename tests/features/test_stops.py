@@ -121,6 +121,14 @@ def test_what_is_stopped_stays_stopped_without_its_cache_and_costs_nothing_again
     assert marker.read_text() == "x\n"
 
 
+def test_code_that_cannot_be_parsed_fails_its_syntax_check_and_is_no_finding_about_tests(repo: Repo) -> None:
+    repo.write("rules/limits.toml", "backoff_s = 0.0\nattempts = 1\n")
+    repo.milestone("m1", issue("a", "echo 'def f(:' > money.py", type="core", checks=["syntax"]))
+    out = repo.doit("milestone:m1").check(1).out
+    assert repo.statuses() == {"m1/a": "failed"}
+    assert "new-tests" not in out
+
+
 def test_tests_that_prove_nothing_go_back_twice_and_then_to_a_person(repo: Repo) -> None:
     script = "mkdir -p tests; printf 'import time\\n\\ndef test_it():\\n    time.sleep(5)\\n' > tests/test_it.py"
     seen = repo.path.parent / "brief"
