@@ -155,12 +155,12 @@ def test_auto_merge_is_not_asked_for_where_it_would_merge_at_once(repo: Repo, hu
 
 
 @pytest.mark.long
-def test_a_failed_check_of_the_forge_stops_with_the_reason(repo: Repo, hub: FakeGitHub) -> None:
+def test_a_check_of_the_forge_that_fails_each_time_fails_the_issue_with_the_reason(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.new_checks["ci"] = "failure"
-    out = repo.doit("milestone:m1").check(4).out
-    assert 'pull request #1: the forge\'s check "ci" failed' in out
-    assert repo.statuses() == {"m1/a": "review"}
+    out = repo.doit("milestone:m1").check(1).out
+    assert 'failed the same way twice: the forge\'s check "ci" failed' in out
+    assert repo.statuses() == {"m1/a": "failed"}
 
 
 @pytest.mark.long
