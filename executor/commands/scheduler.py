@@ -415,8 +415,8 @@ class Patience:
         """Return whether a wait has ended while other issues were at work, so that its issue has something to do."""
         for ref, decision in decisions.items():
             wait, since = self._rested.get(ref, (None, now))
-            if wait is None or not wait.until or wait.until > now or decision.act is Act.REST:
-                continue
+            if wait is None or not wait.until or not since < wait.until <= now or decision.act is Act.REST:
+                continue  # a wait that was over when it began is a deadline
             seconds, purse = max(0.0, wait.until - since), _purse(wait)
             if seconds > self._left[purse]:
                 return False

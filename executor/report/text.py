@@ -309,7 +309,9 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
         case Collision():
             return f"conflicts with {event.other} in {', '.join(event.paths)}"
         case Regenerated():
-            return f"`{event.run}` wrote {', '.join(event.paths)} again" + (f": {event.reason}" * bool(event.reason))
+            return f"`{event.command}` wrote {', '.join(event.paths)} again" + (
+                f": {event.reason}" * bool(event.reason)
+            )
         case LandingIntended():
             return f"lands as {event.commit[:10]}"
         case Landed():

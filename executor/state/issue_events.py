@@ -339,14 +339,14 @@ class Regenerated(Event):
 
     Attributes:
         paths: the files in conflict.
-        run: the command.
+        command: the command.
         reason: why the command failed; omitted if it ended well.
     """
 
     KIND = "regenerated"
     attempt: int
     paths: tuple[str, ...]
-    run: str
+    command: str
     reason: str = optional("")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import Repo
+from tests.support import Repo, unpack
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,7 +30,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Repo:
     repo = Repo(tmp_path / "repo")
     shutil.rmtree(repo.path)
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        unpack(archive, tmp_path)
     (tmp_path / "oldrepo").rename(repo.path)
     subprocess.run([sys.executable, "-m", "executor", "init"], cwd=repo.path, check=True, stdout=subprocess.DEVNULL)
     if request.param == "without .cache":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
-from tests.support import CHECKOUT, Repo, issue
+from tests.support import CHECKOUT, Repo, issue, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ def sdist(name: str, folder: Path) -> Path:
         if done.returncode:
             pytest.skip(f"{name} cannot be fetched: {done.stderr.strip().splitlines()[-1:]}")
         with tarfile.open(next(down.glob("*.tar.gz"))) as archive:
-            archive.extractall(folder / f"{name}.tree", filter="data")
+            unpack(archive, folder / f"{name}.tree")
         next((folder / f"{name}.tree").iterdir()).rename(place)
     return place
 
@@ -206,7 +206,7 @@ def packed(name: str, folder: Path) -> Path:
         if done.returncode:
             pytest.skip(f"{name} cannot be fetched: {done.stderr.strip().splitlines()[-1:]}")
         with tarfile.open(next(down.glob("*.tgz"))) as archive:
-            archive.extractall(folder / f"{name}.tree", filter="data")
+            unpack(archive, folder / f"{name}.tree")
         (folder / f"{name}.tree" / "package").rename(place)
     return place
 

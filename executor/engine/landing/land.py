@@ -167,7 +167,7 @@ class Merger:
             if not made.problem:
                 made = Made(self._only(rule, tree, made.tree), "")
             attempt, paths = candidate.attempt.number, tuple(conflicts[:100])
-            event = Regenerated(attempt=attempt, paths=paths, run=_shown(rule), reason=made.problem)
+            event = Regenerated(attempt=attempt, paths=paths, command=_shown(rule), reason=made.problem)
             run.record(event, candidate.issue.id)
             self.made[tree, item.key] = made
             return made
