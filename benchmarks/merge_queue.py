@@ -37,8 +37,9 @@ import sys, time
 from pathlib import Path
 if "again" not in sys.argv:
     end = time.process_time() + {seconds}
-    while time.process_time() < end:
+    while {works} and time.process_time() < end:
         sum(range(1000))
+    time.sleep(0 if {works} else {seconds})
     with open({runs!r}, "a") as file:
         file.write("run\\n")
 sys.exit(any("bad" in path.read_text() for path in Path().glob("r*.txt")))
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--issues", type=int, default=100)
     parser.add_argument("--bad", type=float, default=0.02, help="share of results that fail the suite")
     parser.add_argument("--seconds", type=float, default=6.0, help="processor seconds of the suite")
+    parser.add_argument("--sleep", action="store_true", help="the suite sleeps, as one that waits for services does")
     parser.add_argument("--agent", type=float, default=0.0, help="seconds that an agent takes")
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--mode", default="auto", choices=["auto", "each", "batch"])
@@ -100,10 +102,11 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
     )
     busy = _busy(repo / ".cache" / "m")
     used = spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
+    suites = 0.0 if options.sleep else count * options.seconds
     slow = seconds + 9 * busy
     print(
         f"\nA suite ran for {busy:.1f} of {seconds:.1f} seconds. Everything else took "
-        f"{max(0.0, used - count * options.seconds) / max(1, landed) * 1000:.0f} ms of a processor for each landing.\n"
+        f"{max(0.0, used - suites) / max(1, landed) * 1000:.0f} ms of a processor for each landing.\n"
         f"With a suite of {10 * options.seconds:g} s the same run takes {slow:.0f} s: "
         f"{landed / slow * 3600:.0f} landed/h."
     )
@@ -126,7 +129,8 @@ def _declare(repo: Path, runs: Path, bad: set[int], options: argparse.Namespace)
     repo.mkdir()
     (repo / "milestones").mkdir()
     (repo / "rules").mkdir()
-    (repo / "suite.py").write_text(_SUITE.format(seconds=options.seconds, runs=str(runs)), encoding="utf-8")
+    text = _SUITE.format(seconds=options.seconds, runs=str(runs), works=not options.sleep)
+    (repo / "suite.py").write_text(text, encoding="utf-8")
     lines = ['[milestone]\nid = "m"\ntitle = "M"\n[defaults]\nagent = "script"\nchecks = ["suite"]\n']
     for number in range(options.issues):
         word = "bad" if number in bad else "good"
