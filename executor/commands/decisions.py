@@ -2,7 +2,6 @@
 
 `doit accept m4/4.3`: keep landed work under a changed spec, or count work that the base has already. Stored as a ref,
 so it outlives `.cache/`.
-so it outlives `.cache/`.
 
 `doit answer m4/4.3 "..."`: answer a question of an agent; stored as a ref, and part of the spec.
 
