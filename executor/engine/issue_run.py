@@ -45,8 +45,9 @@ class IssueLife:
 
     def _bring_to_rest(self) -> Decision:
         for step in range(_MOST_STEPS):
-            # The merge queue releases the place while a result waits in it.
-            placed = self._session.places.take(self._issue.ref, self._session.stopping)
+            # The merge queue releases the place while a result waits in it. An issue with nothing to do needs none.
+            idle = self._issue.decision.act is Act.REST
+            placed = idle or self._session.places.take(self._issue.ref, self._session.stopping)
             if not placed or self._session.stopping.is_set():
                 raise InterruptedRunError(f"{self._issue.ref}: the run was stopped", 130)
             if not step:
@@ -56,6 +57,8 @@ class IssueLife:
             held = Stops(self._issue).held(decision, begun=step > 0)
             self._session.hold(self._issue.ref, held)
             decision = held or decision
+            if idle and decision.act is not Act.REST:
+                continue
             if decision.act is Act.REST:
                 self._run.ensure_receipts([self._issue.id])
                 if decision.status is Status.LANDED:

@@ -429,17 +429,21 @@ def _change(repository: Repository, old: str, new: str, paths: Sequence[str] = (
 
 
 def _tips(repository: Repository, refs: Sequence[str]) -> list[tuple[int, str, int]]:
-    """Return the first-parent commits of the milestone's branch and of its base: time, id, and which of the two."""
+    """Return the first-parent commits of the milestone's branch and of its base: time, id, and which of the two.
+
+    Commits of one second stay in the order of the history.
+    """
     git, found = Git(repository.git_dir, repository.top), []
     for place, ref in enumerate(refs):
         told = git.run("log", "--first-parent", "--format=%ct %H", "--end-of-options", ref, "--").decode("ascii")
-        found += [(int(when), commit, place) for when, commit in (line.split() for line in told.splitlines())]
-    return sorted(found)
+        lines = [line.split() for line in reversed(told.splitlines())]
+        found += [(int(when), commit, place) for when, commit in lines]
+    return sorted(found, key=lambda item: item[0])
 
 
 def _tip_at(tips: Sequence[tuple[int, str, int]], until: float, landing: Landing) -> str:
     """Return the last commit at a time: of the base once it went on after the branch, else of the branch."""
-    before = tips[: bisect_right(tips, (int(until), "~", 2))]
+    before = tips[: bisect_right(tips, int(until), key=lambda item: item[0])]
     branch = [item for item in before if item[2] == 0]
     last = branch[-1] if branch else (landing.time, landing.commit, 0)
     base = [item for item in before if item[2] == 1 and item[0] >= last[0]]
