@@ -13,14 +13,17 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
 from tests.support import CHECKOUT, Repo, issue, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.campaign
@@ -126,6 +129,18 @@ def fetched(pytestconfig: pytest.Config) -> Path:
     return pytestconfig.cache.mkdir("real-projects")
 
 
+def once(fetch: Callable[[str, Path], Path]) -> Callable[[str, Path], Path]:
+    """Of the processes that run these tests side by side, one fetches a project and the others wait."""
+
+    @wraps(fetch)
+    def fetched_once(name: str, folder: Path) -> Path:
+        with FileLock(folder / f"{name.replace('/', '+')}.lock"):
+            return fetch(name, folder)
+
+    return fetched_once
+
+
+@once
 def sdist(name: str, folder: Path) -> Path:
     """The unpacked source distribution, downloaded once; skips where the index cannot be reached."""
     place = folder / name
@@ -193,6 +208,7 @@ def test_a_package_installed_editable(
     assert repo.git("status", "--porcelain", "--untracked-files=all").replace("?? milestones/m1.toml", "") or not before
 
 
+@once
 def packed(name: str, folder: Path) -> Path:
     """The unpacked package of the npm registry, fetched once; skips where it cannot be reached."""
     place = folder / name
