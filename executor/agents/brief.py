@@ -313,11 +313,11 @@ def _previous(facts: BriefFacts) -> str:
 def _beside(beside: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
     if not beside:
         return ""
-    told = [f"- `{one_line(ref)}`: {', '.join(f'`{one_line(path)}`' for path in paths[:10])}" for ref, paths in beside]
+    lines = [f"- `{one_line(ref)}`: {', '.join(f'`{one_line(path)}`' for path in paths[:10])}" for ref, paths in beside]
     return _section(
         "Others at work",
         "These issues change the same lines and may land first. Keep your changes of these files small:\n\n"
-        + "\n".join(told),
+        + "\n".join(lines),
     )
 
 

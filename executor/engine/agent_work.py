@@ -204,24 +204,8 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
 def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     issue = work.run.issue(work.ref)
     tree = slot.work.folder
-    given = {
-        "EXECUTOR_MILESTONE": work.run.name,
-        "EXECUTOR_ISSUE": issue.id,
-        "EXECUTOR_ATTEMPT": str(work.number),
-        "EXECUTOR_SLOT": str(slot.number),
-        "EXECUTOR_BRIEF": str(work.brief),
-        "EXECUTOR_OUT": str(work.out),
-        **trace_variables(work.run.run_id, work.run.name, issue.id, work.number),
-    }
     agent = work.agent
     limits = work.run.session.policy.limits
-    if model := work.options.get("model") or agent.model:
-        given["EXECUTOR_MODEL"] = str(model)
-    if work.step:
-        given["EXECUTOR_STEP"] = work.step
-    if work.inputs is not None:
-        given["EXECUTOR_IN"] = str(work.inputs)
-        given["EXECUTOR_CHECK"] = str(work.inputs / "check")
     route = work.run.session.policy.route_of(issue)
     left = work.run.session.observer.allowance.left(work.ref)
     caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
@@ -237,7 +221,7 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
         raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
     if work.run.sandboxing.is_boxed(agent):
         argv = waiting_for_background(argv, limits.background_s)
-    env = environment.environment({**child_environment(agent.env, given, tree), **agent.variables})
+    env = environment.environment({**child_environment(agent.env, _variables(work, slot), tree), **agent.variables})
     boxed = work.run.sandboxing.wrap_agent(
         agent,
         argv,
@@ -256,6 +240,27 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     )
     result = work.logs / RESULT
     return work.run.agents.command(agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
+
+
+def _variables(work: Work, slot: Slot) -> dict[str, str]:
+    """Return the variables that tell an agent where it works, and on what."""
+    given = {
+        "EXECUTOR_MILESTONE": work.run.name,
+        "EXECUTOR_ISSUE": work.run.issue(work.ref).id,
+        "EXECUTOR_ATTEMPT": str(work.number),
+        "EXECUTOR_SLOT": str(slot.number),
+        "EXECUTOR_BRIEF": str(work.brief),
+        "EXECUTOR_OUT": str(work.out),
+        **trace_variables(work.run.run_id, work.run.name, work.run.issue(work.ref).id, work.number),
+    }
+    if model := work.options.get("model") or work.agent.model:
+        given["EXECUTOR_MODEL"] = str(model)
+    if work.step:
+        given["EXECUTOR_STEP"] = work.step
+    if work.inputs is not None:
+        given["EXECUTOR_IN"] = str(work.inputs)
+        given["EXECUTOR_CHECK"] = str(work.inputs / "check")
+    return given
 
 
 def tree_left(issue: IssueRun, workspace: Workspace) -> str | Failure:
