@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import pytest
 
+from executor.doctor.consistency import cut
 from executor.errors import ExecutorError, StateBrokenError, StateFullError, UsageError
 from executor.process.files import JOURNAL, NO_SPACE, journal_stamp, segments, stamp
 from executor.state.fold import fold
 from executor.state.journal import Disk, Journal, Limits
-from executor.state.journal_repair import cut
 from executor.state.record import Record, decode, encode, scan
 from executor.state.segments import inspect, read
 

@@ -20,12 +20,11 @@ from executor.commands.base import (
     table,
 )
 from executor.config.project import Compiled, compile_project, open_project
-from executor.doctor.consistency import inconsistencies
+from executor.doctor.consistency import cut, inconsistencies
 from executor.doctor.health import Finding, configuration, machine
 from executor.engine.milestone_run import hold
 from executor.errors import BusyError, ExecutorError, UsageError
 from executor.process.locks import remove_holder
-from executor.state.journal_repair import cut
 from executor.state.segments import inspect
 
 if TYPE_CHECKING:

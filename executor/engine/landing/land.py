@@ -20,9 +20,8 @@ from executor.checks.verify import Candidate as Judged
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.engine.candidate import candidate_of, result_message
-from executor.engine.landing.change_rules import ChangeRules, Objection, identity_of
+from executor.engine.landing.change_rules import ChangeRules, Objection, Rests, Reviews, identity_of
 from executor.engine.landing.milestone_branch import Branch
-from executor.engine.landing.review import Rests, Reviews
 from executor.engine.stops import Stops
 from executor.errors import ExecutorError
 from executor.git.diff import parse_diff

@@ -1,4 +1,7 @@
-"""Handles requests and orders from the client, and forks a keeper for each request."""
+"""Handles requests and orders from the client, and forks a keeper for each request.
+
+A keeper starts one command, ends it if it must, and reports its result when no process of it is left.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,245 @@ import os
 import select
 import signal
 import sys
+import time
 
 from executor.process.redact import Redactor
-from executor.process.supervisor.keeper import Keeper
-from executor.process.supervisor.launching import canary, default_signals, subreaper, take_lock
-from executor.process.supervisor.processes import CHUNK, KILL, REQUESTS, STOP, descendants, reap_children, send_line
+from executor.process.supervisor.launching import (
+    Log,
+    become_command,
+    canary,
+    default_signals,
+    forget,
+    open_input,
+    store,
+    subreaper,
+    take_lock,
+)
+from executor.process.supervisor.processes import (
+    CHUNK,
+    KILL,
+    REQUESTS,
+    STOP,
+    Pulse,
+    chase_children,
+    descendants,
+    reap_children,
+    send_line,
+    stuck,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Literal, NoReturn
 
-    from executor.process.supervisor.processes import Request
+    from executor.process.supervisor.processes import Reason, Request, Result
+
+KILL_PATIENCE = 30.0  # seconds after which processes that do not die are reported
+STUCK = 2.0  # seconds between looks for a stopped process that nobody continues
+SETTLE = 0.05  # seconds in which what a finished command left behind may end by itself
+
+
+class Keeper:
+    """Supervises one command from its start until none of its processes is left."""
+
+    def __init__(self, request: Request, orders: int, coordinator: int, redactor: Redactor) -> None:
+        self.request = request
+        self.redactor = redactor  # of the secrets that this command may know
+        self.orders = orders
+        self.lifelines = (REQUESTS, coordinator)
+        self.started = time.monotonic()
+        self.pid = self.output = self.exited = -1
+        self.status: int | None = None  # of the command itself
+        self.reason: Reason | Literal[""] = ""  # why the command is being ended; empty while it may go on
+        self.at_once = False  # no grace
+        self.hurried = False  # what is left behind is not waited for
+        self.alive = True  # whether any process of the command is left
+        self.killing = False
+        self.killed: set[int] = set()
+        self.stuck: set[tuple[int, bytes]] = set()
+        self.looked = self.started
+        self.poll = select.poll()
+        self.pulse = Pulse(request["idle"], request["silent"], request["watch"])
+
+    def run(self) -> None:
+        """Start the command, wait for its end or end it, and report the result."""
+        try:
+            if self.request["result_file"]:
+                forget(self.request["result_file"])
+            self.log = Log(self.request["log"], self.request["output_cap"], self.redactor)
+            self.launch()
+        except OSError as error:
+            problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            self.report({"reason": "not-started", "problem": problem})
+            return
+        self.attend()
+        if self.status == 0 and not self.reason and self.request["linger"]:
+            self.linger()
+        self.end()
+        while self.drain():
+            pass
+        self.log.finish()
+        self.report(self.outcome())
+
+    def launch(self) -> None:
+        """Start the command; raises OSError with a description if it could not be executed."""
+        stdin = open_input(self.request["stdin"] or os.devnull)
+        self.output, output = os.pipe()
+        fault, faults = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_command(self.request, stdin, output, faults)
+        for fd in (stdin, output, faults):
+            os.close(fd)
+        problem = os.read(fault, CHUNK).decode("utf-8", "surrogateescape")
+        os.close(fault)
+        if problem:
+            os.waitpid(self.pid, 0)
+            raise OSError(problem)
+
+    def attend(self) -> None:
+        """Wait until the command has ended or must be ended."""
+        os.set_blocking(self.output, False)
+        self.exited = os.pidfd_open(self.pid)
+        for fd in (self.output, self.exited, self.orders, self.lifelines[1]):
+            self.poll.register(fd, select.POLLIN)
+        self.poll.register(self.lifelines[0], 0)  # the server reads it; only its hang-up is of interest here
+        deadline = self.started + self.request["timeout"]
+        while self.status is None and not self.reason:
+            now = time.monotonic()
+            if now >= deadline:
+                self.reason = "timeout"
+            elif now >= self.pulse.due and self.pulse.stopped(now):
+                self.reason = "idle"
+            elif silence := self.pulse.silence(now):
+                send_line({"id": self.request["id"], "silent": round(silence, 1)})
+            else:
+                self.listen(min(deadline, self.pulse.due, self.looked + STUCK) - now)
+                self.unstick()
+
+    def linger(self) -> None:
+        """Wait for processes that the command left behind, until they have ended or been quiet for too long."""
+        deadline = self.started + self.request["timeout"]
+        pulse = self.pulse = Pulse(self.request["linger"], None, self.request["watch"])
+        while self.alive and not self.hurried:
+            now = time.monotonic()
+            if now >= deadline:
+                self.reason = "timeout"
+                return
+            if now >= pulse.due and pulse.stopped(now):
+                return
+            self.listen(min(deadline, pulse.due, now + 0.2) - now)
+
+    def listen(self, seconds: float) -> None:
+        """Handle events until one has occurred or the time is over."""
+        for fd, _ in self.poll.poll(max(0, int(min(seconds, 5.0) * 1000) + 1)):
+            if fd == self.output:
+                self.drain()
+            elif fd == self.orders and (order := os.read(fd, 16)):
+                self.at_once, self.hurried = self.at_once or KILL in order, True
+                if self.status is None and not self.reason:
+                    self.reason = "stopped"
+            elif fd in {self.orders, *self.lifelines}:
+                self.abandon()
+        ended, self.alive = reap_children()
+        if self.killing:
+            self.killed.update(pid for pid, status in ended.items() if status == signal.SIGKILL and pid != self.pid)
+        if self.pid in ended:
+            self.status = ended[self.pid]
+            self.poll.unregister(self.exited)
+
+    def unstick(self) -> None:
+        """Continue processes that were stuck in two scans; else the end of the command is never reported."""
+        now = time.monotonic()
+        if now - self.looked < STUCK:
+            return
+        self.looked = now
+        found = descendants()
+        still = stuck(found)
+        for pid, _ in still & self.stuck:
+            found[pid].send(pid, signal.SIGCONT)
+        self.stuck = still
+
+    def abandon(self) -> None:
+        """Kill the command: the coordinator or the supervisor has ended, so it has no waiter."""
+        if self.status is None:
+            self.reason = "lost"
+        self.at_once = self.hurried = True
+        for fd in (self.orders, *self.lifelines):
+            self.poll.unregister(fd)
+        self.orders, self.lifelines = -1, (-1, -1)
+
+    def drain(self) -> bool:
+        """Read the output pipe; False if it is empty."""
+        if self.output < 0:
+            return False
+        try:
+            data = os.read(self.output, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.poll.unregister(self.output)
+            self.output = -1
+            return False
+        self.log.add(data)
+        self.pulse.alive = time.monotonic()
+        limit = self.request["output_limit"]
+        if limit is not None and self.log.total > limit and not self.reason:
+            self.reason, self.at_once = "output-limit", True
+        return True
+
+    def end(self) -> None:
+        """Stop the remaining processes gracefully if there is time, then kill until none is left."""
+        asked = self.status is None and not self.at_once
+        if asked:
+            for pid, process in descendants().items():
+                process.send(pid, signal.SIGTERM)
+        until = time.monotonic() + (self.request["grace"] if asked else SETTLE)
+        while self.alive and not self.at_once and time.monotonic() < until:
+            self.listen(0.01)
+        self.killing, patience, pause = True, time.monotonic() + KILL_PATIENCE, 0.001
+        while self.alive:
+            left = descendants()
+            for pid, process in left.items():
+                if process.send(pid, signal.SIGKILL) and pid != self.pid:
+                    self.killed.add(pid)
+            if time.monotonic() > patience:
+                patience = float("inf")  # say so once, keep the lock, keep trying
+                self.report({"reason": "lost", "problem": f"these processes cannot be killed: {sorted(left)}"})
+            chase_children()
+            self.listen(pause)
+            pause = min(2 * pause, 0.05)
+
+    def outcome(self) -> Result:
+        """Return the end of the command in the format of `processes.Ended`."""
+        code = os.waitstatus_to_exitcode(self.status) if self.status is not None else None
+        return {
+            "code": code if code is not None and code >= 0 else None,
+            "signal": -code if code is not None and code < 0 else None,
+            "reason": self.reason or "exited",
+            "problem": self.log.problem,
+        }
+
+    def report(self, result: Result) -> None:
+        """Report the result: first durably in the result file, then to the client. A lost command gets no file."""
+        result["seconds"] = round(time.monotonic() - self.started, 6)
+        result["output_bytes"] = self.log.total if hasattr(self, "log") else 0
+        result["leftovers"] = len(self.killed)
+        problem = result.get("problem", "").encode("utf-8", "surrogateescape")  # may quote a path or an argument
+        result["problem"] = self.redactor.redact(problem).decode("utf-8", "surrogateescape")
+        path = self.request["result_file"]
+        if path and result["reason"] != "lost":
+            try:
+                store(path, json.dumps(result).encode() + b"\n")
+            except OSError as error:
+                result["reason"] = "lost"
+                result["problem"] = f"its result could not be stored: {path}: {error.strerror}"
+        result["id"] = self.request["id"]
+        send_line(result)
+
+
+TYPE_CHECKING = False
 
 
 def main(lock_file: str, patience: float, control: int) -> int:
