@@ -174,9 +174,9 @@ class Allowance:
 
 
 def told_time(until: float | None, now: float) -> str:
-    """Format a time for people: ``06:00`` within the next day, otherwise with its date."""
+    """Format a time for people: ``06:00 CET`` within the next day, otherwise with its date."""
     if until is None:
         return ""
     moment = datetime.fromtimestamp(until).astimezone()
     near = until - now < 86_400  # noqa: PLR2004  (seconds of a day)
-    return f"{moment:%H:%M}" if near else f"{moment:%a %F %H:%M}"
+    return f"{moment:%H:%M %Z}" if near else f"{moment:%a %F %H:%M %Z}"

@@ -57,7 +57,7 @@ def reporter_for(stream: Any, session: Session, workers: int, *, plain: bool) ->
 class Reporter:
     """A doit reporter that writes plain lines."""
 
-    stamp = "%Y-%m-%d %H:%M:%S"
+    stamp = "%Y-%m-%d %H:%M:%S %Z"
 
     def __init__(self, stream: Any, session: Session) -> None:
         self._stream = stream
@@ -229,7 +229,7 @@ def _head(picture: Picture) -> Table:
 
 def _bar(picture: Picture, width: int) -> RenderableType:
     if width < _NARROW:
-        return _one_line("  ".join([f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]))
+        return Text(safe("  ".join([f"{picture.percent} %", money(picture.cost_usd), *ending(picture)])))
     grid = _grid()
     grid.add_column(ratio=1)
     facts = [f"{picture.percent} %", money(picture.cost_usd), *ending(picture)]

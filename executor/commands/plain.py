@@ -46,12 +46,12 @@ def ago(seconds: float) -> str:
 
 
 def clock(at: float, now: float) -> str:
-    """Format a local time of day, with the weekday if it is not today, with the date if it is not this week."""
+    """Format a local time with its zone, with the weekday if it is not today, with the date if it is not this week."""
     there, here = (datetime.fromtimestamp(item).astimezone() for item in (at, now))
     days = abs((there.date() - here.date()).days)
     if not days:
-        return f"{there:%H:%M}"
-    return f"{there:%a %H:%M}" if days < 7 else f"{there:%Y-%m-%d %H:%M}"  # noqa: PLR2004  (days of a week)
+        return f"{there:%H:%M %Z}"
+    return f"{there:%a %H:%M %Z}" if days < 7 else f"{there:%Y-%m-%d %H:%M %Z}"  # noqa: PLR2004  (days of a week)
 
 
 def money(dollars: float) -> str:
@@ -160,7 +160,7 @@ def _how(picture: Picture) -> tuple[str, How] | None:
 def _head(picture: Picture) -> str:
     at = datetime.fromtimestamp(picture.at).astimezone()
     told = f"{picture.status}, {picture.percent} %, {headline(picture)}"
-    return f"{at:%Y-%m-%d %H:%M:%S} {picture.milestone} {picture.title}: {told}"
+    return f"{at:%Y-%m-%d %H:%M:%S %Z} {picture.milestone} {picture.title}: {told}"
 
 
 def _notes(picture: Picture) -> list[str]:

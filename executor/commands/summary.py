@@ -22,6 +22,7 @@ from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS
+from executor.process.files import local_time
 from executor.release.criteria import next_for
 from executor.release.release import told_dependents
 from executor.state.decide import Act, Status
@@ -379,7 +380,7 @@ def note_on(record: RunRecord, milestone: str) -> str:
     flying = ", ".join(f"{milestone}/{issue} (attempt {number})" for issue, number in record.in_flight.items())
     at_work = f"; it was at work on {flying}" if flying else "; nothing was under way"
     return (
-        f"the run of {record.started[:16].replace('T', ' ')} UTC by {record.user} on {record.host} "
+        f"the run of {local_time(record.started)} by {record.user} on {record.host} "
         f"(process {record.pid}) {_ENDED[record.how]}{why}{at_work}"
     )
 

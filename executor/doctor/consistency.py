@@ -20,7 +20,7 @@ from executor.git.objects import Store
 from executor.git.refs import ACCEPTED, APPROVED, ATTEMPTS, LANDED, Move, Refs, attempt_in
 from executor.git.repair import found_locks, sweep
 from executor.git.worktrees import Pool
-from executor.process.files import NO_SPACE, read_json
+from executor.process.files import NO_SPACE, local_time, read_json
 from executor.process.locks import read_holder, remove_holder
 from executor.state import segments
 from executor.state.events import Landed
@@ -252,7 +252,7 @@ def _locks(scene: _Scene) -> Iterator[Finding]:
             return "forgotten"
 
         who = f"process {told.pid} on {told.host}"
-        text = f"{who} held it since {told.since} and did not release it; the lock is free"
+        text = f"{who} held it since {local_time(told.since)} and did not release it; the lock is free"
         yield Finding("holder-stale", f"milestone {scene.name}", text, mend=forget, milestone=scene.name)
     repository, names = scene.project.repository, _own_refs(scene)
     locks = found_locks(repository, names)

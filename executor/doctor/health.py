@@ -31,7 +31,9 @@ from executor.git.checkout import checkouts_of
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.command import OLDEST, Git, git_version
 from executor.git.objects import Store
+from executor.model.clock import told
 from executor.model.outward_rules import token_variables
+from executor.process.files import LOCAL
 from executor.sandbox.layout import file_system_of
 from executor.sandbox.policy import INSTALL
 
@@ -293,8 +295,8 @@ def _clock(compiled: Compiled) -> Iterator[Finding]:
         folder = compiled.project.state(name)
         newest = max((path.stat().st_mtime for path in folder.glob("journal.*.jsonl")), default=0.0)
         if newest > now + _AHEAD:
-            when = datetime.fromtimestamp(newest, UTC)
-            text = f"it is {datetime.now(UTC):%F %H:%M} UTC, but the journal of {name} was written at {when:%F %H:%M}"
+            here, when = (told(datetime.fromtimestamp(at, UTC), LOCAL) for at in (now, newest))
+            text = f"it is {here}, but the journal of {name} was written at {when}"
             yield Finding("clock-back", "clock", text, "set the clock; deadlines and retention go by it")
 
 

@@ -33,6 +33,7 @@ from executor.errors import BusyError, ExecutorError
 from executor.git.history import landings_in
 from executor.git.trailers import UNPROVED
 from executor.git.worktrees import ImportLimits
+from executor.process.files import local_time
 from executor.process.locks import Held, Resources, read_holder, remove_holder, try_lock, write_holder
 from executor.sandbox.policy import Sandboxing, unsandboxed_warning
 from executor.state.decide import Act, Status
@@ -103,7 +104,7 @@ def _who(folder: Path) -> str:
     for _ in range(5):
         told = read_holder(folder)
         if told is not None:
-            return f" by process {told.pid} on {told.host} since {told.since}"
+            return f" by process {told.pid} on {told.host} since {local_time(told.since)}"
         time.sleep(0.02)
     return ""
 

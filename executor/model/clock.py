@@ -75,8 +75,8 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
 
 
 def told(moment: datetime, zone: tzinfo) -> str:
-    """Format a time as local time in that zone."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
+    """Format a time as local time in that zone, with the zone's name."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 
 def _moments(naive: datetime, zone: tzinfo) -> list[datetime]:

@@ -38,6 +38,7 @@ __all__ = [
     "is_locked",
     "journal_stamp",
     "left_file",
+    "local_time",
     "question_in",
     "read_json",
     "scrub",
@@ -197,9 +198,17 @@ def utcnow() -> datetime:
 
 
 def clock_after(seconds: float) -> str:
-    """Format a future time for people, for example ``in 30 s, at 04:12:05``."""
+    """Format a future time for people, for example ``in 30 s, at 04:12:05 CET``."""
     moment = datetime.now().astimezone() + timedelta(seconds=seconds)
-    return f"in {seconds:.0f} s, at {moment:%H:%M:%S}"
+    return f"in {seconds:.0f} s, at {moment:%H:%M:%S %Z}"
+
+
+def local_time(at: str) -> str:
+    """Format an ISO-8601 time as local time with its zone, for people; other text remains as it is."""
+    try:
+        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except ValueError:
+        return at
 
 
 class _Local(tzinfo):

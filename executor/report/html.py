@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from executor.process.files import local_time
+from executor.report.snapshot import MoneyReport, SurvivalReport
 from executor.report.text import duration, money
 
 if TYPE_CHECKING:
@@ -157,13 +159,15 @@ def page(report: MilestoneReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "money": money}
+    environment.filters |= {"duration": duration, "money": money, "local": local_time}
     style, script = (_text(name) for name in ("report.css", "report.js"))
     numbers = {issue.ref: number for number, issue in enumerate(report.issues)}
     nodes, edges, size = _graph(report)
     bars, lanes, span = _timeline(report)
     return environment.get_template("report.html.j2").render(
         report=report,
+        money_table=(MoneyReport.HEAD, [report.money.cells()]),
+        survival_table=(SurvivalReport.HEAD, [found.cells() for found in report.survival]),
         numbers=numbers,
         nodes=nodes,
         edges=edges,
@@ -229,7 +233,7 @@ def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]
     ]
     lanes = 1 + max(bar.y // (_LANE + 2) for bar in bars)
     begins = [attempt.started_at for _, attempt, *_ in known]
-    return bars, lanes, (min(begins)[:19], datetime.fromtimestamp(last, UTC).isoformat()[:19])
+    return bars, lanes, (local_time(min(begins)), local_time(datetime.fromtimestamp(last, UTC).isoformat()))
 
 
 def _seconds(moment: str) -> float:

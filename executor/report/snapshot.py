@@ -100,7 +100,7 @@ class Picture:
         percent: its progress.
         rows: every issue, in execution order.
         working: active issues, longest first; one entry per step.
-        phases: qualified id -> phases of the workflow, for issues that have started theirs.
+        phases: phases of the milestone by its id, and of issues that have started theirs by qualified id.
         run: the current run, else the latest one; None before the first.
         end: expected end of the rest, during a run.
         cost_usd: money spent by that run.
@@ -177,7 +177,7 @@ def picture_of(
         percent=observer.percent(name, {row.ref: _part(observer, row) for row in rows}),
         rows=tuple(rows),
         working=tuple(sorted((item for own in working.values() for item in own), key=_place)),
-        phases={ref: found for ref in going if (found := observer.phases(ref))},
+        phases=observer.shown_phases(name, going),
         run=run,
         end=_end(observer, decisions, working, events, workers or _workers(events, alive)) if alive else None,
         cost_usd=sum(_cost(event) for event in events if run is not None and event.run == run.run),

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
+from executor.process.files import local_time
 from executor.report.snapshot import SurvivalReport
 from executor.state.events import (
     AttemptBuilt,
@@ -46,7 +46,6 @@ from executor.state.events import (
     Stopped,
     Verified,
 )
-from executor.status.estimate import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +64,6 @@ __all__ = [
     "cell_text",
     "duration",
     "junit",
-    "local_time",
     "markdown",
     "money",
     "overlaps_told",
@@ -359,14 +357,6 @@ class CheckRun:
     ok: bool
     seconds: float
     output: str = ""
-
-
-def local_time(at: str) -> str:
-    """Format an ISO-8601 time as local time with its zone; empty for an empty one."""
-    if not at:
-        return ""
-    here = datetime.fromtimestamp(moment(at)).astimezone()
-    return f"{here:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def attempt_lines(

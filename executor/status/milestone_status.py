@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from executor.process.files import local_time
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -46,7 +48,9 @@ class Pause:
 
     def told(self, milestone: str) -> str:
         """Return the pause as a sentence."""
-        return f"milestone {milestone} is paused since {self.since}" + (f": {self.reason}" if self.reason else "")
+        return f"milestone {milestone} is paused since {local_time(self.since)}" + (
+            f": {self.reason}" if self.reason else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)

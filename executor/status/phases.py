@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from executor.model.workflow import GATE
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from executor.state.steps import Flow, StepState
 
-__all__ = ["PhaseProgress", "phase_line", "phases_of", "started_steps"]
+__all__ = ["PhaseProgress", "milestone_phases", "phase_line", "phases_of", "started_steps"]
 
-PhaseState = Literal["waiting", "running", "held", "done"]
+EXECUTE = "execute"
+"""Phase of a milestone in which the issues of its roadmap are worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class PhaseProgress:
     """
 
     name: str
-    state: PhaseState
+    state: str
     done: int
     total: int
     percent: int | None = None
@@ -55,15 +56,26 @@ def phases_of(flow: Flow, done: Mapping[str, bool], states: Mapping[str, StepSta
         asked = states.get(gate) if gate is not None else None
         is_open = gate is None or done.get(gate, False)
         held = asked is not None and asked.word == "held" and not is_open
-        if ready == len(own) and is_open:
-            state: PhaseState = "done"
-        else:
-            state = "held" if held else "running" if complete else "waiting"
+        going = "held" if held else "running" if complete else "waiting"
+        state = "done" if ready == len(own) and is_open else going
         percent = asked.percent if asked is not None and (held or is_open) and asked.word else None
         reason = asked.reason if asked is not None and held else ""
         found.append(PhaseProgress(name, state, ready, len(own), percent, reason))
         complete = complete and state == "done"
     return tuple(found)
+
+
+def milestone_phases(planning: Sequence[PhaseProgress], landed: int, total: int) -> tuple[PhaseProgress, ...]:
+    """Return the phases of a milestone with a workflow: those of its planning issue, and the execution of its issues.
+
+    Args:
+        planning: phases of the planning issue.
+        landed: number of landed issues that the roadmap declares.
+        total: number of all issues that it declares.
+    """
+    planned = all(phase.state == "done" for phase in planning)
+    state = "waiting" if not planned else "done" if total and landed == total else "running"
+    return (*planning, PhaseProgress(EXECUTE, state, landed, total))
 
 
 def started_steps(states: Mapping[str, StepState], attempt: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import kept_spec
@@ -25,7 +25,7 @@ from executor.state.fold import fold
 from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
 from executor.state.steps import compiled_flow
 from executor.status.load import gather
-from executor.status.phases import PhaseProgress, phases_of
+from executor.status.phases import PhaseProgress, milestone_phases, phases_of
 from executor.status.progress import Part, percent, planned_percent
 
 if TYPE_CHECKING:
@@ -249,13 +249,32 @@ class Observer:
 
     def phases(self, ref: str) -> tuple[PhaseProgress, ...]:
         """Return the phases of an issue's workflow; none for the direct one, and for an issue that has landed."""
+        return () if self.decision(ref).status is Status.LANDED else self._phases(ref)
+
+    def milestone_phases(self, milestone: str) -> tuple[PhaseProgress, ...]:
+        """Return the phases of a milestone; none without a workflow of its own."""
+        declared, plan = self.views[milestone].milestone, f"{milestone}/plan"
+        if declared.workflow is None or plan not in self.compiled.plan.nodes:
+            return ()
+        statuses = [self.decision(f"{milestone}/{issue.id}").status for issue in declared.issues if issue.id != "plan"]
+        return milestone_phases(self._phases(plan), statuses.count(Status.LANDED), len(statuses))
+
+    def shown_phases(self, milestone: str, refs: Iterable[str]) -> dict[str, tuple[PhaseProgress, ...]]:
+        """Return the phases of the milestone by its id, which stand for those of its planning issue, and of issues."""
+        own = self.milestone_phases(milestone)
+        issues = {ref: self.phases(ref) for ref in refs if not own or ref != f"{milestone}/plan"}
+        return {name: found for name, found in {milestone: own, **issues}.items() if found}
+
+    def _phases(self, ref: str) -> tuple[PhaseProgress, ...]:
         node = self._node(ref)
         workflow = self.compiled.policy.workflow_of(node.issue)
-        if not workflow.phases or self.decision(ref).status is Status.LANDED:
+        if not workflow.phases:
             return ()
         flow = compiled_flow(workflow, node.issue.type)
         state = self.views[node.milestone].states.get(node.issue.id) or IssueState()
-        return phases_of(flow, self._done(ref, flow), state.steps)
+        landed = self.decision(ref).status is Status.LANDED  # its steps are no longer kept
+        done = {step.id: True for step in flow.steps} if landed else self._done(ref, flow)
+        return phases_of(flow, done, state.steps)
 
     def _done(self, ref: str, flow: Flow) -> dict[str, bool]:
         """Map steps and gates to whether a result is stored for the current spec."""
@@ -329,7 +348,7 @@ class Observer:
         revert = view.reverted.get(issue)
         if revert is None or (revert.commit in view.revived.get(issue, ())) is not wanted:
             return ""
-        return f"{revert.commit[:10]} on {datetime.fromtimestamp(revert.time, UTC):%Y-%m-%d}"
+        return f"{revert.commit[:10]} on {datetime.fromtimestamp(revert.time).astimezone():%Y-%m-%d}"
 
     @staticmethod
     def _lost(state: IssueState, landing: Landing | None, spec_key: str) -> str:

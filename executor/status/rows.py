@@ -18,6 +18,7 @@ __all__ = [
     "KeptMilestone",
     "ListedIssue",
     "MilestoneRow",
+    "PhaseRow",
     "PullRow",
     "RemovedRow",
     "Summary",
@@ -31,6 +32,17 @@ class PullRow(TypedDict):
     state: str
     url: str | None
     head: str | None
+
+
+class PhaseRow(TypedDict):
+    """A phase: `state` is waiting, running, held or done, `percent` the score of its gate, `reason` why it is held."""
+
+    name: str
+    state: str
+    done: int
+    total: int
+    percent: int | None
+    reason: str
 
 
 class IssueRow(TypedDict):
@@ -58,6 +70,7 @@ class IssueRow(TypedDict):
     built: bool
     until: float | None
     steps: int
+    phases: list[PhaseRow]
     pr: PullRow | None
     unproved: bool
 
@@ -95,6 +108,7 @@ class KeptMilestone(TypedDict):
     started: bool
     needs: list[str]
     words: dict[str, str]
+    phases: list[PhaseRow]
     base: str
     tag: str | None
     pause: list[str] | None
@@ -138,6 +152,7 @@ class StatusIssue(TypedDict):
     reason: str
     revision: int
     commit: str | None
+    phases: list[PhaseRow]
     pr: PullRow | None
     attempts: int
     seconds: float
@@ -154,6 +169,7 @@ class StatusMilestone(TypedDict):
     hint: str
     needs: list[str]
     percent: int
+    phases: list[PhaseRow]
     branch: str
     tip: str | None
     blockers: list[BlockerRow]

@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled, Project
     from executor.status.load import MilestoneView
+    from executor.status.phases import PhaseProgress
     from executor.status.reader import Observer
-    from executor.status.rows import AllRows, DraftRow, IssueRow, KeptMilestone, MilestoneRow, PullRow, Summary
+    from executor.status.rows import (
+        AllRows,
+        DraftRow,
+        IssueRow,
+        KeptMilestone,
+        MilestoneRow,
+        PhaseRow,
+        PullRow,
+        Summary,
+    )
 
 __all__ = ["Board", "board_of", "is_held", "pull_of"]
 
-_VERSION = 9
+_VERSION = 10
 _NEVER = 2.0**60
 """Expiry in epoch seconds of a summary that does not depend on the time."""
 _PACKAGE = __file__
@@ -196,9 +206,24 @@ def _row(observer: Observer, ref: str) -> IssueRow:
         "built": state.built if state else False,
         "until": decision.wait.until if decision.wait is not None else None,
         "steps": observer.steps_percent(ref),
+        "phases": _phases(observer.phases(ref)) if observer.steps_percent(ref) or running is not None else [],
         "pr": pull_of(state, landing),
         "unproved": not observer.compiled.policy.proves(node.issue),
     }
+
+
+def _phases(phases: Iterable[PhaseProgress]) -> list[PhaseRow]:
+    return [
+        {
+            "name": phase.name,
+            "state": phase.state,
+            "done": phase.done,
+            "total": phase.total,
+            "percent": phase.percent,
+            "reason": phase.reason,
+        }
+        for phase in phases
+    ]
 
 
 def pull_of(state: Any, landing: Any) -> PullRow | None:
@@ -244,6 +269,7 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
         "started": bool(view.landings or view.states),
         "needs": list(view.milestone.needs),
         "words": {row["id"]: row["status"] for row in own if row["status"] != "landed"},
+        "phases": _phases(observer.milestone_phases(name)),
         "base": view.base.removeprefix("refs/heads/"),
         "tag": view.milestone.tag,
         "pause": [view.pause.since, view.pause.reason] if view.pause is not None else None,

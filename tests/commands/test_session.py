@@ -66,7 +66,7 @@ doit --frobnicate
 doit status --json extra
 """
 CHANGING = [
-    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?Z?", "TIME"),
+    (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?(Z| [A-Z]{3,5}| [+-]\d+)?", "TIME"),
     (r"\b[0-9a-f]{10}\b", "COMMIT"),
     (r"sha256:[0-9a-f]+", "DIGEST"),
     (r"\b\d+:\d\d\b|\b\d+(\.\d+)? s\b", "DURATION"),

@@ -198,7 +198,7 @@ def cache_shown(repo: Repo) -> None:
         (receipt_of_nothing, "receipt-stray", 1, "no commit of it is on the branch", "receipt removed"),
         (receipt_lost, "receipt-missing", 0, "it has landed, but has no receipt", "receipt written"),
         (receipt_of_another, "receipt-wrong", 1, "its receipt is of another commit", "receipt written"),
-        (holder, "holder-stale", 1, "process 1 on elsewhere held it since 2020-01-01T00:00:00.000Z", "forgotten"),
+        (holder, "holder-stale", 1, "process 1 on elsewhere held it since 20", "forgotten"),
         (git_lock, "git-lock", 1, f"{BRANCH}.lock: a git that was killed left it", f"removed {BRANCH}.lock"),
         (half_slot, "slot-broken", 1, "its tree folder has no index", "removed; it is made again"),
         (gone_slot, "slot-broken", 1, "its tree folder is gone", "removed; it is made again"),

@@ -65,7 +65,11 @@ def test_a_paragraph_becomes_a_released_milestone(repo: Repo, roadmap: str) -> N
     if roadmap == "ask":
         out = repo.doit("milestone:m1", "-n", "2").check(4).out
         assert "m1: the roadmap declares 3 issues in milestones/m1.toml; look at them, then doit milestone:m1" in out
-        assert repo.doit("status", "--json").json["milestones"][0]["percent"] == 60
+        item = repo.doit("status", "--json").json["milestones"][0]
+        assert item["percent"] == 60
+        states = [(phase["name"], phase["state"], phase["percent"]) for phase in item["phases"]]
+        assert states == [*((name, "done", 100) for name in ("design", "spec", "task")), ("execute", "running", None)]
+        assert "m1: design done 100 %, spec done 100 %, task done 100 %, execute 0 of 3" in repo.doit("status").out
         assert repo.statuses() == {"m1/plan": "landed", "m1/1": "pending", "m1/2": "pending", "m1/3": "blocked"}
     repo.doit("milestone:m1", "-n", "2").check()
     assert set(repo.statuses().values()) == {"landed"}
@@ -73,6 +77,8 @@ def test_a_paragraph_becomes_a_released_milestone(repo: Repo, roadmap: str) -> N
         seen = {
             path.stem: json.loads(path.read_text())["milestones"][0]["percent"] for path in beside.glob("sampled/*")
         }
+        sample = json.loads((beside / "sampled/spec.contracts.json").read_text())["milestones"][0]
+        assert [phase["state"] for phase in sample["phases"]["m1"]] == ["done", "running", "waiting", "waiting"]
         assert 15 <= seen["spec.contracts"] < 40
         assert 40 <= seen["task.breakdown"] < 60
         assert 60 <= seen["issue"] < 100

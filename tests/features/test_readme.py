@@ -12,7 +12,7 @@ from tests.support import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 CHANGING = [
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z0-9+-]+", "TIME"),
     (r"\b[0-9a-f]{10}\b", "COMMIT"),
     (r"\b\d+:\d\d\b", "DURATION"),
     (r"added \d+ commands", "added COMMANDS"),

@@ -17,7 +17,7 @@ from tests.support import Repo, issue
 if TYPE_CHECKING:
     import subprocess
 
-DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
+DATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+ ")
 WAIT = "while [ ! -e {0}/go ]; do sleep 0.05; done; echo {1} > {1}"
 
 

@@ -59,8 +59,8 @@ def test_a_night_is_missed_when_nothing_ran_between_two_dues(
 @pytest.mark.parametrize(
     ("since", "now", "expected"),
     [
-        ("2026-10-24T12:00", "2026-10-25T12:00", ["2026-10-25 02:30"]),  # shown twice, due once
-        ("2026-03-28T12:00", "2026-03-29T12:00", ["2026-03-29 03:30"]),  # skipped, due after the skip
+        ("2026-10-24T12:00", "2026-10-25T12:00", ["2026-10-25 02:30 CEST"]),  # shown twice, due once
+        ("2026-03-28T12:00", "2026-03-29T12:00", ["2026-03-29 03:30 CEST"]),  # skipped, due after the skip
     ],
 )
 def test_an_entry_is_due_once_on_the_nights_on_which_the_clock_is_set(

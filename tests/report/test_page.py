@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.report.collect import AttemptReport, FindingReport, IssueReport, MilestoneReport
+from executor.report.collect import AttemptReport, FindingReport, ForecastReport, IssueReport, MilestoneReport
 from executor.report.html import page
+from executor.report.snapshot import MoneyReport, SurvivalReport
 from tests.report.test_report_text import a_report, an_issue
 
 if TYPE_CHECKING:
@@ -171,7 +172,20 @@ def test_the_time_line_shows_checks_and_landings_beside_the_work_of_agents() -> 
 
 
 def test_an_empty_milestone_has_a_page() -> None:
-    assert "Issues" in page(a_report())
+    text = page(a_report())
+    assert "Issues" in text
+    assert 'id="money"' not in text
+    assert 'id="survival"' not in text
+
+
+def test_money_and_the_lines_that_stayed_have_their_tables() -> None:
+    money = MoneyReport(attempts=5, landed=3, reused=7, skipped=1, reverted=2, spent_usd=1.25, unlanded_usd=0.5)
+    stayed = SurvivalReport(agent="<b>", type="docs", days=30, landings=4, lines=90, alive=61, reverted=1)
+    rest = ForecastReport(p50_s=60, p80_s=120, known=3, milestones=10, inside_p80=9)
+    text = page(a_report().model_copy(update={"money": money, "survival": (stayed,), "forecast": rest}))
+    for row in (money.cells(), ["&lt;b&gt;", *stayed.cells()[1:]]):
+        assert "".join(f"<td>{cell}</td>" for cell in row) in text
+    assert "p50 1 min 0 s, p80 2 min 0 s; 9 of 10 past milestones ended within their p80" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

@@ -20,8 +20,8 @@ from executor.config.project import compile_project, open_project, unknown_miles
 from executor.engine.candidate import failure_report, success_lines
 from executor.errors import UsageError
 from executor.git.refs import ATTEMPTS, Refs
-from executor.process.files import read_json, segments
-from executor.report.text import CheckRun, Session, attempt_lines, local_time
+from executor.process.files import local_time, read_json, segments
+from executor.report.text import CheckRun, Session, attempt_lines
 from executor.state.decide import Status
 from executor.state.events import AttemptBuilt, AttemptStarted, Checked
 from executor.state.model import Attempt, AttemptState, IssueState, Red

@@ -15,7 +15,7 @@ from executor.commands.plain import ago
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
 from executor.nightly.schedule import Nights
-from executor.process.files import LOCAL, utcnow
+from executor.process.files import LOCAL, local_time, utcnow
 from executor.process.locks import read_holder
 from executor.state import segments
 from executor.state.record import How, RunRecord, run_records
@@ -24,7 +24,7 @@ from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
     from executor.config.project import Project
-    from executor.status.rows import IssueRow, MilestoneRow, StatusIssue, StatusMilestone, StatusReport
+    from executor.status.rows import IssueRow, MilestoneRow, PhaseRow, StatusIssue, StatusMilestone, StatusReport
 
 __all__ = ["Sessions", "Status", "removed_lines", "sessions_of"]
 
@@ -109,6 +109,7 @@ def _json(item: MilestoneRow, rows: list[IssueRow]) -> StatusMilestone:
         "hint": item["hint"],
         "needs": item["needs"],
         "percent": item["percent"],
+        "phases": item["phases"],
         "branch": item["branch"],
         "tip": item["tip"],
         "blockers": item["blockers"],
@@ -125,6 +126,7 @@ def _issue(row: IssueRow) -> StatusIssue:
         "reason": row["reason"],
         "revision": row["revision"],
         "commit": row["commit"],
+        "phases": row["phases"],
         "pr": row.get("pr"),
         "attempts": row["attempts"],
         "seconds": row["seconds"],
@@ -137,6 +139,8 @@ def _text(item: MilestoneRow, rows: list[IssueRow]) -> str:
     head = f"{safe(item['id'])}: {safe(item['title'])} - {item['status']}, {landed}"
     if item["status"] in {"paused", "blocked", "released"}:
         head += f"\n{safe(item['reason'])}" + (f"; {item['hint']}" if item["hint"] else "")
+    phases = {item["id"]: item["phases"]} | {row["ref"]: row["phases"] for row in rows if _has_line(row, item)}
+    head += "".join(f"\n{safe(ref)}: {_phase_line(found)}" for ref, found in phases.items() if found)
     for blocker in item["blockers"]:
         word = "paused by" if blocker["pauses"] else "blocker"
         head += f"\n{word} {blocker['blocker']}: {safe(blocker['reason'])}; {safe(blocker['resume'])}"
@@ -147,6 +151,17 @@ def _text(item: MilestoneRow, rows: list[IssueRow]) -> str:
     after = "".join(f"  {hint}\n" for hint in hints)
     lines += removed_lines(item)
     return f"{head}\n{table(lines)}\n" + (f"next:\n{after}" if after else "")
+
+
+def _phase_line(phases: list[PhaseRow]) -> str:
+    from executor.status.phases import PhaseProgress, phase_line  # `doit status` without phases does without it
+
+    return phase_line([PhaseProgress(**phase) for phase in phases])
+
+
+def _has_line(row: IssueRow, item: MilestoneRow) -> bool:
+    """Return whether the phases of an issue have a line; those of a milestone's planning issue are in the former's."""
+    return not (item["phases"] and row["id"] == "plan")
 
 
 def removed_lines(item: MilestoneRow) -> list[list[str]]:
@@ -225,13 +240,12 @@ def _value(name: str, record: RunRecord) -> dict[str, object]:
 
 
 def _row(name: str, record: RunRecord) -> list[str]:
-    started = f"{record.started[:16].replace('T', ' ')}Z"
     git = f"{record.git.get('branch') or 'detached'}@{str(record.git.get('commit', ''))[:10]}"
     changed = record.git.get("changed")
     took = ago(moment(record.ended) - moment(record.started)) if record.ended else ""
     code = "" if record.code is None else f"exit {record.code}"
     return [
-        started,
+        local_time(record.started),
         name,
         str(record.how) + (f" ({record.why.splitlines()[0]})" if record.why and record.how in _EXPLAINED else ""),
         code,

@@ -255,4 +255,4 @@ def _number(headers: Mapping[str, str], *names: str) -> int | None:
 
 
 def _clock(at: float) -> str:
-    return time.strftime("%H:%M", time.localtime(at))
+    return time.strftime("%H:%M %Z", time.localtime(at))

@@ -288,7 +288,7 @@ class Api:
             if delay is None:
                 return status, headers, data
             if delay > _LONGEST_PAUSE:
-                when = time.strftime("%H:%M", time.localtime(time.time() + delay))
+                when = time.strftime("%H:%M %Z", time.localtime(time.time() + delay))
                 raise ForgeUnavailableError(
                     f"the forge's limit of requests is reached until {when}; nothing is lost, run again then"
                 )
