@@ -2,7 +2,7 @@
 
 Names are evidence where a runner gives them; else the number of tests is. Pure, but for `Written`.
 
-Checks that run only some of their tests, to find out which result of a batch breaks them.
+Checks that run only some of their tests: those that a change is likely to break, or those that failed before.
 """
 
 from __future__ import annotations
@@ -10,20 +10,34 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from executor.checks.blindness import kind_of
 from executor.checks.junit import LARGEST, Report, ReportError, read_junit
 from executor.model.fingerprint import combined_key
 from executor.process.files import left_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from executor.checks.spec import CommandProof
+    from executor.git.diff import FileChange
 
-__all__ = ["Written", "narrowed", "outcome_of", "ran_no_test", "read_console", "says_no_test"]
+__all__ = [
+    "Selection",
+    "Written",
+    "by_coverage",
+    "by_names",
+    "measured",
+    "narrowed",
+    "outcome_of",
+    "ran_no_test",
+    "read_console",
+    "reported",
+    "says_no_test",
+]
 
 _BUILDS = ("pom.xml", "build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts", "build.sbt")
 _REPORTS = frozenset({"surefire-reports", "failsafe-reports", "test-results", "test-reports"})
@@ -272,7 +286,7 @@ def narrowed(item: CommandProof, tests: Sequence[str]) -> CommandProof | None:
         return None
     text = item.argv[2] if tuple(item.argv[:2]) == _SHELL else shlex.join(item.argv)
     argv, env = item.argv, dict(item.env)
-    if item.wants_report and re.search(r"\bpy\.?test\b", text):
+    if item.calls_pytest:
         names = _plain([re.split(r"::|\.", name.partition("[")[0])[-1] for name in tests], r"[^\W\d]\w*")
         env["PYTEST_ADDOPTS"] = f"{env.get('PYTEST_ADDOPTS', '')} -k {shlex.quote(' or '.join(names))}".strip()
     elif _GO.fullmatch(text) and "-run" not in text:
@@ -288,15 +302,13 @@ def narrowed(item: CommandProof, tests: Sequence[str]) -> CommandProof | None:
         return None
     if not names:
         return None
-    return replace(
-        item,
-        name=f"{item.name} ({len(tests)} of its tests)",
-        argv=argv,
-        env=tuple(sorted(env.items())),
-        key=combined_key([item.key, "tests", *sorted(tests)]),
-        named=False,
-        retries=0,
-    )
+    return _part(replace(item, argv=argv, env=tuple(sorted(env.items()))), tests)
+
+
+def _part(item: CommandProof, tests: Iterable[str]) -> CommandProof:
+    every = sorted(tests)
+    name, key = f"{item.name} ({len(every)} of its tests)", combined_key([item.key, "tests", *every])
+    return replace(item, name=name, key=key, named=False, retries=0)
 
 
 def outcome_of(report: Report | None, tests: Sequence[str]) -> bool | None:
@@ -326,3 +338,110 @@ def _with_words(argv: tuple[str, ...], words: Sequence[str], after: str) -> tupl
     text = shlex.join(words)
     head, found, tail = argv[2].partition(f"{after} ") if after else (argv[2], "", "")
     return (*_SHELL, f"{head}{found.rstrip()} {text} {tail}".rstrip() if found else f"{head} {text}", *argv[3:])
+
+
+_AT_IMPORT = re.compile(
+    r"(?!def|class|if|from|import|async|with|for|try)[A-Za-z_][\w.]*\s*(?:[(\[]|:[^=]+=|[-+*/|&]?=[^=])"
+)
+"""A statement of a module that runs when it is imported, such as the value of a constant."""
+_MOST_OPTIONS = 100_000
+"""Maximum length of an environment variable in bytes; Linux takes 131,072."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The tests that a change is likely to break: their names, how many tests there are, and the check that runs them.
+
+    `item` is None if no test is selected, or all.
+    """
+
+    tests: frozenset[str]
+    of: int
+    item: CommandProof | None = None
+
+
+def measured(item: CommandProof) -> CommandProof:
+    """Return a check that finds out which files each of its tests executes, by pytest-cov."""
+    key = combined_key([item.key, "coverage"])
+    return replace(item, name=f"{item.name} (coverage)", key=key, named=False, retries=0, coverage=True)
+
+
+def by_coverage(item: CommandProof, reached: Mapping[str, frozenset[str]], changed: Sequence[FileChange]) -> Selection:
+    """Select the tests that executed a changed file, by whole files of tests where they are many.
+
+    All tests are selected if a file changes whose readers coverage does not show: one that is no Python module, a
+    conftest.py, a module that is only imported, or a value that a module sets when it is imported.
+
+    Args:
+        item: the check, a call of pytest.
+        reached: test -> files, as `executor.checks.junit.read_coverage` gives them.
+        changed: all files that differ from the tree in which `reached` was measured.
+    """
+    tests = {test: test.partition("::")[0] for test in reached if "::" in test}
+    every = Selection(frozenset(map(reported, tests)), len(tests))
+    chosen: set[str] = set()
+    for file in (file for file in changed if kind_of(file.path) != "docs"):
+        met = {key for key, files in reached.items() if file.path in files or tests.get(key) == file.path}
+        if _is_read_elsewhere(file, met):
+            return every
+        chosen |= met - {""}
+    few = {test for test, file in tests.items() if test in chosen or file in chosen}
+    own = {file.path for file in changed if kind_of(file.path) == "test"}
+    if len(few) == len(tests):
+        return every
+    if not few and not own:
+        return replace(every, tests=frozenset())
+    part = None if own else narrowed(item, sorted(map(reported, few)))
+    if part is None:
+        kept = own | {tests[test] for test in few}
+        few = {test for test, file in tests.items() if file in kept}
+        options = " ".join(f"--ignore={shlex.quote(file)}" for file in sorted({*tests.values()} - kept))
+        if not options or len(options) > _MOST_OPTIONS:
+            return every
+        env = dict(item.env)
+        env["PYTEST_ADDOPTS"] = f"{env.get('PYTEST_ADDOPTS', '')} {options}".strip()
+        part = replace(_part(item, [*map(reported, few), *own]), env=tuple(sorted(env.items())))
+    return Selection(frozenset(map(reported, few)), len(tests), part)
+
+
+def _is_read_elsewhere(file: FileChange, met: set[str]) -> bool:
+    """Return whether a changed file has readers that coverage does not show; `met` are the tests that executed it."""
+    if not file.path.endswith(".py") or file.path.rpartition("/")[2] == "conftest.py":
+        return True
+    kind = kind_of(file.path)
+    if file.kind == "created":
+        return kind == "tooling"
+    if met <= {""} and (met or kind != "product"):
+        return True
+    return kind != "test" and any(_AT_IMPORT.match(line.text) for line in file.lines)
+
+
+def by_names(item: CommandProof, names: Sequence[str], texts: Mapping[str, str]) -> Selection:
+    """Select the tests whose names are in the changed files or in their twins; all tests if a file has none.
+
+    Args:
+        item: the check.
+        names: names of all its tests, as its last report has them.
+        texts: changed file -> its text and that of its twins.
+    """
+    every = Selection(frozenset(names), len(names))
+    chosen: set[str] = set()
+    for path, text in texts.items():
+        met = {name for name in names if _last_part(name) in text}
+        if not met and kind_of(path) != "docs":
+            return every
+        chosen |= met
+    part = narrowed(item, sorted(chosen))
+    return Selection(frozenset(chosen), len(names), part) if part is not None or not chosen else every
+
+
+def reported(test: str) -> str:
+    """Return the name of a test in pytest's report: ``tests.test_a.TestX::test_b[1]``."""
+    plain, bracket, parameters = test.partition("[")
+    path, *names = plain.split("::")
+    owner = ".".join([path.removesuffix(".py").replace("/", "."), *names[:-1]])
+    return f"{owner}::{names[-1]}{bracket}{parameters}" if names else owner
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"::|: ", name.partition("[")[0])[-1].partition("/")[0].strip()

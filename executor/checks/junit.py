@@ -1,4 +1,4 @@
-"""Test reports in JUnit's format: what they list, and whether that is evidence.
+"""Test reports in JUnit's format: what they list, and whether that is evidence. The coverage of each test.
 
 A report is written by untrusted code, so limits apply before it costs anything: no document type, no entities, at
 most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
@@ -9,8 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError, XMLParser
 from xml.sax.saxutils import quoteattr
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = [
     "LARGEST",
@@ -20,6 +24,7 @@ __all__ = [
     "lost_tests",
     "missing_evidence",
     "new_failures",
+    "read_coverage",
     "read_junit",
 ]
 
@@ -301,3 +306,47 @@ def junit_of(report: Report) -> bytes:
         plain = "".join(char if char.isprintable() else "?" for char in name)
         cases.append(f"<testcase name={quoteattr(plain or '?')}>{f'<{kind}/>' if kind else ''}</testcase>")
     return f"<testsuite>{''.join(cases)}</testsuite>".encode("utf-8", "replace")
+
+
+_MOST_ROWS = 2_000_000
+_MOST_STEPS = 20_000
+"""Thousands of instructions that SQLite may take for a file: it is written by untrusted code."""
+_COVERED = """
+    SELECT context.context, file.path
+    FROM (SELECT context_id, file_id FROM line_bits UNION SELECT context_id, file_id FROM arc) AS ran
+    JOIN context ON context.id = ran.context_id JOIN file ON file.id = ran.file_id LIMIT ?
+"""
+
+
+def read_coverage(data: bytes, paths: Collection[str]) -> dict[str, frozenset[str]]:
+    """Read which files each test executed, from coverage.py's data file with pytest-cov's contexts; empty if unknown.
+
+    The keys are the ids of pytest: ``tests/test_a.py::test_b``. The set-up of a test counts for all tests of its file,
+    because only the first one executes what they share: its key is ``tests/test_a.py``. Imports have the key ``""``.
+
+    Args:
+        data: the file.
+        paths: files of the tree; others, such as installed packages, are left out.
+    """
+    import sqlite3
+
+    found: dict[str, set[str]] = {}
+    inside: dict[str, str] = {}
+    steps = iter(range(_MOST_STEPS))
+    base = sqlite3.connect(":memory:")
+    try:
+        base.deserialize(data)
+        base.set_progress_handler(lambda: next(steps, None) is None, 1000)
+        for context, path in base.execute(_COVERED, (_MOST_ROWS,)):
+            if path not in inside:
+                parts = str(path).split("/")
+                ends = ("/".join(parts[place:]) for place in range(len(parts)))
+                inside[path] = next((end for end in ends if end in paths), "")
+            test, _, phase = str(context).rpartition("|")
+            key = test.partition("::")[0] if phase == "setup" else test
+            found.setdefault(key, set()).update({inside[path]} - {""})
+    except (sqlite3.Error, AttributeError, OverflowError):  # not every SQLite reads from memory
+        return {}
+    finally:
+        base.close()
+    return {test: frozenset(files) for test, files in found.items()} if any("::" in test for test in found) else {}

@@ -20,6 +20,7 @@ from executor.checks.junit import (
     read_junit,
 )
 from executor.checks.setup import Unready
+from executor.checks.spec import COVERAGE
 from executor.checks.verdicts import Verdict
 from executor.environments.environment import NO_ENVIRONMENT
 from executor.environments.making import conditions_of
@@ -343,6 +344,9 @@ class _Trial:
 
     def _read_report(self) -> tuple[Report | None, str, str]:
         """Return the report, its fault (empty if none), and the name under which it is stored."""
+        if self._item.coverage:
+            data = left_file(self._report.parent, COVERAGE, self._context.secrets, LARGEST)
+            return None, "", self._checks.verdicts.keep_report(data) if isinstance(data, bytes) else ""
         if not self._item.wants_report:
             return self._printed()
         data = left_file(self._report.parent, self._report.name, self._context.secrets, LARGEST)

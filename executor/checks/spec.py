@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from executor.model.rules import Check, Regenerate
 
 __all__ = [
+    "COVERAGE",
     "CommandProof",
     "FileProof",
     "Proofs",
@@ -33,6 +34,9 @@ __all__ = [
 _REPORT = "{report}"
 _FILES = "{files}"
 _SHELL = ("sh", "-c")
+COVERAGE = "coverage.sqlite"
+"""File beside the report with the files that each test executes."""
+_CONTEXTS = "--cov=. --cov-context=test --cov-report= --cov-fail-under=0"
 _PLAIN_PYTEST = re.compile(
     r"(?:[A-Za-z_]\w*=[^\s;&|<>()$`]*\s+)*(?:(?:[\w./-]*/)?python[\d.]*(?:\s+-[A-Za-z]+)*\s+-m\s+pytest|(?:[\w./-]*/)?(?:pytest|py\.test))"
     r"(?:\s+[^;&|<>()$`\n]*)?"
@@ -104,6 +108,7 @@ class CommandProof:
         vouched: a person vouches for it, so it need not fail on a broken tree.
         must_fail_before: acceptance that must fail on the base.
         prefix: number of words before `argv` that only select where it runs, such as ``docker run``.
+        coverage: it runs to find out which files each test executes (`executor.checks.console.measured`).
     """
 
     name: str
@@ -129,6 +134,7 @@ class CommandProof:
     must_fail_before: bool = False
     prefix: int = 0
     by_inputs: bool = False
+    coverage: bool = False
 
     @property
     def slug(self) -> str:
@@ -147,6 +153,11 @@ class CommandProof:
             return False
         text = self.argv[2] if self.argv[:2] == _SHELL else shlex.join(self.argv)
         return _PLAIN_PYTEST.fullmatch(text.strip()) is not None
+
+    @property
+    def calls_pytest(self) -> bool:
+        """Return whether it runs pytest, which reads options from an environment variable, and writes a report."""
+        return self.wants_report and re.search(r"\bpy\.?test\b", shlex.join(self.argv)) is not None
 
     @property
     def is_test_run(self) -> bool:
@@ -191,6 +202,9 @@ class CommandProof:
         if self.is_pytest:
             options = f"{given.get('PYTEST_ADDOPTS', '')} --junitxml={shlex.quote(report)}"
             given["PYTEST_ADDOPTS"] = options.strip()
+        if self.coverage:
+            options = f"{given.get('PYTEST_ADDOPTS', '')} {_CONTEXTS}"
+            given |= {"PYTEST_ADDOPTS": options.strip(), "COVERAGE_FILE": report.replace("report.xml", COVERAGE)}
         return given
 
     def command(self, files: Sequence[str], report: str) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """A candidate: the result of an attempt while it is judged and landed, and the message of its commit.
 
+Selected tests: those that a candidate is likely to break run first. If they fail, it is proved alone, so that it breaks
+no batch. Only the proof by all tests decides; it shows what the selection missed.
+
 Reports on an issue: what landed and how it deviates from the plan, or what failed, why, and what to do. Pure.
 
 Receipts: the doit target of each landed issue, rebuilt from git if it is missing.
@@ -8,13 +11,19 @@ Receipts: the doit target of each landed issue, rebuilt from git if it is missin
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from executor.checks.console import Selection, by_coverage, by_names, measured, outcome_of, reported
+from executor.checks.junit import read_coverage
+from executor.checks.spec import CommandProof
 from executor.git.diff import parse_diff
 from executor.git.trailers import landing_message, one_line
+from executor.model.collisions import twins_of
 from executor.model.milestone import commit_token, described, header
 from executor.process.files import write_atomic
+from executor.state.events import Selected
 from executor.state.model import PERMANENT, UNSPENT
 from executor.stop_rules.new_tests.rules import is_test_file
 
@@ -22,15 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from executor.checks.verify import Judgement
     from executor.config.project import Project
     from executor.engine.issue import IssueRun
-    from executor.git.diff import Change
+    from executor.engine.milestone_run import MilestoneRun
+    from executor.git.diff import Change, FileChange
     from executor.git.objects import Store
     from executor.git.trailers import Landing, Trailers
     from executor.state.model import Attempt
 
 __all__ = [
     "Candidate",
+    "SelectedTests",
     "assisted_by",
     "candidate_of",
     "deviations_in",
@@ -242,3 +254,103 @@ def assisted_by(issue: IssueRun, agent: str) -> str:
     if profile is None or profile.deterministic or not policy.forge.assisted_by:
         return ""
     return f"{profile.name}:{profile.model}" if profile.model else profile.name
+
+
+_TOO_MANY = 0.5
+"""Share of the tests from which the landings since the last measurement make a new one worth its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedTests:
+    """Selects the tests that a result is likely to break, runs them, and records what the selection missed."""
+
+    run: MilestoneRun
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _reached: dict[str, tuple[str, dict[str, frozenset[str]]]] = field(default_factory=dict)
+    """Name of a check -> the tree in which it was measured, and the files that each of its tests executed."""
+    _made: dict[tuple[str, int, str], tuple[Selection, str]] = field(default_factory=dict)
+    """Issue, attempt and name of a check -> its selection, and how it was made."""
+
+    def fail(self, candidate: Candidate, tree: str, tip: str) -> bool:
+        """Return whether selected tests fail on a candidate's tree; False if none were selected or none should run.
+
+        Args:
+            candidate: the candidate.
+            tree: its tree on the tip.
+            tip: the tree of the tip.
+        """
+        run, failed = self.run, False
+        change = parse_diff(run.store.diff(tip, tree)).files
+        paths = [run.project.relative(file.path) for file in change]
+        for item in candidate.issue.proofs.items:
+            if not isinstance(item, CommandProof) or not item.named or item.changed_only or not item.concerned(paths):
+                continue
+            log = candidate.logs / f"selected-{item.slug}.log"
+            made = self._select(item, tree, tip, change, log) if item.proves_by_tests else None
+            if made is None:
+                continue
+            self._made[candidate.issue.ref, candidate.attempt.number, item.name] = made
+            outcome = "shadow" if run.policy.landing.select_tests == "shadow" else "passed"
+            if outcome != "shadow" and made[0].item is not None:
+                verdict = run.checks.verdict_on(tree, made[0].item, issue=candidate.issue.id, log=log)
+                passed = outcome_of(run.checks.report_of(verdict), sorted(made[0].tests))
+                outcome = "passed" if passed or verdict.ok else "failed"
+            self._record(candidate, item.name, outcome)
+            failed = failed or outcome == "failed"
+        return failed
+
+    def check(self, candidate: Candidate, result: Judgement) -> None:
+        """Record if all tests found a fault that the selection missed."""
+        made = self._made.get((candidate.issue.ref, candidate.attempt.number, result.failed))
+        if made is not None and result.failing and made[0].tests.isdisjoint(result.failing):
+            self._record(candidate, result.failed, "missed")
+
+    def read_by(self, check: str, tests: Sequence[str]) -> frozenset[str]:
+        """Return the files that these tests executed when they were measured; none if they were not."""
+        reached = self._reached.get(check, ("", {}))[1]
+        return frozenset().union(*(files for test, files in reached.items() if reported(test) in tests))
+
+    def _record(self, candidate: Candidate, check: str, outcome: str) -> None:
+        number = candidate.attempt.number
+        found, by = self._made[candidate.issue.ref, number, check]
+        tests, of = len(found.tests), found.of
+        candidate.issue.record(Selected(attempt=number, check=check, tests=tests, of=of, by=by, outcome=outcome))
+
+    def _select(
+        self, item: CommandProof, tree: str, tip: str, change: Sequence[FileChange], log: Path
+    ) -> tuple[Selection, str] | None:
+        """Return a selection and how it was made; None if the names of the tests are not known."""
+        store = self.run.store
+        measured_in, reached = self._measured(item, tip, log)
+        if reached:
+            return by_coverage(item, reached, parse_diff(store.diff(measured_in, tree)).files), "coverage"
+        report = self.run.checks.known_report(tip, item)
+        if report is None or not report.names:
+            return None
+        by_name: dict[str, list[str]] = {}
+        for path in store.paths(tree):
+            by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        texts = {}
+        for file in change:
+            blobs = [store.blob(tree, path) or b"" for path in (file.path, *twins_of(file.path, by_name))]
+            texts[file.path] = b"\n".join(blobs).decode("utf-8", "replace")
+        return by_names(item, report.names, texts), "names"
+
+    def _measured(self, item: CommandProof, tip: str, log: Path) -> tuple[str, dict[str, frozenset[str]]]:
+        """Return which files each test executed, and in which tree; measured again when too much has landed since."""
+        store, checks = self.run.store, self.run.checks
+        with self._lock:
+            known = self._reached.get(item.name)
+            if known is not None and (not known[1] or not self._is_old(item, *known, tip)):
+                return known
+            reached: dict[str, frozenset[str]] = {}
+            if item.calls_pytest:
+                verdict = checks.verdict_on(tip, measured(item), log=log.with_name(f"coverage-{item.slug}.log"))
+                data = checks.verdicts.report(verdict.report) if verdict.report else None
+                reached = read_coverage(data, store.paths(tip)) if data is not None else {}
+            self._reached[item.name] = (tip, reached)
+            return self._reached[item.name]
+
+    def _is_old(self, item: CommandProof, tree: str, reached: dict[str, frozenset[str]], tip: str) -> bool:
+        landed = by_coverage(item, reached, parse_diff(self.run.store.diff(tree, tip)).files)
+        return tree != tip and len(landed.tests) > _TOO_MANY * landed.of

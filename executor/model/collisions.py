@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.model.plan import Node
     from executor.model.rules import LandingRules
 
-__all__ = ["Expected", "Overlaps", "Predictor", "cost", "tokens"]
+__all__ = ["Expected", "Overlaps", "Predictor", "cost", "tokens", "twins_of"]
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
@@ -84,7 +84,7 @@ class Predictor:
         for path, weight in self._learned(text).items():
             found[path] = max(found.get(path, 0.0), _LEARNED * weight)
         for path, weight in list(found.items()):
-            for twin in self._twins(path):
+            for twin in twins_of(path, self._by_name):
                 found[twin] = max(found.get(twin, 0.0), _TWIN * weight)
         kept = {path: weight for path, weight in found.items() if not matches(path, self._harmless)}
         return dict(sorted(kept.items(), key=lambda item: (-item[1], item[0]))[:_MOST])
@@ -115,13 +115,20 @@ class Predictor:
         best = sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:_MOST]
         return {path: weight / best[0][1] for path, weight in best}
 
-    def _twins(self, path: str) -> list[str]:
-        """The test of a source file, or the source file of a test, by their names."""
-        name = posixpath.basename(path)
-        stem, dot, kind = name.rpartition(".")
-        plain = stem.removeprefix("test_").removesuffix("_test").removesuffix(".test")
-        wanted = [f"{plain}.{kind}"] if plain != stem else [f"test_{stem}.{kind}", f"{stem}_test.{kind}"]
-        return [other for item in wanted for other in self._by_name.get(item, ())] if dot else []
+
+def twins_of(path: str, by_name: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tests of a source file, or the source file of a test, by their names.
+
+    Args:
+        path: the file.
+        by_name: name of a file -> its paths.
+    """
+    name = posixpath.basename(path)
+    stem, dot, kind = name.rpartition(".")
+    plain = stem.removeprefix("test_").removesuffix("_test").removesuffix(".test")
+    tests = [f"test_{stem}.{kind}", f"{stem}_test.{kind}", f"{stem}.test.{kind}"]
+    wanted = [f"{plain}.{kind}"] if plain != stem else tests
+    return [other for item in wanted for other in by_name.get(item, ())] if dot else []
 
 
 def cost(one: Mapping[str, float], other: Mapping[str, float]) -> float:

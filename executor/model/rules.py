@@ -174,6 +174,8 @@ class LandingRules(Rule):
         union: globs of files in which two changes of one place both stay, such as changelogs.
         regenerate: files that a command writes again after a conflict, one table or a list of them.
         probe_s: seconds between two looks at whether the changes of running attempts conflict; 0: never.
+        select_tests: ``on`` runs the tests that a result is likely to break before the queue proves it with all of
+            them, and proves it alone if they fail; ``shadow`` only counts what the selection would have missed.
         overlap: what keeps issues from being started side by side where others are ready: the ``declared`` files; also
             the files that are ``learned`` from the history and from the issue's text; or nothing (``off``).
     """
@@ -185,6 +187,7 @@ class LandingRules(Rule):
     union: tuple[str, ...] = ()
     regenerate: Regenerate | tuple[Regenerate, ...] = ()
     probe_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    select_tests: Literal["off", "shadow", "on"] = "off"
     overlap: Literal["declared", "learned", "off"] = "declared"
 
     @property

@@ -274,6 +274,17 @@ def left_file(out: Path, name: str, secrets: Iterable[str] = (), most: int = _LA
     return Redactor(secrets).redact(data)
 
 
+def end_of(path: Path, most: int) -> str:
+    """Return the end of a text file, at most so many bytes; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - most, 0))
+            return file.read(most).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def scrub(folder: Path, clean: Callable[[bytes], bytes]) -> None:
     """Rewrite every file of a folder that `clean` alters; remove files that cannot be cleaned (too many, too large)."""
     seen = 0

@@ -16,6 +16,7 @@ from executor.checks.base import before_of
 from executor.checks.spec import CommandProof, FileProof
 from executor.checks.verdicts import Verdicts
 from executor.git.history import Stat, stats_of, trees_of
+from executor.process.files import end_of
 from executor.report.snapshot import MoneyReport, SurvivalReport, money_of, survival_of
 from executor.state import segments
 from executor.state.decide import Status
@@ -34,11 +35,10 @@ from executor.state.events import (
     Verified,
 )
 from executor.state.model import AttemptState, IssueState
+from executor.status.estimate import Selections, selections
 from executor.status.progress import forecast_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from executor.git.trailers import Landing
     from executor.state.model import Attempt
     from executor.state.record import Record
@@ -184,6 +184,7 @@ class MilestoneReport(_Value):
     overlaps: OverlapReport = Field(
         default_factory=OverlapReport, description="what was predicted of conflicts, and what came"
     )
+    selection: Selections = Field(default=Selections(), description="tests that ran first, and what they missed")
 
     def waiting(self) -> list[IssueReport]:
         """Return the issues that need a person."""
@@ -243,6 +244,7 @@ def report_of(observer: Observer, name: str, board: MilestoneRow, percent: int) 
         survival=survival_of(observer, name, datetime.now(UTC).timestamp()),
         forecast=_forecast(observer, name, [item.ref for item in issues if item.status != "landed"]),
         overlaps=gathered.meetings.report(),
+        selection=selections(segments.read(observer.compiled.project.state(name))),
     )
 
 
@@ -380,7 +382,7 @@ class _Gatherer:
         last = attempts[-1]
         most = min(_LANDED_LOG_BYTES if landed else _LOG_BYTES, self._log_bytes // _LONGEST_ESCAPE)
         text = last.detail if last.state is AttemptState.FAILED and last.detail else ""
-        text = text or _end_of(self._project.logs(self._name, issue, last.number) / "agent.log", most)
+        text = text or end_of(self._project.logs(self._name, issue, last.number) / "agent.log", most)
         shown = _plain(text[-most:]) if most else ""
         self._log_bytes -= len(html.escape(shown).encode("utf-8", "replace"))
         return shown
@@ -425,16 +427,6 @@ class _Meetings:
             unforeseen=len(self._found - self._predicted),
             regenerated=self._count["regenerated"],
         )
-
-
-def _end_of(path: Path, most: int) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - most, 0))
-            return file.read(most).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _plain(text: str) -> str:

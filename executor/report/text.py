@@ -40,6 +40,7 @@ from executor.state.events import (
     Reviewed,
     RunEnded,
     RunStarted,
+    Selected,
     StepDone,
     StepFailed,
     StepStarted,
@@ -151,6 +152,8 @@ def _facts(report: MilestoneReport) -> str:
     ]
     if met := overlaps_told(report.overlaps):
         lines.append(f"- Overlaps: {met}")
+    if chosen := str(report.selection):
+        lines.append(f"- Selected tests: {chosen}")
     if report.forecast is not None and report.forecast.known:
         it = report.forecast
         held = f"; {it.inside_p80} of {it.milestones} past milestones ended within their p80" if it.milestones else ""
@@ -288,6 +291,8 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
             return f"attempt {event.attempt} was interrupted"
         case Checked():
             return f"{event.check} {'passed' if event.ok else 'failed'} in {event.seconds:.1f} s"
+        case Selected():
+            return f"{event.tests} of {event.of} tests of {event.check} selected by {event.by}: {event.outcome}"
         case Reviewed():
             return f"{event.reviewer} had {len(event.findings)} findings"
         case StepStarted():

@@ -82,6 +82,7 @@ __all__ = [
     "ReviewerCalled",
     "RunEnded",
     "RunStarted",
+    "Selected",
     "Snapshot",
     "Spend",
     "StepDone",
@@ -174,6 +175,23 @@ class Checked(Event):
     tree: str
     ok: bool
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected(Event):
+    """Tests of a check were selected for a result: `tests` of `of`, by ``coverage`` or ``names``.
+
+    Attributes:
+        outcome: ``passed``, ``failed``, ``shadow`` (they did not run), ``missed`` (only other ones failed later).
+    """
+
+    KIND = "tests-selected"
+    attempt: int
+    check: str
+    tests: int
+    of: int
+    by: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ factors instead of seconds, and the mean is above the median. A size without pas
 
 The duration of each landed issue from the journal: time between records of the runs that worked on it. Pure.
 
+How well the selection of tests held: the tests that it skipped, and the results with a fault that it missed. Pure.
+
 The forecast for the rest of a milestone, as a range: p50 and p80 over many simulated runs. Pure.
 
 Each simulated run draws a duration for every issue from past issues of its size, and a shift for all issues of a size:
@@ -22,7 +24,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
-from executor.state.events import AttemptFailed, AttemptInterrupted, AttemptStarted, Checked, Landed, Stopped
+from executor.state.events import AttemptFailed, AttemptInterrupted, AttemptStarted, Checked, Landed, Selected, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +38,7 @@ __all__ = [
     "Forecast",
     "Past",
     "Piece",
+    "Selections",
     "Todo",
     "calibration",
     "durations",
@@ -43,6 +46,7 @@ __all__ = [
     "forecast",
     "moment",
     "schedule",
+    "selections",
     "took",
 ]
 
@@ -332,3 +336,40 @@ def _normal(number: int, place: int) -> float:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return _NORMAL.inv_cdf(((mixed ^ (mixed >> 31)) + 0.5) / 2**64)
+
+
+@dataclass(frozen=True, slots=True)
+class Selections:
+    """How well the selection of tests held.
+
+    Attributes:
+        results: results for which tests were selected.
+        missed: those of them whose fault none of the selected tests showed.
+        failed: those that failed selected tests.
+        tests: number of selected tests, all results together.
+        of: number of tests of their checks.
+    """
+
+    results: int = 0
+    missed: int = 0
+    failed: int = 0
+    tests: int = 0
+    of: int = 0
+
+    def __str__(self) -> str:
+        """Format as ``skipped 70 %, missed 0 of 1,240 results``; empty without any."""
+        skipped = 100 - round(100 * self.tests / self.of) if self.of else 0
+        return f"skipped {skipped} %, missed {self.missed:,} of {self.results:,} results" if self.results else ""
+
+
+def selections(records: Iterable[Record]) -> Selections:
+    """Count the selections of tests in a journal."""
+    found: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    tests = of = 0
+    for record in records:
+        if isinstance(record.event, Selected):
+            found[record.event.outcome].add((record.key, record.event.attempt))
+            if record.event.outcome != "missed":
+                tests, of = tests + record.event.tests, of + record.event.of
+    every = frozenset().union(*found.values())
+    return Selections(len(every), len(found["missed"]), len(found["failed"]), tests, of)

@@ -273,6 +273,7 @@ PlanReport = TypedDict(
         "issues": list[PlanIssue],
         "obstacles": list[str],
         "note": str,
+        "select_tests": str,
         "expected": Expected | None,
         "limits": PlanLimits,
     },

@@ -7,7 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from executor.engine.landing.queue import Land, Probe, Prove, Queue, Rate, Verdict, arranged, batch_size, next_actions
+from executor.engine.landing.queue import (
+    Land,
+    Probe,
+    Prove,
+    Queue,
+    Rate,
+    Suspect,
+    Verdict,
+    arranged,
+    batch_size,
+    likely_culprit,
+    next_actions,
+)
 from tests.engine.queue_model import Trial
 
 
@@ -137,3 +149,47 @@ def test_of_results_in_conflict_those_with_the_fewest_conflicts_and_lines_land_f
     begun = replace(queue, running=frozenset({Probe(("hub",), 1)}))
     assert arranged(begun, rivals, sizes) == ("hub", "free", "small", "large")  # no proof is wasted
     assert arranged(queue, {}, sizes) == queue.members
+
+
+CHANGED = {"a": ["src/pkg/one.py"], "b": ["src/pkg/two.py", "tests/test_two.py"], "c": ["docs/page.md"]}
+
+
+@pytest.mark.parametrize(
+    ("told", "read", "expected"),
+    [
+        ('  File "/work/tree/src/pkg/one.py", line 3, in one', (), "a"),  # a traceback names the folder of the check
+        ("src/pkg/one.py:3: AssertionError\nsrc/pkg/two.py:9: in two", (), ""),  # both are likely
+        ("tests/test_two.py:3: in test\nsrc/pkg/two.py:9: in two\nsrc/pkg/one.py:1: in one", (), "b"),
+        ("pkg.two::test FAILED", (), ""),  # a package of the tests is not the module
+        ("src.pkg.two.Two FAILED", (), "b"),
+        ("src/pkg/one.pyc, mysrc/pkg/one.py and src/pkg/one.py-old", (), ""),
+        ("exit 1", ("src/pkg/two.py",), "b"),
+        ("exit 1", ("src/pkg/one.py", "src/pkg/two.py"), ""),
+        ("src/pkg/one.py:3: in one", ("src/pkg/two.py",), "a"),  # the output is the stronger sign
+        ("FAILED other/test_one.py::test_it", (), "a"),  # the tests of a file that it changes
+        ("exit 1", (), ""),
+    ],
+)
+def test_the_likely_culprit_changed_what_the_failing_tests_name_or_execute(
+    told: str, read: tuple[str, ...], expected: str
+) -> None:
+    assert likely_culprit(CHANGED, told, frozenset(read)) == expected
+
+
+def test_a_likely_culprit_saves_halves() -> None:
+    lot = tuple(names(64))
+    first = Probe(lot, 64)
+    asked = {}
+    for likely in ("", "c13", "c50"):  # the right one, a wrong one, and none
+        verdicts = {
+            first: Verdict(ok=False, failed=frozenset({"t"}), likely=likely),
+            replace(first, only=frozenset({"t"}), again=True): Verdict(ok=False),
+        }
+        count = 0
+        while isinstance(action := next_actions(Queue(lot, verdicts=verdicts), 64, 1)[0], Prove):
+            verdicts[action.probe] = Verdict(ok="c13" not in action.probe.members)
+            count += 1
+        assert action == Suspect("c13")
+        asked[likely] = count
+    assert asked["c13"] == 2
+    assert asked["c50"] <= asked[""] + 2

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -221,6 +222,51 @@ def test_a_batch_that_is_killed_while_it_lands_is_finished_by_the_next_run(repo:
     assert repo.attempts() == []
     assert journal.read_text().count('"e":"attempt-built"') == len(NAMES)  # no agent worked twice
     assert "nothing to do" in repo.doit("milestone:m1").check().out
+
+
+def selecting(repo: Repo, mode: str) -> None:
+    """Two modules with a file of tests each, and three results: a good one, a bad one, and one that breaks the other
+    module in a way that coverage does not show."""
+    for name in "xy":
+        repo.write(f"{name}.py", f"def {name}():\n    return 1\n\n\n# end\n\n\n")
+        tests = "".join(f"def test_{name}{number}():\n    assert {name}.{name}() == 1\n\n\n" for number in range(3))
+        repo.write(f"test_{name}.py", f"import {name}\n\n\n{tests}")
+    check = f'[check.unit]\nrun = "{sys.executable} -m pytest -q -p no:cacheprovider"\nsabotage = "off"\n'
+    repo.write("rules/checks.toml", check + 'sabotage_reason = "a test of selection"\n')
+    repo.write("rules/landing.toml", f'mode = "batch"\nselect_tests = "{mode}"\n')
+    repo.write("rules/limits.toml", "attempts = 1\n")
+    repo.commit("start")
+    sly = "echo 'import x' > z.py; echo 'x.x = lambda: 2' >> z.py; sed -i '1i import z' y.py"
+    work = [
+        issue("good", "echo '# good' >> x.py", checks=["unit"]),
+        issue("bad", "sed -i 's/return 1/return 2/' x.py", checks=["unit"]),
+        issue("sly", sly, checks=["unit"]),
+    ]
+    repo.milestone("m1", "".join(work))
+
+
+@pytest.mark.parametrize("mode", [pytest.param("shadow", marks=pytest.mark.long), "on"])
+def test_selected_tests_run_first_and_what_they_miss_is_counted(repo: Repo, mode: str) -> None:
+    pytest.importorskip("pytest_cov")
+    selecting(repo, mode)
+    repo.doit("milestone:m1", "-n", "3").check(1)
+    assert repo.statuses() == {"m1/good": "landed", "m1/bad": "failed", "m1/sly": "failed"}
+    made = {
+        (item["key"], item["outcome"]): (item["tests"], item["of"], item["by"])
+        for item in events(repo, "tests-selected")
+    }
+    bad = {("bad", "failed")} if mode == "on" else {("bad", "shadow")}
+    others = {(name, "passed" if mode == "on" else "shadow") for name in ("good", "sly")}
+    assert set(made) == bad | others | {("sly", "missed")}
+    assert set(made.values()) == {(3, 6, "coverage")}
+    report = json.loads(repo.doit("report", "m1", "--format", "json").check().out)
+    assert report["selection"] == {"results": 3, "missed": 1, "failed": mode == "on", "tests": 9, "of": 18}
+    held = f"{mode}; skipped 50 %, missed 1 of 3 results"
+    assert repo.doit("plan", "m1", "--json").json["select_tests"] == held
+    told = "attempt 1: 3 of 6 tests of unit were selected by coverage"
+    assert repo.doit("explain", "m1/good", "--json").json["verdicts"] == [
+        f"{told}: {'passed' if mode == 'on' else 'shadow'}"
+    ]
 
 
 @pytest.mark.parametrize(("overlap", "chosen"), [("off", "b"), ("declared", "b"), ("learned", "c")])

@@ -59,7 +59,7 @@ class Explain(Command):
             difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
         if state.red is not None and decision.reason == state.red.reason:
             difference = state.red.detail.splitlines()[-_BASE_LINES:]
-        verdicts = _not_reused(observer, ref)
+        verdicts = [*_not_reused(observer, ref), *_selected(observer, ref)]
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
             print_json(_value(ref, decision, difference, attempts, verdicts))
@@ -93,6 +93,19 @@ def _not_reused(observer: Observer, ref: str) -> list[str]:
             why = verdicts.why_not_again(tree, item.key, now)
             lines += [f"the verdict of {item.name} is not used again: {line}" for line in why]
     return lines
+
+
+def _selected(observer: Observer, ref: str) -> list[str]:
+    """Return what the tests that were selected for the results of an issue showed, one line for each selection."""
+    from executor.state import segments
+    from executor.state.events import Selected
+
+    milestone, _, issue = ref.partition("/")
+    return [
+        f"attempt {it.attempt}: {it.tests} of {it.of} tests of {it.check} were selected by {it.by}: {it.outcome}"
+        for record in segments.read(observer.compiled.project.state(milestone))
+        if record.key == issue and isinstance(it := record.event, Selected)
+    ]
 
 
 def _removed(observer: Observer, name: str) -> Landing | None:

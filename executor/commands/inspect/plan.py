@@ -30,6 +30,7 @@ from executor.git.history import trees_of
 from executor.git.refs import Refs
 from executor.state import segments
 from executor.state.decide import Status
+from executor.status.estimate import selections
 from executor.status.progress import Ahead, expected_end, forecast_of
 from executor.status.reader import Observer, observe, overlaps_of
 
@@ -105,6 +106,7 @@ def _value(observer: Observer, name: str) -> PlanReport:
         "issues": issues,
         "obstacles": [str(item) for item in obstacles_of(observer.compiled)] + ([view.problem] if view.problem else []),
         "note": view.note,
+        "select_tests": _selection(observer, name),
         "expected": _expected(observer, issues, name),
         "limits": _limits(observer, issues),
     }
@@ -131,6 +133,15 @@ def _predict_overlaps(observer: Observer, issues: list[PlanIssue]) -> None:
 _AHEAD = 200
 """Number of the next issues whose overlaps are predicted: the work grows with its square."""
 _SHOWN = 20
+
+
+def _selection(observer: Observer, name: str) -> str:
+    """Return whether selected tests run before all others, and how well the selection has held; empty if not."""
+    mode = observer.compiled.policy.landing.select_tests
+    if mode == "off":
+        return ""
+    held = str(selections(segments.read(observer.compiled.project.state(name))))
+    return f"{mode}; {held}" if held else mode
 
 
 def _overlaps_told(issues: list[PlanIssue]) -> str:
@@ -227,6 +238,7 @@ def _text(value: PlanReport) -> str:
             for name in item["vacuous"]
         )
         + _overlaps_told(value["issues"])
+        + "".join(f"selected tests: {held}\n" for held in [value["select_tests"]] if held)
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
         + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])
     )

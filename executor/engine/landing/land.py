@@ -300,6 +300,7 @@ class Lander:
         if objection is not None:
             return objection
         if not result.ok:
+            self._run.queue.selection.check(candidate, result)
             return Failure("checks", result.reason, result.detail, built.tree)
         review = Reviews(self._issue).objection_to(attempt, built.tree, logs)
         if review is not None:

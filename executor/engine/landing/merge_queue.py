@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from executor.engine.candidate import SelectedTests
 from executor.engine.landing.land import Built, Clash
 from executor.engine.landing.milestone_branch import Branch
 from executor.engine.landing.queue import (
@@ -28,6 +29,8 @@ from executor.engine.landing.queue import (
     after_landing,
     arranged,
     batch_size,
+    likely_culprit,
+    lots_of,
     next_actions,
 )
 from executor.errors import InterruptedRunError
@@ -137,6 +140,7 @@ class MergeQueue:
         self._run = run
         self._rules = run.policy.landing
         self.collisions = Collisions(run)
+        self.selection = SelectedTests(run)
         self._changed = threading.Condition()
         self._queue = Queue()
         self._landers: dict[str, Lander] = {}
@@ -161,9 +165,11 @@ class MergeQueue:
             others = [self._landers[member].candidate for member in self._queue.members]
         if self._rules.probe_s:
             self.collisions.arrived(lander.candidate, others)
+        alone = {key} if self._rules.select_tests != "off" and self._fails_selected(lander) else set()
         with self._changed:
             self._landers[key] = lander
-            self._queue = replace(self._queue, members=(*self._queue.members, key))
+            suspects = self._queue.suspects | alone
+            self._queue = replace(self._queue, members=(*self._queue.members, key), suspects=suspects)
             self._queue = replace(self._queue, members=arranged(self._queue, *self._order()))
             self._notify()
         try:
@@ -175,6 +181,14 @@ class MergeQueue:
         finally:
             with self._changed:
                 self._leave(key)
+
+    def _fails_selected(self, lander: Lander) -> bool:
+        """Return whether the tests selected for a candidate fail with it alone on the tip."""
+        tip = self._run.session.plugins.publisher.tip(self._run)
+        built = lander.build(tip)
+        if isinstance(built, Clash):
+            return False
+        return self.selection.fail(lander.candidate, built.tree, self._run.store.tree_of(tip))
 
     def probe(self) -> None:
         """Look whether the changes of agents at work conflict with one another or with what waits here."""
@@ -282,7 +296,7 @@ class MergeQueue:
             before, verdicts = self._tip, dict(self._queue.verdicts)
         landed: list[str] = []
         try:
-            for lot in _lots(members, verdicts):
+            for lot in lots_of(members, verdicts):
                 group = [lander for lander in landers if lander.key in lot]
                 if len(group) > 1 and self._land_together(group):
                     landed += lot
@@ -393,17 +407,10 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
 
 
 def _likely(lot: list[Lander], judgement: Judgement) -> str:
-    """Return the member that most of the failing output points at: by the files that it changes; empty if none."""
     told = "\n".join((judgement.reason, judgement.detail, *judgement.failing))
-
-    def mentioned(lander: Lander) -> int:
-        paths = (file.path for file in lander.candidate.change.files)
-        return sum(path in told or path.partition(".")[0].replace("/", ".") in told for path in paths)
-
-    counts = [(mentioned(lander), lander.key) for lander in lot]
-    most = max(count for count, _ in counts)
-    found = [key for count, key in counts if count == most]
-    return found[0] if most and len(found) == 1 else ""
+    changed = {lander.key: [file.path for file in lander.candidate.change.files] for lander in lot}
+    read = lot[0].candidate.issue.run.queue.selection.read_by(judgement.failed, judgement.failing)
+    return likely_culprit(changed, told, read)
 
 
 def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built] | Clash:
@@ -415,23 +422,6 @@ def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built
             return replace(built, culprit=lander.key)
         chain.append(built)
     return chain
-
-
-def _lots(members: tuple[str, ...], verdicts: dict[Probe, Verdict]) -> list[tuple[str, ...]]:
-    """Split members that land now into the lots that were proved, each with its own tree."""
-    lots, place = [], 0
-    while place < len(members):
-        known = [
-            probe.lot
-            for probe in verdicts
-            if not probe.only
-            and len(probe.members) == place + probe.lot
-            and probe.members == members[: place + probe.lot]
-        ]
-        count = max(known, default=1)
-        lots.append(members[place : place + count])
-        place += count
-    return lots
 
 
 def _spent(lander: Lander) -> Move:

@@ -18,11 +18,12 @@ batch costs more runs than it saves.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 __all__ = [
     "Action",
@@ -37,6 +38,8 @@ __all__ = [
     "after_landing",
     "arranged",
     "batch_size",
+    "likely_culprit",
+    "lots_of",
     "next_actions",
 ]
 
@@ -211,6 +214,58 @@ def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) ->
         for probe, verdict in verdicts.items()
         if probe.members[:count] == landed and probe.lot <= len(probe.members) - count
     }
+
+
+def likely_culprit(changed: Mapping[str, Sequence[str]], told: str, read: Collection[str]) -> str:
+    """Return the member that most likely broke its lot; empty if the signs name none or several.
+
+    From strong to weak: it changed files that the failing output names, such as those of a traceback; files that the
+    failing tests executed; files whose tests by name are among the failing ones.
+
+    Args:
+        changed: member -> the files that it changes.
+        told: the failing output, and the names of the failing tests.
+        read: files that the failing tests executed, as far as that is known.
+    """
+    every = {path for paths in changed.values() for path in paths}
+    signs = (
+        lambda path, plain, _: _names(told, path) or _names(told, plain.replace("/", ".")),
+        lambda path, _, __: path in read,
+        lambda _, __, stem: _names(told, f"test_{stem}") or _names(told, f"{stem}_test"),
+    )
+    for sign in signs:
+        found = {path for path in every if sign(path, path.partition(".")[0], _stem(path))}
+        counts = {member: len(found.intersection(paths)) for member, paths in changed.items()}
+        best = [member for member, count in counts.items() if count and count == max(counts.values())]
+        if best:
+            return best[0] if len(best) == 1 else ""
+    return ""
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].partition(".")[0]
+
+
+def _names(told: str, name: str) -> bool:
+    """Return whether a text has a path or a dotted module as a whole name, also below another folder or package."""
+    return bool(name) and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w/-])", told) is not None
+
+
+def lots_of(members: tuple[str, ...], verdicts: Mapping[Probe, Verdict]) -> list[tuple[str, ...]]:
+    """Split members that land now into the lots that were proved, each with its own tree."""
+    lots, place = [], 0
+    while place < len(members):
+        known = [
+            probe.lot
+            for probe in verdicts
+            if not probe.only
+            and len(probe.members) == place + probe.lot
+            and probe.members == members[: place + probe.lot]
+        ]
+        count = max(known, default=1)
+        lots.append(members[place : place + count])
+        place += count
+    return lots
 
 
 def batch_size(rate: float, most: int) -> int:
