@@ -131,6 +131,8 @@ class FakeGitHub:
         self.faults: list[Fault] = []
         self.new_checks: dict[str, str] = {}
         self.page = 100
+        self.closes_orphans = True
+        """Whether a pull request is closed when the branch that it goes to is deleted by a push."""
         self.lag = 0
         """So many looks after a push find the old head of its pull request."""
         self.kill: tuple[int, str] | None = None
@@ -244,7 +246,7 @@ class FakeGitHub:
         tips = dict(line.rsplit(" ", 1) for line in lines)
         for pull in waiting:
             tip, base = tips.get(pull.head, ""), tips.get(pull.base, "")
-            if not tip:
+            if not tip or (not base and self.closes_orphans):
                 pull.state = "closed"
                 continue
             if pull.sha != tip and self.lag > 0:
@@ -322,6 +324,9 @@ class FakeGitHub:
     def patch_pull(self, _query: dict[str, list[str]], body: Any, number: str) -> tuple[int, Any]:
         _require_short(body)
         pull = self._pull(number)
+        if "base" in body and (pull.state != "open" or not self.tip(body["base"])):
+            told = {"resource": "PullRequest", "field": "base", "code": "invalid"}
+            raise Refusal(422, "Validation Failed", [told])
         pull.title, pull.body = body.get("title", pull.title), body.get("body", pull.body)
         pull.base, pull.state = body.get("base", pull.base), body.get("state", pull.state)
         return 200, self.shown(pull)

@@ -71,6 +71,7 @@ class FakeGitLab(FakeGitHub):
         pull = self._pull(number)
         pull.title, pull.body = body.get("title", pull.title), body.get("description", pull.body)
         pull.labels += [label for label in body.get("add_labels", []) if label not in pull.labels]
+        pull.base = body.get("target_branch", pull.base)
         if body.get("state_event") == "close":
             pull.state = "closed"
         return 200, self.shown(pull)

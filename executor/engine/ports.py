@@ -63,6 +63,12 @@ class Publisher(Protocol):
     def tip(self, run: MilestoneRun) -> str:
         """Synchronise the milestone branch with the remote's and return the tip."""
 
+    def beneath(self, issue: IssueRun) -> str:
+        """Synchronise, and return the commit to prove a result of the issue on: the tip, or the layer below it."""
+
+    def unstack(self, issue: IssueRun) -> bool:
+        """Have a result that was refused judged again on the tip; False if it was judged there, or is never stacked."""
+
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person."""
 
@@ -115,6 +121,15 @@ class LocalPublisher:
     def tip(self, run: MilestoneRun) -> str:
         """Return the tip of the milestone branch."""
         return run.ensure_branch()
+
+    def beneath(self, issue: IssueRun) -> str:
+        """Return the tip of the milestone branch."""
+        return issue.run.ensure_branch()
+
+    def unstack(self, issue: IssueRun) -> bool:
+        """Always false: results are never stacked."""
+        _ = issue
+        return False
 
     def show_stopped(self, candidate: Candidate) -> None:
         """Do nothing: no forge to show it on."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from executor.forge.pull_request import PullRequest
 
@@ -19,9 +19,12 @@ __all__ = [
     "Checks",
     "Forge",
     "ForgeIssue",
+    "Layer",
     "LinksIssues",
     "MergeAnswer",
+    "MovesPulls",
     "NewPull",
+    "below",
     "red_answer",
     "standing",
 ]
@@ -109,13 +112,64 @@ class MergeAnswer:
     failed: tuple[CheckState, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """An open pull request of a stack.
+
+    Attributes:
+        number: its number on the forge.
+        head: short name of its branch.
+        commit: the commit that was pushed.
+        base: branch of the layer below it; empty for a layer that goes to the milestone branch.
+    """
+
+    number: int
+    head: str
+    commit: str
+    base: str = ""
+
+
+def below(own: Layer | None, others: Sequence[Layer]) -> Layer | None:
+    """Return the layer that a pull request goes on; None if it goes to the milestone branch.
+
+    It keeps its place while the layer below it is open. A new one goes on top of the stack. Layers that rest on its
+    branch do not count: a forge takes a pull request for merged once its commit is in the branch that it goes to.
+
+    Args:
+        own: the pull request as it is, with the number 0 if it is closed; None if there was none.
+        others: the other open layers.
+    """
+    by_head = {layer.head: layer for layer in others}
+    if own is not None and own.number and not own.base:
+        return None
+    place = {layer.head: _height(layer, by_head, own.head if own else "") for layer in others}
+    free = [layer for layer in others if place[layer.head] >= 0]
+    kept = next((layer for layer in free if own is not None and layer.head == own.base), None)
+    return kept or max(free, key=lambda layer: (place[layer.head], layer.number), default=None)
+
+
+def _height(layer: Layer, by_head: Mapping[str, Layer], own: str) -> int:
+    """Return how many layers are below a layer; -1 if one of them is `own`, or if they form a circle."""
+    seen = {layer.head}
+    while layer.base:
+        if layer.base == own or layer.base in seen:
+            return -1
+        if layer.base not in by_head:
+            break
+        layer = by_head[layer.base]
+        seen.add(layer.head)
+    return len(seen) - 1
+
+
 def standing(pull: PullRequest, sha: str) -> MergeAnswer:
-    """Return the answer for a pull request that is not open at that commit."""
+    """Return the answer for a pull request that is not open at that commit, or goes to another base."""
     if pull.state == "merged":
         return MergeAnswer("merged", commit=pull.merge_commit)
     if pull.state == "closed":
         return MergeAnswer("refused", "it was closed without being merged")
-    return MergeAnswer("moved", f"its branch is at {pull.sha[:10]}, expected {sha[:10]}")
+    if pull.sha != sha:
+        return MergeAnswer("moved", f"its branch is at {pull.sha[:10]}, expected {sha[:10]}")
+    return MergeAnswer("moved", f"it goes to {pull.base} now")
 
 
 def red_answer(checks: Checks) -> MergeAnswer:
@@ -158,6 +212,14 @@ class LinksIssues(Protocol):
 
     def block(self, number: int, by: Sequence[int]) -> None:
         """Record that an issue is blocked by others; only missing ones are added. Raises as `Forge`."""
+
+
+@runtime_checkable
+class MovesPulls(Protocol):
+    """A forge that also moves an open pull request to another base; a forge without stacks need not have this."""
+
+    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
+        """Set the branch that a pull request goes to; returns the pull request. Raises as `Forge`."""
 
 
 class Forge(Protocol):

@@ -95,6 +95,7 @@ class Connection:
 
     Attributes:
         token: credential for forge and remote; empty if unused.
+        unstacked: issues whose result was refused on another layer of the stack, and is judged on the tip.
 
     Raises:
         ForgeRefusedError: the forge needs a token and none is set.
@@ -105,6 +106,7 @@ class Connection:
         self._forge: Forge | None = None
         self._lock = threading.Lock()
         self.token = ""
+        self.unstacked: set[str] = set()
         if self._rules.kind != "local":
             from executor.forge.hosts.credentials import find_token
 

@@ -17,9 +17,10 @@ from executor.checks.spec import CommandProof
 from executor.engine.agent_work import Failure
 from executor.engine.attempt import Attempts
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
-from executor.forge.base import MergeAnswer
-from executor.forge.connect import forge_of
+from executor.forge.base import Layer, MergeAnswer, MovesPulls, below
+from executor.forge.connect import Connection, forge_of
 from executor.forge.publish import Publication, RemoteBranch
+from executor.forge.pull_request import read_mark
 from executor.git.refs import MERGED, Move
 from executor.git.trailers import UNPROVED, Landing, Trailers, encode, one_line, parse_trailers
 from executor.model.milestone import branch_of
@@ -107,11 +108,50 @@ class Merging:
 
     def merge(self, attempt: Attempt, tip: str, landing: Landing, change: Change) -> bool:
         """Have a proved candidate merged; False if branch or pull request moved and the proof must be repeated."""
-        pull = Publication(self._issue).publish(attempt, landing.commit, change)
+        if self._stacks():
+            with self._run.landing_lock:  # one stack: no other pull request is opened on the same layer
+                now, layer = RemoteBranch(self._run).catch_up(), self.layer_below()
+                if tip != (now if layer is None else layer.commit):
+                    return self._has_landed(attempt)
+                pull = Publication(self._issue).publish(attempt, landing.commit, change, onto=layer)
+        else:
+            layer = None
+            pull = Publication(self._issue).publish(attempt, landing.commit, change)
         if pull is None:
             return True
         self._post_statuses(landing.commit)
-        return self._brought_in(attempt, pull, landing.commit, tip)
+        if layer is None:
+            return self._brought_in(attempt, pull, landing.commit, tip)
+        # Nobody asks for its merge: the forge would merge it into the branch below.
+        why = f"pull request #{pull.number} is stacked on #{layer.number}, which is not merged yet"
+        Publication(self._issue).record_pull(pull, landing.commit, waits="open", why=why)
+        return True
+
+    def layer_below(self) -> Layer | None:
+        """Return the layer of the stack that the issue's pull request goes on; None for the milestone branch."""
+        publisher = self._session.plugins.publisher
+        if not self._stacks() or (isinstance(publisher, Connection) and self._issue.ref in publisher.unstacked):
+            return None
+        others = [issue for issue in list(self._run.view.states) if issue != self._issue.id]
+        seen = self._run.view.states[self._issue.id].pull if self._issue.id in self._run.view.states else None
+        is_open = seen is not None and seen.state in {"open", "draft"}
+        own = Layer(seen.number if is_open else 0, seen.head, seen.commit, seen.base) if seen is not None else None
+        return below(own, [layer for issue in others if (layer := self._layer(issue)) is not None])
+
+    def _stacks(self) -> bool:
+        return self._session.policy.forge.stack and isinstance(forge_of(self._session), MovesPulls)
+
+    def _layer(self, issue: str) -> Layer | None:
+        """Return the open pull request of an issue with a proved result that has not landed; None without one."""
+        state, landing = self._run.view.states[issue], self._run.view.landings.get(issue)
+        pull = state.pull
+        if pull is None or pull.state != "open" or not pull.number or pull.waits == "review":
+            return None
+        attempt = state.attempts.get(pull.attempt)
+        if attempt is None or attempt.state is not AttemptState.BUILT:
+            return None
+        landed = landing is not None and landing.trailers.revision >= attempt.revision
+        return None if landed else Layer(pull.number, pull.head, pull.commit, pull.base)
 
     def resume(self, attempt: Attempt) -> bool:
         """Wait for a scheduled merge of this attempt's pull request; False without one."""
@@ -174,7 +214,7 @@ class Merging:
         head = branch_of(issue, self._run.name, revision)
         name = f"refs/heads/{head}"
         there = remote.tips(name).get(name) if remote is not None else None
-        if remote is not None and there is not None and self._is_spent(there):
+        if remote is not None and there is not None and self._is_spent(there) and self._frees(head):
             done = remote.push([Move(name, there, None)])
             if not done.ok:
                 self._run.warn(
@@ -184,6 +224,25 @@ class Merging:
         if pull is not None or seen is not None:
             landed = replace(pull, state="merged", draft=False) if pull is not None else None
             Publication(self._issue).record_pull(landed, seen.commit if seen else "", head=head, state="merged")
+
+    def _frees(self, head: str) -> bool:
+        """Move the pull requests of the stack that go to a landed branch; returns whether none is left there.
+
+        A forge closes a pull request when its base is deleted, and a closed one cannot be moved any more.
+        """
+        forge = forge_of(self._session)
+        if forge.kind == "local":
+            return True
+        resting = [pull for pull in forge.pulls(head) if pull.state == "open"]
+        ours = [pull for pull in resting if read_mark(pull.body).get("key", "").startswith(f"{self._run.name}/")]
+        if isinstance(forge, MovesPulls):
+            for pull in ours:
+                forge.retarget(pull, self._run.milestone.branch)
+            resting = [pull for pull in resting if pull not in ours]
+        if resting:
+            names = ", ".join(f"#{pull.number}" for pull in resting)
+            self._run.warn(f"{self._issue.ref}: the branch {head} has landed and is kept, because {names} goes to it")
+        return not resting
 
     def _brought_in(self, attempt: Attempt, pull: PullRequest, commit: str, tip: str) -> bool:
         """Request the merge until it is done, or this run stops waiting. Without a tip the forge merges by itself."""

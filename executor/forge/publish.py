@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from executor.engine.landing.milestone_branch import Branch
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
-from executor.forge.base import NewPull
+from executor.forge.base import MovesPulls, NewPull
 from executor.forge.connect import forge_of
 from executor.forge.pull_request import STATE, PullRequest, body_of, merged_body, read_mark, title_digest, title_of
 from executor.forge.pull_text import pull_text, states_told
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, AttemptTrailers, decode, parse_trailers
-from executor.model.milestone import branch_of
+from executor.model.milestone import branch_of, branch_prefixes
 from executor.state.events import AttemptFailed, PullChanged
 from executor.state.model import QUESTION, AttemptState, Pull
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
+    from executor.forge.base import Layer
     from executor.git.remote import Remote
     from executor.git.trailers import Landing
     from executor.state.model import Attempt, Stop
@@ -78,7 +79,9 @@ class Publication:
     def _is_shown(self, pull: Pull, attempt: Attempt) -> bool:
         return pull.commit == attempt.commit and (pull.number > 0 or forge_of(self._session).kind == "local")
 
-    def publish(self, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None = None) -> PullRequest | None:
+    def publish(
+        self, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None = None, onto: Layer | None = None
+    ) -> PullRequest | None:
         """Push a result and open or update its pull request; None if there is none, or others use the branch.
 
         Args:
@@ -86,6 +89,7 @@ class Publication:
             commit: the commit to push.
             change: the change of the commit.
             stop: why it waits for a person; then it is a draft. Without, every check has passed on its tree.
+            onto: the layer of the stack that it goes on; None for the milestone branch.
         """
         if self._session.remote is None:
             return None
@@ -94,19 +98,21 @@ class Publication:
             return None
         if forge_of(self._session).kind == "local":
             return None
-        text = pull_text(self._issue, attempt, commit, change, stop=stop)
+        text = pull_text(self._issue, attempt, commit, change, stop=stop, onto=onto)
         rules = self._session.policy.forge
+        base = self._run.milestone.branch if onto is None else onto.head
         title = title_of(self._issue.declared, self._run.name, rules, attempt.revision)
         body = body_of(text, title)
         pull = self._open_pull(attempt)
         if pull is None:
-            new = NewPull(self.head_of(attempt), self._run.milestone.branch, title, body, draft=stop is not None)
+            new = NewPull(self.head_of(attempt), base, title, body, draft=stop is not None)
             pull = forge_of(self._session).open(new)
-        if pull.base != self._run.milestone.branch:
-            self.wait_for_person(
-                pull, f"it goes to {pull.base}, expected {self._run.milestone.branch}; set its base back"
-            )
-            return None
+        if pull.base != base:
+            forge = forge_of(self._session)
+            if not isinstance(forge, MovesPulls) or not self.may_go_to(pull.base):
+                self.wait_for_person(pull, f"it goes to {pull.base}, expected {base}; set its base back")
+                return None
+            pull = forge.retarget(forge.withdraw(pull) if onto is not None else pull, base)
         known = read_mark(pull.body).get("title")
         pull = forge_of(self._session).update(
             pull,
@@ -117,6 +123,12 @@ class Publication:
         )
         self.record_pull(pull, commit, attempt=attempt.number)
         return pull
+
+    def may_go_to(self, base: str) -> bool:
+        """Return whether a pull request goes to a branch because it is in a stack, not because a person changed it."""
+        seen, run = self._issue.state.pull, self._run
+        stacked = run.policy.forge.stack and base.startswith(branch_prefixes(run.milestone.issues, run.name))
+        return stacked or base == run.milestone.branch or (seen is not None and base == seen.base)
 
     def head_of(self, attempt: Attempt) -> str:
         """Return the short name of the branch of a result."""
@@ -151,6 +163,7 @@ class Publication:
             waits=waits,
             reason=why,
             attempt=attempt or old.attempt,
+            base=("" if pull.base == self._run.milestone.branch else pull.base) if pull else old.base,
         )
         if new != old or waits:
             merged = new.state == "merged"
@@ -165,6 +178,7 @@ class Publication:
                 waits=new.waits,
                 reason=new.reason,
                 attempt=new.attempt,
+                base=new.base,
             )
             self._run.record(event, issue)
             if not merged:

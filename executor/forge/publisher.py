@@ -32,6 +32,19 @@ class ForgePublisher(Connection):
         """Synchronise the milestone branch with the remote's and return the tip."""
         return RemoteBranch(run).tip_to_build_on()
 
+    def beneath(self, issue: IssueRun) -> str:
+        """Synchronise, and return the commit to prove a result of the issue on: the tip, or the layer below it."""
+        tip = self.tip(issue.run)
+        layer = Merging(issue).layer_below()
+        return tip if layer is None else layer.commit
+
+    def unstack(self, issue: IssueRun) -> bool:
+        """Have a refused result judged on the tip, since the layer below may be the cause; False if it was."""
+        if not self._rules.stack or not self.merges:
+            return False
+        self.unstacked ^= {issue.ref}
+        return issue.ref in self.unstacked
+
     def show_stopped(self, candidate: Candidate) -> None:
         """Show a result that waits for a person as a draft."""
         Publication(candidate.issue).show_stopped(candidate.attempt, candidate.change)

@@ -93,6 +93,10 @@ class PullRequest:
     labels: tuple[str, ...] = ()
     node: str = ""
 
+    def going_to(self, base: str) -> PullRequest | None:
+        """Return it if it goes to that branch, else None."""
+        return self if self.base == base else None
+
 
 MOST = 60_000
 """Maximum length of a body in characters; GitHub refuses more than 65,536."""
@@ -226,6 +230,7 @@ class PullText:
         deviations: deviations from the plan: those that the agent reports, and undeclared files.
         number: number of the issue on the forge.
         assisted: agent and model; empty for none.
+        below: number of the pull request that it is stacked on; 0 if it goes to the milestone branch.
     """
 
     ref: str
@@ -243,6 +248,7 @@ class PullText:
     deviations: tuple[str, ...] = ()
     number: int | None = None
     assisted: str = ""
+    below: int = 0
 
 
 def title_of(issue: Issue, milestone: str, rules: Forge, revision: int) -> str:
@@ -276,6 +282,7 @@ def body_of(text: PullText, title: str) -> str:
         mark(values),
         _stop(text),
         f"Implements {number}: {_words(text.title) or text.ref}{later}",
+        f"Stacked on #{text.below}. Merge that one first." if text.below else "",
         f"## Changes\n{_changes(text)}",
         _section("## Acceptance criteria", (_box(box) for box in text.boxes[:_BOXES])),
         _section("## Checks on exactly this tree", (f"- {code(name)} passed" for name in text.checks[:_CHECKS])),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from executor.engine.issue import IssueRun
+    from executor.forge.base import Layer
     from executor.git.diff import Change, FileChange
     from executor.git.marks import Approval
     from executor.state.model import Attempt, Review, Stop
@@ -41,7 +42,9 @@ _WORD = re.compile(r"[\w.-]+")
 _APPROVALS = 20
 
 
-def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None) -> PullText:
+def pull_text(
+    issue: IssueRun, attempt: Attempt, commit: str, change: Change, *, stop: Stop | None, onto: Layer | None = None
+) -> PullText:
     """Collect the text of the pull request that shows an attempt.
 
     Args:
@@ -50,6 +53,7 @@ def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *,
         commit: its commit.
         change: the change of that commit.
         stop: why it waits for a person. Without one, every check has passed on the commit's tree.
+        onto: the layer of the stack that it goes on; None for the milestone branch.
     """
     declared, proofs = issue.declared, issue.proofs.items
     review = issue.state.reviews.get(attempt.number)
@@ -69,6 +73,7 @@ def pull_text(issue: IssueRun, attempt: Attempt, commit: str, change: Change, *,
         deviations=attempt.deviations,
         number=declared.number,
         assisted=assisted_by(issue, attempt.agent),
+        below=onto.number if onto is not None else 0,
     )
 
 

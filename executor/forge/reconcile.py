@@ -6,13 +6,13 @@ Changes by others on the forge and the remote are taken over at the start of a r
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from executor.engine.issue import IssueRun
 from executor.errors import ForgeRefusedError
-from executor.forge.base import LinksIssues
+from executor.forge.base import LinksIssues, MovesPulls
 from executor.forge.connect import forge_of
 from executor.forge.merge import Merging
 from executor.forge.publish import Publication, RemoteBranch
@@ -44,6 +44,8 @@ class Meaning(StrEnum):
     """It was merged, but the branch has no record: by hand, or without our trailers."""
     TIDY = "tidy"
     """It has landed; its issue must be closed and its branch deleted."""
+    LOST = "lost"
+    """The forge has closed it because the branch that it went to is gone; another one is opened."""
     WAIT = "wait"
     """A person has changed it in a way that only a person can resolve."""
 
@@ -63,6 +65,7 @@ class Known:
         landed: that revision has landed.
         settled: nothing is left to do after its landing.
         built: a result waits to land.
+        bases: other branches that its pull request may go to: those of a stack.
     """
 
     ref: str
@@ -75,6 +78,7 @@ class Known:
     landed: bool = False
     settled: bool = False
     built: bool = False
+    bases: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def _about(known: Known, pulls: list[PullRequest]) -> list[PullRequest]:
             continue
         attempt = told.get("attempt", "")
         older = attempt.isdecimal() and known.attempt > int(attempt)
-        if not (pull.state == "closed" and older):
+        if not (older and (pull.state == "closed" or _merged_elsewhere(known, pull))):
             found.append(pull)
     return found
 
@@ -132,7 +136,7 @@ def _finding(
 ) -> Finding:
     opened = [pull for pull in pulls if pull.state == "open"]
     merged = [pull for pull in pulls if pull.state == "merged" and pull.base == known.base]
-    closed = [pull for pull in pulls if pull.state == "closed"]
+    closed = [pull for pull in pulls if pull.state == "closed" or _merged_elsewhere(known, pull)]
     notes = _doubled(opened, merged)
     if known.landed:
         left = not known.settled and (known.number or known.head in branches)
@@ -144,15 +148,28 @@ def _finding(
     if opened:
         return _of_open(known, opened[0], notes, is_ours)
     if closed and (known.built or known.number):
-        pull = closed[-1]
-        gone = "" if known.head in branches else " and its branch was deleted"
-        reason = f"it was closed without being merged{gone}; reopen it, or `doit retry {known.ref}`"
-        return Finding(known.ref, Meaning.WAIT, pull, reason)
+        return _of_closed(known, closed[-1], branches)
     return Finding(known.ref, Meaning.NOTHING)
 
 
+def _of_closed(known: Known, pull: PullRequest, branches: frozenset[str]) -> Finding:
+    if pull.state == "merged":
+        reason = f"it was merged into {pull.base}, expected {known.base}; `doit retry {known.ref}`"
+        return Finding(known.ref, Meaning.WAIT, pull, reason)
+    if pull.base in known.bases and pull.base not in branches and known.head in branches:
+        return Finding(known.ref, Meaning.LOST, pull)
+    gone = "" if known.head in branches else " and its branch was deleted"
+    reason = f"it was closed without being merged{gone}; reopen it, or `doit retry {known.ref}`"
+    return Finding(known.ref, Meaning.WAIT, pull, reason)
+
+
+def _merged_elsewhere(known: Known, pull: PullRequest) -> bool:
+    """Return whether the pull request of an issue was merged into the branch of another one of the stack."""
+    return pull.state == "merged" and pull.number == known.number and pull.base in known.bases
+
+
 def _of_open(known: Known, pull: PullRequest, notes: tuple[str, ...], is_ours: Callable[[str, str], bool]) -> Finding:
-    if pull.base != known.base:
+    if pull.base not in {known.base, *known.bases}:
         reason = f"it goes to {pull.base}, expected {known.base}; set its base back"
         return Finding(known.ref, Meaning.WAIT, pull, reason, notes)
     if pull.sha and pull.sha != known.commit and not is_ours(known.ref, pull.sha):
@@ -272,6 +289,8 @@ class Reconciliation:
     def _reconcile(self, branches: dict[str, str]) -> None:
         known = [self._known(f"{self._run.name}/{issue.id}") for issue in self._run.milestone.issues]
         forge = forge_of(self._run.session)
+        if self._run.policy.forge.stack and not isinstance(forge, MovesPulls):
+            self._run.warn(f"rules/forge.toml: stack: {forge.kind} has none; expected github, gitlab, forgejo or gitea")
         pulls = {pull.number: pull for pull in forge.pulls(self._run.milestone.branch)}
         for item in known:
             if item.number and item.number not in pulls and not item.landed:
@@ -284,6 +303,9 @@ class Reconciliation:
                 remote.fetch(_HEADS + head)
             return Publication(IssueRun(self._run, ref)).is_ours(commit)
 
+        if self._run.policy.forge.stack:
+            heads = frozenset(item.head for item in known)
+            known = [replace(item, bases=item.bases | heads) for item in known]
         by_ref = {item.ref: item for item in known}
         for finding in reconcile(known, pulls.values(), frozenset(branches), ours):
             for note in finding.notes:
@@ -297,6 +319,8 @@ class Reconciliation:
         ref, pull = finding.ref, finding.pull
         if finding.meaning is Meaning.TIDY:
             Merging(IssueRun(self._run, ref)).tidy(pull, known.revision)
+        elif finding.meaning is Meaning.LOST:
+            Publication(IssueRun(self._run, ref)).record_pull(pull, known.commit)
         elif finding.meaning is Meaning.WAIT:
             seen = self._run.facts(ref).state.pull
             if pull is not None and pull.state == "open" and seen is not None and seen.waits == "open":
@@ -337,6 +361,7 @@ class Reconciliation:
             landed=landed,
             settled=pull is not None and pull.state == "merged",
             built=any(item.state is AttemptState.BUILT and item.revision == revision for item in counted),
+            bases=frozenset({pull.base} if pull and pull.base else ()),
         )
 
 
@@ -402,8 +427,15 @@ class ForgePatience:
             return True
         if now.sha != pull.commit:
             return not self._is_pushed(pull)
+        if pull.base:
+            return now.base != pull.base or self._rests_on_nothing(ref, pull)
         checks = forge.checks(now.sha)
         return bool(checks.of("failure")) or self._is_newly_green(ref, now, waits=bool(checks.of("pending")))
+
+    def _rests_on_nothing(self, ref: str, pull: Pull) -> bool:
+        """Return whether the layer below a pull request of a stack has merged, failed or changed."""
+        layer = Merging(IssueRun(self._session.run_of(ref.partition("/")[0]), ref)).layer_below()
+        return layer is None or layer.commit != self._session.store.parent_of(pull.commit)
 
     def _is_newly_green(self, ref: str, now: PullRequest, *, waits: bool) -> bool:
         """Return whether nothing keeps a pull request from its merge, for the first time at this head."""

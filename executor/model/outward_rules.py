@@ -119,6 +119,8 @@ class Forge(BaseModel):
         statuses: report the checks' verdicts to the forge.
         writes_per_minute: maximum number of requests with changes.
         dependencies: give the forge's issues the dependencies that are declared as `needs`; GitHub only.
+        stack: pull requests that wait for the forge form a stack: each goes to the branch of the one below it, and to
+            the milestone branch once that has merged.
         commit_types: conventional commit type of each issue type, by its name in lower case; ``feat`` for others.
         lower_case: descriptions start with a lower-case letter, as @commitlint/config-conventional requires.
         assisted_by: commits and pull requests name the agent and its model as ``Assisted-by``.
@@ -137,6 +139,7 @@ class Forge(BaseModel):
     statuses: StrictBool = True
     writes_per_minute: Annotated[StrictInt, Field(ge=1, le=10_000)] = 60
     dependencies: StrictBool = False
+    stack: StrictBool = False
     commit_types: dict[str, CommitType] = Field(default_factory=dict)
     lower_case: StrictBool = False
     assisted_by: StrictBool = True

@@ -206,6 +206,7 @@ def _pull(state: IssueState, record: Record, event: PullChanged) -> None:
         reason=event.reason,
         run=record.run,
         attempt=event.attempt,
+        base=event.base,
     )
 
 

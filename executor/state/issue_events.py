@@ -409,6 +409,7 @@ class PullChanged(Event):
         waits: what it waits for.
         reason: one sentence for people.
         attempt: attempt that it belongs to.
+        base: branch of the pull request that it is stacked on; empty if it goes to the milestone branch.
     """
 
     KIND = "pull"
@@ -420,6 +421,7 @@ class PullChanged(Event):
     waits: str
     reason: str
     attempt: int = optional(0)
+    base: str = optional("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,8 @@ class Pull:
         reason: the cause, one sentence.
         run: id of the run that saw it; the next run checks again.
         attempt: number of the attempt that it belongs to; 0 in events without one.
+        base: short name of the branch of the pull request that it is stacked on; empty if it goes to the milestone
+            branch.
     """
 
     number: int
@@ -169,6 +171,7 @@ class Pull:
     reason: str = ""
     run: str = ""
     attempt: int = 0
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

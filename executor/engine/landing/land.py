@@ -210,7 +210,7 @@ class Lander:
                     return
             elif isinstance(proof, Rests):
                 return
-            else:
+            elif not self._session.plugins.publisher.unstack(self._issue):
                 self._refuse(proof)
                 return
 
@@ -288,10 +288,10 @@ class Lander:
         return ChangeRules(self._issue).altered_since(candidate.attempt, candidate.change, store.tree_of(tip), tree)
 
     def _proved(self) -> Landing | Clash | Failure | Objection | Rests:
-        """Return the candidate on the current tip after its checks have passed, or the reason against it."""
+        """Return the candidate after its checks have passed where it goes, or the reason against it."""
         store, publisher, candidate = self._session.store, self._session.plugins.publisher, self.candidate
         attempt, change, logs = candidate.attempt, candidate.change, candidate.logs
-        tip = publisher.tip(self._run)
+        tip = publisher.beneath(self._issue)
         built = self.build(tip)
         if isinstance(built, Clash):
             return built

@@ -138,6 +138,15 @@ class ForgejoForge:
         missing = [label for label in labels if label not in now.labels]
         return self._labelled(now, missing) if missing else now
 
+    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
+        """Set the branch that it goes to; returns the pull request."""
+        n, path = pull.number, f"{self._at}/pulls/{pull.number}"
+
+        def do() -> Answer:
+            return self._api.write("PATCH", path, {"base": base})
+
+        return effect(self._api, f"retarget #{n}", lambda: self._get(n).going_to(base), do)
+
     def checks(self, sha: str) -> Checks:
         """Return the commit's foreign statuses; actions write statuses as well."""
         return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _context(item).startswith(_OURS)))
@@ -146,7 +155,7 @@ class ForgejoForge:
         """Merge it now if nothing is pending; otherwise schedule the merge if the base has a required check."""
         for tries in range(TRIES):
             now = self._get(pull.number)
-            if now.state != "open" or now.sha != sha:
+            if now.state != "open" or (now.sha, now.base) != (sha, pull.base):
                 return standing(now, sha)
             checks = self.checks(sha)
             if checks.of("failure"):

@@ -157,7 +157,7 @@ class Merging:
         """Merge it now if nothing is pending; otherwise leave it to GitHub if the base has something to wait for."""
         for tries in range(TRIES):
             now = self._pulls.get(pull.number)
-            if now.state != "open" or now.sha != sha:
+            if now.state != "open" or (now.sha, now.base) != (sha, pull.base):
                 return standing(now, sha)
             checks = self._statuses.checks(sha)
             if checks.of("failure"):
@@ -335,6 +335,10 @@ class GitHubForge:
     ) -> PullRequest:
         """Set these values; returns the pull request."""
         return self._pulls.update(pull, title=title, body=body, draft=draft, labels=labels)
+
+    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
+        """Set the branch that it goes to."""
+        return self._pulls.retarget(pull, base)
 
     def checks(self, sha: str) -> Checks:
         """Return the foreign checks of a commit: statuses and check runs."""

@@ -285,6 +285,15 @@ class Pulls:
             now = effect(self._api, "change a draft", turned, lambda: self._api.graphql(query, {"id": node}))
         return now
 
+    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
+        """Set the branch that it goes to; returns the pull request."""
+        n, path = pull.number, f"{self._at}/pulls/{pull.number}"
+
+        def do() -> Answer:
+            return self._api.write("PATCH", path, {"base": base})
+
+        return effect(self._api, f"retarget #{n}", lambda: self.get(n).going_to(base), do)
+
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
 

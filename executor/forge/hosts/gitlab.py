@@ -159,6 +159,11 @@ class GitLabForge:
 
         return effect(self._api, "update a merge request", probe, lambda: self._put(pull.number, changed))
 
+    def retarget(self, pull: PullRequest, base: str) -> PullRequest:
+        """Set the branch that it goes to; returns the merge request."""
+        n, body = pull.number, {"target_branch": base}
+        return effect(self._api, f"retarget !{n}", lambda: self._get(n).going_to(base), lambda: self._put(n, body))
+
     def checks(self, sha: str) -> Checks:
         """Return the commit's foreign jobs and external statuses."""
         return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _name(item).startswith(_OURS)))
@@ -168,7 +173,7 @@ class GitLabForge:
         for tries in range(TRIES):
             item = self._item(pull.number)
             now = _pull_of(item)
-            if now.state != "open" or now.sha != sha:
+            if now.state != "open" or (now.sha, now.base) != (sha, pull.base):
                 return standing(now, sha)
             checks = self.checks(sha)
             if checks.of("failure"):
@@ -360,9 +365,8 @@ class GitLabForge:
         def probe() -> bool | None:
             return True if (self._api.get(path, shape) or {}).get("state") == "closed" else None
 
-        return effect(
-            self._api, f"close a {what}", probe, lambda: self._api.write("PUT", path, {"state_event": "close"})
-        )
+        body = {"state_event": "close"}
+        return effect(self._api, f"close a {what}", probe, lambda: self._api.write("PUT", path, body))
 
 
 def over_python_gitlab(base_url: str, token: str) -> Send:
