@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from executor.forge.base import Checks, Forge, NewPull
+from executor.forge.base import Checks, Forge, MovesPulls, NewPull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +67,8 @@ def _changing(forge: Forge, head: str) -> Iterator[str]:
     changed = [forge.update(pull, title=_OTHER, draft=False) for _ in range(2)][-1]
     if (changed.number, changed.title, changed.draft) != (pull.number, _OTHER, False):
         yield f"update: gave {changed}"
+    if isinstance(forge, MovesPulls) and [forge.retarget(changed, pull.base).base for _ in range(2)][-1] != pull.base:
+        yield f"retarget: it does not go to {pull.base}"
     for _ in range(2):
         forge.comment(changed, "<!-- mark -->", "<!-- mark -->\nOne comment.")
     if not isinstance(forge.checks(changed.sha), Checks):

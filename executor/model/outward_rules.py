@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationInfo
 
 from executor.model.hints import quoted
 from executor.model.milestone import Branch, CommitType, Seconds
@@ -96,6 +96,12 @@ def _repository(value: str) -> str:
     return value
 
 
+def _stack(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (the shape that pydantic calls)
+    if value and info.data.get("kind") == "local":
+        raise ValueError('expected a kind of forge such as kind = "github", found "local"')
+    return value
+
+
 def _label(value: str) -> str:
     if not value.strip() or not value.isprintable() or len(value) > 50:  # noqa: PLR2004  (the forge's own limit)
         raise ValueError(f"expected a label of at most 50 characters, found {quoted(value)}")
@@ -139,7 +145,7 @@ class Forge(BaseModel):
     statuses: StrictBool = True
     writes_per_minute: Annotated[StrictInt, Field(ge=1, le=10_000)] = 60
     dependencies: StrictBool = False
-    stack: StrictBool = False
+    stack: Annotated[StrictBool, AfterValidator(_stack)] = False
     commit_types: dict[str, CommitType] = Field(default_factory=dict)
     lower_case: StrictBool = False
     assisted_by: StrictBool = True

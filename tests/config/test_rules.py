@@ -101,6 +101,11 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
+        (
+            "forge.toml",
+            "stack = true",
+            'rules/forge.toml: stack: expected a kind of forge such as kind = "github", found "local"',
+        ),
         ("limits.toml", "attempts = '5'", 'rules/limits.toml: attempts: expected a whole number, found "5"'),
         ("agents.toml", "agent = 3", "rules/agents.toml: agent: expected tables [agent.NAME], found the number 3"),
         ("agents.toml", "agent.script = 3", "rules/agents.toml: agent.script: expected a table, found the number 3"),

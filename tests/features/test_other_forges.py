@@ -16,7 +16,7 @@ from tests.forge.published import UNPUBLISHED, assert_as_published, published
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 KINDS = {"gitlab": FakeGitLab, "forgejo": FakeForgejo, "gitea": FakeForgejo}
 PLUGIN = """
@@ -25,8 +25,13 @@ from executor.forge.hosts.github import GitHubForge, over_pygithub
 from executor.forge.hosts.rest import Api
 
 
+class Plain(GitHubForge):
+    kind = "acme"
+    retarget = None
+
+
 def connect(wanted):
-    return GitHubForge(Api(over_pygithub(wanted.rules.base_url, wanted.token)), wanted.repository())
+    return Plain(Api(over_pygithub(wanted.rules.base_url, wanted.token)), wanted.repository())
 """
 
 
@@ -95,10 +100,39 @@ def test_the_life_of_a_milestone(repo: Repo, hub: FakeGitHub) -> None:
     life_of_a_milestone(repo, hub)
 
 
+def stack_of_two(repo: Repo, hub: FakeGitHub) -> None:
+    """Two pull requests that wait, one on the other, until both have merged into the milestone branch."""
+    rules = repo.path / "rules" / "forge.toml"
+    rules.write_text(f"stack = true\n{rules.read_text()}")
+    declared(repo, issue("a", "echo a > a") + issue("b", "echo b > b"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+    if isinstance(hub, FakeGitLab):
+        hub.only_green = True
+    repo.doit("milestone:m1").check(75)
+    first, second = hub.pulls
+    assert [(pull.base, pull.auto is not None) for pull in hub.pulls] == [(BRANCH, True), (first.head, False)]
+    hub.set_check(first.sha, "ci", "success")
+    repo.doit("milestone:m1").check(75)
+    assert (second.base, second.auto is not None) == (BRANCH, True)
+    hub.set_check(second.sha, "ci", "success")
+    repo.doit("milestone:m1").check()
+    assert repo.landed(BRANCH) == ["a@1", "b@1"]
+    assert branches(up(repo)) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
+
+
 @pytest.mark.long
-def test_the_life_of_a_milestone_is_as_the_forge_publishes_it(repo: Repo, hub: FakeGitHub, kind: str) -> None:
+def test_a_stack_merges_from_below(repo: Repo, hub: FakeGitHub) -> None:
+    stack_of_two(repo, hub)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("life", [life_of_a_milestone, stack_of_two])
+def test_the_life_of_a_milestone_is_as_the_forge_publishes_it(
+    repo: Repo, hub: FakeGitHub, kind: str, life: Callable[[Repo, FakeGitHub], None]
+) -> None:
     description = published(kind)
-    life_of_a_milestone(repo, hub)
+    life(repo, hub)
     assert_as_published(description, hub.requests, UNPUBLISHED[kind])
 
 
@@ -115,9 +149,9 @@ def test_a_plug_in_of_another_package_is_a_kind_and_an_unknown_one_is_told(
     repo.write("acme_forge-1.dist-info/entry_points.txt", points)
     with FakeGitHub(folder) as fake:
         rules = f'repository = "acme/app"\nwait = 0\nbase_url = "{fake.url}"\n'
-        repo.write("rules/forge.toml", f'kind = "acme-forge"\n{rules}')
+        repo.write("rules/forge.toml", f'kind = "acme-forge"\nstack = true\n{rules}')
         declared(repo, issue("a", "echo a > a"))
-        repo.doit("milestone:m1").check()
+        assert "rules/forge.toml: stack: acme has none" in repo.doit("milestone:m1").check().out
         assert fake.pulls[0].merged
         repo.write("rules/forge.toml", f'kind = "nowhere"\n{rules}')
         err = repo.doit("milestone:m1").check(3).err

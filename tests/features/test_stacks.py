@@ -1,9 +1,14 @@
-"""One milestone, one stack: pull requests that wait for the forge go to the branch of the one below them."""
+"""One milestone, one stack: pull requests that wait for the forge go to the branch of the one below them.
+
+The rarer cases: EXECUTOR_LONG=1 python -m pytest -m long tests/features/test_stacks.py
+"""
 
 from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.features.test_github import declared, hub, up
 from tests.features.test_remote import BRANCH, branches
@@ -71,6 +76,7 @@ def test_each_pull_request_goes_to_the_one_below_and_to_the_milestone_branch_onc
     assert branches(up(repo)) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
 
 
+@pytest.mark.long
 def test_a_layer_that_is_red_is_left_by_those_above_it(repo: Repo, hub: FakeGitHub) -> None:
     first, second, _ = stacked(repo, hub, three())
     hub.set_check(first.sha, "ci", "failure")
@@ -88,12 +94,14 @@ def test_a_layer_that_is_red_is_left_by_those_above_it(repo: Repo, hub: FakeGitH
     assert second.merged
 
 
+@pytest.mark.long
 def test_a_result_that_conflicts_with_the_layer_below_goes_to_the_milestone_branch(repo: Repo, hub: FakeGitHub) -> None:
     stacked(repo, hub, issue("a", "echo a > same") + issue("b", "echo b > same") + issue("c", "echo c > c"))
     assert bases(hub)[:2] == [BRANCH, BRANCH]
     assert bases(hub)[2] in {"1", "2"}
 
 
+@pytest.mark.long
 def test_a_pull_request_that_somebody_merges_into_the_layer_below_has_not_landed(repo: Repo, hub: FakeGitHub) -> None:
     _, second, _ = stacked(repo, hub, three())
     hub.merge_by_hand(second.number)
@@ -103,6 +111,7 @@ def test_a_pull_request_that_somebody_merges_into_the_layer_below_has_not_landed
     assert "m1/b" not in {f"m1/{name.partition('@')[0]}" for name in repo.landed(BRANCH)}
 
 
+@pytest.mark.long
 def test_one_that_the_forge_closes_with_the_branch_below_it_is_opened_again(repo: Repo, hub: FakeGitHub) -> None:
     first, second, _ = stacked(
         repo, hub, issue("a", "echo a > a") + issue("b", "echo b > b") + issue("c", "echo c > c")
@@ -116,6 +125,7 @@ def test_one_that_the_forge_closes_with_the_branch_below_it_is_opened_again(repo
     assert BRANCH in bases(hub)
 
 
+@pytest.mark.long
 def test_the_branch_below_stays_while_a_pull_request_of_somebody_goes_to_it(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo a > a"))
     hub.required[BRANCH] = ["ci"]

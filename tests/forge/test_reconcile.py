@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from executor.forge.base import Layer, below
 from executor.forge.pull_request import PullRequest, mark, title_digest
 from executor.forge.reconcile import Finding, Known, Meaning, reconcile
 
@@ -24,6 +25,9 @@ CLOSED = replace(PULL, state="closed")
 BUILT = Known("m1/a", 1, 1, HEAD, BASE, number=7, commit=OURS, built=True)
 LANDED = replace(BUILT, landed=True, built=False)
 FRESH = Known("m1/a", 1, 0, HEAD, BASE)
+LOWER = "feat/m1-z"
+STACKED = replace(BUILT, bases=frozenset({HEAD, LOWER}))
+ON_LOWER = replace(PULL, base=LOWER)
 CASES: dict[str, tuple[Known, list[PullRequest], set[str], Meaning, int, str]] = {
     "nothing there": (FRESH, [], set(), Meaning.NOTHING, 0, ""),
     "open as we left it": (BUILT, [PULL], {HEAD}, Meaning.OPEN, 7, ""),
@@ -54,6 +58,40 @@ CASES: dict[str, tuple[Known, list[PullRequest], set[str], Meaning, int, str]] =
     "its head is not told": (BUILT, [replace(PULL, sha="")], {HEAD}, Meaning.OPEN, 7, ""),
     "about another issue": (BUILT, [replace(PULL, body=body(ref="m1/b"))], {HEAD}, Meaning.NOTHING, 0, ""),
     "of another branch": (BUILT, [replace(PULL, head="feat/m1-b")], {HEAD}, Meaning.NOTHING, 0, ""),
+    "in a stack": (STACKED, [ON_LOWER], {HEAD, LOWER}, Meaning.OPEN, 7, ""),
+    "in a stack, moved to another branch": (
+        STACKED,
+        [replace(PULL, base="main")],
+        {HEAD, LOWER},
+        Meaning.WAIT,
+        7,
+        f"goes to main, expected {BASE}",
+    ),
+    "in a stack, merged into the one below": (
+        STACKED,
+        [replace(MERGED, base=LOWER)],
+        {HEAD, LOWER},
+        Meaning.WAIT,
+        7,
+        f"it was merged into {LOWER}, expected {BASE}",
+    ),
+    "in a stack, merged into the one below before a retry": (
+        replace(STACKED, attempt=2),
+        [replace(MERGED, base=LOWER)],
+        {HEAD, LOWER},
+        Meaning.NOTHING,
+        0,
+        "",
+    ),
+    "in a stack, closed with the branch below": (STACKED, [replace(CLOSED, base=LOWER)], {HEAD}, Meaning.LOST, 7, ""),
+    "in a stack, closed by a person": (
+        STACKED,
+        [replace(CLOSED, base=LOWER)],
+        {HEAD, LOWER},
+        Meaning.WAIT,
+        7,
+        "it was closed without being merged; reopen it",
+    ),
     "opened by hand, without a mark": (BUILT, [replace(PULL, body="mine")], {HEAD}, Meaning.OPEN, 7, ""),
 }
 
@@ -93,3 +131,25 @@ def test_what_is_worth_saying_is_said(pulls: list[PullRequest], told: str) -> No
 
 def test_a_commit_that_we_pushed_need_not_be_looked_into() -> None:
     assert reconcile([BUILT], [PULL], frozenset({HEAD}), lambda *_: False)[0].meaning is Meaning.OPEN
+
+
+A, B, C = Layer(1, "a", "1"), Layer(2, "b", "2", "a"), Layer(3, "c", "3", "b")
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "expected"),
+    [
+        pytest.param(None, [], None, id="the first goes to the milestone branch"),
+        pytest.param(None, [A, C, B], C, id="a new one goes on top"),
+        pytest.param(A, [B, C], None, id="the lowest stays"),
+        pytest.param(B, [A, C], A, id="each keeps its place"),
+        pytest.param(replace(B, commit="9"), [A, C], A, id="also with another commit"),
+        pytest.param(B, [C], None, id="the one below has merged"),
+        pytest.param(C, [A], A, id="the one below has failed, and the stack is shorter"),
+        pytest.param(replace(A, number=0), [B, C], None, id="a closed one does not go on those that rest on it"),
+        pytest.param(None, [A, Layer(4, "d", "4")], Layer(4, "d", "4"), id="of two stacks of one height, the later"),
+        pytest.param(None, [replace(A, base="b"), B], None, id="a circle is no stack"),
+    ],
+)
+def test_a_pull_request_has_one_place_in_the_stack(own: Layer | None, others: list[Layer], expected: object) -> None:
+    assert below(own, others) == expected
