@@ -21,7 +21,7 @@ from executor.checks.junit import (
 )
 from executor.checks.setup import Unready
 from executor.checks.spec import COVERAGE
-from executor.checks.verdicts import Verdict
+from executor.checks.verdicts import Asked, Verdict
 from executor.environments.environment import NO_ENVIRONMENT
 from executor.environments.making import conditions_of
 from executor.errors import InterruptedRunError
@@ -126,9 +126,17 @@ class CheckRunner:
             known = self._known(seen, key, item, conditions)
             if known is not None:
                 return known
-            with self.context.pool.slot() as slot:
-                trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
-                return trial.verdict(before, key, seen, quiet=sabotaged)
+
+            def prove() -> Verdict:
+                with self.context.pool.slot() as slot:
+                    trial = _Trial(self, tree, item, slot, tuple(files), issue, log, conditions)
+                    return trial.verdict(before, key, seen, quiet=sabotaged)
+
+            shared = self.verdicts.shared() if item.shareable and not (sabotaged or self._force) else None
+            if shared is None:
+                return prove()
+            asked = Asked(seen, key, item, conditions, issue)
+            return shared.verdict(self.context, asked, prove)
 
     def result_of(
         self, tree: str, item: CommandProof, argv: tuple[str, ...], *, declared: Sequence[str], log: Path

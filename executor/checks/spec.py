@@ -222,6 +222,11 @@ class CommandProof:
             return list(changed)
         return [path for path in changed if matches(path, self.when)]
 
+    @property
+    def shareable(self) -> bool:
+        """Whether its verdict means the same on another host: it depends on nothing but tree, tools and command."""
+        return self.reusable and not self.only_new_failures and (not self.prefix or bool(self.version))
+
     def verdict_key(self, files: Sequence[str]) -> str:
         """Return the key of its verdicts."""
         return combined_key([self.key, *sorted(files)]) if self.changed_only else self.key

@@ -30,15 +30,17 @@ from executor.process.files import read_json, write_atomic, write_json
 from executor.process.runner import sane_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from executor.checks.shared import SharedVerdicts
     from executor.checks.spec import FileProof, Proofs
     from executor.model.rules import Check
 
 __all__ = [
     "ABSENT",
     "ASKED",
+    "Asked",
     "ToolVersions",
     "Verdict",
     "Verdicts",
@@ -68,6 +70,9 @@ class Verdict:
         conditions: its conditions, by name.
         empty: it passed, but its output reports that no test ran.
         unready: its tree could not be prepared, so it did not run.
+        by: name of the key that signed it, if another clone ran the check.
+        host: the host of that clone.
+        at: epoch seconds at which it signed.
     """
 
     ok: bool
@@ -80,13 +85,33 @@ class Verdict:
     conditions: dict[str, str] = field(default_factory=dict)
     empty: bool = False
     unready: bool = False
+    by: str = ""
+    host: str = ""
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a verdict is asked about: the check on what it depends on (`seen`), here, for an issue."""
+
+    seen: str
+    key: str
+    item: CommandProof
+    conditions: dict[str, str]
+    issue: str
 
 
 class Verdicts:
-    """The store of verdicts, shared by all milestones of a repository."""
+    """The store of verdicts, shared by all milestones of a repository.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: its folder.
+        shared: returns the verdicts of other clones; None if the rules share none.
+    """
+
+    def __init__(self, folder: Path, shared: Callable[[], SharedVerdicts | None] = lambda: None) -> None:
         self._folder = folder
+        self.shared = shared
         self._guard = threading.Lock()
         self._busy: dict[tuple[str, str], threading.Lock] = {}
 
@@ -108,9 +133,15 @@ class Verdicts:
         """
         if self.is_flaky(key):
             return None
-        found = self.all(tree, key)
+        found = [item for item in self.all(tree, key) if not item.by or not self._is_refuted(item.by)]
         same = [item for item in found if conditions is None or item.conditions == conditions]
         return same[-1] if same and not self.only_flaky(key, same[-1]) else None
+
+    def _is_refuted(self, signer: str) -> bool:
+        """Whether a verdict of this signer did not hold here."""
+        from executor.checks.shared import refuted
+
+        return signer in refuted(self._folder)
 
     def all(self, tree: str, key: str) -> list[Verdict]:
         """Return the verdicts of a check on a tree, one per set of conditions, the latest last."""

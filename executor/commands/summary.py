@@ -56,6 +56,7 @@ __all__ = [
     "start_of",
     "summary",
     "unblocked",
+    "unshared",
 ]
 
 
@@ -92,7 +93,7 @@ def notes(session: Session, problems: list[str]) -> list[str]:
     """Return problems outside of the work, each once."""
     from executor.report.tracking import keep_tracking
 
-    told = [*problems, *keep_tracking(session), *_unattested(session)]
+    told = [*problems, *keep_tracking(session), *_unattested(session), *unshared(session)]
     return told + [message for run in session.runs() for message in run.messages]
 
 
@@ -107,6 +108,12 @@ def _unattested(session: Session) -> list[str]:
         return [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
     except ExecutorError as error:
         return [str(error)]
+
+
+def unshared(session: Session) -> list[str]:
+    """Write the verdicts that are shared at the end of a run; returns the problems."""
+    shared = session.verdicts.shared()
+    return shared.settle() if shared is not None else []
 
 
 def _missing(session: Session, refs: Iterable[str]) -> dict[str, list[str]]:

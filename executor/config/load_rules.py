@@ -47,6 +47,7 @@ _FILES = (
     "setup",
     "status",
     "stops",
+    "verdicts",
 )
 
 

@@ -75,6 +75,9 @@ KINDS: dict[str, int] = {
     "tool-missing": PERSON,
     "forge-token": PERSON,
     "forge-limit": 75,
+    "verdict-key": PERSON,
+    "verdict-store": 75,
+    "verdict-refuted": PERSON,
     "journal-broken": StateBrokenError.exit_code,
     "running": 0,
     "holder-stale": MENDABLE,
@@ -190,6 +193,7 @@ def configuration() -> Iterator[Finding | Compiled]:
     yield from _tools(compiled)
     yield from _environments(compiled)
     yield from _forge(compiled)
+    yield from _shared_verdicts(compiled)
     yield compiled
 
 
@@ -375,3 +379,44 @@ def _forge(compiled: Compiled) -> Iterator[Finding]:
         closed = item.closed_until > now
         todo = "run again then; nothing is lost and no attempt is spent" if closed else ""
         yield Finding("forge-limit" if closed else "ok", "forge", item.describe(now), todo)
+
+
+def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
+    """Report whether the store of shared verdicts answers, who believes this clone, and who is no longer believed."""
+    rules, project = compiled.policy.verdicts, compiled.project
+    if not rules.store:
+        return
+    from executor.checks.shared import refuted
+    from executor.checks.signed_verdict import StoreError, public_key
+    from executor.checks.verdict_stores import opened_store
+    from executor.git.checkout import identity_of
+    from executor.git.remote import Remote
+
+    name = compiled.policy.forge.pushes_to
+    remote = Remote(project.repository, name) if name is not None else None
+    objects = Store(project.repository, project.cache / "_store")
+    try:
+        opened_store(rules, remote, objects, identity_of(project.repository)).get(f"ac/{'0' * 64}")
+        yield Finding("ok", "verdicts", f"{rules.store}, {len(rules.trusted)} keys are trusted")
+    except StoreError as error:
+        todo = "checks run here until it answers; see rules/verdicts.toml"
+        yield Finding("verdict-store", "verdicts", str(error), todo)
+    finally:
+        objects.close()
+    if rules.key:
+        try:
+            own = public_key(Path(rules.key).expanduser())
+            if all(key.key != own for key in rules.trusted.values()):
+                todo = f'[trusted."NAME"] key = "{own}" in rules/verdicts.toml'
+                yield Finding(
+                    "verdict-key", "verdicts", "no clone believes the key of this one: it is not trusted", todo
+                )
+        except StoreError as error:
+            yield Finding("verdict-key", "verdicts", str(error), "name a key that ssh-keygen can read")
+    folder = project.cache / "_verdicts"
+    for who, fact in refuted(folder).items():
+        text = (
+            f"{who} signed on {fact.get('host')} that {fact.get('check')} passes on {fact.get('tree')}; it failed here"
+        )
+        todo = f"find out why, take the key out of rules/verdicts.toml, or delete {folder / 'refuted'}"
+        yield Finding("verdict-refuted", "verdicts", text, todo)

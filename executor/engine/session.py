@@ -28,6 +28,7 @@ from executor.status.reader import observe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from executor.checks.shared import SharedVerdicts
     from executor.config.project import Compiled, Project
     from executor.engine.ports import Plugins
     from executor.errors import ExecutorError
@@ -87,7 +88,7 @@ class Session:
         self.outside = outside or Outside(self.project)
         self.identity = self.outside.identity
         self.refs = self.outside.refs
-        self.verdicts = Verdicts(self.project.cache / "_verdicts")
+        self.verdicts = Verdicts(self.project.cache / "_verdicts", cache(self._shared_verdicts))
         self.checkouts = self.outside.checkouts
         self.known_secrets = secret_values(name for agent in self.policy.agents.values() for name in agent.env)
         """Name of a variable -> its value, for values that agents receive and that no result may contain."""
@@ -134,6 +135,19 @@ class Session:
         if self.policy.limits.unsigned_landing == "allow":
             return None
         return signer_of(self.project.repository, self.identity)
+
+    def _shared_verdicts(self) -> SharedVerdicts | None:
+        """Verdicts of other clones; None if the rules share none."""
+        rules = self.policy.verdicts
+        if not rules.store:
+            return None
+        from executor.checks.shared import SharedVerdicts
+        from executor.checks.verdict_stores import opened_store
+
+        folder = self.project.cache / "_verdicts"
+        return SharedVerdicts(
+            rules, lambda: opened_store(rules, self.remote, self.store, self.identity), folder, self.verdicts
+        )
 
     @property
     def observer(self) -> Observer:

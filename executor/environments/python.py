@@ -35,6 +35,7 @@ __all__ = [
     "Overlay",
     "PythonEnvironment",
     "build",
+    "editable_in",
     "first_interpreter",
     "installed_modules",
     "leading_into",
@@ -361,6 +362,12 @@ def python_conditions(roots: Sequence[Path], env: Mapping[str, str]) -> tuple[di
         for site in interpreter.sites:
             pointed |= dict.fromkeys(pointed_to(site, redirection))
     return found, tuple(pointed)
+
+
+def editable_in(interpreter: Interpreter, roots: Sequence[Path]) -> set[str]:
+    """Return the names of the entries in an interpreter's package folders that lead into the checkouts."""
+    redirection = _redirection(roots, Path("/"), interpreter.prefix)
+    return {entry.name for site in interpreter.sites for entry in pointers_in(site, redirection)}
 
 
 def leading_into(roots: Sequence[Path], env: Mapping[str, str]) -> list[Interpreter]:

@@ -35,6 +35,7 @@ __all__ = [
     "git_version",
     "safe_environment",
     "signer_of",
+    "ssh_signature",
     "users_environment",
     "with_signature",
 ]
@@ -239,8 +240,8 @@ class Signer:
     key: str = ""
     problem: str = field(default="", compare=False)
 
-    def sign(self, data: bytes) -> bytes:
-        """Return the armoured signature of some bytes.
+    def sign(self, data: bytes, namespace: str = "git") -> bytes:
+        """Return the armoured signature of some bytes; only one by ssh has a namespace.
 
         Raises:
             UnsignedError: signing fails, or would prompt a person.
@@ -248,12 +249,12 @@ class Signer:
         if self.problem:
             raise UnsignedError(self.problem)
         if self.form == "ssh":
-            return self._by_ssh(data)
+            return self._by_ssh(data, namespace)
         quiet = ("--batch", "--no-tty", "--pinentry-mode", "error")
         return self._ended((self.program, *quiet, "--status-fd=2", "-bsau", self.key), data)
 
-    def _by_ssh(self, data: bytes) -> bytes:
-        command = (self.program, "-Y", "sign", "-n", "git", "-f")
+    def _by_ssh(self, data: bytes, namespace: str) -> bytes:
+        command = (self.program, "-Y", "sign", "-n", namespace, "-f")
         if not self.key.startswith(_LITERAL):
             return self._ended((*command, str(Path(self.key).expanduser())), data)
         with tempfile.NamedTemporaryFile(prefix="signing-key-", suffix=".pub") as file:
@@ -286,6 +287,20 @@ class Signer:
             why = told[-1].strip() if told else f"exit {done.returncode}"
             raise UnsignedError(f"{command[0]} does not sign with {self.key or 'the default key'}: {why}")
         return done.stdout
+
+
+def ssh_signature(data: bytes, key: Path, namespace: str) -> bytes:
+    """Return the armoured SSH signature of some bytes.
+
+    Args:
+        data: the bytes.
+        key: a private key without a passphrase, or a public key whose private half an SSH agent holds.
+        namespace: what the signature is for; it is valid for nothing else.
+
+    Raises:
+        UnsignedError: ssh-keygen is missing, refuses the key, or wants a passphrase.
+    """
+    return Signer(commits=False, tags=False, form="ssh", program="ssh-keygen", key=str(key)).sign(data, namespace)
 
 
 def signer_of(repository: Repository, who: Identity) -> Signer | None:

@@ -3,6 +3,8 @@
 `rules/notify.toml`: recipients and channels of notices. Pure.
 
 The rules of status reports: a command that is called for each phase, and a file that is kept up to date. Pure.
+
+`rules/verdicts.toml`: where verdicts of checks are shared, and whose are believed. Pure.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ __all__ = [
     "Forge",
     "NoticeKind",
     "StatusRules",
+    "TrustedKey",
+    "VerdictRules",
     "channel_problems",
     "remote_problem",
     "token_problems",
@@ -264,3 +268,78 @@ class StatusRules(BaseModel):
     def argv(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return the argument list with every placeholder filled in."""
         return tuple(word.format_map(values) for word in self.command)
+
+
+_PUBLIC_KEY = re.compile(
+    r"(ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) "
+    r"([A-Za-z0-9+/]+=*)(?: [^\n]*)?"
+)
+_SIGNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,99}")
+
+
+def _public_key(value: str) -> str:
+    if not _PUBLIC_KEY.fullmatch(value.strip()):
+        raise ValueError(f'expected a public key such as "ssh-ed25519 AAAA...", found {quoted(value)}')
+    return " ".join(value.split()[:2])
+
+
+class TrustedKey(BaseModel):
+    """A key whose verdicts are believed.
+
+    Attributes:
+        key: the public key.
+        scope: ``base``: it may sign for the base and for pull requests; ``pull``: for pull requests only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: Annotated[str, AfterValidator(_public_key)]
+    scope: Literal["base", "pull"] = "base"
+
+    @property
+    def public(self) -> str:
+        """The key as base64, without its kind."""
+        return self.key.split()[1]
+
+
+def _signers(value: dict[str, TrustedKey]) -> dict[str, TrustedKey]:
+    for name in value:
+        if not _SIGNER.fullmatch(name):
+            raise ValueError(f"expected a name of letters, digits and @._+-, found {quoted(name)}")
+    return value
+
+
+def _verdict_store(value: str) -> str:
+    if value in {"", "remote"} or value.startswith(("/", "~/")):
+        return value
+    parts = urlsplit(value)
+    if parts.scheme in {"http", "https"} and parts.hostname and not (parts.username or parts.query or parts.fragment):
+        return value.rstrip("/")
+    raise ValueError(
+        f'expected "remote", an absolute path or an address such as https://cache.example.org, found {quoted(value)}'
+    )
+
+
+class VerdictRules(BaseModel):
+    """Shared verdicts.
+
+    Attributes:
+        store: where they are: ``remote``: refs of the remote; an absolute path or one below ``~``: a folder; an http or
+            https address: a cache server that bazel-remote's GET and PUT work with; empty: verdicts are not shared.
+        key: path of the SSH key that signs those of this clone; without one it only reads.
+        token: name of the environment variable with the server's bearer token, or with ``user:password``.
+        sample: share of the verdicts of others that is proved again here.
+        days: age in days from which a verdict is not used.
+        timeout_s: seconds that the server may take for one answer.
+        trusted: the keys whose verdicts are believed, by the name that is shown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Annotated[str, AfterValidator(_verdict_store)] = ""
+    key: str = ""
+    token: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+    sample: Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)] = 0.05
+    days: Annotated[StrictInt, Field(ge=1, le=3650)] = 30
+    timeout_s: Annotated[float, Field(gt=0, le=600, strict=True, allow_inf_nan=False)] = 5.0
+    trusted: Annotated[dict[str, TrustedKey], AfterValidator(_signers)] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, quoted
 from executor.model.milestone import Claim
-from executor.model.outward_rules import Channel, Forge, StatusRules, channel_problems, token_problems
+from executor.model.outward_rules import Channel, Forge, StatusRules, VerdictRules, channel_problems, token_problems
 from executor.model.rules import (
     Check,
     EnvironmentRules,
@@ -58,6 +58,7 @@ class Policy(Rule):
     setup: SetupRules = SetupRules()
     landing: LandingRules = LandingRules()
     environments: EnvironmentRules = EnvironmentRules()
+    verdicts: VerdictRules = VerdictRules()
 
     def route_of(self, issue: Issue) -> Route:
         """Return the route of the issue's type; missing keys come from the default route."""
@@ -123,6 +124,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     landing = single(value, "landing", LandingRules, place, faults)
     environments = single(value, "environments", EnvironmentRules, place, faults)
     status = single(value, "status", StatusRules, place, faults)
+    verdicts = single(value, "verdicts", VerdictRules, place, faults)
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
     faults += _channel_faults(notify, f"{place}/notify.toml")
@@ -139,6 +141,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     if faults or limits is None or forge is None or setup is None or status is None or landing is None:
         return None, faults
     assert environments is not None  # noqa: S101 - it is only missing where it has faults
+    assert verdicts is not None  # noqa: S101 - as above
     protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
     rules = tuple(stops.values())
     policy = Policy(
@@ -156,6 +159,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         setup=setup,
         landing=landing,
         environments=environments,
+        verdicts=verdicts,
     )
     return policy, []
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone, Phase
-from executor.model.outward_rules import Channel, Forge, StatusRules
+from executor.model.outward_rules import Channel, Forge, StatusRules, VerdictRules
 from executor.model.rules import Check, EnvironmentRules, LandingRules, Limits, Route, SetupRules, StopRule
 from executor.model.workflow import Schema, Workflow
 
@@ -42,6 +42,7 @@ _SINGLE: dict[str, type[BaseModel]] = {
     "environments": EnvironmentRules,
     "setup": SetupRules,
     "status": StatusRules,
+    "verdicts": VerdictRules,
 }
 _EXTENDED = {"^extend_": {"type": ["array", "object"]}}
 _PLUGIN = {"type": "string", "description": "name of a plug-in whose keys stand below these"}

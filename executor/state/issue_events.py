@@ -35,6 +35,7 @@ __all__ = [
     "Stopped",
     "Unknown",
     "Unsandboxed",
+    "VerdictShared",
     "Verified",
     "optional",
     "wire",
@@ -280,6 +281,19 @@ class Landed(Event):
     result_key: str
     check_key: str
     needs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictShared(Event):
+    """A verdict that another clone signed was used, or was proved again: it held (`ok`), or it did not."""
+
+    KIND = "verdict-shared"
+    check: str
+    tree: str
+    by: str
+    host: str
+    again: bool
+    ok: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

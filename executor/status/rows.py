@@ -298,6 +298,28 @@ class AttemptRow(TypedDict):
     reason: str
 
 
+class ProofRow(TypedDict):
+    """The verdict of a check of an issue.
+
+    Attributes:
+        check: name of the check.
+        tree: the tree that it judged.
+        ok: whether it passed.
+        by: name of the trusted key that signed it; empty if it was proved in this clone.
+        host: the host of the signer; empty as above.
+        at: ISO-8601 time of the signature; empty as above.
+        run: id of the run that ran the check.
+    """
+
+    check: str
+    tree: str
+    ok: bool
+    by: str
+    host: str
+    at: str
+    run: str
+
+
 class Explanation(TypedDict):
     """`doit explain --json`."""
 
@@ -310,6 +332,7 @@ class Explanation(TypedDict):
     difference: list[str]
     attempts: list[AttemptRow]
     verdicts: list[str]
+    proofs: list[ProofRow]
 
 
 class VerifiedRow(TypedDict):

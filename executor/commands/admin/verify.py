@@ -52,6 +52,7 @@ class Verify(Command):
     def run(self, options: Options, arguments: list[str]) -> int:
         """Print the verdicts of every landed issue; exit code 1 if one fails."""
         from executor.commands.sessions import open_session
+        from executor.commands.summary import unshared
         from executor.engine.recover import Recovery
 
         compiled = compile_project(open_project())
@@ -62,8 +63,11 @@ class Verify(Command):
             Recovery(session.run_of(name)).recover()
             issues, tree = _issues(session, name), session.store.tree_of(session.run_of(name).view.tip)
             if options["base"]:
-                return _print_base(_base_rows(issues, tree), as_json=options["json"])
+                base = _base_rows(issues, tree)
+                sys.stderr.write("".join(f"note: {safe(line)}\n" for line in unshared(session)))
+                return _print_base(base, as_json=options["json"])
             rows = _rows([issue for issue in issues if issue.facts.landing is not None], tree)
+            sys.stderr.write("".join(f"note: {safe(line)}\n" for line in unshared(session)))
         if options["json"]:
             print_json(rows)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from executor.agents.brief import kept_spec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from executor.model.fingerprint import Spec
     from executor.state.decide import Cause
     from executor.state.model import Attempt
-    from executor.status.rows import Explanation
+    from executor.status.rows import Explanation, ProofRow
 
 __all__ = ["Explain"]
 
@@ -59,12 +60,12 @@ class Explain(Command):
             difference = [*state.stop.lines, *([f"needed: {state.stop.needs}"] if state.stop.needs else [])]
         if state.red is not None and decision.reason == state.red.reason:
             difference = state.red.detail.splitlines()[-_BASE_LINES:]
-        verdicts = [*_not_reused(observer, ref), *_selected(observer, ref)]
+        verdicts, proofs = [*_not_reused(observer, ref), *_selected(observer, ref)], _proofs(observer, ref)
         attempts = [state.attempts[number] for number in sorted(state.attempts)]
         if options["json"]:
-            print_json(_value(ref, decision, difference, attempts, verdicts))
+            print_json(_value(ref, decision, difference, attempts, verdicts, proofs))
         else:
-            lines = "".join(f"{safe(line)}\n" for line in verdicts)
+            lines = "".join(f"{safe(line)}\n" for line in [*map(_whose, proofs), *verdicts])
             sys.stdout.write(_text(ref, decision, difference, attempts) + lines)
         return 0
 
@@ -108,6 +109,43 @@ def _selected(observer: Observer, ref: str) -> list[str]:
     ]
 
 
+def _proofs(observer: Observer, ref: str) -> list[ProofRow]:
+    """For each check of an issue: the verdict on the branch's tip, or on the tree of its landing, and whose it is."""
+    from executor.checks.spec import CommandProof
+    from executor.checks.verdicts import Verdicts
+    from executor.git.history import trees_of
+
+    project, landing = observer.compiled.project, observer.facts(ref).landing
+    tip = observer.views[ref.partition("/")[0]].tip
+    trees = [trees_of(project.repository, tip, 1)[tip][0], *([landing.tree] if landing is not None else [])]
+    verdicts = Verdicts(project.cache / "_verdicts")
+    rows: list[ProofRow] = []
+    for item in observer.proofs(ref).items:
+        if not isinstance(item, CommandProof) or item.changed_only:
+            continue
+        found = [(tree, verdict) for tree in trees if (verdict := verdicts.find(tree, item.key)) is not None]
+        for tree, verdict in found[:1]:
+            when = datetime.fromtimestamp(verdict.at, UTC).isoformat() if verdict.at else ""
+            rows.append(
+                {
+                    "check": item.name,
+                    "tree": tree,
+                    "ok": verdict.ok,
+                    "by": verdict.by,
+                    "host": verdict.host,
+                    "at": when,
+                    "run": verdict.run,
+                }
+            )
+    return rows
+
+
+def _whose(row: ProofRow) -> str:
+    word = "passed" if row["ok"] else "failed"
+    by = f"signed by {row['by']} on {row['host']}, {row['at']}" if row["by"] else "proved here"
+    return f"{row['check']} {word} on {row['tree'][:10]}: {by}, run {row['run']}"
+
+
 def _removed(observer: Observer, name: str) -> Landing | None:
     """The landing of an issue that is no longer declared."""
     milestone, _, issue = name.partition("/")
@@ -122,7 +160,7 @@ def _print_removed(landing: Landing, *, as_json: bool) -> None:
     hint = f'if it was renamed, write `was = ["{trailers.issue}"]` into the issue'
     if as_json:
         decision = Decision(Status.LANDED, Act.REST, reason, hint)
-        print_json(_value(ref, decision, [], [], []))
+        print_json(_value(ref, decision, [], [], [], []))
     else:
         sys.stdout.write(f"{safe(ref)} has {reason}\nto move it on: {hint}\n")
 
@@ -210,7 +248,12 @@ def _lines(value: Any) -> list[str]:
 
 
 def _value(
-    ref: str, decision: Decision, difference: list[str], attempts: list[Attempt], verdicts: list[str]
+    ref: str,
+    decision: Decision,
+    difference: list[str],
+    attempts: list[Attempt],
+    verdicts: list[str],
+    proofs: list[ProofRow],
 ) -> Explanation:
     cause = decision.cause
     return {
@@ -226,6 +269,7 @@ def _value(
             for item in attempts
         ],
         "verdicts": verdicts,
+        "proofs": proofs,
     }
 
 

@@ -7,7 +7,6 @@ names the previous one.
 from __future__ import annotations
 
 import re
-import subprocess
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,9 @@ from executor.checks.spec import CommandProof
 from executor.checks.verify import Candidate as Judged
 from executor.engine.issue import IssueRun
 from executor.errors import ExecutorError
+from executor.errors import UnsignedError as NoSignatureError
 from executor.forge.attest.attestation import NAMESPACE, REFS, Approval, CheckResult, Facts, digest_of, statement
-from executor.git.command import users_environment
+from executor.git.command import ssh_signature
 from executor.git.diff import parse_diff
 from executor.git.history import landings_in
 from executor.git.refs import Move
@@ -33,8 +33,6 @@ __all__ = ["UnsignedError", "attest_landings", "signed"]
 
 _APPROVED = re.compile(r"^Approved-By: (.+) for (\S+) on (\S+): (.*)$", re.MULTILINE)
 _PROVED_WITH = re.compile(r"^Proved-With: ([0-9a-f]{40,64})$", re.MULTILINE)
-_SECONDS = 30
-"""ssh-keygen signs in milliseconds; a hardware key waits for a touch, an agent without an answer waits forever."""
 
 
 class UnsignedError(ExecutorError):
@@ -51,20 +49,10 @@ def signed(data: bytes, key: Path) -> bytes:
     Raises:
         UnsignedError: ssh-keygen is missing, refuses the key, or wants a passphrase.
     """
-    words = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key)]
-    env = users_environment() | {"SSH_ASKPASS_REQUIRE": "never"}
     try:
-        # A separate session has no terminal, so a passphrase is an error instead of a prompt at night.
-        done = subprocess.run(
-            words, input=data, capture_output=True, check=False, env=env, timeout=_SECONDS, start_new_session=True
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnsignedError(f"rules/landing.toml: attest_key: ssh-keygen does not sign with {key}: {error}") from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1] if said else f"exit {done.returncode}"
-        raise UnsignedError(f"rules/landing.toml: attest_key: ssh-keygen does not sign with {key}: {reason}")
-    return done.stdout
+        return ssh_signature(data, key, NAMESPACE)
+    except NoSignatureError as error:
+        raise UnsignedError(f"rules/landing.toml: attest_key: {error}") from error
 
 
 def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
