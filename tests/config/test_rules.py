@@ -42,6 +42,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "setup.toml",
         "status.toml",
         "stops.toml",
+        "verdicts.toml",
     ]
     assert list(load_policy(packaged_rules()).agents)[:2] == ["script", "patch"]
 
@@ -97,7 +98,7 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "[broken",
             (
                 "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, environments.toml, "
-                "forge.toml, landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml and 1 more"
+                "forge.toml, landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml and 2 more"
             ),
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),

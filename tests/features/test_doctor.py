@@ -67,7 +67,7 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
     assert rows == set(KINDS) - {"ok"}
 
 
-# Kinds of findings with tests of their own in tests/repositories and in test_environments.py.
+# Kinds of findings with tests of their own in tests/repositories, test_environments.py and test_shared_verdicts.py.
 ELSEWHERE = (
     "base-red",
     "environment-outside",
@@ -77,6 +77,9 @@ ELSEWHERE = (
     "not-in-checkouts",
     "dodo-unconnected",
     "branch-behind",
+    "verdict-key",
+    "verdict-store",
+    "verdict-refuted",
 )
 
 

@@ -106,6 +106,8 @@ class Team:
 
     def rules(self, repo: Repo, signs: str, trusted: str, sample: float = 0.0) -> None:
         lines = [f'store = "{self.store}"', f"sample = {sample}"]
+        if signs:
+            self.key(signs)
         lines += [f'key = "{self.folder / f"key-{signs}"}"'] if signs else []
         for line in trusted.split(";"):
             name, _, scope = line.strip().partition(" = ")
@@ -153,7 +155,8 @@ def test_a_second_clone_runs_no_check_that_a_trusted_one_has_passed(tmp_path: Pa
         third = team.clone("third")  # the server is gone: checks run here
         said = third.doit("verify", "m1").check()
         assert (said.err.count("note: shared verdicts: "), team.ran()) == (1, 3)
-        assert "verdict-store" in {item["kind"] for item in third.doit("doctor", "--json").json}
+        team.rules(third, "stranger", 'ci = "base"')
+        assert {"verdict-store", "verdict-key"} <= {item["kind"] for item in third.doit("doctor", "--json").json}
 
 
 def test_a_signer_whose_verdict_does_not_hold_is_named_and_not_believed_any_more(tmp_path: Path) -> None:
