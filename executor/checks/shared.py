@@ -31,7 +31,7 @@ from executor.checks.signed_verdict import (
     scopes_of,
 )
 from executor.checks.verdicts import Verdict
-from executor.environments.portable import portable_conditions
+from executor.environments.environment import portable_conditions
 from executor.errors import ExecutorError, StateFullError, UnsignedError
 from executor.git.command import ssh_signature
 from executor.process.files import read_json, write_atomic, write_json

@@ -26,7 +26,7 @@ from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError
 from executor.process.files import write_atomic
 from executor.state import segments
 from executor.state.record import How
-from executor.workflow.roadmap import FILES, PLAN, RoadmapError, issues_of
+from executor.workflow.outputs import FILES, PLAN, RoadmapError, issues_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from executor.notify.notices import Notice
+from executor.notify.phase_hook import Notice
 from executor.notify.queue import NotificationPlugin
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from executor.agents.command import ordinary_environment
 from executor.config.plugins import load
 from executor.errors import ExecutorError, UsageError
 from executor.model.outward_rules import VARIABLE
-from executor.notify.notices import DECIDING, Notice, event_id, of_completion, of_event, of_rest
+from executor.notify.phase_hook import DECIDING, Notice, event_id, of_completion, of_event, of_rest
 from executor.process.redact import MARK
 from executor.state.decide import Status
 from executor.state.events import Notified

@@ -21,8 +21,7 @@ from executor.config.plugins import entry_points
 from executor.git.diff import Line
 from executor.model.paths import matches, suffix_of
 from executor.stop_rules.commands import reached
-from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, tool_changes
-from executor.stop_rules.declared.schema import schema_changes
+from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, schema_changes, tool_changes
 from executor.stop_rules.module_names import shadowing_modules
 from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from executor.model.outward_rules import Channel, channel_problems
-from executor.notify.notices import Notice, event_id, of_completion, of_digest, of_event, of_rest
+from executor.notify.phase_hook import Notice, event_id, of_completion, of_digest, of_event, of_rest
 from executor.state.blockers import Blocker
 from executor.state.decide import Act, Decision, Status
 from executor.state.events import BlockerFound

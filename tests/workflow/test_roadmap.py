@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from executor.workflow.roadmap import RoadmapError, issues_of
+from executor.workflow.outputs import RoadmapError, issues_of
 
 
 def made(tasks: list[dict[str, Any]], dependencies: dict[str, list[str]], batches: list[list[str]], *gates: Any) -> Any:

@@ -26,7 +26,7 @@ from executor.model.clock import clock_time, deadline_of, told
 from executor.nightly.crontab import read_env_file
 from executor.nightly.digest import Digest, digest_of
 from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline
-from executor.notify.notices import Notice, of_digest
+from executor.notify.phase_hook import Notice, of_digest
 from executor.notify.queue import Teller, require_channels, sent_before
 from executor.process.files import LOCAL, utcnow, write_atomic
 from executor.process.locks import try_lock

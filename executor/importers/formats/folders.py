@@ -14,10 +14,9 @@ from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, sl
 from executor.importers.formats.records import Reading, draft_of, needs_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, files_in, meaning
-from executor.importers.reading.ids import needs_in
 from executor.importers.reading.markdown import Document, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
-from executor.importers.reading.words import priority_of, size_of, status_note, status_of
+from executor.importers.reading.words import needs_in, priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,9 +12,9 @@ from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.trackers import json_of, standing, words_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, labelled
-from executor.importers.reading.ids import needs_in
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
+from executor.importers.reading.words import needs_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

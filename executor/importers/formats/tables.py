@@ -16,9 +16,8 @@ from executor.importers.formats.table_rows import Tracking, tracking_of
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import fields_of, files_in, labelled
-from executor.importers.reading.ids import needs_in
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
-from executor.importers.reading.words import kind_of, priority_of, size_of, status_note, status_of
+from executor.importers.reading.words import kind_of, needs_in, priority_of, size_of, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
 from executor.importers.guides import GUIDES
 from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
-from executor.importers.reading.ids import Ids, milestones_in, needs_in
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
-from executor.importers.reading.words import status_note, status_of
+from executor.importers.reading.words import Ids, milestones_in, needs_in, status_note, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-from executor.importers.formats.task_heads import (
+from executor.importers.formats.table_rows import (
     MILESTONE,
     TASK,
     Head,

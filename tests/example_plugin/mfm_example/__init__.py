@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from executor.git.diff import Finding
     from executor.importers.source import Source
-    from executor.notify.notices import Notice
+    from executor.notify.phase_hook import Notice
     from executor.stop_rules.view import View
 
 __all__ = ["ExampleAgent", "ExampleChannel", "ExampleCheck", "ExampleImporter", "no_shouting"]
