@@ -89,7 +89,8 @@ class Claim:
     def event(self, check: str, tree: str, *, ok: bool) -> VerdictShared:
         """Return the event that it was used, or proved again."""
         who, host = self.verdict.by, self.verdict.host
-        return VerdictShared(check=check, tree=tree, by=who, host=host, again=self.again, ok=ok)
+        outcome = "used" if not self.again else "held" if ok else "refuted"
+        return VerdictShared(check=check, tree=tree, by=who, host=host, outcome=outcome)
 
 
 @dataclass(slots=True)

@@ -285,15 +285,14 @@ class Landed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictShared(Event):
-    """A verdict that another clone signed was used, or was proved again: it held (`ok`), or it did not."""
+    """A verdict that another clone signed was ``used``, or was proved again and ``held`` or was ``refuted``."""
 
     KIND = "verdict-shared"
     check: str
     tree: str
     by: str
     host: str
-    again: bool
-    ok: bool
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

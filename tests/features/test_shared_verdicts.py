@@ -172,7 +172,7 @@ def test_a_signer_whose_verdict_does_not_hold_is_named_and_not_believed_any_more
     found = {item["kind"]: item["text"] for item in second.doit("doctor", "--json").json}
     assert found["verdict-refuted"].startswith("ci signed on ")
     events = [json.loads(line) for line in second.doit("log", "--events", "m1/a", "--json").check().out.splitlines()]
-    assert [(item["by"], item["ok"]) for item in events if item["event"] == "verdict-shared"] == [("ci", False)]
+    assert [(e["by"], e["outcome"]) for e in events if e["event"] == "verdict-shared"] == [("ci", "refuted")]
     liar.unlink()
     team.rules(second, "", 'ci = "base"', sample=0.0)
     assert second.doit("verify", "m1", "--json").check().json[0]["ok"]
