@@ -55,6 +55,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "info": "list:Info",
         "clean": "list:Clean",
         "forget": "list:Forget",
+        "ignore": "list:Ignore",
+        "reset-dep": "list:ResetDep",
+        "strace": "list:Strace",
+        "dumpdb": "list:DumpDB",
     },
 }
 """Commands by the headings of `doit help`: name -> module below this package, and class."""

@@ -29,7 +29,7 @@ from executor.process.files import write_atomic
 from executor.status.summary_cache import board_of, is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from executor.config.project import Compiled, Project
     from executor.errors import Fault
@@ -49,6 +49,7 @@ __all__ = [
     "none_but_options",
     "permuted",
     "print_json",
+    "require_here",
     "safe",
     "show_help",
     "table",
@@ -290,6 +291,23 @@ def as_typed(name: str, words: list[str], line: list[str]) -> list[str]:
     """
     typed = line[line.index(name) + 1 :] if name in line else words
     return typed if [word for word in typed if word.startswith("-") or "=" not in word] == words else words
+
+
+def require_here(params: Mapping[str, object]) -> None:
+    """Verify that doit's options name no other folder: milestones are those of the folder with the configuration.
+
+    Raises:
+        UsageError: `--dir` or `--file` leads elsewhere.
+    """
+    folder, file = str(params.get("cwdPath") or "."), str(params.get("dodoFile") or "dodo.py")
+    for option, found, place in (("--dir", folder, Path(folder)), ("--file", file, Path(file).parent)):
+        if place.resolve() != Path.cwd():
+            raise UsageError(
+                f"{option} {found}: milestones run in the folder of their configuration; go there, or run "
+                "`make-for-milestones COMMAND` in any folder of that repository"
+            )
+    if not Path(file).is_file():
+        raise UsageError(f"--file {file}: no such file")
 
 
 def permuted(command: Any, words: list[str]) -> list[str]:

@@ -1,18 +1,25 @@
 """`doit list`: the pending issues in execution order; without milestones, doit's own list.
 
-doit's own `info`, `clean` and `forget`: for tasks of milestones they work, or say what to use instead.
+doit's own commands on tasks: for tasks of milestones they work, or say what to use instead.
 """
 
 from __future__ import annotations
 
+import dbm
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_dumpdb import DumpDB as DoitDumpDB
 from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_ignore import Ignore as DoitIgnore
 from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
+from doit.cmd_resetdep import ResetDep as DoitResetDep
+from doit.cmd_strace import Strace as DoitStrace
 from doit.exceptions import InvalidCommand, InvalidTask
 
 from executor.commands.base import (
@@ -24,6 +31,7 @@ from executor.commands.base import (
     guarded,
     permuted,
     print_json,
+    require_here,
     safe,
     show_help,
     table,
@@ -31,6 +39,7 @@ from executor.commands.base import (
 )
 from executor.config.project import has_milestones, open_project
 from executor.errors import UsageError
+from executor.process.files import read_json
 from executor.status.summary_cache import Board, board_of
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ if TYPE_CHECKING:
 
     from executor.status.rows import IssueRow, ListedIssue
 
-__all__ = ["Clean", "Forget", "Info", "List"]
+__all__ = ["Clean", "DumpDB", "Forget", "Ignore", "Info", "List", "ResetDep", "Strace"]
 
 _TASKS = {
     "name": "tasks",
@@ -74,6 +83,7 @@ class List(DoitList):
             if not tasks:
                 sys.stderr.write("no milestone is declared here; write milestones/ID.toml, or `doit import PLAN`\n")
             return code
+        require_here(params)
         board = board_of(open_project())
         rows = _wanted(board, board.rows() if params["subtasks"] else board.pending, args)
         if params["json"]:
@@ -87,6 +97,10 @@ class List(DoitList):
 
 def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
     wanted = {name.removeprefix("milestone:") for name in names}
+    single = next((name for name in names if name.startswith(("issue:", "step:", "release:")) or "/" in name), "")
+    if single:
+        ref = "/".join(single.rpartition(":")[2].split("/")[:2])
+        raise UsageError(f"expected a milestone, found {single}; `doit explain {ref}` and `doit info {single}` show it")
     board.require(wanted)
     return [row for row in rows if not wanted or row["ref"].partition("/")[0] in wanted]
 
@@ -127,6 +141,9 @@ _GROUPS = ("issue:", "step:", "milestone:", "release:")
 _INSTEAD = {
     "clean": "`doit gc` removes what nobody needs any more",
     "forget": "what has landed is in git; `doit retry ISSUE` has an issue implemented again",
+    "ignore": '`doit pause MILESTONE` or `hold = "REASON"` in an issue holds it back',
+    "reset-dep": "what has landed is in git; `doit accept ISSUE` keeps a landing whose spec changed",
+    "strace": "`doit log ISSUE --raw` prints what an agent and its checks printed",
 }
 
 
@@ -144,6 +161,16 @@ class Info(DoitInfo):
         if len(pos_args) == 1 and pos_args[0] not in names:
             raise UsageError(_unknown(pos_args[0], names))
         return int(super()._execute(pos_args, hide_status))
+
+    @staticmethod
+    def get_reasons(reasons: dict[str, list[tuple[object, object, object]]]) -> str:
+        """Return why a task is not up to date, with names of functions instead of their addresses."""
+        asked: list[tuple[object, object, object]] = [
+            (_callable_name(item), args, kwargs) for item, args, kwargs in reasons["uptodate_false"]
+        ]
+        shown = reasons.copy()  # doit's has defaults
+        shown["uptodate_false"] = asked
+        return str(DoitInfo.get_reasons(shown)).replace(" (args=[], kwargs={})", "")
 
 
 class Clean(DoitClean):
@@ -171,6 +198,83 @@ class Forget(DoitForget):
         super()._execute(forget_sub, forget_disable_default, forget_all)
 
 
+class Ignore(DoitIgnore):
+    """Has the user's own tasks skipped; milestones and issues are held back in their declaration."""
+
+    name = "ignore"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: _on_own_tasks(self.name, in_args, super(Ignore, self).parse_execute))
+
+    def _execute(self, pos_args: list[str]) -> None:
+        if not pos_args:
+            raise UsageError("name the tasks to ignore; `doit list --tasks` shows them")
+        super()._execute(pos_args)
+
+
+class ResetDep(DoitResetDep):
+    """Records the state of the files of the user's own tasks, without a run."""
+
+    name = "reset-dep"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: _on_own_tasks(self.name, in_args, super(ResetDep, self).parse_execute))
+
+    def _execute(self, pos_args: list[str] | None = None) -> None:
+        own = [task.name for task in self.task_list if task.name.partition(":")[0] not in _KINDS]
+        if pos_args or own:
+            super()._execute(pos_args or own)
+
+
+class Strace(DoitStrace):
+    """Lists the files that one of the user's own tasks opens."""
+
+    name = "strace"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: _on_own_tasks(self.name, in_args, super(Strace, self).parse_execute), Output.FOREIGN)
+
+    def execute(self, params: Options, args: list[str]) -> int:
+        """Called by doit."""
+        if shutil.which("strace") is None:
+            raise UsageError("strace is not installed; it is a package of the same name")
+        return int(super().execute(params, args) or 0)
+
+
+class DumpDB(DoitDumpDB):
+    """Prints what doit remembers of the runs of tasks; nothing about milestones depends on it."""
+
+    name = "dumpdb"
+
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Parse the line and run; called by doit."""
+        return guarded(lambda: super(DumpDB, self).parse_execute(in_args) or 0, Output.VIEW)
+
+    def execute(self, opt_values: Options, pos_args: list[str]) -> int:
+        """Called by doit."""
+        place = next((path for path in (Path(opt_values["dep_file"]), _MEMORY) if path.exists()), None)
+        found = None if place is None else read_json(place)
+        if isinstance(found, dict):
+            sys.stdout.write("".join(f"{key} -> {json.dumps(value, sort_keys=True)}\n" for key, value in found.items()))
+            return 0
+        if not dbm.whichdb(opt_values["dep_file"]):
+            raise UsageError(f"neither {opt_values['dep_file']} nor {_MEMORY} records a run of a task")
+        return int(super().execute(opt_values, pos_args) or 0)
+
+
+_KINDS = {group.rstrip(":") for group in _GROUPS}
+_MEMORY = Path(".cache/doit.json")
+
+
+def _callable_name(item: object) -> str:
+    """Return the name of an `uptodate` function; other values as they are."""
+    name = getattr(item, "__qualname__", "")
+    return f"{name.replace('.<locals>', '')}()" if name else str(item)
+
+
 def _with_groups(words: list[str]) -> list[str]:
     """Write `m4/4.1` as `issue:m4/4.1`."""
     return [f"issue:{word}" if "/" in word and ":" not in word and word[:1] != "-" else word for word in words]
@@ -182,7 +286,7 @@ def _on_own_tasks(command: str, words: list[str], action: Callable[[list[str]], 
     Raises:
         UsageError: it does, or doit refuses the command line.
     """
-    own = next((word for word in _with_groups(words) if word.startswith(_GROUPS)), "")
+    own = next((word for word in _with_groups(words) if word.startswith(_GROUPS) or word in _KINDS), "")
     if own:
         raise UsageError(f"`doit {command}` is for tasks of your own, found {own}: {_INSTEAD[command]}")
     try:

@@ -14,7 +14,17 @@ from doit.cmd_run import Run as DoitRun
 from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
-from executor.commands.base import Options, Output, asks_help, faults_told, guarded, permuted, safe, show_help
+from executor.commands.base import (
+    Options,
+    Output,
+    asks_help,
+    faults_told,
+    guarded,
+    permuted,
+    require_here,
+    safe,
+    show_help,
+)
 from executor.commands.output import Stream
 from executor.commands.user_code import explained
 from executor.config.project import Project, compile_project, has_milestones, obstacles_of, open_project, prepare_cache
@@ -159,6 +169,7 @@ class Run(DoitRun):
             return self._own_tasks(root, params, args)
         if len(wanted) < len(args):
             raise UsageError("run tasks of your own and milestones in separate commands")
+        require_here(params)
         project = open_project(root)
         _ask_versions(project)
         _require_values(params)

@@ -8,6 +8,7 @@ Landed, unchanged issues become tasks only if the request names them. A dodo.py 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,7 @@ def _issue_task(observer: Observer, ref: str, chosen: set[str], request: Request
         "actions": [IssueAction(request, ref)],
         "file_dep": [str(path.relative_to(project.root)) for path in (spec, *receipts)],
         "targets": [str(project.receipt(node.milestone, node.issue.id).relative_to(project.root))],
-        "uptodate": [lambda: observer.decision(ref).status is Status.LANDED],
+        "uptodate": [_Landed(observer, ref)],
     }
 
 
@@ -188,15 +189,43 @@ def _step_task(observer: Observer, ref: str, step: FlowStep, before: list[str], 
         "actions": [StepAction(request, ref, step.id)],
         "file_dep": [*(given or before), *(path(name, RECEIPT) for name in step.after)],
         "targets": [path(step.id, file) for file in (*outputs, RECEIPT)],
-        "uptodate": [lambda: _is_done(request, ref, step.id)],
+        "uptodate": [_StepDone(request, ref, step.id)],
     }
 
 
-def _is_done(request: Request | None, ref: str, step: str) -> bool:
-    from executor.engine.issue import IssueRun
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """Whether an issue has landed; as text its decision, for `doit info`."""
 
-    if request is None:
-        return False
-    from executor.workflow.step_run import Steps
+    observer: Observer
+    ref: str
 
-    return step in Steps(IssueRun(request.session.run_of(ref.partition("/")[0]), ref)).done_of()
+    def __call__(self) -> bool:
+        from executor.state.decide import Status
+
+        return self.observer.decision(self.ref).status is Status.LANDED
+
+    def __str__(self) -> str:
+        decision = self.observer.decision(self.ref)
+        return f"the issue is {decision.status}: {decision.reason}; `doit explain {self.ref}` says more"
+
+
+@dataclass(frozen=True, slots=True)
+class _StepDone:
+    """Whether the result of a step is stored for its present inputs."""
+
+    request: Request | None
+    ref: str
+    step: str
+
+    def __call__(self) -> bool:
+        from executor.engine.issue import IssueRun
+
+        if self.request is None:
+            return False
+        from executor.workflow.step_run import Steps
+
+        return self.step in Steps(IssueRun(self.request.session.run_of(self.ref.partition("/")[0]), self.ref)).done_of()
+
+    def __str__(self) -> str:
+        return f"its result is not kept for the present inputs; `doit log {self.ref}` says what was tried"

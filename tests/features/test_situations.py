@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -372,9 +373,47 @@ def test_help_is_given_where_it_is_asked_for(repo: Repo, words: str, command: st
 
 def test_what_doit_was_told_to_ignore_runs_all_the_same_and_is_told(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
-    repo.doit("ignore", "issue:m1/good").check()
+    plain = "import sys; from doit.doit_cmd import DoitMain; DoitMain(config_filenames=()).run(sys.argv[1:])"
+    subprocess.run(
+        [sys.executable, "-c", plain, "ignore", "issue:m1/good"], cwd=repo.path, env=repo.environment(), check=True
+    )
     assert "note      issue:m1/good `doit ignore` holds nothing back here" in repo.doit("milestone:m1").check().out
     assert repo.statuses() == {"m1/good": "landed"}
+
+
+OWN = """
+def task_own():
+    return {"actions": ["true"], "uptodate": [lambda: False]}
+"""
+
+
+def test_commands_of_doit_work_or_say_what_to_use_instead(repo: Repo) -> None:
+    repo.milestone("m1", GOOD + issue("w", "true", workflow="tdd"))
+    repo.write("dodo.py", DODO + OWN)
+    instead = "is for tasks of your own"
+    table = [
+        ("dumpdb", 3, "neither .doit.db nor .cache/doit.json records a run"),
+        ("own", 0, ""),
+        ("dumpdb", 0, "own -> {"),
+        ("info own", 1, "- task_own.<lambda>()"),
+        ("info m1/good", 1, "- the issue is pending: not implemented yet; `doit explain m1/good` says more"),
+        ("info step:m1/w/setup.plan", 1, "- its result is not kept"),
+        *((f"{command} own", 0, "") for command in ("ignore", "reset-dep", "clean", "forget")),
+        *((f"{name} m1/good", 3, instead) for name in ("ignore", "reset-dep", "clean", "forget", "strace")),
+        ("ignore milestone", 3, instead),
+        ("reset-dep", 0, "processed own"),
+        ("list -s", 0, "m1/good"),
+        ("list m1/good", 3, "expected a milestone, found m1/good; `doit explain m1/good`"),
+        ("list --file dodo.py --dir .", 0, "m1/good"),
+        ("list --file none.py", 3, "--file none.py: no such file"),
+        ("--dir rules milestone:m1", 3, "--dir rules: milestones run in the folder of their configuration"),
+    ]
+    for words, code, text in table:
+        done = repo.doit(*words.split()).check(code)
+        assert text in done.out + done.err, words
+        assert "Traceback" not in done.out + done.err, words
+        assert " at 0x" not in done.out, words
+    assert not repo.attempts()
 
 
 def test_tasks_of_the_users_own_run_beside_milestones(repo: Repo) -> None:
