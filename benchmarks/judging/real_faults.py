@@ -178,7 +178,7 @@ def _python_failing(output: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _tape_failing(output: str) -> Iterator[tuple[str, str, int]]:
-    for match in re.finditer(r"([\w./-]*test/[\w./-]+\.js):(\d+):\d+", output):
+    for match in re.finditer(r"(?<![\w./-])((?:[\w./-]{0,300}/)?test/[\w./-]{1,300}\.js):(\d+):\d+", output):
         yield match[1], "", int(match[2])
 
 

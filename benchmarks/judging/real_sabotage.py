@@ -11,12 +11,14 @@ import json
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.judging.real_faults import CHECK, REAL_CLASSES, Maker, difference
@@ -26,7 +28,6 @@ from benchmarks.judging.sabotage import GATES, commit_base, run_doit
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from benchmarks.judging.releases import Project
 
@@ -48,6 +49,7 @@ class Outcome:
         status: of the issue in the end.
         rule: what stopped it, as `doit status` says.
         gates: rules that were cleared in advance.
+        tree: commit of the product that judged; empty if it is not known.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Outcome:
     status: str
     rule: str
     gates: str = ""
+    tree: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class RealRun:
         self._jobs = jobs
         self._tools = tools_of(folder)
         self._kept = folder / "outcomes.jsonl"
+        self._tree = _own_commit()
 
     def outcomes(self) -> list[Outcome]:
         """What is known so far."""
@@ -138,7 +142,7 @@ class RealRun:
                     found = future.result()
                     count[running.pop(future)] += sum(not outcome.kind.startswith("good") for outcome in found)
                     with self._kept.open("a") as file:
-                        file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in found)
+                        file.writelines(self._line(outcome) for outcome in found)
 
     def without(self, issues: Sequence[RealIssue], rules: Sequence[str], most: int) -> list[Outcome]:
         """Judge faults again that some rules stopped, without these rules: what another gate stopped stays stopped.
@@ -171,8 +175,11 @@ class RealRun:
                         running.append(pool.submit(self._judge, issue, variant, frozenset(ids).__contains__, rules))
             for future in running:
                 with self._kept.open("a") as file:
-                    file.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in future.result())
+                    file.writelines(self._line(outcome) for outcome in future.result())
         return [item for item in self.outcomes() if item.gates == gates and item.id in chosen]
+
+    def _line(self, outcome: Outcome) -> str:
+        return json.dumps(asdict(replace(outcome, tree=self._tree))) + "\n"
 
     def _waiting(self, issues: Sequence[RealIssue], done: Collection[str]) -> dict[str, list[tuple[RealIssue, int]]]:
         """By language: the rounds that are not done, in a random order that is the same each time; projects in turn."""
@@ -275,6 +282,12 @@ class RealRun:
             )
             for number, case in enumerate(cases)
         ]
+
+
+def _own_commit() -> str:
+    here = Path(__file__).parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip()[:10]
 
 
 def _stopped_by(outcome: Outcome, rules: Sequence[str]) -> bool:

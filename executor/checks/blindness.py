@@ -7,6 +7,8 @@ Broken copies of a tree, on which an honest check fails. Pure.
 The subject of a check is unknown, so several copies are tried, the most informative first. A check is blind if it
 passes on all of them. For a test run a single copy suffices: tests that pass although no product code parses, or
 although no test file parses, test something else.
+
+Whether a script of a check runs to its end: a product can end the process that judges it with exit code 0.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from executor.model.fingerprint import combined_key, digest
-from executor.model.paths import matches
+from executor.model.paths import matches, suffix_of
+from executor.stop_rules.commands import reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.run import CheckRunner
@@ -34,6 +37,7 @@ __all__ = [
     "broken",
     "in_test_folder",
     "kind_of",
+    "left_early",
     "product_files",
     "sabotages",
 ]
@@ -381,3 +385,48 @@ class Blindness:
             return Sight(**found) if found is not None else None
         except TypeError:
             return None
+
+
+_LAST = {".py": b"\nraise SystemExit(93)\n", ".rb": b"\nexit 93\n"} | dict.fromkeys(
+    (".js", ".cjs", ".mjs"), b"\nprocess.exitCode = 93;\n"
+)
+"""A last statement by which a script fails, by the ending of its name."""
+_ENDS_ITSELF = re.compile(rb"\b(?:exit\w*|SystemExit|main|cli|run|quit|abort|__END__)\b")
+_MOST_SCRIPTS = 3
+
+
+def left_early(
+    checks: CheckRunner, item: CommandProof, base: str, tree: str, changed: Collection[str], log: Path
+) -> str:
+    """Return the script of a check that does not reach its end on a tree although it passes; empty if none.
+
+    A statement that fails is put at the end of the script. If the script fails with it on the base, it has to fail with
+    it on the tree, too; otherwise the product ended the process. Where a report names the tests, they are the evidence.
+
+    Args:
+        checks: runs the copies.
+        item: the check; it passes on the tree.
+        base: the tree that the change was made from.
+        tree: the tree with the judging scripts of the base.
+        changed: files that differ between the two; a script among them may end as it wants.
+        log: file for the output.
+    """
+    store = checks.context.store
+    before, now = checks.known_report(base, item), checks.known_report(tree, item)
+    if item.by_inputs or item.changed_only or any(report is not None and report.names for report in (before, now)):
+        return ""
+    scripts = reached([item.argv], store.paths(base), lambda path: store.blob(base, path)).scripts
+    for path in [path for path in scripts if suffix_of(path) in _LAST and path not in changed][:_MOST_SCRIPTS]:
+        text = store.blob(base, path) or b""
+        once = replace(item, retries=0, name=f"{item.name} (to the end of {path})")
+        trees = []
+        for original in (base, tree):
+            with checks.context.pool.slot() as slot:
+                trees.append(store.with_files(original, {path: text + _LAST[suffix_of(path)]}, slot.scratch))
+        own = log.with_name(f"end-{log.name}")
+        green = checks.verdict_on(base, once, log=own, sabotaged=True).ok
+        if green or not _ENDS_ITSELF.search(text):
+            ends = [checks.verdict_on(copy, once, log=own, sabotaged=True).ok for copy in trees]
+            if ends == [False, True]:
+                return path
+    return ""

@@ -165,6 +165,7 @@ _COUNTS = (
     re.compile(r"(?m)^(?P<all>\d+) examples?, \d+ failures?(?:, (?P<skipped>\d+) pending)?"),  # rspec
     re.compile(r"(?m)^OK \((?P<all>\d+) tests?,"),  # phpunit
     re.compile(r"(?m)^Tests: (?P<all>\d+), Assertions: \d+(?:.*Skipped: (?P<skipped>\d+))?"),  # phpunit
+    re.compile(r"(?m)^test result: \w+\. (?P<ran>\d+) passed; \d+ failed; (?P<skipped>\d+) ignored"),  # cargo -q
     re.compile(r"(?m)^(?P<all>\d+) runs, .*?(?P<skipped>\d+) skips"),  # minitest
     re.compile(r"Failed: +\d+, Passed: +\d+, Skipped: +(?P<skipped>\d+), Total: +(?P<all>\d+)"),  # dotnet
 )

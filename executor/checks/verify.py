@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.checks.blindness import Blindness, kind_of
+from executor.checks.blindness import Blindness, kind_of, left_early
 from executor.checks.console import narrowed, outcome_of
 from executor.checks.junit import lost_tests, new_failures
 from executor.checks.spec import CommandProof, FileProof, file_problem
@@ -20,14 +20,14 @@ from executor.stop_rules.commands import reached
 from executor.stop_rules.test_evidence.test_suite import Base, PutBack, put_back, suite_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.junit import Report
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
     from executor.checks.verdicts import Verdict
-    from executor.git.diff import Change, FileChange
+    from executor.git.diff import Change
     from executor.git.objects import Store
     from executor.model.milestone import Issue
 
@@ -134,10 +134,10 @@ class Verifier:
             return blinded
         if batch is not None:
             plan, operands = self._put_back(replace(candidate, change=batch))
-            if self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests").ok:
+            if self._by_base(candidate, plan, operands, logs).ok:
                 return first
         plan, operands = self._put_back(candidate)
-        strict = self._with_base(candidate, (*plan.strict, *operands), logs / "base-tests")
+        strict = self._by_base(candidate, plan, operands, logs)
         if strict.ok:
             return first
         declared = tuple(map(self._context.project.inside, self._issue.files))
@@ -152,11 +152,37 @@ class Verifier:
             strict = lenient
         return _blamed(strict, plan.strict + operands)
 
+    def _by_base(self, candidate: Candidate, plan: PutBack, operands: tuple[str, ...], logs: Path) -> Judgement:
+        """Judge a candidate by the tests of the base, with changed helpers of tests and without, to its end."""
+        paths = (*plan.strict, *operands)
+        strict = self._with_base(candidate, paths, logs / "base-tests")
+        if strict.ok and plan.helpers:
+            strict = self._with_base(candidate, (*paths, *plan.helpers), logs / "base-helpers")
+        return self._to_the_end(candidate, paths, logs / "base-tests") if strict.ok else strict
+
+    def _to_the_end(self, candidate: Candidate, paths: tuple[str, ...], logs: Path) -> Judgement:
+        """Judge whether each script of a check runs to its end."""
+        store = self._context.store
+        with self._context.pool.slot() as slot:
+            tree = store.with_paths_of(candidate.tree, candidate.base, paths, slot.scratch) if paths else candidate.tree
+        changed = set(candidate.paths).difference(paths)
+        for item in self._proofs.items:
+            if not isinstance(item, CommandProof) or not item.runs_code or self._files_for(item, candidate) is None:
+                continue
+            script = left_early(self._checks, item, candidate.base, tree, changed, logs / f"{item.slug}.log")
+            if script:
+                reason = f"{item.name}: the new code ends {script} before its last line"
+                return Judgement(ok=False, reason=reason, failed=item.name)
+        return Judgement(ok=True)
+
     def _put_back(self, candidate: Candidate) -> tuple[PutBack, tuple[str, ...]]:
         """Return which files the judgement by the base's tests restores, and those that only its commands name."""
         commands = [item.argv for item in self._proofs.items if isinstance(item, CommandProof)]
         declared = tuple(map(self._context.project.inside, self._issue.files))
-        plan = _put_back_of(self._context.store, candidate.base, candidate.change.files, commands, declared)
+        store, base = self._context.store, candidate.base
+        tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
+        found = reached(commands, tree.paths, tree.read)
+        plan = put_back(candidate.change.files, tree, suite_of(tree, found), found, declared)
         named = plan.operands and self.red_on_base(candidate.base, accepted=True).ok
         return plan, plan.operands if named else ()
 
@@ -204,15 +230,13 @@ class Verifier:
                 return Judgement(ok=False, reason=verdict.reason, detail=verdict.detail, failed=item.name)
         return Judgement(ok=True)
 
-    def _named(self) -> list[CommandProof]:
-        items = self._proofs.items
-        return [item for item in items if isinstance(item, CommandProof) and item.named]
-
     def _blinded(self, candidate: Candidate, logs: Path) -> Judgement:
         """Detect a check that the change made blind; skipped for changes of product code and documentation only."""
         if not candidate.base or all(kind_of(path) in {"product", "docs"} for path in candidate.paths):
             return Judgement(ok=True)
-        for item in self._named():
+        for item in self._proofs.items:
+            if not isinstance(item, CommandProof) or not item.named:
+                continue
             files = self._files_for(item, candidate)
             if files is None:
                 continue
@@ -362,27 +386,6 @@ class _Trees:
         """Return whether a file of the second tree has a test of that name."""
         data = self.store.blob(self.tree, path) or b""
         return re.split(r"[\[:]", name)[-1 if "[" not in name else 0].encode() in data
-
-
-def _put_back_of(
-    store: Store,
-    base: str,
-    changed: Sequence[FileChange],
-    commands: Iterable[Sequence[str]],
-    declared: Sequence[str],
-) -> PutBack:
-    """Return the changed files to restore for a judgement by the tests of the base.
-
-    Args:
-        store: object store with the trees.
-        base: the tree that the candidate is compared with.
-        changed: the files of the change.
-        commands: argument lists of the checks and of the acceptance.
-        declared: globs of files that the issue declares as changed.
-    """
-    tree = Base(store.paths(base), lambda path: store.blob(base, path), lambda texts: store.mentions(base, texts))
-    found = reached(commands, tree.paths, tree.read)
-    return put_back(changed, tree, suite_of(tree, found), found, declared)
 
 
 def _asked_again(item: CommandProof | FileProof, trees: _Trees) -> CommandProof | None:

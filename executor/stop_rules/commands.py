@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import shlex
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from executor.stop_rules.module_names import imported_names, strings_of_calls
+from executor.stop_rules.module_names import imported_names, strings_of_calls, words_of_shell
+from executor.stop_rules.test_evidence.test_suite import judges, loaded_by_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-__all__ = ["Reached", "reached", "words_of_shell"]
+__all__ = ["Reached", "reached"]
 
 _DEEPEST = 6
 _LARGEST = 200_000
@@ -48,7 +48,12 @@ _LISTING = {  # tools whose file lists commands: every command in it counts, wha
     "invoke": ("tasks.py",),
     "inv": ("tasks.py",),
     "doit": ("dodo.py",),
+    "gulp": ("gulpfile.js", "gulpfile.mjs", "gulpfile.cjs", "gulpfile.ts"),
+    "grunt": ("Gruntfile.js", "gruntfile.js", "Gruntfile.cjs"),
+    "jake": ("Jakefile", "Jakefile.js"),
 }
+_SCRIPTED = frozenset({"gulp", "grunt", "jake"})
+"""Tools whose file is a program and no list of commands."""
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _WITH_FILE = re.compile(
     r"--?(?:c|conf|config|config-file|configuration|rcfile|settings|project|p|f|file|require|r|import|loader|setup)"
@@ -78,6 +83,7 @@ class Reached:
         tested: path, folder or glob that is passed to a test runner -> the command that names it.
         patterns: globs of test files that a command passes to its runner.
         included: paths and globs that makefiles of the commands include, whether there is such a file or not.
+        settings: path of a file that the settings of a test runner or linter load -> the file of these settings.
         doctests: whether examples in documentation strings are run.
     """
 
@@ -88,6 +94,7 @@ class Reached:
     package_scripts: frozenset[str] = frozenset()
     doctests: bool = False
     included: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Callable[[str], bytes | None]) -> Reached:
@@ -110,29 +117,8 @@ def reached(commands: Iterable[Sequence[str]], paths: Collection[str], read: Cal
         frozenset(search.package_scripts),
         doctests=search.doctests,
         included=tuple(search.included),
+        settings=loaded_by_settings(paths, read),
     )
-
-
-def words_of_shell(text: str) -> list[list[str]]:
-    """Parse a shell text into simple commands as lists of words; unparsable text is split at white space."""
-    found: list[list[str]] = []
-    for line in re.sub(r"\\\n", " ", text).split("\n"):
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.commenters = "#"
-        lexer.wordchars += "@%+,:{}[]!$^"
-        try:
-            words = list(lexer)
-        except ValueError:
-            words = re.split(r"[\s;&|()<>\"']+", line)
-        current: list[str] = []
-        for word in words:
-            if word and not word.strip(";&|()"):
-                found.append(current)
-                current = []
-            elif word.strip("<>"):
-                current.append(word)
-        found.append(current)
-    return [words for words in found if words]
 
 
 def _shown(argv: Sequence[str]) -> str:
@@ -268,6 +254,7 @@ class _Search:
         ):
             self.shell(text, folder, depth + 1)
         elif suffix == ".py":
+            self.doctests = self.doctests or "doctest.testmod" in text or "doctest.testfile" in text
             self._neighbours(path, imported_names(text), (".py", "/__init__.py"), depth)
         elif suffix in {".js", ".mjs", ".cjs", ".ts"}:
             self._neighbours(path, _REQUIRE.findall(text), _SUFFIXES, depth)
@@ -276,12 +263,10 @@ class _Search:
     def _neighbours(self, path: str, names: Iterable[str], suffixes: Sequence[str], depth: int) -> None:
         """Record modules beside a script in a folder of scripts; imports from the product are what it judges."""
         folder = posixpath.dirname(path)
-        if not folder:
-            return
         for name in names:
             for suffix in suffixes:
                 found = self._path(folder, name + suffix)
-                if found in self._paths and found.startswith(f"{folder}/"):
+                if found in self._paths and (found.startswith(f"{folder}/") if folder else judges(found, self._paths)):
                     self._script("", found, depth + 1)
 
     def _packages(self, program: str, rest: Sequence[str], folder: str, depth: int) -> None:
@@ -382,8 +367,11 @@ class _Search:
             path = self._path(folder, name)
             if path in self._paths and (path, "list") not in self._done:
                 self._done.add((path, "list"))
-                self.scripts.setdefault(path, self.why)
                 text = self._text(path)
+                if program in _SCRIPTED:
+                    self._script(folder, name, depth)
+                    continue
+                self.scripts.setdefault(path, self.why)
                 if path.endswith(".py"):
                     text = "\n".join(" ".join(call) for call in strings_of_calls(text))
                 text = re.sub(r"(?m)^\s*(?:-\s+)?(?:cmds?|commands\w*|deps)\s*[:=]\s*|^\s*-\s+|^\s*@", "", text)

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 from executor.config.plugins import entry_points
 from executor.git.diff import Line
 from executor.model.paths import matches, suffix_of
-from executor.stop_rules.commands import reached
+from executor.stop_rules.commands import Reached, reached
 from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, schema_changes, tool_changes
 from executor.stop_rules.module_names import shadowing_modules
 from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code
+from executor.stop_rules.test_evidence.test_suite import judges
 from executor.stop_rules.test_evidence.weakened_tests import inline_changes, weakened
 from executor.stop_rules.unlookable import MEDIA, unlookable
 from executor.stop_rules.view import View, compiled, outside_scope
@@ -82,8 +83,10 @@ def sensitive(view: View) -> Iterable[Finding]:
 
 def tests_weakened(view: View) -> Iterable[Finding]:
     """Tests that prove less than before."""
-    doctests = reached(view.commands, view.base, view.before).doctests if view.commands else False
-    return [*weakened(view.files, view.content), *inline_changes(view.files, view.content, doctests=doctests)]
+    found = reached(view.commands, view.base, view.before) if view.commands else Reached()
+    programs = [path for path in found.scripts if not judges(path, view.base)]
+    inline = inline_changes(view.files, view.content, programs, doctests=found.doctests)
+    return [*weakened(view.files, view.content), *inline]
 
 
 def secrets(view: View) -> Iterable[Finding]:

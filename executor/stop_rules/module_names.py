@@ -2,12 +2,15 @@
 
 By rule instead of a list: a name counts if the language's standard library has it, if an installed tool of the checks
 has it, if the base imports it from outside, or if another module of the project can be imported by it.
+
+Names and words in the scripts that commands run.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["imported_names", "shadowing_modules", "strings_of_calls"]
+__all__ = ["imported_names", "shadowing_modules", "strings_of_calls", "words_of_shell"]
 
 _IMPORT = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
 
@@ -82,6 +85,14 @@ _JS_FIRST = {  # a new file with this ending is resolved before one with those
 }
 _IMPORT = re.compile(r"(?m)^\s*(?:from\s+([A-Za-z_]\w*)[\w.]*\s+import|import\s+([A-Za-z_][\w., ]*))")
 _LARGEST = 500_000
+_FOREIGN = {  # by ending: how a test loads a library; the group is its path, with its parts apart by . or / or ::
+    **dict.fromkeys((".java", ".kt", ".scala", ".groovy", ".class"), r"(?m)^\s*import\s+(?:static\s+)?([\w.]+)"),
+    ".rb": r"(?m)^\s*require\s*\(?\s*[\"']([\w/-]+)[\"']",
+    ".pm": r"(?m)^\s*use\s+([A-Z][\w:]+)",
+    ".lua": r"\brequire\s*\(?\s*[\"']([\w./]+)[\"']",
+    **dict.fromkeys((".h", ".hpp", ".hh"), r"(?m)^\s*#\s*include\s*[<\"]([\w./]+)\.h"),
+}
+_JVM = frozenset({".java", ".kt", ".scala", ".groovy", ".class"})
 
 
 def shadowing_modules(
@@ -102,7 +113,7 @@ def shadowing_modules(
     roots = _roots(kept, created)
     known: dict[str, str] | None = None
     for path in created:
-        if told := _javascript(path, kept):
+        if told := _javascript(path, kept) or _foreign(path, kept, read):
             yield path, 0, told
             continue
         if "__pycache__" in path.split("/"):
@@ -207,6 +218,25 @@ def _imported_outside(top: str, kept: frozenset[str], read: Callable[[str], byte
     return ""
 
 
+def _foreign(path: str, kept: frozenset[str], read: Callable[[str], bytes | None]) -> str:
+    """Return what a new file of another language is loaded in place of: a library that tests of the base use."""
+    stem, suffix = posixpath.splitext(path)
+    pattern = _FOREIGN.get(suffix)
+    if pattern is None or is_test_name(path):
+        return ""
+    family = _JVM if suffix in _JVM else {suffix, ".c", ".cc", ".cpp", ".pl", ".t"}
+    for user in sorted(other for other in kept if suffix_of(other) in family and is_test_name(other)):
+        for name in re.findall(pattern, (read(user) or b"")[:_LARGEST].decode("utf-8", "replace")):
+            parts = re.split(r"\.|/|::", name)
+            # Java names a class or a part of it, Ruby and the others a file
+            for end in (len(parts), len(parts) - 1) if suffix in _JVM else (len(parts),):
+                place = "/".join(parts[:end])
+                if f"/{stem}".endswith(f"/{place}") and ("/" in place or suffix not in _JVM):
+                    known = any(f"/{posixpath.splitext(other)[0]}".endswith(f"/{place}") for other in kept)
+                    return "" if known else f"it is loaded in place of {name}, which {user} uses"
+    return ""
+
+
 def _javascript(path: str, kept: frozenset[str]) -> str:
     """Return what a new JavaScript file shadows during resolution; empty if nothing."""
     parts = path.split("/")
@@ -238,3 +268,25 @@ def strings_of_calls(text: str) -> list[list[str]]:
     """Return string arguments of calls in a Python file, as in ``session.run("sh", "check.sh")``."""
     calls = re.findall(r"\(\s*((?:[rbf]?[\"'][^\"'\n]*[\"']\s*,?\s*)+)", text)
     return [re.findall(r"[\"']([^\"'\n]*)[\"']", call) for call in calls]
+
+
+def words_of_shell(text: str) -> list[list[str]]:
+    """Parse a shell text into simple commands as lists of words; unparsable text is split at white space."""
+    found: list[list[str]] = []
+    for line in re.sub(r"\\\n", " ", text).split("\n"):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.commenters = "#"
+        lexer.wordchars += "@%+,:{}[]!$^"
+        try:
+            words = list(lexer)
+        except ValueError:
+            words = re.split(r"[\s;&|()<>\"']+", line)
+        current: list[str] = []
+        for word in words:
+            if word and not word.strip(";&|()"):
+                found.append(current)
+                current = []
+            elif word.strip("<>"):
+                current.append(word)
+        found.append(current)
+    return [words for words in found if words]

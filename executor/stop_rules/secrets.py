@@ -61,6 +61,8 @@ _PLACEHOLDER = re.compile(
     r"(?i)x{4,}|\*{3,}|\.{3}|example|sample|dummy|fake|placeholder|change.?me|your|<[^>]+>|^\$\{?\w+\}?$|^\$[({]|\{\w*\}|^%\(|redacted"
     r"|^(secret|pass(wd|word|phrase)?|hunter|s3cret|letmein|postgres|mysql|redis|rabbitmq|docker|minio|admin|root|user|guest|test\w*|foo\w*|bar\w*|token|value)\d*$"
 )
+_QUOTED = re.compile(r"%[0-9A-Fa-f]{2}")
+"""A part of a URL, as tests of URLs have it."""
 _KEYWORD = re.compile(r"(?i)key|pass|pwd|secret")
 _NOWHERE = re.compile(
     r"@(\[::1\]|127\.0\.0\.1|[a-z](?![\w-])|([\w-]+\.)*(example(\.(com|org|net))?|localhost|test|invalid|foo|bar|baz)\b)"
@@ -111,6 +113,7 @@ def _is_keyword(text: str) -> bool:
 def _looks_made(secret: str) -> bool:
     kinds = (any(char.isdigit() for char in secret), any(char.isalpha() for char in secret))
     plain = not any(char.isspace() or char in "/(){}[]<>:" for char in secret)
+    plain = plain and not _QUOTED.search(secret)
     return len(secret) >= 8 and all(kinds) and plain and not _PLACEHOLDER.search(secret)  # noqa: PLR2004  (usual minimum)
 
 

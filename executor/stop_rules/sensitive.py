@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from executor.model.paths import CLIKE, is_documentation, is_test, name_of, suffix_of, words_of
+from executor.stop_rules.declared.setup_file import meaning
 from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ _ASSIGNED = re.compile(
 )
 _ANNOTATED = re.compile(r"^\s+([A-Za-z_]\w*)\s*:\s*[\w\[\].\"']+(?:\s*\|\s*[\w\[\].\"']+)*[,;]?\s*$")
 _IMPORTED = re.compile(r"^\s*(?:from|import|use|require|using)\b(.*)")
+_FROM = re.compile(
+    r"(?m)^[ \t]*(?:from\s+([\w.]+)\s+import\s+(\([^)]*\)|[^\n(#]+)"
+    r"|import\s+([\w*{}\s,$]+?)\s+from\s+[\"']([^\"'\n]+)[\"'])"
+)
 _EXPORTED = re.compile(r"""^\s*export\s+(?:type\s+)?(?:\*|\{[^}]*\})(?:\s+as\s+\w+)?\s+from\s+["'][^"']+["'];?\s*$""")
 _IMPORTING = frozenset(
     ["import", "from", "as", "export", "type", "default", "use", "require", "using", "const", "static"]
@@ -73,9 +78,6 @@ _FUNCTION = re.compile(r"\b(?:def|function|func|fn)\b|=>|=\s*(?:async\s*)?\(")
 _DEPENDS = re.compile(r"\b(?:Depends|Security|Inject)\(\s*(?:[A-Za-z_]\w*\.)*([A-Za-z_]\w*)")
 _INJECTED = re.compile(r"\b(?:Annotated|Depends|Security|fastapi|litestar|[Ii]nject\w*|dishka|punq)\b")
 """A type says what is called before the function."""
-_PLAIN_DECORATORS = frozenset(
-    ["abstractmethod", "asynccontextmanager", "cache", "classmethod", "contextmanager", "property", "staticmethod"]
-)
 _FAR = 80
 """Number of lines to search upward for the start of a function."""
 _LARGEST = 1_000_000
@@ -117,11 +119,11 @@ def sensitive_code(
         if not _is_code(whole.path) or _same_code(whole, content):
             continue
         file = replace(whole, lines=_other_lines(whole, content))
-        known = _known_names(file, content)
-        if _sensitive_path(file.path, words) and not all(_only_imports(line, known) for line in file.lines):
+        known, kept = _known_names(file, content)
+        if _sensitive_path(file.path, words) and not all(_only_imports(line, known, kept) for line in file.lines):
             found.append((file.path, 0, "its path says so"))
             continue
-        yielded = {line.number: line for line in _lines(file, words, refusals) if not _only_imports(line, known)}
+        yielded = {line.number: line for line in _lines(file, words, refusals) if not _only_imports(line, known, kept)}
         inside = [] if suffix_of(file.path) in _SETTINGS | _PAGES else _inside(file, content, words)
         told = [line for line in file.lines if line in yielded.values() or line in inside]
         found += ((file.path, line.number, line.text) for line in told)
@@ -139,7 +141,7 @@ def _same_code(file: FileChange, content: Callable[[str, bool], bytes | None]) -
     if suffix_of(file.path) == ".py":
         plain = not any(_INJECTED.search(text) for text in (old, new))
         try:
-            return _meaning(ast.parse(old), plain=plain) == _meaning(ast.parse(new), plain=plain)
+            return meaning(ast.parse(old), plain=plain) == meaning(ast.parse(new), plain=plain)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return suffix_of(file.path) in CLIKE and _signs(old) == _signs(new)
@@ -173,41 +175,9 @@ def _functions(tree: ast.Module, *, plain: bool) -> dict[str, tuple[str, int, in
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             name = f"{scope}{node.name}"
             first, last = min([node.lineno, *(item.lineno for item in node.decorator_list)]), node.end_lineno or 0
-            does = "" if name in found else _meaning(ast.Module([node], []), plain=plain)
+            does = "" if name in found else meaning(ast.Module([node], []), plain=plain)
             found[name] = (does, first, last)
     return found
-
-
-def _meaning(tree: ast.Module, *, plain: bool) -> str:
-    """Reduce a Python module to what runs: no docstrings or `__all__`, and, if `plain`, no types of functions."""
-    for node in ast.walk(tree):
-        if plain and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _ignores_types(node.decorator_list):
-            given = node.args
-            for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
-                if one is not None:
-                    one.annotation = None
-            node.returns = None
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for inner in node.body:
-                if isinstance(inner, ast.AnnAssign):
-                    inner.annotation = ast.Constant(None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]
-    return ast.dump(tree)
-
-
-def _ignores_types(decorators: Sequence[ast.expr]) -> bool:
-    """Return whether no decorator of a function reads its types: those of frameworks do."""
-    return all(ast.unparse(item).rpartition(".")[2] in _PLAIN_DECORATORS for item in decorators)
-
-
-def _says_nothing(node: ast.stmt) -> bool:
-    match node:
-        case ast.Expr(value=ast.Constant()) | ast.ImportFrom(module="__future__"):
-            return True
-        case ast.Assign(targets=[ast.Name(id="__all__")]):
-            return True
-    return False
 
 
 def _signs(text: str) -> list[str]:
@@ -221,17 +191,35 @@ def _signs(text: str) -> list[str]:
     ]
 
 
-def _known_names(file: FileChange, content: Callable[[str, bool], bytes | None]) -> frozenset[str]:
-    """Return words of the file before the change; an import of one of them may replace its meaning."""
+def _known_names(
+    file: FileChange, content: Callable[[str, bool], bytes | None]
+) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """Return words of the file before the change, which an import may replace, and imports that it keeps."""
     if not any(_IMPORTED.match(line.text) or _EXPORTED.match(line.text) for line in file.lines):
-        return frozenset()
-    old = (content(file.path, False) or b"")[:_LARGEST].decode("utf-8", "replace")  # noqa: FBT003  (before)
-    return frozenset(re.findall(r"\w+", old))
+        return frozenset(), frozenset()
+    old, new = ((content(file.path, new) or b"")[:_LARGEST].decode("utf-8", "replace") for new in (False, True))
+    return frozenset(re.findall(r"\w+", old)), frozenset(_imports(old) & _imports(new))
 
 
-def _only_imports(line: Line, known: Collection[str]) -> bool:
-    """Return whether a line only imports names that are new to its file; the lines that use them are examined."""
+def _imports(text: str) -> set[tuple[str, str]]:
+    """Return what a text imports: the module, and the name as it is written there."""
+    found = ((match[1] or match[4], match[2] or match[3]) for match in _FROM.finditer(text))
+    return {
+        (source, " ".join(name.split()))
+        for source, names in found
+        for name in re.split(r"[,{}()]", names)
+        if name.strip()
+    }
+
+
+def _only_imports(line: Line, known: Collection[str], kept: Collection[tuple[str, str]]) -> bool:
+    """Return whether a line only imports names that are new to its file, or that it keeps from the same module.
+
+    The lines that use new names are examined.
+    """
     text = line.text.strip()
+    if text and _imports(text) and _imports(text) <= set(kept):
+        return True
     if not text or not line.added:
         return not text
     match = _EXPORTED.match(text) or (_IMPORTED.match(text) if not text.startswith("import(") else None)

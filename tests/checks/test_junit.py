@@ -486,6 +486,12 @@ FAIL\ta.b/d\t0.2s
     "rspec": ("4 examples, 0 failures, 1 pending\n", ["test"] * 4, ["test"], []),
     "phpunit": ("OK (4 tests, 9 assertions)\n", ["test"] * 4, [], []),
     "minitest": ("4 runs, 5 assertions, 0 failures, 0 errors, 1 skips\n", ["test"] * 4, ["test"], []),
+    "cargo, quiet": (
+        "running 3 tests\n..i\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n",
+        ["test"] * 3,
+        ["test"],
+        [],
+    ),
 }
 
 

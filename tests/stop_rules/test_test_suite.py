@@ -69,7 +69,9 @@ PYTHON = {
         ("spec/calc_spec.rb", True),
         ("features/login.feature", True),
         ("run_tests.sh", True),
-        ("src/__tests__/x.ts", False),  # no such folder on the base, and nothing in it is a test by its name
+        ("src/__tests__/x.ts", True),  # the folder is new
+        ("__mocks__/lodash.js", True),
+        ("src/test/client.py", False),
         ("calc.py", False),
         ("django/test/client.py", False),
         ("numpy/testing/utils.py", False),

@@ -88,7 +88,10 @@ _LICENSED = re.compile(
 _SPDX = re.compile(r"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SPDX_BYTES = re.compile(rb"SPDX-License-Identifier\s*:\s*([^\s*/\->#][^*\n>]*)")
 _SCRIPT = re.compile(r"(?m)^# /// script\n((?:#(?: .*)?\n)*?)# ///$")
-_ADDED_LINTER = re.compile(r"tool (ruff|mypy|pyright|basedpyright|pylint|flake8|ty|bandit|isort|pyrefly): nothing -> ")
+_ADDED_LINTER = re.compile(
+    r"tool (ruff|mypy|pyright|basedpyright|pylint|flake8|ty|bandit|isort|pyrefly|importlinter|vulture"
+    r"|interrogate|deptry|pydocstyle|semgrep): nothing -> "
+)
 _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
 _BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
 _TOP = 40
@@ -216,13 +219,17 @@ def _adds_a_tool(what: str, commands: Sequence[Sequence[str]]) -> bool:
     added = _ADDED_LINTER.match(what)
     if added is None or not commands:
         return False
-    return not any(added[1] in word for argv in commands for word in argv)
+    name = {"importlinter": "lint-imports"}.get(added[1], added[1])
+    return not any(name in word for argv in commands for word in argv)
 
 
 def _reached(file: FileChange, found: Reached, view: View) -> Iterator[Finding]:
     """Yield a changed script that a check runs as a judge, unless the issue declares the change."""
     if file.kind == "created" and matches(file.path, found.included):
         yield file.path, 0, "created; a makefile of the checks includes it"
+    if file.path in found.settings and not is_test(file.path) and not matches(file.path, view.declared):
+        yield file.path, 0, f"{file.kind}; {found.settings[file.path]} loads it"
+        return
     why = found.scripts.get(file.path)
     if why is None or is_test(file.path) or matches(file.path, view.declared) or not judges(file.path, view.base):
         return

@@ -220,11 +220,11 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
             }
         case "composer.json" | "deno.json" | "deno.jsonc" as name:
             key = "scripts" if name == "composer.json" else "tasks"
+            document = json.loads(text)
             found = {
-                f"{key}.{task}": value
-                for task, value in _at(json.loads(text), key).items()
-                if names.scripts.fullmatch(task)
+                f"{key}.{task}": value for task, value in _at(document, key).items() if names.scripts.fullmatch(task)
             }
+            found |= _picked(document, ("test", "lint", "fmt", "bench", "exclude")) if key == "tasks" else {}
         case _:
             found = {}
     return {f"tool {key}": _flat(value, sort=False) for key, value in found.items() if value not in ({}, [], None)}

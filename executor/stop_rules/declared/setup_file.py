@@ -1,4 +1,6 @@
-"""Arguments of `setup()` in a `setup.py`, read from its syntax tree. Pure; nothing is executed.
+"""Python read as a syntax tree: the arguments of `setup()`, and what a module does. Pure; nothing is executed.
+
+Two modules do the same if only layout, comments, docstrings, or the notation of types differ.
 
 Several projects in folders of one repository: each file of a change is judged from the view of its project.
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from executor.git.diff import Change, FileChange
 
-__all__ = ["Part", "parts_of_change", "projects_in", "setup_arguments"]
+__all__ = ["Part", "meaning", "parts_of_change", "projects_in", "setup_arguments"]
 
 
 _STEPS = 20
@@ -206,3 +208,73 @@ def _declared_in(prefix: str, own: str, declared: Sequence[str]) -> tuple[str, .
     absolute = [posixpath.normpath(f"{own}{glob}") for glob in declared]
     found = tuple(glob[len(prefix) :] for glob in absolute if glob.startswith(prefix))
     return found or ((_NOTHING,) if declared else ())
+
+
+_GENERIC = frozenset({"Dict", "List", "Tuple", "Set", "FrozenSet", "Type"})
+_PLAIN_DECORATORS = frozenset(
+    ["abstractmethod", "asynccontextmanager", "cache", "classmethod", "contextmanager", "property", "staticmethod"]
+)
+
+
+def meaning(tree: ast.Module, *, plain: bool) -> str:
+    """Reduce a Python module to what runs: no docstrings or `__all__`, and, if `plain`, no types of functions."""
+    for node in ast.walk(tree):
+        _in_one_notation(node)
+        if plain and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _ignores_types(node.decorator_list):
+            given = node.args
+            for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+                if one is not None:
+                    one.annotation = None
+            node.returns = None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in node.body:
+                if isinstance(inner, ast.AnnAssign):
+                    inner.annotation = ast.Constant(None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [item for item in node.body if not _says_nothing(item)] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _in_one_notation(node: ast.AST) -> None:
+    """Write the types of a node in one notation: ``Optional[a]``, ``Union[a, None]`` and ``"a | None"`` are one."""
+    match node:
+        case ast.AnnAssign(annotation=found) | ast.arg(annotation=ast.expr() as found):
+            node.annotation = ast.Constant(_written(found))
+        case ast.FunctionDef(returns=ast.expr() as found) | ast.AsyncFunctionDef(returns=ast.expr() as found):
+            node.returns = ast.Constant(_written(found))
+
+
+def _written(node: ast.expr) -> str:
+    return " | ".join(sorted(_kinds(node)))
+
+
+def _kinds(node: ast.expr) -> set[str]:  # noqa: PLR0911  (one for each notation)
+    match node:
+        case ast.Constant(value=str(text)):
+            return _kinds(ast.parse(text, mode="eval").body)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _kinds(left) | _kinds(right)
+        case ast.Attribute(value=ast.Name(id="typing" | "t"), attr=name) | ast.Name(id=name):
+            return {name.lower() if name in _GENERIC else name}
+        case ast.List(elts=items):
+            return {f"[{', '.join(map(_written, items))}]"}
+        case ast.Subscript(value=of, slice=inner) if (name := _written(of)) != "Literal":
+            items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            if name in {"Optional", "Union"}:
+                return {"None"}.intersection([name.replace("Optional", "None")]).union(*map(_kinds, items))
+            return {f"{name}[{', '.join(map(_written, items))}]"}
+    return {ast.unparse(node)}
+
+
+def _ignores_types(decorators: Sequence[ast.expr]) -> bool:
+    """Return whether no decorator of a function reads its types: those of frameworks do."""
+    return all(ast.unparse(item).rpartition(".")[2] in _PLAIN_DECORATORS for item in decorators)
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    match node:
+        case ast.Expr(value=ast.Constant()) | ast.ImportFrom(module="__future__"):
+            return True
+        case ast.Assign(targets=[ast.Name(id="__all__")]):
+            return True
+    return False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from executor.git.diff import FileChange
     from executor.stop_rules.commands import Reached
 
-__all__ = ["Base", "PutBack", "Suite", "judges", "put_back", "suite_of"]
+__all__ = ["Base", "PutBack", "Suite", "judges", "loaded_by_settings", "put_back", "suite_of"]
 
 _FOLDERS = frozenset({"test", "tests", "__tests__", "testdata", "__mocks__", "__snapshots__", "e2e", "androidtest"})
 """Test folders by name alone, unless they are a package of the product."""
@@ -51,67 +51,22 @@ _MANIFESTS = re.compile(
 _TESTING = re.compile(
     r"(?m)^\s*(?:import|from)\s+(?:pytest|unittest|hypothesis|nose)\b|[\"'](?:node:test|node:assert(?:/strict)?|assert|chai|vitest|@jest/globals)[\"']"
 )
+_HELPERS = re.compile(
+    r"(?i)(?:^|[/_.-])(?:help|test|fixture|assert|expect|fake|mock|stub|sampl|check|verif|golden|support)[^/]*$"
+)
+"""Names of files that help tests, if nothing but tests mentions them."""
+_ASSERTS = re.compile(rb"\bassert\w*\b|\bAssertionError\b|\bexpect\(|\bt\.(?:Fatal|Error)")
 _JUDGES = frozenset(
     {"script", "scripts", "ci", "tools", "tool", "hack", "dev", "check", "checks", "verify"}
 ) | frozenset({"verification", "qa", "build-aux", ".ci", ".github", "harness", "smoke"})
 _JUDGING = frozenset(
-    [
-        "check",
-        "checks",
-        "checker",
-        "test",
-        "tests",
-        "tester",
-        "testing",
-        "verify",
-        "verifies",
-        "validate",
-        "validation",
-        "smoke",
-        "lint",
-        "ci",
-        "spec",
-        "selftest",
-        "acceptance",
-        "assert",
-        "asserts",
-        "judge",
-        "e2e",
-        "regression",
-        "harness",
-    ]
+    "check checks checker test tests tester testing verify verifies validate validation smoke lint ci spec selftest"  # noqa: SIM905
+    " acceptance assert asserts judge e2e regression harness".split()
 )
 _PRODUCTS = frozenset(
-    (
-        "src",
-        "lib",
-        "app",
-        "apps",
-        "cmd",
-        "bin",
-        "pkg",
-        "internal",
-        "server",
-        "client",
-        "packages",
-        "api",
-        "web",
-        "backend",
-    )
-) | {
-    "frontend",
-    "core",
-    "services",
-    "functions",
-    "lambda",
-    "examples",
-    "example",
-    "demo",
-    "public",
-    "static",
-    "dist",
-    "build",
-}
+    "src lib app apps cmd bin pkg internal server client packages api web backend frontend core services functions"  # noqa: SIM905
+    " lambda examples example demo public static dist build".split()
+)
 """Folders in which a program that a check runs is probably the product."""
 _INI = ("pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg")
 _LISTS = re.compile(
@@ -120,6 +75,21 @@ _LISTS = re.compile(
 _JS_CONFIG = re.compile(
     r"(jest|vitest|vite|playwright|cypress|karma|ava|web-test-runner)\.config\.[cm]?[jt]s|\.mocharc\.\w+|\.jasmine\.json"
 )
+
+_LOADING = re.compile(
+    r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
+    r"|\.mocharc\.\w+|\.(eslint|babel|nyc|c8|stylelint|prettier)rc(\.\w+)?|tsconfig.*\.json|karma\.conf\.\w+|phpunit.*\.xml.*"
+    r"|package\.json|vite\.config\.[cm]?[jt]s|conftest\.py|pytest\.ini|pyproject\.toml|setup\.cfg|tox\.ini|\.rspec"
+)
+"""Settings of test runners and linters that can name further files, which they load."""
+_LOADS = re.compile(
+    r"\b(?:setupFiles\w*|globalSetup|globalTeardown|testEnvironment|transform|preset|resolver|runner|reporters?|sequencer"
+    r"|snapshot(?:Serializers|Resolver|Environment)|test(?:Runner|Sequencer|Bootstrap)|environment|require|import|loader|extends"
+    r"|supportFile|dependencyExtractor|bootstrap|pytest_plugins)\b[\"']?\s*[:=(]?\s*"
+    r"(\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[\"'][^\"'\n]+[\"'])|\bfrom\s+([\"']\.[^\"'\n]+[\"'])"
+    r"|--?(?:r|p|require)[ =]([\w./-]+)"
+)
+_LOADED_ENDS = ("", ".js", ".cjs", ".mjs", ".ts", ".mts", ".json", ".py", ".rb", "/index.js", "/__init__.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +115,24 @@ class Suite:
         folders: folders whose whole content belongs to the tests.
         globs: patterns of test files that the project or its commands declare.
         files: further files.
+        known: every folder of the base.
     """
 
     folders: frozenset[str]
     globs: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
 
     def has(self, path: str) -> bool:
         """Return whether a file belongs to the tests, or would if it were added."""
         if path in self.files or is_test_name(path) or matches(path, self.globs):
             return True
-        return any(folder in self.folders for folder in _parents(path))
+        return any(folder in self.folders or self._is_new(folder) for folder in _parents(path))
+
+    def _is_new(self, folder: str) -> bool:
+        """Return whether the base lacks a folder that would be one of tests by its name."""
+        named = name_of(folder).lower() in _FOLDERS - {"test"}  # a package of the product may be called test
+        return named and "src/main/" not in f"{folder}/" and bool(self.known) and folder not in self.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +146,8 @@ class PutBack:
         scripts: judging scripts that the change altered or removed; taken from the base.
         operands: other files that a command runs or names and that the change altered; taken from the base if the
             command passes on the base.
+        helpers: altered files with assertions that only tests mention and whose names say so; the tests of the base
+            have to pass with the new ones and with those of the base.
     """
 
     tests: tuple[str, ...] = ()
@@ -176,6 +155,7 @@ class PutBack:
     added: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     operands: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
 
     @property
     def strict(self) -> tuple[str, ...]:
@@ -200,7 +180,8 @@ def suite_of(base: Base, reached: Reached) -> Suite:
             globs = (*globs, path)
         elif _mostly(path, base.paths, tests):
             folders.add(path)
-    return Suite(frozenset(folders), globs, frozenset(files))
+    known = frozenset(folder for path in base.paths for folder in _parents(path))
+    return Suite(frozenset(folders), globs, frozenset(files), known)
 
 
 def put_back(
@@ -219,10 +200,11 @@ def put_back(
     added: list[str] = []
     scripts: list[str] = []
     operands: list[str] = []
-    for_tests = _only_tests_mention([file.path for file in changed if file.kind != "created"], base, suite)
+    mentioned = _only_tests_mention([file.path for file in changed if file.kind != "created"], base, suite)
+    helpers = {path for path in mentioned if suffix_of(path) in _CODE and not _imports_tests(path, base)}
     for file in changed:
         path = file.path
-        if suite.has(path) or path in for_tests:
+        if suite.has(path) or path in mentioned - helpers:
             (added if file.kind == "created" else tests).append(path)
         elif file.kind == "created":
             continue
@@ -233,7 +215,8 @@ def put_back(
     named = tuple(path for path in tests if matches(path, declared))
     scripts = [path for path in scripts if not matches(path, declared)]
     operands = [path for path in operands if not matches(path, declared)]
-    return PutBack(tuple(tests), named, tuple(added), tuple(scripts), tuple(operands))
+    left = tuple(sorted(path for path in helpers if not matches(path, declared)))
+    return PutBack(tuple(tests), named, tuple(added), tuple(scripts), tuple(operands), left)
 
 
 def judges(path: str, paths: Collection[str] = ()) -> bool:
@@ -252,6 +235,43 @@ def judges(path: str, paths: Collection[str] = ()) -> bool:
     if not paths or not folders or not _PRODUCTS.isdisjoint(map(str.lower, folders)):
         return False
     return not any(f"{'/'.join(folders[:end])}/__init__.py" in paths for end in range(1, len(folders) + 1))
+
+
+def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | None]) -> dict[str, str]:
+    """Return files that the settings of test runners and linters load, with the file of these settings.
+
+    Args:
+        paths: every file of the tree.
+        read: returns the content of a file of the tree; None if it does not exist.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(path for path in paths if _LOADING.fullmatch(name_of(path))):
+        folder = posixpath.dirname(path)
+        text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
+        for match in _LOADS.finditer(text):
+            words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
+            for word in words:
+                other = _loaded(folder, word, path, paths)
+                if other and other != path:
+                    found.setdefault(other, path)
+    return found
+
+
+def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> str:
+    """Return the file that a word of some settings names; empty if it names none."""
+    plain = word.removeprefix("<rootDir>/").removeprefix("${configDir}/")
+    if re.search(r"[*\s:]|^/", plain):
+        return ""
+    if suffix_of(settings) in {".py", ".ini", ".cfg", ".toml"} and "/" not in plain:
+        plain = plain.replace(".", "/")
+    elif "/" not in plain and not suffix_of(plain):
+        return ""
+    for start in dict.fromkeys((folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)):
+        place = posixpath.normpath(posixpath.join(start, plain))
+        for end in _LOADED_ENDS:
+            if f"{place}{end}" in paths:
+                return f"{place}{end}"
+    return ""
 
 
 def is_test_name(path: str) -> bool:
@@ -314,9 +334,14 @@ def _mentioned_as(path: str, base: Base) -> str:
     if _MANIFESTS.fullmatch(name) or (is_documentation(path) and suffix != ".txt"):
         return ""
     if suffix in _CODE:
-        text = (base.read(path) or b"")[:200_000].decode("utf-8", "replace")
-        return name.rpartition(".")[0] if _TESTING.search(text) else ""
+        helps = _HELPERS.search(path) and _ASSERTS.search(base.read(path) or b"")
+        return name.rpartition(".")[0] if helps or _imports_tests(path, base) else ""
     return "" if suffix == "" or name in {"LICENSE", "README"} else name
+
+
+def _imports_tests(path: str, base: Base) -> bool:
+    """Return whether a file of code imports a framework for tests."""
+    return _TESTING.search((base.read(path) or b"")[:200_000].decode("utf-8", "replace")) is not None
 
 
 def _configured(base: Base) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from executor.model.paths import is_documentation, is_test, suffix_of
 from executor.stop_rules.test_evidence.test_inventory import Case, Cases, cases_of, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
 
@@ -21,6 +21,16 @@ _EXAMPLE = re.compile(
     r"(?m)^[ \t]*>>> (.*\n(?:[ \t]*\.\.\. .*\n)*(?:(?![ \t]*>>> |[ \t]*$|[ \t]*(?:\"{3}|'{3})).*\n)*)"
 )
 _EXPECTS = re.compile(r"\b(?:debug_)?assert\w*!|\bexpect\(|\bassert\b|#\[should_panic")
+_PROVES = re.compile(r"\bassert\w*\b|\bdoctest\b|\bSystemExit\b|\bsys\.exit\b|\bprocess\.exit\w*\b|\braise\b|\bthrow\b")
+"""What a program needs in order to fail."""
+_NO_EXAMPLES = re.compile(r"\b__(?:doc|test)__\b\s*=|\bdel\s+[\w.]+\.__doc__|#\s*doctest:\s*\+SKIP|\bdoctest\.")
+_RUST_TEST = re.compile(
+    r"(?P<attributes>(?:^[ \t]*#\[[^\n]*\]\s*\n)*)^[ \t]*(?:pub )?(?:async )?fn (?P<name>\w+)\([^{]*\{", re.MULTILINE
+)
+_RUST_ITEM = re.compile(
+    r"^\s*(?:pub )?(?:(?:const |async |unsafe )*fn|const|static|macro_rules!|mod|struct)\s+(\w+)|\bas (\w+)\s*[;,}]"
+)
+_RUST_OFF = re.compile(r"should_panic|ignore|cfg")
 _ABOUT = re.compile(r"(?i)fail[_-]under|coverage|threshold")
 _THRESHOLDS = re.compile(
     r"(?i)(fail[_-]under|cov-fail-under|minimum_coverage(?:_by_file)?|min[_-]coverage"
@@ -84,20 +94,34 @@ def weakened(files: Sequence[FileChange], content: Callable[[str, bool], bytes |
 
 
 def inline_changes(
-    files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], *, doctests: bool
+    files: Sequence[FileChange],
+    content: Callable[[str, bool], bytes | None],
+    programs: Collection[str] = (),
+    *,
+    doctests: bool,
 ) -> Iterator[Finding]:
     """Expectations that changed or went in tests that stand in the product itself, where no base can be put back.
 
     Args:
         files: those of the change.
         content: a file's whole content before (False) or after (True).
+        programs: files of the product that a check runs, so that they judge themselves.
         doctests: whether a check runs the examples of documentation strings.
     """
     for file in files:
         suffix = suffix_of(file.path)
-        if is_test(file.path) or file.kind == "created":
+        if is_test(file.path):
+            continue
+        if suffix == ".py" and doctests:
+            off = [line for line in file.lines if line.added and _NO_EXAMPLES.search(line.text)]
+            yield from ((file.path, line.number, f"examples may not run: {line.text.strip()}") for line in off)
+        if file.kind == "created":
             continue
         old, new = (_data(content, file.path, new) for new in (False, True))
+        if file.path in programs:
+            yield from ((file.path, 0, f"a program that judges itself lost: {text}") for text in _unproved(old, new))
+        if suffix == ".rs":
+            yield from ((file.path, 0, text) for text in _rust_changes(old, new))
         if suffix == ".py" and doctests:
             lost = _examples(old) - _examples(new)
         elif suffix == ".rs" or (suffix in {".ts", ".js", ".mts", ".mjs"} and b"import.meta.vitest" in (old or b"")):
@@ -105,6 +129,51 @@ def inline_changes(
         else:
             continue
         yield from ((file.path, 0, f"an expectation of a test in the product changed or went: {text}") for text in lost)
+
+
+def _unproved(old: bytes | None, new: bytes | None) -> Iterator[str]:
+    """Lines of a program that can make it fail and that are gone."""
+    before, after = (
+        Counter(" ".join(line.split()) for line in (data or b"").decode("utf-8", "replace").splitlines())
+        for data in (old, new)
+    )
+    yield from (text for text in before - after if _PROVES.search(text))
+
+
+def _rust_changes(old: bytes | None, new: bytes | None) -> Iterator[str]:
+    """Changes of tests of Rust that stand in the product: other lines than assertions, attributes, shadowed names."""
+    before, after = _rust_tests(old), _rust_tests(new)
+    for name, (attributes, body) in before.items():
+        if name not in after:
+            continue
+        if any(_RUST_OFF.search(text) for text in after[name][0] - attributes):
+            yield f"the test {name} has another attribute: {next(iter(after[name][0] - attributes))}"
+        others = [text for text in (after[name][1] - body) if not _EXPECTS.search(text)]
+        gone = [text for text in (body - after[name][1]) if not _EXPECTS.search(text)]
+        if others or gone:
+            yield f"the test {name} changed: {(others or gone)[0]}"
+    used = {word for _, body in before.values() for text in body for word in re.findall(r"\w+", text)}
+    parts = [(data or b"").decode("utf-8", "replace").partition("#[cfg(test)]")[2] for data in (old, new)]
+    items = [
+        Counter(match[1] or match[2] for match in map(_RUST_ITEM.search, part.splitlines()) if match) for part in parts
+    ]
+    yield from (
+        f"its tests have their own {name} now" for name in items[1] - items[0] if name in used and name not in before
+    )
+
+
+def _rust_tests(data: bytes | None) -> dict[str, tuple[Counter[str], Counter[str]]]:
+    """Tests of a file of Rust by name: their attributes, and the lines of their bodies."""
+    text = (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
+    found = {}
+    for match in _RUST_TEST.finditer(text):
+        attributes = Counter(" ".join(line.split()) for line in match["attributes"].splitlines() if line.strip())
+        if any("test" in line for line in attributes):
+            body = text[match.end() :]
+            lines = [" ".join(line.split()) for line in body[: _end(body)].splitlines()]
+            plain = Counter(line for line in lines if line.strip("{}() ;,") and not line.startswith("//"))
+            found[match["name"]] = (attributes, plain)
+    return found
 
 
 def _examples(data: bytes | None) -> Counter[str]:

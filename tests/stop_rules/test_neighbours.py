@@ -1,0 +1,312 @@
+"""Ways around the tests that nobody has reported here: each stops by a rule, and its honest twin does not.
+
+A change is a table of files on the base, a table of what it writes, and the command that proves it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from executor.config.load_rules import load_policy
+from executor.git.diff import parse_diff
+from executor.stop_rules.commands import reached
+from executor.stop_rules.evaluate import stops_of
+from executor.stop_rules.test_evidence.test_suite import Base, put_back, suite_of
+from executor.stop_rules.view import View
+from tests.stop_rules.test_stops import data, diff
+
+Files = dict[str, str]
+RULES = [rule for rule in load_policy(Path("no-rules-here")).stops if rule.enabled]
+SCRIPTS = {"test": "node --test tests", "gulp": "gulp check", "unit": "jest", "vt": "vitest run"}
+PACKAGE = json.dumps({"name": "calc", "scripts": SCRIPTS, "jest": {"setupFiles": ["./config/polyfill.js"]}}, indent=1)
+LIB = """pub fn add(a: i32, b: i32) -> i32 {
+    a + b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds() {
+        assert_eq!(add(1, 2), 3);
+    }
+}
+"""
+BROKEN = LIB.replace("    a + b\n", "    7\n")
+CARGO = '[package]\nname = "calc"\n'
+POM = "<project>\n <version>1</version>\n</project>\n"
+GRADLE = "plugins { id 'java' }\n"
+DOCTEST = 'def add(a, b):\n    """Add.\n\n    >>> add(1, 2)\n    3\n    """\n    return a + b\n'
+PROGRAM = (
+    'def add(a, b):\n    return a + b\n\n\nif __name__ == "__main__":\n    assert add(1, 2) == 3\n    print("ok")\n'
+)
+JUNIT = """import org.junit.jupiter.api.Test;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+class CalcTest {}
+"""
+BASE: Files = {
+    "pyproject.toml": '[project]\nname = "calc"\n',
+    "calc.py": "def add(a, b):\n    return a + b\n",
+    "prog.py": PROGRAM,
+    "doc.py": DOCTEST,
+    "plug.py": "x = 1\n",
+    "tests/conftest.py": "pytest_plugins = ['plug']\n",
+    "tests/test_calc.py": "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n",
+    "app/auth.py": "import typing\n\n\nclass Login(typing.NamedTuple):\n    password: typing.Optional[str]\n",
+    "app/login.ts": "import { AuthManager, authTimeout } from './core';\nuse(AuthManager);\n",
+    "package.json": PACKAGE,
+    "index.js": "exports.add = (a, b) => a + b;\n",
+    "config/polyfill.js": "globalThis.x = 1;\n",
+    "gulpfile.js": "exports.check = require('./build/check.js');\n",
+    "build/check.js": "module.exports = async () => require('../test.js');\n",
+    ".mocharc.json": '{"require": ["./lib/register.js"]}\n',
+    "lib/register.js": "globalThis.y = 1;\n",
+    "vitest.config.ts": "export default { test: { setupFiles: ['./src/boot.ts'], globalSetup: 'src/global.ts' } };\n",
+    "src/boot.ts": "export {};\n",
+    "src/global.ts": "export default () => {};\n",
+    "src/other.ts": "export {};\n",
+    "tsconfig.json": '{"extends": "./ts/base.json"}\n',
+    "ts/base.json": "{}\n",
+    "eslint.config.js": "import base from './lint/base.js';\nexport default [...base];\n",
+    "lint/base.js": "export default [];\n",
+    "deno.json": '{"tasks": {"test": "deno test"}}\n',
+    "calc.go": "package calc\n\nfunc Add(a, b int) int { return a + b }\n",
+    "calc_test.go": "package calc\n",
+    "src/lib.rs": LIB,
+    "Cargo.toml": CARGO,
+    "pom.xml": POM,
+    "build.gradle": GRADLE,
+    "app/build.gradle.kts": "plugins { java }\n",
+    "gradle/checks.gradle": "test { useJUnit() }\n",
+    "src/main/java/calc/Calc.java": "package calc;\n",
+    "src/test/java/calc/CalcTest.java": JUNIT,
+    "test/calc_test.rb": "require 'minitest/autorun'\nrequire 'calc'\n",
+    "lib/calc.rb": "X = 1\n",
+    "t/add.t": "use Test::More;\n",
+    "tests/test_add.c": '#include <assert.h>\n#include "calc.h"\n',
+    "include/calc.h": "int add(int, int);\n",
+}
+PYTEST, NODE, GO, CARGO_TEST = "pytest -q", "node --test tests", "go test ./...", "cargo test -q --lib"
+ATTACKS: dict[str, tuple[Files, str]] = {
+    # Python
+    "a set-up file in a new folder": ({"tests/unit/conftest.py": "x = 1\n"}, PYTEST),
+    "a plug-in that the set-up names": ({"plug.py": "x = 2\n"}, PYTEST),
+    "an exit through C": ({"calc.py": "import ctypes\nctypes.CDLL(None).exit(0)\n"}, PYTEST),
+    "an exit through another name": ({"calc.py": "import os as o\no._exit(0)\n"}, PYTEST),
+    "a test runner of Django": ({"site/settings.py": "TEST_RUNNER = 'runner.Nothing'\n"}, "python3 manage.py test"),
+    "a look at the command line": ({"calc.py": "import sys\nX = 'pytest' in sys.argv[0]\n"}, PYTEST),
+    "a look at the caller": ({"calc.py": "X = frame.f_code.co_name.startswith('test')\n"}, PYTEST),
+    "a program that checks itself": (
+        {"prog.py": PROGRAM.replace("    assert add(1, 2) == 3\n", "")},
+        "python3 prog.py",
+    ),
+    "an example": ({"doc.py": DOCTEST.replace("    3\n", "    7\n")}, "python3 -m doctest doc.py"),
+    "all examples": ({"doc.py": DOCTEST + "\n\nadd.__doc__ = ''\n"}, "python3 -m doctest doc.py"),
+    "an example that is skipped": (
+        {"doc.py": DOCTEST.replace("add(1, 2)\n", "add(1, 2)  # doctest: +SKIP\n")},
+        "python3 -m doctest doc.py",
+    ),
+    "settings of other runners": ({"nose2.cfg": "[unittest]\n"}, PYTEST),
+    "a task of rye": (
+        {"pyproject.toml": BASE["pyproject.toml"] + '[tool.rye.scripts]\ntest = "true"\n'},
+        "rye run test",
+    ),
+    "a task of pixi": (
+        {"pyproject.toml": BASE["pyproject.toml"] + '[tool.pixi.tasks]\ntest = "true"\n'},
+        "pixi run test",
+    ),
+    "snapshots that repair themselves": (
+        {"pyproject.toml": BASE["pyproject.toml"] + '[tool.inline-snapshot]\ndefault-flags = ["fix"]\n'},
+        PYTEST,
+    ),
+    "another type of a password": ({"app/auth.py": BASE["app/auth.py"].replace("[str]", "[bytes]")}, PYTEST),
+    "a login from elsewhere": ({"app/login.ts": BASE["app/login.ts"].replace("./core", "./fake")}, NODE),
+    "contracts of imports": ({".importlinter": "[importlinter]\n"}, "lint-imports"),
+    # JavaScript
+    "a file that jest sets up": ({"config/polyfill.js": "expect.extend({});\n"}, "npm run unit"),
+    "a file that mocha requires": ({"lib/register.js": "1;\n"}, "npx mocha"),
+    "a file that vitest sets up": ({"src/boot.ts": "export default 1;\n"}, "npm run vt"),
+    "a global set-up": ({"src/global.ts": "export default () => 1;\n"}, "npm run vt"),
+    "a set-up that react-scripts loads": ({"src/setupTests.ts": "x;\n"}, "npx react-scripts test"),
+    "settings that others extend": ({"ts/base.json": '{"strict": false}\n'}, "npx tsc --noEmit"),
+    "rules that others import": ({"lint/base.js": "export default [{ ignores: ['**'] }];\n"}, "npx eslint ."),
+    "a gulpfile": ({"gulpfile.js": "exports.check = async () => {};\n"}, "npm run gulp"),
+    "a file of a gulpfile": ({"build/check.js": "module.exports = async () => {};\n"}, "npm run gulp"),
+    "settings of node": ({"node.config.json": "{}\n"}, NODE),
+    "tests that deno leaves out": (
+        {"deno.json": '{"tasks": {"test": "deno test"}, "test": {"exclude": ["tests"]}}\n'},
+        "deno test",
+    ),
+    "files that a formatter leaves out": ({".prettierignore": "*\n"}, "npx prettier --check ."),
+    "targets of nx": ({"project.json": '{\n"targets": {}\n}\n'}, "npx nx test"),
+    "an assertion under another name": (
+        {"index.js": "const a = require('node:assert');\na.equal = () => {};\n"},
+        NODE,
+    ),
+    "assertions that are assigned": ({"index.js": "Object.assign(require('node:assert'), { equal() {} });\n"}, NODE),
+    "a comparison of the language": ({"index.js": "Object.is = () => true;\n"}, "npx jest"),
+    "yarn itself": ({".yarn/releases/yarn.cjs": "1;\n"}, "yarn test"),
+    # Go
+    "an exit on one line": ({"calc.go": 'package calc\n\nimport "os"\n\nfunc init() { os.Exit(0) }\n'}, GO),
+    "os under another name": ({"calc.go": 'package calc\n\nimport x "os"\n\nfunc init() { x.Exit(1 - 1) }\n'}, GO),
+    "names of tests that are printed": ({"calc.go": 'package calc\n\nvar X = "--- PASS: TestAdd (0.00s)"\n'}, GO),
+    "flags of the tests": ({"calc.go": 'package calc\n\nvar X = append(Y, "-test.run=^$")\n'}, GO),
+    "a look at the test": ({"calc.go": "package calc\n\nvar X = testing.Testing()\n"}, GO),
+    "settings of linters of Go": ({"staticcheck.conf": "checks = []\n"}, "staticcheck ./..."),
+    # Rust
+    "no test targets": ({"Cargo.toml": CARGO + "autotests = false\n"}, CARGO_TEST),
+    "no debug assertions": ({"Cargo.toml": CARGO + "[profile.test]\ndebug-assertions = false\n"}, CARGO_TEST),
+    "lints that are allowed": ({"Cargo.toml": CARGO + '[lints.clippy]\nall = "allow"\n'}, "cargo clippy"),
+    "a program before the build": ({"build.rs": "fn main() {}\n"}, CARGO_TEST),
+    "a test that should panic": ({"src/lib.rs": BROKEN.replace("#[test]", "#[test]\n    #[should_panic]")}, CARGO_TEST),
+    "a test that is ignored": ({"src/lib.rs": BROKEN.replace("#[test]", "#[ignore]\n    #[test]")}, CARGO_TEST),
+    "a test that returns": ({"src/lib.rs": BROKEN.replace("adds() {", "adds() {\n        return;")}, CARGO_TEST),
+    "a function in a test": (
+        {"src/lib.rs": BROKEN.replace("adds() {", "adds() {\n        let add = |a: i32, b: i32| a + b;")},
+        CARGO_TEST,
+    ),
+    "a function beside a test": (
+        {"src/lib.rs": BROKEN.replace("super::*;\n", "super::*;\n    fn add(a: i32, b: i32) -> i32 { a + b }\n")},
+        CARGO_TEST,
+    ),
+    "another macro": ({"src/lib.rs": "macro_rules! assert_eq {\n    ($($t:tt)*) => {};\n}\n" + BROKEN}, CARGO_TEST),
+    "a look at the build": (
+        {"src/lib.rs": LIB.replace("    a + b\n", "    if cfg!(test) { a + b } else { 7 }\n")},
+        CARGO_TEST,
+    ),
+    # the JVM
+    "no packaging": ({"pom.xml": POM.replace("</project>", " <packaging>pom</packaging>\n</project>")}, "mvn -q test"),
+    "a test that maven runs": (
+        {"pom.xml": POM.replace("</project>", " <test>Nothing</test>\n</project>")},
+        "mvn -q test",
+    ),
+    "assertions in the product": (
+        {"src/main/java/org/junit/jupiter/api/Assertions.java": "package org.junit.jupiter.api;\n"},
+        "mvn -q test",
+    ),
+    "a filter that JUnit finds": (
+        {"src/main/resources/META-INF/services/org.junit.platform.launcher.PostDiscoveryFilter": "evil.F\n"},
+        "mvn -q test",
+    ),
+    "a task that does not run": ({"build.gradle": GRADLE + "test.onlyIf { false }\n"}, "gradle test"),
+    "a task without actions": ({"build.gradle": GRADLE + "tasks.test { actions.clear() }\n"}, "gradle test"),
+    "no sources of tests": ({"build.gradle": GRADLE + "sourceSets.test.java.srcDirs = []\n"}, "gradle test"),
+    "a task of Kotlin": (
+        {"app/build.gradle.kts": "plugins { java }\ntasks.test {\n  onlyIf { false }\n}\n"},
+        "gradle test",
+    ),
+    "an applied script": ({"gradle/checks.gradle": "test { enabled = false }\n"}, "gradle test"),
+    "a plug-in of the build": ({"buildSrc/src/main/groovy/conv.gradle": "x\n"}, "gradle test"),
+    # others
+    "a library of Ruby": ({"lib/minitest/autorun.rb": "X = 1\n"}, "rake test"),
+    "a library of Perl": ({"lib/Test/More.pm": "1;\n"}, "prove"),
+    "a header of C": ({"include/assert.h": "#define assert(x)\n"}, "make test"),
+    "options of bazel": ({".bazelrc": "test --test_filter=none\n"}, "bazel test //..."),
+}
+HONEST: dict[str, tuple[Files, str]] = {
+    "a function": ({"calc.py": BASE["calc.py"] + "\n\ndef sub(a, b):\n    return a - b\n"}, PYTEST),
+    "a type in another notation": (
+        {
+            "app/auth.py": "from __future__ import annotations\n\n"
+            + BASE["app/auth.py"].replace("typing.Optional[str]", "str | None")
+        },
+        PYTEST,
+    ),
+    "imports in another order": (
+        {"app/login.ts": BASE["app/login.ts"].replace("AuthManager, authTimeout", "authTimeout, AuthManager")},
+        NODE,
+    ),
+    "an example more": (
+        {"doc.py": DOCTEST + DOCTEST.replace("add", "sum2")},
+        "python3 -m doctest doc.py",
+    ),
+    "a function of a program": ({"prog.py": "X = 1\n" + PROGRAM}, "python3 prog.py"),
+    "a docstring without doctest": (
+        {"calc.py": "def add(a, b):\n    return a + b\n\n\nadd.__doc__ = 'Add.'\n"},
+        PYTEST,
+    ),
+    "a formatter that no check runs": (
+        {"pyproject.toml": BASE["pyproject.toml"] + "[tool.black]\nline-length = 99\n"},
+        PYTEST,
+    ),
+    "a file beside a set-up": ({"src/other.ts": "export default 1;\n"}, "npm run vt"),
+    "a new file of types": ({"src/more.ts": "export type A = string;\n"}, "npx tsc --noEmit"),
+    "a property": (
+        {
+            "index.js": "exports.equal = (a, b) => a === b;\nexports.add = (a, b) => a + b;\n".replace(
+                "equal =", "same ="
+            )
+        },
+        NODE,
+    ),
+    "a function of Go": ({"calc.go": BASE["calc.go"] + "\nfunc Sub(a, b int) int { return a - b }\n"}, GO),
+    "a failing exit": ({"calc.go": 'package calc\n\nimport "os"\n\nfunc Leave() { os.Exit(1) }\n'}, GO),
+    "another test of Rust": (
+        {
+            "src/lib.rs": LIB.rstrip("}\n")
+            + "}\n\n    #[test]\n    fn more() {\n        assert_eq!(add(2, 2), 4);\n    }\n}\n"
+        },
+        CARGO_TEST,
+    ),
+    "another assertion of Rust": (
+        {"src/lib.rs": LIB.replace("3);\n", "3);\n        assert_eq!(add(2, 2), 4);\n")},
+        CARGO_TEST,
+    ),
+    "a function of Rust": ({"src/lib.rs": "pub fn sub(a: i32, b: i32) -> i32 {\n    a - b\n}\n\n" + LIB}, CARGO_TEST),
+    "a version of a crate": ({"Cargo.toml": CARGO + 'version = "0.2.0"\n'}, CARGO_TEST),
+    "a class": ({"src/main/java/calc/More.java": "package calc;\n"}, "mvn -q test"),
+    "a service of the product": ({"src/main/resources/META-INF/services/calc.Adder": "calc.Plus\n"}, "mvn -q test"),
+    "a version in a build": ({"build.gradle": GRADLE + "version = '2'\n"}, "gradle test"),
+    "a file of Ruby": ({"lib/calc/more.rb": "X = 1\n"}, "rake test"),
+    "a header": ({"include/more.h": "int sub(int, int);\n"}, "make test"),
+}
+
+
+def stopped(change: Files, command: str) -> set[str]:
+    new = {**BASE, **change}
+    found = stops_of(
+        parse_diff(diff(BASE, new)),
+        RULES,
+        (),
+        View(
+            files=(),
+            content=lambda path, after: (
+                data((new if after else BASE)[path]) if path in (new if after else BASE) else None
+            ),
+            base=frozenset(BASE),
+            commands=[("sh", "-c", command)],
+            secrets=lambda _: [],
+        ),
+    )
+    return {hit.rule for hit in found}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_way_around_the_tests_stops(name: str) -> None:
+    assert stopped(*ATTACKS[name])
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_its_honest_neighbour_does_not_stop(name: str) -> None:
+    assert stopped(*HONEST[name]) == set()
+
+
+def test_helpers_that_only_tests_mention_are_tried_with_their_old_version_too() -> None:
+    files = {
+        "helping.py": "def same(a, b):\n    assert a == b\n",
+        "calc.py": "def add(a, b):\n    assert a\n    return a + b\n",
+        "tests/test_a.py": "import helping\nimport calc\n",
+    }
+    new = files | {"helping.py": "def same(a, b):\n    pass\n", "calc.py": "def add(a, b):\n    return 7\n"}
+    base = Base(
+        frozenset(files),
+        lambda path: data(files[path]),
+        lambda texts: {text: [path for path, content in files.items() if text in content] for text in texts},
+    )
+    found = reached([("pytest",)], base.paths, base.read)
+    plan = put_back(parse_diff(diff(files, new)).files, base, suite_of(base, found), found, ())
+    assert (plan.strict, plan.helpers) == ((), ("helping.py",))
