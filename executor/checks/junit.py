@@ -1,4 +1,4 @@
-"""Test reports in JUnit's format: what they list, and whether that is evidence. The coverage of each test.
+"""Test reports in JUnit's format: what they list, and whether that is evidence. The coverage of tests.
 
 A report is written by untrusted code, so limits apply before it costs anything: no document type, no entities, at
 most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. No tree is built.
@@ -6,6 +6,7 @@ most 32 MiB, at most 50 levels, and no counts that contradict the listed cases. 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError, XMLParser
 from xml.sax.saxutils import quoteattr
 
+from executor.process.files import left_file
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
 
 __all__ = [
     "LARGEST",
+    "CoverageFiles",
     "Report",
     "ReportError",
     "junit_of",
@@ -26,6 +31,7 @@ __all__ = [
     "new_failures",
     "read_coverage",
     "read_junit",
+    "read_percent",
 ]
 
 LARGEST = 32 * 1024 * 1024
@@ -306,6 +312,95 @@ def junit_of(report: Report) -> bytes:
         plain = "".join(char if char.isprintable() else "?" for char in name)
         cases.append(f"<testcase name={quoteattr(plain or '?')}>{f'<{kind}/>' if kind else ''}</testcase>")
     return f"<testsuite>{''.join(cases)}</testsuite>".encode("utf-8", "replace")
+
+
+_COVERAGE_FILES = (
+    "coverage.xml",
+    "cobertura.xml",
+    "coverage/cobertura-coverage.xml",
+    "coverage.json",
+    "coverage/coverage-summary.json",
+    "lcov.info",
+    "coverage.lcov",
+    "coverage/lcov.info",
+    "coverage.out",
+    "cover.out",
+    "coverage.txt",
+    "target/site/jacoco/jacoco.xml",
+    "build/reports/jacoco/test/jacocoTestReport.xml",
+)
+"""Where coverage.py, c8, nyc, jest, cargo-llvm-cov, `go test`, gcovr and JaCoCo write, by default or by custom."""
+_LINE_RATE = re.compile(rb"""<coverage\b[^>]*?\sline-rate=["']([\d.]+)["']""")
+_JACOCO = re.compile(rb"""<counter type=["']LINE["'] missed=["'](\d+)["'] covered=["'](\d+)["']""")
+_LCOV = re.compile(rb"^(LF|LH):(\d+)\s*$", re.MULTILINE)
+_GO = re.compile(rb"^\S+:\d+\.\d+,\d+\.\d+ (\d+) (\d+)\s*$", re.MULTILINE)
+
+
+class CoverageFiles:
+    """The coverage reports that a check leaves in its tree.
+
+    Args:
+        start: folder in which the check runs; reports that lie there already count for nothing.
+    """
+
+    def __init__(self, start: Path) -> None:
+        self._start = start
+        self._before = dict(self._found())
+
+    def percent(self, secrets: Collection[str]) -> float | None:
+        """Return the lines that were executed, in per cent, by the first new report; None without one."""
+        for name, state in self._found():
+            if self._before.get(name) != state:
+                data = left_file(self._start, name, secrets, LARGEST)
+                found = read_percent(data) if isinstance(data, bytes) else None
+                if found is not None:
+                    return found
+        return None
+
+    def _found(self) -> Iterator[tuple[str, tuple[int, int, int]]]:
+        for name in _COVERAGE_FILES:
+            try:
+                facts = (self._start / name).lstat()
+            except OSError:
+                continue
+            yield name, (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
+def read_percent(data: bytes) -> float | None:
+    """Return the lines that tests executed, in per cent, from a coverage report; None if it is none.
+
+    Reads Cobertura's and JaCoCo's XML, the JSON of coverage.py and of Istanbul's summary, LCOV, and Go's cover profile.
+    """
+    head = data.lstrip()[:5]
+    if head[:1] == b"{":
+        found = _percent_in_json(data)
+    elif head[:1] == b"<":
+        rate, lines = _LINE_RATE.search(data[:4096]), _JACOCO.findall(data)
+        found = _share(*map(int, lines[-1])) if lines else None  # the last counter is that of the whole
+        found = float(rate[1]) * 100 if rate and rate[1].count(b".") < 2 else found  # noqa: PLR2004
+    elif head == b"mode:":
+        blocks = [(int(count), int(hits) > 0) for count, hits in _GO.findall(data)]
+        covered = sum(count for count, hit in blocks if hit)
+        found = _share(sum(count for count, _ in blocks) - covered, covered)
+    else:
+        sums = Counter[bytes]()
+        for key, value in _LCOV.findall(data):
+            sums[key] += int(value)
+        found = _share(sums[b"LF"] - sums[b"LH"], sums[b"LH"])
+    return found if found is not None and 0 <= found <= 100 else None  # noqa: PLR2004  (per cent)
+
+
+def _share(missed: int, covered: int) -> float | None:
+    return 100 * covered / (missed + covered) if missed + covered > 0 else None
+
+
+def _percent_in_json(data: bytes) -> float | None:
+    try:
+        value = json.loads(data)
+        found = value["totals"]["percent_covered"] if "totals" in value else value["total"]["lines"]["pct"]
+        return float(found)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 _MOST_ROWS = 2_000_000

@@ -12,6 +12,7 @@ from executor.agents.command import child_environment
 from executor.checks.console import Written, ran_no_test, read_console
 from executor.checks.junit import (
     LARGEST,
+    CoverageFiles,
     Report,
     ReportError,
     junit_of,
@@ -209,10 +210,14 @@ class CheckRunner:
 
     def known_report(self, tree: str, item: CommandProof) -> Report | None:
         """The report of what is known of a check on a tree, empty for a run that named no test; nothing is run."""
-        verdict = self.verdicts.find(self._inputs_of(tree, item), item.key)
+        verdict = self.known(tree, item)
         if verdict is None:
             return None
         return self.report_of(verdict) if verdict.report else Report(0, (), (), (), ())
+
+    def known(self, tree: str, item: CommandProof) -> Verdict | None:
+        """Return the latest verdict of a check on a tree under any conditions, if there is one; nothing is run."""
+        return self.verdicts.find(self._inputs_of(tree, item), item.key)
 
     def report_of(self, verdict: Verdict) -> Report | None:
         """Return the JUnit report of a verdict, if it still exists."""
@@ -306,6 +311,7 @@ class _Trial:
             return self._unready(problem)
         empty_folder(self._out)
         self._written = Written(self._slot.check.start)
+        self._covered = CoverageFiles(self._slot.check.start)
         argv = self._item.command(self._files, str(self._report))
         up = self._out / "service-is-up"
         if self._item.before:
@@ -389,6 +395,7 @@ class _Trial:
             seconds=ended.seconds,
             run=self._id,
             report=report,
+            covered=self._covered.percent(self._context.secrets),
             conditions=self._conditions,
         )
 

@@ -70,6 +70,7 @@ class Verdict:
         conditions: its conditions, by name.
         empty: it passed, but its output reports that no test ran.
         unready: its tree could not be prepared, so it did not run.
+        covered: the lines that its tests executed, in per cent; None if no report of it says so.
         by: name of the key that signed it, if another clone ran the check.
         host: the host of that clone.
         at: epoch seconds at which it signed.
@@ -85,6 +86,7 @@ class Verdict:
     conditions: dict[str, str] = field(default_factory=dict)
     empty: bool = False
     unready: bool = False
+    covered: float | None = None
     by: str = ""
     host: str = ""
     at: int = 0

@@ -213,6 +213,12 @@ class Verifier:
                 return Judgement(ok=False, reason=f"{item.name}: {lost}", failed=item.name)
         return Judgement(ok=True)
 
+    def coverage(self, tree: str) -> float | None:
+        """Return the highest coverage that a check of the issue reported on a tree, in per cent; None if none did."""
+        items = [item for item in self._proofs.items if isinstance(item, CommandProof)]
+        known = (self._checks.known(tree, item) for item in items)
+        return max((it.covered for it in known if it is not None and it.covered is not None), default=None)
+
     def red_on_base(self, tree: str, *, accepted: bool = False) -> Judgement:
         """Run the issue's named checks on the base before any work; `ok` if there are none.
 

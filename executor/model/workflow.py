@@ -92,6 +92,7 @@ class Gate(_Rule):
         rounds: how often the steps are repeated with the missing parts before a person is asked.
         reviewer: a profile of agents.toml that also scores; the lower score counts.
         checks: the checks and acceptance commands of the issue must pass on the phase's tree.
+        coverage: per cent of the lines that those checks must report as executed; None: no minimum.
         criteria: name -> criterion; the TOML tables ``criterion``.
     """
 
@@ -99,6 +100,7 @@ class Gate(_Rule):
     rounds: Annotated[StrictInt, Field(ge=0, le=20)] = 2
     reviewer: str | None = None
     checks: StrictBool = False
+    coverage: _Percent | None = None
     criteria: dict[str, Criterion] = Field(default_factory=dict, alias="criterion")
 
 
@@ -354,6 +356,8 @@ def _gate_problems(gate: Gate | None, phase: str, made: set[str], before: Sequen
     files = Known(sorted(made))
     if not gate.criteria and gate.reviewer is None and not gate.checks:
         yield f"phase.{phase}.gate", "expected at least one criterion, a reviewer, or checks = true"
+    if gate.coverage is not None and not gate.checks:
+        yield f"phase.{phase}.gate.coverage", "needs checks = true: coverage is what the checks report"
     for name, criterion in gate.criteria.items():
         file = criterion.file
         place = f"phase.{phase}.gate.criterion.{name}.file"

@@ -66,12 +66,14 @@ class Contract:
         thresholds: gate id -> per cent at which it opens.
         weights: gate id -> total weight of its criteria.
         acceptance: the issue's acceptance criteria, for criteria that cover them.
+        checks: what the gate of the phase asks of the checks, as one sentence; empty without that.
     """
 
     files: tuple[Expected, ...]
     thresholds: Mapping[str, int]
     weights: Mapping[str, int]
     acceptance: tuple[str, ...] = ()
+    checks: str = ""
 
     def data(self) -> dict[str, object]:
         """Return the contract as JSON, for `read_contract`."""
@@ -124,7 +126,15 @@ def contract_of(flow: Flow, step: FlowStep, acceptance: Sequence[str]) -> Contra
         {name: gate.threshold for name, gate in gates.items()},
         {name: sum(rule.weight for rule in gate.criteria.values()) for name, gate in gates.items()},
         tuple(acceptance),
+        next((_checks_of(item.gate) for item in flow.steps if item.gate is not None and item.phase == step.phase), ""),
     )
+
+
+def _checks_of(gate: Gate) -> str:
+    if not gate.checks:
+        return ""
+    minimum = f", and they have to report a coverage of at least {gate.coverage} %" if gate.coverage else ""
+    return f"The gate of this phase runs the checks and the acceptance commands of the issue{minimum}."
 
 
 def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> list[str]:
@@ -151,7 +161,8 @@ def missing_from(contract: Contract, read: Callable[[str], bytes | None]) -> lis
 
 def contract_text(contract: Contract) -> str:
     """Format the contract as a part of a brief, in Markdown; empty if the step hands in no file."""
-    return "\n\n".join("\n".join(_file_lines(contract, item)) for item in contract.files)
+    parts = ["\n".join(_file_lines(contract, item)) for item in contract.files]
+    return "\n\n".join([*parts, contract.checks] if contract.checks else parts)
 
 
 def _file_lines(contract: Contract, item: Expected) -> Iterator[str]:

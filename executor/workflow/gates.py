@@ -33,6 +33,7 @@ __all__ = ["Gates"]
 
 RULE = "gate"
 VALIDATION = "validation.json"
+_NOT_REPORTED = "coverage not reported (no check wrote coverage.xml, coverage.json, lcov.info or the like)"
 _LONGEST = 1_500
 """Maximum length of one missing part: the output of a failed check is longer than a missing heading."""
 
@@ -131,9 +132,20 @@ class Gates:
         logs = self._session.project.logs(self._run.name, self._issue.id, attempt.number) / "steps" / gate.id
         judged = self._issue.verifier.judge(Candidate(tree, base, change), logs)
         if judged.ok:
-            return result
+            return self._covered(gate, replace(result, coverage=self._issue.verifier.coverage(tree)))
         detail = (judged.detail.strip()[-_LONGEST:],) if judged.detail.strip() else ()
         return Score(Fraction(0), {**result.missing, "": (*result.missing.get("", ()), judged.reason, *detail)})
+
+    def _covered(self, gate: FlowStep, result: Score) -> Score:
+        """Return the score, or zero if the checks report less coverage than the gate asks for, or none."""
+        assert gate.gate is not None  # noqa: S101  (as above)
+        wanted, found = gate.gate.coverage, result.coverage
+        told = _NOT_REPORTED if found is None else f"coverage {found:.1f} %"
+        if wanted is None or (found is not None and found >= wanted):
+            self._issue.tell("gate", f"{gate.id}: checks passed, {told}")
+            return result
+        text = f"{told}; the gate asks for at least {wanted} %"
+        return replace(result, share=Fraction(0), missing={**result.missing, "": (*result.missing.get("", ()), text)})
 
     def _reviewed(self, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]) -> Score:
         """Return the lower of the score by code and the reviewer's; a reviewer without a score counts as zero."""
@@ -177,13 +189,15 @@ class Gates:
 
 def _validation(gate: FlowStep, result: Score, *, approved: bool) -> bytes:
     """Return the record of an open gate: its score, its threshold and parts that are still missing."""
-    value = {
+    value: dict[str, object] = {
         "phase": gate.phase,
         "score": result.percent,
         "threshold": gate.gate.threshold if gate.gate is not None else 0,
         "missing": [text for own in result.missing.values() for text in own],
         "approved": approved,
     }
+    if gate.gate is not None and gate.gate.checks:
+        value["coverage"] = result.coverage
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
 

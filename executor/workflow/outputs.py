@@ -67,10 +67,12 @@ class Score:
     Attributes:
         share: fraction of the criteria that is met, by weight, 0 to 1.
         missing: missing parts by the step that must supply them; empty name: any.
+        coverage: what its checks reported, in per cent; None if they did not, or were not asked.
     """
 
     share: Fraction
     missing: Mapping[str, tuple[str, ...]]
+    coverage: float | None = None
 
     @property
     def percent(self) -> int:

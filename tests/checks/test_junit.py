@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from executor.checks.console import Written, read_console
 from executor.checks.junit import (
     LARGEST,
+    CoverageFiles,
     Report,
     ReportError,
     junit_of,
@@ -18,6 +19,7 @@ from executor.checks.junit import (
     missing_evidence,
     new_failures,
     read_junit,
+    read_percent,
 )
 
 if TYPE_CHECKING:
@@ -540,3 +542,42 @@ def test_a_test_that_passed_before_and_does_not_run_now_is_lost() -> None:
         now = read_console(text)
         assert now is not None
         assert lost_tests(now, base) == lost
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ('<?xml version="1.0" ?>\n<coverage version="7.6" lines-valid="4" line-rate="0.75" branch-rate="0">', 75),
+        ("<!DOCTYPE coverage SYSTEM 'x'><coverage line-rate='1' branch-rate='0'>", 100),
+        ('<report><counter type="LINE" missed="9" covered="0"/><counter type="LINE" missed="1" covered="3"/>', 75),
+        ('{"totals": {"percent_covered": 82.5}}', 82.5),
+        ('{"total": {"lines": {"total": 8, "covered": 2, "pct": 25}}}', 25),
+        ("TN:\nSF:a\nLF:3\nLH:3\nend_of_record\nSF:b\nLF:1\nLH:0\nend_of_record\n", 75),
+        ("mode: set\nm/a.go:1.1,2.2 3 1\nm/a.go:3.1,4.2 1 0\n", 75),
+        ("", None),
+        ("{", None),
+        ("[1]", None),
+        ('{"totals": 3}', None),
+        ('{"totals": {"percent_covered": 101}}', None),
+        ('{"totals": {"percent_covered": NaN}}', None),
+        ('<coverage line-rate="1.2.3">', None),
+        ("LF:0\nLH:0\n", None),
+        ("LF:1\nLH:2\n", None),
+        ("mode: set\n", None),
+        ("<testsuite/>", None),
+        ("coverage: 90 %", None),
+    ],
+)
+def test_the_coverage_in_a_report_is_read(text: str, percent: float | None) -> None:
+    assert read_percent(text.encode()) == percent
+
+
+def test_a_coverage_report_that_was_there_already_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "coverage.xml").write_text('<coverage line-rate="1">')
+    files = CoverageFiles(tmp_path)
+    assert files.percent(()) is None
+    (tmp_path / "coverage").mkdir()
+    (tmp_path / "coverage" / "lcov.info").write_text("LF:4\nLH:3\n")
+    assert files.percent(()) == 75
+    (tmp_path / "coverage.lcov").symlink_to("coverage/lcov.info")
+    assert CoverageFiles(tmp_path).percent(()) is None

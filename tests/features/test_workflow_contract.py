@@ -127,4 +127,29 @@ def test_a_gate_of_checks_sends_the_phase_back_with_the_output_and_leaves_a_vali
     assert len(events(named, "gate-held")) == 1
     assert not events(named, "attempt-failed")
     record = json.loads((named.path / ".cache/m1/steps/a/build.gate/validation.json").read_text())
-    assert record == {"phase": "build", "score": 100, "threshold": 100, "missing": [], "approved": False}
+    assert record == {
+        "phase": "build",
+        "score": 100,
+        "threshold": 100,
+        "missing": [],
+        "approved": False,
+        "coverage": None,
+    }
+
+
+def test_a_gate_asks_for_the_coverage_that_the_checks_report(named: Repo) -> None:
+    named.write("rules/workflows/named.toml", f"{NAMED}coverage = 80\n")
+    run = (
+        "echo '{\"tasks\": []}' > $EXECUTOR_OUT/tasks.json; rate=0.7; "
+        "grep -q 'coverage of at least 80 %' $EXECUTOR_BRIEF && grep -q 'coverage 70.0 %;' $EXECUTOR_BRIEF "
+        "&& rate=0.85; "
+        'echo "<coverage line-rate=\\"$rate\\">" > report'
+    )
+    named.milestone("m1", issue("a", run, workflow="named", accept=[{"run": "cp report coverage.xml"}]))
+    out = named.doit("milestone:m1").check().out
+    assert "coverage 70.0 %; the gate asks for at least 80 %" in str(events(named, "gate-held"))
+    assert "build.gate: checks passed, coverage 85.0 %" in out
+    record = json.loads((named.path / ".cache/m1/steps/a/build.gate/validation.json").read_text())
+    assert record["coverage"] == 85
+    named.milestone("m2", issue("b", run, workflow="named", accept=[{"run": "test -e report"}]))
+    assert "coverage not reported" in named.doit("milestone:m2").check(4).out
