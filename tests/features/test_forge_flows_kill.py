@@ -5,30 +5,35 @@ All points: EXECUTOR_LONG=1 python -m pytest -n 2 -m long tests/features/test_fo
 
 from __future__ import annotations
 
+import copy
 import shutil
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fake_github import TOKEN
 from tests.features.test_forge_red_checks import LOG, NOTE, landed_events
-from tests.features.test_github import declared, hub, up
+from tests.features.test_github import declared, hub, served, up
 from tests.features.test_github_kill import HOOK
 from tests.features.test_remote import BRANCH, branches, tip
 from tests.forge.test_attested_landings import make_key, verified
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.fake_github import FakeGitHub
 
 __all__ = ["hub"]
 MOMENTS = ("before", "after")
-REQUESTS, PUSHES = 40, 8
-"""More than each of the flows has; a test of a number beyond the last one is skipped."""
+REQUESTS, PUSHES = 120, 9
+"""More than each of the flows has; a test of a push beyond the last one is skipped."""
+PARTS = 4
+"""A flow is killed at every request by so many tests, which may run side by side."""
 EPIC = "Epic\n\n- [ ] `test -e a`\n\n## NFR targets\n\n- [ ] `test -d .`\n"
 
 
@@ -75,42 +80,157 @@ def epic_and_tracking(repo: Repo, hub: FakeGitHub) -> None:
     repo.doit("milestone:m1").check()
 
 
-FLOWS: dict[str, tuple[Callable[[Repo, FakeGitHub], None], str]] = {
-    "red-check": (red_check, "milestone:m1"),
-    "approved-draft": (approved_draft, "milestone:m1"),
-    "answered-question": (answered_question, "milestone:m1"),
-    "epic": (epic_and_tracking, "release:m1"),
+def retried(repo: Repo, hub: FakeGitHub) -> None:
+    """A retry, while auto-merge of the old head is armed: it is taken back before the new attempt is pushed."""
+    red_check(repo, hub)
+    hub.set_check(hub.pulls[0].sha, "ci", "cancelled")
+    repo.doit("issue:m1/a").check(4)
+    repo.doit("retry", "m1/a").check()
+
+
+def two_numbered(repo: Repo, hub: FakeGitHub) -> None:
+    """Two issues of the forge of which one needs the other; the forge is given that dependency."""
+    first, second = hub.add_issue("One"), hub.add_issue("Two")
+    rules = repo.path / "rules/forge.toml"
+    rules.write_text(f"dependencies = true\n{rules.read_text()}")
+    declared(
+        repo,
+        counted(repo, "a", "echo a > a", number=first) + counted(repo, "b", "echo b > b", number=second, needs=["a"]),
+    )
+
+
+def question(repo: Repo, hub: FakeGitHub) -> None:
+    """An issue that will ask a question, which is to be shown as a draft."""
+    _ = hub
+    asked = repo.path.parent / "asked"
+    ask = f"[ -e {asked} ] || echo Which zone? > $EXECUTOR_OUT/question.md; touch {asked}; echo a > a"
+    declared(repo, counted(repo, "a", ask))
+
+
+def stack(repo: Repo, hub: FakeGitHub) -> None:
+    """Two issues whose pull requests will wait, one on the other."""
+    rules = repo.path / "rules/forge.toml"
+    rules.write_text(f"stack = true\n{rules.read_text()}")
+    declared(repo, counted(repo, "a", "echo a > a") + counted(repo, "b", "echo b > b"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks["ci"] = "pending"
+
+
+def stack_whose_lowest_merges(repo: Repo, hub: FakeGitHub) -> None:
+    """A stack of two; the forge has just merged the lower one."""
+    stack(repo, hub)
+    repo.doit("milestone:m1").check(75)
+    assert [pull.base for pull in hub.pulls] == [BRANCH, hub.pulls[0].head]
+    hub.set_check(hub.pulls[0].sha, "ci", "success")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow that is killed.
+
+    Attributes:
+        prepare: brings the repository and the forge to its beginning.
+        task: what is run and killed.
+        landed: the issues that have landed in the end.
+        worked: how often agents have worked in the end.
+    """
+
+    prepare: Callable[[Repo, FakeGitHub], None]
+    task: str = "milestone:m1"
+    landed: tuple[str, ...] = ("a",)
+    worked: int = 1
+
+
+FLOWS = {
+    "red-check": Flow(red_check, worked=2),
+    "retried": Flow(retried, worked=2),
+    "approved-draft": Flow(approved_draft),
+    "question": Flow(question, worked=2),
+    "answered-question": Flow(answered_question, worked=2),
+    "dependencies": Flow(two_numbered, landed=("a", "b"), worked=2),
+    "stack": Flow(stack, landed=("a", "b"), worked=2),
+    "stack-merges": Flow(stack_whose_lowest_merges, landed=("a", "b"), worked=2),
+    "epic": Flow(epic_and_tracking, "release:m1"),
 }
-SLICE = {("red-check", 9, "after"), ("epic", 12, "before")}
+
+
+@dataclass
+class World:
+    """A repository and a forge at the beginning of a flow, brought back to it before each kill.
+
+    Attributes:
+        flow: the flow.
+        repo: the repository; the remote is beside it.
+        hub: the forge.
+        saved: a copy of all files.
+        state: what the forge knew.
+    """
+
+    flow: Flow
+    repo: Repo
+    hub: FakeGitHub
+    saved: Path
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, flow: Flow, folder: Path) -> World:
+        (folder / "world").mkdir()
+        repo = Repo(folder / "world" / "repo")
+        hub = served(repo)
+        flow.prepare(repo, hub)
+        state = copy.deepcopy({key: value for key, value in vars(hub).items() if key in STATE})
+        shutil.copytree(folder / "world", folder / "saved", symlinks=True)
+        return cls(flow, repo, hub, folder / "saved", state)
+
+    def begin(self) -> None:
+        """Bring files and forge back to the beginning of the flow."""
+        folder = self.repo.path.parent
+        shutil.rmtree(folder)
+        shutil.copytree(self.saved, folder, symlinks=True)
+        vars(self.hub).update(copy.deepcopy(self.state))
+
+
+STATE = frozenset(
+    {
+        *("pulls", "issues", "milestones", "statuses", "checks", "run_ids", "annotations", "logs", "comments"),
+        *("withdrawn", "required", "queues", "blocked_by", "requests", "faults", "new_checks", "kill", "victim"),
+        *("_numbers", "_contained"),
+    }
+)
+"""What the forge forgets when a flow begins."""
 
 
 def ended(repo: Repo, hub: FakeGitHub, task: str) -> None:
-    """Run until it is done; the forge's checks pass on whatever head its pull requests show."""
-    for _ in range(4):
+    """Run until it is done; the forge's checks pass on whatever its pull requests show, a question is answered."""
+    for _ in range(5):
         if repo.doit(task).code == 0:
             return
         for pull in hub.opened():
-            hub.set_check(pull.sha, "ci", "success")
+            if pull.base == BRANCH:
+                hub.set_check(pull.sha, "ci", "success")
+        if any("question:" in pull.body for pull in hub.opened() if pull.draft):
+            repo.doit("answer", "m1/a", "EU").check()
     repo.doit(task).check()
 
 
-def assert_right(repo: Repo, hub: FakeGitHub, task: str) -> None:
+def assert_right(repo: Repo, hub: FakeGitHub, task: str, landed: tuple[str, ...] = ("a",)) -> None:
     """No duplicates and no wrong merges: what landed is the one attempt on record, in its one pull request."""
-    assert [pull.base for pull in hub.pulls if pull.merged] == [BRANCH, *(["main"] if task == "release:m1" else [])]
+    merged = [*[BRANCH] * len(landed), *(["main"] if task == "release:m1" else [])]
+    assert [pull.base for pull in hub.pulls if pull.merged] == merged
     assert all(pull.merged and not pull.draft for pull in hub.pulls)
     assert tip(up(repo), BRANCH) == repo.git("rev-parse", BRANCH)
-    heads = [name for name in branches(up(repo)) if not name.startswith("refs/attestations/")]
-    assert [name for name in heads if not name.startswith("refs/tags/")] == ["refs/heads/main", f"refs/heads/{BRANCH}"]
-    assert repo.landed(BRANCH) == ["a@1"]
-    landed = [event["attempt"] for event in landed_events(repo)]
-    assert len(landed) == 1
+    heads = [name for name in branches(up(repo)) if not name.startswith(("refs/attestations/", "refs/tags/"))]
+    assert sorted({*heads} - {"refs/heads/tracking"}) == ["refs/heads/main", f"refs/heads/{BRANCH}"]
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in landed]
+    numbers = {event["key"]: event["attempt"] for event in landed_events(repo)}
+    assert len(landed_events(repo)) == len(landed)
     assert all(len(items) <= 1 for items in hub.comments.values())
     posted = Counter((sha, item["context"]) for sha, items in hub.statuses.items() for item in items)
     assert set(posted.values()) <= {1}
-    shown = repo.git("show", f"{BRANCH}:a")
-    assert shown in {"a", f"attempt {landed[0]}"}
-    if hub.comments:
-        assert "landed as" in next(iter(hub.comments.values()))[0]["body"].splitlines()[1]
+    for name in landed:
+        assert repo.git("show", f"{BRANCH}:{name}") in {name, f"attempt {max(numbers.values())}"}
+    for items in hub.comments.values():
+        assert "landed as" in items[0]["body"].splitlines()[1]
     before = len(hub.requests)
     assert "nothing to do" in repo.doit(task).check().out
     assert len(hub.requests) == before
@@ -125,32 +245,60 @@ def died(repo: Repo, hub: FakeGitHub, task: str, number: int, moment: str) -> bo
     return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    ("flow", "number", "moment"),
-    [
-        pytest.param(flow, number, moment, marks=() if (flow, number, moment) in SLICE else pytest.mark.long)
-        for flow in FLOWS
-        for number in range(1, REQUESTS)
-        for moment in MOMENTS
-    ],
-)
-def test_a_flow_killed_at_a_request_ends_the_same(
-    repo: Repo, hub: FakeGitHub, flow: str, number: int, moment: str
-) -> None:
-    prepare, task = FLOWS[flow]
-    prepare(repo, hub)
-    before = len(hub.requests)
-    if not died(repo, hub, task, number, moment):
-        pytest.skip(f"the flow has {len(hub.requests) - before} requests")
-    ended(repo, hub, task)
-    assert_right(repo, hub, task)
-    ran = (repo.path.parent / "ran").read_text().split()
-    assert len(ran) == (2 if flow in {"red-check", "answered-question"} else 1)
-    if flow == "epic":
+@pytest.fixture
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The world of a flow."""
+    monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "world" / "user-cache"))
+    made = World.of(FLOWS[request.param], tmp_path)
+    yield made
+    made.hub.__exit__()
+
+
+def killed_once(world: World, number: int, moment: str) -> bool:
+    """Kill the flow at a request and see that it ends right when run again; False if it has fewer requests."""
+    world.begin()
+    flow, repo, hub = world.flow, world.repo, world.hub
+    if not died(repo, hub, flow.task, number, moment):
+        return False
+    ended(repo, hub, flow.task)
+    assert_right(repo, hub, flow.task, flow.landed)
+    assert len((repo.path.parent / "ran").read_text().split()) == flow.worked
+    if flow.prepare is two_numbered:
+        assert hub.blocked_by == {2: [1]}
+    if flow.prepare is epic_and_tracking:
         epic = next(iter(hub.issues.values()))
         assert (epic["state"], epic["body"]) == ("closed", EPIC.replace("[ ]", "[x]"))
         assert [item["state"] for item in hub.milestones.values()] == ["closed"]
         assert repo.git("cat-file", "-t", "v1") == "tag"
+    return True
+
+
+@pytest.mark.parametrize(
+    ("world", "number", "moment"), [("red-check", 9, "after"), ("epic", 12, "before")], indirect=["world"]
+)
+def test_a_flow_killed_at_a_request_ends_the_same(world: World, number: int, moment: str) -> None:
+    assert killed_once(world, number, moment)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("world", FLOWS, indirect=True)
+def test_a_flow_killed_at_any_request_ends_the_same(
+    world: World, part: int, moment: str, record_property: Callable[[str, object], None]
+) -> None:
+    failed = {}
+    for number in range(part + 1, REQUESTS, PARTS):
+        try:
+            if not killed_once(world, number, moment):
+                break
+        except AssertionError as error:
+            failed[f"{moment} request {number}"] = str(error)[:2000]
+    else:
+        pytest.fail(f"the flow has {REQUESTS} requests or more")
+    assert not failed
+    record_property("kills", number // PARTS)
 
 
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
@@ -162,11 +310,12 @@ def test_a_flow_killed_at_a_request_ends_the_same(
         for moment in ("pre-receive", "post-receive")
     ],
 )
-def test_an_attested_run_killed_at_a_push_ends_the_same(
+def test_an_attested_and_tracked_run_killed_at_a_push_ends_the_same(
     repo: Repo, hub: FakeGitHub, tmp_path: Path, number: int, moment: str
 ) -> None:
     key = make_key(tmp_path)
     repo.write("rules/landing.toml", f'attest_key = "{key}"\n')
+    repo.write("rules/status.toml", 'tracking = "TRACKING.md"\npush_to = "tracking"\n')
     declared(repo, counted(repo, "a", "echo a > a"))
     folder = up(repo)
     (folder / f"{moment}.count").touch()
@@ -184,3 +333,5 @@ def test_an_attested_run_killed_at_a_push_ends_the_same(
     here = repo.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/attestations/")
     assert here == hub.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/attestations/")
     assert verified(repo, tmp_path / "signers") == (0, "1 landings, 0 problems\n")
+    assert "1 of 1" in hub.git("show", "tracking:TRACKING.md")
+    assert hub.git("ls-tree", "-r", "--name-only", "tracking") == "TRACKING.md"

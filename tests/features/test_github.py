@@ -24,16 +24,23 @@ if TYPE_CHECKING:
 RULES = 'kind = "github"\nremote = "origin"\nrepository = "acme/app"\nwait = 0\nlabels = ["executor"]\n'
 
 
+def served(repo: Repo) -> FakeGitHub:
+    """Give a repository a remote on a forge, which is served until its `__exit__`."""
+    folder = repo.path.parent / "up.git"
+    repo.git("remote", "add", "origin", bare(folder))
+    fake = FakeGitHub(folder).__enter__()
+    repo.write("rules/forge.toml", f'{RULES}base_url = "{fake.url}"\n')
+    return fake
+
+
 @pytest.fixture
 def hub(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
     """The forge of the repository, with its main branch."""
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
     monkeypatch.setenv("XDG_CACHE_HOME", str(repo.path.parent / "user-cache"))
-    folder = repo.path.parent / "up.git"
-    repo.git("remote", "add", "origin", bare(folder))
-    with FakeGitHub(folder) as fake:
-        repo.write("rules/forge.toml", f'{RULES}base_url = "{fake.url}"\n')
-        yield fake
+    fake = served(repo)
+    yield fake
+    fake.__exit__()
 
 
 def declared(repo: Repo, body: str) -> None:
