@@ -37,6 +37,21 @@ def test_every_page_is_in_the_index() -> None:
     assert sorted(name for name in names if f"({name})" not in index) == []
 
 
+def test_every_test_that_a_feature_names_exists() -> None:
+    wanted = re.findall(
+        r"`((?:[\w/]*test_\w+(?:\.py)?)?(?:::[\w.]+)?)`", (CHECKOUT / "docs" / "features.md").read_text()
+    )
+    module, missing = "", []
+    for name in filter(None, wanted):
+        path, _, test = name.partition("::")
+        module = path.removesuffix(".py") or module
+        found = [CHECKOUT / folder / f"{module}.py" for folder in ("", "tests", "tests/features")]
+        text = next((file.read_text(encoding="utf-8") for file in found if file.exists()), "")
+        if f"def {test.removesuffix('...')}" not in text:
+            missing.append(name)
+    assert missing == []
+
+
 def test_the_readme_names_every_command() -> None:
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"doit {name}" not in readme and name != "run"] == []

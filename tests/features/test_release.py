@@ -97,6 +97,18 @@ def test_before_every_issue_has_landed_no_command_is_asked(repo: Repo) -> None:
     assert not ran.exists()
 
 
+def test_a_check_that_fails_for_several_issues_is_one_criterion(repo: Repo) -> None:
+    repo.write("rules/checks.toml", '[check.whole]\nrun = "test ! -e broken"\n')
+    two = "".join(issue(name, f"echo {name} > {name}", checks=["whole"]) for name in "ab")
+    repo.milestone("m1", two)
+    repo.commit("declare")
+    repo.doit("milestone:m1").check()
+    repo.write("broken", "x\n")
+    repo.commit("broken")
+    out = repo.doit("release:m1").check(1).out
+    assert "1 of 3 criteria are not met" in out
+
+
 def test_a_box_of_the_epic_is_proved_by_the_acceptance_of_its_name(repo: Repo) -> None:
     repo.write("milestones/m1/epic.md", "- [ ] Both are there.\n")
     done(repo, HEAD + 'epic = "m1/epic.md"\naccept = [{ run = "test -e a -a -e b", name = "both are there" }]\n')

@@ -95,6 +95,16 @@ def test_activity_follows_an_issue_from_its_start_until_it_has_landed() -> None:
     ]
 
 
+def test_what_says_that_an_agent_is_silent_is_no_sign_of_life() -> None:
+    blocker = {"blocker": "silence", "about": "a", "reason": "quiet", "resume": "look", "pauses": False}
+    story = events(
+        (0, "r", "attempt-started", "a", STARTED),
+        (300, "r", "agent-silent", "a", {"agent": "claude", "silent_s": 300.0}),
+        (300, "r", "blocker", "a", blocker),
+    )
+    assert activities(story, "r")["a"].last == 0
+
+
 def test_activity_of_another_run_is_none() -> None:
     assert not activities(events((0, "r1", "attempt-started", "a", STARTED)), "r2")
 
