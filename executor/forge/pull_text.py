@@ -182,7 +182,7 @@ def history_of(records: Iterable[Record], issue: str, approvals: Iterable[Approv
     clears: dict[int, frozenset[str]] = {}
     opened = told = False
     for record in records:
-        if record.key != issue:
+        if record.key != issue or _is_superseded(record.event):
             continue
         event, text = record.event, _state(record.event)
         if isinstance(event, PullChanged):
@@ -204,6 +204,11 @@ def history_of(records: Iterable[Record], issue: str, approvals: Iterable[Approv
         who = approval.who.partition(" <")[0]
         found.insert(place, (when, f"{who} approved {', '.join(approval.rules)}: {approval.why}"))
     return found if opened and told and len(found) > 1 else []
+
+
+def _is_superseded(event: object) -> bool:
+    """Return whether an event ends an older result because another one has landed; the landing says it already."""
+    return isinstance(event, AttemptFailed) and event.failure == "superseded"
 
 
 def _minute(at: str) -> str:

@@ -77,6 +77,7 @@ def everything(forge: GitHubForge, fake: FakeGitHub) -> None:
     fake.set_check(pull.sha, "ci", "success")
     fake.required.clear()
     other = forge.open(NewPull("feat/m1-b", "milestone/m1", "core(m1): C", ""))
+    other = forge.retarget(forge.retarget(other, "feat/m1-a"), "milestone/m1")
     forge.request_merge(other, other.sha, "core(m1): C", "Body.", "merge")
     fake.git(
         "update-ref", "refs/heads/feat/m1-a", fake.git("commit-tree", f"{pull.sha}^{{tree}}", "-p", pull.sha, given="x")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.errors import ForgeRefusedError
-from executor.forge.base import NewPull
+from executor.forge.base import MovesPulls, NewPull
 from executor.forge.hosts.forgejo import ForgejoForge, over_requests
 from executor.forge.hosts.gitlab import GitLabForge, over_python_gitlab
 from executor.forge.hosts.rest import Api, log_reader
@@ -205,7 +205,10 @@ def test_every_request_and_answer_is_as_the_forge_publishes_it(forge: Forge, fak
     forge.report(forge.checks(pull.sha).items[0])
     fake.set_check(pull.sha, "ci", "success")
     forge.request_merge(pull, pull.sha, "t", "b", "squash")
-    forge.close(forge.open(NewPull("feat/m1-b", BASE, "core(m1): C", "")))
+    other = forge.open(NewPull("feat/m1-b", BASE, "core(m1): C", ""))
+    assert isinstance(forge, MovesPulls)
+    assert forge.retarget(other, HEAD).base == HEAD
+    forge.close(other)
     forge.edit_issue(second, "text")
     forge.close_issue(first)
     forge.close_milestone("M1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -175,6 +177,10 @@ def test_the_comment_tells_what_happened_and_an_ordinary_life_needs_none() -> No
         "attempt 2 is shown",
         "landed as cccccccccc",
     ]
+    superseded = replace(FAILED, failure="superseded", reason="attempt 2 landed instead")
+    assert (
+        told(*ordinary[:2], FAILED, pull_changed("open", attempt=2), LANDED, superseded)[-1] == "landed as cccccccccc"
+    )
     seen = Approval(("large-diff",), (), "Ann <ann@example.org>", "2026-01-01T10:00Z", "seen")
     assert told(STOP, pull_changed("draft"), pull_changed("open"), LANDED, approvals=(seen,)) == [
         "waits for a person: large-diff: It is large.",
