@@ -1,0 +1,257 @@
+"""Work orders, leases and results on the refs of a git remote: the only thing that coordinator and workers share.
+
+All moves are pushes by lease, so the remote's update of a ref decides who has claimed an order. A lost race is an
+answer, not an error. Refs that are no longer needed are deleted; the remote's own gc removes their objects.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from executor.cluster.orders import (
+    Lease,
+    Order,
+    ProtocolError,
+    Result,
+    State,
+    beaten,
+    counts,
+    decoded,
+    encoded,
+    next_lease,
+)
+from executor.errors import ExecutorError, ForgeRefusedError
+from executor.git.refs import Move
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from executor.git.command import Identity
+    from executor.git.objects import Store
+    from executor.git.refs import Refs
+    from executor.git.remote import Remote
+
+__all__ = ["SPACES", "Board", "Exchange", "Held"]
+
+SPACES = ("refs/work", "refs/heads/_work")
+"""The name space of the refs, and the one for a remote that takes nothing but branches."""
+_BATCH = 200
+_RACES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease that this process holds, with the commit that its ref has."""
+
+    lease: Lease
+    commit: str
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The refs of the remote as they are now, by the id of the order.
+
+    Attributes:
+        orders: each order, its commit and its name space.
+        leases: each lease and its commit.
+        results: the results of each order with their commits, lowest fence first.
+        strange: refs that cannot be read, with the reason.
+    """
+
+    orders: dict[str, tuple[Order, str, str]] = field(default_factory=dict)
+    leases: dict[str, tuple[Lease, str]] = field(default_factory=dict)
+    results: dict[str, list[tuple[Result, str]]] = field(default_factory=dict)
+    strange: dict[str, str] = field(default_factory=dict)
+
+    def counting(self, order: str) -> tuple[Result, str] | None:
+        """Return the result of an order that may land, with its commit; None as long as there is none."""
+        lease = self.leases[order][0] if order in self.leases else None
+        return next((item for item in self.results.get(order, ()) if counts(item[0], lease)), None)
+
+
+class Exchange:
+    """Reads and moves the refs of one remote.
+
+    Args:
+        remote: the remote.
+        refs: refs of a repository on this machine, which gets the objects.
+        objects: its objects.
+        who: the committer.
+    """
+
+    def __init__(self, remote: Remote, refs: Refs, objects: Store, who: Identity) -> None:
+        self._remote, self._refs, self._objects, self._who = remote, refs, objects, who
+        self._space = SPACES[0]
+        self._messages: dict[str, str] = {}
+
+    def publish(self, orders: Sequence[Order]) -> None:
+        """Push orders, in one go.
+
+        Raises:
+            ForgeRefusedError: the remote takes neither name space, or has an order of this name.
+            ForgeUnavailableError: the remote cannot be reached.
+        """
+        commits = [(order, self._order_commit(order)) for order in orders]
+        reason = ""
+        for space in dict.fromkeys((self._space, *SPACES)):
+            done = self._remote.push([Move(f"{space}/orders/{order.id}", None, commit) for order, commit in commits])
+            if done.ok:
+                self._space = space
+                return
+            reason = done.reason
+            if done.moved:
+                break
+        raise ForgeRefusedError(f"{self._remote.name} does not take work orders: {reason}")
+
+    def board(self) -> Board:
+        """Return what the remote has; only commits that are new here are fetched."""
+        tips = self._remote.tips(*(f"{space}/*" for space in SPACES))
+        self._fetch(tips)
+        found = Board()
+        for name in sorted(tips):
+            space = next(space for space in SPACES if name.startswith(f"{space}/"))
+            kind, _, order = name.removeprefix(f"{space}/").partition("/")
+            try:
+                self._read(found, kind, order, tips[name], space)
+            except ProtocolError as error:
+                found.strange[name] = str(error)
+        for results in found.results.values():
+            results.sort(key=lambda item: item[0].fence)
+        return found
+
+    def _read(self, found: Board, kind: str, order: str, commit: str, space: str) -> None:
+        data = self._message(commit).partition("\n\n")[2].encode()
+        if kind == "orders":
+            asked = decoded(Order, data)
+            if asked.id != order:
+                raise ProtocolError("it has the name of another order")
+            brief = (self._objects.blob(commit, "brief.md") or b"").decode("utf-8", "surrogateescape")
+            found.orders[order] = (replace(asked, brief=brief), commit, space)
+        elif kind == "leases":
+            found.leases[order] = (decoded(Lease, data), commit)
+        elif kind == "results":
+            result = decoded(Result, data)
+            found.results.setdefault(order.rpartition("/")[0], []).append((result, commit))
+        else:
+            raise ProtocolError("it is none of ours")
+
+    def claim(self, order: Order, before: tuple[Lease, str] | None, worker: str, host: str, space: str) -> Held | None:
+        """Claim an order, or take it over from a lease; None if somebody else was faster."""
+        lease = next_lease(order.id, before[0] if before is not None else None, worker, host)
+        return self._moved(lease, before[1] if before is not None else None, space)
+
+    def beat(self, held: Held) -> Held | None:
+        """Say that the worker lives; None if the lease was taken over or cancelled: the work has to stop.
+
+        Raises:
+            ForgeUnavailableError: the remote cannot be reached; the lease may still be held.
+        """
+        return self._moved(beaten(held.lease), held.commit, held.space)
+
+    def finish(self, held: Held, result: Result, order_commit: str, tree: str) -> bool:
+        """Push a result; False if it came late: it is kept, and does not land.
+
+        Args:
+            held: the lease.
+            result: the result.
+            order_commit: commit of the order, the parent of the result.
+            tree: tree of the result; that of the base if nothing changed.
+        """
+        lease = replace(held.lease, state=State.DONE, beat=held.lease.beat + 1)
+        done = self._commit("Lease", lease)
+        commit = self._commit("Result", result, tree, [order_commit])
+        name = f"{held.space}/results/{result.order}/{result.fence}"
+        reason = ""
+        for _ in range(_RACES):
+            pushed = self._remote.push([Move(name, None, commit), Move(self._lease(held), held.commit, done)])
+            if pushed.ok:
+                return True
+            reason, there = pushed.reason, self._remote.tips(self._lease(held), name)
+            if there.get(name) == commit:
+                return there.get(self._lease(held)) == done
+            if there.get(self._lease(held)) != held.commit:
+                self._remote.push([Move(name, None, commit)])
+                return False
+        raise ForgeRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
+
+    def cancel(self, order: str) -> bool:
+        """Put a tombstone in the place of an order's lease; False if it is done or was never published."""
+        for _ in range(_RACES):
+            board = self.board()
+            if order not in board.orders:
+                return False
+            space = board.orders[order][2]
+            before = board.leases.get(order)
+            if before is not None and before[0].state is not State.HELD:
+                return before[0].state is State.CANCELLED
+            lease = before[0] if before is not None else next_lease(order, None, "coordinator", "")
+            dead = replace(lease, state=State.CANCELLED, beat=lease.beat + 1)
+            if self._moved(dead, before[1] if before is not None else None, space) is not None:
+                return True
+        return False
+
+    def remove(self, orders: Iterable[str]) -> None:
+        """Delete all refs of these orders."""
+        wanted = set(orders)
+        tips = self._remote.tips(*(f"{space}/*" for space in SPACES))
+        moves = []
+        for name, commit in tips.items():
+            space = next(space for space in SPACES if name.startswith(f"{space}/"))
+            kind, _, order = name.removeprefix(f"{space}/").partition("/")
+            if (order.rpartition("/")[0] if kind == "results" else order) in wanted:
+                moves.append(Move(name, commit, None))
+        for place in range(0, len(moves), _BATCH):
+            self._remote.push(moves[place : place + _BATCH], atomic=False)
+
+    def _moved(self, lease: Lease, before: str | None, space: str) -> Held | None:
+        commit = self._commit("Lease", lease)
+        held = Held(lease, commit, space)
+        done = self._remote.push([Move(self._lease(held), before, commit)])
+        if done.ok:
+            return held
+        if done.moved:
+            return None
+        # "failed to update ref" is also what a lost race looks like, so the ref itself has to say
+        there = self._remote.tips(self._lease(held)).get(self._lease(held))
+        if there == commit:
+            return held
+        if there != before:
+            return None
+        raise ForgeRefusedError(f"{self._remote.name} does not take the lease of {lease.order}: {done.reason}")
+
+    @staticmethod
+    def _lease(held: Held) -> str:
+        return f"{held.space}/leases/{held.lease.order}"
+
+    def _order_commit(self, order: Order) -> str:
+        tree = self._objects.files_tree({"brief.md": order.brief.encode("utf-8", "surrogateescape")})
+        return self._commit("Order", order, tree, [order.base])
+
+    def _commit(
+        self, word: str, value: Order | Lease | Result, tree: str | None = None, parents: Sequence[str] = ()
+    ) -> str:
+        tree = self._objects.files_tree({}) if tree is None else tree
+        return self._objects.commit(tree, parents, f"{word}\n\n{encoded(value).decode()}", self._who, int(time.time()))
+
+    def _fetch(self, tips: dict[str, str]) -> None:
+        new = [name for name, commit in tips.items() if commit not in self._messages]
+        for place in range(0, len(new), _BATCH):
+            names = new[place : place + _BATCH]
+            try:
+                self._remote.fetch(*names)
+            except ExecutorError:
+                for name in names:  # one of them was removed meanwhile
+                    with suppress(ExecutorError):
+                        self._remote.fetch(name)
+
+    def _message(self, commit: str) -> str:
+        if commit not in self._messages:
+            try:
+                self._messages[commit] = self._refs.message(commit)
+            except ExecutorError as error:
+                raise ProtocolError(f"its commit is not here: {error}") from error
+        return self._messages[commit]

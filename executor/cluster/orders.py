@@ -1,0 +1,261 @@
+"""Work orders, leases and results as values, and the rules about them. Pure.
+
+An order is a commit whose parent is its base, so one fetch brings everything. A lease is a ref that moves only by
+compare-and-swap: whoever creates it has claimed the order, its beat counts up while the worker lives, and its fence
+counts up with each worker that takes it over. Clocks of hosts are not compared: a lease is silent if the observer has
+seen no other beat for a time by its own clock. Only the result of the highest fence counts; one that comes late is kept
+and never lands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from executor.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "PROTOCOL",
+    "Do",
+    "Lease",
+    "Limits",
+    "Order",
+    "ProtocolError",
+    "Result",
+    "State",
+    "Watch",
+    "counts",
+    "decoded",
+    "encoded",
+    "is_order_id",
+    "next_lease",
+    "what_to_do",
+]
+
+PROTOCOL = 1
+"""A worker leaves orders of another number alone."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,5}")
+
+
+class ProtocolError(ExecutorError):
+    """An order, a lease or a result cannot be read: it is of another version, or not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of the command of an order: seconds, and bytes of output to keep."""
+
+    timeout: float = 1800.0
+    idle: float = 0.0
+    output_cap: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A work order.
+
+    Attributes:
+        id: for example ``m4/4.1/2``: issue and attempt.
+        base: the commit to work on.
+        argv: the command; ``{brief_file}`` is the path of the brief, ``{out}`` of the folder for files that come back.
+        brief: the brief of an agent; empty for a check.
+        profile: name and digest of the agent's profile, or of the check.
+        env: values that are no secret.
+        secrets: names of variables that the worker takes from its own environment. Values never travel.
+        labels: a worker claims it only if it has all of them.
+        limits: limits of the command.
+        deadline: epoch seconds after which nobody claims it; 0 for none.
+        result: whether the changed tree comes back, or only what the command said.
+        protocol: version of this form.
+    """
+
+    id: str
+    base: str
+    argv: tuple[str, ...]
+    brief: str = ""
+    profile: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    deadline: float = 0.0
+    result: bool = True
+    protocol: int = PROTOCOL
+
+
+class State(StrEnum):
+    """State of a lease."""
+
+    HELD = "held"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim of an order.
+
+    Attributes:
+        order: id of the order.
+        fence: 1 for the first worker, one more for each that takes it over.
+        worker: the worker, unique for each process.
+        host: its host, for people.
+        beat: counts up while the worker lives.
+        state: a cancelled one is the tombstone by which the worker notices.
+    """
+
+    order: str
+    fence: int
+    worker: str
+    host: str
+    beat: int = 0
+    state: State = State.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of an order.
+
+    Attributes:
+        order, fence, worker, host: as in the lease.
+        how: why the command ended, as `executor.process.runner.Ended` has it.
+        code: its exit code; None if a signal ended it or it never started.
+        signal: the signal that ended it.
+        problem: why it did not start or was lost.
+        seconds: how long it took.
+        log: end of its output.
+        cost: US dollars, if the command says so.
+        tree: id of the changed tree; empty without one.
+        output_bytes, leftovers: as `executor.process.runner.Ended` has them.
+        protocol: version of this form.
+    """
+
+    order: str
+    fence: int
+    worker: str
+    host: str
+    how: str
+    code: int | None = None
+    signal: int | None = None
+    problem: str = ""
+    seconds: float = 0.0
+    log: str = ""
+    cost: float | None = None
+    tree: str = ""
+    output_bytes: int = 0
+    leftovers: int = 0
+    protocol: int = PROTOCOL
+
+
+_T = TypeVar("_T", Order, Lease, Result)
+
+
+def is_order_id(text: str) -> bool:
+    """Return whether a text can be the id of an order: a part of a ref name."""
+    return bool(_ID.fullmatch(text)) and ".." not in text and not re.search(r"\.(?:lock)?(?:/|$)", text)
+
+
+def encoded(value: Order | Lease | Result) -> bytes:
+    """Return a value as canonical JSON, without the brief of an order, which is a file."""
+    told = {name: item for name, item in asdict(value).items() if name != "brief"}
+    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def decoded(kind: type[_T], data: bytes) -> _T:
+    """Return a value from its JSON; unknown fields of a later minor version are ignored.
+
+    Raises:
+        ProtocolError: it is not of this kind or version.
+    """
+    try:
+        found = json.loads(data)
+        known = {item.name: found[item.name] for item in fields(kind) if item.name in found}
+        if known.get("protocol", PROTOCOL) != PROTOCOL:
+            raise ProtocolError(f"protocol {known['protocol']}, expected {PROTOCOL}; use one version on all hosts")
+        for name in ("argv", "secrets", "labels"):
+            if name in known:
+                known[name] = tuple(map(str, known[name]))
+        if "limits" in known:
+            known["limits"] = Limits(**known["limits"])
+        if "state" in known:
+            known["state"] = State(known["state"])
+        value = kind(**known)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ProtocolError(f"no {kind.__name__.lower()} of this version: {error}") from error
+    if not is_order_id(str(known.get("id", known.get("order")))):
+        raise ProtocolError("its id is no part of a ref name")
+    return value
+
+
+class Do(StrEnum):
+    """Steps of a worker that looks at an order."""
+
+    CLAIM = "claim"
+    TAKE_OVER = "take over"
+    LEAVE = "leave"
+
+
+@dataclass(slots=True)
+class Watch:
+    """Since when an observer has seen each lease unchanged, on its own clock."""
+
+    seen: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def silence(self, order: str, commit: str, now: float) -> float:
+        """Return for how many seconds the lease of an order has been this commit.
+
+        Args:
+            order: id of the order.
+            commit: the commit of its lease.
+            now: seconds on a clock that never goes back.
+        """
+        before, since = self.seen.get(order, ("", now))
+        if before != commit:
+            since = now
+        self.seen[order] = (commit, since)
+        return now - since
+
+
+def what_to_do(
+    order: Order, lease: Lease | None, labels: frozenset[str], *, silence: float, patience: float, now: float
+) -> Do:
+    """Decide what a free worker does about an order.
+
+    Args:
+        order: the order.
+        lease: its lease; None if nobody has claimed it.
+        labels: labels of the worker.
+        silence: seconds since the observer saw the lease move.
+        patience: seconds of silence after which a lease is taken over.
+        now: epoch seconds, for the deadline alone.
+    """
+    if not labels.issuperset(order.labels) or (order.deadline and now > order.deadline):
+        return Do.LEAVE
+    if lease is None:
+        return Do.CLAIM
+    return Do.TAKE_OVER if lease.state is State.HELD and silence >= patience else Do.LEAVE
+
+
+def next_lease(order: str, before: Lease | None, worker: str, host: str) -> Lease:
+    """Return the lease of a worker that claims an order or takes it over."""
+    return Lease(order, 1 if before is None else before.fence + 1, worker, host)
+
+
+def beaten(lease: Lease) -> Lease:
+    """Return the lease with its next beat."""
+    return replace(lease, beat=lease.beat + 1)
+
+
+def counts(result: Result, lease: Lease | None) -> bool:
+    """Return whether a result may land: nobody took the order over, and nobody cancelled it."""
+    return (
+        lease is not None
+        and lease.state is State.DONE
+        and (lease.order, lease.fence, lease.worker) == (result.order, result.fence, result.worker)
+    )
