@@ -36,6 +36,10 @@ def main(words: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] in (["--version"], ["--help"], ["-h"]):
         words[0] = words[0].removeprefix("--").replace("-h", "help")
+    if words[:1] == ["worker"]:
+        from executor.cluster.worker import serve
+
+        return guarded(lambda: serve(sys.stdin.buffer, sys.stdout.buffer))
     return guarded(lambda: _run(words))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import most_useful
@@ -204,9 +204,11 @@ class CheckRunner:
 
     def check_conditions(self, item: CommandProof) -> dict[str, str]:
         """Return the conditions of a verdict besides tree and check, by name: sandbox, tools, environment."""
-        repository = self.context.project.repository
+        repository, boxed = self.context.project.repository, self.boxed(item)
+        if there := self.setup.conditions_elsewhere(item, boxed=boxed):
+            return there
         found = conditions_of(repository, item.argv, child_environment((), {}, repository.top))
-        return {"sandbox": "yes" if self.boxed(item) else "no", **found}
+        return {"sandbox": "yes" if boxed else "no", **found}
 
     def known_report(self, tree: str, item: CommandProof) -> Report | None:
         """The report of what is known of a check on a tree, empty for a run that named no test; nothing is run."""
@@ -278,6 +280,8 @@ class _Trial:
         self._boxed = checks.boxed(item)
         self._environment = NO_ENVIRONMENT
         self._conditions = conditions
+        self._host = ""
+        self._covered: CoverageFiles | None = None
         self._written: Written | None = None
 
     def verdict(self, base: Report | None, key: str, seen: str, *, quiet: bool = False) -> Verdict:
@@ -297,11 +301,17 @@ class _Trial:
             verdicts.keep(seen, key, verdict)
         if not quiet:
             seconds = round(verdict.seconds, 3)
-            event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds)
+            event = Checked(check=self._item.name, tree=self._tree, ok=verdict.ok, seconds=seconds, host=self._host)
             self._context.record(event, self._issue)
         return verdict
 
     def _once(self, base: Report | None, *, sabotaged: bool) -> Verdict:
+        if self._item.runner:
+            setup, item = self._checks.setup, self._item
+            ended, self._host = setup.elsewhere(item, self._tree, self._files, self._log, self._out)
+            if ended is not None:
+                return self._judged(ended, base)
+            self._conditions = self._checks.check_conditions(item)
         self._slot.check.prepare(self._context.store, self._tree)
         try:
             self._environment = self._checks.setup.make_ready(
@@ -332,7 +342,7 @@ class _Trial:
             reason=reason,
             detail=tail(problem.log),
             seconds=0.0,
-            run=self._id,
+            run=self._context.run_id,
             ended=False,
             unready=True,
             conditions=self._conditions,
@@ -387,17 +397,10 @@ class _Trial:
         return report, every, self._checks.verdicts.keep_report(junit_of(report))
 
     def _passed(self, ended: Ended, report: str) -> Verdict:
-        return Verdict(
-            empty=not report and self._item.proves_by_tests and ran_no_test(tail(self._log)),
-            ok=True,
-            reason="",
-            detail="",
-            seconds=ended.seconds,
-            run=self._id,
-            report=report,
-            covered=self._covered.percent(self._context.secrets),
-            conditions=self._conditions,
-        )
+        empty = not report and self._item.proves_by_tests and ran_no_test(tail(self._log))
+        covered = self._covered.percent(self._context.secrets) if self._covered is not None else None
+        found = self._failed("", ended, report)
+        return replace(found, ok=True, reason="", detail="", ended=True, empty=empty, covered=covered)
 
     def _failed(self, reason: str, ended: Ended, report: str = "") -> Verdict:
         return Verdict(
@@ -405,15 +408,12 @@ class _Trial:
             reason=f"{one_line(self._item.name)}: {reason}",
             detail=tail(self._log),
             seconds=ended.seconds,
-            run=self._id,
+            run=self._context.run_id,
             report=report,
             ended=ended.reason == "exited",
             conditions=self._conditions,
+            host=self._host,
         )
-
-    @property
-    def _id(self) -> str:
-        return self._context.run_id
 
     def _child(self, argv: tuple[str, ...], part: str, timeout: float) -> Ended:
         given = {

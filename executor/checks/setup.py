@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment
 from executor.checks.spec import slug_of
-from executor.environments.environment import FOLDER, TreeEnvironment, fetching_variables, mark_made, to_be_made
+from executor.environments.environment import (
+    FOLDER,
+    TreeEnvironment,
+    fetching_variables,
+    has_python,
+    mark_made,
+    to_be_made,
+)
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError
-from executor.git.worktrees import remove
+from executor.git.worktrees import empty_folder, remove
 from executor.process.files import read_json, write_json
 from executor.process.runner import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from executor.checks.spec import CommandProof
+    from executor.cluster.runners import Host, Hosts
     from executor.environments.environment import Step
     from executor.git.worktrees import Slot, Workspace
     from executor.model.rules import Setup
@@ -60,6 +69,62 @@ class TreeSetup:
     def __init__(self, context: RunContext, sandboxing: Sandboxing) -> None:
         self._context = context
         self._sandboxing = sandboxing
+        self._hosts: Hosts | None = None
+
+    def host_of(self, item: CommandProof, *, boxed: bool) -> Host | None:
+        """Return the host on which a check runs; None if it runs here."""
+        if not item.runner or item.before or item.after or item.prefix:
+            return None
+        if self._hosts is None:
+            from executor.cluster.runners import Hosts
+
+            self._hosts = Hosts(self._context.policy)
+        return self._hosts.host_for(item.runner, boxed=boxed)
+
+    def conditions_elsewhere(self, item: CommandProof, *, boxed: bool) -> dict[str, str]:
+        """Return the conditions of verdicts of a check on the host of its runner; empty if it runs here."""
+        host = self.host_of(item, boxed=boxed)
+        found = host.conditions(item.argv, python=has_python(self._context.project.repository)) if host else None
+        return found or {}
+
+    def elsewhere(
+        self, item: CommandProof, tree: str, files: Sequence[str], log: Path, out: Path
+    ) -> tuple[Ended | None, str]:
+        """Run a check on the host of its runner, whose name is returned too.
+
+        None and no name if it has no runner, or the host does not answer: it runs here.
+
+        Args:
+            item: the check.
+            tree: the tree to judge.
+            files: changed files that it receives.
+            log: file for its output.
+            out: folder for its report.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        host = self.host_of(item, boxed=item.sandboxed and self._sandboxing.judges())
+        if host is None:
+            return None, ""
+        from executor.cluster.runners import Task
+        from executor.cluster.worker import OUT
+
+        report, context = f"{OUT}/report.xml", self._context
+        task = Task(
+            name=item.name,
+            tree=tree,
+            start=context.project.prefix,
+            argv=item.command(files, report),
+            env={**item.environment(report), "EXECUTOR_MILESTONE": context.name},
+            timeout=item.timeout,
+        )
+        empty_folder(out)
+        ended = host.run(context, task, log, out)
+        if ended is None:
+            text = f"runner {host.runner.name} failed, {item.name} runs here: {host.down}"
+            context.tell("warning", context.name, text)
+        return ended, host.name if ended is not None else ""
 
     def make_ready(
         self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool, sabotaged: bool = False

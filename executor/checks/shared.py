@@ -188,6 +188,7 @@ class SharedVerdicts:
             run=statement.run,
             report=report,
             empty=statement.empty,
+            covered=statement.covered if statement.covered >= 0 else None,
             by=who,
             host=statement.host,
             at=statement.at,
@@ -210,6 +211,7 @@ class SharedVerdicts:
             seconds=float(verdict.seconds),
             report=verdict.report,
             empty=verdict.empty,
+            covered=-1.0 if verdict.covered is None else float(verdict.covered),
             host=platform.node(),
             run=verdict.run,
             at=int(time.time()),
@@ -291,6 +293,8 @@ def refuted(folder: Path) -> dict[str, Mapping[str, object]]:
 
 def _portable(context: RunContext, asked: Asked) -> Wanted:
     """Return what is asked in the form that means the same on every host."""
+    if "platform" in asked.conditions:  # they are of another host, which gave them in this form
+        return Wanted(asked.seen, asked.key, asked.conditions)
     project, include = context.project, context.policy.setup.include
     env = child_environment((), {}, project.repository.top)
     conditions = portable_conditions(project.repository, asked.item.argv, env, asked.conditions, include)

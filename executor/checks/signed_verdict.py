@@ -89,6 +89,7 @@ class Statement:
         seconds: how long it took.
         report: digest of its JUnit report; empty without one.
         empty: its output reports that no test ran.
+        covered: the lines that its tests executed, in per cent; negative if no report of it says so.
         host: the host that ran it.
         run: the run that ran it.
         at: epoch seconds.
@@ -102,6 +103,7 @@ class Statement:
     seconds: float
     report: str
     empty: bool
+    covered: float
     host: str
     run: str
     at: int
@@ -116,6 +118,7 @@ _FIELDS: Mapping[str, type] = {
     "seconds": float,
     "report": str,
     "empty": bool,
+    "covered": float,
     "host": str,
     "run": str,
     "at": int,

@@ -133,6 +133,7 @@ class CommandProof:
     vouched: bool = False
     must_fail_before: bool = False
     prefix: int = 0
+    runner: str = ""
     by_inputs: bool = False
     coverage: bool = False
 
@@ -373,6 +374,7 @@ def _named(check: Check, policy: Policy, version: str) -> CommandProof:
         version=version,
         vouched=check.sabotage == "off",
         prefix=len(prefix),
+        runner=check.runner,
         by_inputs=check.inputs == "when" and bool(check.when) and not check.changed_only,
     )
 

@@ -71,7 +71,8 @@ class Order:
         labels: a worker claims it only if it has all of them.
         limits: limits of the command.
         deadline: epoch seconds after which nobody claims it; 0 for none.
-        result: whether the changed tree comes back, or only what the command said.
+        start: working folder of the command in the tree.
+        prepare: set-up commands before it.
         protocol: version of this form.
     """
 
@@ -85,7 +86,8 @@ class Order:
     labels: tuple[str, ...] = ()
     limits: Limits = Limits()
     deadline: float = 0.0
-    result: bool = True
+    start: str = ""
+    prepare: tuple[tuple[str, ...], ...] = ()
     protocol: int = PROTOCOL
 
 
@@ -181,6 +183,8 @@ def decoded(kind: type[_T], data: bytes) -> _T:
         for name in ("argv", "secrets", "labels"):
             if name in known:
                 known[name] = tuple(map(str, known[name]))
+        if "prepare" in known:
+            known["prepare"] = tuple(tuple(map(str, argv)) for argv in known["prepare"])
         if "limits" in known:
             known["limits"] = Limits(**known["limits"])
         if "state" in known:

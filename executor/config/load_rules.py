@@ -44,6 +44,7 @@ _FILES = (
     "limits",
     "notify",
     "routes",
+    "runners",
     "setup",
     "status",
     "stops",

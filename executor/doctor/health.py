@@ -75,6 +75,7 @@ KINDS: dict[str, int] = {
     "tool-missing": PERSON,
     "forge-token": PERSON,
     "forge-limit": 75,
+    "runner-broken": 75,
     "verdict-key": PERSON,
     "verdict-store": 75,
     "verdict-refuted": PERSON,
@@ -194,6 +195,7 @@ def configuration() -> Iterator[Finding | Compiled]:
     yield from _environments(compiled)
     yield from _forge(compiled)
     yield from _shared_verdicts(compiled)
+    yield from _runners(compiled)
     yield compiled
 
 
@@ -420,3 +422,19 @@ def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
         )
         todo = f"find out why, take the key out of rules/verdicts.toml, or delete {folder / 'refuted'}"
         yield Finding("verdict-refuted", "verdicts", text, todo)
+
+
+def _runners(compiled: Compiled) -> Iterator[Finding]:
+    """Ask the host of each runner what it is, as a run does before its first check there."""
+    if not compiled.policy.runners:
+        return
+    from executor.cluster.orders import ProtocolError
+    from executor.cluster.runners import ask
+
+    for name, runner in compiled.policy.runners.items():
+        try:
+            told = ask(runner, ())
+            yield Finding("ok", f"runner {name}", f"{told.get('host')}, Python {told.get('python')}, {told.get('git')}")
+        except ProtocolError as error:
+            todo = "its checks run here until it answers; install git and this package there, see docs/hosts.md"
+            yield Finding("runner-broken", f"runner {name}", str(error), todo)

@@ -43,7 +43,8 @@ from executor.model.milestone import commit_token, described, header
 from executor.process.files import question_in, scrub, sweep_temporary
 from executor.process.runner import read_result
 from executor.state.decide import Status
-from executor.state.events import AttemptLost, Spend
+from executor.state.events import Spend
+from executor.state.issue_events import AttemptLost
 from executor.state.model import Attempt, AttemptState
 
 if TYPE_CHECKING:

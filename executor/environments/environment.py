@@ -42,6 +42,7 @@ __all__ = [
     "TreeEnvironment",
     "fetching_variables",
     "first_word",
+    "has_python",
     "kept_environments",
     "key_of",
     "mark_made",
@@ -313,7 +314,7 @@ def portable_conditions(
         found[f"program {word}"] = _content(program, roots, env.get("PATH", ""))
         if word in _SHIMS:
             found[f"version {word}"] = _version(program, str(repository.top))
-    if _PYTHON.search(" ".join(argv)) or any((repository.top / file).is_file() for file in _PYTHON_FILES):
+    if _PYTHON.search(" ".join(argv)) or has_python(repository):
         found["python"] = _python(repository, env)
     files = sorted({path for glob in include for path in repository.top.glob(glob) if path.is_file()})
     if files:
@@ -323,6 +324,11 @@ def portable_conditions(
             hasher.update(hashlib.sha256(path.read_bytes()).digest())
         found["included files"] = f"sha256:{hasher.hexdigest()}"
     return found
+
+
+def has_python(repository: Repository) -> bool:
+    """Return whether a checkout has a file of a Python project at its top."""
+    return any((repository.top / file).is_file() for file in _PYTHON_FILES)
 
 
 @cache

@@ -5,6 +5,8 @@
 The rules of status reports: a command that is called for each phase, and a file that is kept up to date. Pure.
 
 `rules/verdicts.toml`: where verdicts of checks are shared, and whose are believed. Pure.
+
+`rules/runners.toml`: other hosts on which checks run. Pure.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ __all__ = [
     "Channel",
     "Forge",
     "NoticeKind",
+    "Runner",
     "StatusRules",
     "TrustedKey",
     "VerdictRules",
@@ -343,3 +346,29 @@ class VerdictRules(BaseModel):
     days: Annotated[StrictInt, Field(ge=1, le=3650)] = 30
     timeout_s: Annotated[float, Field(gt=0, le=600, strict=True, allow_inf_nan=False)] = 5.0
     trusted: Annotated[dict[str, TrustedKey], AfterValidator(_signers)] = Field(default_factory=dict)
+
+
+class Runner(BaseModel):
+    """A host behind a command: the order goes to its standard input, the result comes from its standard output.
+
+    Attributes:
+        name: its name.
+        prefix: words before the worker's command, such as ``["ssh", "box"]`` or ``["docker", "run", "-i", "image"]``.
+        worker: the worker's command there.
+        labels: what a check can ask for by `runner`; its name is one, too.
+        slots: checks that run there at the same time, for each milestone.
+        env: names of variables that checks receive from the environment of the host; their values never travel.
+        isolated: a person vouches that whatever runs there can do no harm; else checks that need a sandbox run here.
+        connect_s: seconds for the first answer, and beside the time limit of a check.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    prefix: Annotated[tuple[str, ...], Field(min_length=1)]
+    worker: Annotated[tuple[str, ...], Field(min_length=1)] = ("python3", "-m", "executor", "worker")
+    labels: tuple[str, ...] = ()
+    slots: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
+    env: tuple[str, ...] = ()
+    isolated: StrictBool = False
+    connect_s: Seconds = 60.0

@@ -10,7 +10,15 @@ from executor.errors import Fault
 from executor.model.agent_profile import Agent, Rule, agent_problems
 from executor.model.hints import Known, dotted, quoted
 from executor.model.milestone import Claim
-from executor.model.outward_rules import Channel, Forge, StatusRules, VerdictRules, channel_problems, token_problems
+from executor.model.outward_rules import (
+    Channel,
+    Forge,
+    Runner,
+    StatusRules,
+    VerdictRules,
+    channel_problems,
+    token_problems,
+)
 from executor.model.rules import (
     Check,
     EnvironmentRules,
@@ -59,6 +67,7 @@ class Policy(Rule):
     landing: LandingRules = LandingRules()
     environments: EnvironmentRules = EnvironmentRules()
     verdicts: VerdictRules = VerdictRules()
+    runners: dict[str, Runner] = Field(default_factory=dict)
 
     def route_of(self, issue: Issue) -> Route:
         """Return the route of the issue's type; missing keys come from the default route."""
@@ -127,6 +136,8 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     verdicts = single(value, "verdicts", VerdictRules, place, faults)
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
+    runners = named(value, "runners", "runner", Runner, place, faults)
+    faults += _runner_faults(runners, checks, place)
     faults += _channel_faults(notify, f"{place}/notify.toml")
     faults += _stop_faults(stops, f"{place}/stops.toml")
     faults += _agent_faults(agents, f"{place}/agents.toml")
@@ -160,6 +171,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         landing=landing,
         environments=environments,
         verdicts=verdicts,
+        runners=runners,
     )
     return policy, []
 
@@ -191,6 +203,22 @@ def _route_faults(
             if check not in checks:
                 hint = known_checks.advice(check, "checks")
                 yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
+
+
+def _runner_faults(runners: Mapping[str, Runner], checks: Mapping[str, Check], place: str) -> Iterator[Fault]:
+    known = Known({*runners, *(label for runner in runners.values() for label in runner.labels)})
+    for name, check in checks.items():
+        if check.runner and check.runner not in known.names:
+            advice = known.advice(check.runner, "labels")
+            yield Fault(
+                f"{place}/checks.toml",
+                f"check.{name}.runner",
+                f"no runner has the label {quoted(check.runner)}{advice}",
+            )
+    for name, runner in runners.items():
+        yield from (
+            Fault(f"{place}/runners.toml", f"runner.{name}.env", told) for told in token_problems(name, runner.env)
+        )
 
 
 def _channel_faults(channels: Mapping[str, Channel], file: str) -> Iterator[Fault]:

@@ -69,6 +69,7 @@ class Check(Rule):
         network: whether it has network access inside a sandbox.
         readable: further readable paths there, for example a toolchain in ``~``.
         isolation: ``auto`` runs it in a sandbox if an agent of the milestone requires one; ``none`` never does.
+        runner: label of a runner in runners.toml on whose host it runs; empty: here.
         sabotage: ``off``: a person vouches for a check that does not look at source files; ``on``: it must be proved.
         sabotage_reason: the reason for ``off``.
     """
@@ -91,6 +92,7 @@ class Check(Rule):
     network: StrictBool = False
     readable: tuple[str, ...] = ()
     isolation: Literal["none", "auto"] = "auto"
+    runner: str = ""
     sabotage: Literal["on", "off"] = "on"
     sabotage_reason: str = ""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone, Phase
-from executor.model.outward_rules import Channel, Forge, StatusRules, VerdictRules
+from executor.model.outward_rules import Channel, Forge, Runner, StatusRules, VerdictRules
 from executor.model.rules import Check, EnvironmentRules, LandingRules, Limits, Route, SetupRules, StopRule
 from executor.model.workflow import Schema, Workflow
 
@@ -33,6 +33,7 @@ _TABLES: dict[str, tuple[str, type[BaseModel]]] = {
     "routes": ("route", Route),
     "stops": ("stop", StopRule),
     "notify": ("notify", Channel),
+    "runners": ("runner", Runner),
 }
 """Rules files with named tables: stem -> the word before the names, and the model of a table."""
 _SINGLE: dict[str, type[BaseModel]] = {

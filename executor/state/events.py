@@ -16,7 +16,6 @@ from executor.state.issue_events import (
     AttemptBuilt,
     AttemptFailed,
     AttemptInterrupted,
-    AttemptLost,
     AttemptStarted,
     BaseRed,
     Collision,
@@ -49,7 +48,6 @@ __all__ = [
     "AttemptBuilt",
     "AttemptFailed",
     "AttemptInterrupted",
-    "AttemptLost",
     "AttemptStarted",
     "BaseRed",
     "BlockerFound",
@@ -168,13 +166,14 @@ class AgentSilent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked(Event):
-    """A check ran on a tree."""
+    """A check ran on a tree, on the host of its runner (`host`) or on this one."""
 
     KIND = "checked"
     check: str
     tree: str
     ok: bool
     seconds: float
+    host: str = optional("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

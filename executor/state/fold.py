@@ -12,7 +12,6 @@ from executor.state.events import (
     AttemptBuilt,
     AttemptFailed,
     AttemptInterrupted,
-    AttemptLost,
     AttemptStarted,
     BaseRed,
     GateHeld,
@@ -32,6 +31,7 @@ from executor.state.events import (
     Unsandboxed,
     Verified,
 )
+from executor.state.issue_events import AttemptLost
 from executor.state.model import (
     QUESTION,
     Attempt,

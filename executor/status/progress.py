@@ -1,4 +1,7 @@
-"""The progress of a milestone, its active agents and its expected end: values for every view. Pure."""
+"""The progress of a milestone, its active agents and its expected end: values for every view. Pure.
+
+Follows a journal that another process writes: new records since the last read, without rereading the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
+from executor.process.files import segments as segments_in
 from executor.state import segments
 from executor.state.decide import Status
 from executor.state.events import (
@@ -21,10 +25,13 @@ from executor.state.events import (
     Stopped,
     Verified,
 )
+from executor.state.record import Damage, Record, scan
+from executor.state.segments import look, refuse
 from executor.status.estimate import Past, Piece, Todo, calibration, durations, forecast, moment, schedule, took
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from executor.state.record import Record
     from executor.status.estimate import Calibration, Forecast
@@ -36,6 +43,7 @@ __all__ = [
     "Ahead",
     "End",
     "Part",
+    "Tail",
     "activities",
     "counts",
     "expected_end",
@@ -45,6 +53,7 @@ __all__ = [
     "planned_percent",
     "stalled",
 ]
+
 
 STALLED = 300.0
 """Seconds without a sign of life after which work counts as stalled."""
@@ -254,3 +263,54 @@ def forecast_of(observer: Observer, name: str, open_refs: Sequence[str]) -> tupl
     found = forecast(pieces, past, workers)
     proved = calibration([own for other, own in milestones.items() if other != name], workers)
     return None if found is None else (found, proved)
+
+
+class Tail:
+    """A reader of one milestone's journal; takes no lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._name = ""
+        self._place = self._number = self._check = 0
+
+    def read(self) -> list[Record]:
+        """Return the records since the last call; the first call returns all.
+
+        Raises:
+            StateBrokenError: the journal is corrupt, or of a newer version.
+        """
+        names = segments_in(self._folder)
+        if self._name and names and names[-1] == self._name:
+            found = self._rest()
+            if found is not None:
+                return found
+        return self._again() if names else []
+
+    def _rest(self) -> list[Record] | None:
+        """Return the data appended to the last segment; None if only a complete read can determine it."""
+        path = self._folder / self._name
+        try:
+            with path.open("rb") as file:
+                file.seek(0, 2)
+                if file.tell() < self._place:
+                    return None
+                file.seek(self._place)
+                data = file.read()
+        except OSError:
+            return None
+        found = scan(data, self._number + 1, self._check)
+        if found.damage not in {Damage.NONE, Damage.TORN}:
+            return None
+        self._place += found.good
+        self._number += len(found.events)
+        self._check = found.check
+        return found.events
+
+    def _again(self) -> list[Record]:
+        """Read everything and omit records already returned."""
+        chain = look(self._folder)
+        refuse(self._folder, chain)
+        given, last = self._number, chain.segments[-1]
+        self._name = last.path.name if last.path is not None else ""
+        self._place, self._number, self._check = chain.good, chain.number, chain.check
+        return [event for event in chain.events if event.number > given] if given else chain.events

@@ -41,6 +41,7 @@ STATEMENT = Statement(
     seconds=1.5,
     report="",
     empty=False,
+    covered=87.5,
     host="box",
     run="r1",
     at=NOW - 60,

@@ -39,6 +39,7 @@ def test_the_packaged_rules_are_in_order_and_all_there() -> None:
         "limits.toml",
         "notify.toml",
         "routes.toml",
+        "runners.toml",
         "setup.toml",
         "status.toml",
         "stops.toml",
@@ -98,8 +99,13 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
             "[broken",
             (
                 "rules/zebra.toml: unknown rules file; known files: agents.toml, checks.toml, environments.toml, "
-                "forge.toml, landing.toml, limits.toml, notify.toml, routes.toml, setup.toml, status.toml and 2 more"
+                "forge.toml, landing.toml, limits.toml, notify.toml, routes.toml, runners.toml, setup.toml and 3 more"
             ),
+        ),
+        (
+            "checks.toml",
+            '[check.a]\nrun = "true"\nrunner = "big"',
+            'rules/checks.toml: check.a.runner: no runner has the label "big"; known labels: none',
         ),
         ("limits.toml", "attemps = 5", 'rules/limits.toml: unknown key "attemps"; did you mean "attempts"?'),
         (

@@ -67,7 +67,7 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
     assert rows == set(KINDS) - {"ok"}
 
 
-# Kinds of findings with tests of their own in tests/repositories, test_environments.py and test_shared_verdicts.py.
+# Kinds with tests in tests/repositories, test_environments.py, test_hosts.py and test_shared_verdicts.py.
 ELSEWHERE = (
     "base-red",
     "environment-outside",
@@ -77,6 +77,7 @@ ELSEWHERE = (
     "not-in-checkouts",
     "dodo-unconnected",
     "branch-behind",
+    "runner-broken",
     "verdict-key",
     "verdict-store",
     "verdict-refuted",

@@ -13,7 +13,7 @@ import pytest
 from executor.errors import StateBrokenError
 from executor.process.locks import read_holder, remove_holder, write_holder
 from executor.state.journal import Journal, Limits
-from executor.status.follow import Tail
+from executor.status.progress import Tail
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from executor.state.decide import Status
 from executor.state.events import AttemptBuilt, AttemptStarted, Checked
 from executor.state.model import Attempt, AttemptState, IssueState, Red
 from executor.state.segments import read as read_events
-from executor.status.follow import Tail
+from executor.status.progress import Tail
 from executor.status.reader import Observer, observe
 
 if TYPE_CHECKING:

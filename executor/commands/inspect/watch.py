@@ -20,7 +20,7 @@ from executor.process.files import journal_stamp, segments, stamp
 from executor.process.locks import Holder, read_holder
 from executor.report.snapshot import Picture, picture_of, standing_of
 from executor.state.record import How
-from executor.status.follow import Tail
+from executor.status.progress import Tail
 from executor.status.reader import observe
 
 if TYPE_CHECKING:

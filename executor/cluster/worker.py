@@ -1,0 +1,234 @@
+"""`python -m executor worker` does the order on its standard input and writes the result to its standard output.
+
+It needs git and this package, no service and no port. Whatever the command prints goes to standard error at once. All
+processes of the command end with the worker, and the worker ends them when nobody reads its result any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import select
+import subprocess
+import sys
+import threading
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, TYPE_CHECKING
+
+from executor.agents.command import child_environment, secrets_of
+from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded
+from executor.environments.environment import portable_conditions
+from executor.errors import ExecutorError, UsageError
+from executor.git.command import git_program, safe_environment
+from executor.git.repository import Repository
+from executor.process.files import left_file
+from executor.process.runner import Command, Ended, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["OUT", "Performed", "perform", "serve"]
+
+OUT = "@EXECUTOR_OUT@"
+"""Stands for the folder of files that come back, in arguments and variables of an order."""
+_HEADER = 4 * 2**20
+_MOST_OUT = 32 * 2**20
+_TAIL = 16 * 1024
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """An order that was done: its result, and the files that its command left for the coordinator."""
+
+    result: Result
+    files: Mapping[str, bytes]
+
+
+def serve(given: IO[bytes], answer: IO[bytes]) -> int:
+    """Do what the order on `given` asks for, and write the result to `answer`; returns the exit code."""
+    try:
+        header = json.loads(given.readline(_HEADER))
+        if header["protocol"] != PROTOCOL:
+            raise ProtocolError(f"protocol {header['protocol']}, expected {PROTOCOL}; use one version on all hosts")
+        if "describe" in header:
+            told = _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
+        else:
+            told = _done(decoded(Order, json.dumps(header["order"]).encode()), given, answer.fileno())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"expected a work order on standard input: {error}") from error
+    answer.write(json.dumps({"protocol": PROTOCOL, **told}).encode() + b"\n")
+    answer.flush()
+    return 0
+
+
+def _described(argv: tuple[str, ...], *, python: bool) -> dict[str, object]:
+    """Return what this host is: its name, and the conditions of verdicts of a command."""
+    with TemporaryDirectory(prefix="work-") as name:
+        folder = Path(name)
+        (folder / "worktrees").mkdir()
+        if python:
+            (folder / "requirements.txt").touch()
+        env = child_environment((), {}, folder)
+        conditions = portable_conditions(Repository(folder, folder, folder), argv, env, {}) if argv else {}
+    done = subprocess.run([git_program(), "--version"], capture_output=True, text=True, check=False)
+    version = sys.version.split()[0]
+    return {"host": platform.node(), "conditions": conditions, "git": done.stdout.strip(), "python": version}
+
+
+def _done(order: Order, given: IO[bytes], reader: int) -> dict[str, object]:
+    with TemporaryDirectory(prefix="work-") as name:
+        folder = Path(name)
+        _unpack(folder, given)
+        with Supervisor(folder / "children.lock") as supervisor, _while_read(supervisor, reader):
+            performed = perform(order, folder, supervisor)
+    files = {path: base64.b64encode(data).decode() for path, data in performed.files.items()}
+    return {"result": json.loads(encoded(performed.result)), "files": files}
+
+
+def _unpack(folder: Path, given: IO[bytes]) -> None:
+    """Check out the tree of the order whose pack follows into the folder ``tree``."""
+    git, tree = folder / "git", folder / "tree"
+    tree.mkdir()
+    commit = given.readline(200).decode("ascii", "replace").strip()
+    form = "sha1" if len(commit) == 40 else "sha256"  # noqa: PLR2004  (length of an object id)
+    _git(folder, "init", "-q", "--bare", f"--object-format={form}", str(git))
+    (git / "info").mkdir(exist_ok=True)
+    (git / "info" / "attributes").write_text("* -text -filter -ident -working-tree-encoding !eol\n", encoding="utf-8")
+    _git(git, "index-pack", "--stdin", "--strict", given=given)
+    _git(git, f"--work-tree={tree}", "read-tree", "--reset", "-u", commit)
+
+
+def _git(folder: Path, *words: str, given: IO[bytes] | None = None) -> None:
+    env = {**safe_environment(), **({"GIT_DIR": str(folder)} if folder.name == "git" else {})}
+    stdin = subprocess.PIPE if given is not None else subprocess.DEVNULL
+    with subprocess.Popen(
+        [git_program(), *words], cwd=folder, env=env, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        if given is not None and process.stdin is not None:
+            while data := given.read(2**16):
+                process.stdin.write(data)
+            process.stdin.close()
+        told = process.stderr.read() if process.stderr is not None else b""
+    if process.returncode != 0:
+        raise ExecutorError(f"git {words[0]}: {told.decode('utf-8', 'replace').strip()}")
+
+
+@contextmanager
+def _while_read(supervisor: Supervisor, reader: int) -> Iterator[None]:
+    """Kill the commands of the block when nobody reads the result any more: the coordinator or the connection died."""
+    over = threading.Event()
+
+    def look() -> None:
+        poll = select.poll()
+        poll.register(reader, 0)  # POLLERR and POLLHUP are always reported
+        while not over.wait(_POLL_S):
+            if any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0)):
+                supervisor.kill()
+                return
+
+    thread = threading.Thread(target=look, name="reader", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def perform(order: Order, folder: Path, supervisor: Supervisor) -> Performed:
+    """Run the command of an order in ``tree`` of a folder, with the set-up commands before it.
+
+    Args:
+        order: the order.
+        folder: a folder of this order with its ``tree``; gets ``out`` and logs.
+        supervisor: runs the commands, and ends their whole process trees.
+    """
+    out, tree = folder / "out", folder / "tree" / order.start
+    out.mkdir(exist_ok=True)
+    tree.mkdir(parents=True, exist_ok=True)
+    result = Result(order.id, 1, uuid.uuid4().hex[:12], platform.node(), "not-started")
+    missing = [name for name in order.secrets if name not in os.environ]
+    if missing:
+        return Performed(replace(result, problem=f"{result.host} does not set {', '.join(missing)}"), {})
+    env = {name: value.replace(OUT, str(out)) for name, value in order.env.items()}
+    log = folder / "log"
+    for number, argv in enumerate((*order.prepare, order.argv)):
+        ended = _run(supervisor, order, [word.replace(OUT, str(out)) for word in argv], env, (tree, log))
+        result = _with(result, ended, log)
+        if number < len(order.prepare) and not ended.ok:
+            return Performed(replace(result, how="not-started", problem=f"set-up: {ended.describe()}"), {})
+    secrets = secrets_of(order.secrets)
+    found = {path.name: left_file(out, path.name, secrets, _MOST_OUT) for path in sorted(out.iterdir())[:20]}
+    return Performed(result, {name: data for name, data in found.items() if isinstance(data, bytes)})
+
+
+def _run(
+    supervisor: Supervisor, order: Order, argv: list[str], env: dict[str, str], places: tuple[Path, Path]
+) -> Ended:
+    tree, log = places
+    log.touch()
+    command = Command(
+        argv=tuple(argv),
+        cwd=tree,
+        env=child_environment(order.secrets, env, tree),
+        log=log,
+        timeout=order.limits.timeout,
+        idle=order.limits.idle or None,
+        output_cap=order.limits.output_cap,
+        secrets=secrets_of(order.secrets),
+    )
+    with _shown(log):
+        return supervisor.run(command)
+
+
+@contextmanager
+def _shown(log: Path) -> Iterator[None]:
+    """Copy a log to standard error while it grows."""
+    over = threading.Event()
+
+    def copy() -> None:
+        place, last = 0, False
+        while not last:
+            last = over.wait(_POLL_S)
+            try:
+                with log.open("rb") as file:
+                    file.seek(place)
+                    while data := file.read(2**16):
+                        sys.stderr.buffer.write(data)
+                        place += len(data)
+                sys.stderr.buffer.flush()
+            except OSError:
+                return
+
+    thread = threading.Thread(target=copy, name="log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _with(result: Result, ended: Ended, log: Path) -> Result:
+    with log.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _TAIL))
+        text = file.read().decode("utf-8", "replace")
+    return replace(
+        result,
+        how=ended.reason,
+        code=ended.code,
+        signal=ended.signal,
+        problem=ended.problem,
+        seconds=ended.seconds,
+        log=text,
+        output_bytes=ended.output_bytes,
+        leftovers=ended.leftovers,
+    )

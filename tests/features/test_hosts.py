@@ -1,0 +1,234 @@
+"""Checks run on another host through a command prefix; its tools are part of the verdict, and it may fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.cluster.runners import Hosts
+from executor.config.load_rules import load_policy
+from tests.support import CHECKOUT, Repo, issue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SLEEPS = "run = '''setsid sleep 600 & echo $! > PID.new; mv PID.new PID; sleep 600'''"
+WORKER = [sys.executable, "-m", "executor", "worker"]
+
+
+def host(folder: Path, name: str, *, path: str = "") -> list[str]:
+    """A prefix that is another host for its commands: an environment and a home of its own, nothing of this one."""
+    home = folder / name
+    home.mkdir(exist_ok=True)
+    script = home / "enter"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'exec env -i HOME={home} PATH={path}{os.environ["PATH"]} PYTHONPATH={CHECKOUT} HOST_SECRET=of-the-host "$@"\n'
+    )
+    script.chmod(0o755)
+    return [str(script)]
+
+
+def declared(repo: Repo, prefix: list[str], check: str, **more: object) -> None:
+    lines = [f"prefix = {json.dumps(prefix)}", f"worker = {json.dumps(WORKER)}", 'labels = ["big"]', "isolated = true"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+    repo.write("rules/runners.toml", "[runner.box]\n" + "\n".join(lines) + "\n")
+    repo.write(
+        "rules/checks.toml", f'[check.there]\nrunner = "big"\nsabotage = "off"\nsabotage_reason = "-"\n{check}\n'
+    )
+    repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nchecks = ["there"]\n')
+
+
+def test_a_check_runs_on_the_host_of_its_runner_with_its_own_variables(repo: Repo, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    report = '"<testsuite><testcase name=\\"one\\"/></testsuite>" > {report}'
+    declared(
+        repo,
+        host(tmp_path, "box"),
+        f"run = '''echo $HOME $HOST_SECRET >> {seen}; test -e dodo.py; echo printed there; echo {report}'''",
+        env=["HOST_SECRET"],
+    )
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("milestone:m1").check()
+    assert {line.split()[0] for line in seen.read_text().splitlines()} == {str(tmp_path / "box")}
+    assert {line.split()[1] for line in seen.read_text().splitlines()} == {"of-the-host"}
+    logs = [path.read_text() for path in (repo.path / ".cache").rglob("check-1-there.log")]
+    assert [text.strip() for text in logs] == ["printed there"] * len(logs)
+    orders = [path for path in (repo.path / ".cache").rglob("*") if path.suffix in {".order", ".result"}]
+    assert orders == []
+    found = {item["subject"]: item for item in repo.doit("doctor", "--json").json}
+    assert found["runner box"]["kind"] == "ok"
+    times = len(seen.read_text().splitlines())
+    repo.doit("verify", "m1").check()
+    assert len(seen.read_text().splitlines()) == times, "its verdict is used again"
+
+
+def test_a_host_that_fails_costs_one_warning_and_the_check_runs_here(repo: Repo, tmp_path: Path) -> None:
+    box = host(tmp_path, "box")
+    count = tmp_path / "count"
+    declared(repo, box, f'run = "echo $HOME >> {count}"')
+    repo.milestone("m1", issue("a", "echo a > a"))
+    Path(box[0]).write_text('#!/bin/sh\necho "no route to host" >&2\nexit 255\n')
+    out = repo.doit("milestone:m1").check().out
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+    assert str(tmp_path / "box") not in count.read_text()
+    found = {item["kind"]: item["text"] for item in repo.doit("doctor", "--json").json}
+    assert "no route to host" in found["runner-broken"]
+    # it answers, and fails while the check runs
+    Path(box[0]).write_text(
+        '#!/bin/sh\nread line\ncase $line in *describe*) echo \'{"protocol": 1, "host": "box", '
+        '"conditions": {}}\';; *) exit 255;; esac\n'
+    )
+    count.unlink()
+    repo.milestone("m2", issue("b", "echo b > b"))
+    out = repo.doit("milestone:m2").check().out
+    assert "runner box failed, there runs here" in out
+    assert str(tmp_path / "box") not in count.read_text()
+
+
+def test_a_tool_of_the_host_is_part_of_the_verdict(repo: Repo, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tool = tools / "judge"
+    tool.write_text(f"#!/bin/sh\necho ran >> {tmp_path}/ran\n")
+    tool.chmod(0o755)
+    declared(repo, host(tmp_path, "box", path=f"{tools}:"), 'run = ["judge"]')
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("milestone:m1").check()
+    ran = tmp_path / "ran"
+    before = ran.read_text()
+    repo.doit("verify", "m1").check()
+    assert ran.read_text() == before
+    tool.write_text(f"#!/bin/sh\n# another version\necho ran >> {tmp_path}/ran\n")
+    repo.doit("verify", "m1").check()
+    assert ran.read_text() != before
+
+
+def test_what_a_check_started_elsewhere_ends_with_the_run(repo: Repo, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    declared(
+        repo,
+        host(tmp_path, "box"),
+        SLEEPS.replace("PID", str(pid)),
+    )
+    repo.milestone("m1", issue("a", "echo a > a"))
+    process = repo.start("milestone:m1")
+    try:
+        assert _until(pid.exists)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        child = int(pid.read_text())
+        assert _until(lambda: not _alive(child))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("more", "rules", "label", "boxed", "there"),
+    [
+        ("isolated = true", "", "big", True, True),
+        ("isolated = true", "", "box", True, True),
+        ("", "", "big", False, True),
+        ("", "", "big", True, False),
+        ("isolated = true", "", "small", False, False),
+        ("isolated = true", 'include = [".env"]', "big", False, False),
+    ],
+)
+def test_a_check_that_needs_the_sandbox_or_files_that_do_not_travel_runs_here(
+    tmp_path: Path, more: str, rules: str, label: str, boxed: bool, there: bool
+) -> None:
+    (tmp_path / "runners.toml").write_text(f'[runner.box]\nprefix = ["ssh", "box"]\nlabels = ["big"]\n{more}\n')
+    (tmp_path / "setup.toml").write_text(f"{rules}\n")
+    assert (Hosts(load_policy(tmp_path)).host_for(label, boxed=boxed) is not None) is there
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _until(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[list[str]]:
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or shutil.which("ssh") is None:
+        pytest.skip("needs sshd and ssh")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = tmp_path / "user.pub"
+    (tmp_path / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {keys}\nStrictModes no\n"
+        f"PidFile {tmp_path}/sshd.pid\nUsePAM no\nPermitRootLogin yes\n"
+        f"SetEnv PYTHONPATH={CHECKOUT} HOST_SECRET=of-sshd\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    with subprocess.Popen(
+        [program, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL
+    ) as server:
+        known = f"-oUserKnownHostsFile={tmp_path}/known"
+        try:
+            assert _until(lambda: _listens(port))
+            yield [
+                "ssh",
+                "-F",
+                "/dev/null",
+                "-oBatchMode=yes",
+                "-oStrictHostKeyChecking=no",
+                known,
+                f"-p{port}",
+                f"-i{tmp_path}/user",
+                "127.0.0.1",
+            ]
+        finally:
+            server.terminate()
+
+
+@pytest.mark.long
+def test_a_plain_ssh_daemon_is_a_host(repo: Repo, tmp_path: Path, sshd: list[str]) -> None:
+    seen, pid = tmp_path / "seen", tmp_path / "pid"
+    declared(repo, sshd, f"run = '''echo $HOST_SECRET >> {seen}'''", env=["HOST_SECRET"])
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.doit("milestone:m1").check()
+    assert set(seen.read_text().splitlines()) == {"of-sshd"}
+    assert "runner box" in {item["subject"] for item in repo.doit("doctor", "--json").json if item["kind"] == "ok"}
+    declared(repo, sshd, SLEEPS.replace("PID", str(pid)))
+    repo.milestone("m2", issue("b", "echo b > b"))
+    process = repo.start("milestone:m2")
+    try:
+        assert _until(pid.exists)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        assert _until(lambda: not _alive(int(pid.read_text())))
+    finally:
+        process.kill()
+        process.communicate()
