@@ -96,6 +96,7 @@ def test_a_host_that_fails_costs_one_warning_and_the_check_runs_here(repo: Repo,
     assert str(tmp_path / "box") not in count.read_text()
 
 
+@pytest.mark.long
 def test_a_tool_of_the_host_is_part_of_the_verdict(repo: Repo, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
