@@ -5,6 +5,9 @@ commits of the files in which its change does not apply to A as it is, and those
 must be that of B, byte for byte, and no issue may land twice, also where the run is killed again and again
 (`--kill 3`: every three seconds or so).
 
+The bound is that of the longest chain, or of the agents' work over the workers. No order may reach it: the schedule is
+that of a machine without any overhead which starts what is ready. Processor seconds show how much of the rest is ours.
+
 The agent is `patch`, or with `--agent SECONDS` a script that sleeps and then applies the patch three-way. The files
 that declare the milestone are not committed, so that they are no part of any tree.
 """
@@ -16,6 +19,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.ours import git
+from executor.status.estimate import Todo, schedule
 from tests.replay import STOPS
 
 if TYPE_CHECKING:
@@ -72,9 +77,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 _HEAD = """\
-| repository | range | issues | needs | longest chain | free at the start | landed | seconds | bound s | ratio | kills \
-| agents at work twice | landed twice | end tree |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+| repository | range | issues | needs | longest chain | free at the start | landed | seconds | bound s | ratio \
+| schedule s | ratio | processor s | kills | agents at work twice | landed twice | end tree |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def commits_of(repo: Path, start: str, end: str) -> list[Commit]:
@@ -257,7 +262,10 @@ class _Replay:
     def measured(self) -> str:
         """Declare, run until done, and compare: a row of the table."""
         commits = self._declared()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = self._run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         landed = git(
             self._repo,
             "log",
@@ -271,12 +279,15 @@ class _Replay:
         )
         chain = _longest(commits)
         bound = max(chain * self._options.agent, len(commits) * self._options.agent / self._options.workers)
-        ratio = f"{seconds / bound:.2f}" if bound else "-"
+        work = [Todo(f"{n}", self._options.agent, tuple(map(str, item.needs))) for n, item in enumerate(commits)]
+        planned = max(schedule(work, self._options.workers).values())
+        ratio, real = (f"{seconds / best:.2f}" if best else "-" for best in (bound, planned))
         free = sum(not commit.needs for commit in commits)
         return (
             f"| {_name(self._options.repository)} | {self._options.range} | {len(commits)} "
             f"| {sum(len(commit.needs) for commit in commits)} | {chain} | {free} | {len(landed)} | {seconds:.1f} "
-            f"| {bound:.1f} | {ratio} | {self._kills} | {self._twice_at_work()} | {twice} "
+            f"| {bound:.1f} | {ratio} | {planned:.1f} | {real} | {spent:.1f} "
+            f"| {self._kills} | {self._twice_at_work()} | {twice} "
             f"| {'identical' if same else 'DIFFERENT'} |"
         )
 

@@ -210,7 +210,8 @@ class MergeQueue:
                 action = self._choose(key)
                 if action is not None:
                     return action
-                self._run.session.places.leave(key)  # whoever waits leaves it to an agent
+                if not self._settling:  # a landing is short; whoever waits longer leaves the place to an agent
+                    self._run.session.places.leave(key)
                 self._changed.wait(_LOOK_S)
         return None
 
