@@ -17,6 +17,8 @@ import pytest
 from executor.commands.scheduler import Urgency
 from executor.config.project import compile_project, open_project
 from executor.engine.session import Session
+from tests.features.test_github_kill import HOOK
+from tests.features.test_remote import bare, tip
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
@@ -267,6 +269,38 @@ def test_selected_tests_run_first_and_what_they_miss_is_counted(repo: Repo, mode
     assert repo.doit("explain", "m1/good", "--json").json["verdicts"] == [
         f"{told}: {'passed' if mode == 'on' else 'shadow'}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        pytest.param(number, moment, marks=() if (number, moment) == (1, "post-receive") else pytest.mark.long)
+        for number in range(1, 5)
+        for moment in ("pre-receive", "post-receive")
+    ],
+)
+def test_a_batch_killed_while_it_is_pushed_is_finished_by_the_next_run(repo: Repo, number: int, moment: str) -> None:
+    declare(repo, "batch", seconds=0.1)
+    up = repo.path.parent / "up.git"
+    repo.git("remote", "add", "origin", bare(up))
+    repo.write("rules/forge.toml", 'remote = "origin"\n')
+    repo.commit("declare")
+    repo.git("push", "-q", "origin", "main")
+    (up / f"{moment}.count").touch()
+    hook = up / "hooks" / moment
+    hook.write_text(HOOK.format(folder=up, moment=moment))
+    hook.chmod(0o755)
+    run = repo.start("milestone:m1", "-n", "6")
+    (up / "kill").write_text(f"{number} {moment} {run.pid}\n")
+    run.communicate()
+    if run.returncode != -signal.SIGKILL:
+        pytest.skip(f"the run has fewer than {number} pushes")
+    hook.unlink()
+    repo.doit("milestone:m1", "-n", "6").check()
+    assert sorted(repo.landed(BRANCH)) == [f"{name}@1" for name in NAMES]
+    assert tip(up, BRANCH) == repo.git("rev-parse", BRANCH)
+    assert len(events(repo, "attempt-built")) == len(NAMES)  # no agent worked twice
+    assert "nothing to do" in repo.doit("milestone:m1").check().out
 
 
 @pytest.mark.parametrize(("overlap", "chosen"), [("off", "b"), ("declared", "b"), ("learned", "c")])
