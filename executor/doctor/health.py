@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ KINDS: dict[str, int] = {
     "repository-bare": PERSON,
     "unsigned": PERSON,
     "dodo-unconnected": PERSON,
+    "ref-damaged": 0,
     "not-in-checkouts": 0,
     "declaration": DeclarationError.exit_code,
     "cache-broken": StateBrokenError.exit_code,
@@ -170,6 +172,7 @@ def configuration() -> Iterator[Finding | Compiled]:
         yield Finding("repository", "repository", str(error))
         return
     yield Finding("ok", "repository", str(project.repository.top))
+    yield from _damaged_refs(project)
     broken = False
     for finding in _cache(project):
         broken = broken or finding.kind == "cache-broken"
@@ -197,6 +200,15 @@ def configuration() -> Iterator[Finding | Compiled]:
     yield from _shared_verdicts(compiled)
     yield from _runners(compiled)
     yield compiled
+
+
+def _damaged_refs(project: Project) -> Iterator[Finding]:
+    """Report refs that git passes over because their file holds no object id."""
+    _, _, told = _git(project).call("for-each-ref", "--format=", "--", "refs/heads/", "refs/remotes/", "refs/tags/")
+    for name in re.findall(r"(?m)^warning: ignoring broken ref (\S+)$", told.decode("utf-8", "replace")):
+        text = f"{name} holds no commit, as a power cut may leave it; git passes over it"
+        todo = f"`git reflog {name}` names its last commit: git update-ref -d {name}, then git update-ref {name} COMMIT"
+        yield Finding("ref-damaged", "repository", text, todo)
 
 
 def _cache(project: Project) -> Iterator[Finding]:

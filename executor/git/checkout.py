@@ -42,6 +42,8 @@ def identity_of(repository: Repository) -> Identity:
 
 
 _MOST_NAMED = 3
+_DEEPEST_LINK = 5
+"""Number of symbolic refs that git follows."""
 _OPERATIONS = {
     "MERGE_HEAD": "a merge is in progress",
     "REVERT_HEAD": "a revert is in progress",
@@ -176,8 +178,9 @@ class Checkouts:
         """Return the working trees that have the branch checked out or rebase it, as git lists them."""
         git = Git(self._repository.common_dir, self._repository.common_dir)
         found: dict[Path, None] = {}
+        names = _same_branch(git, branch)
         for place, entry in enumerate(_worktrees(git)):
-            if entry.get("branch") != branch and not _rebases(Path(entry["worktree"]), branch):
+            if entry.get("branch") not in names and not any(_rebases(Path(entry["worktree"]), name) for name in names):
                 continue
             top = Path(entry["worktree"]) if place else self._main_top(git, Path(entry["worktree"]))
             if top is not None and top.is_dir():
@@ -196,6 +199,17 @@ class Checkouts:
 
     def _git(self, top: Path, *arguments: str) -> tuple[int, str, str]:
         return _users_git(top, *arguments)
+
+
+def _same_branch(git: Git, branch: str) -> list[str]:
+    """Return the full name of a branch and of those that it is a symbolic ref to: they move together."""
+    names = [branch]
+    while len(names) < _DEEPEST_LINK:
+        code, output, _ = git.call("symbolic-ref", "--quiet", names[-1])
+        if code != 0:
+            break
+        names.append(output.decode("utf-8", "surrogateescape").strip())
+    return names
 
 
 def ownership_problem(top: Path) -> str:

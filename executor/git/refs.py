@@ -195,7 +195,9 @@ class Refs:
 
     def unmerged(self, bases: Sequence[str]) -> list[Record]:
         """Return such commits of every local and remote-tracking branch that these bases do not contain."""
-        output = self._git.run(*_LOG, "--branches", "--remotes", *(f"^{commit}" for commit in bases), "--")
+        output = self._git.run(
+            *_LOG, "--ignore-missing", "--branches", "--remotes", *(f"^{commit}" for commit in bases), "--"
+        )
         return _records(output)
 
     def holding(self, commit: str) -> list[tuple[str, str]]:

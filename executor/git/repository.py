@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,11 @@ def find_repository(start: Path) -> Repository:
             raise RepositoryError(
                 f"{folder} is a bare repository, expected a checkout with milestones/; clone it and run there"
             )
-    raise RepositoryError(f"{start} is not in a git repository; run `git init`, commit, then `doit init`")
+    elsewhere = os.environ.get("GIT_DIR")
+    todo = "run `git init`, commit, then `doit init`"
+    if elsewhere:
+        todo = f"GIT_DIR is not followed: write `gitdir: {elsewhere}` into a file .git at the top of the checkout"
+    raise RepositoryError(f"{start} is not in a git repository; {todo}")
 
 
 def git_directory(dot_git: Path) -> Path | None:

@@ -493,6 +493,14 @@ def test_what_only_git_knows_and_what_nobody_declares_is_told_and_kept(landed: R
     assert "refs/attempts/gone/a/1" in landed.attempts()
 
 
+def test_a_damaged_branch_is_told_and_stops_nothing(landed: Repo) -> None:
+    (landed.path / ".git/refs/heads/torn").touch()
+    code, items = found(landed)
+    assert code == 0
+    assert items["ref-damaged"]["text"].startswith("refs/heads/torn holds no commit")
+    assert landed.doit("list").check().out
+
+
 def test_a_worktree_that_is_gone_is_told(landed: Repo, tmp_path: Path) -> None:
     landed.git("worktree", "add", "-q", str(tmp_path / "other"), NAME)
     shutil.rmtree(tmp_path / "other")

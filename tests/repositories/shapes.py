@@ -649,3 +649,83 @@ def names_that_differ_by_case(folder: Path) -> Repo:
     repo.write("ü\u0301 \n.txt", "odd\n")
     repo.commit("names")
     return repo
+
+
+# -- the user's habits and accidents ----------------------------------------------------------------------------------
+
+
+@shape()
+def worktree_of_a_submodule(folder: Path) -> Repo:
+    inner = project(folder / "inner")
+    outer = project(folder / "outer")
+    sh(outer.path, f"git submodule add -q {inner.path} lib; git commit -q -m sub")
+    sh(identified(outer.path / "lib").path, "git worktree add -q ../../side -b side")
+    return at(folder / "side")
+
+
+@shape()
+def branch_damaged_by_a_power_cut(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    (repo.path / ".git/refs/heads/torn").touch()
+    sh(repo.path, "git symbolic-ref refs/remotes/origin/HEAD refs/remotes/origin/gone")
+    return repo
+
+
+@shape()
+def refs_that_are_called_like_others(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    names = "refs/tags/heads/main refs/tags/main refs/heads/tags/main"
+    sh(repo.path, f"for name in {names}; do git update-ref $name HEAD; done")
+    for name in ("HEAD", "main", "FETCH_HEAD", "-rf", "--help", " lead", "a\nb", BRANCH):
+        repo.write(name, "a file that is called like a ref or an option\n")
+    repo.commit("odd names")
+    return repo
+
+
+@shape()
+def habits_that_change_what_git_prints(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    habits = """merge.ff=no merge.renames=false commit.template=/none commit.cleanup=scissors
+        i18n.commitEncoding=ISO-8859-1
+        i18n.logOutputEncoding=ISO-8859-1 core.quotePath=false core.commentChar=; core.abbrev=4 core.safecrlf=true
+        core.fileMode=false log.showSignature=true log.decorate=full log.date=relative log.follow=true
+        format.pretty=oneline format.signOff=true diff.noprefix=true diff.mnemonicPrefix=true diff.external=/bin/false
+        diff.renames=copies diff.submodule=log diff.ignoreSubmodules=all color.ui=always column.ui=always
+        status.showUntrackedFiles=no status.short=true push.default=nothing push.followTags=true fetch.prune=true
+        fetch.fsckObjects=true submodule.recurse=true rebase.autoStash=true rerere.enabled=true gc.auto=1
+        tag.sort=-refname"""
+    for habit in habits.split():
+        sh(repo.path, "git config '{}' '{}'".format(*habit.split("=", 1)))
+    return repo
+
+
+@shape()
+def rebase_in_progress(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    change = "echo {0} > README.md; git commit -q -a -m {0}"
+    sh(repo.path, f"git checkout -q -b side; {change.format('side')}; git checkout -q main; {change.format('main')}")
+    sh(repo.path, "git checkout -q side; git rebase main > /dev/null 2>&1 || test -d .git/rebase-merge")
+    return repo
+
+
+@shape()
+def base_that_is_another_name(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    sh(repo.path, "git branch -m main trunk; git symbolic-ref refs/heads/main refs/heads/trunk")
+    return repo
+
+
+@shape()
+def attributes_of_every_kind(folder: Path) -> Repo:
+    repo = project(folder / "repo")
+    repo.write(
+        ".gitattributes",
+        "*.txt eol=crlf text ident export-subst\n*.u16 working-tree-encoding=UTF-16LE-BOM text\n"
+        "*.c merge=missing diff=foo filter=none\n*.md merge=binary -diff\n",
+    )
+    (repo.path / "a.u16").write_bytes("\ufeffhällo\n".encode("utf-16-le"))
+    repo.write("v.txt", "$Id$ $Format:%H$\n")
+    repo.commit("attributes")
+    sh(repo.path, "git config diff.foo.textconv /bin/false; git config diff.foo.command /bin/false")
+    sh(repo.path, "rm -f v.txt a.u16; git checkout -q -- .")
+    return repo
