@@ -477,7 +477,8 @@ class FakeGitHub:
         if pull.sha != variables["sha"]:
             return "Head sha does not match expected head oid"
         if pull.draft or pull.state != "open" or not self._missing(pull):
-            return "Pull request Pull request is in clean status"
+            green = all(state == "success" for state in self.checks.get(pull.sha, {}).values())
+            return f"Pull request Pull request is in {'clean' if green else 'unstable'} status"
         pull.auto = {"method": variables["method"].lower(), "title": variables["headline"], "body": variables["body"]}
         return ""
 

@@ -440,3 +440,17 @@ def test_a_merge_queue_that_takes_only_green_ones_is_entered_by_auto_merge(repo:
     hub.leave_queue()
     repo.doit("milestone:m1").check()
     assert repo.statuses() == {"m1/a": "landed"}
+
+
+def test_a_check_that_is_not_required_and_still_runs_is_waited_for_without_auto_merge(
+    repo: Repo, hub: FakeGitHub
+) -> None:
+    declared(repo, issue("a", "echo a > a"))
+    hub.required[BRANCH] = ["ci"]
+    hub.new_checks |= {"ci": "success", "slow": "pending"}
+    out = repo.doit("milestone:m1").check(75).out
+    assert f'waits for "slow", which {BRANCH} does not require' in out
+    assert hub.pulls[0].auto is None
+    hub.set_check(hub.pulls[0].sha, "slow", "success")
+    repo.doit("milestone:m1").check()
+    assert hub.pulls[0].merged

@@ -159,6 +159,14 @@ def test_a_refusal_is_told_with_the_forges_words(
         opened(forge)
 
 
+def test_a_merge_into_another_base_is_not_asked_for(forge: GitHubForge, fake: FakeGitHub) -> None:
+    pull = forge.open(NEW)
+    fake.pulls[0].base = "feat/m1-b"
+    answer = forge.request_merge(pull, pull.sha, "t", "m", "squash")
+    assert (answer.state, answer.reason) == ("moved", "it goes to feat/m1-b now")
+    assert not fake.pulls[0].merged
+
+
 def test_a_merge_with_another_head_is_refused(forge: GitHubForge, fake: FakeGitHub) -> None:
     pull = opened(forge)
     fake.git("update-ref", "refs/heads/feat/m1-a", fake.tip("feat/m1-b"))

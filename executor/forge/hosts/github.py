@@ -213,14 +213,11 @@ class Merging:
         if pull.waiting:
             return MergeAnswer("scheduled", f"waits for {waiting}")
         required, queue = self._required(pull.base)
-        if not queue and not self._auto_merge:
-            return MergeAnswer("pending", f"waits for {waiting}")
-        if not queue and not required:
-            return MergeAnswer(
-                "pending",
-                f"waits for {waiting}; auto-merge is not enabled, because {pull.base} has no required check and it "
-                "would merge at once",
+        if not queue and not (self._auto_merge and required):
+            no_check = (
+                f"auto-merge is not enabled, because {pull.base} has no required check and it would merge at once"
             )
+            return MergeAnswer("pending", f"waits for {waiting}" + (f"; {no_check}" if self._auto_merge else ""))
         variables = {"id": pull.node, "sha": sha}
         texts = {"method": method.upper(), "headline": title, "body": message}
         answer = self._api.graphql(ENQUEUE, variables) if queue else self._api.graphql(AUTO_MERGE, variables | texts)
@@ -233,6 +230,9 @@ class Merging:
             return MergeAnswer("scheduled", f"waits for {waiting}" if not queue else "waits in the merge queue")
         if answer.lost or "clean status" in words or "already" in words:
             return None
+        if "unstable status" in words:
+            # Its required checks have passed: it could be merged at once, and GitHub schedules nothing.
+            return MergeAnswer("pending", f"waits for {waiting}, which {pull.base} does not require")
         return MergeAnswer("refused", f"auto-merge cannot be enabled: {answer.message or answer.status}")
 
     def _required(self, base: str) -> tuple[bool, bool]:
