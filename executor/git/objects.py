@@ -146,7 +146,7 @@ class Store:
             known = self._listed.get(tree)
         if known is None:
             listing = self._git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree)
-            known = frozenset(os.fsdecode(path) for path in listing.split(b"\0") if path)
+            known = frozenset(os.fsdecode(listing).split("\0")) - {""}
             with self._recent_lock:
                 self._listed[tree] = known
                 while len(self._listed) > _KEPT_LISTS:

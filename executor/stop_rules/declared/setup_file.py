@@ -14,6 +14,7 @@ import ast
 import posixpath
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -178,8 +179,13 @@ class Part:
 
 def projects_in(paths: Collection[str]) -> list[str]:
     """Return folders of the repository with a dodo.py and milestones/, with a slash at the end."""
+    return list(_projects_in(frozenset(paths)))
+
+
+@lru_cache(maxsize=4)
+def _projects_in(paths: frozenset[str]) -> tuple[str, ...]:
     folders = {path.rpartition("milestones/")[0] for path in paths if path.endswith(".toml") and "milestones/" in path}
-    return sorted(folder for folder in folders if f"{folder}dodo.py" in paths)
+    return tuple(sorted(folder for folder in folders if f"{folder}dodo.py" in paths))
 
 
 def parts_of_change(change: Change, own: str, paths: Collection[str], declared: Sequence[str]) -> list[Part]:

@@ -14,6 +14,7 @@ import posixpath
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from executor.model.paths import is_documentation, is_test, matches, name_of, suffix_of, words_of
@@ -74,6 +75,9 @@ _LISTS = re.compile(
 )
 _JS_CONFIG = re.compile(
     r"(jest|vitest|vite|playwright|cypress|karma|ava|web-test-runner)\.config\.[cm]?[jt]s|\.mocharc\.\w+|\.jasmine\.json"
+)
+_CONFIGURES = re.compile(
+    rf"pyproject\.toml|\.?pytest\.toml|package\.json|phpunit(\.\w+)*\.xml(\.dist)?|{_JS_CONFIG.pattern}"
 )
 
 _LOADING = re.compile(
@@ -180,8 +184,14 @@ def suite_of(base: Base, reached: Reached) -> Suite:
             globs = (*globs, path)
         elif _mostly(path, base.paths, tests):
             folders.add(path)
-    known = frozenset(folder for path in base.paths for folder in _parents(path))
-    return Suite(frozenset(folders), globs, frozenset(files), known)
+    return Suite(frozenset(folders), globs, frozenset(files), _known_folders(base.paths))
+
+
+@lru_cache(maxsize=4)
+def _known_folders(paths: frozenset[str]) -> frozenset[str]:
+    return frozenset(
+        it for place in {path.rpartition("/")[0] for path in paths} - {""} for it in (place, *_above(place))
+    )
 
 
 def put_back(
@@ -245,7 +255,7 @@ def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | Non
         read: returns the content of a file of the tree; None if it does not exist.
     """
     found: dict[str, str] = {}
-    for path in sorted(path for path in paths if _LOADING.fullmatch(name_of(path))):
+    for path in sorted(path for path in paths if _can_load(name_of(path))):
         folder = posixpath.dirname(path)
         text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
         for match in _LOADS.finditer(text):
@@ -266,23 +276,45 @@ def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> st
         plain = plain.replace(".", "/")
     elif "/" not in plain and not suffix_of(plain):
         return ""
-    for start in dict.fromkeys((folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)):
-        place = posixpath.normpath(posixpath.join(start, plain))
-        for end in _LOADED_ENDS:
-            if f"{place}{end}" in paths:
-                return f"{place}{end}"
-    return ""
+    starts = (folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)
+    places = [posixpath.normpath(posixpath.join(start, plain)) for start in dict.fromkeys(starts)]
+    return next((f"{place}{end}" for place in places for end in _LOADED_ENDS if f"{place}{end}" in paths), "")
+
+
+# A landing changes few names of a tree: in a large repository, remembering them saves most of a judgement's time.
+_REMEMBERED = 2**16
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _can_load(name: str) -> bool:
+    return _LOADING.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _can_configure(name: str) -> bool:
+    return name in _INI or _CONFIGURES.fullmatch(name) is not None
 
 
 def is_test_name(path: str) -> bool:
-    """Return whether a file is a test by its name, in any language."""
-    name = name_of(path)
+    """Return whether a file is a test by its name, in any language; its folders do not count."""
+    return _is_test_name(name_of(path))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _is_test_name(name: str) -> bool:
     return _NAMES.fullmatch(name) is not None or is_test(name)
 
 
-def _parents(path: str) -> Iterator[str]:
-    while path := posixpath.dirname(path):
-        yield path
+def _parents(path: str) -> tuple[str, ...]:
+    """Return the folders that a path is in, the nearest first."""
+    folder = path.rpartition("/")[0]
+    return (folder, *_above(folder)) if folder else ()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _above(folder: str) -> tuple[str, ...]:
+    parts = folder.split("/")
+    return tuple("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
 
 
 def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
@@ -347,22 +379,16 @@ def _imports_tests(path: str, base: Base) -> bool:
 def _configured(base: Base) -> tuple[str, ...]:
     """Return globs of test files that the base's configuration declares."""
     found: list[str] = []
-    for path in sorted(base.paths):
+    for path in sorted(path for path in base.paths if _can_configure(name_of(path))):
         name = name_of(path)
         if name in _INI or name in {"pyproject.toml", "pytest.toml", ".pytest.toml"}:
             found += _in(path, _pytest_globs(name, base.read(path) or b""))
         elif name == "package.json" or _JS_CONFIG.fullmatch(name):
             found += _in(path, _js_globs(name, base.read(path) or b""))
-        elif re.fullmatch(r"phpunit(\.\w+)*\.xml(\.dist)?", name):
+        else:
             text = (base.read(path) or b"").decode("utf-8", "replace")
-            found += _in(
-                path,
-                [
-                    f"{folder.strip('./ ')}/**"
-                    for folder in re.findall(r"<directory[^>]*>([^<]+)<", text)
-                    if "src" not in folder
-                ],
-            )
+            folders = (word.strip("./ ") for word in re.findall(r"<directory[^>]*>([^<]+)<", text) if "src" not in word)
+            found += _in(path, [f"{folder}/**" for folder in folders])
     return tuple(dict.fromkeys(found))
 
 
