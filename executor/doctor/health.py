@@ -429,9 +429,7 @@ def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
             yield Finding("verdict-key", "verdicts", str(error), "name a key that ssh-keygen can read")
     folder = project.cache / "_verdicts"
     for who, fact in refuted(folder).items():
-        text = (
-            f"{who} signed on {fact.get('host')} that {fact.get('check')} passes on {fact.get('tree')}; it failed here"
-        )
+        text = f"{who} signed on {fact.get('host')} that {fact.get('check')} passes on {fact.get('tree')}; it fails"
         todo = f"find out why, take the key out of rules/verdicts.toml, or delete {folder / 'refuted'}"
         yield Finding("verdict-refuted", "verdicts", text, todo)
 

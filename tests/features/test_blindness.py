@@ -75,6 +75,8 @@ def found(repo: Repo, checks: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("names", [SLICE, pytest.param(list(BLIND), marks=pytest.mark.campaign)], ids=["slice", "all"])
 def test_every_blind_check_is_found(repo: Repo, monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
+    if shutil.which("make") is None:
+        names = [name for name in names if not BLIND[name].startswith("make ")]
     installed(repo, monkeypatch)
     copy = repo.path.parent / "copy"
     shutil.copytree(repo.path / "src", copy)
