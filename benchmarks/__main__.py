@@ -3,7 +3,8 @@
 --quick leaves 10,000 issues out and takes fewer rounds. `python -m benchmarks sabotage` and `python -m benchmarks
 stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks history`
 ranges of real histories, `python -m benchmarks collisions` what conflicts cost there, `python -m benchmarks large`
-large repositories, `python -m benchmarks environments` what the environments of trees cost.
+large repositories, `python -m benchmarks environments` what the environments of trees cost, `python -m benchmarks
+hosts` what checks cost on other hosts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import collisions, environments, history, landing, large_repository, merge_queue, ours, peers
+from benchmarks import collisions, environments, history, hosts, landing, large_repository, merge_queue, ours, peers
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -32,6 +33,7 @@ JUDGING = {
     "history": history.main,
     "collisions": collisions.main,
     "environments": environments.main,
+    "hosts": hosts.main,
 }
 _DOIT = (sys.executable, "-m", "doit")
 

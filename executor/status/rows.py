@@ -306,7 +306,7 @@ class ProofRow(TypedDict):
         tree: the tree that it judged.
         ok: whether it passed.
         by: name of the trusted key that signed it; empty if it was proved in this clone.
-        host: the host of the signer; empty as above.
+        host: the host of the signer, or that of the check's runner; empty if it ran on this one.
         at: ISO-8601 time of the signature; empty as above.
         run: id of the run that ran the check.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -68,6 +69,8 @@ def test_a_check_runs_on_the_host_of_its_runner_with_its_own_variables(repo: Rep
     assert orders == []
     found = {item["subject"]: item for item in repo.doit("doctor", "--json").json}
     assert found["runner box"]["kind"] == "ok"
+    proofs = repo.doit("explain", "m1/a", "--json").check().json["proofs"]
+    assert [(row["ok"], row["by"], row["host"]) for row in proofs] == [(True, "", platform.node())]
     times = len(seen.read_text().splitlines())
     repo.doit("verify", "m1").check()
     assert len(seen.read_text().splitlines()) == times, "its verdict is used again"

@@ -88,7 +88,7 @@ def _not_reused(observer: Observer, ref: str) -> list[str]:
     verdicts, env = Verdicts(project.cache / "_verdicts"), child_environment((), {}, project.repository.top)
     lines = []
     for item in observer.proofs(ref).items:
-        if isinstance(item, CommandProof) and not item.changed_only:
+        if isinstance(item, CommandProof) and not item.changed_only and not item.runner:
             now = {"sandbox": "yes" if boxed and item.sandboxed else "no"}
             now |= conditions_of(project.repository, item.argv, env)
             why = verdicts.why_not_again(tree, item.key, now)
@@ -142,7 +142,8 @@ def _proofs(observer: Observer, ref: str) -> list[ProofRow]:
 
 def _whose(row: ProofRow) -> str:
     word = "passed" if row["ok"] else "failed"
-    by = f"signed by {row['by']} on {row['host']}, {row['at']}" if row["by"] else "proved here"
+    here = f"proved on {row['host']}" if row["host"] else "proved here"
+    by = f"signed by {row['by']} on {row['host']}, {row['at']}" if row["by"] else here
     return f"{row['check']} {word} on {row['tree'][:10]}: {by}, run {row['run']}"
 
 
