@@ -77,6 +77,8 @@ class Told:
     events: int = 0
     commands: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    going_on: bool = False
+    """The last event was a part of a message, which the next one may continue."""
 
 
 def read_output(agent: Agent, lines: Iterable[str]) -> Told:
@@ -137,12 +139,15 @@ def _documents(text: str) -> Iterator[dict[str, object]]:
 
 def _take(told: Told, agent: Agent, event: dict[str, object]) -> None:
     told.events += 1
+    going_on = False
     for rule in agent.events:
         if all(_fits(event, path, wanted) for path, wanted in rule.when.items()):
             _apply(told, rule, event)
+            going_on = going_on or _fits(event, rule.part, wanted=True)
+    told.going_on = going_on
 
 
-def _fits(event: dict[str, object], path: str, wanted: object) -> bool:
+def _fits(event: object, path: str, wanted: object) -> bool:
     values = list(_at(event, path))
     if wanted is True:
         return any(bool(value) for value in values)
@@ -151,7 +156,8 @@ def _fits(event: dict[str, object], path: str, wanted: object) -> bool:
 
 def _apply(told: Told, rule: EventRule, event: dict[str, object]) -> None:
     told.session = _text(event, rule.session) or told.session
-    told.text = _text(event, rule.text)[:_WORDS] or told.text
+    before = told.text if told.going_on and _fits(event, rule.part, wanted=True) else ""
+    told.text = (before + _text(event, rule.text))[:_WORDS] or told.text
     if (rule.error or rule.kind) and len(told.errors) < _MOST_ERRORS:
         message = _text(event, rule.error)[:_WORDS]
         if message or rule.kind:
@@ -173,11 +179,27 @@ def _apply(told: Told, rule: EventRule, event: dict[str, object]) -> None:
 def _take_work(told: Told, rule: EventRule, event: dict[str, object]) -> None:
     """Record the commands that the agent ran and the files that it wrote."""
     for path in rule.commands if len(told.commands) < _MOST_DONE else ():
-        told.commands += [_words(value)[:_WORDS] for value in _at(event, path) if _words(value)]
+        told.commands += [_words(value)[:_WORDS] for value in _beside(event, rule, path) if _words(value)]
     for path in rule.files if len(told.files) < _MOST_DONE else ():
         told.files += [
-            value for value in _at(event, path) if isinstance(value, str) and value and value not in told.files
+            value
+            for value in _beside(event, rule, path)
+            if isinstance(value, str) and value and value not in told.files
         ]
+
+
+def _beside(event: dict[str, object], rule: EventRule, path: str) -> Iterator[object]:
+    """Yield the values at a path; of the items of a list, only from those that have what `when` wants of an item.
+
+    One message of an agent may read a file and write another.
+    """
+    items, star, inside = path.partition(".*.")
+    wanted = {name[len(items) + 3 :]: value for name, value in rule.when.items() if name.startswith(f"{items}.*.")}
+    for item in _at(event, f"{items}.*") if star and wanted else ():
+        if all(_fits(item, name, value) for name, value in wanted.items()):
+            yield from _at(item, inside)
+    if not (star and wanted):
+        yield from _at(event, path)
 
 
 def _at(value: object, path: str) -> Iterator[object]:

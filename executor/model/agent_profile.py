@@ -81,14 +81,14 @@ class EventRule(Rule):
         when: path -> required value in the event; true requires any non-empty value.
         session: path of the session's id.
         text: path of the agent's message; the last one counts.
+        part: path that is true in an event whose text continues that of the event before it.
         error: path of an error's message.
         status: path of the HTTP status that belongs to it.
         retry_after: path of the seconds until a retry.
         reset: path of the time (epoch seconds, or ISO-8601) at which a limit ends.
         kind: the class of failure of such an event, if its text need not be examined.
         input, cached, output: paths of tokens read (including cached ones), read from a cache, and written; the values
-        of
-            one event and of all events are added up.
+            of one event and of all events are added up.
         cost: path of the cost in US dollars, added up likewise.
         commands: paths of executed commands, for `doit log`.
         files: paths of names of written files, for `doit log`.
@@ -97,6 +97,7 @@ class EventRule(Rule):
     when: dict[str, str | bool | int] = Field(default_factory=dict)
     session: str = ""
     text: str = ""
+    part: str = ""
     error: str = ""
     status: str = ""
     retry_after: str = ""

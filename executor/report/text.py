@@ -403,16 +403,25 @@ def _session(session: Session) -> list[str]:
         lines += [f"{where}the agent printed{more}:", *(f"    {line}" for line in last[-_LAST_LINES:])]
     if told.commands:
         shown = told.commands[:_MOST]
-        lines += [
-            f"{where}commands ({len(told.commands)}):",
-            *(f"    $ {one_line(command)[:300]}" for command in shown),
-        ]
+        lines += [f"{where}commands ({len(told.commands)}):", *(f"    $ {_command(command)}" for command in shown)]
         more_commands = len(told.commands) - len(shown)
         lines += [f"    and {more_commands} more"] if more_commands else []
     if told.files:
-        lines.append(f"{where}files it wrote ({len(told.files)}): {_listed(told.files)}")
+        written = list(dict.fromkeys(_WORKSPACE.sub("", path) for path in told.files))
+        lines.append(f"{where}files it wrote ({len(written)}): {_listed(written)}")
     lines += [f"{where}error: {one_line(error.message)[:300]}" for error in told.errors[-3:] if error.message]
     return lines
+
+
+_WORKSPACE = re.compile(r"\A/.*/workspaces/\d+/tree/(?=.)")
+_SHELL = re.compile(r"\A(?:/\S*/)?(?:ba|da|z)?sh -l?c (['\"])(.*)\1\s*\Z", re.DOTALL)
+
+
+def _command(text: str) -> str:
+    """Return the first line of a command, without the shell that an agent puts around it."""
+    shell = _SHELL.match(text)
+    first, *more = (shell[2] if shell and shell[1] not in shell[2] else text).strip().splitlines() or [""]
+    return one_line(first)[:300] + (f" ... ({len(more) + 1} lines)" if more else "")
 
 
 def _tokens(tokens: Mapping[str, int]) -> str:

@@ -55,6 +55,19 @@ def test_tokens_and_money_of_every_packaged_agent(name: str, events: list[object
     assert told.cost_usd == cost
 
 
+def test_parts_of_a_message_are_one_text_and_the_last_message_counts() -> None:
+    def said(text: str, **more: object) -> dict[str, object]:
+        return {"type": "message", "role": "assistant", "content": text, **more}
+
+    tool = {"type": "tool_use", "tool_name": "run_shell_command", "parameters": {"command": "ls"}}
+    events = [said("I look ", delta=True), said("first.", delta=True), tool, said("All ", delta=True)]
+    events += [said("done.", delta=True), {"type": "result", "status": "success"}]
+    told = read_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in events])
+    assert (told.text, told.commands) == ("All done.", ["ls"])
+    again = [said("One.", delta=True), said("Two."), said("Three.")]
+    assert read_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in again]).text == "Three."
+
+
 def test_plain_words_of_aider_are_counted() -> None:
     lines = [
         "Tokens: 2.4k sent, 1.2k cache hit, 100 received. Cost: $0.0023 message, $0.0023 session.\n",

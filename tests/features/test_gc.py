@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support import issue
 
@@ -134,3 +137,23 @@ def test_many_loose_objects_are_packed_and_nothing_else_of_git_changes(repo: Rep
     assert (repo.git("for-each-ref"), repo.git("rev-list", "--objects", "--all")) == before
     assert all(repo.git("cat-file", "-t", name) == "blob" for name in lost)
     assert "nothing to remove" in repo.doit("gc").check().out
+
+
+@pytest.mark.long
+def test_many_landed_issues_leave_a_small_cache_and_take_few_processes_of_git(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2000):
+        repo.write(f"src/d{number % 40}/f{number}.py", f"X = {number}\n")
+    repo.commit("two thousand files")
+    repo.milestone("m1", "".join(issue(f"i{number}", f"echo {number} > n{number}") for number in range(300)))
+    log, wrapper = tmp_path / "calls", tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >> {log}\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**repo.environment(), "PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+    monkeypatch.setattr(repo, "environment", lambda: environment)
+    repo.doit("milestone:m1", "-n", "2", timeout=1800).check()
+    size = sum(path.lstat().st_blocks * 512 for path in (repo.path / ".cache").rglob("*"))
+    assert size <= 10 * 10**6
+    assert len(log.read_text().splitlines()) <= 300 * 22

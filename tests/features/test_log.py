@@ -19,8 +19,17 @@ def used(tool: str, **given: str) -> dict[str, object]:
 STREAM = [
     {"type": "system", "session_id": "s1"},
     used("Bash", command="pytest -q"),
+    used("Bash", command="python - <<'PY'\nprint(1)\nPY"),
     used("Read", file_path="README.md"),
-    used("Edit", file_path="a.py"),
+    {
+        "type": "assistant",
+        "message": {
+            "content": [
+                {"type": "tool_use", "name": "Read", "input": {"file_path": "README.md"}},
+                {"type": "tool_use", "name": "Edit", "input": {"file_path": "/x/.cache/m1/workspaces/0/tree/a.py"}},
+            ]
+        },
+    },
     {
         "type": "result",
         "result": "Added the settings class.\nAll tests pass.",
@@ -46,7 +55,7 @@ def test_the_log_of_a_structured_agent_is_a_report(repo: Repo) -> None:
     for line in (
         "1,500 tokens read (300 cached), 45 written",
         "  the agent said at its end:\n    Added the settings class.\n    All tests pass.\n",
-        "  commands (1):\n    $ pytest -q\n",
+        "  commands (2):\n    $ pytest -q\n    $ python - <<'PY' ... (3 lines)\n",
         "  files it wrote (1): a.py\n",
         "  files changed (2): a.py, b.py\n",
         "  check test -f a.py: passed in ",

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from executor.agents.output import Told
 from executor.report.collect import AttemptReport, IssueReport, MilestoneReport, schema
-from executor.report.text import duration, junit, markdown
+from executor.report.text import Session, attempt_lines, duration, junit, markdown
+from executor.state.model import Attempt
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -102,6 +104,26 @@ def test_no_text_of_others_formats_ends_a_cell_or_mentions_anybody(text: str) ->
     assert len(re.findall(r"(?<!\\)\|", row)) == 5
     cells = row.rpartition(" | ")[0]
     assert not re.search(r"(?<!\\)[@#<>*_`\[\]]", cells.replace("\\\\", ""))
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("pytest -q", "pytest -q"),
+        ("bash -lc 'pytest -q && ls'", "pytest -q && ls"),
+        ("/bin/zsh -lc \"rg -n 'x y' .\"", "rg -n 'x y' ."),
+        ("sh -c 'a' 'b'", "sh -c 'a' 'b'"),
+        ("cat > f <<'E'\n1\n2\nE\n", "cat > f <<'E' ... (4 lines)"),
+        ("bash -lc 'cd x\nmake'", "cd x ... (2 lines)"),
+        ("x" * 400, "x" * 300),
+        ("\n", ""),
+    ],
+)
+def test_a_command_of_an_agent_is_shown_as_one_line(command: str, shown: str) -> None:
+    told = Told(commands=[command], files=["/r/.cache/m1/workspaces/3/tree/src/a.py", "/etc/x", "src/a.py"])
+    lines = attempt_lines(Attempt(1, 1, "", ""), [Session("", told, "")], [], [])
+    assert f"    $ {shown}" in lines
+    assert "  files it wrote (2): src/a.py, /etc/x" in lines
 
 
 @given(st.text(), st.text())
