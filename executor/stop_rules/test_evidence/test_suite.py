@@ -258,7 +258,7 @@ def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | Non
     for path in sorted(path for path in paths if _can_load(name_of(path))):
         folder = posixpath.dirname(path)
         text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
-        for match in _LOADS.finditer(text):
+        for match in _LOADS.finditer(_of_tools(text) if name_of(path) == "package.json" else text):
             words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
             for word in words:
                 other = _loaded(folder, word, path, paths)
@@ -419,15 +419,34 @@ def _pytest_globs(name: str, data: bytes) -> list[str]:
     return [word if "/" in word else f"**/{word}" for word in words if word.strip("*?") not in {"", ".py"}]
 
 
+def _of_tools(text: str) -> str:
+    """Return the parts of a package.json that are about test runners and linters; empty if it cannot be read."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    names = (
+        "jest",
+        "mocha",
+        "ava",
+        "vitest",
+        "nyc",
+        "c8",
+        "tap",
+        "eslintConfig",
+        "babel",
+        "prettier",
+        "stylelint",
+        "xo",
+    )
+    parts = [document.get(name) for name in names] if isinstance(document, dict) else []
+    return json.dumps([part for part in parts if part])
+
+
 def _js_globs(name: str, data: bytes) -> list[str]:
     text = data[:200_000].decode("utf-8", "replace")
     if name == "package.json":
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            return []
-        parts = [document.get(key) for key in ("jest", "mocha", "ava", "vitest")] if isinstance(document, dict) else []
-        text = json.dumps([part for part in parts if part]).replace('"files"', '"testFiles"')
+        text = _of_tools(text).replace('"files"', '"testFiles"')
     elif name.startswith("vite.") and "test" not in text:
         return []
     found: list[str] = []

@@ -27,8 +27,11 @@ _NO_EXAMPLES = re.compile(r"\b__(?:doc|test)__\b\s*=|\bdel\s+[\w.]+\.__doc__|#\s
 _RUST_TEST = re.compile(
     r"(?P<attributes>(?:^[ \t]*#\[[^\n]*\]\s*\n)*)^[ \t]*(?:pub )?(?:async )?fn (?P<name>\w+)\([^{]*\{", re.MULTILINE
 )
+_RUST_TESTS = re.compile(r"#\[cfg\((?:all\()?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub )?mod\b")
+_RUST_TEXT = re.compile(r"(?s)\br(#*)\".*?\"\1|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])'|//[^\n]*|/\*.*?\*/")
 _RUST_ITEM = re.compile(
-    r"^\s*(?:pub )?(?:(?:const |async |unsafe )*fn|const|static|macro_rules!|mod|struct)\s+(\w+)|\bas (\w+)\s*[;,}]"
+    r"^\s*(?:pub )?(?:(?:const |async |unsafe )*fn|const|static|macro_rules!|mod|struct)\s+(\w+)(?!.*\bself\b)"
+    r"|\bas (\w+)\s*[;,}]"
 )
 _RUST_OFF = re.compile(r"should_panic|ignore|cfg")
 _ABOUT = re.compile(r"(?i)fail[_-]under|coverage|threshold")
@@ -153,7 +156,8 @@ def _rust_changes(old: bytes | None, new: bytes | None) -> Iterator[str]:
         if others or gone:
             yield f"the test {name} changed: {(others or gone)[0]}"
     used = {word for _, body in before.values() for text in body for word in re.findall(r"\w+", text)}
-    parts = [(data or b"").decode("utf-8", "replace").partition("#[cfg(test)]")[2] for data in (old, new)]
+    texts = [(data or b"").decode("utf-8", "replace").replace("\r\n", "\n") for data in (old, new)]
+    parts = [text[start.start() :] if (start := _RUST_TESTS.search(text)) else "" for text in texts]
     items = [
         Counter(match[1] or match[2] for match in map(_RUST_ITEM.search, part.splitlines()) if match) for part in parts
     ]
@@ -163,16 +167,18 @@ def _rust_changes(old: bytes | None, new: bytes | None) -> Iterator[str]:
 
 
 def _rust_tests(data: bytes | None) -> dict[str, tuple[Counter[str], Counter[str]]]:
-    """Tests of a file of Rust by name: their attributes, and the lines of their bodies."""
+    """Tests of a file of Rust by name: their attributes, and the statements of their bodies."""
     text = (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
+    plain = _RUST_TEXT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)  # braces in strings are none
     found = {}
-    for match in _RUST_TEST.finditer(text):
-        attributes = Counter(" ".join(line.split()) for line in match["attributes"].splitlines() if line.strip())
+    for match in _RUST_TEST.finditer(plain):
+        attributes = Counter(
+            " ".join(line.split()) for line in text[match.start() : match.end()].split("\n") if "#[" in line
+        )
         if any("test" in line for line in attributes):
-            body = text[match.end() :]
-            lines = [" ".join(line.split()) for line in body[: _end(body)].splitlines()]
-            plain = Counter(line for line in lines if line.strip("{}() ;,") and not line.startswith("//"))
-            found[match["name"]] = (attributes, plain)
+            body = re.sub(r"(?m)//.*$", "", text[match.end() : match.end() + _end(plain[match.end() :])])
+            parts = (" ".join(part.split()) for part in re.split(r";\s*\n", body))
+            found[match["name"]] = (attributes, Counter(part for part in parts if part.strip("{}() ;,")))
     return found
 
 
