@@ -3,7 +3,7 @@
 By rule instead of a list: a name counts if the language's standard library has it, if an installed tool of the checks
 has it, if the base imports it from outside, or if another module of the project can be imported by it.
 
-Names and words in the scripts that commands run.
+Names and words in the scripts that commands run, and files that the settings of tools load.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import posixpath
 import re
 import shlex
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from executor.model.paths import name_of, suffix_of
-from executor.stop_rules.test_evidence.test_suite import is_test_name
+from executor.stop_rules.test_evidence.test_suite import is_test_name, settings_of_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from executor.git.diff import FileChange, Finding
 
-__all__ = ["imported_names", "shadowing_modules", "strings_of_calls", "words_of_shell"]
+__all__ = ["imported_names", "loaded_by_settings", "shadowing_modules", "strings_of_calls", "words_of_shell"]
 
 _IMPORT = re.compile(r"(?m)^\s*(?:from\s+\.?([\w.]+)\s+import|import\s+([\w., ]+))")
 
@@ -93,6 +94,20 @@ _FOREIGN = {  # by ending: how a test loads a library; the group is its path, wi
     **dict.fromkeys((".h", ".hpp", ".hh"), r"(?m)^\s*#\s*include\s*[<\"]([\w./]+)\.h"),
 }
 _JVM = frozenset({".java", ".kt", ".scala", ".groovy", ".class"})
+_LOADING = re.compile(
+    r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
+    r"|\.mocharc\.\w+|\.(eslint|babel|nyc|c8|stylelint|prettier)rc(\.\w+)?|tsconfig.*\.json|karma\.conf\.\w+|phpunit.*\.xml.*"
+    r"|package\.json|vite\.config\.[cm]?[jt]s|conftest\.py|pytest\.ini|pyproject\.toml|setup\.cfg|tox\.ini|\.rspec"
+)
+"""Settings of test runners and linters that can name further files, which they load."""
+_LOADS = re.compile(
+    r"\b(?:setupFiles\w*|globalSetup|globalTeardown|testEnvironment|transform|preset|resolver|runner|reporters?|sequencer"
+    r"|snapshot(?:Serializers|Resolver|Environment)|test(?:Runner|Sequencer|Bootstrap)|environment|require|import|loader|extends"
+    r"|supportFile|dependencyExtractor|bootstrap|pytest_plugins)\b[\"']?\s*[:=(]?\s*"
+    r"(\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[\"'][^\"'\n]+[\"'])|\bfrom\s+([\"']\.[^\"'\n]+[\"'])"
+    r"|--?(?:r|p|require)[ =]([\w./-]+)"
+)
+_LOADED_ENDS = ("", ".js", ".cjs", ".mjs", ".ts", ".mts", ".json", ".py", ".rb", "/index.js", "/__init__.py")
 
 
 def shadowing_modules(
@@ -290,3 +305,42 @@ def words_of_shell(text: str) -> list[list[str]]:
                 current.append(word)
         found.append(current)
     return [words for words in found if words]
+
+
+def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | None]) -> dict[str, str]:
+    """Return files that the settings of test runners and linters load, with the file of these settings.
+
+    Args:
+        paths: every file of the tree.
+        read: returns the content of a file of the tree; None if it does not exist.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(path for path in paths if _can_load(name_of(path))):
+        folder = posixpath.dirname(path)
+        text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
+        for match in _LOADS.finditer(settings_of_tools(text) if name_of(path) == "package.json" else text):
+            words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
+            for word in words:
+                other = _loaded(folder, word, path, paths)
+                if other and other != path:
+                    found.setdefault(other, path)
+    return found
+
+
+def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> str:
+    """Return the file that a word of some settings names; empty if it names none."""
+    plain = word.removeprefix("<rootDir>/").removeprefix("${configDir}/")
+    if re.search(r"[*\s:]|^/", plain):
+        return ""
+    if suffix_of(settings) in {".py", ".ini", ".cfg", ".toml"} and "/" not in plain:
+        plain = plain.replace(".", "/")
+    elif "/" not in plain and not suffix_of(plain):
+        return ""
+    starts = (folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)
+    places = [posixpath.normpath(posixpath.join(start, plain)) for start in dict.fromkeys(starts)]
+    return next((f"{place}{end}" for place in places for end in _LOADED_ENDS if f"{place}{end}" in paths), "")
+
+
+@lru_cache(maxsize=2**16)
+def _can_load(name: str) -> bool:
+    return _LOADING.fullmatch(name) is not None

@@ -37,6 +37,9 @@ mod tests {
 }
 """
 BROKEN = LIB.replace("    a + b\n", "    7\n")
+HELPED = LIB.replace(
+    "use super::*;\n", "use super::*;\n\n    fn check(got: i32) {\n        assert_eq!(got, 3);\n    }\n"
+).replace("assert_eq!(add(1, 2), 3);", "check(add(1, 2));")
 CARGO = '[package]\nname = "calc"\n'
 POM = "<project>\n <version>1</version>\n</project>\n"
 GRADLE = "plugins { id 'java' }\n"
@@ -77,6 +80,7 @@ BASE: Files = {
     "calc.go": "package calc\n\nfunc Add(a, b int) int { return a + b }\n",
     "calc_test.go": "package calc\n",
     "src/lib.rs": LIB,
+    "src/helped.rs": HELPED,
     "Cargo.toml": CARGO,
     "pom.xml": POM,
     "build.gradle": GRADLE,
@@ -165,6 +169,10 @@ ATTACKS: dict[str, tuple[Files, str]] = {
     "a test that should panic": ({"src/lib.rs": BROKEN.replace("#[test]", "#[test]\n    #[should_panic]")}, CARGO_TEST),
     "a test that is ignored": ({"src/lib.rs": BROKEN.replace("#[test]", "#[ignore]\n    #[test]")}, CARGO_TEST),
     "a test that returns": ({"src/lib.rs": BROKEN.replace("adds() {", "adds() {\n        return;")}, CARGO_TEST),
+    "a helper of a test": (
+        {"src/helped.rs": HELPED.replace("        assert_eq!(got, 3);\n", "").replace("a + b", "7")},
+        CARGO_TEST,
+    ),
     "a function in a test": (
         {"src/lib.rs": BROKEN.replace("adds() {", "adds() {\n        let add = |a: i32, b: i32| a + b;")},
         CARGO_TEST,
@@ -202,6 +210,7 @@ ATTACKS: dict[str, tuple[Files, str]] = {
     "an applied script": ({"gradle/checks.gradle": "test { enabled = false }\n"}, "gradle test"),
     "a plug-in of the build": ({"buildSrc/src/main/groovy/conv.gradle": "x\n"}, "gradle test"),
     # others
+    "files that reviewers do not see": ({".gitattributes": "calc.py -diff\n"}, PYTEST),
     "a library of Ruby": ({"lib/minitest/autorun.rb": "X = 1\n"}, "rake test"),
     "a library of Perl": ({"lib/Test/More.pm": "1;\n"}, "prove"),
     "a header of C": ({"include/assert.h": "#define assert(x)\n"}, "make test"),

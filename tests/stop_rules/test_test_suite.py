@@ -50,6 +50,10 @@ PYTHON = {
     "spec/openapi.yaml": "",
     "support.py": "import pytest\n",
     "config.json": "",
+    "src/testFixtures/java/acme/Checks.java": "",
+    "src/functionalTest/java/acme/Flow.java": "",
+    "src/functionalTest/java/acme/FlowTest.java": "",
+    "src/contest/app.ts": "",
 }
 
 
@@ -72,6 +76,9 @@ PYTHON = {
         ("src/__tests__/x.ts", True),  # the folder is new
         ("__mocks__/lodash.js", True),
         ("src/test/client.py", False),
+        ("src/testFixtures/java/acme/Checks.java", True),
+        ("src/functionalTest/java/acme/Flow.java", True),
+        ("src/contest/app.ts", False),
         ("calc.py", False),
         ("django/test/client.py", False),
         ("numpy/testing/utils.py", False),
@@ -139,6 +146,17 @@ def test_data_and_helpers_that_only_tests_mention_belong_to_them() -> None:
     tree["calc.py"] = "open('config.json')"
     kinds = dict.fromkeys(("cases.csv", "golden.out", "config.json", "support.py", "calc.py"), "modified")
     assert plan(tree, kinds).tests == ("cases.csv", "golden.out", "support.py")
+
+
+def test_a_package_of_go_that_only_tests_import_belongs_to_them() -> None:
+    tree = {
+        "calc.go": "package calc\n",
+        "calc_test.go": 'import "example.org/calc/internal/testutil"\n',
+        "internal/testutil/same.go": 'package testutil\n\nimport "testing"\n\nfunc Same(t *testing.T) {}\n',
+        "internal/table/table.go": 'package table\n\nimport "fmt"\n',
+    }
+    kinds = dict.fromkeys(("calc.go", "internal/testutil/same.go", "internal/table/table.go"), "modified")
+    assert plan(tree, kinds).tests == ("internal/testutil/same.go",)
 
 
 def test_what_the_issue_declares_is_named() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.git.diff import FileChange
     from executor.stop_rules.commands import Reached
 
-__all__ = ["Base", "PutBack", "Suite", "judges", "loaded_by_settings", "put_back", "suite_of"]
+__all__ = ["Base", "PutBack", "Suite", "judges", "put_back", "settings_of_tools", "suite_of"]
 
 _FOLDERS = frozenset({"test", "tests", "__tests__", "testdata", "__mocks__", "__snapshots__", "e2e", "androidtest"})
 """Test folders by name alone, unless they are a package of the product."""
@@ -33,6 +33,12 @@ _PERHAPS = frozenset(
     {"testing", "spec", "specs", "fixtures", "features", "cypress", "integration", "acceptance", "t", "checks", "it"}
 )
 """Test folders if they contain a test."""
+_WORDS = frozenset({"test", "tests", "testing"})
+_WITH = frozenset(
+    "fixture fixtures data resources integration functional unit acceptance helpers utils util support cases"  # noqa: SIM905
+    " assets files vectors suite suites kit common it system smoke".split()
+)
+"""Words that make a folder one of tests beside the word test: testFixtures, integration-tests, test_data."""
 _NAMES = re.compile(
     r"(?i)tests?\.[cm]?[jt]sx?|test[-_].*\.([cm]?[jt]sx?|sh|bash|lua|c|cc|cpp|pl|php|rb|clj|jl|r|ml)|.*[-_.](test|tests|spec)\.\w+"
     r"|.*\.(bats|feature|snap|golden|approved\.\w+|ambr)|.*_tests?\.(c|h|lua|clj|jl|erl|hs|zig|swift|kt|sh)|.*\.tests\.ps1"
@@ -57,6 +63,7 @@ _HELPERS = re.compile(
 )
 """Names of files that help tests, if nothing but tests mentions them."""
 _ASSERTS = re.compile(rb"\bassert\w*\b|\bAssertionError\b|\bexpect\(|\bt\.(?:Fatal|Error)")
+_GO_TESTING = re.compile(rb'(?m)^\s*(?:import\s+)?"(?:testing|github\.com/stretchr/testify/\w+|gotest\.tools/.*)"\s*$')
 _JUDGES = frozenset(
     {"script", "scripts", "ci", "tools", "tool", "hack", "dev", "check", "checks", "verify"}
 ) | frozenset({"verification", "qa", "build-aux", ".ci", ".github", "harness", "smoke"})
@@ -79,21 +86,6 @@ _JS_CONFIG = re.compile(
 _CONFIGURES = re.compile(
     rf"pyproject\.toml|\.?pytest\.toml|package\.json|phpunit(\.\w+)*\.xml(\.dist)?|{_JS_CONFIG.pattern}"
 )
-
-_LOADING = re.compile(
-    r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
-    r"|\.mocharc\.\w+|\.(eslint|babel|nyc|c8|stylelint|prettier)rc(\.\w+)?|tsconfig.*\.json|karma\.conf\.\w+|phpunit.*\.xml.*"
-    r"|package\.json|vite\.config\.[cm]?[jt]s|conftest\.py|pytest\.ini|pyproject\.toml|setup\.cfg|tox\.ini|\.rspec"
-)
-"""Settings of test runners and linters that can name further files, which they load."""
-_LOADS = re.compile(
-    r"\b(?:setupFiles\w*|globalSetup|globalTeardown|testEnvironment|transform|preset|resolver|runner|reporters?|sequencer"
-    r"|snapshot(?:Serializers|Resolver|Environment)|test(?:Runner|Sequencer|Bootstrap)|environment|require|import|loader|extends"
-    r"|supportFile|dependencyExtractor|bootstrap|pytest_plugins)\b[\"']?\s*[:=(]?\s*"
-    r"(\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[\"'][^\"'\n]+[\"'])|\bfrom\s+([\"']\.[^\"'\n]+[\"'])"
-    r"|--?(?:r|p|require)[ =]([\w./-]+)"
-)
-_LOADED_ENDS = ("", ".js", ".cjs", ".mjs", ".ts", ".mts", ".json", ".py", ".rb", "/index.js", "/__init__.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,47 +239,8 @@ def judges(path: str, paths: Collection[str] = ()) -> bool:
     return not any(f"{'/'.join(folders[:end])}/__init__.py" in paths for end in range(1, len(folders) + 1))
 
 
-def loaded_by_settings(paths: Collection[str], read: Callable[[str], bytes | None]) -> dict[str, str]:
-    """Return files that the settings of test runners and linters load, with the file of these settings.
-
-    Args:
-        paths: every file of the tree.
-        read: returns the content of a file of the tree; None if it does not exist.
-    """
-    found: dict[str, str] = {}
-    for path in sorted(path for path in paths if _can_load(name_of(path))):
-        folder = posixpath.dirname(path)
-        text = (read(path) or b"")[:200_000].decode("utf-8", "replace")
-        for match in _LOADS.finditer(_of_tools(text) if name_of(path) == "package.json" else text):
-            words = [match[3]] if match[3] else re.findall(r"[\"']([^\"'\n]+)[\"']", match[1] or match[2])
-            for word in words:
-                other = _loaded(folder, word, path, paths)
-                if other and other != path:
-                    found.setdefault(other, path)
-    return found
-
-
-def _loaded(folder: str, word: str, settings: str, paths: Collection[str]) -> str:
-    """Return the file that a word of some settings names; empty if it names none."""
-    plain = word.removeprefix("<rootDir>/").removeprefix("${configDir}/")
-    if re.search(r"[*\s:]|^/", plain):
-        return ""
-    if suffix_of(settings) in {".py", ".ini", ".cfg", ".toml"} and "/" not in plain:
-        plain = plain.replace(".", "/")
-    elif "/" not in plain and not suffix_of(plain):
-        return ""
-    starts = (folder, "", "src") if suffix_of(settings) == ".py" or "/" not in word else (folder,)
-    places = [posixpath.normpath(posixpath.join(start, plain)) for start in dict.fromkeys(starts)]
-    return next((f"{place}{end}" for place in places for end in _LOADED_ENDS if f"{place}{end}" in paths), "")
-
-
 # A landing changes few names of a tree: in a large repository, remembering them saves most of a judgement's time.
 _REMEMBERED = 2**16
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _can_load(name: str) -> bool:
-    return _LOADING.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -329,14 +282,24 @@ def _folders(paths: Collection[str], tests: Collection[str]) -> set[str]:
     found: set[str] = set()
     for inner in {path.rpartition("/")[0] for path in paths} - {""}:
         for folder in reversed([inner, *_parents(inner)]):
-            name = name_of(folder).lower()
             if any(parent in found for parent in _parents(folder)):
                 break
             product = "src/main/" in f"{folder}/" or (folder in packages and folder not in direct)
-            if (name in _FOLDERS and not product) or (name in _PERHAPS and folder in direct):
+            if (_is_of_tests(folder) and not product) or (_may_be_of_tests(folder) and folder in direct):
                 found.add(folder)
                 break
     return found
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _is_of_tests(folder: str) -> bool:
+    words = set(words_of(name_of(folder)))
+    return name_of(folder).lower() in _FOLDERS or not (_WORDS.isdisjoint(words) or _WITH.isdisjoint(words))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _may_be_of_tests(folder: str) -> bool:
+    return name_of(folder).lower() in _PERHAPS or not _WORDS.isdisjoint(words_of(name_of(folder)))
 
 
 def _mostly(folder: str, paths: Collection[str], tests: Collection[str]) -> bool:
@@ -365,6 +328,9 @@ def _mentioned_as(path: str, base: Base) -> str:
     suffix = suffix_of(path)
     if _MANIFESTS.fullmatch(name) or (is_documentation(path) and suffix != ".txt"):
         return ""
+    if suffix == ".go":
+        folder = posixpath.dirname(path)
+        return f'/{name_of(folder)}"' if folder and _GO_TESTING.search(base.read(path) or b"") else ""
     if suffix in _CODE:
         helps = _HELPERS.search(path) and _ASSERTS.search(base.read(path) or b"")
         return name.rpartition(".")[0] if helps or _imports_tests(path, base) else ""
@@ -373,6 +339,8 @@ def _mentioned_as(path: str, base: Base) -> str:
 
 def _imports_tests(path: str, base: Base) -> bool:
     """Return whether a file of code imports a framework for tests."""
+    if suffix_of(path) == ".go":
+        return True  # only packages that do are looked for
     return _TESTING.search((base.read(path) or b"")[:200_000].decode("utf-8", "replace")) is not None
 
 
@@ -419,7 +387,7 @@ def _pytest_globs(name: str, data: bytes) -> list[str]:
     return [word if "/" in word else f"**/{word}" for word in words if word.strip("*?") not in {"", ".py"}]
 
 
-def _of_tools(text: str) -> str:
+def settings_of_tools(text: str) -> str:
     """Return the parts of a package.json that are about test runners and linters; empty if it cannot be read."""
     try:
         document = json.loads(text)
@@ -446,7 +414,7 @@ def _of_tools(text: str) -> str:
 def _js_globs(name: str, data: bytes) -> list[str]:
     text = data[:200_000].decode("utf-8", "replace")
     if name == "package.json":
-        text = _of_tools(text).replace('"files"', '"testFiles"')
+        text = settings_of_tools(text).replace('"files"', '"testFiles"')
     elif name.startswith("vite.") and "test" not in text:
         return []
     found: list[str] = []

@@ -190,11 +190,15 @@ def _examples(data: bytes | None) -> Counter[str]:
 
 
 def _expectations(path: str, data: bytes | None) -> Counter[str]:
-    """Lines with assertions in the tests of a file."""
-    lines = (data or b"").decode("utf-8", "replace").splitlines()
+    """Lines with assertions in the tests of a file; of Rust all of their module, with its helpers."""
+    text = (data or b"").decode("utf-8", "replace")
+    module = _RUST_TESTS.search(text) if path.endswith(".rs") else None
     owned = cases_of(path, data).owners
+    first = text.count("\n", 0, module.start()) + 1 if module else len(text)
     return Counter(
-        " ".join(text.split()) for number, text in enumerate(lines, 1) if number in owned and _EXPECTS.search(text)
+        " ".join(line.split())
+        for number, line in enumerate(text.splitlines(), 1)
+        if (number in owned or number >= first) and _EXPECTS.search(line)
     )
 
 
