@@ -136,7 +136,8 @@ class FakeGitHub:
         self.lag = 0
         """So many looks after a push find the old head of its pull request."""
         self.kill: tuple[int, str] | None = None
-        self.victim = 0
+        self.victim: int | Callable[[], int] = 0
+        """The process to kill, or what finds it."""
         self.before_merge: Callable[[Pull], None] | None = None
         self.before_withdrawal: Callable[[Pull], None] | None = None
         self._numbers = 0
@@ -597,10 +598,13 @@ class FakeGitHub:
 
     def strike(self, moment: str) -> bool:
         """Kill the client if this is the request at which it is to die; whether it was."""
-        if self.kill != (len(self.requests), moment) or not self.victim:
+        if self.kill != (len(self.requests), moment):
+            return False
+        victim = self.victim() if callable(self.victim) else self.victim
+        if not victim:
             return False
         with suppress(ProcessLookupError):
-            os.kill(self.victim, signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
         self.kill = None
         return True
 

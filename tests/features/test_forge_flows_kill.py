@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.process.locks import read_holder
 from tests.fake_github import TOKEN
 from tests.features.test_forge_red_checks import LOG, NOTE, landed_events
 from tests.features.test_github import declared, hub, served, up
@@ -259,11 +260,16 @@ def assert_right(repo: Repo, hub: FakeGitHub, task: str, landed: tuple[str, ...]
 
 def died(world: World, number: int, moment: str) -> bool:
     """Run a flow and die at its n-th request; whether it came to that."""
-    hub, process = world.hub, world.repo.start(world.flow.task)
-    hub.victim, hub.kill = process.pid, (len(hub.requests) + number, moment)
-    process.communicate(timeout=120)
-    hub.kill = None
-    return process.returncode == -signal.SIGKILL
+    repo, hub = world.repo, world.hub
+
+    def runner() -> int:
+        holder = read_holder(repo.path / ".cache" / "m1")
+        return holder.pid if holder is not None else 0
+
+    hub.victim, hub.kill = runner, (len(hub.requests) + number, moment)
+    code = repo.doit(world.flow.task).code
+    hub.victim, hub.kill = 0, None
+    return code == -signal.SIGKILL
 
 
 @pytest.fixture
