@@ -218,6 +218,27 @@ def test_checks_that_turn_green_before_auto_merge_is_enabled_are_merged_at_once(
     assert forge.request_merge(pull, pull.sha, "A", "", "squash").state == "merged"
 
 
+@pytest.mark.parametrize(
+    ("conclusion", "word", "judges"),
+    [
+        ("success", "success", False),
+        ("neutral", "success", False),
+        ("skipped", "success", False),
+        ("failure", "failure", True),
+        ("timed_out", "failure", True),
+        ("cancelled", "failure", False),
+        ("stale", "failure", False),
+        ("action_required", "pending", False),
+    ],
+)
+def test_a_conclusion_of_a_check_is_green_red_or_pending(
+    forge: GitHubForge, fake: FakeGitHub, conclusion: str, word: str, judges: bool
+) -> None:
+    pull = opened(forge)
+    fake.set_check(pull.sha, "ci", conclusion)
+    assert [(item.state, item.judges_the_change) for item in forge.checks(pull.sha).items] == [(word, judges)]
+
+
 def test_a_merge_queue_is_used_where_there_is_one(forge: GitHubForge, fake: FakeGitHub) -> None:
     pull = opened(forge)
     fake.queues.add("milestone/m1")
