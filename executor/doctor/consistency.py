@@ -300,7 +300,11 @@ def _users_git(project: Project) -> Iterator[Finding]:
         place = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).parent
         if not place.exists():
             text = f"{place} is gone, but git still takes its branch for checked out"
-            yield Finding("worktree-gone", "worktree", text, "git worktree prune")
+            locked = (
+                pointer.parent / "locked"
+            ).exists()  # `prune` passes over it: it may be on a disk that is not mounted
+            todo = f"git worktree unlock {place}, then git worktree prune" if locked else "git worktree prune"
+            yield Finding("worktree-gone", "worktree", text, todo)
 
 
 def _landed(scene: _Scene) -> frozenset[str]:

@@ -509,6 +509,9 @@ def test_a_worktree_that_is_gone_is_told(landed: Repo, tmp_path: Path) -> None:
         0,
         f"{tmp_path}/other is gone, but git still takes its branch for checked out",
     )
+    assert items["worktree-gone"]["todo"] == "git worktree prune"
+    (landed.path / ".git/worktrees/other/locked").touch()
+    assert found(landed)[1]["worktree-gone"]["todo"].startswith(f"git worktree unlock {tmp_path}/other")
 
 
 def test_a_milestone_being_run_is_left_alone(landed: Repo, tmp_path: Path) -> None:
