@@ -40,6 +40,8 @@ SPACES = ("refs/work", "refs/heads/_work")
 """The name space of the refs, and the one for a remote that takes nothing but branches."""
 _BATCH = 200
 _RACES = 5
+_PAUSE_S = 0.05
+"""Seconds before the second try; doubled with each further one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class Exchange:
         commit = self._commit("Result", result, tree, [order_commit])
         name = f"{held.space}/results/{result.order}/{result.fence}"
         reason = ""
-        for _ in range(_RACES):
+        for turn in range(_RACES):
             pushed = self._remote.push([Move(name, None, commit), Move(self._lease(held), held.commit, done)])
             if pushed.ok:
                 return True
@@ -176,6 +178,7 @@ class Exchange:
             if there.get(self._lease(held)) != held.commit:
                 self._remote.push([Move(name, None, commit)])
                 return False
+            time.sleep(_PAUSE_S * 2**turn)
         raise ForgeRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
 
     def cancel(self, order: str) -> bool:
@@ -209,19 +212,20 @@ class Exchange:
 
     def _moved(self, lease: Lease, before: str | None, space: str) -> Held | None:
         commit = self._commit("Lease", lease)
-        held = Held(lease, commit, space)
-        done = self._remote.push([Move(self._lease(held), before, commit)])
-        if done.ok:
-            return held
-        if done.moved:
-            return None
-        # "failed to update ref" is also what a lost race looks like, so the ref itself has to say
-        there = self._remote.tips(self._lease(held)).get(self._lease(held))
-        if there == commit:
-            return held
-        if there != before:
-            return None
-        raise ForgeRefusedError(f"{self._remote.name} does not take the lease of {lease.order}: {done.reason}")
+        held, reason = Held(lease, commit, space), ""
+        for turn in range(_RACES):
+            done = self._remote.push([Move(self._lease(held), before, commit)])
+            if done.ok:
+                return held
+            # a refusal is also what a race looks like while another push still has the lock: the ref has to say
+            there = self._remote.tips(self._lease(held)).get(self._lease(held))
+            if there == commit:
+                return held
+            if there != before:
+                return None
+            reason = done.reason
+            time.sleep(_PAUSE_S * 2**turn)
+        raise ForgeRefusedError(f"{self._remote.name} does not take the lease of {lease.order}: {reason}")
 
     @staticmethod
     def _lease(held: Held) -> str:

@@ -169,7 +169,7 @@ def _listens(port: int) -> bool:
         return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _until(holds: Callable[[], bool], seconds: float = 60) -> bool:
+def _until(holds: Callable[[], bool], seconds: float = 180) -> bool:
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
