@@ -152,7 +152,7 @@ def _find() -> tuple[Sandbox | None, str]:
         except (OSError, subprocess.TimeoutExpired) as error:
             return None, f"{program} does not run: {error}"
     if ended.returncode:
-        said = ended.stderr.decode(errors="replace").strip() or f"exit {ended.returncode}"
+        said = ended.stderr.decode(errors="replace").strip(" .\n") or f"exit {ended.returncode}"
         return None, f"{program} does not start a sandbox here: {said}"
     return sandbox, ""
 

@@ -157,6 +157,7 @@ B_PLAN = "# Milestone 1: Init flags\n\n**Branch:** `feature/flags`\n\n## Task 1.
 
 
 def test_a_milestone_follows_one_plan_and_its_landed_work_stays_where_it_is(repo: Repo) -> None:
+    require_sandbox()
     repo.write("rules/agents.toml", '[agent.writer]\ncommand = ["sh", "-c", "echo x > work-$EXECUTOR_ISSUE"]\n')
     repo.write("docs/a/M1.md", A_PLAN)
     repo.write("docs/b/M1.md", B_PLAN)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import require_sandbox
+
 if TYPE_CHECKING:
     from tests.support import Repo
 
@@ -147,6 +149,7 @@ def imported(repo: Repo, *arguments: str) -> dict[str, Any]:
 def test_a_plan_of_an_ancestor_lands(
     repo: Repo, file: str, text: str, name: str, ids: list[str], needs: list[tuple[str, list[str]]]
 ) -> None:
+    require_sandbox()
     for path, rules in RULES.items():
         repo.write(path, rules)
     repo.write(file, text)
@@ -161,6 +164,7 @@ def test_a_plan_of_an_ancestor_lands(
 
 
 def test_a_plan_with_a_tracking_section_keeps_its_stops_claims_and_notes(repo: Repo) -> None:
+    require_sandbox()
     for path, rules in RULES.items():
         repo.write(path, rules)
     repo.write("docs/m7/IMPLEMENTATION_PLAN.md", AUTOPILOT)
@@ -204,6 +208,7 @@ def test_a_handoff_says_what_is_done_and_is_no_plan(repo: Repo) -> None:
 
 
 def test_a_draft_stops_only_itself(repo: Repo) -> None:
+    require_sandbox()
     for path, rules in RULES.items():
         repo.write(path, rules)
     repo.write(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BRANCH = "milestone/m1-test-m1"
 BOX = find_sandbox()
+PROBLEM = sandbox_problem() or "bubblewrap (bwrap) is not installed"
+"""Why there is no sandbox, where there is none."""
 needs_sandbox = pytest.mark.skipif(BOX is None, reason=sandbox_problem() or "-")
 
 
@@ -174,7 +176,7 @@ def test_without_a_sandbox_an_agent_that_must_have_one_is_not_started(repo: Repo
     profile(repo, 'isolation = "bwrap"\n')
     repo.milestone("m1", boxed("a", f"touch {repo.path}/ran"))
     out = on_bare_machine(repo, "milestone:m1").check(2).out
-    assert "m1/a: agent boxed requires a sandbox, but bubblewrap (bwrap) is not installed; install" in out
+    assert f"m1/a: agent boxed requires a sandbox, but {PROBLEM}; install" in out
     assert not (repo.path / "ran").exists()
 
 
@@ -185,7 +187,7 @@ def test_without_a_sandbox_what_an_agent_made_waits_for_a_person_and_is_told_onc
     repo.milestone("m1", boxed("a", "echo a > a", accept=accept) + boxed("b", "echo b > b") + issue("c", "echo c > c"))
     out = on_bare_machine(repo, "milestone:m1", "-n", "2").check(4).out
     assert repo.statuses() == {"m1/a": "review", "m1/b": "review", "m1/c": "landed"}
-    told = "NO SANDBOX for agent boxed: bubblewrap (bwrap) is not installed. What they run can reach everything"
+    told = f"NO SANDBOX for agent boxed: {PROBLEM}. What they run can reach everything"
     assert out.count(f"note: {told}") == 1
     assert out.count(f"warning   m1   {told}") == 1
     assert "unsandboxed: agent boxed was to work in a sandbox and had none" in out
