@@ -129,7 +129,7 @@ def test_what_cron_gives_is_enough_and_a_run_prints_nothing(repo: Repo, tab: Pat
     assert repo.statuses() == {"m1/a": "landed"}
     assert "landed    m1/a landed as" in logs(repo)
     assert "LANG=C.UTF-8" in (repo.path / ".cache/m1/logs/a/1/out/env").read_text()
-    assert re.search(r"nightly: last run [-\d]+ [:\d]+, exit 0; next", repo.doit("status").check().out)
+    assert re.search(r"nightly: last run [-\d]+ [:\d]+ \S+, exit 0; next", repo.doit("status").check().out)
 
 
 def test_a_second_run_leaves_quietly_while_the_first_is_at_work(repo: Repo, tab: Path) -> None:
@@ -170,7 +170,7 @@ def test_missed_nights_are_told_until_there_is_a_run(repo: Repo) -> None:
         path.unlink()
     pretend_installed(repo, days=3)
     told = repo.doit("status").check().out
-    assert re.search(r"nightly: [34] runs missed: [-\d]+ 01:30, ", told)
+    assert re.search(r"nightly: [34] runs missed: [-\d]+ 01:30 \S+, ", told)
     assert len(repo.doit("status", "--json").check().json["nightly"]["missed"]) in {3, 4}
     repo.doit("nightly").check()
     assert "missed" not in repo.doit("status").check().out
@@ -250,7 +250,7 @@ def test_the_morning_has_a_digest_told_once(repo: Repo) -> None:
         repo.milestone("m1", issue("a", "echo a > a") + issue("b", "exit 3", title="Ask @everyone"))
         repo.doit("nightly").check(1)
     assert len(server.got) == 1
-    assert re.fullmatch(r"Night of [-\d]+ [:\d]+: 1 landed, 1 failed", server.got[0]["title"])
+    assert re.fullmatch(r"Night of [-\d]+ [:\d]+ \S+: 1 landed, 1 failed", server.got[0]["title"])
     assert "- m1/b Ask ＠everyone - " in server.got[0]["message"]  # noqa: RUF001  (what makes it harmless)
     page = (repo.path / ".cache" / "_nightly" / "digest.md").read_text()
     assert page.startswith("# 1 landed, 1 failed\n\nSince ")
