@@ -7,6 +7,7 @@ kept in the work folder, one line of JSON each, so that an interrupted run goes 
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 import random
 import re
@@ -17,19 +18,27 @@ import time
 from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.judging.faults import GIVEN
 from benchmarks.judging.real_faults import CHECK, REAL_CLASSES, Maker, difference
 from benchmarks.judging.releases import PROJECTS, RealIssue, Scratch, Tree, changed, issues_of, tools_of, write
 from benchmarks.judging.sabotage import GATES, commit_base, run_doit
+from executor.config.load_rules import load_policy
+from executor.git.diff import Change, FileChange, Line
+from executor.stop_rules.evaluate import stops_of
+from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.view import View
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.judging.releases import Project
+    from executor.model.rules import StopRule
 
 __all__ = ["Outcome", "RealRun", "run_real", "table"]
 
@@ -222,11 +231,7 @@ class RealRun:
 
     def _made(self, issue: RealIssue, scratch: Scratch, variant: int) -> list[_Case]:
         """The changes of one round; they are kept, because making them takes longer than judging them."""
-        kept = (
-            self._folder
-            / "changes"
-            / f"{issue.project.slug}-{issue.name.replace('/', '-')}-{variant}-{self._seed}.json"
-        )
+        kept = self._place(issue, variant)
         if not kept.exists():
             packed = [
                 {**asdict(case), "trees": [_text(difference(issue.base, tree)) for tree in case.trees]}
@@ -238,6 +243,37 @@ class RealRun:
             _Case(**{**item, "trees": tuple(changed(issue.base, _bytes(change)) for change in item["trees"])})
             for item in json.loads(kept.read_text())
         ]
+
+    def _place(self, issue: RealIssue, variant: int) -> Path:
+        name = f"{issue.project.slug}-{issue.name.replace('/', '-')}-{variant}-{self._seed}.json"
+        return self._folder / "changes" / name
+
+    def rules_of_today(self, issues: Sequence[RealIssue]) -> Iterator[str]:
+        """Ask the stop rules about every change that was made: what each gate stops alone, what none stops now."""
+        known = {item.id: item for item in self.outcomes() if not item.gates}
+        hits: dict[str, set[str]] = {}
+        for issue in issues:
+            scratch = Scratch(self._folder / "scratch" / "rules", issue.project, self._tools)
+            for variant in (number for number in range(40) if self._place(issue, number).exists()):
+                for case in self._made(issue, scratch, variant):
+                    if case.id in known:
+                        hits[case.id] = _rules_that_stop(issue, scratch.command, case)
+        faults = {name: found for name, found in hits.items() if not known[name].kind.startswith("good")}
+        yield "| gate | faults that it stops | of these no other rule stops |\n|---|---|---|"
+        for gate, rules in GATES.items():
+            stopped = [found for found in faults.values() if found & set(rules)]
+            yield f"| {gate} | {len(stopped)} | {sum(not found - set(rules) for found in stopped)} |"
+        none = [name for name, found in faults.items() if not found]
+        failed = sum(known[name].status == "failed" for name in none)
+        yield f"{len(faults)} faults; no rule stops {len(none)}, of which {failed} failed when they were judged"
+        yield from (
+            f"a rule stopped it, none does today: {name}: {known[name].rule}"
+            for name in none
+            if known[name].status in {"review", "skipped"} and not known[name].rule.startswith("tests-changed")
+        )
+        good = {name: found for name, found in hits.items() if name not in faults}
+        yield f"{len(good)} right changes; a rule stops {sum(map(bool, good.values()))}"
+        yield from (f"right, and stopped today: {name}: {', '.join(found)}" for name, found in good.items() if found)
 
     def _cases(self, issue: RealIssue, scratch: Scratch, variant: int) -> Iterator[_Case]:
         name = f"{issue.project.slug}/{issue.name}"
@@ -293,6 +329,41 @@ def _own_commit() -> str:
 def _stopped_by(outcome: Outcome, rules: Sequence[str]) -> bool:
     rule = "tests-changed" if "with the base's version" in outcome.rule else outcome.rule.partition(":")[0]
     return not set(rules).isdisjoint(re.findall(r"[\w-]+", rule))
+
+
+def _rules_that_stop(issue: RealIssue, command: str, case: _Case) -> set[str]:
+    before = {**issue.base, CHECK: f"{command}\n".encode()}
+    after = {CHECK: before[CHECK], **case.trees[-1]}
+    files = tuple(_file(path, before.get(path), after.get(path)) for path in sorted(difference(before, after)))
+    view = View(
+        files=(),
+        content=lambda path, new: (after if new else before).get(path),
+        base=frozenset(before),
+        commands=[("sh", "-c", f"sh {CHECK}" if case.by_script else command)],
+        secrets=find_secrets,
+        values={"BENCH_KEY": GIVEN},
+        declared=sorted(issue.change) if case.declared else (),
+    )
+    return {hit.rule for hit in stops_of(Change(files, ""), _rules(), (), view)}
+
+
+@cache
+def _rules() -> tuple[StopRule, ...]:
+    return tuple(rule for rule in load_policy(Path("no-rules-here")).stops if rule.enabled)
+
+
+def _file(path: str, old: bytes | None, new: bytes | None) -> FileChange:
+    kind = "created" if old is None else "deleted" if new is None else "modified"
+    if b"\0" in (old or b"") + (new or b""):
+        return FileChange(path, kind, 0, 0, binary=True)
+    texts = [(data or b"").decode("utf-8", "surrogateescape").split("\n") for data in (old, new)]
+    lines: list[Line] = []
+    for word, a, b, c, d in difflib.SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes():
+        if word != "equal":
+            lines += (Line(number + 1, texts[0][number], added=False) for number in range(a, b))
+            lines += (Line(number + 1, texts[1][number], added=True) for number in range(c, d))
+    added = sum(line.added for line in lines)
+    return FileChange(path, kind, added, len(lines) - added, binary=False, lines=tuple(lines))
 
 
 def _new_test(issue: RealIssue) -> Mapping[str, bytes]:
@@ -400,6 +471,9 @@ def run_real(options: argparse.Namespace) -> None:
     left = len(every) - len(issues)
     why = "the tests of the base fail on the right change, it only removes files, or it is too large"
     print(f"{len(every)} issues; {left} are left out: {why}")
+    if options.rules:
+        print("\n".join(run.rules_of_today(issues)))
+        return
     run.add(issues, options.faults)
     known = [outcome for outcome in run.outcomes() if not outcome.gates]
     print("\n".join(table(known)), flush=True)

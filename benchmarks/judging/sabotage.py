@@ -127,6 +127,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--repositories", type=Path, help="clones of the Go projects, as OWNER+NAME/repo")
     parser.add_argument("--jobs", type=int, default=2, help="issues that are worked on at the same time")
+    parser.add_argument(
+        "--rules", action="store_true", help="ask only the stop rules of today about every change that was made so far"
+    )
     parser.add_argument("--only", default="", help="projects whose name contains this")
     options = parser.parse_args(arguments)
     if options.made_up:
