@@ -117,9 +117,8 @@ def test_a_hostile_repository_in_the_tree_has_no_effect(repo: Repo) -> None:
     fired = repo.path.parent / "fired"
     fired.mkdir()
     evil = "\n".join([*poisons(fired).values(), "echo result > result.txt"])
-    body = (
-        issue("evil", evil, allow=["large-diff", "dependency-change"]) + 'accept = [{ run = "test -e result.txt" }]\n'
-    )
+    allowed = ["large-diff", "dependency-change", "protected-files"]
+    body = issue("evil", evil, allow=allowed) + 'accept = [{ run = "test -e result.txt" }]\n'
     after = issue("after", "echo more >> result.txt", needs=["evil"]) + 'accept = [{ run = "true" }]\n'
     repo.milestone("m1", body + after)
     before = repo.snapshot()
