@@ -21,7 +21,7 @@ from executor.commands.base import safe, table, worse
 from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
 from executor.errors import ExecutorError, UsageError
-from executor.git.refs import HANDOFFS
+from executor.git.refs import HANDOFFS, SETTLED, Move
 from executor.process.files import local_time
 from executor.release.criteria import next_for
 from executor.release.release import told_dependents
@@ -93,21 +93,32 @@ def notes(session: Session, problems: list[str]) -> list[str]:
     """Return problems outside of the work, each once."""
     from executor.report.tracking import keep_tracking
 
-    told = [*problems, *keep_tracking(session), *_unattested(session), *unshared(session)]
+    told = [*problems, *keep_tracking(session), *_settled(session), *unshared(session)]
     return told + [message for run in session.runs() for message in run.messages]
 
 
-def _unattested(session: Session) -> list[str]:
-    """Attest the landings of the session if the rules require it; returns the problems."""
-    key = session.policy.landing.attest_key
-    if not key:
-        return []
-    from executor.forge.attest.sign import attest_landings
+def _settled(session: Session) -> list[str]:
+    """Attest the landings of the session if the rules require it; returns the problems.
 
-    try:
-        return [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
-    except ExecutorError as error:
-        return [str(error)]
+    The mark that nothing is left comes last: a run that dies before it is finished by the next one, which else would
+    have nothing to do.
+    """
+    if not session.policy.settles:
+        return []
+    key, told = session.policy.landing.attest_key, []
+    if key:
+        from executor.forge.attest.sign import attest_landings
+
+        try:
+            told = [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
+        except ExecutorError as error:
+            return [str(error)]
+    marks = {f"{SETTLED}/{run.name}": run.view.tip for run in session.runs() if run.view.exists}
+    before = session.refs.tips(list(marks))
+    moves = [Move(name, before.get(name), tip) for name, tip in marks.items() if before.get(name) != tip]
+    if moves:
+        session.refs.move(moves, "settled")
+    return told
 
 
 def unshared(session: Session) -> list[str]:

@@ -33,6 +33,7 @@ __all__ = [
     "MERGED",
     "REMOTE",
     "REVIVED",
+    "SETTLED",
     "STEPS",
     "Kept",
     "Move",
@@ -382,6 +383,8 @@ REMOTE = "refs/executor/remote"
 """Last seen commit of the remote's milestone branch: `<milestone>` below this."""
 DELIVERED = "refs/executor/released"
 """The release that the remote has completely: `<milestone>` below this."""
+SETTLED = "refs/executor/settled"
+"""The tip whose landings are attested and whose tracking files are pushed: `<milestone>` below this."""
 AHEAD = "refs/executor/ahead"
 """Landings ahead of a milestone branch whose checkout cannot follow: `<milestone>` below this."""
 LANDED = "refs/executor/landed"

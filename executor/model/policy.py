@@ -69,6 +69,11 @@ class Policy(Rule):
     verdicts: VerdictRules = VerdictRules()
     runners: dict[str, Runner] = Field(default_factory=dict)
 
+    @property
+    def settles(self) -> bool:
+        """Whether something is left to do after the last landing: statements or tracking files."""
+        return bool(self.landing.attest_key) or self.status.push_to is not None
+
     def route_of(self, issue: Issue) -> Route:
         """Return the route of the issue's type; missing keys come from the default route."""
         default = self.routes[DEFAULT_ROUTE]

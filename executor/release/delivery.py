@@ -17,7 +17,7 @@ from executor.release.criteria import Criterion, Met, with_ticks
 from executor.state.events import ReleasePull
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from executor.engine.milestone_run import MilestoneRun
 
@@ -123,8 +123,11 @@ class Delivery:
             self._run.warn(f"{self._run.name}: {error}")
             return False
 
-    def close_epic(self, met: Sequence[str]) -> bool:
-        """Tick the boxes of met criteria in the epic's issue and close it; returns whether it was open."""
+    def close_epic(self, met: Callable[[bool], Sequence[str]]) -> bool:
+        """Tick the boxes of met criteria in the epic's issue and close it; returns whether it was open.
+
+        `met` names them; it is given whether the issue is open.
+        """
         number = self._run.milestone.epic_number
         if number is None or self._run.session.policy.forge.kind == "local":
             return False
@@ -134,7 +137,7 @@ class Delivery:
             if found is None:
                 self._run.warn(f"{self._run.name}: epic_number: the forge has no issue #{number}")
                 return False
-            ticked = with_ticks(found.body, met)
+            ticked = with_ticks(found.body, met(found.state == "open"))
             if ticked != found.body:
                 forge.edit_issue(number, ticked)
             return forge.close_issue(number)

@@ -292,8 +292,7 @@ class ReleaseRun:
         """Do the steps after the merge."""
         if Delivery(self._run).close_milestone():
             outcome.done.append(f'closed the milestone "{self._run.milestone.forge_milestone}" of the forge')
-        met = [item.name for item in outcome.criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
-        if Delivery(self._run).close_epic(met):
+        if Delivery(self._run).close_epic(lambda is_open: self._met_boxes(outcome, commit, again=is_open)):
             outcome.done.append(f"updated and closed the epic issue #{self._run.milestone.epic_number}")
         if self._run.milestone.tag is not None:
             self._tagged(outcome, commit, self._run.milestone.tag)
@@ -305,6 +304,11 @@ class ReleaseRun:
         if outcome.done:
             self._run.record(MilestoneReleased(commit=commit, tag=self._run.milestone.tag or ""))
         return outcome
+
+    def _met_boxes(self, outcome: Outcome, commit: str, *, again: bool) -> list[str]:
+        """Return the boxes of the epic that are met; judged `again` if an earlier run died after the merge."""
+        criteria = outcome.criteria or (self._gate(self._run.session.store.tree_of(commit)) if again else [])
+        return [item.name for item in criteria if item.kind in {"epic", "nfr"} and item.met is Met.YES]
 
     def _tagged(self, outcome: Outcome, commit: str, tag: str) -> None:
         """Create the annotated tag of the release, on the remote first, unless it exists."""

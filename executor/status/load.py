@@ -25,6 +25,7 @@ from executor.git.refs import (
     MERGED,
     REMOTE,
     REVIVED,
+    SETTLED,
     STEPS,
     attempt_in,
     parts_of,
@@ -139,6 +140,7 @@ class MilestoneView:
         remote_tip: last seen commit of the remote's branch; empty if never seen.
         tag: its declared tag, if that exists.
         delivered: the release that the remote has completely.
+        settled: the tip whose landings are attested and whose tracking files are pushed.
         reverted: issue -> the revert of its latest landing.
         revived: issue -> reverts after which a person wants the work again.
         lost: issues that had landed but are on no branch any more.
@@ -167,6 +169,7 @@ class MilestoneView:
     merged: bool = False
     tag: str = ""
     delivered: str = ""
+    settled: str = ""
     branch_at: str = ""
     ahead: str = ""
     note: str = ""
@@ -248,6 +251,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
         view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
         view.delivered = tips.get(f"{DELIVERED}/{name}", "")
+        view.settled = tips.get(f"{SETTLED}/{name}", "")
         view.tag = milestone.tag or "" if view.landings and f"refs/tags/{milestone.tag}" in tips else ""
         view.problem = view.problem or _in_the_way(listed, view)
         if states:
@@ -358,7 +362,7 @@ def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
     names = []
     for name, milestone in compiled.loaded.milestones.items():
         names += [f"refs/heads/{branch}" for branch in branches[name]]
-        names += [f"{kind}/{name}" for kind in (REMOTE, DELIVERED, AHEAD, LANDED)]
+        names += [f"{kind}/{name}" for kind in (REMOTE, DELIVERED, SETTLED, AHEAD, LANDED)]
         names += [f"refs/tags/{milestone.tag}"] if milestone.tag else []
         names += [f"refs/heads/{base}" for base in base_names(milestone)]
     return list(dict.fromkeys(names))

@@ -277,6 +277,7 @@ def _milestone(observer: Observer, name: str, rows: list[IssueRow]) -> KeptMiles
         "current": view.release_current,
         "delivered": observer.delivered(name),
         "pushed": not view.ahead
+        and (view.settled == view.tip or not observer.compiled.policy.settles)
         and (not observer.compiled.policy.forge.pushes_to or (view.remote_tip == view.tip and _is_tidy(view))),
         "removed": [
             {"id": issue, "commit": landing.commit, "revision": landing.trailers.revision}

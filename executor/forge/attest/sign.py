@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof
 from executor.checks.verify import Candidate as Judged
 from executor.engine.issue import IssueRun
-from executor.errors import ExecutorError
+from executor.errors import ExecutorError, ForgeRefusedError
 from executor.errors import UnsignedError as NoSignatureError
 from executor.forge.attest.attestation import NAMESPACE, REFS, Approval, CheckResult, Facts, digest_of, statement
 from executor.git.command import ssh_signature
@@ -67,6 +67,7 @@ def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
 
     Raises:
         UnsignedError: the key cannot sign.
+        ForgeRefusedError: the remote does not take the statements.
     """
     if not run.view.exists:
         return []
@@ -77,7 +78,8 @@ def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
     if remote is not None and missing:
         pushed = remote.push(missing)
         if not pushed.ok:
-            attester.problems.append(f"attestations cannot be pushed to {remote.name}: {pushed.reason}")
+            told = f"attestations cannot be pushed to {remote.name}: {pushed.reason}"
+            raise ForgeRefusedError("\n".join([*attester.problems, told]))
     return attester.problems
 
 
