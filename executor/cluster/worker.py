@@ -31,7 +31,7 @@ from executor.process.files import left_file
 from executor.process.runner import Command, Ended, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["OUT", "Performed", "perform", "serve"]
 
@@ -123,9 +123,8 @@ def _git(folder: Path, *words: str, given: IO[bytes] | None = None) -> None:
 @contextmanager
 def _while_read(supervisor: Supervisor, reader: int) -> Iterator[None]:
     """Kill the commands of the block when nobody reads the result any more: the coordinator or the connection died."""
-    over = threading.Event()
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         poll = select.poll()
         poll.register(reader, 0)  # POLLERR and POLLHUP are always reported
         while not over.wait(_POLL_S):
@@ -133,7 +132,15 @@ def _while_read(supervisor: Supervisor, reader: int) -> Iterator[None]:
                 supervisor.kill()
                 return
 
-    thread = threading.Thread(target=look, name="reader", daemon=True)
+    with _beside(look):
+        yield
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `work` in a thread during the block; the event is set at the end of the block, which waits for the thread."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,), daemon=True)
     thread.start()
     try:
         yield
@@ -191,9 +198,8 @@ def _run(
 @contextmanager
 def _shown(log: Path) -> Iterator[None]:
     """Copy a log to standard error while it grows."""
-    over = threading.Event()
 
-    def copy() -> None:
+    def copy(over: threading.Event) -> None:
         place, last = 0, False
         while not last:
             last = over.wait(_POLL_S)
@@ -207,13 +213,8 @@ def _shown(log: Path) -> Iterator[None]:
             except OSError:
                 return
 
-    thread = threading.Thread(target=copy, name="log", daemon=True)
-    thread.start()
-    try:
+    with _beside(copy):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _with(result: Result, ended: Ended, log: Path) -> Result:
