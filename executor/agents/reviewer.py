@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.agents.call import AgentCaller, cost_of, failure_of
-from executor.agents.command import child_environment
+from executor.agents.command import AgentCaller, child_environment, cost_of, failure_of
 from executor.environments.environment import FOLDER
 from executor.environments.making import tree_environment
 from executor.errors import InterruptedRunError, UsageError

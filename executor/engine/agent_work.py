@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from executor.agents.call import LOG, cost_of
-from executor.agents.command import child_environment, missing_program, trace_variables, waiting_for_background
+from executor.agents.command import (
+    LOG,
+    child_environment,
+    cost_of,
+    missing_program,
+    trace_variables,
+    waiting_for_background,
+)
 from executor.checks.run import tail
 from executor.checks.setup import Unready
 from executor.errors import UsageError

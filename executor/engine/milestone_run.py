@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from executor.agents.brief import keep_spec
-from executor.agents.call import AgentCaller
+from executor.agents.command import AgentCaller
 from executor.agents.reviewer import Reviewers
 from executor.checks.run import CheckRunner
 from executor.checks.setup import TreeSetup

@@ -1,10 +1,15 @@
-"""The importer protocol, and the installed importers: entry points of the group `make_for_milestones.importers`."""
+"""The importer protocol, and the installed importers: entry points of the group `make_for_milestones.importers`.
+
+`guides.toml` describes the formats of this package; docs/import.md has the same text.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.resources import files
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from executor.errors import UsageError
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from executor.importers.draft import Draft
     from executor.importers.source import Source
 
-__all__ = ["GROUP", "Guide", "Importer", "chosen", "installed"]
+__all__ = ["GROUP", "Guide", "Importer", "chosen", "guide_of", "guide_text", "installed"]
 
 GROUP = "make_for_milestones.importers"
 
@@ -36,6 +41,42 @@ class Guide:
     example: str
     becomes: Mapping[str, str]
     left_out: str
+
+
+@cache
+def _guides() -> dict[str, Guide]:
+    text = files("executor.importers").joinpath("guides.toml").read_text(encoding="utf-8")
+    return {name: Guide(**guide) for name, guide in tomllib.loads(text).items()}
+
+
+def guide_of(name: str) -> Guide:
+    """Return the guide of a format of this package."""
+    return _guides()[name]
+
+
+def guide_text(importer: Importer) -> str:
+    """Return the page of a format, as Markdown."""
+    guide = importer.guide
+    rows = [f"| {part} | {becomes} |" for part, becomes in guide.becomes.items()]
+    fence = "````" if "```" in guide.example else "```"
+    return "\n".join(
+        [
+            f"### `{importer.name}`",
+            "",
+            f"{guide.summary[:1].upper()}{guide.summary[1:]}.",
+            "",
+            f"{fence}text",
+            guide.example.rstrip("\n"),
+            fence,
+            "",
+            "| part | becomes |",
+            "|---|---|",
+            *rows,
+            "",
+            f"Left out: {guide.left_out}.",
+            "",
+        ]
+    )
 
 
 @runtime_checkable

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.importers.conformance import check
-from executor.importers.guides import guide_text
-from executor.importers.importer import GROUP, Guide, installed
+from executor.importers.importer import GROUP, Guide, guide_text, installed
 from executor.importers.source import Source
 
 if TYPE_CHECKING:

@@ -124,8 +124,7 @@ def _project() -> Project:
 
 
 def _formats(name: str) -> int:
-    from executor.importers.guides import guide_text
-    from executor.importers.importer import chosen, installed
+    from executor.importers.importer import chosen, guide_text, installed
     from executor.importers.source import Source
 
     shown = [chosen(Source(name, ""), name)] if name else list(installed().values())

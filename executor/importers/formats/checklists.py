@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in
 from executor.importers.reading.markdown import Document, Item, Section, document, plain
 from executor.importers.reading.words import without_status
@@ -177,7 +177,7 @@ class Kiro:
     """``.kiro/specs/NAME/tasks.md``: one issue for each first-level number, in sequence."""
 
     name = "kiro"
-    guide = GUIDES["kiro"]
+    guide = guide_of("kiro")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -327,7 +327,7 @@ class Checklist:
     """A list of boxes: one issue for each first-level box, identified by its words; else chapters, or a list."""
 
     name = "checklist"
-    guide = GUIDES["checklist"]
+    guide = guide_of("checklist")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug
 from executor.importers.formats.records import Reading, draft_of, needs_of
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import PlaceError, table_rows
@@ -30,7 +30,7 @@ class Stories:
     """A story of BMAD, or a folder of them: an issue for each ``# Story 1.2: Title``."""
 
     name = "story"
-    guide = GUIDES["story"]
+    guide = guide_of("story")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -84,7 +84,7 @@ class EvoClaw:
     """A workspace of the EvoClaw benchmark: ``milestones.csv``, ``dependencies.csv``, ``srs/ID/SRS.md``."""
 
     name = "evoclaw"
-    guide = GUIDES["evoclaw"]
+    guide = guide_of("evoclaw")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -190,7 +190,7 @@ class SpecKitty:
     """``kitty-specs/NAME/tasks/WP01-*.md``: one issue per work package."""
 
     name = "speckitty"
-    guide = GUIDES["speckitty"]
+    guide = guide_of("speckitty")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

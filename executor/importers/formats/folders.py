@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, slug, unique_id
 from executor.importers.formats.records import Reading, draft_of, needs_of
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, meaning
 from executor.importers.reading.markdown import Document, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
@@ -179,7 +179,7 @@ class Backlog:
     """``backlog/tasks/``: one issue per file."""
 
     name = "backlog"
-    guide = GUIDES["backlog"]
+    guide = guide_of("backlog")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -269,7 +269,7 @@ class Ccpm:
     """``.claude/epics/NAME/``: one issue for each task of an epic; the epic's text is the overview."""
 
     name = "ccpm"
-    guide = GUIDES["ccpm"]
+    guide = guide_of("ccpm")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

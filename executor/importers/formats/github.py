@@ -9,7 +9,7 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id
 from executor.importers.formats.json_csv import own_head, with_head
 from executor.importers.formats.records import Reading, draft_of, parsed
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import Document, document, flat
 from executor.importers.reading.places import Node, PlaceError, json_node
@@ -76,7 +76,7 @@ class GitHub:
     """`gh issue list --json number,title,body,labels,milestone,state`, the REST list, or a Projects export."""
 
     name = "github"
-    guide = GUIDES["github"]
+    guide = guide_of("github")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_id, slug
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.markdown import flat, plain
 from executor.importers.reading.places import Node, PlaceError, table_rows
 from executor.model.hints import found as found_text
@@ -32,7 +32,7 @@ class Json:
     """A list of issues with the usual keys, or an export of `doit export --format json`."""
 
     name = "json"
-    guide = GUIDES["json"]
+    guide = guide_of("json")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -112,7 +112,7 @@ class Csv:
     """One issue per row, columns by name: our export, Jira, Linear, or any table with an id and a title."""
 
     name = "csv"
-    guide = GUIDES["csv"]
+    guide = guide_of("csv")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -10,7 +10,7 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of
 from executor.importers.formats.trackers import TIMES, standing
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of
 from executor.importers.reading.markdown import document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
@@ -23,7 +23,7 @@ class MilestoneYaml:
     """``.milestones/active/NAME.yaml``: tasks with dependencies, success criteria and the weights of KIRO's phases."""
 
     name = "milestone-yaml"
-    guide = GUIDES["milestone-yaml"]
+    guide = guide_of("milestone-yaml")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -254,7 +254,7 @@ class Bmad:
     """``sprint-status.yaml``: one issue per story, with its story file as the spec; epics are phases."""
 
     name = "bmad"
-    guide = GUIDES["bmad"]
+    guide = guide_of("bmad")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -10,7 +10,7 @@ from executor.importers.draft import Draft, DraftIssue, Note, Source, milestone_
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
 from executor.importers.formats.tasks import head_fields, resolved, title_of
 from executor.importers.formats.trackers import json_of, standing, words_of
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
 from executor.importers.reading.places import Node, PlaceError, yaml_comments, yaml_node
@@ -32,7 +32,7 @@ class Gsd:
     """``M001-ROADMAP.md`` and ``.planning/ROADMAP.md`` of GSD: one issue per slice or phase."""
 
     name = "gsd"
-    guide = GUIDES["gsd"]
+    guide = guide_of("gsd")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -190,7 +190,7 @@ class Cursor:
     """A Cursor plan: the to-dos of its front matter are the issues, its text is the overview."""
 
     name = "cursor"
-    guide = GUIDES["cursor"]
+    guide = guide_of("cursor")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -252,7 +252,7 @@ class Ralph:
     """``prd.json``: one issue per user story, in the order of their priority numbers."""
 
     name = "ralph"
-    guide = GUIDES["ralph"]
+    guide = guide_of("ralph")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -19,7 +19,7 @@ from executor.importers.formats.checklists import (
     path_of,
     short,
 )
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in, labelled
 from executor.importers.reading.markdown import Document, Item, Section, document, flat, plain
 from executor.importers.reading.words import priority_of, without_status
@@ -41,7 +41,7 @@ class SpecKit:
     """``specs/001-name/tasks.md`` of spec-kit: one issue per phase, whose tasks are the criteria."""
 
     name = "speckit"
-    guide = GUIDES["speckit"]
+    guide = guide_of("speckit")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -248,7 +248,7 @@ class OpenSpec:
     """``openspec/changes/NAME/``: one issue per change; its boxes are the criteria."""
 
     name = "openspec"
-    guide = GUIDES["openspec"]
+    guide = guide_of("openspec")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -14,7 +14,7 @@ from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
 from executor.importers.formats.table_rows import Tracking, tracking_of
 from executor.importers.formats.tasks import head_fields, resolved, title_of
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import fields_of, files_in, labelled
 from executor.importers.reading.markdown import Document, Row, Section, Table, document, flat, plain
 from executor.importers.reading.words import kind_of, needs_in, priority_of, size_of, status_note, status_of
@@ -65,7 +65,7 @@ class Tables:
     """``IMPLEMENTATION_PLAN.md``: a table of issues for each phase, files beside it, a progress section."""
 
     name = "autopilot"
-    guide = GUIDES["autopilot"]
+    guide = guide_of("autopilot")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

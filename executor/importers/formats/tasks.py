@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from executor.importers.draft import Draft, DraftIssue, Note, Source, listed, milestone_id
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import Fields, fields_of, label_key, labelled, meaning
 from executor.importers.reading.markdown import Document, Section, document, flat, plain
 from executor.importers.reading.words import Ids, milestones_in, needs_in, status_note, status_of
@@ -65,7 +65,7 @@ class Tasks:
     """``## Task 4.1: Title`` with labelled fields; also ``## Milestone 1: Title`` of a request's plan."""
 
     name = "tasks"
-    guide = GUIDES["tasks"]
+    guide = guide_of("tasks")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from executor.errors import Fault
 from executor.importers.draft import Draft, DraftIssue, Note, Source, slug
 from executor.importers.formats.records import Reading, accept_of, draft_of, needs_of, parsed
-from executor.importers.guides import GUIDES
+from executor.importers.importer import guide_of
 from executor.importers.reading.fields import files_in
 from executor.importers.reading.markdown import flat
 from executor.importers.reading.places import Node, PlaceError, json_lines_node, json_node
@@ -81,7 +81,7 @@ class TaskMaster:
     """``.taskmaster/tasks/tasks.json``: one issue for each task of a tag, its subtasks as a checklist."""
 
     name = "taskmaster"
-    guide = GUIDES["taskmaster"]
+    guide = guide_of("taskmaster")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
@@ -240,7 +240,7 @@ class Beads:
     """``.beads/issues.jsonl``: one issue per bead; only ``blocks`` orders work, epics become phases."""
 
     name = "beads"
-    guide = GUIDES["beads"]
+    guide = guide_of("beads")
 
     def recognises(self, source: Source) -> int:
         """Return the confidence that a source has this format, 0 to 100."""
