@@ -36,6 +36,10 @@ def main(words: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] in (["--version"], ["--help"], ["-h"]):
         words[0] = words[0].removeprefix("--").replace("-h", "help")
+    if words[:1] == ["worker"] and words[1:]:
+        from executor.cluster.station import main as work
+
+        return guarded(lambda: work(words[1:]))
     if words[:1] == ["worker"]:
         from executor.cluster.worker import serve
 

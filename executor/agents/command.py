@@ -260,7 +260,13 @@ class AgentCaller:
         self._sandboxing = sandboxing
 
     def call(
-        self, issue: str, agent: Agent, command: Command, changed: Callable[[], bool], told_file: Path | None
+        self,
+        issue: str,
+        agent: Agent,
+        command: Command,
+        changed: Callable[[], bool],
+        told_file: Path | None,
+        elsewhere: Callable[[Command], Ended] | None = None,
     ) -> Called:
         """Run an agent to its end; retries service failures at once, up to `limits.transient` times.
 
@@ -270,6 +276,7 @@ class AgentCaller:
             command: the command; its log is in a separate folder for this call.
             changed: returns whether the tree differs from its start.
             told_file: path of its structured output; None if that is printed.
+            elsewhere: runs it on another host; None: the supervisor of this machine runs it.
 
         Raises:
             InterruptedRunError: the run is being stopped.
@@ -279,7 +286,10 @@ class AgentCaller:
         while True:
             if told_file is not None:
                 told_file.unlink(missing_ok=True)
-            ended = self._context.supervisor.run(command, lambda seconds: self._silent(issue, agent, seconds))
+            if elsewhere is not None:
+                ended = elsewhere(command)
+            else:
+                ended = self._context.supervisor.run(command, lambda seconds: self._silent(issue, agent, seconds))
             if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
             told = read_told(agent, command.log, told_file)

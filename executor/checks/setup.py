@@ -24,9 +24,10 @@ from executor.errors import InterruptedRunError
 from executor.git.worktrees import empty_folder, remove
 from executor.process.files import read_json, write_json
 from executor.process.runner import Command
+from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.spec import CommandProof
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from executor.model.rules import Setup
     from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
+    from executor.state.model import IssueState
 
 __all__ = ["TreeSetup", "Unready"]
 
@@ -71,15 +73,29 @@ class TreeSetup:
         self._sandboxing = sandboxing
         self._hosts: Hosts | None = None
 
-    def host_of(self, item: CommandProof, *, boxed: bool) -> Host | None:
-        """Return the host on which a check runs; None if it runs here."""
-        if not item.runner or item.before or item.after or item.prefix:
-            return None
+    @property
+    def hosts(self) -> Hosts:
+        """The hosts of the runners."""
         if self._hosts is None:
             from executor.cluster.runners import Hosts
 
             self._hosts = Hosts(self._context.policy)
-        return self._hosts.host_for(item.runner, boxed=boxed)
+        return self._hosts
+
+    def tidy(self, states: Mapping[str, IssueState]) -> None:
+        """Remove the orders on remotes whose attempts have landed or failed.
+
+        Args:
+            states: the issues of the milestone.
+        """
+        if self._hosts is not None:
+            self._hosts.tidy(lambda order: _is_needed(order, states))
+
+    def host_of(self, item: CommandProof, *, boxed: bool) -> Host | None:
+        """Return the host on which a check runs; None if it runs here."""
+        if not item.runner or item.before or item.after or item.prefix:
+            return None
+        return self.hosts.host_for(item.runner, boxed=boxed)
 
     def conditions_elsewhere(self, item: CommandProof, *, boxed: bool) -> dict[str, str]:
         """Return the conditions of verdicts of a check on the host of its runner; empty if it runs here."""
@@ -263,6 +279,13 @@ class TreeSetup:
         if ended.reason in {"stopped", "lost"}:
             raise InterruptedRunError(f"the {run.name} was interrupted", 130)
         return ended
+
+
+def _is_needed(order: str, states: Mapping[str, IssueState]) -> bool:
+    """Return whether the attempt of an order has not ended, or is not one of this repository."""
+    _, issue, number = order.split("/")[:3]
+    attempt = states[issue].attempts.get(int(number.partition(".")[0])) if issue in states else None
+    return attempt is None or attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
 
 
 def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:

@@ -27,17 +27,18 @@ from executor.errors import ExecutorError, ForgeRefusedError
 from executor.git.refs import Move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from executor.git.command import Identity
     from executor.git.objects import Store
     from executor.git.refs import Refs
     from executor.git.remote import Remote
 
-__all__ = ["SPACES", "Board", "Exchange", "Held"]
+__all__ = ["SPACES", "Board", "Exchange", "Held", "files_in", "order_commit", "result_commit"]
 
 SPACES = ("refs/work", "refs/heads/_work")
 """The name space of the refs, and the one for a remote that takes nothing but branches."""
+_KINDS = ("orders", "leases", "results")
 _BATCH = 200
 _RACES = 5
 _PAUSE_S = 0.05
@@ -90,6 +91,11 @@ class Exchange:
         self._space = SPACES[0]
         self._messages: dict[str, str] = {}
 
+    @property
+    def name(self) -> str:
+        """Name or address of the remote."""
+        return self._remote.name
+
     def publish(self, orders: Sequence[Order]) -> None:
         """Push orders, in one go.
 
@@ -109,9 +115,16 @@ class Exchange:
                 break
         raise ForgeRefusedError(f"{self._remote.name} does not take work orders: {reason}")
 
-    def board(self) -> Board:
-        """Return what the remote has; only commits that are new here are fetched."""
-        tips = self._remote.tips(*(f"{space}/*" for space in SPACES))
+    def board(self, below: str = "") -> Board:
+        """Return what the remote has; only commits that are new here are fetched.
+
+        Args:
+            below: beginning of the ids of the orders that count, such as ``m1/``; empty: all.
+        """
+        kinds = [f"{kind}/{below}" for kind in _KINDS] if below else [""]
+        tips = self._remote.tips(*(f"{space}/{kind}*" for space in SPACES for kind in kinds))
+        here = set(tips.values())
+        self._messages = {commit: text for commit, text in self._messages.items() if commit in here}
         self._fetch(tips)
         found = Board()
         for name in sorted(tips):
@@ -141,6 +154,10 @@ class Exchange:
         else:
             raise ProtocolError("it is none of ours")
 
+    def files(self, commit: str, folder: str) -> dict[str, bytes]:
+        """Return the files below a folder of an order, or of the commit beside a result, by their names in it."""
+        return files_in(self._objects, commit, folder)
+
     def claim(self, order: Order, before: tuple[Lease, str] | None, worker: str, host: str, space: str) -> Held | None:
         """Claim an order, or take it over from a lease; None if somebody else was faster."""
         lease = next_lease(order.id, before[0] if before is not None else None, worker, host)
@@ -154,18 +171,20 @@ class Exchange:
         """
         return self._moved(beaten(held.lease), held.commit, held.space)
 
-    def finish(self, held: Held, result: Result, order_commit: str, tree: str) -> bool:
+    def give_back(self, held: Held) -> None:
+        """Let other workers claim the order at once: this worker ends before its work does."""
+        self._moved(replace(held.lease, state=State.FREE, beat=held.lease.beat + 1), held.commit, held.space)
+
+    def finish(self, held: Held, result: Result, commit: str) -> bool:
         """Push a result; False if it came late: it is kept, and does not land.
 
         Args:
             held: the lease.
             result: the result.
-            order_commit: commit of the order, the parent of the result.
-            tree: tree of the result; that of the base if nothing changed.
+            commit: its commit, see `result_commit`.
         """
         lease = replace(held.lease, state=State.DONE, beat=held.lease.beat + 1)
         done = self._commit("Lease", lease)
-        commit = self._commit("Result", result, tree, [order_commit])
         name = f"{held.space}/results/{result.order}/{result.fence}"
         reason = ""
         for turn in range(_RACES):
@@ -176,7 +195,8 @@ class Exchange:
             if there.get(name) == commit:
                 return there.get(self._lease(held)) == done
             if there.get(self._lease(held)) != held.commit:
-                self._remote.push([Move(name, None, commit)])
+                if self._lease(held) in there:  # else the order is gone, and nobody would remove the result
+                    self._remote.push([Move(name, None, commit)])
                 return False
             time.sleep(_PAUSE_S * 2**turn)
         raise ForgeRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
@@ -232,14 +252,10 @@ class Exchange:
         return f"{held.space}/leases/{held.lease.order}"
 
     def _order_commit(self, order: Order) -> str:
-        tree = self._objects.files_tree({"brief.md": order.brief.encode("utf-8", "surrogateescape")})
-        return self._commit("Order", order, tree, [order.base])
+        return order_commit(self._objects, order, self._who)
 
-    def _commit(
-        self, word: str, value: Order | Lease | Result, tree: str | None = None, parents: Sequence[str] = ()
-    ) -> str:
-        tree = self._objects.files_tree({}) if tree is None else tree
-        return self._objects.commit(tree, parents, f"{word}\n\n{encoded(value).decode()}", self._who, int(time.time()))
+    def _commit(self, word: str, value: Lease) -> str:
+        return _written(self._objects, word, value, self._objects.files_tree({}), (), self._who)
 
     def _fetch(self, tips: dict[str, str]) -> None:
         new = [name for name, commit in tips.items() if commit not in self._messages]
@@ -259,3 +275,37 @@ class Exchange:
             except ExecutorError as error:
                 raise ProtocolError(f"its commit is not here: {error}") from error
         return self._messages[commit]
+
+
+def order_commit(objects: Store, order: Order, who: Identity) -> str:
+    """Write the commit of an order: its parent is the base, its tree has the brief and the inputs."""
+    inputs = {f"in/{name}": data for name, data in order.inputs.items()}
+    tree = objects.files_tree({"brief.md": order.brief.encode("utf-8", "surrogateescape"), **inputs})
+    return _written(objects, "Order", order, tree, [order.base], who)
+
+
+def result_commit(objects: Store, result: Result, order: str, files: Mapping[str, bytes], who: Identity) -> str:
+    """Write the commit of a result: its parents are the order, and a commit with the files that come with it.
+
+    Args:
+        objects: the object store.
+        result: the result; its tree is that of the commit.
+        order: commit of the order.
+        files: log and protocol files, which are not in the tree that may land.
+        who: the committer.
+    """
+    beside = objects.commit(objects.files_tree(files), [], "Files\n", who, int(time.time()))
+    return _written(objects, "Result", result, result.tree or objects.files_tree({}), [order, beside], who)
+
+
+def files_in(objects: Store, commit: str, folder: str) -> dict[str, bytes]:
+    """Return the files below a folder of a commit's tree, by their names in it; the empty folder is the top."""
+    start = f"{folder}/" if folder else ""
+    paths = [path for path in objects.paths(objects.tree_of(commit)) if path.startswith(start)]
+    return {path.removeprefix(start): objects.blob(commit, path) or b"" for path in sorted(paths)}
+
+
+def _written(
+    objects: Store, word: str, value: Order | Lease | Result, tree: str, parents: Sequence[str], who: Identity
+) -> str:
+    return objects.commit(tree, parents, f"{word}\n\n{encoded(value).decode()}", who, int(time.time()))

@@ -29,12 +29,14 @@ __all__ = [
     "ProtocolError",
     "Result",
     "State",
+    "Take",
     "Watch",
     "counts",
     "decoded",
     "encoded",
     "is_order_id",
     "next_lease",
+    "same_work",
     "what_to_do",
 ]
 
@@ -49,11 +51,29 @@ class ProtocolError(ExecutorError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of the command of an order: seconds, and bytes of output to keep."""
+    """Limits of the command of an order, as `executor.process.runner.Command` has them."""
 
     timeout: float = 1800.0
     idle: float = 0.0
     output_cap: int = 64 * 2**20
+    linger: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """How the worker takes the tree that an agent left; the coordinator imports it once more by the same rules.
+
+    Attributes:
+        excludes: ignore rules of the coordinator.
+        declared: globs of files that count even if they are ignored.
+        files, file_bytes, bytes: limits of one result, as `executor.git.worktrees.ImportLimits` has them.
+    """
+
+    excludes: str
+    declared: tuple[str, ...]
+    files: int
+    file_bytes: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +81,9 @@ class Order:
     """A work order.
 
     Attributes:
-        id: for example ``m4/4.1/2``: issue and attempt.
+        id: for example ``m4/4.1/2``: issue and attempt; a step of a workflow adds its name.
         base: the commit to work on.
-        argv: the command; ``{brief_file}`` is the path of the brief, ``{out}`` of the folder for files that come back.
+        argv: the command; `OUT`, `BRIEF` and `GIVEN` of `executor.cluster.worker` stand for paths on the host.
         brief: the brief of an agent; empty for a check.
         profile: name and digest of the agent's profile, or of the check.
         env: values that are no secret.
@@ -73,6 +93,14 @@ class Order:
         deadline: epoch seconds after which nobody claims it; 0 for none.
         start: working folder of the command in the tree.
         prepare: set-up commands before it.
+        agent: the agent's profile; empty for a check.
+        take: how its tree is taken; None for a check, which leaves none.
+        spec: key of the issue's spec.
+        head: commit that the agent sees as HEAD; empty: the base.
+        isolated: the host vouches for its isolation, so the agent works there without the sandbox of this program.
+        beat_s: seconds between two heartbeats.
+        patience_s: seconds of silence after which another worker takes it over.
+        inputs: files of a workflow step's inputs, by name.
         protocol: version of this form.
     """
 
@@ -88,6 +116,14 @@ class Order:
     deadline: float = 0.0
     start: str = ""
     prepare: tuple[tuple[str, ...], ...] = ()
+    agent: Mapping[str, object] = field(default_factory=dict)
+    take: Take | None = None
+    spec: str = ""
+    head: str = ""
+    isolated: bool = False
+    beat_s: float = 10.0
+    patience_s: float = 60.0
+    inputs: Mapping[str, bytes] = field(default_factory=dict)
     protocol: int = PROTOCOL
 
 
@@ -95,6 +131,7 @@ class State(StrEnum):
     """State of a lease."""
 
     HELD = "held"
+    FREE = "free"
     DONE = "done"
     CANCELLED = "cancelled"
 
@@ -109,7 +146,7 @@ class Lease:
         worker: the worker, unique for each process.
         host: its host, for people.
         beat: counts up while the worker lives.
-        state: a cancelled one is the tombstone by which the worker notices.
+        state: a cancelled one is the tombstone by which the worker notices; a free one was given back.
     """
 
     order: str
@@ -133,7 +170,10 @@ class Result:
         seconds: how long it took.
         log: end of its output.
         cost: US dollars, if the command says so.
-        tree: id of the changed tree; empty without one.
+        tree: id of the tree that the agent left; empty without one.
+        fault: why it has no result beside the command's own end: ``host`` (it lacks something), ``setup`` (a set-up
+            command failed), ``import`` (its tree cannot land), ``secret`` (its tree has secret values).
+        places: places of secret values in its tree, without the values.
         output_bytes, leftovers: as `executor.process.runner.Ended` has them.
         protocol: version of this form.
     """
@@ -150,6 +190,8 @@ class Result:
     log: str = ""
     cost: float | None = None
     tree: str = ""
+    fault: str = ""
+    places: tuple[str, ...] = ()
     output_bytes: int = 0
     leftovers: int = 0
     protocol: int = PROTOCOL
@@ -164,9 +206,9 @@ def is_order_id(text: str) -> bool:
 
 
 def encoded(value: Order | Lease | Result) -> bytes:
-    """Return a value as canonical JSON, without the brief of an order, which is a file."""
-    told = {name: item for name, item in asdict(value).items() if name != "brief"}
-    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    """Return a value as canonical JSON, without the brief and the inputs of an order, which are files."""
+    fields_of = {name: item for name, item in asdict(value).items() if name not in {"brief", "inputs"}}
+    return json.dumps(fields_of, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def decoded(kind: type[_T], data: bytes) -> _T:
@@ -180,13 +222,15 @@ def decoded(kind: type[_T], data: bytes) -> _T:
         known = {item.name: found[item.name] for item in fields(kind) if item.name in found}
         if known.get("protocol", PROTOCOL) != PROTOCOL:
             raise ProtocolError(f"protocol {known['protocol']}, expected {PROTOCOL}; use one version on all hosts")
-        for name in ("argv", "secrets", "labels"):
+        for name in ("argv", "secrets", "labels", "places"):
             if name in known:
                 known[name] = tuple(map(str, known[name]))
         if "prepare" in known:
             known["prepare"] = tuple(tuple(map(str, argv)) for argv in known["prepare"])
         if "limits" in known:
             known["limits"] = Limits(**known["limits"])
+        if known.get("take") is not None:
+            known["take"] = Take(**{**known["take"], "declared": tuple(map(str, known["take"]["declared"]))})
         if "state" in known:
             known["state"] = State(known["state"])
         value = kind(**known)
@@ -195,6 +239,14 @@ def decoded(kind: type[_T], data: bytes) -> _T:
     if not is_order_id(str(known.get("id", known.get("order")))):
         raise ProtocolError("its id is no part of a ref name")
     return value
+
+
+def same_work(one: Order, other: Order) -> bool:
+    """Return whether two orders ask for the same: the result of one is a result of the other.
+
+    Briefs may differ in what surrounds the issue, such as the issues in progress beside it.
+    """
+    return all(getattr(one, name) == getattr(other, name) for name in ("id", "base", "spec", "profile"))
 
 
 class Do(StrEnum):
@@ -243,7 +295,8 @@ def what_to_do(
         return Do.LEAVE
     if lease is None:
         return Do.CLAIM
-    return Do.TAKE_OVER if lease.state is State.HELD and silence >= patience else Do.LEAVE
+    silent = lease.state is State.HELD and silence >= patience
+    return Do.TAKE_OVER if silent or lease.state is State.FREE else Do.LEAVE
 
 
 def next_lease(order: str, before: Lease | None, worker: str, host: str) -> Lease:

@@ -1,4 +1,4 @@
-"""Runs checks on other hosts: chooses the runner, packs the order, reads the result. A host that fails is left alone.
+"""Runs checks and agents on other hosts: chooses the runner, packs the order, reads the result.
 
 The connection is a child of the same supervisor as every command here, so that it ends with the run, and the worker
 with it.
@@ -11,23 +11,30 @@ import binascii
 import json
 import subprocess
 import threading
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
-from executor.cluster.orders import PROTOCOL, Limits, Order, ProtocolError, Result, decoded
-from executor.errors import InterruptedRunError
+from executor.cluster.exchange import Board, Exchange
+from executor.cluster.orders import PROTOCOL, Limits, Order, ProtocolError, Result, State, Watch, decoded, same_work
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, InterruptedRunError
 from executor.git.command import Git, Identity
+from executor.git.refs import Refs
+from executor.git.remote import Remote
 from executor.process.runner import Command, Ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from executor.cluster.orders import Lease
     from executor.model.outward_rules import Runner
     from executor.model.policy import Policy
     from executor.sandbox.policy import RunContext
 
-__all__ = ["Host", "Hosts", "Task", "ask"]
+__all__ = ["Arrived", "Desk", "Host", "HostError", "Hosts", "Task", "ask"]
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 """Variables of the user that connections need, beside the ordinary ones."""
@@ -116,12 +123,179 @@ class Host:
             answer.unlink(missing_ok=True)
 
 
+class HostError(ExecutorError):
+    """The host of an agent fails or lacks something; the message says which. The issue is not at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A result of an agent on another host.
+
+    Attributes:
+        result: the result.
+        commit: its commit; its tree is the one that the agent left.
+        files: log and protocol files, by name.
+    """
+
+    result: Result
+    commit: str
+    files: Mapping[str, bytes]
+
+
+class Desk:
+    """The orders of one milestone's run on the refs of a remote; its threads share one look at the remote.
+
+    Args:
+        context: the run.
+        runner: a runner of a kind whose orders workers claim.
+        remote: the remote.
+    """
+
+    def __init__(self, context: RunContext, runner: Runner, remote: Remote) -> None:
+        self._context, self._runner = context, runner
+        refs = Refs(context.project.repository, _WHO)
+        self._exchange = Exchange(remote, refs, context.store, _WHO)
+        self._refs = refs
+        self._lock = threading.Lock()
+        self._board, self._looked = Board(), float("-inf")
+        self._watch = Watch()
+
+    def done(self, order: Order, claimed: Callable[[Lease], None]) -> Arrived:
+        """Publish an order, or adopt the same order of a run before, and wait for its result.
+
+        Args:
+            order: the order.
+            claimed: called for each worker that claims it.
+
+        Raises:
+            HostError: nobody claims it, or it was withdrawn by somebody else.
+            InterruptedRunError: the run is being stopped; the order is cancelled.
+            ForgeRefusedError: the remote does not take orders.
+        """
+        self._send(order)
+        seen, since, away = 0, time.monotonic(), False
+        while True:
+            if self._context.stopping.wait(self._runner.poll_s):
+                self.cancel(order.id)
+                raise InterruptedRunError(f"{order.id} was interrupted", 130)
+            try:
+                board = self._look()
+            except ForgeUnavailableError as error:
+                if not away:
+                    self._context.tell(
+                        "warning", self._context.name, f"{order.id} waits for {self._runner.name}: {error}"
+                    )
+                away = True
+                continue
+            away = False
+            found = board.counting(order.id)
+            if found is not None:
+                result, commit = found
+                return Arrived(result, commit, self._exchange.files(f"{commit}^2", ""))
+            lease = board.leases.get(order.id)
+            if order.id not in board.orders or (lease is not None and lease[0].state is State.CANCELLED):
+                raise HostError(f"the order {order.id} was withdrawn from the remote by somebody else")
+            if lease is not None and lease[0].fence > seen and lease[0].state is State.HELD:
+                seen = lease[0].fence
+                claimed(lease[0])
+            now = time.monotonic()
+            silent = self._watch.silence(order.id, lease[1], now) if lease is not None else now - since
+            if silent > self._runner.claim_s:
+                self.cancel(order.id)
+                raise HostError(self._unclaimed(order, silent))
+
+    def _unclaimed(self, order: Order, silent: float) -> str:
+        asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
+        return (
+            f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: "
+            f"python -m executor worker --remote {self._exchange.name}"
+        )
+
+    def _send(self, order: Order) -> None:
+        """Publish an order unless the same one is on the remote; another one of its id is removed first."""
+        board = self._look(fresh=True)
+        there = board.orders.get(order.id)
+        if there is not None:
+            lease = board.leases.get(order.id)
+            ended = lease is not None and lease[0].state is State.CANCELLED
+            if not ended and same_work(there[0], order):
+                return
+            self._exchange.cancel(order.id)
+            self._exchange.remove([order.id])
+        self._exchange.publish([order])
+
+    def _look(self, *, fresh: bool = False) -> Board:
+        with self._lock:
+            if fresh or time.monotonic() - self._looked > self._runner.poll_s / 2:
+                self._board = self._exchange.board(f"{self._context.name}/")
+                self._looked = time.monotonic()
+            return self._board
+
+    def cancel(self, order: str) -> None:
+        """Put a tombstone on an order; the worker ends its processes. A remote that is away changes nothing."""
+        with suppress(ForgeUnavailableError, ForgeRefusedError):
+            self._exchange.cancel(order)
+
+    def tidy(self, needed: Callable[[str], bool]) -> None:
+        """Remove the refs of orders of this milestone that nobody needs any more."""
+        with suppress(ForgeUnavailableError, ForgeRefusedError):
+            board = self._look(fresh=True)
+            over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
+            if over:
+                self._exchange.remove(over)
+
+
 class Hosts:
     """The hosts of a milestone's runners."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._hosts = {name: Host(runner) for name, runner in policy.runners.items()}
+        self._hosts = {name: Host(runner) for name, runner in policy.runners.items() if not runner.claimed}
+        self._desks: dict[str, Desk] = {}
+        self._lock = threading.Lock()
+
+    def desk(self, context: RunContext, runner: Runner, remote: Remote | None) -> Desk:
+        """Return the desk of a runner whose orders workers claim.
+
+        Args:
+            context: the run.
+            runner: the runner.
+            remote: the remote of the forge, for a runner that names none.
+        """
+        with self._lock:
+            if runner.name not in self._desks:
+                if runner.remote is not None or remote is None:
+                    remote = Remote(context.project.repository, runner.remote or "origin")
+                self._desks[runner.name] = Desk(context, runner, remote)
+            return self._desks[runner.name]
+
+    def agent_done(
+        self,
+        context: RunContext,
+        runner: Runner,
+        remote: Remote | None,
+        order: Order,
+        claimed: Callable[[Lease], None],
+    ) -> Arrived:
+        """Have a host of a runner do the order of an agent.
+
+        Args:
+            context: the run.
+            runner: the runner.
+            remote: the remote of the forge.
+            order: the order.
+            claimed: called for each worker that begins.
+
+        Raises:
+            HostError: the host fails.
+            InterruptedRunError: the run is being stopped.
+        """
+        return self.desk(context, runner, remote).done(order, claimed)
+
+    def tidy(self, needed: Callable[[str], bool]) -> None:
+        """Remove the refs of orders that nobody needs any more."""
+        for desk in self._desks.values():
+            desk.tidy(needed)
 
     def host_for(self, label: str, *, boxed: bool) -> Host | None:
         """Return a host that takes a check with this label; None if it has to run here.

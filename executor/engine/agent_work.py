@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from executor.process.runner import Command
     from executor.state.events import Spend
 
-__all__ = ["RESULT", "Failure", "Work", "entry_problem", "produce", "tree_left"]
+__all__ = [
+    "RESULT",
+    "Failure",
+    "Work",
+    "called_command",
+    "entry_problem",
+    "produce",
+    "tree_left",
+    "variables_of",
+]
 
 PRIVATE = "private"
 """Folder in an attempt's logs with copies of the agent program's files, during its run."""
@@ -175,6 +184,10 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     run = work.run
     issue = run.issue(work.ref)
     store = run.session.store
+    if label := run.session.policy.route_of(issue).runner:
+        from executor.engine.elsewhere import run_elsewhere
+
+        return run_elsewhere(work, slot, run.session.policy.runner_of(label))
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number, work.step)
@@ -212,22 +225,11 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     tree = slot.work.folder
     agent = work.agent
     limits = work.run.session.policy.limits
-    route = work.run.session.policy.route_of(issue)
-    left = work.run.session.observer.allowance.left(work.ref)
-    caps = [cap for cap in (limits.attempt_usd, left) if cap is not None]
-    values = {
-        **work.options,
-        **work.run.agents.values(agent, work.brief, work.out),
-        "tools": ",".join(route.tools),
-        "budget": f"{min(caps):.2f}" if caps else "",
-    }
-    try:
-        argv = agent.argv(values)
-    except KeyError as error:
-        raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
+    argv = called_command(work)
     if work.run.sandboxing.is_boxed(agent):
         argv = waiting_for_background(argv, limits.background_s)
-    env = environment.environment({**child_environment(agent.env, _variables(work, slot), tree), **agent.variables})
+    given = {"EXECUTOR_SLOT": str(slot.number), **variables_of(work)}
+    env = environment.environment({**child_environment(agent.env, given, tree), **agent.variables})
     boxed = work.run.sandboxing.wrap_agent(
         agent,
         argv,
@@ -248,15 +250,47 @@ def _command(work: Work, slot: Slot, environment: TreeEnvironment) -> Command:
     return work.run.agents.command(agent, boxed, tree=tree, env=env, brief=work.brief, log=work.log, result_file=result)
 
 
-def _variables(work: Work, slot: Slot) -> dict[str, str]:
-    """Return the variables that tell an agent where it works, and on what."""
+def called_command(work: Work, **elsewhere: str) -> tuple[str, ...]:
+    """Return the command line of an agent.
+
+    Args:
+        work: the attempt.
+        elsewhere: on another host: its `brief`, `out` and `sandbox` instead of those of this machine.
+
+    Raises:
+        UsageError: the issue lacks an option of the agent.
+    """
+    run, agent = work.run, work.agent
+    route = run.session.policy.route_of(run.issue(work.ref))
+    left = run.session.observer.allowance.left(work.ref)
+    caps = [cap for cap in (run.session.policy.limits.attempt_usd, left) if cap is not None]
+    values = {
+        **work.options,
+        **run.agents.values(agent, work.brief, work.out),
+        "tools": ",".join(route.tools),
+        "budget": f"{min(caps):.2f}" if caps else "",
+    }
+    if elsewhere:
+        values |= {"brief_file": elsewhere["brief"], "out": elsewhere["out"], "sandbox": elsewhere["sandbox"]}
+    try:
+        return agent.argv(values)
+    except KeyError as error:
+        raise UsageError(f"{work.ref}: agent {agent.name} needs the option {error}; declare it in `with`") from error
+
+
+def variables_of(work: Work, **elsewhere: str) -> dict[str, str]:
+    """Return the variables by which an agent knows where it works, and on what.
+
+    Args:
+        work: the attempt.
+        elsewhere: on another host: its `brief`, `out` and `inputs` instead of those of this machine.
+    """
     given = {
         "EXECUTOR_MILESTONE": work.run.name,
         "EXECUTOR_ISSUE": work.run.issue(work.ref).id,
         "EXECUTOR_ATTEMPT": str(work.number),
-        "EXECUTOR_SLOT": str(slot.number),
-        "EXECUTOR_BRIEF": str(work.brief),
-        "EXECUTOR_OUT": str(work.out),
+        "EXECUTOR_BRIEF": elsewhere.get("brief", str(work.brief)),
+        "EXECUTOR_OUT": elsewhere.get("out", str(work.out)),
         **trace_variables(work.run.run_id, work.run.name, work.run.issue(work.ref).id, work.number),
     }
     if model := work.options.get("model") or work.agent.model:
@@ -264,8 +298,8 @@ def _variables(work: Work, slot: Slot) -> dict[str, str]:
     if work.step:
         given["EXECUTOR_STEP"] = work.step
     if work.inputs is not None:
-        given["EXECUTOR_IN"] = str(work.inputs)
-        given["EXECUTOR_CHECK"] = str(work.inputs / "check")
+        given["EXECUTOR_IN"] = elsewhere.get("inputs", str(work.inputs))
+        given["EXECUTOR_CHECK"] = f"{given['EXECUTOR_IN']}/check"
     return given
 
 

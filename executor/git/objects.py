@@ -190,6 +190,18 @@ class Store:
                     self._recent.popitem(last=False)
         return text
 
+    def entries_changed(self, base: str, tree: str) -> list[tuple[str, str, bytes]]:
+        """Return mode, object id and path of each entry of a tree that its base has not; mode 000000 if it is gone."""
+        listing = self._git.run("diff-tree", "-r", "-z", "--no-renames", base, tree).split(b"\0")
+        pairs = zip(listing[0::2], listing[1::2], strict=False)
+        return [(facts.split()[1].decode(), facts.split()[3].decode(), path) for facts, path in pairs]
+
+    def sizes(self, oids: Iterable[str]) -> list[int]:
+        """Return the sizes of objects in bytes, of those that are here."""
+        given = "".join(f"{oid}\n" for oid in oids).encode()
+        _, facts, _ = self._git.call("cat-file", "--batch-check=%(objectsize)", given=given)
+        return [int(line) for line in facts.split(b"\n") if line.isdigit()]
+
     def whole(self, new: str, base: str) -> bool:
         """Return whether every object that a commit or tree adds to its base exists."""
         code, listing, _ = self._git.call("rev-list", "--objects", new, "--not", base, "--")

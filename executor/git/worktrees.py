@@ -135,6 +135,29 @@ class Workspace:
         copy_into(repository, git_dir)
         shutil.copy2(self.index, git_dir / "index")
 
+    def receive(self, store: Store, base: str, tree: str, limits: ImportLimits) -> None:
+        """Lay a tree of another host out over the prepared base, as if an agent had made it here.
+
+        Raises:
+            ImportRefusedError: it has something that cannot land, or git does not check it out.
+        """
+        changed = store.entries_changed(base, tree)
+        if len(changed) > limits.files:
+            raise ImportRefusedError(f"more than {limits.files} files changed")
+        for name in (os.fsdecode(path) for mode, _, path in changed if mode == "160000"):
+            raise ImportRefusedError(f"{name} is a separate repository (submodule); only files can land")
+        sizes = store.sizes(oid for mode, oid, _ in changed if mode != "000000")
+        if max(sizes, default=0) > limits.file_bytes or sum(sizes) > limits.bytes:
+            raise ImportRefusedError(f"a file is too large, or all changes together are ({sum(sizes) // 2**20} MiB)")
+        index = self.index.with_name("arrived.index")
+        shutil.copy2(self.index, index)
+        try:
+            store.checkout(tree, index, self.folder)
+        except GitError as error:
+            raise ImportRefusedError(f"git does not check out the result: {error}") from error
+        finally:
+            index.unlink(missing_ok=True)
+
     def result(self, store: Store, excludes: Path, declared: Sequence[str], limits: ImportLimits) -> str:
         """Return the tree id of the folder's current content.
 

@@ -6,7 +6,7 @@ The rules of status reports: a command that is called for each phase, and a file
 
 `rules/verdicts.toml`: where verdicts of checks are shared, and whose are believed. Pure.
 
-`rules/runners.toml`: other hosts on which checks run. Pure.
+`rules/runners.toml`: other hosts on which checks and agents run. Pure.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "VerdictRules",
     "channel_problems",
     "remote_problem",
+    "runner_problems",
     "token_problems",
     "token_variables",
 ]
@@ -349,26 +350,61 @@ class VerdictRules(BaseModel):
 
 
 class Runner(BaseModel):
-    """A host behind a command: the order goes to its standard input, the result comes from its standard output.
+    """Other hosts: one behind a command, or any number of workers that claim orders from the refs of a remote.
 
     Attributes:
         name: its name.
+        kind: ``prefix``: the order goes to the standard input of a command, the result comes from its standard output;
+            ``git``: agents alone, done by `python -m executor worker --remote URL` on any host.
         prefix: words before the worker's command, such as ``["ssh", "box"]`` or ``["docker", "run", "-i", "image"]``.
         worker: the worker's command there.
-        labels: what a check can ask for by `runner`; its name is one, too.
-        slots: checks that run there at the same time, for each milestone.
-        env: names of variables that checks receive from the environment of the host; their values never travel.
-        isolated: a person vouches that whatever runs there can do no harm; else checks that need a sandbox run here.
-        connect_s: seconds for the first answer, and beside the time limit of a check.
+        remote: the remote with the orders, for ``git``: by default that of rules/forge.toml, else ``origin``.
+        labels: what a check or a route can ask for by `runner`; its name is one, too.
+        needs: labels that a worker must have to claim an order.
+        slots: checks and agents that run there at the same time, for each milestone; ``git`` has those of its workers.
+        env: names of variables that commands receive from the environment of the host; their values never travel.
+        isolated: a person vouches that whatever runs there can do no harm, so no sandbox is needed there.
+        connect_s: seconds for the first answer, and beside the time limit of a command.
+        beat_s: seconds between two heartbeats of a worker.
+        patience_s: seconds of silence after which another worker takes an order over.
+        poll_s: seconds between two looks of the coordinator for results.
+        claim_s: seconds after which an order that no worker claims is withdrawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    prefix: Annotated[tuple[str, ...], Field(min_length=1)]
+    kind: Literal["prefix", "git"] = "prefix"
+    prefix: tuple[str, ...] = ()
     worker: Annotated[tuple[str, ...], Field(min_length=1)] = ("python3", "-m", "executor", "worker")
+    remote: Annotated[str, AfterValidator(_remote)] | None = None
     labels: tuple[str, ...] = ()
+    needs: tuple[Annotated[str, Field(pattern=r"^[^,\s]+$")], ...] = ()
     slots: Annotated[StrictInt, Field(ge=1, le=1024)] = 1
     env: tuple[str, ...] = ()
     isolated: StrictBool = False
     connect_s: Seconds = 60.0
+    beat_s: Seconds = 10.0
+    patience_s: Seconds = 60.0
+    poll_s: Seconds = 2.0
+    claim_s: Seconds = 3600.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What checks and routes can ask for."""
+        return (self.name, *self.labels)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether workers claim its orders; otherwise a command starts its worker."""
+        return self.kind != "prefix"
+
+
+def runner_problems(runner: Runner) -> Iterator[tuple[str, str]]:
+    """Yield contradictions in a runner: (key, problem)."""
+    if runner.claimed and runner.prefix:
+        yield "prefix", f'expected no prefix beside kind = "{runner.kind}"'
+    if not runner.claimed and not runner.prefix:
+        yield "prefix", 'expected words before the worker\'s command such as ["ssh", "box"]'
+    if runner.patience_s < 2 * runner.beat_s:
+        yield "patience_s", f"expected at least two heartbeats ({2 * runner.beat_s:g}), found {runner.patience_s:g}"

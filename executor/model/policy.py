@@ -17,6 +17,7 @@ from executor.model.outward_rules import (
     StatusRules,
     VerdictRules,
     channel_problems,
+    runner_problems,
     token_problems,
 )
 from executor.model.rules import (
@@ -82,6 +83,10 @@ class Policy(Rule):
             return default
         return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
+    def runner_of(self, label: str) -> Runner:
+        """Return the first runner with a label; `read_policy` makes sure that there is one."""
+        return next(runner for runner in self.runners.values() if label in runner.names)
+
     def agent_names(self, issue: Issue) -> tuple[str, ...]:
         """Return the names of the issue's agents: declared, routed, or the only one that fits its options."""
         names = issue.agent or self.route_of(issue).agent
@@ -142,7 +147,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
     runners = named(value, "runners", "runner", Runner, place, faults)
-    faults += _runner_faults(runners, checks, place)
+    faults += _runner_faults(runners, checks, routes, place)
     faults += _channel_faults(notify, f"{place}/notify.toml")
     faults += _stop_faults(stops, f"{place}/stops.toml")
     faults += _agent_faults(agents, f"{place}/agents.toml")
@@ -210,17 +215,27 @@ def _route_faults(
                 yield Fault(file, f"route.{name}.checks", f"unknown check {quoted(check)}{hint}")
 
 
-def _runner_faults(runners: Mapping[str, Runner], checks: Mapping[str, Check], place: str) -> Iterator[Fault]:
+def _runner_faults(
+    runners: Mapping[str, Runner], checks: Mapping[str, Check], routes: Mapping[str, Route], place: str
+) -> Iterator[Fault]:
     known = Known({*runners, *(label for runner in runners.values() for label in runner.labels)})
-    for name, check in checks.items():
-        if check.runner and check.runner not in known.names:
-            advice = known.advice(check.runner, "labels")
-            yield Fault(
-                f"{place}/checks.toml",
-                f"check.{name}.runner",
-                f"no runner has the label {quoted(check.runner)}{advice}",
-            )
+    asked = [("checks", "check", name, check.runner) for name, check in checks.items()]
+    asked += [("routes", "route", name, route.runner) for name, route in routes.items()]
+    for file, table, name, label in asked:
+        if label and label not in known.names:
+            advice = known.advice(label, "labels")
+            text = f"no runner has the label {quoted(label)}{advice}"
+            yield Fault(f"{place}/{file}.toml", f"{table}.{name}.runner", text)
+        elif (
+            label
+            and table == "check"
+            and not any(label in item.names and not item.claimed for item in runners.values())
+        ):
+            text = f'expected a runner of the kind "prefix" with the label {quoted(label)}: others take only agents'
+            yield Fault(f"{place}/{file}.toml", f"{table}.{name}.runner", text)
     for name, runner in runners.items():
+        for key, problem in runner_problems(runner):
+            yield Fault(f"{place}/runners.toml", f"runner.{name}.{key}", problem)
         yield from (
             Fault(f"{place}/runners.toml", f"runner.{name}.env", told) for told in token_problems(name, runner.env)
         )

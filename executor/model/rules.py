@@ -109,6 +109,7 @@ class Route(Rule):
         examine_tests: whether new tests are examined for faults that make them worthless.
         focus: the focus of an agent in this role, quoted in its brief.
         tools: permitted tools, as named on the agent's command line; for agents whose profile has a flag for them.
+        runner: label of a runner in runners.toml on whose hosts its agents work; empty: here.
     """
 
     agent: Names = ()
@@ -119,6 +120,7 @@ class Route(Rule):
     examine_tests: bool = False
     focus: str = ""
     tools: tuple[Line, ...] = ()
+    runner: str = ""
 
 
 _Amount = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]

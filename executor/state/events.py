@@ -12,14 +12,12 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from executor.state.issue_events import (
-    NO_SPEND,
     AttemptBuilt,
     AttemptFailed,
     AttemptInterrupted,
     AttemptStarted,
     BaseRed,
     Collision,
-    Event,
     Landed,
     LandingIntended,
     Overlap,
@@ -30,14 +28,12 @@ from executor.state.issue_events import (
     Reviewed,
     ReviewerCalled,
     Snapshot,
-    Spend,
     Stopped,
-    Unknown,
     Unsandboxed,
     Verified,
-    optional,
-    wire,
+    WorkHosted,
 )
+from executor.state.model import NO_SPEND, Event, Spend, Unknown, optional, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,6 +86,7 @@ __all__ = [
     "Unknown",
     "Unsandboxed",
     "Verified",
+    "WorkHosted",
     "decode",
     "encode",
     "spend_of",

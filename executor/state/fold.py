@@ -30,6 +30,7 @@ from executor.state.events import (
     Stopped,
     Unsandboxed,
     Verified,
+    WorkHosted,
 )
 from executor.state.issue_events import AttemptLost
 from executor.state.model import (
@@ -167,6 +168,10 @@ def _unsandboxed(state: IssueState, _record: Record, event: Unsandboxed) -> None
     _change(state, event.attempt, unsandboxed=event.agent)
 
 
+def _hosted(state: IssueState, _record: Record, event: WorkHosted) -> None:
+    _change(state, event.attempt, runner=event.runner, host=event.host)
+
+
 def _verified(state: IssueState, _record: Record, event: Verified) -> None:
     state.proof = Proof(event.check_key, event.needs, event.revision)
     state.refusal = None
@@ -287,6 +292,7 @@ _TAKE: dict[type[Event], Callable[[IssueState, Record, Any], None]] = {
     AttemptInterrupted: _interrupted,
     AttemptLost: _lost,
     Unsandboxed: _unsandboxed,
+    WorkHosted: _hosted,
     Verified: _verified,
     Refused: _refused,
     Stopped: _stopped,

@@ -1,18 +1,19 @@
-"""Events about an issue: its attempts, reviews, landings, stops and pull requests; and the base of all events. Pure.
+"""Events about an issue: its attempts, reviews, landings, stops and pull requests. Pure.
 
 `executor.state.events` has the events about steps, milestones, runs and nights, and encodes and decodes all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.state.model import NO_SPEND, Event, Spend, optional, wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "NO_SPEND",
     "AttemptBuilt",
     "AttemptFailed",
     "AttemptInterrupted",
@@ -20,7 +21,6 @@ __all__ = [
     "AttemptStarted",
     "BaseRed",
     "Collision",
-    "Event",
     "Landed",
     "LandingIntended",
     "Overlap",
@@ -31,61 +31,12 @@ __all__ = [
     "Reviewed",
     "ReviewerCalled",
     "Snapshot",
-    "Spend",
     "Stopped",
-    "Unknown",
     "Unsandboxed",
     "VerdictShared",
     "Verified",
-    "optional",
-    "wire",
+    "WorkHosted",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """Money and tokens of a call; both are omitted from a record if the agent does not report them.
-
-    Attributes:
-        cost_usd: US dollars; None if unknown.
-        tokens: tokens by kind, for example ``input`` and ``output``.
-    """
-
-    cost_usd: float | None = None
-    tokens: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def known(self) -> bool:
-        """Whether the agent reported anything."""
-        return self.cost_usd is not None or bool(self.tokens)
-
-
-NO_SPEND = Spend()
-
-
-def optional(default: object, wire: str = "") -> Any:
-    """Declare a field that is omitted from the record while it has its default."""
-    return field(default=default, metadata={"optional": True, "wire": wire})
-
-
-def wire(name: str) -> Any:
-    """Declare a field with a different name in the record, for compatibility with existing journals."""
-    return field(metadata={"wire": name})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A fact about a milestone or one of its issues."""
-
-    KIND: ClassVar[str] = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown(Event):
-    """A record of a kind unknown to this version."""
-
-    kind: str
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +75,23 @@ class Unsandboxed(Event):
     attempt: int
     agent: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkHosted(Event):
+    """A worker on another host has claimed an attempt, or a step of it.
+
+    Attributes:
+        runner: the runner of the route.
+        host: name of the host.
+        step: the workflow step; omitted for a whole attempt.
+    """
+
+    KIND = "work-hosted"
+    attempt: int
+    runner: str
+    host: str
+    step: str = optional("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,15 @@
 """The state of an issue as values: attempts, stop, pull request, proofs.
 
 They are folded from events (`state/fold.py`); status is never stored, it is computed from these and git.
+
+The base of all events is here, too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,7 @@ __all__ = [
     "DONE_ALREADY",
     "FALLS_BACK",
     "FINDINGS",
+    "NO_SPEND",
     "PERMANENT",
     "QUESTION",
     "UNSANDBOXED",
@@ -25,6 +28,7 @@ __all__ = [
     "Attempt",
     "AttemptState",
     "Criterion",
+    "Event",
     "Finding",
     "IssueState",
     "Proof",
@@ -32,7 +36,11 @@ __all__ = [
     "Red",
     "Refusal",
     "Review",
+    "Spend",
     "Stop",
+    "Unknown",
+    "optional",
+    "wire",
 ]
 
 UNSANDBOXED = "unsandboxed"
@@ -53,6 +61,52 @@ PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "depende
 """Classes of failure for which a retry does not help."""
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Money and tokens of a call; both are omitted from a record if the agent does not report them.
+
+    Attributes:
+        cost_usd: US dollars; None if unknown.
+        tokens: tokens by kind, for example ``input`` and ``output``.
+    """
+
+    cost_usd: float | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether the agent reported anything."""
+        return self.cost_usd is not None or bool(self.tokens)
+
+
+NO_SPEND = Spend()
+
+
+def optional(default: object, wire: str = "") -> Any:
+    """Declare a field that is omitted from the record while it has its default."""
+    return field(default=default, metadata={"optional": True, "wire": wire})
+
+
+def wire(name: str) -> Any:
+    """Declare a field with a different name in the record, for compatibility with existing journals."""
+    return field(metadata={"wire": name})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact about a milestone or one of its issues."""
+
+    KIND: ClassVar[str] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Event):
+    """A record of a kind unknown to this version."""
+
+    kind: str
+    data: Mapping[str, Any]
 
 
 class AttemptState(StrEnum):
@@ -102,6 +156,7 @@ class Attempt:
         sandbox: the sandbox according to its commit; empty if only the journal knows.
         step: the workflow step that failed; empty otherwise.
         pull: number of its local pull request; 0 without one.
+        runner, host: the runner on whose host it works, and the host once one has claimed it; empty for this machine.
     """
 
     number: int
@@ -136,6 +191,8 @@ class Attempt:
     sandbox: str = ""
     step: str = ""
     pull: int = 0
+    runner: str = ""
+    host: str = ""
 
     @property
     def open(self) -> bool:

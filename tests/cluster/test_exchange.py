@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.cluster.exchange import SPACES, Exchange, Held
+from executor.cluster.exchange import SPACES, Exchange, Held, result_commit
 from executor.cluster.orders import Order, Result
 from executor.git.command import Identity
 from executor.git.objects import Store
@@ -69,7 +69,8 @@ def result(held: Held, log: str = "") -> Result:
 
 def done(exchange: Exchange, held: Held, log: str = "") -> bool:
     _, commit, _ = exchange.board().orders[held.lease.order]
-    return exchange.finish(held, result(held, log), commit, exchange._objects.tree_of(commit))
+    value = result(held, log)
+    return exchange.finish(held, value, result_commit(exchange._objects, value, commit, {}, WHO))
 
 
 def claimed(exchange: Exchange, order: str, worker: str, *, over: bool = False) -> Held | None:

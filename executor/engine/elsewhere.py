@@ -1,0 +1,185 @@
+"""An agent at work on another host: its order, its result, and the import of its tree into a slot of this machine.
+
+A result is treated as the tree that an agent left in a slot: the same import, limits, rules and checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from executor.checks.run import tail
+from executor.cluster.bench import BRIEF, GIVEN, LOG_FILE, OUT, OUT_FOLDER
+from executor.cluster.orders import Limits, Order, Take
+from executor.cluster.runners import HostError
+from executor.engine.agent_work import RESULT, Failure, called_command, tree_left, variables_of
+from executor.engine.landing.change_rules import KNOWN_SECRET
+from executor.git.worktrees import ImportRefusedError
+from executor.model.fingerprint import digest
+from executor.process.files import scrub, write_json
+from executor.process.runner import Command, Ended
+from executor.state.events import WorkHosted
+
+if TYPE_CHECKING:
+    from executor.cluster.orders import Lease
+    from executor.cluster.runners import Arrived
+    from executor.engine.agent_work import Work
+    from executor.git.worktrees import Slot
+    from executor.model.outward_rules import Runner
+
+__all__ = ["run_elsewhere"]
+
+
+def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
+    """Have a host of a runner do the work of an agent; returns the tree that it left, or the failure.
+
+    Raises:
+        InterruptedRunError: the run is being stopped.
+    """
+    run = work.run
+    slot.work.prepare(run.session.store, work.base_tree)
+    slot.work.give_repository(run.session.project.repository, work.base)
+    far = _Far(work, slot, runner)
+    command = Command(argv=(), cwd=slot.work.folder, env={}, log=work.log)
+
+    def changed() -> bool:
+        return far.left != work.base_tree
+
+    try:
+        called = run.agents.call(run.issue(work.ref).id, work.agent, command, changed, work.told_file, far.run)
+    except HostError as error:
+        return Failure("host", f"runner {runner.name}: {error}", tail(work.log))
+    scrub(work.out, run.session.redaction.redact)
+    if isinstance(far.left, Failure):
+        return far.left
+    if called.finding is not None:
+        run.session.require_space()
+        found = called.finding
+        return Failure(found.kind, found.reason, tail(work.log), far.left, until=found.until, rest_s=found.rest_s)
+    return far.left
+
+
+class _Far:
+    """The calls of one agent on another host."""
+
+    def __init__(self, work: Work, slot: Slot, runner: Runner) -> None:
+        self._work, self._slot, self._runner = work, slot, runner
+        self.left: str | Failure = work.base_tree
+        """What the last call left."""
+        self._calls = 0
+
+    def run(self, command: Command) -> Ended:
+        """Do one call; returns its end. Its log and its files are then where those of a call on this machine are."""
+        work, self._calls = self._work, self._calls + 1
+        run = work.run
+        order = _order(work, self._runner, self._calls)
+        arrived = run.setup.hosts.agent_done(run, self._runner, run.session.remote, order, self._claimed)
+        self._bring(arrived, command)
+        result = arrived.result
+        if result.fault == "host":
+            raise HostError(result.problem)
+        ended = Ended(
+            code=result.code,
+            signal=result.signal,
+            reason=result.how,  # type: ignore[arg-type]
+            problem=result.problem,
+            seconds=result.seconds,
+            output_bytes=result.output_bytes,
+            leftovers=result.leftovers,
+        )
+        if not isinstance(self.left, Failure):
+            write_json(work.logs / RESULT, asdict(ended))
+        return ended
+
+    def _claimed(self, lease: Lease) -> None:
+        work = self._work
+        work.run.tell("claimed", work.ref, f"{lease.host} works on attempt {work.number}")
+        event = WorkHosted(attempt=work.number, runner=self._runner.name, host=lease.host, step=work.step)
+        work.run.record(event, work.run.issue(work.ref).id)
+
+    def _bring(self, arrived: Arrived, command: Command) -> None:
+        """Put what came from the host into the slot and the folders of the attempt."""
+        work, store = self._work, self._work.run.session.store
+        result = arrived.result
+        for name, data in arrived.files.items():
+            if name == LOG_FILE:
+                command.log.write_bytes(data)
+            elif name.startswith(f"{OUT_FOLDER}/"):
+                place = work.out / name.removeprefix(f"{OUT_FOLDER}/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+        if result.fault in {"setup", "import"}:
+            self.left = Failure(result.fault, result.problem, tail(command.log))
+            return
+        if not result.tree:
+            return
+        try:
+            self._slot.work.receive(store, work.base_tree, store.tree_of(arrived.commit), work.run.import_limits)
+        except ImportRefusedError as error:
+            self.left = Failure("import", str(error))
+            return
+        self._slot.mark(work.run.issue(work.ref).id, work.number, work.step)
+        self.left = tree_left(work.issue, self._slot.work)
+        if result.places and isinstance(self.left, str):
+            rule = next(rule for rule in work.run.session.policy.stops if rule.id == KNOWN_SECRET)
+            self.left = Failure(KNOWN_SECRET, f"{rule.reason} {result.places[0]}", "\n".join(result.places), self.left)
+
+
+def _order(work: Work, runner: Runner, call: int) -> Order:
+    """Build the order of an agent's call; paths of this machine are replaced by marks."""
+    run = work.run
+    policy, issue = run.session.policy, run.issue(work.ref)
+    agent, limits, bounds = work.agent, policy.limits, run.import_limits
+    argv = called_command(work, brief=BRIEF, out=OUT, sandbox="" if agent.isolation == "none" else "bwrap")
+    given = variables_of(work, brief=BRIEF, out=OUT, inputs=GIVEN)
+    profile = agent.model_dump(mode="json", exclude_defaults=True)
+    number = f"{work.number}.{call}" if call > 1 else f"{work.number}"
+    return Order(
+        id="/".join(filter(None, (run.name, issue.id, number, work.step))),
+        base=_start(work),
+        head=work.base,
+        argv=argv,
+        brief=run.redact(work.brief.read_bytes()).decode("utf-8", "surrogateescape"),
+        profile=f"{agent.name} {digest(repr((sorted(profile.items()), argv)).encode('utf-8', 'surrogateescape'))[:16]}",
+        env={**given, **agent.variables},
+        secrets=runner.env,
+        labels=runner.needs,
+        limits=Limits(
+            timeout=float(agent.timeout or limits.timeout_s),
+            idle=float(agent.idle or limits.idle_s),
+            output_cap=limits.output_cap_bytes,
+            linger=limits.background_s,
+        ),
+        start=run.session.project.prefix,
+        prepare=tuple(step.argv for step in policy.setup.steps.values()),
+        agent=profile,
+        take=Take(
+            run.excludes.read_text("utf-8", "surrogateescape"),
+            issue.files,
+            bounds.files,
+            bounds.file_bytes,
+            bounds.bytes,
+        ),
+        spec=run.session.observer.spec_key(work.ref),
+        isolated=runner.isolated,
+        beat_s=runner.beat_s,
+        patience_s=runner.patience_s,
+        inputs=_inputs(work),
+    )
+
+
+def _start(work: Work) -> str:
+    """Return the commit whose tree the agent gets: the base, or one on top of it for a step with changes before it."""
+    session = work.run.session
+    if work.base_tree == session.store.tree_of(work.base):
+        return work.base
+    when = session.refs.time_of(work.base)
+    return session.store.commit(work.base_tree, [work.base], "Changes of earlier steps\n", session.identity, when)
+
+
+def _inputs(work: Work) -> dict[str, bytes]:
+    folder = work.inputs
+    if folder is None or not folder.is_dir():
+        return {}
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
