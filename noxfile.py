@@ -37,6 +37,24 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(python="3.13")
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the engine, model, state and status packages; below 95 % it fails."""
+    session.install("-e", ".[test]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session(python="3.13")
+def changelog(session: nox.Session) -> None:
+    """A branch has a fragment in changelog.d/, and the fragments make a section."""
+    session.install("towncrier>=24.8")
+    session.run("towncrier", "check", "--compare-with", "origin/main")
+    session.run("towncrier", "build", "--draft", "--version", "next")
+
+
+@nox.session(python="3.13")
 def docs(session: nox.Session) -> None:
     """The site, strictly: a dead link is an error."""
     session.install("-e", ".[docs]")

@@ -96,6 +96,21 @@ def test_ci_has_every_version_that_is_supported() -> None:
     assert "tests-3.11" in matrix
 
 
+def test_fragments_of_the_changelog_have_a_kind_and_a_text() -> None:
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
+    assert settings["start_string"] in (CHECKOUT / settings["filename"]).read_text(encoding="utf-8")
+    assert (CHECKOUT / settings["template"]).is_file()
+    kinds = {kind["directory"]: kind["showcontent"] for kind in settings["type"]}
+    wrong = []
+    for path in (CHECKOUT / settings["directory"]).iterdir():
+        name = re.fullmatch(r"(?:\d+|\+[a-z0-9-]+)\.([a-z]+)\.md", path.name)
+        if path.name not in settings["ignore"] and (
+            name is None or kinds.get(name[1]) != bool(path.read_text().strip())
+        ):
+            wrong.append(path.name)
+    assert wrong == []
+
+
 def test_a_release_has_a_provenance() -> None:
     jobs = load(CHECKOUT / ".github/workflows/release.yml")["jobs"]
     used = [step.get("uses", "").partition("@")[0] for step in jobs["build"]["steps"]]
