@@ -233,8 +233,8 @@ def _step(step: StepFacts | None) -> str:
     if step.contract:
         text += "\n\n" + _section("What the files that you leave have to hold", f"{step.contract}\n\n{_SELF_CHECK}")
     if step.missing:
-        told = "\n".join(f"- {one_line(item)}" for item in step.missing)
-        text += "\n\n" + _section("What was missing the last time", told)
+        message = "\n".join(f"- {one_line(item)}" for item in step.missing)
+        text += "\n\n" + _section("What was missing the last time", message)
     return text
 
 
@@ -246,18 +246,18 @@ def _place(name: str) -> str:
 def _answers(answers: tuple[tuple[str, str], ...]) -> str:
     if not answers:
         return ""
-    told = [f"{_fenced(question, 'question')}\n\n{_fenced(answer, 'answer')}" for question, answer in answers]
-    return _section("Questions that a person has answered", "\n\n".join(told))
+    lines = [f"{_fenced(question, 'question')}\n\n{_fenced(answer, 'answer')}" for question, answer in answers]
+    return _section("Questions that a person has answered", "\n\n".join(lines))
 
 
 def _handoffs(handoffs: tuple[Handoff, ...]) -> str:
     if not handoffs:
         return ""
-    told = [_fenced(item.text, f"handoff of {item.issue}") for item in handoffs if item.text]
+    lines = [_fenced(item.text, f"handoff of {item.issue}") for item in handoffs if item.text]
     rest = [f"- `{item.issue}`: `git show {item.commit}:handoff.md`" for item in handoffs if not item.text]
     if rest:
-        told.append("Left out for length:\n\n" + "\n".join(rest))
-    return _section("Handoffs of earlier issues", "\n\n".join(told))
+        lines.append("Left out for length:\n\n" + "\n".join(rest))
+    return _section("Handoffs of earlier issues", "\n\n".join(lines))
 
 
 def _goal(facts: BriefFacts) -> str:
@@ -304,10 +304,10 @@ def _revision(facts: BriefFacts) -> str:
 def _previous(facts: BriefFacts) -> str:
     if facts.previous is None:
         return ""
-    told = f"Attempt {facts.previous.number} failed: {one_line(facts.previous.reason)}."
+    text = f"Attempt {facts.previous.number} failed: {one_line(facts.previous.reason)}."
     if facts.previous.detail:
-        told += "\n\n" + _fenced(facts.previous.detail, "output of the failed attempt")
-    return _section("The attempt before this one", told)
+        text += "\n\n" + _fenced(facts.previous.detail, "output of the failed attempt")
+    return _section("The attempt before this one", text)
 
 
 def _beside(beside: tuple[tuple[str, tuple[str, ...]], ...]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from executor.model.policy import Policy
     from executor.state.model import Attempt, IssueState
 
-__all__ = ["Allowance", "told_time"]
+__all__ = ["Allowance", "time_text"]
 
 
 _SUSPENDS = frozenset({"limit", "authentication", "missing", "transient"})
@@ -78,7 +78,7 @@ class Allowance:
         agents = self._policy.agents_for(issue)
         now = time.time()
         suspended = self._suspended(now)
-        found = choose(agents, tried, suspended, {name: told_time(item.until, now) for name, item in suspended.items()})
+        found = choose(agents, tried, suspended, {name: time_text(item.until, now) for name, item in suspended.items()})
         if found.agent and self._policy.agents[found.agent].costs:
             wait = self._held(ref, now)
             return Choice(wait=wait) if wait is not None else found
@@ -129,7 +129,7 @@ class Allowance:
         found = suspended.get(payer)
         if found is None or found.until is None:
             return None
-        moment = told_time(found.until, now)
+        moment = time_text(found.until, now)
         if found.outage:
             reason = f"the service of reviewer {name} fails; it is asked again at {moment}"
             return Wait(reason, found.until, kind="outage")
@@ -173,7 +173,7 @@ class Allowance:
         return found
 
 
-def told_time(until: float | None, now: float) -> str:
+def time_text(until: float | None, now: float) -> str:
     """Format a time for people: ``06:00 CET`` within the next day, otherwise with its date."""
     if until is None:
         return ""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from executor.agents import acp
 from executor.agents.errors import IN_PLACE, Diagnosis, Ending, classify
-from executor.agents.output import read_told
+from executor.agents.output import read_output
 from executor.errors import InterruptedRunError
 from executor.git.trailers import one_line
 from executor.process.files import clock_after
@@ -35,7 +35,7 @@ from executor.state.events import AgentSilent, Spend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from executor.agents.output import Told
+    from executor.agents.output import AgentOutput
     from executor.model.agent_profile import Agent
     from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
@@ -243,12 +243,12 @@ class Called:
 
     Attributes:
         ended: the end as the operating system reports it.
-        told: its parsed output.
+        output: its parsed output.
         finding: its class of failure; None if it has a result.
     """
 
     ended: Ended
-    told: Told
+    output: AgentOutput
     finding: Diagnosis | None
 
 
@@ -265,7 +265,7 @@ class AgentCaller:
         agent: Agent,
         command: Command,
         changed: Callable[[], bool],
-        told_file: Path | None,
+        output_file: Path | None,
         elsewhere: Callable[[Command], Ended] | None = None,
     ) -> Called:
         """Run an agent to its end; retries service failures at once, up to `limits.transient` times.
@@ -275,7 +275,7 @@ class AgentCaller:
             agent: its profile.
             command: the command; its log is in a separate folder for this call.
             changed: returns whether the tree differs from its start.
-            told_file: path of its structured output; None if that is printed.
+            output_file: path of its structured output; None if that is printed.
             elsewhere: runs it on another host; None: the supervisor of this machine runs it.
 
         Raises:
@@ -284,23 +284,23 @@ class AgentCaller:
         limits, ref = self._context.policy.limits, f"{self._context.name}/{issue}"
         turn = 0
         while True:
-            if told_file is not None:
-                told_file.unlink(missing_ok=True)
+            if output_file is not None:
+                output_file.unlink(missing_ok=True)
             if elsewhere is not None:
                 ended = elsewhere(command)
             else:
                 ended = self._context.supervisor.run(command, lambda seconds: self._silent(issue, agent, seconds))
             if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
-            told = read_told(agent, command.log, told_file)
+            output = read_output(agent, command.log, output_file)
             how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), _known(changed, ended))
-            finding = classify(agent, how, told, datetime.now().astimezone())
+            finding = classify(agent, how, output, datetime.now().astimezone())
             if finding is None or finding.kind not in IN_PLACE or turn == limits.transient:
-                return Called(ended, told, _dated(self._context, agent, finding))
+                return Called(ended, output, _dated(self._context, agent, finding))
             seconds = min(limits.backoff_s * 2**turn, limits.backoff_most_s)
             again = f"call {turn + 2} of {limits.transient + 1} {clock_after(seconds)}"
             self._context.tell("again", ref, f"{finding.reason}; {again}")
-            _put_aside(command.log, told_file, turn + 1)
+            _put_aside(command.log, output_file, turn + 1)
             if self._context.stopping.wait(seconds):
                 raise InterruptedRunError(f"{ref}: agent {agent.name} was interrupted", 130)
             turn += 1
@@ -357,8 +357,8 @@ class AgentCaller:
         return values
 
     def _silent(self, issue: str, agent: Agent, seconds: float) -> None:
-        told = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
-        self._context.tell("silent", f"{self._context.name}/{issue}", told)
+        text = f"agent {agent.name} has shown no output, work or changed file for {seconds:.0f} s"
+        self._context.tell("silent", f"{self._context.name}/{issue}", text)
         self._context.record(AgentSilent(agent=agent.name, silent_s=seconds), issue)
 
 
@@ -366,9 +366,9 @@ def failure_of(context: RunContext, agent: Agent, ended: Ended, log: Path) -> Di
     """Classify the end of a review, which changes no tree; None if it ended well."""
     if ended.ok:
         return None
-    told = read_told(agent, log, None)
+    output = read_output(agent, log, None)
     how = Ending(ended.reason, ended.code, ended.signal, ended.describe(), changed=False)
-    return _dated(context, agent, classify(agent, how, told, datetime.now().astimezone()))
+    return _dated(context, agent, classify(agent, how, output, datetime.now().astimezone()))
 
 
 def _dated(context: RunContext, agent: Agent, finding: Diagnosis | None) -> Diagnosis | None:
@@ -381,7 +381,7 @@ def _dated(context: RunContext, agent: Agent, finding: Diagnosis | None) -> Diag
     return replace(finding, until=time.time() + context.policy.limits.suspend_s)
 
 
-def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
+def cost_of(agent: Agent, log: Path, output_file: Path | None) -> Spend:
     """Return the money and tokens of all calls with this log."""
     tokens: dict[str, int] = {}
     cost: float | None = None
@@ -391,9 +391,9 @@ def cost_of(agent: Agent, log: Path, told_file: Path | None) -> Spend:
             if number:
                 break
             continue
-        told = read_told(agent, part, _aside(told_file, number) if told_file else None)
-        cost = cost if told.cost_usd is None else (cost or 0.0) + told.cost_usd
-        for name, count in told.tokens.items():
+        output = read_output(agent, part, _aside(output_file, number) if output_file else None)
+        cost = cost if output.cost_usd is None else (cost or 0.0) + output.cost_usd
+        for name, count in output.tokens.items():
             tokens[name] = tokens.get(name, 0) + count
     return Spend(None if cost is None else round(cost, 8), tokens)
 
@@ -403,9 +403,9 @@ def _known(changed: Callable[[], bool], ended: Ended) -> bool:
     return ended.reason == "exited" and changed()
 
 
-def _put_aside(log: Path, told_file: Path | None, number: int) -> None:
+def _put_aside(log: Path, output_file: Path | None, number: int) -> None:
     """Rename the output of a call so that the next call does not overwrite it."""
-    for path in (log, told_file):
+    for path in (log, output_file):
         if path is not None:
             with suppress(FileNotFoundError):
                 path.rename(_aside(path, number))

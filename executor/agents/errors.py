@@ -21,7 +21,7 @@ from executor.state.model import FALLS_BACK, PERMANENT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from executor.agents.output import AgentError, Told
+    from executor.agents.output import AgentError, AgentOutput
     from executor.model.agent_profile import Agent
 
 __all__ = [
@@ -259,14 +259,14 @@ class Ending:
         reason: ``exited``, or the cause of its end: ``timeout``, ``idle``, ``output-limit``, ``not-started``.
         code: exit code; None if a signal ended it.
         signal: number of that signal.
-        told: one phrase for people.
+        phrase: one phrase for people.
         changed: whether the tree differs from its start.
     """
 
     reason: str
     code: int | None
     signal: int | None
-    told: str
+    phrase: str
     changed: bool
 
     @property
@@ -292,53 +292,53 @@ class Diagnosis:
     rest_s: float = 0.0
 
 
-def classify(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
+def classify(agent: Agent, ending: Ending, output: AgentOutput, now: datetime) -> Diagnosis | None:
     """Classify a failed call; None if it succeeded with a result, even an empty one.
 
     Args:
         agent: its profile.
         ending: how it ended.
-        told: its parsed output.
+        output: its parsed output.
         now: the current time with the local time zone.
     """
-    if ending.ok and ending.changed and not _fatal(told):
-        kind, line = ("", "") if told.events else _told_by(_own(agent), told.noise)
-        return _worded(agent, kind, line, told, now) if kind else None
+    if ending.ok and ending.changed and not _fatal(output):
+        kind, line = ("", "") if output.events else _matched(_own(agent), output.noise)
+        return _worded(agent, kind, line, output, now) if kind else None
     found = None
     if not agent.deterministic:
-        found = _by_event(agent, told, now) if told.errors else None
+        found = _by_event(agent, output, now) if output.errors else None
         if found is None and ending.reason in {"exited", "idle"}:
-            found = _by_words(agent, ending, told, now)
-    return found or (None if ending.ok else _by_exit(agent, ending, told))
+            found = _by_words(agent, ending, output, now)
+    return found or (None if ending.ok else _by_exit(agent, ending, output))
 
 
-def _by_exit(agent: Agent, ending: Ending, told: Told) -> Diagnosis:
+def _by_exit(agent: Agent, ending: Ending, output: AgentOutput) -> Diagnosis:
     """Classify a failure by its exit code, the last resort.
 
     A missing module or program fails the same way in every run, a lack of memory may not. Only the last lines are
     examined, and only if the call changed nothing or is a command of the user.
     """
-    lines = [line for line in told.noise.splitlines() if line.strip()][-_LAST_LINES:]
-    asked = ending.reason == "exited" and not told.events and (agent.deterministic or not ending.changed)
+    lines = [line for line in output.noise.splitlines() if line.strip()][-_LAST_LINES:]
+    asked = ending.reason == "exited" and not output.events and (agent.deterministic or not ending.changed)
     lacking = next((line for line in reversed(lines) if _first_match(DEPENDENCY, line)), "") if asked else ""
     if ending.code in _NOT_FOUND or lacking:
-        why = one_line(lacking or (lines[-1] if lines else ending.told))[:300]
+        why = one_line(lacking or (lines[-1] if lines else ending.phrase))[:300]
         return Diagnosis("dependency", f"agent {agent.name} lacks a module or a command: {why}")
     starved = asked and bool(lines) and _first_match(NO_MEMORY, lines[-1]) is not None
     killed = ending.signal == _SIGKILL or ending.code == _KILLED
     kind = "resource" if killed or starved else "agent"
-    last = f": {one_line(told.errors[-1].message)[:300]}" if told.errors and told.errors[-1].message else ""
-    return Diagnosis(kind, f"agent {agent.name}: {ending.told}{last}")
+    last = f": {one_line(output.errors[-1].message)[:300]}" if output.errors and output.errors[-1].message else ""
+    return Diagnosis(kind, f"agent {agent.name}: {ending.phrase}{last}")
 
 
-def _fatal(told: Told) -> bool:
+def _fatal(output: AgentOutput) -> bool:
     """Return whether an error is the last event: nothing after it would end the work."""
-    return bool(told.errors) and told.errors[-1].kind not in {"", "transient"}
+    return bool(output.errors) and output.errors[-1].kind not in {"", "transient"}
 
 
-def _by_event(agent: Agent, told: Told, now: datetime) -> Diagnosis | None:
+def _by_event(agent: Agent, output: AgentOutput, now: datetime) -> Diagnosis | None:
     """Classify by the last significant error; one followed by recovery (exit 0 and a change) does not count."""
-    for error in reversed(told.errors):
+    for error in reversed(output.errors):
         kind = error.kind or _kind_of_status(error.status) or _kind_of_words(agent, error.message)
         if kind:
             return _finding(agent, kind, error, now)
@@ -357,20 +357,20 @@ def _finding(agent: Agent, kind: str, error: AgentError, now: datetime) -> Diagn
     return Diagnosis(kind, _sentence(agent, kind, words), until)
 
 
-def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagnosis | None:
+def _by_words(agent: Agent, ending: Ending, output: AgentOutput, now: datetime) -> Diagnosis | None:
     """Classify by plain output. The model's own text is examined only for a refusal, if nothing changed."""
-    kind, line = _told_by(_all(agent), told.noise)
-    if ending.ok and (told.events or kind == "input"):
+    kind, line = _matched(_all(agent), output.noise)
+    if ending.ok and (output.events or kind == "input"):
         kind = ""  # warnings of a call that ended well
-    last = _last_line(told.noise)
+    last = _last_line(output.noise)
     if ending.reason == "idle" and (kind == "input" or re.search(QUESTION, last, re.IGNORECASE)):
         return Diagnosis("input", _sentence(agent, "input", one_line(last)[:200]))
     if ending.reason == "idle":
         return None
     if kind:
-        return _worded(agent, kind, line, told, now)
+        return _worded(agent, kind, line, output, now)
     if not ending.changed:
-        said = told.text or ("" if told.events else told.noise[-2_000:])
+        said = output.text or ("" if output.events else output.noise[-2_000:])
         for kind, common in (("refusal", REFUSAL), ("gave_up", GAVE_UP)):
             match = _first_match((*getattr(agent.patterns, kind), *common), said)
             if match:
@@ -379,8 +379,8 @@ def _by_words(agent: Agent, ending: Ending, told: Told, now: datetime) -> Diagno
     return None
 
 
-def _worded(agent: Agent, kind: str, line: str, told: Told, now: datetime) -> Diagnosis:
-    until = (reset_time(line, now) or reset_time(told.noise, now)) if kind == "limit" else None
+def _worded(agent: Agent, kind: str, line: str, output: AgentOutput, now: datetime) -> Diagnosis:
+    until = (reset_time(line, now) or reset_time(output.noise, now)) if kind == "limit" else None
     return Diagnosis(kind, _sentence(agent, kind, one_line(line)[:300]), until)
 
 
@@ -410,7 +410,7 @@ def _kind_of_words(agent: Agent, text: str) -> str:
     return "refusal" if _first_match((*agent.patterns.refusal, *REFUSAL), text) else ""
 
 
-def _told_by(table: Iterable[tuple[str, tuple[str, ...]]], text: str) -> tuple[str, str]:
+def _matched(table: Iterable[tuple[str, tuple[str, ...]]], text: str) -> tuple[str, str]:
     """Return the class that plain output shows, and the last line that shows it."""
     rows = [row for row in table if row[1]]
     for line in reversed(text.splitlines() if rows else ()):

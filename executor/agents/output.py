@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from executor.model.agent_profile import Agent, EventRule
 
 
-__all__ = ["AgentError", "Told", "read_output", "read_told"]
+__all__ = ["AgentError", "AgentOutput", "parse_output", "read_output"]
 
 
 _MOST_EVENT = 4 * 1024 * 1024
@@ -53,7 +53,7 @@ class AgentError:
 
 
 @dataclass(slots=True)
-class Told:
+class AgentOutput:
     """The parsed output.
 
     Attributes:
@@ -81,37 +81,37 @@ class Told:
     """The last event was a part of a message, which the next one may continue."""
 
 
-def read_output(agent: Agent, lines: Iterable[str]) -> Told:
+def parse_output(agent: Agent, lines: Iterable[str]) -> AgentOutput:
     """Parse all lines of an agent's output.
 
     Args:
         agent: its profile.
         lines: the output, line by line; bytes that are not UTF-8 are replaced.
     """
-    told = Told()
+    output = AgentOutput()
     noise: list[str] = []
     if agent.output == "json":
         text = "".join(lines)
         for document in _documents(text):
-            _take(told, agent, document)
-        noise.append("" if told.events else text)
+            _take(output, agent, document)
+        noise.append("" if output.events else text)
     else:
         for line in lines:
             event = _event(line) if agent.output == "jsonl" else None
             if event is not None:
-                _take(told, agent, event)
+                _take(output, agent, event)
             else:
                 noise.append(line)
                 if len(noise) > 2_000:  # noqa: PLR2004  (lines; what counts is at the end)
                     del noise[:1_000]
             if agent.patterns.usage:
-                _plain_usage(told, agent.patterns.usage, line)
-    told.noise = "".join(noise)[-_NOISE:]
-    if not told.cost_usd and agent.price is not None and told.tokens:
-        told.cost_usd = agent.price.of(told.tokens)
-    if told.cost_usd is not None:
-        told.cost_usd = round(told.cost_usd, 8)
-    return told
+                _plain_usage(output, agent.patterns.usage, line)
+    output.noise = "".join(noise)[-_NOISE:]
+    if not output.cost_usd and agent.price is not None and output.tokens:
+        output.cost_usd = agent.price.of(output.tokens)
+    if output.cost_usd is not None:
+        output.cost_usd = round(output.cost_usd, 8)
+    return output
 
 
 def _event(line: str) -> dict[str, object] | None:
@@ -137,14 +137,14 @@ def _documents(text: str) -> Iterator[dict[str, object]]:
         yield value
 
 
-def _take(told: Told, agent: Agent, event: dict[str, object]) -> None:
-    told.events += 1
+def _take(output: AgentOutput, agent: Agent, event: dict[str, object]) -> None:
+    output.events += 1
     going_on = False
     for rule in agent.events:
         if all(_fits(event, path, wanted) for path, wanted in rule.when.items()):
-            _apply(told, rule, event)
+            _apply(output, rule, event)
             going_on = going_on or _fits(event, rule.part, wanted=True)
-    told.going_on = going_on
+    output.going_on = going_on
 
 
 def _fits(event: object, path: str, wanted: object) -> bool:
@@ -154,37 +154,37 @@ def _fits(event: object, path: str, wanted: object) -> bool:
     return any(value == wanted and isinstance(value, bool) == isinstance(wanted, bool) for value in values)
 
 
-def _apply(told: Told, rule: EventRule, event: dict[str, object]) -> None:
-    told.session = _text(event, rule.session) or told.session
-    before = told.text if told.going_on and _fits(event, rule.part, wanted=True) else ""
-    told.text = (before + _text(event, rule.text))[:_WORDS] or told.text
-    if (rule.error or rule.kind) and len(told.errors) < _MOST_ERRORS:
+def _apply(output: AgentOutput, rule: EventRule, event: dict[str, object]) -> None:
+    output.session = _text(event, rule.session) or output.session
+    before = output.text if output.going_on and _fits(event, rule.part, wanted=True) else ""
+    output.text = (before + _text(event, rule.text))[:_WORDS] or output.text
+    if (rule.error or rule.kind) and len(output.errors) < _MOST_ERRORS:
         message = _text(event, rule.error)[:_WORDS]
         if message or rule.kind:
             status = _number(event, rule.status)
             retry_after, reset = _number(event, rule.retry_after), _moment(event, rule.reset)
-            told.errors.append(AgentError(message, int(status or 0), retry_after, reset, rule.kind or ""))
+            output.errors.append(AgentError(message, int(status or 0), retry_after, reset, rule.kind or ""))
     for name, paths in (("input", rule.input), ("cached", rule.cached), ("output", rule.output)):
         for path in paths:
             for value in map(_as_number, _at(event, path)):
                 if value is not None:
-                    told.tokens[name] = told.tokens.get(name, 0) + int(value)
-    _take_work(told, rule, event)
+                    output.tokens[name] = output.tokens.get(name, 0) + int(value)
+    _take_work(output, rule, event)
     if rule.cost:
         spent = [value for value in map(_as_number, _at(event, rule.cost)) if value is not None]
         if spent:
-            told.cost_usd = (told.cost_usd or 0.0) + sum(spent)
+            output.cost_usd = (output.cost_usd or 0.0) + sum(spent)
 
 
-def _take_work(told: Told, rule: EventRule, event: dict[str, object]) -> None:
+def _take_work(output: AgentOutput, rule: EventRule, event: dict[str, object]) -> None:
     """Record the commands that the agent ran and the files that it wrote."""
-    for path in rule.commands if len(told.commands) < _MOST_DONE else ():
-        told.commands += [_words(value)[:_WORDS] for value in _beside(event, rule, path) if _words(value)]
-    for path in rule.files if len(told.files) < _MOST_DONE else ():
-        told.files += [
+    for path in rule.commands if len(output.commands) < _MOST_DONE else ():
+        output.commands += [_words(value)[:_WORDS] for value in _beside(event, rule, path) if _words(value)]
+    for path in rule.files if len(output.files) < _MOST_DONE else ():
+        output.files += [
             value
             for value in _beside(event, rule, path)
-            if isinstance(value, str) and value and value not in told.files
+            if isinstance(value, str) and value and value not in output.files
         ]
 
 
@@ -260,16 +260,16 @@ def _moment(event: dict[str, object], path: str) -> float | None:
     return None
 
 
-def _plain_usage(told: Told, pattern: str, line: str) -> None:
+def _plain_usage(output: AgentOutput, pattern: str, line: str) -> None:
     for match in re.finditer(pattern, line[:10_000]):
         groups: Mapping[str, str | None] = match.groupdict()
         for name in ("input", "cached", "output"):
             count = _count(groups.get(name))
             if count is not None:
-                told.tokens[name] = told.tokens.get(name, 0) + count
+                output.tokens[name] = output.tokens.get(name, 0) + count
         cost = _as_number(groups.get("cost"))
         if cost is not None:
-            told.cost_usd = (told.cost_usd or 0.0) + cost
+            output.cost_usd = (output.cost_usd or 0.0) + cost
 
 
 def _count(text: str | None) -> int | None:
@@ -283,22 +283,22 @@ def _count(text: str | None) -> int | None:
 
 _MOST_LINE = 8 * 2**20
 _MOST_BYTES = 256 * 2**20
-_TOLD_NOISE = 16_000
+_PRINTED_NOISE = 16_000
 
 
-def read_told(agent: Agent, log: Path, told_file: Path | None) -> Told:
+def read_output(agent: Agent, log: Path, output_file: Path | None) -> AgentOutput:
     """Parse the output in a log.
 
     Args:
         agent: the profile of its agent.
         log: the log file.
-        told_file: file of its structured output; None if that is in the log.
+        output_file: file of its structured output; None if that is in the log.
     """
-    if told_file is None:
-        return read_output(agent, _lines(log))
-    printed = "".join(_lines(log))[-_TOLD_NOISE:]
-    told = read_output(agent, _lines(told_file))
-    return replace(told, noise=printed)
+    if output_file is None:
+        return parse_output(agent, _lines(log))
+    printed = "".join(_lines(log))[-_PRINTED_NOISE:]
+    found = parse_output(agent, _lines(output_file))
+    return replace(found, noise=printed)
 
 
 def _lines(path: Path) -> Iterator[str]:

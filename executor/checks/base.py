@@ -267,9 +267,9 @@ def beside_the_tree(repository: Repository, most: int = 5) -> str:
     """
     extra = {"GIT_WORK_TREE": str(repository.top), "GIT_INDEX_FILE": str(repository.git_dir / "index")}
     words = ("status", "--porcelain", "-z", "--ignored=traditional", "--untracked-files=normal")
-    code, told, _ = Git(repository.git_dir, repository.top).call(*words, extra=extra)
+    code, found, _ = Git(repository.git_dir, repository.top).call(*words, extra=extra)
     kinds: dict[str, list[str]] = {}
-    for entry in os.fsdecode(told).split("\0") if code == 0 else ():
+    for entry in os.fsdecode(found).split("\0") if code == 0 else ():
         mark, name = entry[:2], entry[3:]
         if name and not _MADE.search(name):
             kind = {"!!": "ignored", "??": "untracked"}.get(mark, "uncommitted")

@@ -74,8 +74,8 @@ class Wanted:
 
     def name_in(self, scope: str) -> str:
         """Return the name of the statement that a scope has about it."""
-        told = {**asdict(self), "conditions": dict(self.conditions), "scope": scope}
-        return f"ac/{hashlib.sha256(_canonical(told)).hexdigest()}"
+        values = {**asdict(self), "conditions": dict(self.conditions), "scope": scope}
+        return f"ac/{hashlib.sha256(_canonical(values)).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

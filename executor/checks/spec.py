@@ -325,9 +325,9 @@ def _with_files(argv: tuple[str, ...], files: Sequence[str]) -> tuple[str, ...]:
     """Return an argument list with file names in place of ``{files}``, or at its end."""
     names = [f"./{name}" if name.startswith("-") else name for name in files]
     if argv[:2] == _SHELL:
-        told = " ".join(shlex.quote(name) for name in names)
+        words = " ".join(shlex.quote(name) for name in names)
         text = argv[2]
-        return (*_SHELL, text.replace(_FILES, told) if _FILES in text else f"{text} {told}")
+        return (*_SHELL, text.replace(_FILES, words) if _FILES in text else f"{text} {words}")
     if _FILES not in argv:
         return (*argv, *names)
     place = argv.index(_FILES)

@@ -43,12 +43,12 @@ __all__ = [
     "TolerantJson",
     "asks_help",
     "ending_of",
-    "faults_told",
     "guarded",
     "meant_milestone",
     "none_but_options",
     "permuted",
     "print_json",
+    "report_faults",
     "require_here",
     "safe",
     "show_help",
@@ -262,7 +262,7 @@ def show_help(command: Any) -> int:
     return 0
 
 
-def faults_told(faults: Sequence[Fault]) -> int:
+def report_faults(faults: Sequence[Fault]) -> int:
     """Print the faults of omitted milestones; returns the resulting exit code."""
     sys.stderr.write("".join(f"{safe(str(fault))}\n" for fault in faults))
     return DeclarationError.exit_code if faults else 0
@@ -364,7 +364,7 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def unproved_told(refs: Sequence[str]) -> str:
+def unproved_note(refs: Sequence[str]) -> str:
     """Format a line about issues without any proof; empty without any."""
     if not refs:
         return ""

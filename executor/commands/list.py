@@ -27,15 +27,15 @@ from executor.commands.base import (
     Options,
     Output,
     asks_help,
-    faults_told,
     guarded,
     permuted,
     print_json,
+    report_faults,
     require_here,
     safe,
     show_help,
     table,
-    unproved_told,
+    unproved_note,
 )
 from executor.config.project import has_milestones, open_project
 from executor.errors import UsageError
@@ -92,7 +92,7 @@ class List(DoitList):
             sys.stdout.write("".join(f"{row['ref']}\n" for row in rows))
         else:
             sys.stdout.write(_text(board, rows, args, every=params["subtasks"]))
-        return faults_told(board.faults)
+        return report_faults(board.faults)
 
 
 def _wanted(board: Board, rows: list[IssueRow], names: list[str]) -> list[IssueRow]:
@@ -127,14 +127,14 @@ def _text(board: Board, rows: list[IssueRow], names: list[str], *, every: bool) 
         for item in (known if every else ())
         for left in item["removed"]
     ]
-    told = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
+    text = "".join(f"{item['id']}: {safe(item['reason'])}; {item['hint']}\n" for item in known if item["pause"])
     drafts = [item for item in board.drafts if not names or item["id"] in names]
-    told += "".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts)
+    text += "".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts)
     if rows or gone:
         shown = [[row["status"], row["ref"], row["title"], row["reason"]] for row in rows]
-        return table([*shown, *gone]) + "\n" + told + unproved_told([row["ref"] for row in rows if row["unproved"]])
+        return table([*shown, *gone]) + "\n" + text + unproved_note([row["ref"] for row in rows if row["unproved"]])
     landed, total = sum(item["landed"] for item in known), sum(item["total"] for item in known)
-    return f"nothing is pending: {landed} of {total} issues have landed\n{told}"
+    return f"nothing is pending: {landed} of {total} issues have landed\n{text}"
 
 
 _GROUPS = ("issue:", "step:", "milestone:", "release:")

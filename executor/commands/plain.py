@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from executor.commands.base import safe, table
-from executor.report.text import told
+from executor.report.text import sentence_of
 from executor.state.record import How
 from executor.status.estimate import moment
 from executor.status.phases import phase_line
@@ -111,7 +111,7 @@ def _standing(picture: Picture) -> str:
 def event_line(event: Record) -> str:
     """Format a record as a line: local time of day, issue, event."""
     at = datetime.fromtimestamp(moment(event.at)).astimezone()
-    return f"{at:%H:%M:%S} {event.key or '-'}  {told(event)}"
+    return f"{at:%H:%M:%S} {event.key or '-'}  {sentence_of(event)}"
 
 
 def block(picture: Picture) -> str:
@@ -159,8 +159,8 @@ def _how(picture: Picture) -> tuple[str, How] | None:
 
 def _head(picture: Picture) -> str:
     at = datetime.fromtimestamp(picture.at).astimezone()
-    told = f"{picture.status}, {picture.percent} %, {headline(picture)}"
-    return f"{at:%Y-%m-%d %H:%M:%S %Z} {picture.milestone} {picture.title}: {told}"
+    text = f"{picture.status}, {picture.percent} %, {headline(picture)}"
+    return f"{at:%Y-%m-%d %H:%M:%S %Z} {picture.milestone} {picture.title}: {text}"
 
 
 def _notes(picture: Picture) -> list[str]:

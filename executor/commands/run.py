@@ -18,9 +18,9 @@ from executor.commands.base import (
     Options,
     Output,
     asks_help,
-    faults_told,
     guarded,
     permuted,
+    report_faults,
     require_here,
     safe,
     show_help,
@@ -201,7 +201,7 @@ class Run(DoitRun):
         from executor.commands.summary import notes, start_of
         from executor.commands.user_code import RequestLoader
         from executor.engine.recover import mending
-        from executor.notify.phase_hook import phases_told
+        from executor.notify.phase_hook import announcing_phases
         from executor.notify.queue import require_channels
         from executor.report.tracking import tracking_kept
         from executor.tasks.actions import Request
@@ -220,7 +220,7 @@ class Run(DoitRun):
         with (
             open_session(compiled) as session,
             mending(session),
-            phases_told(session) as teller,
+            announcing_phases(session) as teller,
             traced(session),
             recorded(session) as records,
             tracking_kept(session),
@@ -236,11 +236,11 @@ class Run(DoitRun):
             params.setdefault("dep_file", ".cache/doit.json")
             code = self._explained(lambda: action(params, wanted))
             teller.finish()
-            told = [line for note in notes(session, teller.problems) for line in f"note: {note}".split("\n")]
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in told))
+            lines = [line for note in notes(session, teller.problems) for line in f"note: {note}".split("\n")]
+            sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
             self._roadmaps = declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
-            return code or (PersonNeededError.exit_code if asks else faults_told(compiled.faults))
+            return code or (PersonNeededError.exit_code if asks else report_faults(compiled.faults))
 
     def _execute(self, outfile: Any, num_process: int = 0, always: bool = False) -> int:  # noqa: FBT001, FBT002  (called by name)
         """Run the tasks with our runner; called by doit with options by name."""
@@ -250,9 +250,9 @@ class Run(DoitRun):
         from executor.commands.scheduler import Patience, run_tasks, signals_heeded
         from executor.commands.summary import finish
         from executor.engine.watchdog import watched
-        from executor.notify.queue import told
+        from executor.notify.queue import notifying
 
-        with _stream_of(outfile) as stream, signals_heeded(session) as received, told(session), watched(session):
+        with _stream_of(outfile) as stream, signals_heeded(session) as received, notifying(session), watched(session):
             patience = Patience(session)
             while True:
                 outcomes = run_tasks(
@@ -319,8 +319,8 @@ def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[st
 
     passed = passed_over(session.observer, start) if start else ()
     session.observer.pass_over(passed)
-    told = opening(session.observer, wanted, start, passed)
-    session.said = [safe(line) for line in (*told, *(f"left out: {reason}" for reason in left_out))]
+    found = opening(session.observer, wanted, start, passed)
+    session.said = [safe(line) for line in (*found, *(f"left out: {reason}" for reason in left_out))]
     sys.stdout.write("".join(f"{line}\n" for line in session.said))
     _receipts_for(session, selected(session.observer, wanted))
 

@@ -23,7 +23,7 @@ from doit.control import TaskControl
 from doit.runner import JobHold, JobTaskPickle, MThreadRunner
 from doit.task import Stream
 
-from executor.agents.budget import told_time
+from executor.agents.budget import time_text
 from executor.commands.live import reporter_for
 from executor.forge.reconcile import ForgePatience
 from executor.state.decide import Act
@@ -407,8 +407,8 @@ class Patience:
         if late or seconds > self._left[purse]:
             return False
         self._left[purse] -= seconds
-        told = f"nothing else to do: {decisions[ref].reason}; goes on at {told_time(soon[ref], now)}"
-        session.tell("wait", ref, told)
+        text = f"nothing else to do: {decisions[ref].reason}; goes on at {time_text(soon[ref], now)}"
+        session.tell("wait", ref, text)
         return not session.stopping.wait(seconds + 0.05)
 
     def _is_over(self, decisions: Mapping[str, Decision], now: float) -> bool:

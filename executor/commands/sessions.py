@@ -162,8 +162,8 @@ def _declared(session: Session, milestone: Milestone, view: MilestoneView) -> De
         issues = issues_of(tasks, dependencies, roadmap)
     except (RoadmapError, KeyError, TypeError, ValueError) as error:
         why = str(error) if isinstance(error, RoadmapError) else "the roadmap cannot be read"
-        told = f"{milestone.id}: {why}; declare the issues in {shown}, or doit retry {milestone.id}/{PLAN}"
-        return Declared((told,), asks=True)
+        message = f"{milestone.id}: {why}; declare the issues in {shown}, or doit retry {milestone.id}/{PLAN}"
+        return Declared((message,), asks=True)
     text = edited_plan(path.read_text(encoding="utf-8"), {}, {}, [], issues)
     write_atomic(path, text.encode(), durable=False)
     asks = milestone.roadmap == "ask"

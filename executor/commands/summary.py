@@ -24,7 +24,7 @@ from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS, SETTLED, Move
 from executor.process.files import local_time
 from executor.release.criteria import next_for
-from executor.release.release import told_dependents
+from executor.release.release import notes_for_dependents
 from executor.state.decide import Act, Status
 from executor.state.events import AttemptBuilt, AttemptFailed, Landed, spend_of
 from executor.state.record import How
@@ -93,8 +93,8 @@ def notes(session: Session, problems: list[str]) -> list[str]:
     """Return problems outside of the work, each once."""
     from executor.report.tracking import keep_tracking
 
-    told = [*problems, *keep_tracking(session), *_settled(session), *unshared(session)]
-    return told + [message for run in session.runs() for message in run.messages]
+    lines = [*problems, *keep_tracking(session), *_settled(session), *unshared(session)]
+    return lines + [message for run in session.runs() for message in run.messages]
 
 
 def _settled(session: Session) -> list[str]:
@@ -105,12 +105,12 @@ def _settled(session: Session) -> list[str]:
     """
     if not session.policy.settles:
         return []
-    key, told = session.policy.landing.attest_key, []
+    key, lines = session.policy.landing.attest_key, []
     if key:
         from executor.forge.attest.sign import attest_landings
 
         try:
-            told = [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
+            lines = [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]
         except ExecutorError as error:
             return [str(error)]
     marks = {f"{SETTLED}/{run.name}": run.view.tip for run in session.runs() if run.view.exists}
@@ -118,7 +118,7 @@ def _settled(session: Session) -> list[str]:
     moves = [Move(name, before.get(name), tip) for name, tip in marks.items() if before.get(name) != tip]
     if moves:
         session.refs.move(moves, "settled")
-    return told
+    return lines
 
 
 def unshared(session: Session) -> list[str]:
@@ -225,9 +225,9 @@ def _closing(observer: Observer, name: str) -> list[str]:
     checks = dict.fromkeys(item.name for ref in refs for item in observer.proofs(ref).items if _is_named(item))
     claims = sum(len(issue.accept) for issue in milestone.issues)
     proved = [issue.id for issue in milestone.issues if issue.type.lower() == "validation"]
-    told = [f"checks passed: {_listed(list(checks))}"] if checks else []
-    told += [f"{claims} acceptance {'criterion' if claims == 1 else 'criteria'}"] if claims else []
-    told += [f"end to end by {_listed(proved)}"] if proved else []
+    found = [f"checks passed: {_listed(list(checks))}"] if checks else []
+    found += [f"{claims} acceptance {'criterion' if claims == 1 else 'criteria'}"] if claims else []
+    found += [f"end to end by {_listed(proved)}"] if proved else []
     latest = max(
         (view.landings[issue] for issue in view.handoffs if issue in view.landings),
         key=lambda landing: landing.position,
@@ -241,7 +241,7 @@ def _closing(observer: Observer, name: str) -> list[str]:
         f"{_titled(milestone)} is complete",
         f"  tasks completed  {_listed([issue.id for issue in milestone.issues])}",
         f"  gates            {f'{opened} opened, none held' if opened else 'none declared'}",
-        f"  validation       {', '.join(told) or 'none declared'}",
+        f"  validation       {', '.join(found) or 'none declared'}",
         f"  handoff          {handoff}",
         f"  ready for PR     {milestone.branch} -> {base}: doit release:{name}",
     ]
@@ -307,9 +307,9 @@ def summary(
         lines.insert(1 + _MOST_LANDED, f"landed   and {len(landed) - _MOST_LANDED} more in this run")
     for name, problem in errors.items():
         lines.append(safe(f"error in {name}: {' '.join(problem.split())}"))
-    told = counts(str(decision.status) for decision in decisions.values())
+    found = counts(str(decision.status) for decision in decisions.values())
     lines += [""] if len(lines) > 1 else []
-    lines += [", ".join(f"{count} {status}" for status, count in told.items())] if told else []
+    lines += [", ".join(f"{count} {status}" for status, count in found.items())] if found else []
     for branch in dict.fromkeys(session.compiled.milestone(ref.partition("/")[0]).branch for ref in decisions):
         lines.append(f"branch {branch}")
     cost = sum(item.cost for item in spent.values())
@@ -386,7 +386,7 @@ def unblocked(request: Request) -> str:
     names = dict.fromkeys(word.partition(":")[2].partition("/")[0] for word in request.wanted)
     lines = []
     for name in [name for name in names if name not in refused]:
-        for other in told_dependents(session.observer, name):
+        for other in notes_for_dependents(session.observer, name):
             title = session.compiled.milestone(other).title
             lines.append(f"{name} is complete: {other} ({safe(title)}) can go on: doit milestone:{other}\n")
     return "".join(dict.fromkeys(lines))

@@ -189,8 +189,8 @@ def _prompts(folder: Path, faults: list[Fault]) -> dict[str, str]:
             try:
                 found[path.stem] = decoded(path.read_bytes())
             except (OSError, EncodingError) as error:
-                told = error.strerror if isinstance(error, OSError) else f"it {error}"
-                faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {told}"))
+                why = error.strerror if isinstance(error, OSError) else f"it {error}"
+                faults.append(Fault(f"{folder.name}/{PROMPTS}/{path.name}", "", f"cannot be read: {why}"))
     return found
 
 

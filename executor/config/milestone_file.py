@@ -122,8 +122,8 @@ def _header(
         read.faults.append(Fault(file, "milestone", "expected keys that are names"))
         wrong = {*map(str, given)}
     if "id" not in wrong and given.get("id", stem) != stem:
-        told = f"expected {quoted(stem)}, the name of the file, found {quoted(given['id'])}"
-        read.faults.append(Fault(file, "milestone.id", told))
+        text = f"expected {quoted(stem)}, the name of the file, found {quoted(given['id'])}"
+        read.faults.append(Fault(file, "milestone.id", text))
     if len(read.faults) == before:
         return milestone
     kept = {key: value for key, value in header.items() if key in given and str(key) not in wrong}

@@ -177,8 +177,8 @@ def _receipts(scene: _Scene) -> Iterator[Finding]:
     if not scene.events and not paths:
         return  # without `.cache/` there are none, and the next run writes them
     for issue, landing in sorted(view.landings.items()):
-        told = read_json(paths[issue]) if issue in paths else None
-        if issue not in declared or (isinstance(told, dict) and told.get("commit") == landing.commit):
+        found = read_json(paths[issue]) if issue in paths else None
+        if issue not in declared or (isinstance(found, dict) and found.get("commit") == landing.commit):
             continue
 
         def write(issue: str = issue) -> str:
@@ -244,15 +244,15 @@ def _slots(scene: _Scene) -> Iterator[Finding]:
 
 
 def _locks(scene: _Scene) -> Iterator[Finding]:
-    told = read_holder(scene.folder)
-    if told is not None:
+    found = read_holder(scene.folder)
+    if found is not None:
 
         def forget() -> str:
             remove_holder(scene.folder)
             return "forgotten"
 
-        who = f"process {told.pid} on {told.host}"
-        text = f"{who} held it since {local_time(told.since)} and did not release it; the lock is free"
+        who = f"process {found.pid} on {found.host}"
+        text = f"{who} held it since {local_time(found.since)} and did not release it; the lock is free"
         yield Finding("holder-stale", f"milestone {scene.name}", text, mend=forget, milestone=scene.name)
     repository, names = scene.project.repository, _own_refs(scene)
     locks = found_locks(repository, names)

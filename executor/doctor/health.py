@@ -32,7 +32,7 @@ from executor.git.checkout import checkouts_of
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.command import OLDEST, Git, git_version
 from executor.git.objects import Store
-from executor.model.clock import told
+from executor.model.clock import zone_time
 from executor.model.outward_rules import token_variables
 from executor.process.files import LOCAL
 from executor.sandbox.layout import file_system_of
@@ -153,12 +153,12 @@ def machine() -> Generator[Finding, None, bool]:
     except GitError as error:
         yield Finding("git-broken", "git", str(error), "see why it does not; install git 2.38 or newer")
         return False
-    told = ".".join(map(str, version))
+    number = ".".join(map(str, version))
     if version[:2] < OLDEST:
-        text = f"version {told} is too old, expected 2.38 or newer (merge-tree --write-tree)"
+        text = f"version {number} is too old, expected 2.38 or newer (merge-tree --write-tree)"
         yield Finding("git-old", "git", text, "install a newer git")
     else:
-        yield Finding("ok", "git", told)
+        yield Finding("ok", "git", number)
     for other in packages_in_the_way(Path.cwd()):
         yield Finding("package-foreign", "executor", f"{other} has the name of our package", RENAME)
     return True
@@ -185,8 +185,8 @@ def configuration() -> Iterator[Finding | Compiled]:
         yield from (Finding("declaration", "declaration", str(fault)) for fault in error.faults)
         return
     yield from (Finding("declaration", "declaration", str(fault)) for fault in compiled.faults)
-    told = f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
-    yield Finding("ok", "declaration", told)
+    text = f"{len(compiled.loaded.milestones)} milestones, {len(compiled.plan.nodes)} issues"
+    yield Finding("ok", "declaration", text)
     for item in obstacles_of(compiled):
         yield Finding(item.kind, "repository", item.text, item.todo)
     yield from _fresh_checkouts(project)
@@ -204,8 +204,8 @@ def configuration() -> Iterator[Finding | Compiled]:
 
 def _damaged_refs(project: Project) -> Iterator[Finding]:
     """Report refs that git passes over because their file holds no object id."""
-    _, _, told = _git(project).call("for-each-ref", "--format=", "--", "refs/heads/", "refs/remotes/", "refs/tags/")
-    for name in re.findall(r"(?m)^warning: ignoring broken ref (\S+)$", told.decode("utf-8", "replace")):
+    _, _, found = _git(project).call("for-each-ref", "--format=", "--", "refs/heads/", "refs/remotes/", "refs/tags/")
+    for name in re.findall(r"(?m)^warning: ignoring broken ref (\S+)$", found.decode("utf-8", "replace")):
         text = f"{name} holds no commit, as a power cut may leave it; git passes over it"
         todo = f"`git reflog {name}` names its last commit: git update-ref -d {name}, then git update-ref {name} COMMIT"
         yield Finding("ref-damaged", "repository", text, todo)
@@ -246,7 +246,7 @@ def _fresh_checkouts(project: Project) -> Iterator[Finding]:
     try:
         lacking = list(fresh.lacking(repository.git_dir / "index"))
     except GitError as error:
-        yield Finding("not-in-checkouts", "checkouts", f"what they need cannot be told: {error}")
+        yield Finding("not-in-checkouts", "checkouts", f"what they need is not known: {error}")
         return
     commands = list(dict.fromkeys(command for _, command in lacking))
     if lacking:
@@ -313,7 +313,7 @@ def _clock(compiled: Compiled) -> Iterator[Finding]:
         folder = compiled.project.state(name)
         newest = max((path.stat().st_mtime for path in folder.glob("journal.*.jsonl")), default=0.0)
         if newest > now + _AHEAD:
-            here, when = (told(datetime.fromtimestamp(at, UTC), LOCAL) for at in (now, newest))
+            here, when = (zone_time(datetime.fromtimestamp(at, UTC), LOCAL) for at in (now, newest))
             text = f"it is {here}, but the journal of {name} was written at {when}"
             yield Finding("clock-back", "clock", text, "set the clock; deadlines and retention go by it")
 
@@ -386,10 +386,10 @@ def _forge(compiled: Compiled) -> Iterator[Finding]:
         yield Finding("forge-token", "forge", str(error), f"set {token_variables(rules.kind)[0]}")
         return
     now = time.time()
-    told = standings()
-    if not told:
+    found = standings()
+    if not found:
         yield Finding("ok", "forge", f"{rules.kind}, nothing was asked of it yet from this machine")
-    for item in told:
+    for item in found:
         closed = item.closed_until > now
         todo = "run again then; nothing is lost and no attempt is spent" if closed else ""
         yield Finding("forge-limit" if closed else "ok", "forge", item.describe(now), todo)
@@ -443,8 +443,10 @@ def _runners(compiled: Compiled) -> Iterator[Finding]:
 
     for name, runner in compiled.policy.runners.items():
         try:
-            told = ask(runner, ())
-            yield Finding("ok", f"runner {name}", f"{told.get('host')}, Python {told.get('python')}, {told.get('git')}")
+            found = ask(runner, ())
+            yield Finding(
+                "ok", f"runner {name}", f"{found.get('host')}, Python {found.get('python')}, {found.get('git')}"
+            )
         except ProtocolError as error:
             todo = "its checks run here until it answers; install git and this package there, see docs/hosts.md"
             yield Finding("runner-broken", f"runner {name}", str(error), todo)

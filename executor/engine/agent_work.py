@@ -139,7 +139,7 @@ class Work:
         return self.logs / LOG
 
     @property
-    def told_file(self) -> Path | None:
+    def output_file(self) -> Path | None:
         """Path of its structured output; None if that is printed."""
         name = self.agent.output_file
         return Path(name.format(out=self.out)) if name else None
@@ -152,7 +152,7 @@ class Work:
 
     def cost(self) -> Spend:
         """Money and tokens that the agent has used."""
-        return cost_of(self.agent, self.log, self.told_file)
+        return cost_of(self.agent, self.log, self.output_file)
 
 
 def produce(work: Work, settle: Callable[[str | Failure], Kept]) -> Kept:
@@ -206,7 +206,7 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
         return left[0] != work.base_tree
 
     try:
-        called = run.agents.call(issue.id, work.agent, command, changed, work.told_file)
+        called = run.agents.call(issue.id, work.agent, command, changed, work.output_file)
     finally:
         take_back(work.agent, work.logs / PRIVATE)
     scrub(work.out, run.session.redaction.redact)

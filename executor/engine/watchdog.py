@@ -54,8 +54,8 @@ class Watcher:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._told = {
-            (run.name, item.told_as) for run in session.runs() for item in run.view.blockers if item.kind in _LASTING
+        self._reported = {
+            (run.name, item.report_key) for run in session.runs() for item in run.view.blockers if item.kind in _LASTING
         }
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -132,11 +132,11 @@ class Watcher:
 
     def _found(self, milestone: str, blocker: Blocker) -> None:
         """Record and report a blocker once."""
-        place = (milestone, blocker.told_as)
+        place = (milestone, blocker.report_key)
         with self._lock:
-            if place in self._told:
+            if place in self._reported:
                 return
-            self._told.add(place)
+            self._reported.add(place)
         session = self._session
         if blocker.kind in session.policy.limits.pause_on:
             blocker = replace(blocker, pauses=True)

@@ -132,17 +132,17 @@ def _asked(program: Path, cwd: Path, env: tuple[tuple[str, str], ...]) -> Interp
             timeout=_PATIENCE,
             check=True,
         )
-        told = json.loads(done.stdout.splitlines()[-1])
+        output = json.loads(done.stdout.splitlines()[-1])
         return Interpreter(
             program.parent,
-            Path(told["prefix"]),
-            Path(told["base"]),
-            Path(told["executable"]),
-            str(told["version"]),
-            str(told["full"]),
-            tuple(Path(site) for site in dict.fromkeys(told["sites"]) if Path(site).is_dir()),
-            Path(told["scripts"]),
-            bool(told["virtual"]),
+            Path(output["prefix"]),
+            Path(output["base"]),
+            Path(output["executable"]),
+            str(output["version"]),
+            str(output["full"]),
+            tuple(Path(site) for site in dict.fromkeys(output["sites"]) if Path(site).is_dir()),
+            Path(output["scripts"]),
+            bool(output["virtual"]),
         )
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, IndexError, TypeError):
         return None

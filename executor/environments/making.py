@@ -142,8 +142,8 @@ def leading_outside(
     words = [word for root in redirection.roots for word in ("-e", root)]
     globs = [f":(glob)**/{name}" for name in _MANIFESTS]
     extra = {"GIT_LITERAL_PATHSPECS": "0"}
-    _, told, _ = git.call("grep", "-z", "-l", "-I", "-F", *words, tree, "--", *globs, extra=extra)
-    named = [os.fsdecode(line).partition(":")[2] for line in told.split(b"\0") if line]
+    _, answer, _ = git.call("grep", "-z", "-l", "-I", "-F", *words, tree, "--", *globs, extra=extra)
+    named = [os.fsdecode(line).partition(":")[2] for line in answer.split(b"\0") if line]
     found = [
         (name, "write a path relative to the project there")
         for name in named
@@ -306,8 +306,8 @@ class _Making:
     def _tracked(self, folder: Path) -> list[str]:
         """Return the tracked files below a folder of the tree, relative to it."""
         git = Git(self._repository.git_dir, self._repository.top)
-        told = git.run("ls-files", "-z", "--cached", extra={"GIT_INDEX_FILE": str(self._workspace.index)})
-        names = [os.fsdecode(name) for name in told.split(b"\0") if name]
+        output = git.run("ls-files", "-z", "--cached", extra={"GIT_INDEX_FILE": str(self._workspace.index)})
+        names = [os.fsdecode(name) for name in output.split(b"\0") if name]
         prefix = f"{folder.relative_to(self._tree)}/" if folder != self._tree else ""
         return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
@@ -361,8 +361,8 @@ def moved_programs(roots: Sequence[Path], tree: Path, env: Mapping[str, str]) ->
 
 def versions_pretended(repository: Repository) -> tuple[tuple[str, str], ...]:
     """Return the version of the last tag for build tools that ask git, since a copy of a tree has no history."""
-    code, told, _ = Git(repository.git_dir, repository.top).call("describe", "--tags", "--abbrev=0")
-    match = re.search(r"\d[\w.]*", told.decode("utf-8", "replace")) if code == 0 else None
+    code, found, _ = Git(repository.git_dir, repository.top).call("describe", "--tags", "--abbrev=0")
+    match = re.search(r"\d[\w.]*", found.decode("utf-8", "replace")) if code == 0 else None
     version = match[0] if match else "0.0.0"
     names = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS")
     return tuple((name, version) for name in names)
@@ -443,7 +443,7 @@ def _ignored_in(repository: Repository) -> Callable[[Sequence[str]], Sequence[st
         if not names:
             return []
         asked = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", *names)
-        told = git.run(*asked, extra={"GIT_WORK_TREE": str(repository.top)})
-        return [os.fsdecode(name) for name in told.split(b"\0") if name]
+        output = git.run(*asked, extra={"GIT_WORK_TREE": str(repository.top)})
+        return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
     return ignored

@@ -175,12 +175,12 @@ def standing(pull: PullRequest, sha: str) -> MergeAnswer:
 def red_answer(checks: Checks) -> MergeAnswer:
     """Return the answer to a merge request for a commit with failed checks; names each with result and address."""
     failed = checks.of("failure")
-    told = ", ".join(
+    text = ", ".join(
         f'"{item.name}"' + (f" ({item.conclusion})" if item.conclusion not in {"", "failure"} else "")
         for item in failed
     )
     where = next((f"; {item.url}" for item in failed if item.url), "")
-    return MergeAnswer("red", f"the forge's check {told} failed{where}", failed=tuple(failed))
+    return MergeAnswer("red", f"the forge's check {text} failed{where}", failed=tuple(failed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,20 +201,20 @@ class LocalForge:
         return sorted(found, key=lambda pull: pull.number)
 
     def _read(self, kept: Kept) -> PullRequest:
-        told = decode(PullTrailers, kept.trailers) or PullTrailers(0, "open", False, "", "", "")  # noqa: FBT003
+        found = decode(PullTrailers, kept.trailers) or PullTrailers(0, "open", False, "", "", "")  # noqa: FBT003
         title, _, rest = self._refs.message(kept.commit).partition("\n\n")
         body = rest.rpartition("\n\nPull-Request: ")[0]
         return PullRequest(
             number=int(kept.ref.rsplit("/", 1)[1]),
-            state=told.state,
-            draft=told.draft,
-            head=told.head,
-            sha=told.commit,
-            base=told.base,
+            state=found.state,
+            draft=found.draft,
+            head=found.head,
+            sha=found.commit,
+            base=found.base,
             title=title,
             body=body + "\n" if body else "",
-            merge_commit=told.merge,
-            labels=told.labels,
+            merge_commit=found.merge,
+            labels=found.labels,
             node=kept.commit,
         )
 

@@ -308,11 +308,11 @@ class Merging:
             why = f"the forge's check {names} gave no verdict; start it again there{url}, then run again"
             Publication(self._issue).wait_for_person(now, why)
             return
-        told = [(item, forge.report(item)) for item in blamed]
+        lines = [(item, forge.report(item)) for item in blamed]
         tree = self._session.store.tree_of(attempt.commit)
         Publication(self._issue).record_pull(now, pull.sha or attempt.commit)
         Attempts(self._issue).fail(
-            attempt.number, Failure("forge-checks", failure_reason(blamed), failure_detail(told), tree)
+            attempt.number, Failure("forge-checks", failure_reason(blamed), failure_detail(lines), tree)
         )
 
     def _confirm(self, attempt: Attempt, pull: PullRequest, answer: MergeAnswer) -> None:

@@ -18,7 +18,7 @@ from executor.errors import ForgeRefusedError, ForgeUnavailableError, GitError
 from executor.forge.base import MovesPulls, NewPull
 from executor.forge.connect import forge_of
 from executor.forge.pull_request import STATE, PullRequest, body_of, merged_body, read_mark, title_digest, title_of
-from executor.forge.pull_text import pull_text, states_told
+from executor.forge.pull_text import pull_text, states_text
 from executor.git.diff import Change, parse_diff
 from executor.git.refs import REMOTE, Move, attempt_ref
 from executor.git.trailers import UNPROVED, AttemptTrailers, decode, parse_trailers
@@ -191,7 +191,7 @@ class Publication:
         forge = forge_of(self._session)
         if pull is None or not pull.number or forge.kind == "local":
             return
-        text = states_told(self._issue)
+        text = states_text(self._issue)
         if not text:
             return
         try:
@@ -204,9 +204,9 @@ class Publication:
     def wait_for_person(self, pull: PullRequest | None, why: str, *, head: str = "") -> None:
         """Hold the issue until a person has changed its pull request or branch."""
         state = self._issue.state
-        told = f"pull request #{pull.number}: {why}" if pull else why
+        text = f"pull request #{pull.number}: {why}" if pull else why
         commit = state.pull.commit if state.pull else ""
-        self.record_pull(pull, commit, head=head, waits="review", why=told)
+        self.record_pull(pull, commit, head=head, waits="review", why=text)
 
     def is_free(self) -> bool:
         """Return whether its branch and pull request permit the issue to continue."""
@@ -227,8 +227,8 @@ class Publication:
         try:
             found = refs.trailers(commit)
             trailers, asked = parse_trailers(found), decode(AttemptTrailers, found)
-            told = trailers or asked
-            if told is None or (told.milestone, told.issue) != (self._run.name, self._issue.id):
+            answer = trailers or asked
+            if answer is None or (answer.milestone, answer.issue) != (self._run.name, self._issue.id):
                 return False
             text = store.diff(f"{commit}^", commit)
             if trailers is None:

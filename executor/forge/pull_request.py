@@ -328,11 +328,11 @@ def _stop(text: PullText) -> str:
 
 
 def _changes(text: PullText) -> str:
-    told = [f"- {_words(line)}" for line in text.notes[:_NOTES]]
+    texts = [f"- {_words(line)}" for line in text.notes[:_NOTES]]
     change = text.change
     if not change.files:
-        return "\n".join([*told, *([""] if told else []), "No file had to change."])
-    lines = [*told, *([""] if told else []), f"{change.summary()}:", ""]
+        return "\n".join([*texts, *([""] if texts else []), "No file had to change."])
+    lines = [*texts, *([""] if texts else []), f"{change.summary()}:", ""]
     lines += (f"- {file.kind} {code(file.path)}" for file in change.files[:_FILES])
     more = len(change.files) - _FILES
     return "\n".join([*lines, *([f"- and {more} more"] if more > 0 else [])])
@@ -386,7 +386,7 @@ def state_comment(history: Sequence[tuple[str, str]]) -> str:
     Args:
         history: day and time, and a sentence, of each state; oldest first, the last one is the present one.
     """
-    lines = [f"- {when}: {_words(told)}" for when, told in history]
+    lines = [f"- {when}: {_words(found)}" for when, found in history]
     left_out = len(lines) - _STATES
     if left_out > 0:
         lines = [lines[0], f"- {left_out} states between", *lines[left_out + 1 :]]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from executor.state.model import Attempt, Review, Stop
     from executor.state.record import Record
 
-__all__ = ["history_of", "placed", "pull_text", "states_told"]
+__all__ = ["history_of", "placed", "pull_text", "states_text"]
 
 _PLACE = re.compile(r":\d+: ")
 _WORD = re.compile(r"[\w.-]+")
@@ -165,7 +165,7 @@ def placed(lines: Iterable[str], files: Iterable[FileChange]) -> Iterator[str]:
         yield f"{path}:{number}: {rest}"
 
 
-def states_told(issue: IssueRun) -> str:
+def states_text(issue: IssueRun) -> str:
     """Return the comment on an issue's pull request; empty while nothing but its ordinary life has happened."""
     records = segments.read(issue.session.project.state(issue.run.name))
     history = history_of(records, issue.id, issue.run.view.approvals.get(issue.id, ()))
@@ -180,17 +180,17 @@ def history_of(records: Iterable[Record], issue: str, approvals: Iterable[Approv
     """
     found: list[tuple[str, str]] = []
     clears: dict[int, frozenset[str]] = {}
-    opened = told = False
+    opened = answer = False
     for record in records:
         if record.key != issue or _is_superseded(record.event):
             continue
         event, text = record.event, _state(record.event)
         if isinstance(event, PullChanged):
             opened = opened or event.number > 0
-            told = told or event.waits == "review"
+            answer = answer or event.waits == "review"
             again = not event.waits and (event.state == "draft" or text in {known for _, known in found})
             text = "" if found and again else text
-        told = told or isinstance(event, AttemptFailed | Stopped)
+        answer = answer or isinstance(event, AttemptFailed | Stopped)
         if text and (not found or found[-1][1] != text):
             found.append((_minute(record.at), text))
             if isinstance(event, Stopped):
@@ -203,7 +203,7 @@ def history_of(records: Iterable[Record], issue: str, approvals: Iterable[Approv
         place = max(places, default=sum(at <= when for at, _ in found))
         who = approval.who.partition(" <")[0]
         found.insert(place, (when, f"{who} approved {', '.join(approval.rules)}: {approval.why}"))
-    return found if opened and told and len(found) > 1 else []
+    return found if opened and answer and len(found) > 1 else []
 
 
 def _is_superseded(event: object) -> bool:

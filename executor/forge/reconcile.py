@@ -121,10 +121,10 @@ def _about(known: Known, pulls: list[PullRequest]) -> list[PullRequest]:
     """Return the pull requests for the current revision; one that was closed before a retry does not count."""
     found = []
     for pull in pulls:
-        told = read_mark(pull.body)
-        if told.get("key", known.ref) != known.ref:
+        answer = read_mark(pull.body)
+        if answer.get("key", known.ref) != known.ref:
             continue
-        attempt = told.get("attempt", "")
+        attempt = answer.get("attempt", "")
         older = attempt.isdecimal() and known.attempt > int(attempt)
         if not (older and (pull.state == "closed" or _merged_elsewhere(known, pull))):
             found.append(pull)

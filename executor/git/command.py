@@ -97,10 +97,10 @@ def git_version() -> tuple[int, ...]:
         done = subprocess.run([program, "version"], capture_output=True, check=False)
     except OSError as error:
         raise GitError(f"{program} does not start: {error.strerror}") from error
-    told = _VERSION.match(done.stdout)
-    if told is None:
+    output = _VERSION.match(done.stdout)
+    if output is None:
         raise GitError(f"{program} does not report its version (exit {done.returncode})")
-    return tuple(int(part) for part in told[1].split(b"."))
+    return tuple(int(part) for part in output[1].split(b"."))
 
 
 @cache
@@ -136,8 +136,8 @@ def git_failed(command: str, words: str) -> ExecutorError:
     if any(text in words for text in _NO_SPACE):
         return StateFullError(f"git {command}: {words}; nothing is lost, free some space and run again")
     if any(text in words for text in _TOO_NEW):
-        told = " ".join(words.removeprefix("fatal: ").split())
-        return RepositoryError(f"this repository needs a newer git ({told}): install it, {git_program()} is too old")
+        message = " ".join(words.removeprefix("fatal: ").split())
+        return RepositoryError(f"this repository needs a newer git ({message}): install it, {git_program()} is too old")
     return GitError(f"git {command}: {words}")
 
 
@@ -283,8 +283,8 @@ class Signer:
             raise UnsignedError(f"{command[0]} does not start: {error.strerror}") from error
         if done.returncode != 0 or b"-----BEGIN " not in done.stdout:
             lines = done.stderr.decode("utf-8", "replace").splitlines()
-            told = [line for line in lines if line.strip() and not line.startswith("[GNUPG:]")]
-            why = told[-1].strip() if told else f"exit {done.returncode}"
+            texts = [line for line in lines if line.strip() and not line.startswith("[GNUPG:]")]
+            why = texts[-1].strip() if texts else f"exit {done.returncode}"
             raise UnsignedError(f"{command[0]} does not sign with {self.key or 'the default key'}: {why}")
         return done.stdout
 

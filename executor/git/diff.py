@@ -145,15 +145,15 @@ def _file(section: bytes) -> FileChange:
     return FileChange(_path(head), kind, added, removed, binary, old, new, _lines(body), *ids)
 
 
-def _modes(told: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
+def _modes(data: dict[bytes, bytes], head: bytes) -> tuple[str, str]:
     """Return the modes before and after."""
-    if b"new file mode" in told:
-        return "", told[b"new file mode"].decode()
-    if b"deleted file mode" in told:
-        return told[b"deleted file mode"].decode(), ""
+    if b"new file mode" in data:
+        return "", data[b"new file mode"].decode()
+    if b"deleted file mode" in data:
+        return data[b"deleted file mode"].decode(), ""
     same = _SAME_MODE.search(head)
     both = same[1] if same else b""
-    return told.get(b"old mode", both).decode(), told.get(b"new mode", both).decode()
+    return data.get(b"old mode", both).decode(), data.get(b"new mode", both).decode()
 
 
 def _split(section: bytes) -> tuple[bytes, bytes]:

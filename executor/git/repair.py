@@ -51,8 +51,8 @@ def pack_loose(repository: Repository) -> int:
 
 
 def _count_loose(git: Git) -> int:
-    told = git.run("count-objects", "-v").decode("ascii", "replace")
-    return int(next((line.split()[1] for line in told.splitlines() if line.startswith("count:")), 0))
+    output = git.run("count-objects", "-v").decode("ascii", "replace")
+    return int(next((line.split()[1] for line in output.splitlines() if line.startswith("count:")), 0))
 
 
 def set_aside(objects: Path, since: float, folder: Path) -> list[str]:
@@ -163,7 +163,7 @@ def _locks(common_dir: Path, refs: Iterable[str]) -> Iterable[Path]:
 
 def _git_is_at_work(repository: Repository) -> bool:
     """Return whether a live git process names this repository in its arguments or runs in it."""
-    told = f"GIT_DIR={repository.common_dir}".encode()
+    found = f"GIT_DIR={repository.common_dir}".encode()
     places = (str(repository.top), str(repository.common_dir))
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -172,6 +172,6 @@ def _git_is_at_work(repository: Repository) -> bool:
             if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
                 continue
             here = os.readlink(entry / "cwd")  # noqa: PTH115  (of another process, as text)
-            if told in (entry / "environ").read_bytes() or here.startswith(places):
+            if found in (entry / "environ").read_bytes() or here.startswith(places):
                 return True
     return False

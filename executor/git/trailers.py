@@ -177,15 +177,15 @@ def encode(trailers: Any) -> str:
     return "\n".join(lines)
 
 
-def decode(kind: type[T], told: Mapping[str, str] | Iterable[tuple[str, str]]) -> T | None:
+def decode(kind: type[T], texts: Mapping[str, str] | Iterable[tuple[str, str]]) -> T | None:
     """Read an instance from trailers; None if a required one is missing or unreadable.
 
     Args:
         kind: one of the classes below.
-        told: key and value of each trailer; of a repeated key, the last one counts for a single value.
+        texts: key and value of each trailer; of a repeated key, the last one counts for a single value.
     """
     lines: dict[str, list[str]] = {}
-    for name, value in told.items() if isinstance(told, Mapping) else told:
+    for name, value in texts.items() if isinstance(texts, Mapping) else texts:
         lines.setdefault(name, []).append(value)
     values = {}
     try:
@@ -364,9 +364,9 @@ def landing_message(
         parts.append(f"Implements issue #{number}: {inert(title)}")
     if one_line(note):
         parts.append(inert(note))
-    told = [f"- {inert(line)[:_NOTE]}" for line in notes if one_line(line)]
-    if told:
-        parts.append("\n".join(told[:_SHOWN_NOTES]))
+    lines = [f"- {inert(line)[:_NOTE]}" for line in notes if one_line(line)]
+    if lines:
+        parts.append("\n".join(lines[:_SHOWN_NOTES]))
     if change.files:
         parts.append(_body(change))
     if number is not None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 
 from executor.model.hints import quoted
 
-__all__ = ["clock_time", "deadline_of", "next_at", "told", "too_late"]
+__all__ = ["clock_time", "deadline_of", "next_at", "too_late", "zone_time"]
 
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
 
@@ -67,14 +67,14 @@ def too_late(deadline: datetime, now: datetime, seconds: float, zone: tzinfo) ->
         zone: time zone of the displayed time.
     """
     if now >= deadline:
-        return f"nothing is started after {told(deadline, zone)}"
+        return f"nothing is started after {zone_time(deadline, zone)}"
     if now + timedelta(seconds=seconds) > deadline:
         left = (deadline - now).total_seconds()
-        return f"expected to take {_minutes(seconds)}, {_minutes(left)} are left until {told(deadline, zone)}"
+        return f"expected to take {_minutes(seconds)}, {_minutes(left)} are left until {zone_time(deadline, zone)}"
     return ""
 
 
-def told(moment: datetime, zone: tzinfo) -> str:
+def zone_time(moment: datetime, zone: tzinfo) -> str:
     """Format a time as local time in that zone, with the zone's name."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 

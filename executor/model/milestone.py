@@ -345,8 +345,8 @@ def header(token: str, title: str, *, number: int | None = None, revision: int =
     after = f" (revision {revision})" if revision > 1 else ""
     after += f" (#{number})" if number is not None else ""
     room = HEADER - len(token) - len(": ") - len(after)
-    told = title if len(title) <= room else f"{title[: max(room - 1, 1)].rstrip()}…"
-    return f"{token}: {told}{after}"
+    answer = title if len(title) <= room else f"{title[: max(room - 1, 1)].rstrip()}…"
+    return f"{token}: {answer}{after}"
 
 
 def described(title: str, *, lower: bool = False) -> str:

@@ -152,7 +152,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     faults += _stop_faults(stops, f"{place}/stops.toml")
     faults += _agent_faults(agents, f"{place}/agents.toml")
     for name, check in checks.items():
-        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", told) for told in token_problems(name, check.env))
+        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", line) for line in token_problems(name, check.env))
     known_agents = declared(value, "agents", "agent")
     documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
     workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", value.get(SCHEMAS, {}), faults)
@@ -237,7 +237,7 @@ def _runner_faults(
         for key, problem in runner_problems(runner):
             yield Fault(f"{place}/runners.toml", f"runner.{name}.{key}", problem)
         yield from (
-            Fault(f"{place}/runners.toml", f"runner.{name}.env", told) for told in token_problems(name, runner.env)
+            Fault(f"{place}/runners.toml", f"runner.{name}.env", line) for line in token_problems(name, runner.env)
         )
 
 

@@ -298,8 +298,8 @@ class Setup(Rule):
 
     def key(self, files: Mapping[str, bytes]) -> str:
         """Return the key of its output: the command and the contents of its input files, by path."""
-        told = repr((self.argv, self.keep, sorted(files.items())))
-        return digest(told.encode("utf-8", "surrogateescape"))
+        found = repr((self.argv, self.keep, sorted(files.items())))
+        return digest(found.encode("utf-8", "surrogateescape"))
 
 
 PACKAGED = ("python", "node", "go", "cargo", "maven")

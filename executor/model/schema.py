@@ -214,12 +214,12 @@ def _violations(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
         return [f"{name} is nested too deeply"]
     except Unresolvable as error:
         return [f"{name}: its JSON Schema refers to {error.ref}, which is not in it"]
-    told = []
+    lines = []
     for each in errors[:_MOST]:
         deepest = best_match([each]) or each  # of `anyOf`, the branch that fits best
-        told.append(f"{name}: {_place(deepest.absolute_path)}{_short(deepest.message)}")
+        lines.append(f"{name}: {_place(deepest.absolute_path)}{_short(deepest.message)}")
     more = len(errors) - _MOST
-    return [*told, f"{name}: {more} more faults"] if more > 0 else told
+    return [*lines, f"{name}: {more} more faults"] if more > 0 else lines
 
 
 def _place(path: Any) -> str:

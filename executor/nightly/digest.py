@@ -71,9 +71,9 @@ class Digest:
         counts = {"landed": len(self.landed)}
         counts |= {word: len(self.rest.get(word, ())) for word in ("failed", "skipped")}
         waiting = len(self.rest.get("review", ()))
-        told = [f"{count} {word}" for word, count in counts.items() if count or word == "landed"]
-        told += [f"{waiting} for you"] * bool(waiting)
-        return ", ".join(told) + (f", ${self.cost_usd:.2f}" if self.cost_usd else "")
+        lines = [f"{count} {word}" for word, count in counts.items() if count or word == "landed"]
+        lines += [f"{waiting} for you"] * bool(waiting)
+        return ", ".join(lines) + (f", ${self.cost_usd:.2f}" if self.cost_usd else "")
 
     def text(self) -> str:
         """Return the page as readable Markdown."""
@@ -107,7 +107,7 @@ class Digest:
 
 def digest_of(
     since: str,
-    told_since: str,
+    since_text: str,
     milestones: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     events: Mapping[str, Sequence[Record]],
@@ -116,7 +116,7 @@ def digest_of(
 
     Args:
         since: ISO-8601 UTC, compared with the times of events.
-        told_since: `since`, formatted for people.
+        since_text: `since`, formatted for people.
         milestones: rows of the milestones in the status table.
         rows: rows of the issues in the status table.
         events: milestone -> its journal.
@@ -136,7 +136,7 @@ def digest_of(
     stuck = [row["hint"] for row in rows if row["status"] in {"review", "failed", "skipped"} and row["hint"]]
     todo = [f"doit milestone:{item['id']}" for item in milestones if item["status"] in {"in progress", "planned"}]
     return Digest(
-        since=told_since,
+        since=since_text,
         milestones=tuple(_milestone(item) for item in milestones),
         landed=tuple(landed.values()),
         rest=rest,

@@ -51,12 +51,12 @@ __all__ = [
     "NOTIFIED",
     "Notice",
     "PhaseTeller",
+    "announcing_phases",
     "event_id",
     "of_completion",
     "of_digest",
     "of_event",
     "of_rest",
-    "phases_told",
 ]
 
 
@@ -65,7 +65,7 @@ _PATIENCE = 3
 
 
 @contextmanager
-def phases_told(session: Session) -> Iterator[PhaseTeller]:
+def announcing_phases(session: Session) -> Iterator[PhaseTeller]:
     """Report phases of a session's milestones inside the block."""
     teller = PhaseTeller(session)
     session.listeners.append(teller.hear)

@@ -43,10 +43,10 @@ __all__ = [
     "NotificationPlugin",
     "Teller",
     "apprise_there",
+    "notifying",
     "require_channels",
     "send",
     "sent_before",
-    "told",
 ]
 
 
@@ -244,7 +244,7 @@ def sent_before(events: Iterable[Record]) -> set[tuple[str, str]]:
 
 
 @contextmanager
-def told(session: Session) -> Iterator[None]:
+def notifying(session: Session) -> Iterator[None]:
     """Send notices about a session's runs inside the block.
 
     Raises:
@@ -322,7 +322,7 @@ class _Listener:
             self._say(milestone, notice)
 
     def _say(self, milestone: str, notice: Notice) -> None:
-        def sent(told: Notice, channel: str) -> None:
-            self._session.run_of(milestone).record(Notified(channel=channel, of=told.event), told.issue)
+        def sent(found: Notice, channel: str) -> None:
+            self._session.run_of(milestone).record(Notified(channel=channel, of=found.event), found.issue)
 
         self.teller.say(notice, self._sent[milestone], sent)

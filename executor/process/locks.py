@@ -260,8 +260,8 @@ class Places:
             self._holders.remove(name)
             self._free = (self._free or 0) + 1
             self._look()
-        for told in self.freed:
-            told()
+        for line in self.freed:
+            line()
 
     def _look(self) -> None:
         """Give a free place to the next waiter."""

@@ -49,9 +49,9 @@ class Delivery:
             checkouts = self._run.session.checkouts.of(view.base)
             if refs.move([Move(view.base, here, there)], "catch up with the remote"):
                 for checkout in checkouts:
-                    told = self._run.session.checkouts.follow(checkout, here, there)
-                    if told:
-                        self._run.warn(told)
+                    found = self._run.session.checkouts.follow(checkout, here, there)
+                    if found:
+                        self._run.warn(found)
         elif not refs.contains(there, here):
             base = view.base.removeprefix("refs/heads/")
             raise ForgeRefusedError(

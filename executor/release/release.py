@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from executor.engine.milestone_run import MilestoneRun
     from executor.status.reader import Observer
 
-__all__ = ["ReleaseRun", "told_dependents"]
+__all__ = ["ReleaseRun", "notes_for_dependents"]
 
 _MOST_RACES = 20
 
@@ -127,10 +127,10 @@ class ReleaseRun:
         }
         criteria = [
             Criterion(
-                "issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, told
+                "issues", issue, Met.FAILED if item.status in {Status.FAILED, Status.SKIPPED} else Met.LACKING, line
             )
             for issue, item in waiting.items()
-            for told in [f"{item.status}: {item.reason}"]
+            for line in [f"{item.status}: {item.reason}"]
         ]
         if not milestone.issues:
             criteria.append(Criterion("issues", "all", Met.LACKING, "the milestone has no issues"))
@@ -224,9 +224,9 @@ class ReleaseRun:
             for checkout in found.of(self._run.view.base)
         ]
         return [
-            Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(told))
-            for checkout, told in lacking
-            if told
+            Criterion("checkout", str(checkout.top), Met.LACKING, _put_aside(answer))
+            for checkout, answer in lacking
+            if answer
         ]
 
     def _message(self, outcome: Outcome) -> str:
@@ -280,9 +280,9 @@ class ReleaseRun:
             return False
         view.released, view.base_tip = Released(commit, view.tip), commit
         for checkout in checkouts:
-            told = session.checkouts.follow(checkout, base_tip, commit)
-            if told:
-                self._run.warn(told)
+            found = session.checkouts.follow(checkout, base_tip, commit)
+            if found:
+                self._run.warn(found)
         if checkouts:
             self._run.record(CheckoutsUpdated(branch=view.base))
         outcome.done.append(f"merged {self._run.milestone.branch} into {self._base()} as {commit[:10]}")
@@ -350,7 +350,7 @@ class ReleaseRun:
         return self._run.view.base.removeprefix("refs/heads/")
 
 
-def told_dependents(observer: Observer, name: str) -> list[str]:
+def notes_for_dependents(observer: Observer, name: str) -> list[str]:
     """Return milestones that a completed one blocked and that can start now."""
     views = observer.views
     complete = frozenset(
@@ -368,5 +368,5 @@ def _not_asked(item: CommandProof | FileProof) -> Criterion:
     return Criterion(kind, item.name, Met.LACKING, NOT_ASKED)
 
 
-def _put_aside(told: str) -> str:
-    return told if "`" in told or "would be overwritten: not" in told else f"{told}; commit or stash your changes to it"
+def _put_aside(text: str) -> str:
+    return text if "`" in text or "would be overwritten: not" in text else f"{text}; commit or stash your changes to it"

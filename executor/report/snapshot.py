@@ -435,8 +435,8 @@ def _tips(repository: Repository, refs: Sequence[str]) -> list[tuple[int, str, i
     """
     git, found = Git(repository.git_dir, repository.top), []
     for place, ref in enumerate(refs):
-        told = git.run("log", "--first-parent", "--format=%ct %H", "--end-of-options", ref, "--").decode("ascii")
-        lines = [line.split() for line in reversed(told.splitlines())]
+        output = git.run("log", "--first-parent", "--format=%ct %H", "--end-of-options", ref, "--").decode("ascii")
+        lines = [line.split() for line in reversed(output.splitlines())]
         found += [(int(when), commit, place) for when, commit in lines]
     return sorted(found, key=lambda item: item[0])
 

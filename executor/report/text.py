@@ -51,7 +51,7 @@ from executor.state.events import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from executor.agents.output import Told
+    from executor.agents.output import AgentOutput
     from executor.report.collect import IssueReport, MilestoneReport, OverlapReport
     from executor.state.events import Event
     from executor.state.model import Attempt
@@ -67,8 +67,8 @@ __all__ = [
     "junit",
     "markdown",
     "money",
-    "overlaps_told",
-    "told",
+    "overlaps_text",
+    "sentence_of",
 ]
 
 
@@ -150,7 +150,7 @@ def _facts(report: MilestoneReport) -> str:
         f"- Work of agents: {duration(report.seconds)}" + (f", {money(report.cost_usd)}" if report.cost_usd else ""),
         f"- Made: {local_time(report.generated_at)}",
     ]
-    if met := overlaps_told(report.overlaps):
+    if met := overlaps_text(report.overlaps):
         lines.append(f"- Overlaps: {met}")
     if chosen := str(report.selection):
         lines.append(f"- Selected tests: {chosen}")
@@ -164,13 +164,13 @@ def _facts(report: MilestoneReport) -> str:
     return "\n".join(lines)
 
 
-def overlaps_told(found: OverlapReport) -> str:
+def overlaps_text(found: OverlapReport) -> str:
     """Return what was predicted of conflicts and what came, as one line; empty if nothing was or did."""
     numbers = (
         (found.predicted, f"predicted, {found.met} of them changed the same file"),
         (found.found_early, f"in conflict before either landed, {found.unforeseen} of them not predicted"),
     )
-    parts = [f"{count} pair{'' if count == 1 else 's'} {told}" for count, told in numbers if count]
+    parts = [f"{count} pair{'' if count == 1 else 's'} {answer}" for count, answer in numbers if count]
     parts += [f"{found.conflicts} of the results could not be merged"] if found.conflicts else []
     return "; ".join([*parts, *([f"{found.regenerated} settled by a command"] if found.regenerated else [])])
 
@@ -245,7 +245,7 @@ def _xml(text: str) -> str:
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def told(record: Record) -> str:
+def sentence_of(record: Record) -> str:
     """Describe a record in one sentence; for a kind without a sentence, by kind and reason."""
     sentence = _sentence(record.event)
     if sentence:
@@ -338,13 +338,13 @@ class Session:
 
     Attributes:
         step: the step of a workflow; empty for a whole attempt.
-        told: its parsed output.
-        output: the end of its output, for agents with unstructured output.
+        output: its parsed output.
+        tail: the end of its output, for agents with unstructured output.
     """
 
     step: str
-    told: Told
-    output: str = ""
+    output: AgentOutput
+    tail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,24 +392,24 @@ def attempt_lines(
 
 
 def _session(session: Session) -> list[str]:
-    told = session.told
+    output = session.output
     where = f"  step {session.step}: " if session.step else "  "
     lines: list[str] = []
-    if told.text.strip():
-        lines += [f"{where}the agent said at its end:", *(f"    {line}" for line in told.text.strip().splitlines())]
-    elif session.output.strip():
-        last = session.output.rstrip().splitlines()
+    if output.text.strip():
+        lines += [f"{where}the agent said at its end:", *(f"    {line}" for line in output.text.strip().splitlines())]
+    elif session.tail.strip():
+        last = session.tail.rstrip().splitlines()
         more = f" (the last {_LAST_LINES} of {len(last)} lines)" if len(last) > _LAST_LINES else ""
         lines += [f"{where}the agent printed{more}:", *(f"    {line}" for line in last[-_LAST_LINES:])]
-    if told.commands:
-        shown = told.commands[:_MOST]
-        lines += [f"{where}commands ({len(told.commands)}):", *(f"    $ {_command(command)}" for command in shown)]
-        more_commands = len(told.commands) - len(shown)
+    if output.commands:
+        shown = output.commands[:_MOST]
+        lines += [f"{where}commands ({len(output.commands)}):", *(f"    $ {_command(command)}" for command in shown)]
+        more_commands = len(output.commands) - len(shown)
         lines += [f"    and {more_commands} more"] if more_commands else []
-    if told.files:
-        written = list(dict.fromkeys(_WORKSPACE.sub("", path) for path in told.files))
+    if output.files:
+        written = list(dict.fromkeys(_WORKSPACE.sub("", path) for path in output.files))
         lines.append(f"{where}files it wrote ({len(written)}): {_listed(written)}")
-    lines += [f"{where}error: {one_line(error.message)[:300]}" for error in told.errors[-3:] if error.message]
+    lines += [f"{where}error: {one_line(error.message)[:300]}" for error in output.errors[-3:] if error.message]
     return lines
 
 

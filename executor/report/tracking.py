@@ -234,9 +234,9 @@ def keep_tracking(session: Session, *, push: bool = True) -> list[str]:
             problems.append(f"{name} was not updated: {error}")
     branch, remote = session.policy.status.push_to, session.remote
     if push and files and branch is not None and remote is not None:
-        told = (_TRACKED, session.identity, int(time.time()))
+        found = (_TRACKED, session.identity, int(time.time()))
         try:
-            problem = push_files(remote, session.refs, session.store, branch, files, told)
+            problem = push_files(remote, session.refs, session.store, branch, files, found)
         except ExecutorError as error:
             problem = str(error)
         problems += [f"rules/status.toml: push_to: {problem}"] if problem else []

@@ -270,13 +270,13 @@ def file_system_of(folder: Path) -> str:
     try:
         descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
         try:
-            told = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+            found = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
         finally:
             os.close(descriptor)
         table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    mount = _MOUNT.search(told)
+    mount = _MOUNT.search(found)
     return file_system_in(table, mount[1]) if mount is not None else ""
 
 

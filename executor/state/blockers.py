@@ -79,7 +79,7 @@ class Blocker:
     pauses: bool = False
 
     @property
-    def told_as(self) -> tuple[str, str, str]:
+    def report_key(self) -> tuple[str, str, str]:
         """Key that is equal for blockers to report once."""
         return (self.kind, "" if self.kind in _SHARED else self.issue, self.about)
 
@@ -197,7 +197,7 @@ def blockers_of(events: Sequence[Record]) -> list[Blocker]:
             found = {key: blocker for key, blocker in found.items() if blocker.issue and not blocker.pauses}
         if isinstance(recorded := event.event, BlockerFound):
             blocker = read_blocker(event.key, recorded)
-            found[blocker.told_as] = blocker
+            found[blocker.report_key] = blocker
         elif found and event.key:
             found = {key: blocker for key, blocker in found.items() if not _cleared(blocker, event)}
     return list(found.values())

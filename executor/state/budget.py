@@ -220,11 +220,11 @@ def _where(scope: str, name: str) -> str:
     return f"of {name}" if scope == "issue" else _WHERE[scope]
 
 
-def _wait(scope: str, told: str, unit: str, tomorrow: float) -> Wait:
+def _wait(scope: str, text: str, unit: str, tomorrow: float) -> Wait:
     if scope == "day":
-        return Wait(f"budget: {told}; it goes on tomorrow", tomorrow, kind="budget")
+        return Wait(f"budget: {text}; it goes on tomorrow", tomorrow, kind="budget")
     if scope == "run":
-        return Wait(f"budget: {told}; the next run goes on", 0.0, kind="budget")
+        return Wait(f"budget: {text}; the next run goes on", 0.0, kind="budget")
     key = f"{scope}_{unit}"
     hint = f"raise {key} in rules/limits.toml"
-    return Wait(f"budget: {told}; {hint} to go on", None, hint, "budget")
+    return Wait(f"budget: {text}; {hint} to go on", None, hint, "budget")

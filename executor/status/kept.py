@@ -36,20 +36,20 @@ def branch_in(kept: Kept | None) -> BranchTrailers:
 
 def step_in(kept: Kept) -> StepRecord | None:
     """Return the step result that a ref stores; None if its commit is of another form."""
-    told = decode(StepTrailers, kept.trailers)
-    if told is None:
+    found = decode(StepTrailers, kept.trailers)
+    if found is None:
         return None
     return StepRecord(
-        step=told.step,
+        step=found.step,
         commit=kept.commit,
-        key=told.key,
-        spec_key=told.spec_key,
-        revision=told.revision,
-        attempt=told.attempt,
-        base=told.base,
-        tree=told.tree,
-        files=told.files,
-        seconds=told.seconds,
+        key=found.key,
+        spec_key=found.spec_key,
+        revision=found.revision,
+        attempt=found.attempt,
+        base=found.base,
+        tree=found.tree,
+        files=found.files,
+        seconds=found.seconds,
     )
 
 
@@ -81,5 +81,5 @@ def pause_of(refs: Refs, milestone: str) -> Pause | None:
 
 def pause_in(kept: Kept) -> Pause:
     """Return the pause that a ref below `PAUSED` stores."""
-    told = decode(PausedTrailers, kept.trailers) or PausedTrailers()
-    return Pause(told.since, told.reason)
+    found = decode(PausedTrailers, kept.trailers) or PausedTrailers()
+    return Pause(found.since, found.reason)

@@ -262,8 +262,8 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         with_git_attempts(view.states, _lost(view.states, work.lost))
         view.lost = frozenset(landing.trailers.issue for landing in work.lost)
         for item in kept.get((ACCEPTED, name), ()):
-            told = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
-            view.accepted[item.ref.rsplit("/", 1)[-1]] = (told.landing, frozenset(told.spec_keys))
+            found = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
+            view.accepted[item.ref.rsplit("/", 1)[-1]] = (found.landing, frozenset(found.spec_keys))
         for item in kept.get((APPROVED, name), ()):
             issue = item.ref.rsplit("/", 1)[-1]
             approved = approved_in(item)
@@ -333,8 +333,8 @@ def _take_over(
     given = {item.ref.rsplit("/", 1)[-1]: item for item in answers}
 
     def key_of(issue: Issue) -> str:
-        told = [item.answer for item in answers_in(given[issue.id])] if issue.id in given else []
-        return work_key(canonical_spec(issue, spec_text(compiled.loaded, milestone.id, issue), told))
+        found = [item.answer for item in answers_in(given[issue.id])] if issue.id in given else []
+        return work_key(canonical_spec(issue, spec_text(compiled.loaded, milestone.id, issue), found))
 
     work.landings = [owned(landing, milestone, claims, key_of) for landing in work.landings]
     for old, new in carried_over(work.reverted, milestone, claims).items():
@@ -396,22 +396,22 @@ def _take(view: MilestoneView, kept: Kept) -> None:
 def _attempt(kept: Kept) -> tuple[str, Attempt]:
     """Read an attempt from its ref and its commit's trailers."""
     _, _, _, issue, number = kept.ref.split("/")
-    told = decode(AttemptTrailers, kept.trailers) or AttemptTrailers()
-    wanted = told.unsandboxed
+    found = decode(AttemptTrailers, kept.trailers) or AttemptTrailers()
+    wanted = found.unsandboxed
     return issue, Attempt(
         number=int(number),
-        revision=told.revision or 1,
-        spec_key=told.spec_key,
-        state=_OUTCOMES.get(told.outcome, AttemptState.FAILED),
+        revision=found.revision or 1,
+        spec_key=found.spec_key,
+        state=_OUTCOMES.get(found.outcome, AttemptState.FAILED),
         commit=kept.commit,
-        result_key=told.result_key,
-        kind=told.outcome,
-        reason=told.reason,
-        print=told.failure,
-        step=told.step,
-        pull=told.pull,
-        agent=told.agent,
-        sandbox=told.sandbox,
+        result_key=found.result_key,
+        kind=found.outcome,
+        reason=found.reason,
+        print=found.failure,
+        step=found.step,
+        pull=found.pull,
+        agent=found.agent,
+        sandbox=found.sandbox,
         # A result without a record counts as made without its required sandbox.
         unsandboxed=UNKNOWN_AGENT if wanted is None else wanted,
     )
@@ -420,7 +420,7 @@ def _attempt(kept: Kept) -> tuple[str, Attempt]:
 def _lost(states: Mapping[str, IssueState], lost: Iterable[Landing]) -> Iterator[tuple[str, Attempt]]:
     """Yield landings on no branch as attempts of issues that the journal does not have."""
     for landing in lost:
-        told, state = landing.trailers, states.get(landing.trailers.issue)
+        found, state = landing.trailers, states.get(landing.trailers.issue)
         if state is None or not state.attempts:
-            attempt = Attempt(1, told.revision, told.spec_key, state=AttemptState.LANDED, commit=landing.commit)
-            yield told.issue, replace(attempt, result_key=told.result_key)
+            attempt = Attempt(1, found.revision, found.spec_key, state=AttemptState.LANDED, commit=landing.commit)
+            yield found.issue, replace(attempt, result_key=found.result_key)

@@ -46,7 +46,7 @@ class Pause:
     since: str
     reason: str = ""
 
-    def told(self, milestone: str) -> str:
+    def sentence(self, milestone: str) -> str:
         """Return the pause as a sentence."""
         return f"milestone {milestone} is paused since {local_time(self.since)}" + (
             f": {self.reason}" if self.reason else ""
@@ -101,7 +101,7 @@ def standing(facts: MilestoneFacts) -> Standing:
     if facts.complete and facts.release is not None and facts.current:
         return Standing(MilestoneStatus.RELEASED, f"released as {facts.release.commit[:10]}")
     if facts.pause is not None:
-        return Standing(MilestoneStatus.PAUSED, facts.pause.told(facts.id), f"doit unpause {facts.id}")
+        return Standing(MilestoneStatus.PAUSED, facts.pause.sentence(facts.id), f"doit unpause {facts.id}")
     if facts.complete:
         return Standing(MilestoneStatus.COMPLETE, _complete(facts), f"doit release:{facts.id}")
     return _incomplete(facts)
@@ -113,8 +113,8 @@ def _incomplete(facts: MilestoneFacts) -> Standing:
     if facts.held:
         return Standing(MilestoneStatus.IN_PROGRESS, f"is being run; {facts.landed} of {facts.total} landed")
     if missing:
-        told = ", ".join(f"{need} ({landed} of {total} landed)" for need, (landed, total) in missing.items())
-        return Standing(MilestoneStatus.BLOCKED, f"needs {told}", f"doit milestone:{next(iter(missing))}")
+        text = ", ".join(f"{need} ({landed} of {total} landed)" for need, (landed, total) in missing.items())
+        return Standing(MilestoneStatus.BLOCKED, f"needs {text}", f"doit milestone:{next(iter(missing))}")
     if not facts.started:
         return Standing(MilestoneStatus.PLANNED, "not started", run)
     if all(word in _RESTING for word in facts.waiting.values()):

@@ -191,7 +191,7 @@ class Observer:
             check_key=self.proofs(ref).key,
             needs=tuple(self._need(need) for need in node.needs if need not in self.passed_over),
             held_by=self._held_by(node.milestone),
-            paused=view.pause.told(node.milestone) if view.pause is not None else "",
+            paused=view.pause.sentence(node.milestone) if view.pause is not None else "",
             landing=landing,
             accepted=accepted,
             proof=self._proof(node, view, state, landing),

@@ -89,7 +89,7 @@ class Gates:
         issue = self._issue.id
         before = self._state().steps.get(gate.id, StepState())
         rounds = before.rounds if before.spec_key == attempt.spec_key else 0
-        reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.told()}"
+        reason = f"{gate.id}: {result.percent} % where {gate.gate.threshold} % are needed; {result.sentence()}"
         further = rounds < gate.gate.rounds
         missing = _by_step(gate, result) if further else {}
         event = GateHeld(
@@ -140,11 +140,11 @@ class Gates:
         """Return the score, or zero if the checks report less coverage than the gate asks for, or none."""
         assert gate.gate is not None  # noqa: S101  (as above)
         wanted, found = gate.gate.coverage, result.coverage
-        told = _NOT_REPORTED if found is None else f"coverage {found:.1f} %"
+        answer = _NOT_REPORTED if found is None else f"coverage {found:.1f} %"
         if wanted is None or (found is not None and found >= wanted):
-            self._issue.tell("gate", f"{gate.id}: checks passed, {told}")
+            self._issue.tell("gate", f"{gate.id}: checks passed, {answer}")
             return result
-        text = f"{told}; the gate asks for at least {wanted} %"
+        text = f"{answer}; the gate asks for at least {wanted} %"
         return replace(result, share=Fraction(0), missing={**result.missing, "": (*result.missing.get("", ()), text)})
 
     def _reviewed(self, gate: FlowStep, attempt: Attempt, result: Score, files: Mapping[str, bytes]) -> Score:

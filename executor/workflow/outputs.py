@@ -83,7 +83,7 @@ class Score:
         """Whether the score reaches the threshold."""
         return self.share * 100 >= gate.threshold
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """Return the missing parts as one sentence; empty without any."""
         texts = [text for own in self.missing.values() for text in own]
         more = len(texts) - 3

@@ -140,8 +140,8 @@ class Steps:
             write_self_check(home / "in", contract)
             given = input_files(self._run.store, step, done, work.base_tree)
             where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
-            told = replace(self._told(step, tuple(where), tuple(done)), contract=contract_text(contract))
-            text = briefs.brief(replace(brief_facts(self._issue, attempt.number, attempt.revision), step=told))
+            found = replace(self._told(step, tuple(where), tuple(done)), contract=contract_text(contract))
+            text = briefs.brief(replace(brief_facts(self._issue, attempt.number, attempt.revision), step=found))
             work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
         return work
 
@@ -180,9 +180,9 @@ class Steps:
                 data = self._session.store.blob(record.commit, f"{_OUT}/{name}")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, data or b"", durable=False)
-        told = {"step": record.step, "key": record.key, "commit": record.commit, "tree": record.tree}
-        if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != told:
-            write_json(folder / RECEIPT, told, durable=False)
+        values = {"step": record.step, "key": record.key, "commit": record.commit, "tree": record.tree}
+        if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != values:
+            write_json(folder / RECEIPT, values, durable=False)
 
     def _told(self, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]) -> briefs.StepFacts:
         assert step.step is not None  # noqa: S101  (a gate has no brief)

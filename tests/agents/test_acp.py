@@ -46,7 +46,7 @@ def test_an_agent_that_speaks_the_protocol_lands_an_issue_and_its_work_and_cost_
     assert "I begin." not in shown
 
 
-def test_refusals_missing_logins_and_deaths_are_told_apart(repo: Repo) -> None:
+def test_refusals_missing_logins_and_deaths_are_distinguished(repo: Repo) -> None:
     profiles(repo, "none", "refuses", "no-login", "dies")
     repo.write("rules/limits.toml", "attempts = 1\nbackoff_s = 0.0\ntransient = 0\n")
     repo.milestone("m1", "".join(issue(name, "", agent=name) for name in ("refuses", "no-login", "dies")))

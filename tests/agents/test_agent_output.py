@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.agents.output import read_output
+from executor.agents.output import parse_output
 from executor.model.agent_profile import Agent, Price
 
 TABLES = tomllib.loads((Path(__file__).parents[2] / "rules" / "agents.toml").read_text(encoding="utf-8"))["agent"]
@@ -50,7 +50,7 @@ MINI = {
     ],
 )
 def test_tokens_and_money_of_every_packaged_agent(name: str, events: list[object], cost: float | None) -> None:
-    told = read_output(PROFILES[name], [json.dumps(event) + "\n" for event in events])
+    told = parse_output(PROFILES[name], [json.dumps(event) + "\n" for event in events])
     assert told.tokens == {"input": 1200, "cached": 200, "output": 100}
     assert told.cost_usd == cost
 
@@ -62,10 +62,10 @@ def test_parts_of_a_message_are_one_text_and_the_last_message_counts() -> None:
     tool = {"type": "tool_use", "tool_name": "run_shell_command", "parameters": {"command": "ls"}}
     events = [said("I look ", delta=True), said("first.", delta=True), tool, said("All ", delta=True)]
     events += [said("done.", delta=True), {"type": "result", "status": "success"}]
-    told = read_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in events])
+    told = parse_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in events])
     assert (told.text, told.commands) == ("All done.", ["ls"])
     again = [said("One.", delta=True), said("Two."), said("Three.")]
-    assert read_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in again]).text == "Three."
+    assert parse_output(PROFILES["gemini"], [json.dumps(event) + "\n" for event in again]).text == "Three."
 
 
 def test_plain_words_of_aider_are_counted() -> None:
@@ -73,14 +73,14 @@ def test_plain_words_of_aider_are_counted() -> None:
         "Tokens: 2.4k sent, 1.2k cache hit, 100 received. Cost: $0.0023 message, $0.0023 session.\n",
         "Tokens: 1,024 sent, 12 received. Cost: $0.01 message, $0.0123 session.\n",
     ]
-    told = read_output(PROFILES["aider"], lines)
+    told = parse_output(PROFILES["aider"], lines)
     assert told.tokens == {"input": 3424, "cached": 1200, "output": 112}
     assert told.cost_usd == pytest.approx(0.0123)
 
 
 def test_what_several_events_say_adds_up() -> None:
     line = json.dumps({"type": "step_finish", "sessionID": "s", "part": STEP}) + "\n"
-    told = read_output(PROFILES["opencode"], [line, "noise\n", line])
+    told = parse_output(PROFILES["opencode"], [line, "noise\n", line])
     assert (told.cost_usd, told.session, told.noise) == (0.00912, "s", "noise\n")
 
 
@@ -93,14 +93,14 @@ def test_a_price_makes_money_of_tokens() -> None:
 @pytest.mark.parametrize("number", ['"NaN"', "1e400", "-5", "true", '"many"', "null", "[]"])
 def test_numbers_that_are_none_count_for_nothing(number: str) -> None:
     line = f'{{"type":"result","result":"x","total_cost_usd":{number},"usage":{{"output_tokens":{number}}}}}\n'
-    told = read_output(PROFILES["claude"], [line])
+    told = parse_output(PROFILES["claude"], [line])
     assert (told.cost_usd, told.tokens) == (None, {})
 
 
 @pytest.mark.parser
 @given(st.lists(st.text()), st.sampled_from(sorted(PROFILES)))
 def test_any_output_can_be_read(lines: list[str], name: str) -> None:
-    read_output(PROFILES[name], lines)
+    parse_output(PROFILES[name], lines)
 
 
 JSON = st.recursive(
@@ -114,4 +114,4 @@ def test_any_event_can_be_read(value: object) -> None:
     for name in ("type", "info", "part", "messages"):
         event = {"type": "result", name: value, "usage": value, "error": value}
         for agent in PROFILES.values():
-            read_output(agent, [json.dumps(event) + "\n"])
+            parse_output(agent, [json.dumps(event) + "\n"])

@@ -298,7 +298,7 @@ def test_no_handoff_question_or_answer_closes_its_block(handoff: str, question: 
     assert headings(brief(told)) == headings(brief(plain))
 
 
-def test_a_step_is_told_what_it_is_given_what_it_has_to_leave_and_what_was_missing() -> None:
+def test_a_step_learns_what_it_is_given_what_it_has_to_leave_and_what_was_missing() -> None:
     step = StepFacts(
         id="build.code",
         does="Build it.",

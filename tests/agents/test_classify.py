@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executor.agents.errors import Diagnosis, Ending, classify
-from executor.agents.output import Told, read_output
+from executor.agents.output import AgentOutput, parse_output
 from executor.model.agent_profile import Agent
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def ending(code: int | None = 1, *, changed: bool = False, reason: str = "exited
 
 
 def found(agent: Agent, text: str, how: Ending) -> Diagnosis | None:
-    return classify(agent, how, read_output(agent, text.splitlines(keepends=True)), NOW)
+    return classify(agent, how, parse_output(agent, text.splitlines(keepends=True)), NOW)
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
@@ -46,7 +46,7 @@ def test_what_each_command_line_printed_has_its_class(path: Path) -> None:
     code = 0 if name == "aider" or behaviour in {"refuse", "give-up"} else 1
     agent = PROFILES[name]
     text = path.read_text(encoding="utf-8")
-    told = Told(noise=text) if agent.output_file else read_output(agent, text.splitlines(keepends=True))
+    told = AgentOutput(noise=text) if agent.output_file else parse_output(agent, text.splitlines(keepends=True))
     finding = classify(agent, ending(code), told, NOW)
     assert finding is not None
     assert finding.kind == KINDS[behaviour], finding

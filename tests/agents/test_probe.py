@@ -27,13 +27,13 @@ def test_a_program_that_starts_and_can_log_in_is_well(tmp_path: Path) -> None:
     assert list(probe_agent(agent)) == [("ok", f"{name}, agent 1.2.3, logged in ({tmp_path / 'auth'})", "")]
 
 
-def test_a_missing_program_is_told() -> None:
+def test_a_missing_program_is_reported() -> None:
     agent = Agent(name="x", command=("no-such-agent",))
     told = ("agent-missing", "no-such-agent is not on PATH", "install no-such-agent, or choose another agent")
     assert list(probe_agent(agent)) == [told]
 
 
-def test_a_program_that_does_not_start_and_a_missing_log_in_are_told(tmp_path: Path) -> None:
+def test_a_program_that_does_not_start_and_a_missing_log_in_are_reported(tmp_path: Path) -> None:
     name = program(tmp_path, "echo broken; exit 3")
     agent = Agent(name="x", command=(name,), version=(name, "--version"), login=("$NO_SUCH_KEY", "~/.no-such/auth"))
     assert [(kind, text) for kind, text, _ in probe_agent(agent)] == [

@@ -31,6 +31,6 @@ def test_why_acceptance_is_red(reason: str, detail: str, report: Report | None, 
     assert red_for(reason, detail, report) == why
 
 
-def test_only_a_missing_program_is_told_of_a_plain_command_or_of_tests_that_are_yet_to_come() -> None:
+def test_only_a_missing_program_is_reported_a_plain_command_or_of_tests_that_are_yet_to_come() -> None:
     assert red_for("x: exit 1", "cat: a: No such file or directory", None, is_test_run=False) == ""
     assert red_for("x: exit 127", "", None, is_test_run=False) == "its program cannot be started"

@@ -77,7 +77,7 @@ def test_any_names_can_be_ordered(names: list[str]) -> None:
     assert sorted(sorted(names, key=natural)) == sorted(names)
 
 
-def test_files_that_are_named_but_missing_are_told_and_all_are_watched(folder: Path) -> None:
+def test_files_that_are_named_but_missing_are_reported_and_all_are_watched(folder: Path) -> None:
     (folder / "m4").mkdir()
     (folder / "m4" / "here.md").write_text("spec", encoding="utf-8")
     (folder.parent / "docs").mkdir()
@@ -117,7 +117,7 @@ def test_files_that_are_named_but_missing_are_told_and_all_are_watched(folder: P
     assert "m4" in loaded.milestones
 
 
-def test_a_missing_file_is_told_at_the_place_its_issue_has_in_the_file(folder: Path) -> None:
+def test_a_missing_file_is_reported_at_the_place_its_issue_has_in_the_file(folder: Path) -> None:
     declare(
         folder,
         "m4",
@@ -157,7 +157,7 @@ def test_faults_of_all_files_come_at_once_and_faulty_things_are_known(folder: Pa
         (b"a = 1\x00", "is not TOML: Expected newline or end of document after a statement (at line 1, column 6)"),
     ],
 )
-def test_a_file_that_is_not_toml_is_told_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_toml_is_reported_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     assert refusal(tmp_path, content) == message
 
 
@@ -170,11 +170,11 @@ def test_a_file_is_refused_from_one_byte_more_than_the_most(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "content", [b"a = 1979-13-45\n", pytest.param(b"a = " + b"9" * 5000, id="huge"), b"a = 0000-01-01\n"]
 )
-def test_a_value_that_python_cannot_hold_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_value_that_python_cannot_hold_is_reported_in_one_line(tmp_path: Path, content: bytes) -> None:
     assert re.match("(is not TOML|has a value that cannot be read): .", refusal(tmp_path, content))
 
 
-def test_a_file_that_cannot_be_read_is_told_why(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported_why(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     for name, why in (
@@ -363,7 +363,7 @@ def test_the_text_of_a_spec_is_its_body_or_its_file(folder: Path) -> None:
     assert spec_text(loaded, "m4", issue(spec="a.md")) == "Grüße\r\n\ufffd"
 
 
-def test_a_spec_that_vanished_or_grew_too_long_is_told(folder: Path) -> None:
+def test_a_spec_that_vanished_or_grew_too_long_is_reported(folder: Path) -> None:
     (folder / "long.md").write_bytes(b"x" * (2**20 + 1))
     (folder / "fits.md").write_bytes(b"x" * 2**20)
     loaded = load(folder)

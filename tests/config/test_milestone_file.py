@@ -421,17 +421,17 @@ def faults(expected: list[tuple[str, str]]) -> list[Fault]:
 
 
 @pytest.mark.parametrize(("text", "expected"), WHOLE_FILES)
-def test_a_faulty_file_is_told_where_and_why(text: str, expected: list[tuple[str, str]]) -> None:
+def test_a_faulty_file_is_reported_where_and_why(text: str, expected: list[tuple[str, str]]) -> None:
     assert read(text).faults == faults(expected)
 
 
 @pytest.mark.parametrize(("line", "expected"), MILESTONES)
-def test_a_faulty_milestone_is_told_where_and_why(line: str, expected: list[tuple[str, str]]) -> None:
+def test_a_faulty_milestone_is_reported_where_and_why(line: str, expected: list[tuple[str, str]]) -> None:
     assert read(HEAD + line).faults == faults(expected)
 
 
 @pytest.mark.parametrize(("line", "expected"), ISSUES)
-def test_a_faulty_issue_is_told_where_and_why_and_left_out(line: str, expected: list[tuple[str, str]]) -> None:
+def test_a_faulty_issue_is_reported_where_and_why_and_left_out(line: str, expected: list[tuple[str, str]]) -> None:
     result = read(HEAD + ISSUE + line + "\n" + SECOND)
     assert result.faults == faults(expected)
     assert result.milestone is not None
@@ -440,7 +440,7 @@ def test_a_faulty_issue_is_told_where_and_why_and_left_out(line: str, expected: 
 
 
 @pytest.mark.parametrize(("line", "expected"), [row for row in ISSUES if row[1][0][0] != "issue[0].body"])
-def test_a_faulty_default_is_told_once_and_not_with_every_issue(line: str, expected: list[tuple[str, str]]) -> None:
+def test_a_faulty_default_is_reported_once_and_not_with_every_issue(line: str, expected: list[tuple[str, str]]) -> None:
     result = read(HEAD + "[defaults]\n" + line + "\n" + ISSUE + SECOND)
     assert result.faults == faults([(key.replace("issue[0]", "defaults"), problem) for key, problem in expected])
     assert result.milestone is not None
@@ -457,7 +457,7 @@ def test_a_faulty_default_is_told_once_and_not_with_every_issue(line: str, expec
         ("body = 3", ("issue[0].body", "expected text, found the number 3")),
     ],
 )
-def test_a_faulty_spec_or_body_is_told_where_and_why(keys: str, expected: tuple[str, str]) -> None:
+def test_a_faulty_spec_or_body_is_reported_where_and_why(keys: str, expected: tuple[str, str]) -> None:
     assert read(f'{HEAD}[[issue]]\nid = "a"\ntitle = "A"\n{keys}').faults == faults([expected])
 
 
@@ -592,7 +592,7 @@ def test_a_faulty_default_does_not_hide_those_in_order() -> None:
     assert (result.milestone.issues[0].agent, result.milestone.issues[0].size) == (("claude",), "M")
 
 
-def test_defaults_that_are_no_table_are_told_once() -> None:
+def test_defaults_that_are_no_table_are_reported_once() -> None:
     assert read("defaults = 3\n" + HEAD + ISSUE).faults == faults(
         [("defaults", "expected a table, found the number 3")]
     )
@@ -612,7 +612,7 @@ def test_a_default_spec_gives_way_to_a_body_and_a_default_body_to_a_spec() -> No
     assert [(issue.spec, issue.body) for issue in body] == [(None, "b"), ("y.md", None)]
 
 
-def test_both_spec_and_body_by_default_are_told_with_the_issue_that_has_neither_of_its_own() -> None:
+def test_both_spec_and_body_by_default_are_reported_with_the_issue_that_has_neither_of_its_own() -> None:
     result = read(HEAD + '[defaults]\nspec = "x.md"\nbody = "y"\n' + ISSUE + '[[issue]]\nid = "b"\ntitle = "B"\n')
     assert result.faults == faults([("issue[1]", 'expected either spec or body, found both, in "b"')])
 
@@ -638,7 +638,7 @@ TABLE = st.dictionaries(
         },
     )
 )
-def test_whatever_stands_in_a_file_is_read_or_told_in_one_line_each(document: dict[str, Any]) -> None:
+def test_whatever_stands_in_a_file_is_read_or_reported_in_one_line_each(document: dict[str, Any]) -> None:
     result = read_milestone(document, FILE, "m4")
     assert result.milestone is not None or result.faults
     assert all(fault.problem and "\n" not in str(fault) for fault in result.faults)

@@ -138,7 +138,7 @@ def test_files_that_are_not_toml_by_name_are_left_alone(own: Path) -> None:
         ),
     ],
 )
-def test_a_faulty_file_of_ones_own_is_told_where_and_why(own: Path, name: str, text: str, expected: str) -> None:
+def test_a_faulty_file_of_ones_own_is_reported_where_and_why(own: Path, name: str, text: str, expected: str) -> None:
     (own / name).write_text(text, encoding="utf-8")
     assert faults(own) == [expected]
 
@@ -228,6 +228,6 @@ def test_the_protected_files_are_those_of_ones_own_rule(own: Path) -> None:
         ),
     ],
 )
-def test_faulty_stop_rules_of_ones_own_are_told(own: Path, text: str, expected: str) -> None:
+def test_faulty_stop_rules_of_ones_own_are_reported(own: Path, text: str, expected: str) -> None:
     (own / "stops.toml").write_text(text, encoding="utf-8")
     assert faults(own) == [expected]

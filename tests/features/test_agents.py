@@ -92,7 +92,7 @@ def test_a_run_goes_on_by_itself_when_the_limit_is_lifted_soon(repo: Repo, fake:
     assert repo.landed(BRANCH) == ["a@1"]
 
 
-def test_a_limit_is_told_once_and_shown_until_work_goes_on(
+def test_a_limit_is_reported_once_and_shown_until_work_goes_on(
     repo: Repo, fake: Callable[..., Path], tmp_path: Path
 ) -> None:
     told = tmp_path / "told"
@@ -154,7 +154,7 @@ def test_a_refusal_at_the_end_of_the_list_is_final(repo: Repo, fake: Callable[..
     repo.doit("milestone:m1").check()
 
 
-def test_a_failed_login_is_told_once_and_other_agents_go_on(repo: Repo, fake: Callable[..., Path]) -> None:
+def test_a_failed_login_is_reported_once_and_other_agents_go_on(repo: Repo, fake: Callable[..., Path]) -> None:
     fake("opencode", "claude", plan="unauthorized")
     repo.milestone("m1", task("a", agent="opencode") + task("b", agent="opencode") + task("c", agent="claude"))
     repo.doit("milestone:m1").check(1)
@@ -246,7 +246,7 @@ def test_an_agent_that_is_not_installed_costs_no_attempt_and_the_next_one_of_the
     assert kinds == ["missing", ""]
 
 
-def test_an_agent_that_is_not_installed_is_told_of_and_retried_when_it_is(repo: Repo, tmp_path: Path) -> None:
+def test_an_agent_that_is_not_installed_is_reported_and_retried_when_it_is(repo: Repo, tmp_path: Path) -> None:
     program = tmp_path / "cli"
     rule = f'[agent.gone]\ncommand = ["{program}"]\nbrief = "stdin"\nisolation = "none"\n'
     repo.write("rules/agents.toml", rule)

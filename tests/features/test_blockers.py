@@ -25,7 +25,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_an_agent_that_falls_silent_is_told_once_and_goes_on(repo: Repo) -> None:
+def test_an_agent_that_falls_silent_is_reported_once_and_goes_on(repo: Repo) -> None:
     repo.write("rules/limits.toml", "silent_s = 0.6\n")
     repo.milestone("m1", issue("a", "echo a > a; echo working; sleep 1.6"))
     run = repo.doit("milestone:m1").check()
@@ -56,7 +56,7 @@ def test_the_rules_say_what_pauses(repo: Repo) -> None:
     assert [item["key"] for item in blockers(repo)].count("a") == 1
 
 
-def test_a_red_base_is_told_once_for_all_issues_and_in_all_runs(repo: Repo) -> None:
+def test_a_red_base_is_reported_once_for_all_issues_and_in_all_runs(repo: Repo) -> None:
     repo.write("rules/checks.toml", '[check.red]\nrun = "test -e fixed"\n')
     repo.milestone("m1", issue("a", "echo a > a", checks=["red"]) + issue("b", "echo b > b", checks=["red"]))
     assert repo.doit("milestone:m1").check(4).out.count("blocker ") == 1
@@ -70,7 +70,7 @@ def test_a_red_base_is_told_once_for_all_issues_and_in_all_runs(repo: Repo) -> N
     assert "blocker" not in repo.doit("status").check().out
 
 
-def test_a_conflict_is_told_with_the_way_to_go_on(repo: Repo) -> None:
+def test_a_conflict_is_reported_with_the_way_to_go_on(repo: Repo) -> None:
     ready = repo.path.parent / "ready"
     wait = f"touch {ready}-$EXECUTOR_ISSUE; while [ $(ls {ready}-* | wc -l) -lt 2 ]; do sleep 0.05; done"
     repo.milestone("m1", issue("a", f"{wait}; echo a > x") + issue("b", f"{wait}; echo b > x"))
@@ -80,7 +80,7 @@ def test_a_conflict_is_told_with_the_way_to_go_on(repo: Repo) -> None:
     assert [item["blocker"] for item in blockers(repo)] == ["conflict"]
 
 
-def test_a_declaration_that_changes_during_the_run_is_told_and_taken_by_the_next(repo: Repo) -> None:
+def test_a_declaration_that_changes_during_the_run_is_reported_and_taken_by_the_next(repo: Repo) -> None:
     ready, go = repo.path.parent / "ready", repo.path.parent / "go"
     repo.write("milestones/m1/b.md", "Do b as it was.\n")
     wait = f"echo a > a; touch {ready}; while [ ! -e {go} ]; do sleep 0.05; done"

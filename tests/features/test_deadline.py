@@ -70,7 +70,7 @@ def test_a_wrong_deadline_is_refused_before_anything_is_done(repo: Repo) -> None
     assert run.err == 'rules/limits.toml: deadline: expected a time of day such as 06:00, found "25:00"\n'
 
 
-def test_what_the_deadline_holds_is_not_announced_as_begun_and_is_told_by_the_status(repo: Repo) -> None:
+def test_what_the_deadline_holds_is_not_announced_as_begun_and_is_reported_by_the_status(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a") + issue("b", "echo b > b"))
     run = repo.doit("milestone:m1", "--until", in_minutes(5)).check(75)
     assert "implement" not in run.out

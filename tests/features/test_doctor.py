@@ -140,7 +140,7 @@ def test_a_branch_that_lost_landings_is_explained_and_left_to_a_person(
     assert landed.statuses("m1") == {"m1/a": "landed", "m1/b": "landed", "m1/w": "review"}
 
 
-def test_a_branch_rewritten_with_its_trailers_is_only_told(landed: Repo) -> None:
+def test_a_branch_rewritten_with_its_trailers_is_only_reported(landed: Repo) -> None:
     tree, message = landed.git("rev-parse", f"{BRANCH}^{{tree}}"), landed.git("log", "-1", "--format=%B", BRANCH)
     again = landed.git("commit-tree", "-p", f"{BRANCH}^", "-m", message, tree)
     landed.git("update-ref", BRANCH, again)
@@ -149,7 +149,7 @@ def test_a_branch_rewritten_with_its_trailers_is_only_told(landed: Repo) -> None
     assert "m1/b landed as other commits; git decides, nothing is done again" in items["branch-rewritten"]["text"]
 
 
-def test_an_issue_landed_twice_by_somebody_else_is_told(landed: Repo) -> None:
+def test_an_issue_landed_twice_by_somebody_else_is_reported(landed: Repo) -> None:
     message = re.sub("Result-Key: .*", "Result-Key: other", landed.git("log", "-1", "--format=%B", BRANCH))
     again = landed.git("commit-tree", "-p", BRANCH, "-m", message, f"{BRANCH}^{{tree}}")
     landed.git("update-ref", BRANCH, again)
@@ -375,7 +375,7 @@ def test_what_a_person_has_to_do_is_said_with_the_exit_code_for_it(
         ),
     ],
 )
-def test_a_git_that_will_not_do_is_told(
+def test_a_git_that_will_not_do_is_reported(
     landed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, kind: str, text: str, todo: str
 ) -> None:
     folder = tmp_path / "programs"
@@ -400,7 +400,7 @@ def test_another_module_of_our_name_is_found(landed: Repo) -> None:
     assert str(landed.path / "executor.py") in items["package-foreign"]["text"]
 
 
-def test_too_little_room_on_the_disk_is_told(original: Repo, tmp_path: Path) -> None:
+def test_too_little_room_on_the_disk_is_reported(original: Repo, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 20) as disk:
         repo = Repo.__new__(Repo)
         repo.path = disk / "repo"
@@ -414,7 +414,7 @@ def test_too_little_room_on_the_disk_is_told(original: Repo, tmp_path: Path) -> 
         assert found(repo) == (0, {})
 
 
-def test_a_cache_on_a_network_file_system_is_told(landed: Repo, tmp_path: Path) -> None:
+def test_a_cache_on_a_network_file_system_is_reported(landed: Repo, tmp_path: Path) -> None:
     """The kernel's table of mounts is covered by one in which everything is on NFS."""
     table = tmp_path / "mounts"
     mounts = f"sed 's/ - [^ ]* / - nfs4 /' /proc/$$/mountinfo > {table}; mount --bind {table} /proc/$$/mountinfo"
@@ -432,7 +432,7 @@ def test_a_cache_on_a_network_file_system_is_told(landed: Repo, tmp_path: Path) 
         ("bwrap", 'those with isolation = "bwrap" are not started'),
     ],
 )
-def test_a_machine_without_the_sandbox_that_agents_want_is_told(landed: Repo, isolation: str, then: str) -> None:
+def test_a_machine_without_the_sandbox_that_agents_want_is_reported(landed: Repo, isolation: str, then: str) -> None:
     own_agent(landed, f'isolation = "{isolation}"\n')
     bwrap = shutil.which("bwrap")
     cover = f"mount --bind /dev/null {bwrap}" if bwrap is not None else ":"
@@ -444,7 +444,7 @@ def test_a_machine_without_the_sandbox_that_agents_want_is_told(landed: Repo, is
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-def test_a_sandbox_that_does_not_hold_is_told_with_what_gets_out_of_it(landed: Repo, tmp_path: Path) -> None:
+def test_a_sandbox_that_does_not_hold_is_reported_with_what_gets_out_of_it(landed: Repo, tmp_path: Path) -> None:
     own_agent(landed, 'isolation = "auto"\n')
     bwrap, leaky, real = shutil.which("bwrap"), tmp_path / "leaky", tmp_path / "real"
     leaky.write_text(f'#!/bin/sh\nshift\nexec {real} --unshare-all --share-net "$@"\n', encoding="utf-8")
@@ -458,7 +458,7 @@ def test_a_sandbox_that_does_not_hold_is_told_with_what_gets_out_of_it(landed: R
     assert (code, items) == (0, {})
 
 
-def test_an_attempt_that_was_cut_off_is_told_and_the_next_run_goes_on(landed: Repo, tmp_path: Path) -> None:
+def test_an_attempt_that_was_cut_off_is_reported_and_the_next_run_goes_on(landed: Repo, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     again = f"test -e {flag} && echo c > c || {{ touch {flag}; sleep 60; }}"
     landed.milestone("m1", issue("a", "echo a > a") + issue("c", again))
@@ -481,7 +481,7 @@ def test_a_result_that_is_gone_is_made_again(landed: Repo) -> None:
     assert landed.git("show", "refs/attempts/m1/w/2:Dockerfile") == "w"
 
 
-def test_what_only_git_knows_and_what_nobody_declares_is_told_and_kept(landed: Repo) -> None:
+def test_what_only_git_knows_and_what_nobody_declares_is_reported_and_kept(landed: Repo) -> None:
     landed.git("update-ref", "refs/attempts/m1/a/7", "main")
     landed.git("update-ref", "refs/attempts/gone/a/1", "main")
     landed.milestone("m1", issue("a", "echo a > a"))
@@ -493,7 +493,7 @@ def test_what_only_git_knows_and_what_nobody_declares_is_told_and_kept(landed: R
     assert "refs/attempts/gone/a/1" in landed.attempts()
 
 
-def test_a_damaged_branch_is_told_and_stops_nothing(landed: Repo) -> None:
+def test_a_damaged_branch_is_reported_and_stops_nothing(landed: Repo) -> None:
     (landed.path / ".git/refs/heads/torn").touch()
     code, items = found(landed)
     assert code == 0
@@ -501,7 +501,7 @@ def test_a_damaged_branch_is_told_and_stops_nothing(landed: Repo) -> None:
     assert landed.doit("list").check().out
 
 
-def test_a_worktree_that_is_gone_is_told(landed: Repo, tmp_path: Path) -> None:
+def test_a_worktree_that_is_gone_is_reported(landed: Repo, tmp_path: Path) -> None:
     landed.git("worktree", "add", "-q", str(tmp_path / "other"), NAME)
     shutil.rmtree(tmp_path / "other")
     code, items = found(landed)
@@ -535,7 +535,7 @@ def test_without_a_cache_there_is_nothing_to_complain_about(landed: Repo) -> Non
     assert found(landed)[0] == 0
 
 
-def test_people_are_told_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) -> None:
+def test_people_read_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) -> None:
     receipt_of_another(landed)
     out = landed.doit("doctor").check(1).out
     assert re.search(
@@ -548,7 +548,7 @@ def test_people_are_told_in_lines_what_is_wrong_and_what_mends_it(landed: Repo) 
     )
 
 
-def test_a_forge_without_a_token_or_at_its_limit_is_told(landed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forge_without_a_token_or_at_its_limit_is_reported(landed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     landed.write("rules/forge.toml", 'kind = "gitlab"\nbase_url = "https://git.example.org"\nrepository = "a/b"\n')
     landed.git("remote", "add", "origin", "https://git.example.org/a/b.git")
     for name in ("GITLAB_TOKEN", "GL_TOKEN"):

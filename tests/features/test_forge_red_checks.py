@@ -41,7 +41,7 @@ def landed_events(repo: Repo) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["e"] == "landed"]
 
 
-def test_a_red_check_brings_a_new_attempt_that_is_told_and_shown_in_the_same_pull_request(
+def test_a_red_check_brings_a_new_attempt_that_is_reported_and_shown_in_the_same_pull_request(
     repo: Repo, hub: FakeGitHub
 ) -> None:
     waiting(repo, hub)
@@ -104,7 +104,7 @@ def test_a_check_without_a_verdict_costs_no_attempt_and_asks_a_person(repo: Repo
     assert [event["attempt"] for event in landed_events(repo)] == [1]
 
 
-def test_without_a_cache_a_new_attempt_is_still_told_apart_from_the_one_shown(repo: Repo, hub: FakeGitHub) -> None:
+def test_without_a_cache_a_new_attempt_is_still_distinguished_from_the_one_shown(repo: Repo, hub: FakeGitHub) -> None:
     waiting(repo, hub)
     turned_red(hub)
     shutil.rmtree(repo.path / ".cache")

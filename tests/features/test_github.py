@@ -258,7 +258,7 @@ def test_a_deleted_branch_waits_for_a_person_and_a_retry_begins_anew(repo: Repo,
 
 
 @pytest.mark.long
-def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_told(repo: Repo, hub: FakeGitHub) -> None:
+def test_of_two_pull_requests_for_one_issue_one_is_used_and_the_other_reported(repo: Repo, hub: FakeGitHub) -> None:
     declared(repo, issue("a", "echo 'x==1' > requirements.txt"))
     repo.doit("milestone:m1").check(4)
     hub.open_pull(hub.pulls[0].head, BRANCH)

@@ -144,7 +144,7 @@ def test_github_issues_and_csv_go_out_and_in_again(repo: Repo) -> None:
     assert now[0]["accept"] == ["Words"]
 
 
-def test_a_damaged_mark_is_told_and_the_file_is_left_alone(repo: Repo) -> None:
+def test_a_damaged_mark_is_reported_and_the_file_is_left_alone(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a"))
     text = "x\n<!-- milestone m1: begin -->\n"
     repo.write("T.md", text)

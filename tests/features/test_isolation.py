@@ -180,7 +180,7 @@ def test_without_a_sandbox_an_agent_that_must_have_one_is_not_started(repo: Repo
     assert not (repo.path / "ran").exists()
 
 
-def test_without_a_sandbox_what_an_agent_made_waits_for_a_person_and_is_told_once(repo: Repo) -> None:
+def test_without_a_sandbox_what_an_agent_made_waits_for_a_person_and_is_reported_once(repo: Repo) -> None:
     profile(repo)
     checked = repo.path / "checked"
     accept = [{"run": f"touch {checked}"}]

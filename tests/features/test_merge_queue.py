@@ -156,7 +156,7 @@ def test_a_conflict_stays_or_fails_if_the_command_does_not_settle_it(repo: Repo,
     assert ("`exit 3` did not settle it" in reason) is (run == "exit 3")
 
 
-def test_a_conflict_between_agents_at_work_is_found_and_told_and_a_third_is_not_blamed(repo: Repo) -> None:
+def test_a_conflict_between_agents_at_work_is_found_and_reported_and_a_third_is_not_blamed(repo: Repo) -> None:
     repo.write("same.txt", "0\n")
     repo.commit("start")
     repo.write("rules/landing.toml", "probe_s = 0.2\n")

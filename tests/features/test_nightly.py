@@ -161,7 +161,7 @@ def test_a_milestone_that_a_person_is_running_is_left_alone_quietly(repo: Repo) 
     assert person.returncode == 0
 
 
-def test_missed_nights_are_told_until_there_is_a_run(repo: Repo) -> None:
+def test_missed_nights_are_reported_until_there_is_a_run(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a"))
     repo.doit("nightly", "--at", "01:30").check()
     assert "missed" not in repo.doit("status").check().out
@@ -217,7 +217,7 @@ def test_variables_come_from_a_file_that_nobody_else_can_read(repo: Repo) -> Non
     assert run.err == f"--env-file {file}, line 1: expected NAME=VALUE\n"
 
 
-def test_a_killed_night_is_told_and_the_next_one_goes_on(repo: Repo, tab: Path) -> None:
+def test_a_killed_night_is_reported_and_the_next_one_goes_on(repo: Repo, tab: Path) -> None:
     ready = repo.path.parent / "ready"
     repo.milestone("m1", issue("a", f"echo a > a; [ -e {ready} ] || {{ touch {ready}; sleep 60; }}"))
     repo.doit("cron", "install").check()
@@ -242,7 +242,7 @@ def test_only_the_last_logs_are_kept(repo: Repo) -> None:
     assert kept[0] == "20260101T000011.log"
 
 
-def test_the_morning_has_a_digest_told_once(repo: Repo) -> None:
+def test_the_morning_has_a_digest_reported_once(repo: Repo) -> None:
     server = Webhook()
     with serving(server):
         repo.write("rules/notify.toml", f'[notify.hook]\nurl = "{server.url}"\nevents = ["digest"]\n')

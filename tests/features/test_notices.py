@@ -40,7 +40,7 @@ def mixed(repo: Repo) -> None:
     )
 
 
-def test_each_change_that_needs_a_person_is_told_once_over_all_runs(repo: Repo, hook: Webhook) -> None:
+def test_each_change_that_needs_a_person_is_reported_once_over_all_runs(repo: Repo, hook: Webhook) -> None:
     mixed(repo)
     notify(repo, hook.url)
     repo.doit("milestone:m1").check(1)
@@ -55,7 +55,7 @@ def test_each_change_that_needs_a_person_is_told_once_over_all_runs(repo: Repo, 
     assert sorted(hook.titles()) == ["m1/b failed", "m1/b failed", "m1/c waits for a person"]
 
 
-def test_a_complete_and_a_released_milestone_are_told_once(repo: Repo, hook: Webhook) -> None:
+def test_a_complete_and_a_released_milestone_are_reported_once(repo: Repo, hook: Webhook) -> None:
     notify(repo, hook.url)
     repo.milestone("m1", issue("a", "echo a > a"))
     repo.commit("declare")
@@ -68,7 +68,7 @@ def test_a_complete_and_a_released_milestone_are_told_once(repo: Repo, hook: Web
     assert "all 1 issues have landed on milestone/m1-test-m1\n" in hook.got[0]["message"]
 
 
-def test_what_was_not_delivered_is_a_note_and_is_told_by_the_next_run(repo: Repo, hook: Webhook) -> None:
+def test_what_was_not_delivered_is_a_note_and_is_reported_by_the_next_run(repo: Repo, hook: Webhook) -> None:
     mixed(repo)
     notify(repo, hook.url)
     hook.status = 500
@@ -180,7 +180,7 @@ def test_secrets_come_from_the_environment_and_are_in_no_message_and_no_note(
     assert "the environment variable HOOK_TOKEN is not set" in repo.doit("milestone:m1").check(1).out
 
 
-def test_a_blocker_is_told_and_not_again_by_the_next_run(repo: Repo, hook: Webhook) -> None:
+def test_a_blocker_is_reported_and_not_again_by_the_next_run(repo: Repo, hook: Webhook) -> None:
     notify(repo, hook.url)
     repo.write("rules/limits.toml", "long_s = 0.6\n")
     repo.milestone("m1", issue("a", "echo a > a; sleep 1.2") + issue("b", "echo b > b"))

@@ -136,7 +136,7 @@ def test_the_life_of_a_milestone_is_as_the_forge_publishes_it(
     assert_as_published(description, hub.requests, UNPUBLISHED[kind])
 
 
-def test_a_plug_in_of_another_package_is_a_kind_and_an_unknown_one_is_told(
+def test_a_plug_in_of_another_package_is_a_kind_and_an_unknown_one_is_reported(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_FORGE_TOKEN", TOKEN)

@@ -66,7 +66,7 @@ def test_what_is_unknown_or_released_cannot_be_paused(repo: Repo) -> None:
     assert "is released, there is nothing to pause" in repo.doit("pause", "m1").check(3).err
 
 
-def test_milestones_wait_for_each_other_within_one_run_and_are_told(repo: Repo) -> None:
+def test_milestones_wait_for_each_other_within_one_run_and_are_reported(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo a > a"))
     repo.milestone("m2", 'needs = ["m1"]\n' + issue("b", "echo b > b"))
     assert state(repo, "m2") == ("blocked", "needs m1 (0 of 1 landed)")

@@ -169,7 +169,7 @@ def test_a_refusal_brings_the_next_agent(real: Repo, first: str, second: str) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_wrong_key_is_told_as_such(real: Repo, model: ModelServer, name: str) -> None:
+def test_a_wrong_key_is_reported_as_such(real: Repo, model: ModelServer, name: str) -> None:
     real.milestone("m1", task("a", agent=name))
     model.always = "unauthorized"
     real.doit("milestone:m1", timeout=300).check(1)

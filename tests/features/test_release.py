@@ -72,7 +72,7 @@ def test_released_again_is_nothing_to_do_even_without_the_cache_and_on_a_clone_w
     assert repo.git("rev-parse", "main") == main
 
 
-def test_every_criterion_that_is_not_met_is_told_at_once_and_nothing_is_released(repo: Repo) -> None:
+def test_every_criterion_that_is_not_met_is_reported_at_once_and_nothing_is_released(repo: Repo) -> None:
     repo.write("milestones/m1/epic.md", "# Epic\n\n- [x] Ticked\n- [ ] Open one\n\n```\n- [ ] in code\n```\n")
     repo.write("rules/checks.toml", '[check.integration]\nrun = "false"\n')
     accept = '[{ run = "false", name = "Proved one" }, { file = "none" }, "In words"]'
@@ -136,7 +136,7 @@ def test_a_base_that_moved_is_merged_in_memory_and_proved_before_it_becomes_the_
     assert repo.git("ls-tree", "--name-only", "main", "a", "b", "other").split() == ["a", "b", "other"]
 
 
-def test_a_conflict_with_the_base_is_told_and_waits_for_a_person(repo: Repo) -> None:
+def test_a_conflict_with_the_base_is_reported_and_waits_for_a_person(repo: Repo) -> None:
     done(repo)
     repo.write("a", "mine\n")
     base = repo.commit("meanwhile")

@@ -152,7 +152,7 @@ def test_a_remote_that_takes_no_push_to_the_branch_says_so(repo: Repo, up: Path)
         ('kind = "github"', "there is no token for github.com: set GITHUB_TOKEN or log in with `gh auth login`"),
     ],
 )
-def test_what_is_missing_is_told_before_anything_is_done(
+def test_what_is_missing_is_reported_before_anything_is_done(
     repo: Repo, monkeypatch: pytest.MonkeyPatch, rules: str, told: str
 ) -> None:
     for name in ("GITHUB_TOKEN", "GH_TOKEN"):

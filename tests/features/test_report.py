@@ -127,7 +127,7 @@ def test_without_the_cache_the_report_still_tells_what_landed(repo: Repo) -> Non
     assert next(item for item in told["issues"] if item["id"] == "bad")["attempts"][0]["kind"] == "checks"
 
 
-def test_wrong_use_is_told(repo: Repo) -> None:
+def test_wrong_use_is_reported(repo: Repo) -> None:
     repo.milestone("m1", issue("a", "echo"))
     assert 'unknown format "pdf"; expected one of html, md, json, junit' in (
         repo.doit("report", "m1", "--format", "pdf").check(3).err

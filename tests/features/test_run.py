@@ -94,7 +94,7 @@ def test_list_shows_pending_issues_in_the_order_they_would_run(repo: Repo) -> No
     assert not (repo.path / ".git" / "refs" / "heads" / "milestone").exists()
 
 
-def test_a_failed_attempt_is_told_to_the_next_one_and_kept_as_a_ref(repo: Repo) -> None:
+def test_a_failed_attempt_is_reported_to_the_next_one_and_kept_as_a_ref(repo: Repo) -> None:
     run = 'if grep -q "expected 2" "$EXECUTOR_BRIEF"; then echo two > x; else echo one > x; fi'
     repo.milestone("m1", issue("a", run, accept=[{"run": "grep -q two x || { echo expected $((1+1)); exit 1; }"}]))
 

@@ -59,7 +59,7 @@ def test_what_a_check_altered_is_not_used_for_the_next(repo: Repo) -> None:
     assert repo.landed(BRANCH) == ["a@1", "b@1"]
 
 
-def test_a_setup_that_fails_costs_no_agent_and_is_told_with_its_output(repo: Repo) -> None:
+def test_a_setup_that_fails_costs_no_agent_and_is_reported_with_its_output(repo: Repo) -> None:
     repo.write("rules/setup.toml", '[setup.deps]\nrun = "echo no such package; exit 7"\n')
     repo.milestone("m1", issue("a", "touch ran && echo a > a"))
     repo.doit("milestone:m1").check(1)
@@ -84,7 +84,7 @@ def test_ignored_files_are_copied_by_name_and_never_land(repo: Repo) -> None:
     assert ".env.test" not in repo.git("ls-tree", "-r", "--name-only", BRANCH).split()
 
 
-def test_wrong_setup_rules_are_told_by_key(repo: Repo) -> None:
+def test_wrong_setup_rules_are_reported_by_key(repo: Repo) -> None:
     repo.write("rules/setup.toml", '[setup.deps]\nrun = "true"\nkeep = ["../x"]\ninptus = ["lock"]\n')
     repo.milestone("m1", issue("a", "echo a > a"))
     told = repo.doit("list").check(3).err

@@ -199,7 +199,7 @@ def test_a_cycle_is_named_in_full(repo: Repo) -> None:
     assert "m1/a -> m1/c -> m1/b -> m1/a" in repo.doit("list").check(3).err
 
 
-def test_an_unknown_need_is_told_with_the_one_that_was_meant(repo: Repo) -> None:
+def test_an_unknown_need_is_reported_with_the_one_that_was_meant(repo: Repo) -> None:
     repo.milestone("m1", issue("4.0", "echo") + issue("4.1", "echo") + issue("4.3", "echo", needs=["4.O"]))
     expected = 'milestones/m1.toml: issue[2].needs: unknown issue "4.O", needed by "4.3"; did you mean "4.0"?\n'
     assert repo.doit("milestone:m1").check(3).err == expected
@@ -371,7 +371,7 @@ def test_help_is_given_where_it_is_asked_for(repo: Repo, words: str, command: st
     assert not repo.attempts()
 
 
-def test_what_doit_was_told_to_ignore_runs_all_the_same_and_is_told(repo: Repo) -> None:
+def test_what_doit_has_to_ignore_runs_all_the_same_and_is_reported(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     plain = "import sys; from doit.doit_cmd import DoitMain; DoitMain(config_filenames=()).run(sys.argv[1:])"
     subprocess.run(

@@ -16,7 +16,7 @@ def told(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_each_phase_is_told_in_order(repo: Repo) -> None:
+def test_each_phase_is_reported_in_order(repo: Repo) -> None:
     file = repo.path.parent / "told"
     repo.write("rules/status.toml", TELL.format(file=file))
     repo.milestone("m1", issue("a", "echo a > a"))

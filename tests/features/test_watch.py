@@ -84,7 +84,7 @@ def test_the_end_of_a_run_says_of_every_issue_what_moves_it_on(repo: Repo) -> No
     assert '\n         next: doit log m1/deps, then doit approve m1/deps --reason "..." or doit' in table
 
 
-def test_the_time_that_an_agent_worked_is_told_once_whether_it_failed_or_not(repo: Repo) -> None:
+def test_the_time_that_an_agent_worked_is_reported_once_whether_it_failed_or_not(repo: Repo) -> None:
     repo.write("rules/limits.toml", "attempts = 1\n")
     repo.milestone("m1", issue("good", "sleep 1.1; echo x > x") + issue("bad", "sleep 1.1; exit 1"))
     table = repo.doit("milestone:m1", "-n", "2").check(1).out.partition("\n\n")[2]

@@ -273,7 +273,7 @@ def test_a_gate_at_74_per_cent_holds_and_at_75_opens(work: Work, weight: int, op
         assert repo.landed(BRANCH) == ["a@1"]
 
 
-def test_what_a_gate_misses_is_told_in_further_rounds_and_then_a_person_is_asked(work: Work) -> None:
+def test_what_a_gate_misses_is_reported_in_further_rounds_and_then_a_person_is_asked(work: Work) -> None:
     repo = work.repo
     repo.write("rules/workflows/gated.toml", GATE.format(weight=10, rest=90, rounds=2))
     told = "grep -q 'lacks the section \"Reasons\"' $EXECUTOR_BRIEF && echo told >> @beside@/told; "
@@ -459,7 +459,7 @@ def test_ten_tdd_issues_are_killed_resumed_and_complete_with_their_handoffs(work
     assert "Complete so far: 4.1, 4.2, 4.3, 4.4, 4.5, 4.6, 4.7, 4.8, 4.9." in brief
 
 
-def test_a_run_starts_where_it_is_told_whatever_stands_before(repo: Repo) -> None:
+def test_a_run_starts_where_it_learns_whatever_stands_before(repo: Repo) -> None:
     body = "".join(
         issue(
             f"4.{number}",

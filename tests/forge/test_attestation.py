@@ -141,7 +141,7 @@ def test_a_check_on_another_tree_or_one_that_was_not_green_is_a_problem(attested
     assert found == [f"the check lint looked at another tree ({'0' * 40})", "the check tests was flaky"]
 
 
-def test_a_missing_statement_another_key_and_a_replayed_statement_are_told(attested: Attested) -> None:
+def test_a_missing_statement_another_key_and_a_replayed_statement_are_reported(attested: Attested) -> None:
     good = attested.statements[1]
     try:
         attested.keep(1, good, attested.signed(good, "other"))

@@ -293,7 +293,7 @@ def test_whatever_a_forge_answers_is_a_value_or_a_declared_error(
         ("pulls", Odd(headers=(("link", '<?page=1>; rel="next"'),)), "pulls has no end"),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_told_with_the_place_in_it(name: str, odd: Odd, problem: str) -> None:
+def test_an_answer_that_cannot_be_read_is_reported_with_the_place_in_it(name: str, odd: Odd, problem: str) -> None:
     with pytest.raises(ForgeUnavailableError) as told:
         OPERATIONS[name][0](forge_of(Memory([odd], again=True)))
     assert str(told.value).startswith(f"the forge's answer to GET /repos/acme/app/{problem}; ")

@@ -132,7 +132,7 @@ def test_a_fault_that_lasts_ends_in_try_again_later(forge: GitHubForge, fake: Fa
         opened(forge)
 
 
-def test_a_limit_that_lasts_longer_than_a_run_waits_is_told_at_once(
+def test_a_limit_that_lasts_longer_than_a_run_waits_is_reported_at_once(
     forge: GitHubForge, fake: FakeGitHub, waits: list[float]
 ) -> None:
     fake.faults.append(Fault("", status=403, headers={"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9999999999"}))
@@ -151,7 +151,7 @@ def test_a_pull_request_that_appears_meanwhile_is_adopted(forge: GitHubForge, fa
 @pytest.mark.parametrize(
     ("status", "message"), [(401, "Bad credentials"), (403, "Resource not accessible"), (422, "Validation Failed")]
 )
-def test_a_refusal_is_told_with_the_forges_words(
+def test_a_refusal_is_reported_with_the_forges_words(
     forge: GitHubForge, fake: FakeGitHub, status: int, message: str
 ) -> None:
     fake.faults.append(Fault("^POST .*/pulls$", status=status, message=message))
@@ -344,7 +344,7 @@ def test_the_token_is_that_of_the_environment_or_of_the_login(tmp_path: Path, mo
     assert find_token(Forge(kind="github")) == "three"
 
 
-def test_a_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "github", None)
     with pytest.raises(UsageError, match=r"needs the extra `github`: pip install 'make-for-milestones\[github\]'"):
         over_pygithub("https://api.github.com", TOKEN)

@@ -108,7 +108,7 @@ def test_auto_merge_is_asked_for_taken_back_and_asked_for_again(forge: Forge, fa
     assert forge.withdraw(pull).state == "merged"
 
 
-def test_a_red_check_is_told_with_what_it_left(forge: Forge, fake: FakeGitHub) -> None:
+def test_a_red_check_is_reported_with_what_it_left(forge: Forge, fake: FakeGitHub) -> None:
     pull = forge.open(NEW)
     fake.set_check(pull.sha, "ci", "failure", log="line\nE  assert\n")
     answer = forge.request_merge(pull, pull.sha, "t", "b", "squash")

@@ -104,7 +104,7 @@ def test_a_list_of_tasks_is_understood_as_it_is_and_ids_keep_their_form() -> Non
     assert not faults(found)
 
 
-def test_what_is_not_understood_is_told_with_its_line() -> None:
+def test_what_is_not_understood_is_reported_with_its_line() -> None:
     notes = {(note.line, note.text) for note in draft(TASKS + "\n## Notes\n\nx\n").notes}
     assert (42, '4.5.1: dependencies: "the weather" was not understood') in notes
     assert (47, '"Notes" is not part of a task; it is kept in the overview') in notes

@@ -211,7 +211,7 @@ def test_c47_files(label: str) -> None:
         )
 
 
-def test_c47_each_of_many_words_that_are_no_paths_is_told() -> None:
+def test_c47_each_of_many_words_that_are_no_paths_is_reported() -> None:
     odd = [f"`/abs{number}`" for number in range(8)]
     assert "/abs7" in told(read(file("docs/plan.md", task("4.1: A", f"**Files:** {', '.join(odd)}"))))
 
@@ -243,7 +243,7 @@ def test_c49_phases_around_tasks_and_several_milestones_in_a_file() -> None:
     )
 
 
-def test_c51_a_type_of_several_words_is_told() -> None:
+def test_c51_a_type_of_several_words_is_reported() -> None:
     draft = read(file("docs/plan.md", task("4.1: A", "**Type:** Back end / API")))
     assert draft.issues[0].fields["type"] == "back-end"
     assert 'the type "Back end / API" became "back-end"' in told(draft)
@@ -298,7 +298,7 @@ def test_c14_nothing_of_a_broken_table_or_list_is_dropped() -> None:
     assert "entries that are no issues: 2 times" in told(draft)
 
 
-def test_c52_c53_rows_that_are_no_issues_are_told_and_risks_are_none() -> None:
+def test_c52_c53_rows_that_are_no_issues_are_reported_and_risks_are_none() -> None:
     head = "| # | Title | Priority | Status | Dependencies |\n|---|---|---|---|---|\n"
     rows = "| 01 | A | High | ✅ Done | |\n| 02 | B | P1 | ⛔ Needs Review (STOP) | |\n| 03 | C | P1 | | #01-#02 |\n"
     odd = "|  | No number | P1 | | |\n| 05 |  | P1 | | |\n"
@@ -392,7 +392,7 @@ def test_c33_a_need_outside_of_the_list_is_left_out() -> None:
     assert not read(file("jira.csv", jira)).whole
 
 
-def test_c35_issues_of_other_milestones_labels_and_ticks_are_told() -> None:
+def test_c35_issues_of_other_milestones_labels_and_ticks_are_reported() -> None:
     draft = github(
         {"number": 7, "labels": [{"name": "wontfix"}, {"name": "priority: high"}], "assignees": [{"login": "a"}]},
         {"number": 8, "body": "## Acceptance criteria\n- [x] loaded\n"},
@@ -410,7 +410,7 @@ def test_c37_a_note_names_the_line_where_a_record_begins() -> None:
     assert "plan:2: not taken over: team: X" in told(draft)
 
 
-def test_c60_closed_issues_are_told_when_nothing_is_left() -> None:
+def test_c60_closed_issues_are_reported_when_nothing_is_left() -> None:
     rows = json.dumps([{"number": 1, "title": "A", "state": "CLOSED", "body": "", "labels": []}])
     draft = read(file("issues.json", rows), faults=("no issue was found",))
     assert "#1 is closed there" in told(draft)

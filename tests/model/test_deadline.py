@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from executor.model.clock import clock_time, deadline_of, next_at, told, too_late
+from executor.model.clock import clock_time, deadline_of, next_at, too_late, zone_time
 
 BERLIN = ZoneInfo("Europe/Berlin")
 """+01:00 in winter; on 2026-03-29 the clock goes from 02:00 to 03:00, on 2026-10-25 from 03:00 to 02:00."""
@@ -75,11 +75,11 @@ def test_what_cannot_end_in_time_is_not_begun(now: str, seconds: float, expected
     assert too_late(utc("2026-11-21T05:00"), utc(now), seconds, BERLIN) == expected
 
 
-def test_every_day_has_the_moment_once_or_twice_and_is_told_by_the_local_clock() -> None:
+def test_every_day_has_the_moment_once_or_twice_and_is_reported_by_the_local_clock() -> None:
     moment, seen = utc("2026-01-01T00:00"), []
     while moment < utc("2027-01-01T00:00"):
         moment = next_at(time(2, 30), moment, BERLIN)
-        seen.append(told(moment, BERLIN))
+        seen.append(zone_time(moment, BERLIN))
     days = [at[:16] for at in seen]
     assert len(set(days)) == 366
     assert {day for day in days if days.count(day) == 2} == {"2026-10-25 02:30"}

@@ -236,7 +236,7 @@ def test_a_faulty_issue_of_one_milestone_does_not_excuse_the_same_id_in_another(
     ]
 
 
-def test_a_fault_is_told_at_the_place_in_the_file_although_faulty_issues_were_left_out() -> None:
+def test_a_fault_is_reported_at_the_place_in_the_file_although_faulty_issues_were_left_out() -> None:
     text = (
         '[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "bad"\ntitle = ""\nbody = "b"\n'
         '[[issue]]\nid = "a"\ntitle = "A"\nbody = "b"\nneeds = ["a"]\n'
@@ -258,7 +258,7 @@ B = '[[issue]]\nid = "b"\ntitle = "B"\nbody = "b"\nneeds = ["a"]\n'
     [f'{B}size = "XL"\n', f'{B}[[issue]]\nid = "b"\ntitle = "Again"\nbody = "b"\n'],
     ids=["through a faulty issue", "through one of two with the same id"],
 )
-def test_a_cycle_is_told_beside_other_faults(extra: str) -> None:
+def test_a_cycle_is_reported_beside_other_faults(extra: str) -> None:
     text = f'[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "a"\ntitle = "A"\nbody = "b"\nneeds = ["b"]\n{extra}'
     read = read_milestone(tomllib.loads(text), "milestones/m4.toml", "m4")
     assert read.milestone is not None

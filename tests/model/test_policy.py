@@ -226,7 +226,7 @@ def test_the_packaged_rules_are_read() -> None:
         ("forge", 'knd = "local"', [("", 'unknown key "knd"; did you mean "kind"?')]),
     ],
 )
-def test_a_faulty_rule_is_told_where_and_why(stem: str, text: str, expected: list[tuple[str, str]]) -> None:
+def test_a_faulty_rule_is_reported_where_and_why(stem: str, text: str, expected: list[tuple[str, str]]) -> None:
     assert read_policy(rules(stem, text), "rules") == (
         None,
         [Fault(f"rules/{stem}.toml", key, problem) for key, problem in expected],
@@ -254,7 +254,7 @@ def test_an_agent_or_check_that_is_declared_but_faulty_is_not_unknown_to_a_route
     )
 
 
-def test_missing_limits_are_each_told() -> None:
+def test_missing_limits_are_each_reported() -> None:
     _, faults = read_policy({**RULES, "limits": {}, "forge": {}}, "mine")
     assert faults == [
         *(
@@ -405,7 +405,7 @@ options = ["effort"]
         ({"with": {"run": "x"}, "workflow": "direct", "checks": ["tests"]}, []),
     ],
 )
-def test_an_issue_that_does_not_fit_the_rules_is_told_where_and_why(
+def test_an_issue_that_does_not_fit_the_rules_is_reported_where_and_why(
     values: dict[str, Any], expected: list[tuple[str, str]]
 ) -> None:
     assert told(issue(**values), policy("agents", AGENTS)) == [fault(key, problem) for key, problem in expected]
@@ -420,7 +420,7 @@ def test_an_issue_whose_options_fit_two_agents_has_to_name_one() -> None:
     assert told(issue(**{"with": {"run": "x"}}), rule)[-1] == fault("agent", problem)
 
 
-def test_a_fault_is_told_at_the_place_in_the_file_although_a_faulty_issue_was_left_out() -> None:
+def test_a_fault_is_reported_at_the_place_in_the_file_although_a_faulty_issue_was_left_out() -> None:
     text = (
         '[milestone]\nid = "m4"\ntitle = "T"\n[[issue]]\nid = "bad"\ntitle = ""\nbody = "b"\n'
         '[[issue]]\nid = "4.1"\ntitle = "A"\nbody = "b"\nagent = "pacth"\n'
@@ -479,7 +479,7 @@ DOCUMENT = st.dictionaries(NAMES, JSON_LIKE | st.dictionaries(NAMES, JSON_LIKE |
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(RULES)), DOCUMENT, max_size=3))
-def test_whatever_stands_in_the_rules_is_read_or_told(documents: dict[str, Any]) -> None:
+def test_whatever_stands_in_the_rules_is_read_or_reported(documents: dict[str, Any]) -> None:
     read, faults = read_policy({**RULES, **documents}, "rules")
     assert (read is None) == bool(faults)
     assert all(fault.problem and "\n" not in str(fault) for fault in faults)

@@ -186,7 +186,7 @@ FAULTS: list[tuple[str, list[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), FAULTS)
-def test_everything_wrong_with_a_workflow_is_told_at_once(text: str, expected: list[tuple[str, str]]) -> None:
+def test_everything_wrong_with_a_workflow_is_reported_at_once(text: str, expected: list[tuple[str, str]]) -> None:
     workflow, faults = read_workflow("w", tomllib.loads(text), "rules/workflows/w.toml")
     assert workflow is None
     assert [(fault.key, fault.problem) for fault in faults] == expected

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from executor.model.clock import told
+from executor.model.clock import zone_time
 from executor.nightly.schedule import Night, Schedule, due_before, missed, night_deadline, nights_of
 from executor.state.record import Record
 
@@ -67,7 +67,7 @@ def test_an_entry_is_due_once_on_the_nights_on_which_the_clock_is_set(
     since: str, now: str, expected: list[str]
 ) -> None:
     found = missed(Schedule("02:30", "", (), at(since)), [], at(now), BERLIN, alive=False)
-    assert [told(due, BERLIN) for due in found] == expected
+    assert [zone_time(due, BERLIN) for due in found] == expected
 
 
 def test_only_the_last_thirty_days_are_looked_at() -> None:

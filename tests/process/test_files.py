@@ -136,7 +136,7 @@ def test_everything_else_is_a_broken_state(number: int) -> None:
     assert str(error) == "/x/file cannot be written: told so"
 
 
-def test_an_error_without_a_number_is_told_in_its_own_words() -> None:
+def test_an_error_without_a_number_is_reported_in_its_own_words() -> None:
     assert str(state_error(Path("/x/file"), OSError("odd"))) == "/x/file cannot be written: odd"
 
 

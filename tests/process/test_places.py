@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_hands_out_no_more() -> None:
     assert not places.take("b", stopped)
 
 
-def test_whoever_waits_in_the_queue_is_told_of_a_free_place() -> None:
+def test_whoever_waits_in_the_queue_is_reported_a_free_place() -> None:
     places, nobody = limited(1), threading.Event()
     told: list[str] = []
     places.freed.append(lambda: told.append("free"))

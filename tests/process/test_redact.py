@@ -291,7 +291,7 @@ def test_a_text_may_be_redacted_in_the_middle_of_a_stream() -> None:
     assert redactor.feed(b"ijkl-") + redactor.end() == b"[redacted]-"
 
 
-def test_throughput_is_told() -> None:
+def test_throughput_is_reported() -> None:
     """Measured, and compared with a limit that only a mistake would miss."""
     lines = [
         b"tests/test_%d.py::test_case[%d] PASSED [%2d%%] in 0.%03d s\n" % (i, i % 9, i % 100, i % 1000)

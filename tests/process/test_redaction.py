@@ -112,7 +112,7 @@ def test_a_secret_in_all_its_forms_is_not_in_the_log(
     assert not has((tmp_path / "result").read_bytes(), secret)
 
 
-def test_without_being_told_the_secret_the_log_has_it(
+def test_without_knowing_the_secret_the_log_has_it(
     supervisor: Supervisor, command: Any, secret: str, tmp_path: Path
 ) -> None:
     supervisor.run(command(*python(FORMS), secrets=()))
@@ -266,7 +266,7 @@ def test_a_command_shown_has_no_secret(command: Any, secret: str) -> None:
 # --- cost -----------------------------------------------------------------------------------------------------------
 
 
-def test_throughput_is_told(supervisor: Supervisor, command: Any) -> None:
+def test_throughput_is_reported(supervisor: Supervisor, command: Any) -> None:
     """Measured, and compared with a limit that only a mistake would miss."""
     line = "tests/test_some_module.py::test_case PASSED [ 42%] in 0.017 s"
     script = f"yes '{line}' | head -c 50000000"

@@ -121,7 +121,7 @@ def test_the_exit_code_arrives_as_it_was_given(supervisor: Supervisor, command: 
     assert ended.describe() == ("exit 127 (command not found)" if code == 127 else f"exit {code}")
 
 
-def test_the_signal_that_ended_a_command_is_told(supervisor: Supervisor, command: Any) -> None:
+def test_the_signal_that_ended_a_command_is_reported(supervisor: Supervisor, command: Any) -> None:
     ended = supervisor.run(command("sh", "-c", "kill -SEGV $$"))
     assert (ended.code, ended.signal, ended.reason, ended.ok) == (None, signal.SIGSEGV, "exited", False)
     assert ended.describe() == "ended by SIGSEGV"
@@ -201,7 +201,7 @@ def test_sane_path_leaves_out_empty_and_relative_parts() -> None:
 # --- commands that cannot be started --------------------------------------------------------------------------------
 
 
-def test_why_a_command_did_not_start_is_told_in_words(supervisor: Supervisor, command: Any, tmp_path: Path) -> None:
+def test_why_a_command_did_not_start_is_reported_in_words(supervisor: Supervisor, command: Any, tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("#!/bin/sh\n")
     (tmp_path / "orphan").write_text("#!/no/such/interpreter\n")
     (tmp_path / "orphan").chmod(0o755)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.agents.output import read_output
+from executor.agents.output import parse_output
 from executor.checks.junit import ReportError, read_junit
 from executor.config.load_milestones import TomlError, read_toml
 from executor.forge.pull_request import harmless, read_mark
@@ -41,7 +41,7 @@ def junit(data: bytes) -> None:
 
 
 def output(data: bytes) -> None:
-    read_output(Agent(name="x", command=("x",)), data.decode().splitlines(keepends=True))
+    parse_output(Agent(name="x", command=("x",)), data.decode().splitlines(keepends=True))
 
 
 def text(data: bytes) -> None:

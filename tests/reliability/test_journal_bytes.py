@@ -28,7 +28,7 @@ RUNS: tuple[Any, ...] = (
     journal_tests.test_no_power_cut_takes_back_what_was_promised_or_seen_after_a_crash,
     journal_tests.test_a_crash_in_a_compaction_leaves_the_old_journal_or_the_new_one,
     journal_tests.test_a_power_cut_in_a_compaction_leaves_the_old_journal_or_the_new_one,
-    journal_tests.test_a_failing_call_in_a_compaction_is_told_and_loses_nothing,
+    journal_tests.test_a_failing_call_in_a_compaction_is_reported_and_loses_nothing,
     journal_tests.test_a_repair_that_ends_at_any_call_is_done_by_the_next_one,
 )
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.agents.output import Told
+from executor.agents.output import AgentOutput
 from executor.report.collect import AttemptReport, IssueReport, MilestoneReport, schema
 from executor.report.text import Session, attempt_lines, duration, junit, markdown
 from executor.state.model import Attempt
@@ -120,7 +120,7 @@ def test_no_text_of_others_formats_ends_a_cell_or_mentions_anybody(text: str) ->
     ],
 )
 def test_a_command_of_an_agent_is_shown_as_one_line(command: str, shown: str) -> None:
-    told = Told(commands=[command], files=["/r/.cache/m1/workspaces/3/tree/src/a.py", "/etc/x", "src/a.py"])
+    told = AgentOutput(commands=[command], files=["/r/.cache/m1/workspaces/3/tree/src/a.py", "/etc/x", "src/a.py"])
     lines = attempt_lines(Attempt(1, 1, "", ""), [Session("", told, "")], [], [])
     assert f"    $ {shown}" in lines
     assert "  files it wrote (2): src/a.py, /etc/x" in lines

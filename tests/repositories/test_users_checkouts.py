@@ -299,7 +299,7 @@ def test_a_key_that_goes_away_during_the_run_costs_no_second_agent(
     assert set(repo.git("log", "--format=%G?", f"main..{BRANCH}").split()) == {"G"}
 
 
-def test_a_red_branch_with_landings_is_told_that_its_base_may_have_the_repair(tmp_path: Path) -> None:
+def test_a_red_branch_with_landings_is_reported_that_its_base_may_have_the_repair(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo", issues=issue("1", "echo one > one.txt"))
     repo.doit("milestone:m1").check(0)
     repo.write("rules/checks.toml", '[check.mine]\nrun = "test -f fixed"\nsabotage = "off"\n')

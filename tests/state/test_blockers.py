@@ -105,5 +105,5 @@ def test_a_blocker_is_read_back_as_it_was_recorded() -> None:
 
 def test_a_red_base_is_one_thing_for_all_issues_that_it_holds_back() -> None:
     other = Blocker("red-base", "b", RED.about, "m1/b: red", "mend it")
-    assert other.told_as == RED.told_as
-    assert CONFLICT.told_as != Blocker("conflict", "b", CONFLICT.about, "m1/b: conflict", "retry").told_as
+    assert other.report_key == RED.report_key
+    assert CONFLICT.report_key != Blocker("conflict", "b", CONFLICT.about, "m1/b: conflict", "retry").report_key

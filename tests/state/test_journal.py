@@ -750,7 +750,7 @@ def test_a_full_fake_disk_leaves_the_journal_whole(fs: FakeFilesystem) -> None:
     assert numbers(read(folder)) == [1, 3, 4]
 
 
-def test_a_disk_too_full_to_begin_a_journal_is_told_as_such(fs: FakeFilesystem) -> None:
+def test_a_disk_too_full_to_begin_a_journal_is_reported_as_such(fs: FakeFilesystem) -> None:
     folder = Path("/state/milestone")
     filled(folder, 2)
     whole = (folder / NAME).read_bytes()
@@ -1077,7 +1077,7 @@ def test_a_power_cut_in_a_compaction_leaves_the_old_journal_or_the_new_one(
 @pytest.mark.parametrize("persistent", [False, True], ids=["once", "for-good"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", [*CALLS, *NAMING])
-def test_a_failing_call_in_a_compaction_is_told_and_loses_nothing(
+def test_a_failing_call_in_a_compaction_is_reported_and_loses_nothing(
     tmp_path: Path, call: str, number: int, persistent: bool
 ) -> None:
     for nth in itertools.count(1):

@@ -250,7 +250,7 @@ def test_data_that_looks_like_a_record_does_not_make_a_torn_one_corrupt() -> Non
 
 
 @pytest.mark.parametrize("version", [2, 10, 2**40])
-def test_a_journal_of_a_later_version_is_told_apart_from_a_corrupt_one(version: int) -> None:
+def test_a_journal_of_a_later_version_is_distinguished_from_a_corrupt_one(version: int) -> None:
     body = LINES[0][:-16].replace(b'"v":1', b'"v":%d' % version)
     later = body + b',"c":"%08x"}\n' % zlib.crc32(body)
     for data in (later, later + LINES[1], later[:40]):

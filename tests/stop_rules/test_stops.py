@@ -820,7 +820,7 @@ def test_a_rule_of_ones_own(own: StopRule, stopped: bool) -> None:
     assert bool(hits({"src/a.py": "gone\n"}, {"src/a.py": "eval(x)\n"}, rules=[own])) is stopped
 
 
-def test_all_rules_are_told_hard_before_soft_and_in_their_order() -> None:
+def test_all_rules_are_reported_hard_before_soft_and_in_their_order() -> None:
     rules = [rule(id=f"{level}{n}", level=level, paths=["*"]) for n in (1, 2) for level in ("soft", "hard")]
     assert ids(*made("a"), rules=rules) == ["hard1", "hard2", "soft1", "soft2"]
     assert ids(*made("a"), rules=rules, allowed=["hard1", "soft2", "other"]) == ["hard2", "soft1"]
@@ -1007,7 +1007,7 @@ def test_a_spec_that_can_be_worked_on_has_no_problem(text: str) -> None:
         ("Write the export.\r\nTODO\r\n", "TODO"),
     ],
 )
-def test_a_spec_that_cannot_be_worked_on_is_told(text: str, problem: str) -> None:
+def test_a_spec_that_cannot_be_worked_on_is_reported(text: str, problem: str) -> None:
     [told] = spec_problems(text, "Export the table", 0)
     assert problem in told
     assert told.isprintable()

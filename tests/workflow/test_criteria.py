@@ -62,7 +62,7 @@ def test_thirds_do_not_round_up() -> None:
     assert (result.percent, result.opens(rule)) == (66, False)
 
 
-def test_what_is_missing_is_told_by_step() -> None:
+def test_what_is_missing_is_reported_by_step() -> None:
     rule = gate({"sections": ("One",)}, {"file": "tree:README.md"}, {"file": "a.c/g", "keys": ("k",)})
     result = score(rule, {"a.b/f": b"x", "a.c/g": b"{}"}, ())
     assert result.missing == {
@@ -70,7 +70,7 @@ def test_what_is_missing_is_told_by_step() -> None:
         "": ("tree:README.md is missing",),
         "a.c": ("a.c/g lacks the key k",),
     }
-    assert result.told().count(";") == 2
+    assert result.sentence().count(";") == 2
 
 
 @pytest.mark.parametrize(

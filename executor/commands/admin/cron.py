@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from executor.commands.base import JSON_OPTION, Command, Options, print_json, safe
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
-from executor.model.clock import clock_time, deadline_of, next_at, told
+from executor.model.clock import clock_time, deadline_of, next_at, zone_time
 from executor.nightly.crontab import cron_line, ours, read_env_file, spliced, systemd_units
 from executor.nightly.schedule import Nights, Schedule
 from executor.process.files import LOCAL, utcnow
@@ -79,7 +79,7 @@ def _install(project: Project, options: Options) -> int:
     _tell_change(before, after, str(project.root))
     if not daemon_runs():
         sys.stdout.write("note: no cron daemon is running here, so nothing will happen until one is started\n")
-    sys.stdout.write(f"next run: {told(next_at(clock_time(schedule.at), utcnow(), LOCAL), LOCAL)}\n")
+    sys.stdout.write(f"next run: {zone_time(next_at(clock_time(schedule.at), utcnow(), LOCAL), LOCAL)}\n")
     return 0
 
 
@@ -108,16 +108,16 @@ def _show(project: Project, options: Options) -> int:
     if options["json"]:
         print_json({"entries": lines, "daemon": daemon_runs(), "nightly": night_json(outlook)})
         return 0
-    told_lines = [f"  {line}" for line in lines] or ["no nightly entry; `doit cron install` makes one"]
+    texts = [f"  {line}" for line in lines] or ["no nightly entry; `doit cron install` makes one"]
     if lines and not daemon_runs():
-        told_lines.append("note: no cron daemon is running here")
+        texts.append("note: no cron daemon is running here")
     if lines and outlook is None:
-        told_lines.append("when it last ran is not known; the next run will tell, or `doit cron install` again")
-    told_lines += night_lines(outlook) if lines else []
+        texts.append("when it last ran is not known; the next run will tell, or `doit cron install` again")
+    texts += night_lines(outlook) if lines else []
     latest = nights.latest_log()
     if latest is not None:
-        told_lines.append(f"last log: {latest.relative_to(project.root)}")
-    sys.stdout.write("".join(f"{safe(line)}\n" for line in told_lines))
+        texts.append(f"last log: {latest.relative_to(project.root)}")
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in texts))
     return 0
 
 
@@ -129,14 +129,14 @@ def night_lines(outlook: Outlook | None) -> list[str]:
     if last is None:
         before = "never ran yet"
     elif outlook.alive:
-        before = f"at work since {told(last.started, LOCAL)}"
+        before = f"at work since {zone_time(last.started, LOCAL)}"
     elif last.code is None:
-        before = f"last run {told(last.started, LOCAL)} died before its end; the next one goes on where it ended"
+        before = f"last run {zone_time(last.started, LOCAL)} died before its end; the next one goes on where it ended"
     else:
-        before = f"last run {told(last.started, LOCAL)}, exit {last.code}"
-    lines = [f"nightly: {before}; next {told(next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL), LOCAL)}"]
+        before = f"last run {zone_time(last.started, LOCAL)}, exit {last.code}"
+    lines = [f"nightly: {before}; next {zone_time(next_at(clock_time(outlook.schedule.at), utcnow(), LOCAL), LOCAL)}"]
     if outlook.missed:
-        nights = ", ".join(told(due, LOCAL) for due in outlook.missed[-5:])
+        nights = ", ".join(zone_time(due, LOCAL) for due in outlook.missed[-5:])
         many = len(outlook.missed)
         lines.append(
             f"nightly: {many} run{'s' if many > 1 else ''} missed: {nights}; "

@@ -72,12 +72,14 @@ class Doctor(Command):
             looked += _tried(compiled)
         project = next((item.project for item in looked if isinstance(item, Compiled)), None)
         findings = [item for item in looked if isinstance(item, Finding)]
-        told = [_mended(project, item) if options["repair"] and project else (item, "", item.code) for item in findings]
-        codes = {code for _, _, code in told}
+        lines = [
+            _mended(project, item) if options["repair"] and project else (item, "", item.code) for item in findings
+        ]
+        codes = {code for _, _, code in lines}
         if options["json"]:
-            print_json([_value(item, done, code) for item, done, code in told])
+            print_json([_value(item, done, code) for item, done, code in lines])
         else:
-            rows = [[_word(item, done, code), item.subject, _text(item, done, code)] for item, done, code in told]
+            rows = [[_word(item, done, code), item.subject, _text(item, done, code)] for item, done, code in lines]
             sys.stdout.write(table(rows) + "\n")
             if not options["repair"] and any(item.mend is not None for item in findings):
                 sys.stdout.write("doit doctor --repair mends what is marked so\n")

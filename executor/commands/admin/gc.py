@@ -90,8 +90,8 @@ class Gc(Command):
             rows = [[item.what, f"kept: {kept[item.what]}" if item.what in kept else item.why] for item in items]
             sys.stdout.write(table(rows) + "\n" * bool(rows))
             sys.stdout.write(f"packed {packed} loose objects of git\n" if packed else "")
-            told = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
-            sys.stdout.write(f"{told}\n")
+            text = f"would remove {len(items)}" if options["dry_run"] else f"removed {len(items) - len(kept)}"
+            sys.stdout.write(f"{text}\n")
         return BusyError.exit_code if kept else 0
 
 

@@ -112,8 +112,8 @@ def _configuration(root: Path) -> list[str]:
         names = list(missing)
         _add_to_ini(ini, missing)
     place = "[tool.doit.plugins.command] of pyproject.toml" if pyproject.exists() else "[COMMAND] of doit.cfg"
-    told = ", ".join(names) if len(names) <= _FEW else f"{len(names)} commands"
-    return [f"added {told} to {place}"] if names else []
+    text = ", ".join(names) if len(names) <= _FEW else f"{len(names)} commands"
+    return [f"added {text} to {place}"] if names else []
 
 
 def _names_in(ini: Path) -> set[str]:

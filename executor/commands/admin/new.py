@@ -47,9 +47,9 @@ class Schema(Command):
             print_json(schemas())
             return 0
         written = write_schemas(open_project().root)
-        told = f"wrote {', '.join(written)} to {FOLDER}/" if written else f"{FOLDER}/ is up to date"
+        text = f"wrote {', '.join(written)} to {FOLDER}/" if written else f"{FOLDER}/ is up to date"
         sys.stdout.write(
-            f"{told}\na TOML file names its schema in its first line: #:schema ../{FOLDER}/milestone.schema.json\n"
+            f"{text}\na TOML file names its schema in its first line: #:schema ../{FOLDER}/milestone.schema.json\n"
         )
         return 0
 

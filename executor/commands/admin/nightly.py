@@ -22,7 +22,7 @@ from executor.commands.run import UNTIL
 from executor.config.project import compile_project, open_project, prepare_cache
 from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
-from executor.model.clock import clock_time, deadline_of, told
+from executor.model.clock import clock_time, deadline_of, zone_time
 from executor.nightly.crontab import read_env_file
 from executor.nightly.digest import Digest, digest_of
 from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline
@@ -82,7 +82,7 @@ def digest_since(project: Project, since: datetime) -> Digest:
     board = board_of(project)
     moment = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     events = {item["id"]: segments.read(project.state(item["id"])) for item in board.milestones}
-    return digest_of(moment, told(since, LOCAL), board.milestones, board.rows(), events)
+    return digest_of(moment, zone_time(since, LOCAL), board.milestones, board.rows(), events)
 
 
 def _since(project: Project, asked: str) -> datetime:
@@ -146,7 +146,9 @@ class Nightly(Command):
             if not _wanted(nights, options, names, started):
                 return 0
             if deadline is not None and started >= deadline:
-                nights.note(f"{stamp()} too late: this night ended at {told(deadline, LOCAL)}; the next one does it")
+                nights.note(
+                    f"{stamp()} too late: this night ended at {zone_time(deadline, LOCAL)}; the next one does it"
+                )
                 return _BUSY
             return _night(project, nights, names, deadline, started)
         finally:
@@ -170,8 +172,8 @@ def _night(
     finally:
         journal.close()
     if code in _BROKEN:
-        told_results = ", ".join(f"{name} ended with {result}" for name, result in results.items()) or "nothing ran"
-        sys.stderr.write(f"nightly run of {safe(str(project.root))}: {told_results}; see {safe(str(log))}\n")
+        outcome = ", ".join(f"{name} ended with {result}" for name, result in results.items()) or "nothing ran"
+        sys.stderr.write(f"nightly run of {safe(str(project.root))}: {outcome}; see {safe(str(log))}\n")
     return code
 
 
@@ -216,7 +218,7 @@ def _digest(project: Project, nights: Nights, journal: Journal, started: datetim
         sys.stdout.write("".join(f"{safe(line)}\n" for line in f"note: {problem}".split("\n")))
 
     teller = Teller(policy.notify, secrets_of(name for agent in policy.agents.values() for name in agent.env), note)
-    title = f"Night of {told(started, LOCAL)}: {digest.title}"
+    title = f"Night of {zone_time(started, LOCAL)}: {digest.title}"
     teller.say(of_digest(run_id, title, digest.text()), sent_before(journal.events), record)
     teller.close()
     sys.stdout.write(digest.text())

@@ -290,6 +290,6 @@ def _text(ref: str, decision: Decision, difference: list[str], attempts: list[At
         ]
     lines += (safe(line) for line in difference)
     for item in attempts:
-        told = f": {safe(item.reason)}" if item.reason else ""
-        lines.append(f"attempt {item.number} (revision {item.revision}) {item.state}{told}")
+        text = f": {safe(item.reason)}" if item.reason else ""
+        lines.append(f"attempt {item.number} (revision {item.revision}) {item.state}{text}")
     return "\n".join(lines) + "\n"

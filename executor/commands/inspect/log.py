@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.agents.output import Told, read_told
+from executor.agents.output import AgentOutput, read_output
 from executor.checks.base import base_remedy
 from executor.checks.spec import slug_of
 from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, safe, table
@@ -213,7 +213,7 @@ def _attempt(observer: Observer, ref: str, shown: Attempt, folder: Path) -> list
         checks[-1] = replace(checks[-1], output=shown.detail)
         return attempt_lines(shown, sessions, files, checks)
     lines = attempt_lines(shown, sessions, files, checks)
-    if shown.detail and (shown.kind == "checks" or not any(item.output or item.told.text for item in sessions)):
+    if shown.detail and (shown.kind == "checks" or not any(item.tail or item.output.text for item in sessions)):
         title = "check that failed, asked of the same tree before" if shown.kind == "checks" else "output"
         lines += [f"  {title}:", *(f"    {line}" for line in shown.detail.splitlines())]
     return lines
@@ -246,11 +246,11 @@ def _sessions(observer: Observer, ref: str, shown: Attempt, folder: Path) -> lis
         step = log.parent.name if log.parent != folder else ""
         agent = policy.agents.get((workflow.agent_of(step) if step else None) or shown.agent)
         if agent is None:
-            found.append(Session(step, Told(), _shown(log)))
+            found.append(Session(step, AgentOutput(), _shown(log)))
             continue
         out = Path(agent.output_file.format(out=log.parent / "out")) if agent.output_file else None
-        told = read_told(agent, log, out)
-        found.append(Session(step, told, "" if told.events else told.noise))
+        output = read_output(agent, log, out)
+        found.append(Session(step, output, "" if output.events else output.noise))
     return found
 
 

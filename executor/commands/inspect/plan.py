@@ -16,12 +16,12 @@ from executor.commands.base import (
     Command,
     Options,
     Output,
-    faults_told,
     meant_milestone,
     print_json,
+    report_faults,
     safe,
     table,
-    unproved_told,
+    unproved_note,
 )
 from executor.commands.plain import ago, money
 from executor.config.project import compile_project, obstacles_of, open_project
@@ -63,7 +63,7 @@ class Plan(Command):
             print_json(value)
         else:
             sys.stdout.write(_text(value))
-        return faults_told(compiled.faults) or (PersonNeededError.exit_code if value["obstacles"] else 0)
+        return report_faults(compiled.faults) or (PersonNeededError.exit_code if value["obstacles"] else 0)
 
 
 def _value(observer: Observer, name: str) -> PlanReport:
@@ -144,7 +144,7 @@ def _selection(observer: Observer, name: str) -> str:
     return f"{mode}; {held}" if held else mode
 
 
-def _overlaps_told(issues: list[PlanIssue]) -> str:
+def _overlaps_text(issues: list[PlanIssue]) -> str:
     """Return the predicted overlaps as lines, the strongest first."""
     pairs = [(met["cost"], item["ref"], met) for item in issues for met in item["overlaps"]]
     pairs.sort(key=lambda pair: -pair[0])
@@ -198,11 +198,11 @@ def _range(expected: Expected) -> str:
     """Format the forecast as a range, with its past accuracy; empty for a guess."""
     if expected["guess"]:
         return ""
-    told = f"p50 {ago(expected['p50_s'])}, p80 {ago(expected['p80_s'])}, from {expected['known']} durations"
+    text = f"p50 {ago(expected['p50_s'])}, p80 {ago(expected['p80_s'])}, from {expected['known']} durations"
     proved = expected["calibration"]
     if proved["milestones"]:
-        told += f"; {proved['inside_p80']} of {proved['milestones']} past milestones ended within their p80"
-    return f"{told}\n"
+        text += f"; {proved['inside_p80']} of {proved['milestones']} past milestones ended within their p80"
+    return f"{text}\n"
 
 
 def _text(value: PlanReport) -> str:
@@ -224,20 +224,20 @@ def _text(value: PlanReport) -> str:
     bounds += f", {usd}" if usd else "; no cap on money (--budget, or rules/limits.toml)"
     if expected is not None:
         guess = " (a guess)" if expected["guess"] else ""
-        told = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time"
-        bounds = f"{told}\n{_range(expected)}{bounds}"
+        text = f"takes about {ago(expected['seconds'])}{guess}, {expected['workers']} at a time"
+        bounds = f"{text}\n{_range(expected)}{bounds}"
     path = " -> ".join(ref.partition("/")[2] for ref in value["critical_path"])
     return (
         f"{value['milestone']}: {value['title']}\n"
         f"lands on {value['branch']}, starting from {value['from'][:10]} ({value['base']})\n"
         f"critical path: {path}\n{bounds}\n\n{table(rows)}\n"
-        + unproved_told([item["ref"] for item in value["issues"] if item["unproved"] and item["status"] != "landed"])
+        + unproved_note([item["ref"] for item in value["issues"] if item["unproved"] and item["status"] != "landed"])
         + "".join(
             f'vacuous: {safe(item["ref"])}: "{safe(name)}" passes before anything was done; it proves nothing\n'
             for item in value["issues"]
             for name in item["vacuous"]
         )
-        + _overlaps_told(value["issues"])
+        + _overlaps_text(value["issues"])
         + "".join(f"selected tests: {held}\n" for held in [value["select_tests"]] if held)
         + "".join(f"note: {safe(value['note'])}\n" for _ in range(bool(value["note"])))
         + "".join(f"to be settled first: {safe(item)}\n" for item in value["obstacles"])

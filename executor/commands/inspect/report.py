@@ -89,7 +89,7 @@ class Report(Command):
 
 
 def _open(path: Path) -> None:
-    """Show a page in the user's browser; a machine without one is told where the page is."""
+    """Show a page in the user's browser; on a machine without one, a message says where the page is."""
     import webbrowser
 
     try:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from executor.commands.admin.cron import night_json, night_lines
-from executor.commands.base import JSON_OPTION, Command, Options, Output, faults_told, print_json, safe, table
+from executor.commands.base import JSON_OPTION, Command, Options, Output, print_json, report_faults, safe, table
 from executor.commands.plain import ago
 from executor.config.project import open_project, unknown_milestone
 from executor.errors import UsageError
@@ -71,7 +71,7 @@ class Status(Command):
             sys.stdout.write("\n".join(_text(item, _own(rows, item["id"])) for item in shown))
             sys.stdout.write("".join(f"{item['id']}: draft: {safe(item['reason'])}\n" for item in drafts))
             sys.stdout.write("".join(f"\n{safe(line)}" for line in night_lines(outlook)) + "\n" * bool(outlook))
-        return faults_told(board.faults)
+        return report_faults(board.faults)
 
 
 def _refresh(names: list[str]) -> None:
@@ -166,8 +166,8 @@ def _has_line(row: IssueRow, item: MilestoneRow) -> bool:
 
 def removed_lines(item: MilestoneRow) -> list[list[str]]:
     """Return table rows of issues that landed and left the declaration."""
-    told = "landed as {}; no longer declared"
-    return [["landed", safe(gone["id"]), "-", told.format(gone["commit"][:10])] for gone in item["removed"]]
+    text = "landed as {}; no longer declared"
+    return [["landed", safe(gone["id"]), "-", text.format(gone["commit"][:10])] for gone in item["removed"]]
 
 
 def _where(row: IssueRow) -> str:
@@ -220,7 +220,7 @@ class Sessions(Command):
             left_out = len(found) - len(shown)
             sys.stdout.write(f"{left_out} earlier ones are not shown; --all shows them\n" if left_out else "")
             sys.stdout.write(table([_row(name, record) for name, record in shown]) + "\n")
-            sys.stdout.write(_told_last(*found[-1]))
+            sys.stdout.write(_last_run_text(*found[-1]))
         return 0
 
 
@@ -265,5 +265,5 @@ def _left(name: str, record: RunRecord) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _told_last(name: str, record: RunRecord) -> str:
+def _last_run_text(name: str, record: RunRecord) -> str:
     return f"the last one did not come to its end; doit milestone:{name} resumes it\n" if record.cut_off else ""

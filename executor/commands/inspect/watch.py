@@ -38,8 +38,8 @@ _SHARE = 4
 """Minimum ratio of the interval to the time that a snapshot takes."""
 
 
-def _flag(name: str, told: str) -> dict[str, object]:
-    return {"name": name, "short": "", "long": name, "type": bool, "default": False, "help": told}
+def _flag(name: str, text: str) -> dict[str, object]:
+    return {"name": name, "short": "", "long": name, "type": bool, "default": False, "help": text}
 
 
 _INTERVAL = {

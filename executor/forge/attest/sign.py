@@ -78,8 +78,8 @@ def attest_landings(run: MilestoneRun, key: Path) -> list[str]:
     if remote is not None and missing:
         pushed = remote.push(missing)
         if not pushed.ok:
-            told = f"attestations cannot be pushed to {remote.name}: {pushed.reason}"
-            raise ForgeRefusedError("\n".join([*attester.problems, told]))
+            text = f"attestations cannot be pushed to {remote.name}: {pushed.reason}"
+            raise ForgeRefusedError("\n".join([*attester.problems, text]))
     return attester.problems
 
 

@@ -43,8 +43,8 @@ def main() -> int:
         landings = landings_on(options.repository, options.branch, options.milestone)
         problems = verified(options.repository, landings, options.signers)
     except (OSError, subprocess.CalledProcessError) as error:
-        told = getattr(error, "stderr", b"") or b""
-        print(f"cannot verify: {error} {told.decode(errors='replace')}".strip(), file=sys.stderr)
+        output = getattr(error, "stderr", b"") or b""
+        print(f"cannot verify: {error} {output.decode(errors='replace')}".strip(), file=sys.stderr)
         return 2
     for problem in problems:
         print(problem)

@@ -128,12 +128,12 @@ class Standing:
 
     def describe(self, now: float) -> str:
         """Format the limits as one line for people."""
-        told = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was reported"
+        text = f"{self.remaining} of {self.limit} requests left" if self.limit else "no limit was reported"
         if self.limit and self.reset > now:
-            told += f" until {_clock(self.reset)}"
+            text += f" until {_clock(self.reset)}"
         if self.closed_until > now:
-            told += f"; nothing is sent until {_clock(self.closed_until)}"
-        return f"{self.host}: {told}"
+            text += f"; nothing is sent until {_clock(self.closed_until)}"
+        return f"{self.host}: {text}"
 
 
 def next_write(standing: Standing, now: float, most: int) -> float:

@@ -255,7 +255,7 @@ class Api:
         key = hashlib.sha256(f"{path}?{urlencode(sorted((parameters or {}).items()))}".encode()).hexdigest()
         known = self._kept(key)
         tag = str(known["tag"]) if known is not None else None
-        told = ""
+        text = ""
         for tries in range(_TRIES):
             status, headers, data = self._limited("GET", path, parameters=parameters, tag=tag)
             if status == _NOT_MODIFIED and known is not None:
@@ -266,11 +266,11 @@ class Api:
             if status in {_NOT_FOUND, _GONE}:
                 return None, ""
             unread = "its answer is no JSON" if status in _OK else f"status {status}" if status else "no answer"
-            told = _words(data) or unread
+            text = _words(data) or unread
             if status and status not in _OK and status < _SERVER:
                 raise _refused("GET", path, status, data)
             self.wait(tries)
-        raise ForgeUnavailableError(f"the forge cannot be reached: {told}; nothing is lost, run again later")
+        raise ForgeUnavailableError(f"the forge cannot be reached: {text}; nothing is lost, run again later")
 
     def _limited(
         self,
@@ -306,12 +306,12 @@ class Api:
                 self._budget.before(writes=verb != "GET", pause=self._pause)
             headers = {"If-None-Match": tag} if tag else {}
             try:
-                status, told, text = self._send(verb, path, dict(parameters) if parameters else None, headers, body)
+                status, answer, text = self._send(verb, path, dict(parameters) if parameters else None, headers, body)
             except OSError:
                 return 0, {}, None
             except RuntimeError as error:
                 raise ForgeRefusedError(f"{error}; see base_url in rules/forge.toml") from error
-            lowered = {str(key).lower(): str(value) for key, value in told.items()}
+            lowered = {str(key).lower(): str(value) for key, value in answer.items()}
             data = _value(text)
             if self._budget is not None:
                 self._budget.after(lowered, _delay(status, lowered, data))
@@ -407,11 +407,11 @@ def _words(data: Any) -> str:
     """Return the forge's message about a refusal."""
     if not isinstance(data, dict):
         return ""
-    told = [*_texts(data.get("message")), *_texts(data.get("error_description") or data.get("error"))]
+    lines = [*_texts(data.get("message")), *_texts(data.get("error_description") or data.get("error"))]
     errors = data.get("errors")
     for error in errors if isinstance(errors, list) else []:
-        told += _texts(error.get("message") if isinstance(error, dict) else error)
-    return ": ".join(dict.fromkeys(word for word in told if word))[:500]
+        lines += _texts(error.get("message") if isinstance(error, dict) else error)
+    return ": ".join(dict.fromkeys(word for word in lines if word))[:500]
 
 
 def _texts(value: Any) -> list[str]:

@@ -75,8 +75,8 @@ def _front(text: str, path: str) -> tuple[Node, Document, list[Note]]:
     try:
         front = yaml_node(doc.front, first=2)
     except PlaceError as error:
-        told = f"the front matter {error}; it was read line by line"
-        return _lenient(doc.front), doc, [Note(error.line, told, "front matter that is not YAML", path)]
+        message = f"the front matter {error}; it was read line by line"
+        return _lenient(doc.front), doc, [Note(error.line, message, "front matter that is not YAML", path)]
     notes = yaml_comments(doc.front, first=2, file=path)
     return (front if front.keys is not None else Node(None, 1, "", keys={})), doc, notes
 

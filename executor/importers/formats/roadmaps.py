@@ -169,8 +169,8 @@ def _phases(doc: Document, notes: list[Note]) -> list[DraftIssue]:
     listed = {number: item for number, item in listed.items() if item.box is not None}
     ahead = [_listed_phase(doc, number, item, taken) for number, item in listed.items()]
     if ahead:
-        told = "phases that are listed and have no chapter became issues without a goal"
-        notes.append(Note(ahead[0].line, f"{told}: {', '.join(issue.id for issue in ahead)}"))
+        message = "phases that are listed and have no chapter became issues without a goal"
+        notes.append(Note(ahead[0].line, f"{message}: {', '.join(issue.id for issue in ahead)}"))
     return sorted([*ahead, *issues], key=lambda issue: [int(part) for part in re.findall(r"\d+", issue.id)][:2])
 
 

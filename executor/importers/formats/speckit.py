@@ -194,8 +194,8 @@ def _speckit_needs(doc: Document, groups: list[Group], notes: list[Note], *, spl
             stories = []
         group.fields["needs"] = [name for name in dict.fromkeys(needs) if name != group.id]
     if said:
-        told = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in said.items())
-        notes.append(Note(0, f"dependencies read from sentences: {told}"))
+        text = "; ".join(f"{name} needs {', '.join(needs)}" for name, needs in said.items())
+        notes.append(Note(0, f"dependencies read from sentences: {text}"))
 
 
 def _inline_needs(groups: Sequence[Group], notes: list[Note]) -> dict[str, list[str]]:

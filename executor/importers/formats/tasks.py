@@ -125,8 +125,8 @@ def _note_several(reading: _Reading, rest: Sequence[Section]) -> None:
     several = [part for part in rest if part.level == 1 and milestone_id(plain(part.title))]
     if len(several) > 1:
         lines = ", ".join(f"{plain(part.title)} (line {part.line})" for part in several)
-        told = f"the file has several milestones, all its tasks became one: {lines}"
-        reading.notes.append(Note(several[1].line, told))
+        text = f"the file has several milestones, all its tasks became one: {lines}"
+        reading.notes.append(Note(several[1].line, text))
 
 
 def _overview(doc: Document, rest: Sequence[Section], front: Sequence[str]) -> str:
@@ -304,8 +304,8 @@ def _restarted(parts: Sequence[_Part], notes: list[Note]) -> dict[str, dict[str,
         for said in (f"task {part.head.id}", f"task #{part.head.id}"):
             found.setdefault(part.phase, {})[said.casefold()] = [name]
         part.head.id = name
-    told = f"the numbers of tasks restart in each phase; they have the number of the phase in front: {', '.join(full)}"
-    notes.append(Note(parts[0].own[0].line, told))
+    text = f"the numbers of tasks restart in each phase; they have the number of the phase in front: {', '.join(full)}"
+    notes.append(Note(parts[0].own[0].line, text))
     return found
 
 

@@ -354,8 +354,8 @@ def _epic(row: Node, reading: Reading, name: str, phase: str) -> None:
     """An epic becomes a phase."""
     words_of(row, reading, name)
     standing(reading, name, row.text("status"), row.line)
-    told = f'the epic {name} became the phase "{phase}"'
-    reading.notes.append(Note(row.line, told, "epics that became phases"))
+    text = f'the epic {name} became the phase "{phase}"'
+    reading.notes.append(Note(row.line, text, "epics that became phases"))
 
 
 def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, str]], epics: dict[str, str]) -> None:
@@ -366,10 +366,10 @@ def _not_taken(row: Node, reading: Reading, name: str, links: list[tuple[str, st
         if link != "blocks" and (link != "parent-child" or other not in epics)
     ]
     if other_links:
-        told = f"{name}: links that order nothing were left out: {', '.join(other_links)}"
-        reading.notes.append(Note(row.line, told, "links that order nothing, left out"))
+        text = f"{name}: links that order nothing were left out: {', '.join(other_links)}"
+        reading.notes.append(Note(row.line, text, "links that order nothing, left out"))
     for key in ("labels", "assignee", "external_ref", "estimated_minutes", "close_reason", "comments"):
         node = row.get(key)
         if node is not None and not node.empty():
-            told = f"{name}: {key}: {node.shown()} was not taken over"
-            reading.notes.append(Note(row.line, told, f"{key} that were not taken over"))
+            text = f"{name}: {key}: {node.shown()} was not taken over"
+            reading.notes.append(Note(row.line, text, f"{key} that were not taken over"))

@@ -198,7 +198,7 @@ class Pulse:
         self.silent = silent or float("inf")  # seconds
         self.folder = folder
         self.alive = self.cpu_since = time.monotonic()
-        self.told = False  # of the present silence
+        self.reported = False  # of the present silence
         self.cpu = 0  # clock ticks
         first = min(self.limit, self.silent)
         self.due = self.alive + min(first / 10, 5.0) if first < float("inf") else first  # time of the next look
@@ -208,18 +208,18 @@ class Pulse:
         cpu = round(sum(os.times()[2:4]) * HZ) + sum(process.ticks for process in descendants().values())
         if abs(cpu - self.cpu) >= max(1, CPU_ALIVE * HZ * (now - self.cpu_since)):
             self.alive, self.cpu_since, self.cpu = now, now, cpu
-        enough = self.limit if self.told else min(self.limit, self.silent)
+        enough = self.limit if self.reported else min(self.limit, self.silent)
         if now - self.alive >= enough and self.folder:
             self.alive = max(self.alive, now - age(self.folder, enough))
-        self.told = self.told and now - self.alive >= self.silent
+        self.reported = self.reported and now - self.alive >= self.silent
         self.due = now + max(0.02, min(enough / 10, 5.0, self.alive + enough - now))
         return now - self.alive >= self.limit
 
     def silence(self, now: float) -> float:
         """Return the seconds without activity at the moment they exceed the limit; otherwise 0."""
-        if self.told or now - self.alive < self.silent:
+        if self.reported or now - self.alive < self.silent:
             return 0.0
-        self.told = True
+        self.reported = True
         return now - self.alive
 
 

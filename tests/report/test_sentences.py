@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from executor.report.text import told
+from executor.report.text import sentence_of
 from executor.state.record import Record
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
@@ -32,4 +32,4 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "data", "expected"), CASES)
 def test_a_record_is_a_sentence(kind: str, data: dict[str, Any], expected: str) -> None:
-    assert told(Record(1, "2026-01-01T00:00:00Z", "", "r", kind, "a", data)) == expected
+    assert sentence_of(Record(1, "2026-01-01T00:00:00Z", "", "r", kind, "a", data)) == expected
