@@ -192,13 +192,13 @@ def guarded(action: Callable[[], Any], output: Output = Output.PROTECTED) -> int
                 return _unwritten(error, output)
             if error.__class__.__module__.startswith("doit."):
                 raise
-            return _told(error)
+            return _reported(error)
         except KeyboardInterrupt:
             return _INTERRUPTED  # nothing else happens here, because a second signal may come at any moment
         except SystemExit as error:
             if not user_fault(error, Path.cwd()):
                 raise
-            return _told(error)
+            return _reported(error)
     return code
 
 
@@ -225,7 +225,7 @@ def ending_of(error: BaseException, root: Path) -> tuple[int, str]:
     return found
 
 
-def _told(error: BaseException) -> int:
+def _reported(error: BaseException) -> int:
     """Print why a command ends; returns its exit code."""
     code, why = ending_of(error, Path.cwd())
     if code == ExecutorError.exit_code and not isinstance(error, ExecutorError):

@@ -46,7 +46,7 @@ def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
         return far.left != work.base_tree
 
     try:
-        called = run.agents.call(run.issue(work.ref).id, work.agent, command, changed, work.told_file, far.run)
+        called = run.agents.call(run.issue(work.ref).id, work.agent, command, changed, work.output_file, far.run)
     except HostError as error:
         return Failure("host", f"runner {runner.name}: {error}", tail(work.log))
     scrub(work.out, run.session.redaction.redact)

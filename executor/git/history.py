@@ -125,7 +125,7 @@ def landings_in(
     """
     found: dict[tuple[str, int, str, str], tuple[Record, Trailers]] = {}
     for record in records:
-        for trailers in _told(record.text) or (recognised or {}).get(record.commit, ()):
+        for trailers in _trailers_in(record.text) or (recognised or {}).get(record.commit, ()):
             if trailers.milestone == milestone:
                 key = (trailers.issue, trailers.revision, trailers.spec_key, trailers.result_key)
                 found.pop(key, None)
@@ -138,7 +138,7 @@ def landings_in(
 
 def milestones_in(record: Record) -> set[str]:
     """Return the milestones with a landing in a commit."""
-    return {trailers.milestone for trailers in _told(record.text)}
+    return {trailers.milestone for trailers in _trailers_in(record.text)}
 
 
 def releases_in(records: Iterable[Record]) -> dict[str, Released]:
@@ -230,7 +230,7 @@ def _is_older(change: Changed, landing: Changed, path: str, before: Mapping[str,
     return change.paths[path][1] in states[: states.index(landing.paths[path][0]) + 1]
 
 
-def _told(text: str) -> list[Trailers]:
+def _trailers_in(text: str) -> list[Trailers]:
     """Return the landings in a message: its trailers, or those of every commit that was squashed into it."""
     found = [trailers for block in _blocks(text) if (trailers := parse_trailers(block)) is not None]
     return list(dict.fromkeys(found))

@@ -121,7 +121,7 @@ class Log(Command):
             if on_base and state.red is not None:
                 body = _of_base(project.state(milestone) / "logs" / "base", state.red)
             if attempts or not on_base:
-                body += _raw(folder) if options["raw"] else _told(observer, ref, attempts, shown, folder)
+                body += _raw(folder) if options["raw"] else _readable(observer, ref, attempts, shown, folder)
             sys.stdout.write("".join(f"{safe(line)}\n" for line in head) + body)
         return 0
 
@@ -182,7 +182,7 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, object]:
     }
 
 
-def _told(observer: Observer, ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
+def _readable(observer: Observer, ref: str, attempts: list[Attempt], shown: Attempt | None, folder: Path) -> str:
     """Format every attempt as one line, and one of them as a report."""
     if not attempts:
         return f"no attempt at {ref} is recorded in .cache/ or under {ATTEMPTS}\n"

@@ -294,9 +294,9 @@ class GitLabForge:
         body: dict[str, Any] = {"sha": sha, "squash": squash, "merge_commit_message": message}
         body |= {"squash_commit_message": message} if squash else {}
         body |= {"auto_merge": True, "merge_when_pipeline_succeeds": True} if later else {}
-        return self._told(pull, self._put(pull.number, body, "/merge"), waiting)
+        return self._merge_answer(pull, self._put(pull.number, body, "/merge"), waiting)
 
-    def _told(self, pull: PullRequest, answer: Answer, waiting: str) -> MergeAnswer | None:
+    def _merge_answer(self, pull: PullRequest, answer: Answer, waiting: str) -> MergeAnswer | None:
         """Interpret the answer to a merge request; None if the outcome is unknown."""
         if answer.lost:
             return None
