@@ -443,10 +443,8 @@ def _runners(compiled: Compiled) -> Iterator[Finding]:
 
     for name, runner in compiled.policy.runners.items():
         try:
-            found = ask(runner, ())
-            yield Finding(
-                "ok", f"runner {name}", f"{found.get('host')}, Python {found.get('python')}, {found.get('git')}"
-            )
+            host = ask(runner, ())
+            yield Finding("ok", f"runner {name}", f"{host.get('host')}, Python {host.get('python')}, {host.get('git')}")
         except ProtocolError as error:
             todo = "its checks run here until it answers; install git and this package there, see docs/hosts.md"
             yield Finding("runner-broken", f"runner {name}", str(error), todo)

@@ -188,7 +188,7 @@ def picture_of(
 def _row(observer: Observer, ref: str, decision: Decision, working: Sequence[Working]) -> Row:
     title = observer.compiled.plan.nodes[ref].issue.title
     if working:
-        return Row(ref, title, str(Status.RUNNING), _told(working), decision.hint)
+        return Row(ref, title, str(Status.RUNNING), _words(working), decision.hint)
     return Row(ref, title, str(decision.status), decision.reason, decision.hint)
 
 
@@ -281,7 +281,7 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Wo
     return [Working(ref, node.issue.title, what, agent, item.attempt, elapsed, quiet, stalled(quiet))]
 
 
-def _told(working: Sequence[Working]) -> str:
+def _words(working: Sequence[Working]) -> str:
     """Describe the work on an issue in one phrase."""
     first = working[0].what
     return first if len(working) == 1 else f"{first} and {len(working) - 1} more"

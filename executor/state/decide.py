@@ -223,7 +223,7 @@ def _landed(facts: Facts, landing: Landing) -> Decision:
     if facts.paused:
         return _paused(facts, Status.STALE, cause, revision)
     return Decision(
-        Status.STALE, Act.VERIFY, f"to be verified again: {_told(cause)}", f"doit issue:{facts.ref}", cause, revision
+        Status.STALE, Act.VERIFY, f"to be verified again: {_words(cause)}", f"doit issue:{facts.ref}", cause, revision
     )
 
 
@@ -396,10 +396,10 @@ def _why_implement(facts: Facts, cause: Cause, revision: int) -> str:
         return f"attempt {failed[-1].number} failed ({failed[-1].reason}); {again}"
     if facts.landing is None:
         return "not implemented yet"
-    return f"revision {revision}: {_told(cause)}"
+    return f"revision {revision}: {_words(cause)}"
 
 
-def _told(cause: Cause) -> str:
+def _words(cause: Cause) -> str:
     if cause.input == "spec":
         return "its spec changed"
     if cause.input == "tree":

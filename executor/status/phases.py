@@ -89,10 +89,10 @@ def started_steps(states: Mapping[str, StepState], attempt: int) -> list[str]:
 
 def phase_line(phases: Sequence[PhaseProgress]) -> str:
     """Format the phases as one line, for example ``design done 83 %, spec 2 of 5, task -, execute -``."""
-    return ", ".join(_told(phase) for phase in phases)
+    return ", ".join(_words(phase) for phase in phases)
 
 
-def _told(phase: PhaseProgress) -> str:
+def _words(phase: PhaseProgress) -> str:
     gate = f" {phase.percent} %" if phase.percent is not None else ""
     match phase.state:
         case "done":
