@@ -140,7 +140,7 @@ class Steps:
             write_self_check(home / "in", contract)
             given = input_files(self._run.store, step, done, work.base_tree)
             where = [(name, _given(home / "in", name, data)) for name, data in given.items()]
-            found = replace(self._step_facts(step, tuple(where), tuple(done)), contract=contract_text(contract))
+            found = replace(self._facts_of(step, tuple(where), tuple(done)), contract=contract_text(contract))
             text = briefs.brief(replace(brief_facts(self._issue, attempt.number, attempt.revision), step=found))
             work.brief.write_text(text, encoding="utf-8", errors="surrogateescape")
         return work
@@ -184,7 +184,7 @@ class Steps:
         if not (folder / RECEIPT).is_file() or json.loads((folder / RECEIPT).read_bytes()) != values:
             write_json(folder / RECEIPT, values, durable=False)
 
-    def _step_facts(self, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]) -> briefs.StepFacts:
+    def _facts_of(self, step: FlowStep, given: tuple[tuple[str, str], ...], done: tuple[str, ...]) -> briefs.StepFacts:
         assert step.step is not None  # noqa: S101  (a gate has no brief)
         issue = self._issue.declared
         state = self._run.view.states.get(issue.id) or IssueState()
