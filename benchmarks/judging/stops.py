@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from executor.config.load_rules import load_policy
 from executor.git.diff import parse_diff
-from executor.model.paths import matches
+from executor.model.paths import is_documentation, is_test, matches, words_of
 from executor.stop_rules.evaluate import stops_of
 from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from executor.model.rules import StopRule
     from executor.stop_rules.evaluate import Hit
@@ -30,6 +30,9 @@ __all__ = ["Share", "main", "share_of"]
 _NO_RULES = Path("no-rules-here")
 _WEIGHTY = frozenset({"dependency-change", "licence-change", "database-migration"})
 """A commit that one of these stops is no ordinary change: the stop is what the rule is for."""
+_ORDERS = "agent-steering"
+_ABOUT = "sensitive-code"
+"""A rule whose `names` and `paths` say what its subject is."""
 _CI = (
     ".github/**",
     ".gitlab-ci.yml",
@@ -58,6 +61,8 @@ class Share:
         ordinary: those without a change of dependencies, schema, licence or CI.
         hard: ordinary ones that wait for a person.
         soft: ordinary ones that are skipped for their size alone.
+        weighty: ordinary ones that say themselves that they are about what a person decides: see `_is_about`.
+        weighty_hard: those of them that wait for a person.
         rules: rule -> ordinary commits that it stops.
         examples: rule -> some of them, with the first line that it names.
     """
@@ -66,6 +71,8 @@ class Share:
     ordinary: int = 0
     hard: int = 0
     soft: int = 0
+    weighty: int = 0
+    weighty_hard: int = 0
     rules: Counter[str] = field(default_factory=Counter)
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
@@ -73,6 +80,12 @@ class Share:
     def percent(self) -> float:
         """Share of the ordinary commits that wait for a person."""
         return 100 * self.hard / self.ordinary if self.ordinary else 0.0
+
+    @property
+    def percent_of_others(self) -> float:
+        """Share of the ordinary commits without weighty ones that wait for a person."""
+        others = self.ordinary - self.weighty
+        return 100 * (self.hard - self.weighty_hard) / others if others else 0.0
 
 
 def share_of(repository: Path, span: str, most: int = 0) -> Share:
@@ -86,11 +99,15 @@ def share_of(repository: Path, span: str, most: int = 0) -> Share:
     limit = [f"--max-count={most}"] if most else []
     commits = _git(repository, "rev-list", "--no-merges", *limit, span).decode().split()
     rules = [rule for rule in load_policy(_NO_RULES).stops if rule.enabled]
-    share = Share()
+    share, seen = Share(), set[str]()
     for commit in commits:
+        change = _patch_id(repository, commit)
+        if change in seen:
+            continue
+        seen |= {change} - {""}
         hits = _hits(repository, commit, rules)
         if hits is not None:
-            _count(share, repository, commit, hits)
+            _count(share, repository, commit, hits, rules)
     return share
 
 
@@ -106,7 +123,10 @@ def main(arguments: Sequence[str]) -> None:
     share = share_of(options.repository, options.range, options.most)
     print(
         f"{share.commits} commits, {share.ordinary} ordinary; of these {share.hard} wait for a person "
-        f"({share.percent:.1f} %), {share.soft} more are skipped for their size"
+        f"({share.percent:.1f} %), {share.soft} more are skipped for their size\n"
+        f"{share.weighty} of the ordinary ones say that they are about log-ins, permissions, money or agents: "
+        f"{share.weighty_hard} of them wait, and {share.hard - share.weighty_hard} of the other "
+        f"{share.ordinary - share.weighty} ({share.percent_of_others:.1f} %)"
     )
     for rule, count in share.rules.most_common():
         print(f"\n{rule}: {count} ({100 * count / max(share.ordinary, 1):.1f} %)")
@@ -114,10 +134,39 @@ def main(arguments: Sequence[str]) -> None:
             print(f"  {example}")
     if options.json:
         figures = {"commits": share.commits, "ordinary": share.ordinary, "hard": share.hard, "soft": share.soft}
+        figures |= {"weighty": share.weighty, "weighty_hard": share.weighty_hard}
         options.json.write_text(json.dumps({**figures, "rules": dict(share.rules)}, indent=1))
 
 
-def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit]) -> None:
+def _patch_id(repository: Path, commit: str) -> str:
+    """Return the identity of a change: one that is in a history twice, on two branches, counts once."""
+    shown = _git(repository, "diff-tree", "-p", "--root", commit)
+    done = subprocess.run(["git", "patch-id", "--stable"], input=shown, capture_output=True, check=True)
+    return done.stdout.decode().partition(" ")[0]
+
+
+def _is_about(ids: Collection[str], subject: str, paths: Sequence[str], rule: StopRule) -> bool:
+    """Return whether a commit says itself that it is about log-ins, permissions or money, or gives orders to agents.
+
+    It does if its subject has one of the words of `rules/stops/sensitive-code.toml`, if a file of the product that it
+    changes has one in its path, or if it changes a file of `rules/stops/agent-steering.toml`. The lines of the change
+    do not count, and neither does it matter whether a rule stops it.
+    """
+    if _ORDERS in ids:
+        return True
+    names, further = rule.lists.get("names", ()), rule.lists.get("paths", ())
+    places = [path for path in paths if not is_test(path) and not is_documentation(path)]
+    return _names(subject, names) or any(
+        _names(part, (*names, *further)) for path in places for part in path.rpartition(".")[0].split("/")
+    )
+
+
+def _names(text: str, words: Sequence[str]) -> bool:
+    spaced = f" {' '.join(words_of(text))} "
+    return any(f" {word} " in spaced for word in words)
+
+
+def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit], rules: Sequence[StopRule]) -> None:
     share.commits += 1
     ids = {hit.rule for hit in hits}
     paths = _git(repository, "diff-tree", "-r", "--no-commit-id", "--name-only", "-z", f"{commit}^", commit)
@@ -128,10 +177,13 @@ def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit]) -> 
     levels = {hit.level for hit in hits}
     share.hard += "hard" in levels
     share.soft += levels == {"soft"}
-    subject = _git(repository, "log", "-1", "--format=%h %s", commit).decode("utf-8", "replace").strip()[:80]
+    subject = _git(repository, "log", "-1", "--format=%h %s", commit).decode("utf-8", "replace").strip()
+    if _is_about(ids, subject.partition(" ")[2], names, next(rule for rule in rules if rule.id == _ABOUT)):
+        share.weighty += 1
+        share.weighty_hard += "hard" in levels
     for hit in hits:
         share.rules[hit.rule] += 1
-        share.examples[hit.rule].append(f"{subject}: {hit.lines[0][:120] if hit.lines else ''}")
+        share.examples[hit.rule].append(f"{subject[:80]}: {hit.lines[0][:120] if hit.lines else ''}")
 
 
 def _is_recipe_of_ci(repository: Path, commit: str, names: Sequence[str]) -> bool:

@@ -27,7 +27,7 @@ from executor.stop_rules.secrets import known_secrets
 from executor.stop_rules.sensitive import sensitive_code
 from executor.stop_rules.test_evidence.test_suite import judges
 from executor.stop_rules.test_evidence.weakened_tests import inline_changes, weakened
-from executor.stop_rules.unlookable import MEDIA, unlookable
+from executor.stop_rules.unlookable import MEDIA, behaves_otherwise, unlookable
 from executor.stop_rules.view import View, compiled, outside_scope
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
     "spec_problems",
     "stop_checks",
     "stops_of",
+    "tampering",
     "tests_weakened",
     "unlookable_content",
     "unproved",
@@ -106,6 +107,11 @@ def unlookable_content(view: View) -> Iterable[Finding]:
     return unlookable(view.files, view.content)
 
 
+def tampering(view: View) -> Iterable[Finding]:
+    """Product code that behaves otherwise before its tests."""
+    return behaves_otherwise(view.files, view.content, view.lists)
+
+
 def unproved(view: View) -> Iterable[Finding]:
     """A change of an issue without any proof."""
     return () if view.proved else (("", 0, "no check, acceptance command, file or reviewer shows that it is done"),)
@@ -130,6 +136,7 @@ _OURS: Mapping[str, StopCheck] = {
     "secrets": secrets,
     "known-secret": known_secret,
     "unlookable": unlookable_content,
+    "judge-tampering": tampering,
     "tool-shadowing": shadowing,
     "tests-weakened": tests_weakened,
     "outside-scope": outside_scope,

@@ -60,6 +60,11 @@ _IMPORTING = frozenset(
     ["import", "from", "as", "export", "type", "default", "use", "require", "using", "const", "static"]
 )
 _DOCUMENT = re.compile(r"[:=]\s*[\"']?[\w./ -]+\.(?:md|rst|html)[\"']?\s*,?\s*$")
+_FETCHED = re.compile(
+    r"^\s*(?:const|let|var|val|final\s+\w+|auto)?\s*([A-Za-z_$][\w$]*)\s*:?=\s*[A-Z]\w*"
+    r"(?:\.|::)(?:getInstance|get_instance|instance|shared|sharedInstance)\(\);?\s*$"
+)
+"""The only object of a class, under a new name: it admits nobody, and lines that use it are examined."""
 _KEY = re.compile(r"^\s*(?:-\s+)?[\"']?([A-Za-z_][\w-]*)[\"']?\s*[:=]")
 _CONDITION = re.compile(
     r"^\s*(?:\}?\s*(?:el(?:se\s+)?if|elsif|elif|if|unless|while|when|guard|assert|return|case)\b)|&&|\|\||\band\b|\bor\b|\?"
@@ -223,8 +228,9 @@ def _only_imports(line: Line, known: Collection[str], kept: Collection[tuple[str
     if not text or not line.added:
         return not text
     match = _EXPORTED.match(text) or (_IMPORTED.match(text) if not text.startswith("import(") else None)
+    imported = {name for pair in _imports(text) & set(kept) for name in re.findall(r"\w+", pair[1])}
     names = re.findall(r"\w+", _STRING.sub("", text)) if match else []
-    return bool(names) and not any(name in known for name in names if name not in _IMPORTING)
+    return bool(names) and not any(name in known for name in names if name not in _IMPORTING | imported)
 
 
 def _ready(lists: Mapping[str, Sequence[str]]) -> _Words:
@@ -282,9 +288,11 @@ def _has(parts: Sequence[str], names: frozenset[str], pairs: frozenset[tuple[str
 def _lines(file: FileChange, words: _Words, refusals: Sequence[re.Pattern[str]]) -> Iterator[Line]:
     suffix = suffix_of(file.path)
     modes = {line.number for line in file.lines if _FILE_MODES.search(line.text)}
+    given = {match[1] for line in file.lines if not line.added and (match := _ASSIGNED.match(_bare(line.text)))}
     for line in file.lines:
         text = _plain(line.text, suffix)
-        if not text.strip():
+        fetched = _FETCHED.match(text) if line.added else None
+        if not text.strip() or (fetched and fetched[1] not in given):
             continue
         if any(pattern.search(line.text) for pattern in words.patterns):
             yield line
@@ -376,6 +384,11 @@ def _plain(text: str, suffix: str) -> str:
     """Normalise a line: names unified, strings emptied, comments removed."""
     text = _normal(text)
     return _COMMENT["//" if suffix in CLIKE else "#"].sub("", _STRING.sub('""', text))
+
+
+def _bare(text: str) -> str:
+    """Return a line without the word that declares a variable."""
+    return re.sub(r"^\s*(?:const|let|var|val|auto|final\s+\w+)\s+", "", text)
 
 
 def _normal(text: str) -> str:

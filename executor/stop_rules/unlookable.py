@@ -1,8 +1,11 @@
-"""Content that rules cannot examine, and characters whose display differs from the executed text. Pure.
+"""Content that deceives a rule, a reader or a test. Pure.
 
 A rule says nothing about a file that it cannot read. So a text file with a NUL byte, a line beyond the limit, bytes in
 no known encoding, or an excessive size is itself a stop, as are bidirectional controls and invisible characters in
 code and file names.
+
+Product code that notices the test above it, that borrows from a test framework, or whose comparison ignores what it is
+compared with, behaves otherwise before its tests. The patterns are data: `rules/stops/judge-tampering.toml`.
 """
 
 from __future__ import annotations
@@ -12,14 +15,15 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from executor.git.diff import LONGEST_LINE
-from executor.model.paths import is_documentation, is_test, suffix_of
+from executor.model.paths import CLIKE, is_documentation, is_test, suffix_of
+from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from executor.git.diff import FileChange, Finding
+    from executor.git.diff import FileChange, Finding, Line
 
-__all__ = ["LARGEST", "MEDIA", "unlookable"]
+__all__ = ["LARGEST", "MEDIA", "behaves_otherwise", "unlookable"]
 
 LARGEST = 5_000_000
 """Maximum bytes of a file that rules read."""
@@ -192,3 +196,132 @@ def _joins(text: str, place: int) -> bool:
     """Return whether a joiner is between letters or signs of a script that requires it."""
     before = text[place - 1] if place else ""
     return ord(before or "\0") > 0x2FF  # noqa: PLR2004  (beyond Latin)
+
+
+_HASHES = frozenset({".py", ".pyi", ".rb", ".php", ".pl", ".pm", ".ex", ".exs"})
+"""Languages with the comment ``#``."""
+_CODE = CLIKE | _HASHES | {".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".groovy", ".dart", ".lua"}
+_REMARK = re.compile(r"^\s*(?://|/\*|\*(?!\w)|--|#(?![!\[]|\s*(?:if|elif|define)\b)|>>>|\.\.\. ).*|(?<![:\"'])//\s.*$")
+_LITERAL = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`|(?<=[(=~,!>:&|?])\s?/[^/\s]+/")
+_COMPARISONS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"^\s*def\s+__(?:eq|ne|contains)__\s*\(\s*\w+\s*(?:,\s*/\s*)?,\s*\*?(\w+)",
+        r"\b__(?:eq|ne|contains)__\s*=\s*lambda\s+\w+\s*,\s*\*?(\w+)[^:]*(?=:)",
+        r"^\s*def\s+(?:self\.)?(?:==|===|eql\?|equal\?|<=>|=~)\s*\(?\s*(\w*)\s*\)?",
+        r"\bbool(?:ean)?\s+[eE]quals\s*\(\s*(?:final\s+)?(?:@\w+\s+)*[\w<>?.\[\]]+\s+(\w+)\s*\)",
+        r"\bint\s+[cC]ompareTo\s*\(\s*(?:final\s+)?(?:@\w+\s+)*[\w<>?.\[\]]+\s+(\w+)\s*\)",
+        r"\b(?:fun|def)\s+(?:equals|compareTo|==)\s*\(\s*(\w+)\s*:[^)]*\)",
+        r"\boperator\s*==\s*\((?:[^,()]*,)?\s*(?:const\s+)?[\w:<>?]+\s*&?\s*(\w*)\s*\)",
+        r"\bfunc\s+==\s*\(\s*\w+\s*:\s*\w+\s*,\s*(\w+)\s*:[^)]*\)",
+        r"^func\s*\([^)]*\)\s*(?:Equals?|Compare|Is)\s*\(\s*(\w+)\b[^)]*\)\s*(?=bool|int)",
+        r"\bfn\s+(?:eq|ne|cmp|partial_cmp)\s*\(\s*&self\s*,\s*(\w+)\s*:[^)]*\)",
+        r"\[\s*Symbol\.hasInstance\s*\]\s*(?:[:=]\s*(?:function\s*)?)?\(\s*(\w*)\s*\)",
+    )
+)
+"""The start of a method that compares with another object, and the name of that object."""
+_REFUSES = re.compile(
+    r"(?:raise|throw|panic|fatalError|unimplemented|todo|unreachable)\b|(?:(?:return|=>|=|:)\s*)?"
+    r"(?:False|false|NotImplemented|nil|null|None)\s*;?$"
+)
+_FOREIGN = re.compile(r"\bis_?[iI]nstance\(\s*\w+\s*,\s*([^()]*)\)")
+_OWN = re.compile(r"\b(?:__class__|type|self)\b")
+_MOST_OF_A_BODY = 40
+
+
+def behaves_otherwise(
+    files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], lists: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """Yield lines of product code by which it can behave otherwise before its tests.
+
+    Args:
+        files: files of the change.
+        content: returns a file's whole content before (False) or after (True).
+        lists: lists of the rule: ``product`` are patterns of such lines; ``sources`` tell who runs the code and
+            ``runners`` are names of what runs tests; ``callers`` tell who calls it and ``tests`` are further names.
+    """
+    product = [compiled(pattern) for pattern in lists.get("product", ())]
+    looks = [
+        (
+            [compiled(pattern) for pattern in lists.get(kind, ())],
+            [compiled(pattern) for name in names for pattern in lists.get(name, ())],
+        )
+        for kind, names in (("sources", ("runners",)), ("callers", ("runners", "tests")))
+    ]
+    for file in files:
+        if not _is_product(file.path):
+            continue
+        hashes = suffix_of(file.path) in _HASHES
+        lines = [(line, text) for line in file.lines if line.added and (text := _code(line.text, hashes=hashes))]
+        found = {line.number: line for line, text in lines if any(pattern.search(text) for pattern in product)}
+        words = [word for _, text in lines for word in _LITERAL.findall(text)]
+        for sources, names in looks:
+            if any(name.search(word) for word in words for name in names):
+                found |= {line.number: line for line, text in lines if any(it.search(text) for it in sources)}
+        found |= {line.number: line for line in _ignoring(file, content)}
+        yield from ((file.path, number, found[number].text) for number in sorted(found))
+
+
+def _is_product(path: str) -> bool:
+    """Return whether a file is code of the product; files of tests are put back, and are examined by other rules."""
+    if suffix_of(path) not in _CODE or is_documentation(path):
+        return False
+    folders = path.lower().split("/")[:-1]
+    return "src/main/" in path or not (is_test(path) or any(name.endswith((".test", ".tests")) for name in folders))
+
+
+def _code(text: str, *, hashes: bool) -> str:
+    """Return a line in one form of letters and without remarks; empty if it is one."""
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = _REMARK.sub("", plain)
+    return re.sub(r"(?:^|\s)#\s.*$", "", plain) if hashes else plain
+
+
+def _ignoring(file: FileChange, content: Callable[[str, bool], bytes | None]) -> Iterator[Line]:
+    """Yield added lines of comparisons that admit an object and do not look at it."""
+    added = {line.number: line for line in file.lines if line.added}
+    if not added:
+        return
+    lines = (content(file.path, True) or b"")[:LARGEST].decode("utf-8", "replace").splitlines()  # noqa: FBT003
+    for number, text in enumerate(lines, 1):
+        for pattern in _COMPARISONS:
+            match = pattern.search(text)
+            if match is None:
+                continue
+            body = _body(lines[number - 1 :], match.end())
+            own = next((it for it in reversed(lines[:number]) if re.match(r"\s*class\s+\w", it)), "")
+            changed = [added[at] for at in range(number, number + len(body)) if at in added]
+            if changed and _admits(body, match[1], re.sub(r"^\s*class\s+(\w+).*", r"\1", own)):
+                yield changed[0]
+            break
+
+
+def _body(lines: Sequence[str], start: int) -> list[str]:
+    """Return the lines of a function after its parameters: to its closing brace, or while they are indented further."""
+    head = lines[0][start:]
+    depth = len(lines[0]) - len(lines[0].lstrip())
+    body = [head]
+    if "{" not in head and re.search(r"(?::|=>?)\s*[^\s:=]", head) and not head.rstrip().endswith((":", "{")):
+        return body  # on one line
+    braces = head.count("{") - head.count("}")
+    if "{" in head and braces <= 0:
+        return body
+    for text in lines[1:_MOST_OF_A_BODY]:
+        if text.strip() and len(text) - len(text.lstrip()) <= depth and text.strip() not in {"{", ")"}:
+            break
+        body.append(text)
+    return body
+
+
+def _admits(body: Sequence[str], other: str, own: str) -> bool:
+    """Return whether a body yields something but does not use the other object; its class alone is no use of it."""
+    joined = re.sub(r"(?s)\"\"\".*?\"\"\"|'''.*?'''", "", "\n".join(body[1:]))
+    texts = [_REMARK.sub("", text).strip() for text in [body[0], *joined.split("\n")]]
+    texts = [re.sub(r"(?:^|\s)#\s.*$", "", text) for text in texts]
+    head = re.sub(r"^[^{=:]*(?:->\s*[\w.]+\s*)?(?:\{|=>?|:)?", "", texts[0]).strip(" {};")
+    said = [text for text in [head, *(text.strip("{}; ") for text in texts[1:])] if text and text != "end"]
+    if not said or all(_REFUSES.match(text) for text in said):
+        return False
+    own_kind = re.compile(rf"{_OWN.pattern}|\b{own}\b" if own else _OWN.pattern)
+    plain = _FOREIGN.sub(lambda match: match[0] if own_kind.search(match[1]) else "", "\n".join(said))
+    return not other or re.search(rf"\b{re.escape(other)}\b", plain) is None

@@ -6,16 +6,23 @@ A change is a table of files: content on the base (none for a new file) and cont
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from executor.config.load_rules import load_policy
+from executor.git.diff import parse_diff
+from executor.stop_rules.evaluate import stops_of
+from executor.stop_rules.secrets import find_secrets
+from executor.stop_rules.view import View
+from tests.stop_rules.test_stops import data, diff
 from tests.support import Repo, issue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 Files = dict[str, tuple[str | bytes | None, str | bytes | None]]
 
@@ -234,6 +241,99 @@ HONEST: dict[str, Files] = {
 }
 
 
+_NEW = "x = 1\n"
+TWINS: dict[str, Files] = {
+    "flake": {"flake.nix": ("{ a = 1; }\n", "# a flake\n{ a = 1; }\n")},
+    "flake lock": {"flake.lock.md": (None, "How flakes are locked.\n")},
+    "pixi": {"pixi.toml": ("[dependencies]\na = '1'\n", "# what it needs\n[dependencies]\na = '1'\n")},
+    "deno": {"deno.json": ('{"imports": {}}\n', '{"imports": {}, "version": "2"}\n')},
+    "image of a container": {"Dockerfile": ("FROM a:1\nRUN true\n", "FROM a:1\nRUN true\nEXPOSE 80\n")},
+    "package in a container": {"docker/Dockerfile": ("FROM a:1\n", "FROM a:1\nRUN mkdir /data\n")},
+    "image of compose": {
+        "compose.yml": ("services:\n  a:\n    image: a:1\n", "services:\n  a:\n    image: a:1\n    tty: true\n")
+    },
+    "script with its own dependencies": {"tool.py": ("x = 1\n", "# a script\n# dependencies: none\nx = 1\n")},
+    "plug-in of gradle": {"settings.gradle": ("a\n", "a\n// the settings\n")},
+    "conda": {"env.yaml": ("dependencies:\n  - a\n", "# the environment\ndependencies:\n  - a\n")},
+    "vendored code": {"vendors/a/b.py": (None, _NEW)},
+    "vendored code of another name": {"app/vendor_list.py": (None, _NEW)},
+    "requirements of another name": {"deps/notes.txt": ("Buy milk.\n", "Buy milk.\nCall home.\n")},
+    "index of pip": {"app/pip_conf.py": (None, _NEW)},
+    "index of uv": {"app/uv.py": (None, _NEW)},
+    "index of poetry": {"poetry.txt": (None, "A poem.\n")},
+    "registry of npm": {"app/npmrc.py": (None, _NEW)},
+    "registry of yarn": {"app/yarn.js": (None, "exports.x = 1;\n")},
+    "R": {"R/renv.R": (None, "x <- 1\n")},
+    "Julia": {"src/Manifest.jl": (None, _NEW)},
+    "Haskell": {"src/Stack.hs": (None, "x = 1\n")},
+    "Clojure": {"src/deps.clj": (None, "(def x 1)\n")},
+    "C": {"src/conan.c": (None, "int x;\n")},
+    "C++": {"src/vcpkg.cpp": (None, "int x;\n")},
+    "Perl": {"lib/cpan.pl": (None, "my $x = 1;\n")},
+    "Scala": {"src/Build.scala": (None, "object Build\n")},
+    "pyproject": {"pyproject.toml": (_PYPROJECT, _PYPROJECT.replace('"a"\n', '"a"\ndescription = "A project"\n'))},
+    **{
+        name: Files({f"app/reads{re.sub(r'[^a-z]+', '_', name.partition(': ')[2])}.py": (None, _NEW)})
+        for name in ATTACKS
+        if name.startswith(("settings of a tool: ", "CI: "))
+    },
+    **{
+        name: Files({f"docs/about-{number}.md": (None, "Agents read orders.\n")})
+        for number, name in enumerate(name for name in ATTACKS if name.startswith("orders to agents: "))
+    },
+    "test switch of gradle": {"build.gradle": ("a\n", "a\nversion = '2'\n")},
+    "test switch of maven": {
+        "pom.xml": ("<project>\n</project>\n", "<project>\n<description>A</description>\n</project>\n")
+    },
+    "test switch of cmake": {
+        "CMakeLists.txt": ("a\nadd_test(NAME a COMMAND a)\n", "a\n# the test\nadd_test(NAME a COMMAND a)\n")
+    },
+    "table in a string": {"app/db.py": ("x = 1\n", 'SQL = """SELECT a FROM users"""\n')},
+    "statement on two lines": {"app/db.py": ("x = 1\n", 'cur.execute(\n    "SELECT 1"\n)\n')},
+    "statement that is put together": {"app/db.py": ("x = 1\n", 'cur.execute(f"SELECT * FROM {name}")\n')},
+    "field of Django": {"app/models.py": (_MODEL, _MODEL + "\n    def __str__(self):\n        return self.name\n")},
+    "column of SQLAlchemy": {"app/orm.py": ("x = 1\n", "rows = session.query(Pet).filter(Pet.name == 'a')\n")},
+    "alembic under another name": {"app/mig.py": (None, "from operator import add as o\n\no(1, 2)\n")},
+    "prisma folder": {"prisma/readme.md": (None, "The models.\n")},
+    "drizzle": {"src/db/query.ts": (None, "export const rows = () => db.select().from(users);\n")},
+    "atlas": {"atlas.py": (None, _NEW)},
+    "statement in a block": {"app/f.sql": ("select 1;\n", "DO $$ BEGIN EXECUTE 'SELECT 1'; END $$;\n")},
+    "refusal taken away": {"app/views.py": ("x = 1\n", "def view(user):\n    raise Denied()\n")},
+    "token that is always right": {"app/tokens.py": (None, "def token_count(text):\n    return len(text)\n")},
+    "certificates not verified": {"app/http.py": ("get(url)\n", "get(url, timeout=3)\n")},
+    "any origin": {"app/geometry.py": ("x = 1\n", 'draw(origins="*")\n')},
+    "amount": {"app/shop.py": (_SHOP, _SHOP.replace("return text", "return text.strip()"))},
+    "product in a folder called testing": {"app/testing/views.py": (None, "def show(user):\n    return user\n")},
+    "product in a folder called lang": {"src/lang/words.py": (None, "def word(user):\n    return 'a'\n")},
+    "wide letters": {"app/wide.py": ("x = 1\n", "def \uff4cist_all(user):\n    return True\n")},
+    "password comparison": {"app/same.py": ("x = 1\n", "def same(name, stored):\n    return name == stored\n")},
+    "payment": {"app/pay.py": ("x = 1\n", "def payment_terms():\n    return 'Thirty days.'\n")},
+    "login that a type asks for": {"app/typed.py": ("x = 1\n", "def show(user: Annotated[str, Field(1)]): ...\n")},
+    "function that is written twice": {
+        "app/twice.py": ("x = 1\n", "def f():\n    return 1\n\n\ndef g():\n    return 1\n")
+    },
+    "no login for nginx": {"nginx.conf": ("a;\n", "gzip off;\n")},
+    "notice taken away": {"app/licensed.py": (_LICENSED, _LICENSED.replace("x = 1", "x = 2"))},
+    "file under another licence": {"app/free.py": (None, "# SPDX-License-Identifier: MIT\nx = 1\n")},
+    "licence": {"docs/choosing-one.md": (None, "Which one to take.\n")},
+    "NUL byte": {"conf.js": ("a\n", "/* \\0 */ exports.k = 1;\n")},
+    "NUL byte around a login": {"list.js": ("a\n", "/* \\0 */ function list(u) { return true; }\n")},
+    "settings with a NUL byte": {"settings.ini": (None, "[a]\nb = 0\n")},
+    "long line": {"app/long.py": ("x = 1\n", f'X = "{_LONG[:9000]}"\n')},
+    "UTF-16 without a mark": {"app/wide.txt": (None, "key = 1 größer\n")},
+    "reversed text": {"app/bidi.py": ("x = 1\n", "x = 1  # שלום\n")},
+    "reversed name": {"app/größe.py": (None, _NEW)},
+    "invisible letter": {"app/zero.py": ("x = 1\n", "xy = 1\n")},
+    "key": {"app/key.py": ("x = 1\n", 'KEY = "your-key-here"\n')},
+    "key in a name": {"keys/readme.txt": (None, "a\n")},
+    "many files in dist": {"dist/m1.py": (None, _NEW)},
+    "much in generated": {"generated/a.py": (None, _NEW)},
+    "standard library": {"app/bdb.py": (None, _NEW), "app/__init__.py": (None, "")},
+    "module of the product in the tests": {"tests/shop_tool_data.py": (None, _NEW)},
+}
+"""For each attack a change of the same kind of file, or with the same words, that only stands beside it."""
+
+
 def project(path: Path, cases: Mapping[str, Files]) -> Repo:
     repo = Repo(path)
     repo.write("rules/limits.toml", "attempts = 1\n")
@@ -264,6 +364,26 @@ def statuses(path: Path, cases: Mapping[str, Files]) -> dict[str, str]:
         repo.doit(*names[start : start + 40], "-n", "3", timeout=300)
     found = repo.statuses()
     return {name: found[f"c{number}/a"] for number, name in enumerate(cases)}
+
+
+def rules_that_stop(files: Files) -> set[str]:
+    """Ask the packaged rules, without running anything."""
+    old, new = ({name: text for name, pair in files.items() if (text := pair[side]) is not None} for side in (0, 1))
+    view = View(
+        files=(),
+        content=lambda path, after: {name: data(text) for name, text in (new if after else old).items()}.get(path),
+        base=frozenset(old),
+        commands=[("python3", "--version")],
+        secrets=find_secrets,
+    )
+    rules = [rule for rule in load_policy(Path("no-rules-here")).stops if rule.enabled]
+    return {hit.rule for hit in stops_of(parse_diff(diff(old, new)), rules, (), view)}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_each_attack_stops_and_the_change_beside_it_does_not(name: str) -> None:
+    assert rules_that_stop(ATTACKS[name])
+    assert rules_that_stop(TWINS[name]) == set()
 
 
 def test_a_slice_of_the_changes_that_a_person_decides_about_and_of_honest_ones(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from executor.stop_rules.commands import Reached, reached
 from executor.stop_rules.declared.manifests import (
     UNREADABLE,
     ToolNames,
+    build_parts,
     dependencies,
     is_locked,
     is_manifest,
@@ -94,6 +95,8 @@ _ADDED_LINTER = re.compile(
 )
 _ADDED_SCRIPT = re.compile(r"tool scripts\.((?:test|lint|typecheck|check|coverage|ci)(?::[^ ]*)?): nothing -> ")
 _BINDING = re.compile(r"SPDX-License-Identifier\s*:.*\b(A?GPL|LGPL|SSPL|EUPL|OSL|BUSL|CC-BY-(NC|SA))\b")
+_REMARK = re.compile(r"\s*(?:$|#(?!!)|//(?!>))")
+_REMARKS_COUNT = frozenset({"package.swift", "build.sc"})
 _TOP = 40
 """Number of lines at the top of a file that may contain its notice."""
 _TOOLED = frozenset(
@@ -112,11 +115,19 @@ def dependency_changes(view: View) -> Iterator[Finding]:
         elif is_manifest(file.path):
             yield from _compared(file, view.content, dependencies, "its dependencies cannot be compared")
         elif is_locked(file.path, view.content) or matches(path, view.lists.get("locked", ())):
-            yield from _all_lines(file)
+            if not _only_remarks(file):
+                yield from _all_lines(file)
         elif matches(path, view.lists.get("vendored", ())):
             yield file.path, 0, f"{file.kind}, code of others"
         elif not is_test(file.path):
             yield from _dependency_lines(file, view)
+
+
+def _only_remarks(file: FileChange) -> bool:
+    """Return whether only blank lines and whole lines of remarks changed; in some files remarks are read by tools."""
+    if file.kind != "modified" or file.binary or not file.lines or name_of(file.path).lower() in _REMARKS_COUNT:
+        return False
+    return file.old_mode == file.new_mode and all(_REMARK.match(line.text) for line in file.lines)
 
 
 def _lines_about(file: FileChange, view: View) -> Iterator[Finding]:
@@ -206,6 +217,23 @@ def tool_changes(view: View) -> Iterator[Finding]:
                     yield path, number, what
         yield from _reached(file, found, view)
         yield from _lines_about(file, view)
+        yield from _left_out(file, view)
+
+
+def _left_out(file: FileChange, view: View) -> Iterator[Finding]:
+    """Yield parts of a build that it no longer has although they are still there: their tests do not run."""
+    if name_of(file.path).lower() not in {"pom.xml", "cargo.toml"} or file.kind != "modified":
+        return
+    try:
+        old, new = (build_parts(file.path, view.content(file.path, new) or b"") for new in (False, True))
+    except UNREADABLE:
+        return  # other rules name it
+    folder = file.path.rpartition("/")[0]
+    deleted = {it.path for it in view.files if it.kind == "deleted"}
+    for part in sorted(old - new):
+        inside = f"{folder}/{part.rstrip('/')}/".lstrip("/")
+        if "*" in part or any(path.startswith(inside) and path not in deleted for path in view.base):
+            yield file.path, 0, f"the build no longer has {part}"
 
 
 def _adds_a_script(what: str, reached_scripts: Collection[str]) -> bool:

@@ -230,6 +230,18 @@ def tools(path: str, content: bytes, names: ToolNames) -> Part:
     return {f"tool {key}": _flat(value, sort=False) for key, value in found.items() if value not in ({}, [], None)}
 
 
+def build_parts(path: str, content: bytes) -> set[str]:
+    """Return the modules of a build of Maven, or the members of a workspace of cargo; raises as `dependencies`."""
+    text = _text(content)
+    if name_of(path).lower() == "pom.xml":
+        plain = re.sub(r"(?s)<!--.*?-->", "", text)
+        return {part.strip() for part in re.findall(r"(?s)<module>(.*?)</module>", plain)}
+    table = _at(tomllib.loads(text), "workspace")
+    given = table.get("default-members", table.get("members"))
+    aside = table.get("exclude")
+    return set(given if isinstance(given, list) else ()) - set(aside if isinstance(aside, list) else ())
+
+
 def _tool_tables(tables: Mapping[str, Any], wanted: re.Pattern[str]) -> dict[str, object]:
     """Return tables of tools by name, and parts of other tables by ``tool.part``."""
     found: dict[str, object] = {name: table for name, table in tables.items() if wanted.fullmatch(name)}
