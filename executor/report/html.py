@@ -122,12 +122,22 @@ def in_lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
 
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CELL = (118, 30)
-_BOX = (92, 20)
+_LARGE, _SMALL = (190, 36), (92, 20)
+"""Width and height of an issue's box, with and without its title."""
+_GAPS = (26, 10)
+_TITLES = 100
+"""Maximum number of boxes with titles; a larger drawing would be too large for a mail and a screen."""
 _LANE = 14
 _WIDTH = 1000
 _ROWS = 60
 """Maximum number of lanes; with more parallel agents the drawing would be too tall."""
+_IDLE = 0.2
+"""Idle times are cut if they are longer than this share of the busy time."""
+_CUT = 0.04
+"""Width of a cut, as a share of the busy time."""
+_DAY = 86_400.0
+_APART = 130
+"""Smallest distance of the labels of the time axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,17 @@ class _Node:
     issue: IssueReport
     x: int
     y: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """Boxes, lines (path, whether critical), sizes, and the number of issues without a line, which are left out."""
+
+    nodes: list[_Node]
+    edges: list[tuple[str, bool]]
+    box: tuple[int, int]
+    size: tuple[int, int]
+    loose: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +171,23 @@ class _Bar:
     waited: float
 
 
+@dataclass(frozen=True, slots=True)
+class _TimeLine:
+    """Bars in lanes; `labels` are the ids of issues with a lane each, or nothing if lanes are shared.
+
+    Attributes:
+        ticks: places from 0 to 1,000 and their times.
+        cuts: places at which idle time is left out.
+    """
+
+    bars: list[_Bar]
+    lanes: int
+    labels: list[IssueReport]
+    ticks: list[tuple[float, str]]
+    cuts: list[float]
+    span: tuple[str, str]
+
+
 def page(report: MilestoneReport) -> str:
     """Render the page as HTML."""
     environment = Environment(
@@ -162,36 +200,34 @@ def page(report: MilestoneReport) -> str:
     environment.filters |= {"duration": duration, "money": money, "local": local_time}
     style, script = (_text(name) for name in ("report.css", "report.js"))
     numbers = {issue.ref: number for number, issue in enumerate(report.issues)}
-    nodes, edges, size = _graph(report)
-    bars, lanes, span = _timeline(report)
     return environment.get_template("report.html.j2").render(
         report=report,
         money_table=(MoneyReport.HEAD, [report.money.cells()]),
         survival_table=(SurvivalReport.HEAD, [found.cells() for found in report.survival]),
         numbers=numbers,
-        nodes=nodes,
-        edges=edges,
-        graph=size,
-        bars=bars,
+        graph=_graph(report),
+        time=_timeline(report),
         lane=_LANE,
-        lanes=lanes,
         width=_WIDTH,
-        span=span,
         style=style,
         script=script,
         hashes=(_digest(style), _digest(script)),
     )
 
 
-def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]], tuple[int, int]]:
-    """Return boxes, lines (path, whether critical) and the size of the drawing."""
-    drawing = layout({issue.ref: issue.needs for issue in report.issues})
-    (wide, high), (box_wide, box_high) = _CELL, _BOX
-    nodes = [
-        _Node(issue, drawing.places[issue.ref].column * wide + 4, drawing.places[issue.ref].row * high + 4)
-        for issue in report.issues
-    ]
-    at = {node.issue.ref: node for node in nodes}
+def _graph(report: MilestoneReport) -> _Graph:
+    """Return the drawing of the issues that need others or are needed."""
+    refs = {issue.ref for issue in report.issues}
+    needs = {issue.ref: [need for need in issue.needs if need in refs] for issue in report.issues}
+    needed = {need for wanted in needs.values() for need in wanted}
+    shown = [issue for issue in report.issues if needs[issue.ref] or issue.ref in needed]
+    drawing = layout({issue.ref: issue.needs for issue in shown})
+    box_wide, box_high = box = _LARGE if len(shown) <= _TITLES else _SMALL
+    wide, high = box_wide + _GAPS[0], box_high + _GAPS[1]
+    at = {
+        issue.ref: _Node(issue, drawing.places[issue.ref].column * wide + 4, drawing.places[issue.ref].row * high + 4)
+        for issue in shown
+    }
     critical = set(zip(report.critical_path, report.critical_path[1:], strict=False))
     edges = []
     for need, ref in sorted(drawing.edges, key=lambda edge: edge in critical):
@@ -199,11 +235,12 @@ def _graph(report: MilestoneReport) -> tuple[list[_Node], list[tuple[str, bool]]
         x1, y1, x2, y2 = begin.x + box_wide, begin.y + box_high // 2, end.x, end.y + box_high // 2
         middle = (x1 + x2) // 2
         edges.append((f"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}", (need, ref) in critical))
-    return nodes, edges, (drawing.columns * wide, drawing.rows * high)
+    size = (drawing.columns * wide - _GAPS[0] + 8, drawing.rows * high - _GAPS[1] + 8)
+    return _Graph(list(at.values()), edges, box, size, len(report.issues) - len(shown))
 
 
-def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]]:
-    """Return bars of all attempts with known times, the number of lanes, and first and last time."""
+def _timeline(report: MilestoneReport) -> _TimeLine:
+    """Return all attempts with known times; each issue has a lane, or attempts share lanes if there are too many."""
     known = [
         (issue, attempt, _seconds(attempt.started_at), _seconds(attempt.ended_at or attempt.started_at))
         for issue in report.issues
@@ -211,29 +248,109 @@ def _timeline(report: MilestoneReport) -> tuple[list[_Bar], int, tuple[str, str]
         if attempt.started_at
     ]
     if not known:
-        return [], 0, ("", "")
+        return _TimeLine([], 0, [], [], [], ("", ""))
     works = [(begin, begin + max(attempt.seconds, 0.02)) for _, attempt, begin, _ in known]
     spans = [(begin, max(end, judged)) for (begin, end), (*_, judged) in zip(works, known, strict=True)]
-    first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
-    scale = _WIDTH / max(last - first, 1.0)
+    pieces = _pieces(spans)
+    places = [
+        (_place(begin, pieces), _place(ended, pieces), _place(end, pieces))
+        for (begin, ended), (_, end) in zip(works, spans, strict=True)
+    ]
+    issues = {issue.ref: issue for issue, *_ in known}
+    rows = {ref: row for row, ref in enumerate(issues)}
+    labelled = len(issues) <= _ROWS and not _overlap(known, spans)
+    lanes = [rows[issue.ref] for issue, *_ in known] if labelled else in_lanes(spans)
     bars = [
         _Bar(
             issue,
             attempt,
-            x=round((begin - first) * scale, 1),
+            x=round(x, 1),
             y=lane * (_LANE + 2),
-            width=max(round((ended - begin) * scale, 1), 2.0),
-            wait=round((end - ended) * scale, 1),
+            width=max(round(worked - x, 1), 2.0),
+            wait=round(judged - worked, 1),
             waited=end - ended,
         )
-        for (issue, attempt, *_), (begin, ended), (_, end), lane in zip(
-            known, works, spans, in_lanes(spans), strict=True
+        for (issue, attempt, *_), (x, worked, judged), (_, ended), (_, end), lane in zip(
+            known, places, works, spans, lanes, strict=True
         )
         if lane < _ROWS
     ]
-    lanes = 1 + max(bar.y // (_LANE + 2) for bar in bars)
-    begins = [attempt.started_at for _, attempt, *_ in known]
-    return bars, lanes, (local_time(min(begins)), local_time(datetime.fromtimestamp(last, UTC).isoformat()))
+    first, last = (
+        local_time(datetime.fromtimestamp(moment, UTC).isoformat()) for moment in (pieces[0].begin, pieces[-1].end)
+    )
+    return _TimeLine(
+        bars,
+        1 + max(lane for lane in lanes if lane < _ROWS),
+        list(issues.values()) if labelled else [],
+        _ticks(pieces),
+        [round(piece.x - _CUT * _WIDTH / 2, 1) for piece in pieces[1:]],
+        (first, last),
+    )
+
+
+def _overlap(known: Sequence[tuple[IssueReport, object, float, float]], spans: Sequence[tuple[float, float]]) -> bool:
+    """Return whether two attempts of one issue are at work at the same time."""
+    ends: dict[str, float] = {}
+    for (begin, end), ref in sorted(zip(spans, (issue.ref for issue, *_ in known), strict=True)):
+        if begin < ends.get(ref, begin):
+            return True
+        ends[ref] = end
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A busy part of the time axis: from the place x on, `scale` places for a second."""
+
+    begin: float
+    end: float
+    x: float
+    scale: float
+
+
+def _pieces(spans: Sequence[tuple[float, float]]) -> list[_Piece]:
+    """Cut the time axis at idle times that are long beside the busy time: nights, and the days between them."""
+    merged: list[list[float]] = []
+    for begin, end in sorted(spans):
+        if merged and begin <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([begin, end])
+    busy = max(sum(end - begin for begin, end in merged), 1.0)
+    parts = [merged[0]]
+    for begin, end in merged[1:]:
+        if begin - parts[-1][1] > busy * _IDLE:
+            parts.append([begin, end])
+        else:
+            parts[-1][1] = end
+    cut = _CUT * _WIDTH
+    total = max(sum(end - begin for begin, end in parts), 1.0)
+    scale = max(_WIDTH - cut * (len(parts) - 1), _WIDTH / 2) / total
+    pieces, x = [], 0.0
+    for begin, end in parts:
+        pieces.append(_Piece(begin, end, x, scale))
+        x += (end - begin) * scale + cut
+    return pieces
+
+
+def _place(moment: float, pieces: Sequence[_Piece]) -> float:
+    piece = next(piece for piece in reversed(pieces) if piece.begin <= moment)
+    return piece.x + (moment - piece.begin) * piece.scale
+
+
+def _ticks(pieces: Sequence[_Piece]) -> list[tuple[float, str]]:
+    """Return the labels of the axis: beginnings of busy parts, or quarters if there is one part."""
+    first, last = pieces[0].begin, pieces[-1].end
+    moments = [piece.begin for piece in pieces]
+    if len(pieces) == 1:
+        moments = [first + (last - first) * quarter / 4 for quarter in range(4)]
+    shown: list[tuple[float, str]] = []
+    for moment in moments:
+        x = round(_place(moment, pieces), 1)
+        if not shown or x - shown[-1][0] >= _APART:
+            text = local_time(datetime.fromtimestamp(moment, UTC).isoformat())
+            shown.append((x, text[11:19] if last - first < _DAY else text[5:16]))
+    return shown
 
 
 def _seconds(moment: str) -> float:

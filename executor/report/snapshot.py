@@ -340,7 +340,7 @@ class MoneyReport:
     spent_usd: float = field(default=0.0, metadata={"description": "cost of all attempts"})
     unlanded_usd: float = field(default=0.0, metadata={"description": "the part of it for attempts that never landed"})
 
-    HEAD: ClassVar = ("Attempts", "Landed", "Reused", "Skipped", "Reverted", "Spent", "Of it, never landed")
+    HEAD: ClassVar = ("Attempts", "Landed", "Reused", "Skipped", "Reverted", "Spent", "Spent without landing")
 
     def cells(self) -> list[str]:
         """Return its figures as a row of a table."""

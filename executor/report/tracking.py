@@ -146,12 +146,11 @@ def between_marks(text: str, section: str, milestone: str) -> str:
         ValueError: only one of the two marks exists, or they are in the wrong order.
     """
     begin, end = _marks(milestone)
-    if "\r\n" in text:
-        # A file with Windows line ends keeps them, also in our section.
-        section = section.replace("\n", "\r\n")
+    line = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+    # A file with Windows line ends keeps them, also in our section. A single one does not make such a file.
+    section = section.replace("\n", line)
     start, stop = text.find(begin), text.find(end)
     if start < 0 and stop < 0:
-        line = "\r\n" if "\r\n" in text else "\n"
         gap = "" if not text else line if text.endswith("\n") else line * 2
         return f"{text}{gap}{section}"
     if start < 0 or stop < start or text.count(begin) > 1 or text.count(end) > 1:

@@ -78,6 +78,7 @@ def hostile_report() -> MilestoneReport:
                 str(number),
                 "failed",
                 title=text,
+                needs=(f"m1/{number - 1}",),
                 phase=text,
                 reason=text,
                 hint=text,
@@ -171,6 +172,36 @@ def test_the_time_line_shows_checks_and_landings_beside_the_work_of_agents() -> 
     assert "then 15 s of checks and queue" in text
 
 
+def times_of(*spans: tuple[str, str]) -> tuple[AttemptReport, ...]:
+    fixed = {"revision": 1, "agent": "a", "kind": "", "reason": "", "cost_usd": 0.0, "state": "failed", "seconds": 9.0}
+    rows = [{"number": n, "started_at": begin, "ended_at": end} for n, (begin, end) in enumerate(spans, 1)]
+    return tuple(AttemptReport.model_validate({**fixed, **row}) for row in rows)
+
+
+def test_nights_are_cut_out_of_the_time_line_and_each_issue_has_a_labelled_lane() -> None:
+    nights = [(f"2026-01-0{day}T01:00:00Z", f"2026-01-0{day}T01:10:00Z") for day in (1, 2)]
+    text = page(a_report(an_issue("one", attempts=times_of(*nights)), an_issue("two", attempts=times_of(nights[1]))))
+    assert text.count('class="cut"') == 1
+    bars = [(float(x), int(y)) for x, y in re.findall(r'class="bar failed" x="([\d.]+)" y="(\d+)"', text)]
+    assert bars == [(2.0, 2), (522.0, 2), (522.0, 18)], "the day between them takes 4 % of the busy time"
+    assert re.findall(r'<li><a class="landed" href="#i\d">(\w+)</a>', text) == ["one", "two"]
+    assert len(re.findall(r'<text x="[\d.]+%"', text)) == 2
+
+
+def test_attempts_of_one_issue_at_the_same_time_share_no_lane() -> None:
+    text = page(a_report(an_issue("1", attempts=times_of(*[("2026-01-01T01:00:00Z", "2026-01-01T01:10:00Z")] * 2))))
+    assert "labels" not in text.partition("</style>")[2]
+    assert set(re.findall(r'class="bar failed" x="[\d.]+" y="(\d+)"', text)) == {"2", "18"}
+
+
+def test_the_graph_has_only_issues_with_lines() -> None:
+    one, two, loose = an_issue("1"), an_issue("2", needs=("m1/1", "m9/elsewhere")), an_issue("3")
+    assert 'class="graph"' not in page(a_report(one, loose))
+    text = page(a_report(one, two, loose))
+    assert text.count('class="t"') == 2
+    assert "the issue without needs and dependents" in text
+
+
 def test_an_empty_milestone_has_a_page() -> None:
     text = page(a_report())
     assert "Issues" in text
@@ -185,7 +216,8 @@ def test_money_and_the_lines_that_stayed_have_their_tables() -> None:
     text = page(a_report().model_copy(update={"money": money, "survival": (stayed,), "forecast": rest}))
     for row in (money.cells(), ["&lt;b&gt;", *stayed.cells()[1:]]):
         assert "".join(f"<td>{cell}</td>" for cell in row) in text
-    assert "p50 1 min 0 s, p80 2 min 0 s; 9 of 10 past milestones ended within their p80" in text
+    assert "at most 1 min 0 s in half of the simulated runs, at most 2 min 0 s in four of five (p80)" in text
+    assert "9 of 10 past milestones ended within their p80" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

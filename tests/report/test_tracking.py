@@ -57,8 +57,20 @@ def test_a_section_is_added_and_then_replaced_in_its_place(before: str) -> None:
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_everything_outside_the_marks_stays_byte_for_byte(before: str, after: str) -> None:
     old, new = section(("pending", "x")), section(("landed", "y"))
-    text = before + old.rstrip("\n") + after
-    assert between_marks(text, new, "m4") == before + new.rstrip("\n") + after
+    replaced = between_marks(before + old.rstrip("\n") + after, new, "m4")
+    assert replaced.startswith(before)
+    assert replaced.endswith(after)
+    inside = replaced[len(before) : len(replaced) - len(after)]
+    assert inside.replace("\r\n", "\n") == new.rstrip("\n")
+    assert inside.count("\r\n") in {0, inside.count("\n")}
+
+
+@pytest.mark.parametrize(("after", "windows"), [("\r\n", False), ("x\n", False), ("x\r\n" * 200, True)])
+def test_a_section_has_the_line_ends_of_most_lines(after: str, *, windows: bool) -> None:
+    text = section(("pending", "x")).rstrip("\n") + after
+    replaced = between_marks(text, section(("landed", "y")), "m4")
+    assert replaced.endswith(after)
+    assert ("\r\n" in replaced.removesuffix(after)) is windows
 
 
 @pytest.mark.parametrize(
