@@ -33,6 +33,7 @@ OWNERS = {
     "jinja2": {"report.html"},
     "jsonschema": {"model.schema"},
     "referencing": {"model.schema"},
+    "distributed": {"cluster.dask_tasks"},
     "github": {"forge.hosts.github"},
     "gitlab": {"forge.hosts.gitlab"},
     "requests": {"forge.hosts.forgejo", "forge.hosts.gitlab", "forge.hosts.rest"},

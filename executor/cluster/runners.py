@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from executor.cluster.dask_tasks import DaskStarter
     from executor.cluster.orders import Lease
     from executor.model.outward_rules import Runner
     from executor.model.policy import Policy
     from executor.sandbox.policy import RunContext
 
-__all__ = ["Arrived", "Desk", "Host", "HostError", "Hosts", "Task", "ask"]
+__all__ = ["Arrived", "Desk", "Host", "HostError", "Hosts", "Task", "ask", "worker_header"]
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 """Variables of the user that connections need, beside the ordinary ones."""
@@ -159,6 +160,12 @@ class Desk:
         self._lock = threading.Lock()
         self._board, self._looked = Board(), float("-inf")
         self._watch = Watch()
+        self._starter: DaskStarter | None = None
+        self._reported = ""
+        if runner.kind == "dask":
+            from executor.cluster.dask_tasks import DaskStarter
+
+            self._starter = DaskStarter(runner, remote.url)
 
     def done(self, order: Order, claimed: Callable[[Lease], None]) -> Arrived:
         """Publish an order, or adopt the same order of a run before, and wait for its result.
@@ -173,6 +180,13 @@ class Desk:
             ForgeRefusedError: the remote does not take orders.
         """
         self._send(order)
+        try:
+            return self._awaited(order, claimed)
+        finally:
+            if self._starter is not None:
+                self._starter.drop(order.id)
+
+    def _awaited(self, order: Order, claimed: Callable[[Lease], None]) -> Arrived:
         seen, since, away = 0, time.monotonic(), False
         while True:
             if self._context.stopping.wait(self._runner.poll_s):
@@ -200,11 +214,27 @@ class Desk:
                 claimed(lease[0])
             now = time.monotonic()
             silent = self._watch.silence(order.id, lease[1], now) if lease is not None else now - since
+            self._start_worker(order, lease[0] if lease is not None else None, silent)
             if silent > self._runner.claim_s:
                 self.cancel(order.id)
                 raise HostError(self._unclaimed(order, silent))
 
+    def _start_worker(self, order: Order, lease: Lease | None, silent: float) -> None:
+        """Have a worker started for an order without a living one; its lease says so, and never Dask."""
+        if self._starter is None:
+            return
+        if lease is None or lease.state is State.FREE or silent > self._runner.patience_s:
+            self._starter.want(order.id)
+        else:
+            self._starter.drop(order.id)
+        if self._starter.trouble and self._starter.trouble != self._reported:
+            self._reported = self._starter.trouble
+            self._context.tell("warning", self._context.name, f"runner {self._runner.name}: {self._reported}")
+
     def _unclaimed(self, order: Order, silent: float) -> str:
+        if self._starter is not None:
+            why = self._starter.trouble or f"{self._runner.address} starts none, for whatever reason"
+            return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
         asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
         return (
             f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: "
@@ -237,7 +267,9 @@ class Desk:
             self._exchange.cancel(order)
 
     def tidy(self, needed: Callable[[str], bool]) -> None:
-        """Remove the refs of orders of this milestone that nobody needs any more."""
+        """Remove the refs of orders of this milestone that nobody needs any more; the run ends."""
+        if self._starter is not None:
+            self._starter.close()
         with suppress(ForgeUnavailableError, ForgeRefusedError):
             board = self._look(fresh=True)
             over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
@@ -317,6 +349,10 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
     Raises:
         ProtocolError: there is no answer, or none of this version.
     """
+    if runner.kind == "dask":
+        from executor.cluster.dask_tasks import ask_dask
+
+        return ask_dask(runner)
     header = json.dumps({"protocol": PROTOCOL, "describe": argv, "python": python}).encode() + b"\n"
     try:
         done = subprocess.run(
@@ -329,10 +365,10 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProtocolError(f"{runner.name} does not answer: {error}") from error
-    return _header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.name)
+    return worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.name)
 
 
-def _header(data: bytes, said: str, name: str) -> dict[str, object]:
+def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
     """Return the last line of an answer; a login shell may print lines before it."""
     try:
         value = json.loads(data.strip().rpartition(b"\n")[2])
@@ -385,7 +421,7 @@ def _read(answer: Path, order: Order, out: Path) -> Ended:
     """
     if answer.stat().st_size > _MOST_ANSWER:
         raise ProtocolError("its answer is too long")
-    value = _header(answer.read_bytes(), "", "the worker")
+    value = worker_header(answer.read_bytes(), "", "the worker")
     result = decoded(Result, json.dumps(value.get("result")).encode())
     if result.order != order.id:
         raise ProtocolError("its answer is to another order")

@@ -1,12 +1,8 @@
-"""The rules of the forge: where pull requests are, and how they are merged. Pure.
+"""The rules about what is outside of the repository. Pure.
 
-`rules/notify.toml`: recipients and channels of notices. Pure.
-
-The rules of status reports: a command that is called for each phase, and a file that is kept up to date. Pure.
-
-`rules/verdicts.toml`: where verdicts of checks are shared, and whose are believed. Pure.
-
-`rules/runners.toml`: other hosts on which checks and agents run. Pure.
+`rules/forge.toml`: where pull requests are, and how they are merged; `notify.toml`: recipients and channels of notices;
+`status.toml`: a command that is called for each phase, and a file that is kept up to date; `verdicts.toml`: where
+verdicts of checks are shared, and whose are believed; `runners.toml`: other hosts on which checks and agents run.
 """
 
 from __future__ import annotations
@@ -349,16 +345,41 @@ class VerdictRules(BaseModel):
     trusted: Annotated[dict[str, TrustedKey], AfterValidator(_signers)] = Field(default_factory=dict)
 
 
+def _like(pattern: str, wanted: str) -> AfterValidator:
+    def fits(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {wanted}, found {quoted(value)}")
+        return value
+
+    return AfterValidator(fits)
+
+
+_File = Annotated[str, _like(r"~?/.+", "an absolute path or one below ~")]
+_Scheduler = Annotated[str, _like(r"(tls|tcp)://(\[[\da-fA-F:]+\]|[^/:@\s]+):\d+", "an address like tls://host:8786")]
+Amounts = dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+
+
+class Tls(BaseModel):
+    """Files of the authority that a scheduler is signed by, and of the certificate and key of this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca: _File
+    cert: _File
+    key: _File
+
+
 class Runner(BaseModel):
     """Other hosts: one behind a command, or any number of workers that claim orders from the refs of a remote.
 
     Attributes:
         name: its name.
         kind: ``prefix``: the order goes to the standard input of a command, the result comes from its standard output;
-            ``git``: agents alone, done by `python -m executor worker --remote URL` on any host.
+            ``git``: agents alone, done by `python -m executor worker --remote URL` on any host; ``dask``: as ``git``,
+            and a Dask scheduler starts a worker for each order.
         prefix: words before the worker's command, such as ``["ssh", "box"]`` or ``["docker", "run", "-i", "image"]``.
         worker: the worker's command there.
-        remote: the remote with the orders, for ``git``: by default that of rules/forge.toml, else ``origin``.
+        remote: the remote with the orders: by default that of rules/forge.toml, else ``origin``.
         labels: what a check or a route can ask for by `runner`; its name is one, too.
         needs: labels that a worker must have to claim an order.
         slots: checks and agents that run there at the same time, for each milestone; ``git`` has those of its workers.
@@ -369,12 +390,15 @@ class Runner(BaseModel):
         patience_s: seconds of silence after which another worker takes an order over.
         poll_s: seconds between two looks of the coordinator for results.
         claim_s: seconds after which an order that no worker claims is withdrawn.
+        address, tls: address of the Dask scheduler, which runs whatever it is sent, so ``tcp://`` has to be here.
+        resources: resources of Dask that an agent takes, which are its slots.
+        start_s: seconds after which an order that nobody has claimed is given to Dask again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["prefix", "git"] = "prefix"
+    kind: Literal["prefix", "git", "dask"] = "prefix"
     prefix: tuple[str, ...] = ()
     worker: Annotated[tuple[str, ...], Field(min_length=1)] = ("python3", "-m", "executor", "worker")
     remote: Annotated[str, AfterValidator(_remote)] | None = None
@@ -388,6 +412,10 @@ class Runner(BaseModel):
     patience_s: Seconds = 60.0
     poll_s: Seconds = 2.0
     claim_s: Seconds = 3600.0
+    address: _Scheduler = ""
+    tls: Tls | None = None
+    resources: Amounts = Field(default_factory=lambda: {"agent": 1.0})
+    start_s: Seconds = 60.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -408,3 +436,15 @@ def runner_problems(runner: Runner) -> Iterator[tuple[str, str]]:
         yield "prefix", 'expected words before the worker\'s command such as ["ssh", "box"]'
     if runner.patience_s < 2 * runner.beat_s:
         yield "patience_s", f"expected at least two heartbeats ({2 * runner.beat_s:g}), found {runner.patience_s:g}"
+    encrypted = runner.address.startswith("tls:")
+    if runner.kind != "dask":
+        yield from ((key, 'expected only with kind = "dask"') for key in _OF_DASK if key in runner.model_fields_set)
+    elif not runner.address:
+        yield "address", "expected an address like tls://host:8786"
+    elif not encrypted and urlsplit(runner.address).hostname not in _LOOPBACK:
+        yield "address", f"expected tls:// for another machine, found {quoted(runner.address)}"
+    elif encrypted != (runner.tls is not None):
+        yield "tls", "expected ca, cert and key with a tls:// address, and only with one"
+
+
+_OF_DASK = ("address", "tls", "resources", "start_s")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +18,7 @@ from executor.config.load_rules import load_policy
 from tests.support import CHECKOUT, Repo, issue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SLEEPS = "run = '''setsid sleep 600 & echo $! > PID.new; mv PID.new PID; sleep 600'''"
 WORKER = [sys.executable, "-m", "executor", "worker"]
@@ -128,11 +125,11 @@ def test_what_a_check_started_elsewhere_ends_with_the_run(repo: Repo, tmp_path: 
     repo.milestone("m1", issue("a", "echo a > a"))
     process = repo.start("milestone:m1")
     try:
-        assert _until(pid.exists)
+        assert until(pid.exists)
         process.send_signal(signal.SIGKILL)
         process.wait(30)
         child = int(pid.read_text())
-        assert _until(lambda: not _alive(child))
+        assert until(lambda: not alive(child))
     finally:
         process.kill()
         process.communicate()
@@ -157,82 +154,17 @@ def test_a_check_that_needs_the_sandbox_or_files_that_do_not_travel_runs_here(
     assert (Hosts(load_policy(tmp_path)).host_for(label, boxed=boxed) is not None) is there
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(holds: Callable[[], bool], seconds: float = 180) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 180) -> bool:
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
     return True
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[list[str]]:
-    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None or shutil.which("ssh") is None:
-        pytest.skip("needs sshd and ssh")
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    keys = tmp_path / "user.pub"
-    (tmp_path / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {keys}\nStrictModes no\n"
-        f"PidFile {tmp_path}/sshd.pid\nUsePAM no\nPermitRootLogin yes\n"
-        f"SetEnv PYTHONPATH={CHECKOUT} HOST_SECRET=of-sshd\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    with subprocess.Popen(
-        [program, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL
-    ) as server:
-        known = f"-oUserKnownHostsFile={tmp_path}/known"
-        try:
-            assert _until(lambda: _listens(port))
-            yield [
-                "ssh",
-                "-F",
-                "/dev/null",
-                "-oBatchMode=yes",
-                "-oStrictHostKeyChecking=no",
-                known,
-                f"-p{port}",
-                f"-i{tmp_path}/user",
-                "127.0.0.1",
-            ]
-        finally:
-            server.terminate()
-
-
-@pytest.mark.long
-def test_a_plain_ssh_daemon_is_a_host(repo: Repo, tmp_path: Path, sshd: list[str]) -> None:
-    seen, pid = tmp_path / "seen", tmp_path / "pid"
-    declared(repo, sshd, f"run = '''echo $HOST_SECRET >> {seen}'''", env=["HOST_SECRET"])
-    repo.milestone("m1", issue("a", "echo a > a"))
-    repo.doit("milestone:m1").check()
-    assert set(seen.read_text().splitlines()) == {"of-sshd"}
-    assert "runner box" in {item["subject"] for item in repo.doit("doctor", "--json").json if item["kind"] == "ok"}
-    declared(repo, sshd, SLEEPS.replace("PID", str(pid)))
-    repo.milestone("m2", issue("b", "echo b > b"))
-    process = repo.start("milestone:m2")
-    try:
-        assert _until(pid.exists)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-        assert _until(lambda: not _alive(int(pid.read_text())))
-    finally:
-        process.kill()
-        process.communicate()

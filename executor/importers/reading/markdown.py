@@ -1,7 +1,10 @@
 """Markdown plans as sections, list items and tables, each with its lines. Pure.
 
-A CommonMark parser finds the structure, in a copy whose code lines, found by `fences`, are blank. The text itself is
+A CommonMark parser finds the structure, in a copy whose code lines are blank. The text itself is
 never changed.
+
+Plans quote Markdown in Markdown: a fence inside a fence of the same length, and sometimes a fence that is never closed.
+CommonMark would treat everything after it as code, or the code as text.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from executor.importers.account import Account, Note
-from executor.importers.reading.fences import code_lines
+from executor.importers.reading.words import flat, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +30,9 @@ _MARKER = re.compile(r"^(?:[-*+]|\d+[.)])\s+")
 _BOX = re.compile(r"^(\*\*|__)?\\?\[([ xX~/\-*>!])\\?\](\\?\*(?!\*))?(?:\s+|$)")
 """A box, also within a bold text; formatters such as prettier write its brackets, and the star behind it, with a backslash."""
 _RULE = re.compile(r"\n+[ \t]*(?:-{3,}|\*{3,}|_{3,})[ \t]*$")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^()]*\)")
+_FENCE = re.compile(r"^\s*(?:>\s*|(?:[-*+]|\d+[.)])\s+)*(`{3,}|~{3,})\s*([^`]*)$")
+_HEADING = re.compile(r"^\s{0,3}#{1,6}(?:\s|$)")
+_MARKS = re.compile(r"[*_`~]+")
 _FRONT_MOST = 400
 _SILENT = frozenset({"code_block", "blockquote_open", "html_block", "table_open"})
 
@@ -168,7 +173,7 @@ def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     notes: list[Note] = []
     front, skipped = _front(lines)
-    code = code_lines(lines, skipped, heading, notes)
+    code = _code_lines(lines, skipped, heading, notes)
     copy = ["" if number in code or number <= skipped else line for number, line in enumerate(lines, 1)]
     _loosen(copy, heading, notes)
     found = Document([Section(0, "", 0)], front, Account(lines, file), notes, code, set())
@@ -178,27 +183,6 @@ def document(text: str, heading: re.Pattern[str] | None = None, *, file: str = "
     if heading is not None:
         found.notes += _hidden(found, lines, heading)
     return found
-
-
-def plain(text: str) -> str:
-    """Remove surrounding Markdown marks: links become their text, marks are removed in pairs only."""
-    bare = _LINK.sub(r"\1", text).strip()
-    while True:
-        for mark in ("**", "__", "~~", "*", "_", "`"):
-            inner = bare[len(mark) : -len(mark)]
-            # A mark inside belongs to another pair: "`a` and `b`", "__init__ and x__".
-            if len(bare) > 2 * len(mark) and bare.startswith(mark) and bare.endswith(mark) and mark[0] not in inner:
-                if mark == "__" and inner.isidentifier():
-                    return bare
-                bare = inner.strip()
-                break
-        else:
-            return bare
-
-
-def flat(text: str) -> str:
-    """Return text with single spaces."""
-    return " ".join(text.split())
 
 
 @cache
@@ -387,3 +371,71 @@ def _hidden(found: Document, lines: Sequence[str], heading: re.Pattern[str]) -> 
         if heading.match(plain(line.lstrip(" >#").strip())):
             where = "in a comment" if number in found.comments else "in a quotation or a list"
             yield Note(number, f"looks like a task, but stands {where}, and was left out", f"looks like a task {where}")
+
+
+def _code_lines(lines: Sequence[str], skipped: int, heading: re.Pattern[str] | None, notes: list[Note]) -> set[int]:
+    """Return the lines of fenced code, including the fences.
+
+    A fence with a language inside an open one opens a nested block: CommonMark would treat it as text and the next
+    fence as the end, which would invert everything after it.
+    """
+    code: set[int] = set()
+    number = skipped + 1
+    while number <= len(lines):
+        if not _FENCE.match(lines[number - 1]):
+            number += 1
+            continue
+        end, closed = _block(lines, number)
+        if not closed:
+            end = _unclosed(lines, number, heading)
+            notes.append(
+                Note(
+                    number,
+                    f"the code fence is never closed; the code was taken to end in line {end}",
+                    "a code fence is never closed",
+                )
+            )
+        code.update(range(number, end + 1))
+        number = end + 1
+    return code
+
+
+def _block(lines: Sequence[str], first: int) -> tuple[int, bool]:
+    """Return the last line of the code that starts at a line, and whether a fence ends it there."""
+    opened: list[str] = []
+    for number in range(first, len(lines) + 1):
+        mark = _FENCE.match(lines[number - 1])
+        if mark is None:
+            continue
+        fence, language = mark[1], mark[2].strip()
+        if not opened or (language and fence[0] == opened[-1][0] and len(fence) >= len(opened[-1])):
+            opened.append(fence)
+        elif not language and fence[0] == opened[-1][0] and len(fence) >= len(opened[-1]):
+            opened.pop()
+            if not opened:
+                return number, True
+    return len(lines), False
+
+
+def _unclosed(lines: Sequence[str], first: int, heading: re.Pattern[str] | None) -> int:
+    """Return the end of the code of an unclosed fence.
+
+    It is before the next task heading, else at the next fence without a language, else before the next heading after a
+    blank line, else at the end of the text.
+    """
+    plain_end = 0
+    for number in range(first + 1, len(lines) + 1):
+        line = lines[number - 1]
+        if heading is not None and _HEADING.match(line) and heading.match(_MARKS.sub("", line.strip().lstrip("# "))):
+            return number - 1
+        mark = _FENCE.match(line)
+        if mark and not mark[2].strip() and not plain_end:
+            plain_end = number
+            if heading is None:
+                break
+    if plain_end:
+        return plain_end
+    for number in range(first + 2, len(lines) + 1):
+        if _HEADING.match(lines[number - 1]) and not lines[number - 2].strip():
+            return number - 1
+    return len(lines)

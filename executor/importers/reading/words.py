@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from executor.importers.account import Note
-from executor.importers.reading.markdown import flat, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +18,11 @@ __all__ = [
     "Ids",
     "Needs",
     "State",
+    "flat",
     "kind_of",
     "milestones_in",
     "needs_in",
+    "plain",
     "priority_of",
     "size_of",
     "status_note",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^()]*\)")
 State = Literal["done", "cancelled", "stopped", "skipped", "other", ""]
 """The meaning of a status word; empty if no work has been done."""
 _STATES: tuple[tuple[State, re.Pattern[str]], ...] = (
@@ -89,6 +91,27 @@ _DONE_ALONE = re.compile(
     r"^\W*(?:done|completed?|closed|finished|landed|merged|shipped|implemented|resolved|fixed|released|conclu[ií]d[ao]|erledigt|true|x)?\W*$",
     re.IGNORECASE,
 )
+
+
+def plain(text: str) -> str:
+    """Remove surrounding Markdown marks: links become their text, marks are removed in pairs only."""
+    bare = _LINK.sub(r"\1", text).strip()
+    while True:
+        for mark in ("**", "__", "~~", "*", "_", "`"):
+            inner = bare[len(mark) : -len(mark)]
+            # A mark inside belongs to another pair: "`a` and `b`", "__init__ and x__".
+            if len(bare) > 2 * len(mark) and bare.startswith(mark) and bare.endswith(mark) and mark[0] not in inner:
+                if mark == "__" and inner.isidentifier():
+                    return bare
+                bare = inner.strip()
+                break
+        else:
+            return bare
+
+
+def flat(text: str) -> str:
+    """Return text with single spaces."""
+    return " ".join(text.split())
 
 
 def kind_of(word: str) -> str:

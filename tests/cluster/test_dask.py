@@ -1,0 +1,258 @@
+"""Dask starts workers for orders; whatever it loses, doubles or cancels costs a start and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places
+from executor.config.load_rules import load_policy
+from executor.errors import DeclarationError
+from executor.model.outward_rules import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support import Repo
+
+WORKER = (sys.executable, "-m", "executor", "worker")
+AGENTS = {"agent": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "now", "again"),
+    [
+        (None, 0, True),
+        (Asked("s", 0), 9, False),
+        (Asked("s", 0), 10, True),
+        (Asked("old", 0), 1, True),
+        (Asked("s", 0, times=1), 19, False),
+        (Asked("s", 0, times=1), 20, True),
+        (Asked("s", 0, times=99), 319, False),
+        (Asked("s", 0, times=99), 320, True),
+        (Asked("s", 0, over=True), 1, False),
+        (Asked("s", 0, over=True), 2, True),
+        (Asked("s", 0, times=1, over=True), 3, False),
+        (Asked("s", 0, times=9, over=True), 10, True),
+    ],
+)
+def test_an_order_that_nobody_claims_is_asked_for_again_with_growing_pauses(
+    asked: Asked | None, now: float, again: bool
+) -> None:
+    assert due(asked, "s", now=now, patience=10) is again
+
+
+@pytest.mark.parametrize(
+    ("workers", "wanted", "problem"),
+    [
+        ({}, AGENTS, "has no workers; start one with --resources 'agent=1'"),
+        ({"a": {}}, AGENTS, "no worker offers agent=1 (workers: 1, their resources: none)"),
+        ({"a": {"check": 2.0}, "b": {"check": 2.0}}, AGENTS, "(workers: 2, their resources: check=2)"),
+        ({"a": {"agent": 0.5}}, AGENTS, "their resources: agent=0.5"),
+        ({"a": {"gpu": 1.0}, "b": {"agent": 1.0}}, {"agent": 1.0, "gpu": 1.0}, "no worker offers agent=1 gpu=1"),
+        ({"a": {"gpu": 1.0, "agent": 4.0}}, {"agent": 1.0, "gpu": 1.0}, ""),
+        ({"a": {}}, {}, ""),
+    ],
+)
+def test_a_task_needs_one_worker_with_all_of_its_resources(
+    workers: dict[str, dict[str, float]], wanted: dict[str, float], problem: str
+) -> None:
+    told = lacking(workers, wanted)
+    assert problem in told
+    assert bool(told) is bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("workers", "wanted", "number"),
+    [
+        ({}, AGENTS, 0),
+        ({"a": {"agent": 2.0}, "b": {"agent": 1.5}, "c": {"check": 4.0}}, AGENTS, 3),
+        ({"a": {"agent": 4.0, "gpu": 1.0}}, {"agent": 1.0, "gpu": 0.5}, 2),
+    ],
+)
+def test_as_many_tasks_are_given_to_dask_as_its_workers_have_places(
+    workers: dict[str, dict[str, float]], wanted: dict[str, float], number: int
+) -> None:
+    assert places(workers, wanted) == number
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        ('kind = "dask"\naddress = "tcp://127.0.0.1:8786"', []),
+        ('kind = "dask"\naddress = "tls://box:8786"\ntls = { ca = "/ca", cert = "/cert", key = "~/key" }', []),
+        ('kind = "dask"\naddress = "tls://box:8786"', ["tls"]),
+        ('kind = "dask"\naddress = "tls://box:8786"\ntls = { ca = "/ca", cert = "/cert" }', ["tls.key"]),
+        ('kind = "dask"\naddress = "tls://box:8786"\ntls = { ca = "ca", cert = "/c", key = "/k" }', ["tls.ca"]),
+        ('kind = "dask"\naddress = "tcp://box:8786"', ["address"]),
+        ('kind = "dask"\naddress = "box"', ["address"]),
+        ('kind = "dask"\naddress = "tls://box:port"', ["address"]),
+        ('kind = "dask"', ["address"]),
+        ('kind = "dask"\naddress = "tcp://[::1]:1"\nprefix = ["ssh", "box"]', ["prefix"]),
+        ('kind = "dask"\naddress = "tcp://[::1]:1"\nresources = { agent = 0 }', ["resources.agent"]),
+        ('prefix = ["ssh", "box"]\naddress = "tcp://127.0.0.1:1"\nstart_s = 3.0', ["address", "start_s"]),
+        ("", ["prefix"]),
+        ('kind = "ray"', ["kind"]),
+    ],
+)
+def test_keys_of_a_runner_are_those_of_its_kind(tmp_path: Path, lines: str, keys: list[str]) -> None:
+    (tmp_path / "runners.toml").write_text(f"[runner.box]\n{lines}\n")
+    found: list[str] = []
+    try:
+        load_policy(tmp_path)
+    except DeclarationError as error:
+        found = [fault.key.removeprefix("runner.box.") for fault in error.faults]
+    assert found == keys
+
+
+def until(holds: Callable[[], object], seconds: float = 180) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+CLUSTER = """
+import json, sys, time
+from distributed import LocalCluster, Security
+port, resources, folder = json.loads(sys.argv[1])
+files = dict(tls_ca_file="ca.pem", tls_client_cert="box.pem", tls_client_key="box.key",
+    tls_scheduler_cert="box.pem", tls_scheduler_key="box.key", tls_worker_cert="box.pem", tls_worker_key="box.key")
+keys = {key: f"{folder}/{name}" for key, name in files.items()}
+security = Security(require_encryption=True, **keys) if folder else None
+LocalCluster(
+    n_workers=1, threads_per_worker=4, processes=False, host="127.0.0.1", scheduler_port=port, security=security,
+    protocol="tls" if folder else "tcp", dashboard_address=None, resources=resources, silence_logs=50,
+)
+print("ready", flush=True)
+time.sleep(600)
+"""
+SIGNED = """
+set -e; cd "$1"
+make() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $1.key -subj /CN=$1 "${@:2}"; }
+make ca -x509 -out ca.pem -days 2; make stranger -x509 -out stranger.pem -days 2; make box -out box.csr
+openssl x509 -req -in box.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out box.pem -days 2
+"""
+
+
+@contextmanager
+def cluster(port: int, *, agents: int = 2, tls: Path | None = None) -> Iterator[str]:
+    """A scheduler and one worker with four threads, in a process that is killed at the end."""
+    pytest.importorskip("distributed", reason="needs dask's distributed")
+    asked = json.dumps([port, {"agent": agents, "check": 1}, str(tls) if tls else ""])
+    with subprocess.Popen([sys.executable, "-c", CLUSTER, asked], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield f"{'tls' if tls else 'tcp'}://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def stand_in(folder: Path, ends: str = "") -> tuple[str, ...]:
+    """A worker's command that notes the order that it is started for."""
+    script = folder / "worker"
+    script.write_text(f'#!/bin/sh\necho $$ >> {folder}/children; echo "$4" >> {folder}/started\n{ends}\n')
+    script.chmod(0o755)
+    return (str(script),)
+
+
+def starts(folder: Path) -> list[str]:
+    started = folder / "started"
+    return started.read_text().splitlines() if started.exists() else []
+
+
+def test_a_worker_is_started_for_each_order_and_again_by_a_new_scheduler(tmp_path: Path) -> None:
+    port = free_port()
+    with cluster(port) as address:
+        runner = Runner(
+            name="farm", kind="dask", address=address, worker=stand_in(tmp_path, "sleep 600"), connect_s=1, start_s=600
+        )
+        starter = DaskStarter(runner, "origin.git")
+        for order in ("m/a/1", "m/b/1", "m/c/1"):
+            starter.want(order)
+        assert until(lambda: len(starts(tmp_path)) == 2), starter.trouble
+        assert set(starts(tmp_path)) < {"m/a/1", "m/b/1", "m/c/1"}, "two at once"
+        for order in ("m/a/1", "m/b/1", "m/c/1"):
+            starter.drop(order)
+    starter.want("m/d/1")
+    assert until(lambda: "broke off" in starter.trouble or "no Dask scheduler answers" in starter.trouble)
+    with cluster(port):
+        assert until(lambda: "m/d/1" in starts(tmp_path)), starter.trouble
+        assert until(lambda: not starter.trouble)
+        starter.close()
+    for child in map(int, (tmp_path / "children").read_text().split()):
+        os.killpg(os.getpgid(child), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, a certificate of it, and one that nobody signed."""
+    if shutil.which("openssl") is None or shutil.which("bash") is None:
+        pytest.skip("needs openssl and bash")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["bash", "-c", SIGNED, "bash", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def files(tls: Path, *, ca: str = "ca", name: str = "box") -> dict[str, str]:
+    return {"ca": f"{tls}/{ca}.pem", "cert": f"{tls}/{name}.pem", "key": f"{tls}/{name}.key"}
+
+
+@pytest.mark.long
+def test_doctor_tries_the_scheduler_its_certificate_and_a_worker(repo: Repo, tls: Path) -> None:
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+
+    def runner(kind: dict[str, str], **more: object) -> None:
+        keys = {"kind": "dask", "address": address, "worker": WORKER, "connect_s": 3.0, **more}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in kind.items())
+        repo.write("rules/runners.toml", "\n".join(["[runner.farm]", *lines, f"tls = {{ {table} }}", ""]))
+
+    def told() -> tuple[str, str]:
+        found = next(item for item in repo.doit("doctor", "--json").json if item["subject"] == "runner farm")
+        return found["kind"], found["text"]
+
+    runner(files(tls))
+    kind, text = told()
+    assert (kind, f"no Dask scheduler answers at {address}" in text) == ("runner-broken", True), text
+    with cluster(port, tls=tls):
+        kind, text = told()
+        assert kind == "ok", text
+        assert "Python 3" in text
+        for wrong, expected in (
+            (files(tls, name="stranger"), "refuses the certificate"),
+            (files(tls, ca="stranger"), "did not sign"),
+            (files(tls, name="missing"), "does not exist"),
+        ):
+            runner(wrong)
+            kind, text = told()
+            assert kind == "runner-broken"
+            assert expected in text
+        runner(files(tls), worker=["nothing-of-this-name"])
+        kind, text = told()
+        assert (kind, "nothing-of-this-name" in text) == ("runner-broken", True), text
+    with cluster(port, agents=0, tls=tls):
+        runner(files(tls))
+        kind, text = told()
+        assert (kind, "no worker offers agent=1" in text) == ("runner-broken", True), text
