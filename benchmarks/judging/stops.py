@@ -140,7 +140,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _patch_id(repository: Path, commit: str) -> str:
     """Return the identity of a change: one that is in a history twice, on two branches, counts once."""
-    shown = _git(repository, "diff-tree", "-p", "--root", commit)
+    try:
+        shown = _git(repository, "diff-tree", "-p", "--root", commit)
+    except subprocess.CalledProcessError:  # the repository lacks one of its files
+        return ""
     done = subprocess.run(["git", "patch-id", "--stable"], input=shown, capture_output=True, check=True)
     return done.stdout.decode().partition(" ")[0]
 

@@ -93,6 +93,15 @@ _FOREIGN = {  # by ending: how a test loads a library; the group is its path, wi
     ".lua": r"\brequire\s*\(?\s*[\"']([\w./]+)[\"']",
     **dict.fromkeys((".h", ".hpp", ".hh"), r"(?m)^\s*#\s*include\s*[<\"]([\w./]+)\.h"),
 }
+_FRAMEWORKS = {  # by ending: folders and files of test frameworks, which these load themselves
+    ".rb": re.compile(r"(?:^|/)(?:lib|test|spec)/((?:minitest|rspec|test/unit|bacon|cucumber)(?=/|$))"),
+    ".pm": re.compile(r"(?:^|/)(?:lib|t/lib)/((?:Test|TAP)(?=/))"),
+    ".lua": re.compile(r"(?:^|/)((?:busted|luassert|say)(?=/|$))"),
+    **dict.fromkeys(
+        (".java", ".kt", ".scala", ".groovy", ".class"),
+        re.compile(r"/((?:org/(?:junit|testng|opentest4j|hamcrest|assertj|mockito)|junit/framework)(?=/))"),
+    ),
+}
 _JVM = frozenset({".java", ".kt", ".scala", ".groovy", ".class"})
 _LOADING = re.compile(
     r"(?i)(jest|vitest|playwright|cypress|karma|ava|wdio|web-test-runner|eslint|babel|stylelint|prettier)\.config\.[cm]?[jt]s"
@@ -239,6 +248,9 @@ def _foreign(path: str, kept: frozenset[str], read: Callable[[str], bytes | None
     pattern = _FOREIGN.get(suffix)
     if pattern is None or is_test_name(path):
         return ""
+    framework = _FRAMEWORKS[suffix].search(stem) if suffix in _FRAMEWORKS else None
+    if framework and not any(f"/{framework[1]}" in f"/{other}" for other in kept if other.endswith(suffix)):
+        return f"it is loaded in place of a part of {framework[1]}"
     family = _JVM if suffix in _JVM else {suffix, ".c", ".cc", ".cpp", ".pl", ".t"}
     for user in sorted(other for other in kept if suffix_of(other) in family and is_test_name(other)):
         for name in re.findall(pattern, (read(user) or b"")[:_LARGEST].decode("utf-8", "replace")):

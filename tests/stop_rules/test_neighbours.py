@@ -40,6 +40,15 @@ BROKEN = LIB.replace("    a + b\n", "    7\n")
 HELPED = LIB.replace(
     "use super::*;\n", "use super::*;\n\n    fn check(got: i32) {\n        assert_eq!(got, 3);\n    }\n"
 ).replace("assert_eq!(add(1, 2), 3);", "check(add(1, 2));")
+MADE = """macro_rules! made {
+    ($name:ident, $a:expr) => {
+        #[test]
+        fn $name() {
+            assert_eq!($a, 3);
+        }
+    };
+}
+"""
 CARGO = '[package]\nname = "calc"\n'
 POM = "<project>\n <version>1</version>\n</project>\n"
 GRADLE = "plugins { id 'java' }\n"
@@ -95,6 +104,8 @@ BASE: Files = {
     "calc_test.go": "package calc\n",
     "src/lib.rs": LIB,
     "src/helped.rs": HELPED,
+    "src/made.rs": MADE + MADE.replace("made", "more"),
+    "tests/add.rs": "#[test]\nfn adds() {\n    assert_eq!(calc::add(1, 2), 3);\n}\n",
     "Cargo.toml": CARGO,
     "pom.xml": POM,
     "build.gradle": GRADLE,
@@ -204,6 +215,18 @@ ATTACKS: dict[str, tuple[Files, str]] = {
         {"src/helped.rs": HELPED.replace("        assert_eq!(got, 3);\n", "").replace("a + b", "7")},
         CARGO_TEST,
     ),
+    "a test that should panic, in a folder of tests": (
+        {"tests/add.rs": BASE["tests/add.rs"].replace("#[test]", "#[test]\n#[should_panic]")},
+        CARGO_TEST,
+    ),
+    "a test of a macro that is ignored": (
+        {"src/made.rs": MADE + MADE.replace("made", "more").replace("#[test]", "#[test]\n        #[ignore]")},
+        CARGO_TEST,
+    ),
+    "a test of a name that is there twice": (
+        {"src/made.rs": MADE.replace("#[test]", "#[test]\n        #[ignore]") + MADE.replace("made", "more")},
+        CARGO_TEST,
+    ),
     "a function in a test": (
         {"src/lib.rs": BROKEN.replace("adds() {", "adds() {\n        let add = |a: i32, b: i32| a + b;")},
         CARGO_TEST,
@@ -261,6 +284,9 @@ ATTACKS: dict[str, tuple[Files, str]] = {
     # others
     "files that reviewers do not see": ({".gitattributes": "calc.py -diff\n"}, PYTEST),
     "a library of Ruby": ({"lib/minitest/autorun.rb": "X = 1\n"}, "rake test"),
+    "a file of a library of Ruby that tests load by another": ({"lib/minitest/reporters.rb": "X = 1\n"}, "rake test"),
+    "a file of a library of Perl": ({"lib/Test/Builder.pm": "1;\n"}, "prove"),
+    "a file of a library of the JVM": ({"src/main/java/org/junit/Assert.java": "package org.junit;\n"}, "mvn test"),
     "a library of Perl": ({"lib/Test/More.pm": "1;\n"}, "prove"),
     "a header of C": ({"include/assert.h": "#define assert(x)\n"}, "make test"),
     "options of bazel": ({".bazelrc": "test --test_filter=none\n"}, "bazel test //..."),
@@ -445,6 +471,14 @@ HONEST: dict[str, tuple[Files, str]] = {
         CARGO_TEST,
     ),
     "a function of Rust": ({"src/lib.rs": "pub fn sub(a: i32, b: i32) -> i32 {\n    a - b\n}\n\n" + LIB}, CARGO_TEST),
+    "a new test that should panic": (
+        {"tests/add.rs": BASE["tests/add.rs"] + "\n#[test]\n#[should_panic]\nfn fails() {\n    calc::fail();\n}\n"},
+        CARGO_TEST,
+    ),
+    "a rule of a macro more": (
+        {"src/made.rs": BASE["src/made.rs"].replace("$a, 3);", "$a, 3);\n            assert!(true);", 1)},
+        CARGO_TEST,
+    ),
     "a version of a crate": ({"Cargo.toml": CARGO + 'version = "0.2.0"\n'}, CARGO_TEST),
     "a class": ({"src/main/java/calc/More.java": "package calc;\n"}, "mvn -q test"),
     "a service of the product": ({"src/main/resources/META-INF/services/calc.Adder": "calc.Plus\n"}, "mvn -q test"),

@@ -65,7 +65,7 @@ _STARTS = {
         r"\b(?:x?it|x?test|fit|specify)(?:\.(?!describe)\w+)*(?:\s*\(?\s*`[^`]*`|\([^()]*\))?\s*\(\s*([\"'`])((?:(?!\1).)+)\1"
     ),
     ".go": re.compile(r"(?m)^func ()(Test\w+|Fuzz\w+)\("),
-    ".rs": re.compile(r"#\[(?:\w+::)?test(?:\([^)]*\))?\]()(?:\s*#\[[^\]]*\])*\s*(?:pub )?(?:async )?fn (\w+)"),
+    ".rs": re.compile(r"#\[(?:\w+::)?test(?:\([^)]*\))?\]()(?:\s*#\[[^\]]*\])*\s*(?:pub )?(?:async )?fn (\$?\w+)"),
     ".php": re.compile(r"function ()(test\w+)\s*\("),
     ".rb": re.compile(r"(?m)^\s*(?:x?it|specify|test|def)\s*\(?\s*([\"'])?((?(1)(?:(?!\1).)+|test_\w+))"),
     "jvm": re.compile(
@@ -87,7 +87,7 @@ _SKIPS = re.compile(
     r"\b(?:it|test|describe|context|suite|specify)\.(?:skip|todo|fixme|failing|only|skipIf|runIf)\b"
     r"|\b(?:xit|xtest|xdescribe|xcontext|xspecify|fit|fdescribe|fcontext|fspecify)\s*[( ]"
     r"|@(?:Disabled|Ignore|DisabledOn\w+|DisabledIf\w*|EnabledIf\w*)\b|\[Ignore\b|\bSkip\s*=\s*\"|\b[tb]\.Skip(?:Now|f)?\(|testing\.Short\(\)"
-    r"|#\[ignore\b|\bmarkTest(?:Skipped|Incomplete)\b|(?m:^\s*(?:skip|pending)\b(?!\s*[=:]))|\bAssumptions?\.assume|\bAssume\.assume"
+    r"|#\[(?:ignore|should_panic)\b|\bmarkTest(?:Skipped|Incomplete)\b|(?m:^\s*(?:skip|pending)\b(?!\s*[=:]))|\bAssumptions?\.assume|\bAssume\.assume"
 )
 
 

@@ -25,7 +25,7 @@ _PROVES = re.compile(r"\bassert\w*\b|\bdoctest\b|\bSystemExit\b|\bsys\.exit\b|\b
 """What a program needs in order to fail."""
 _NO_EXAMPLES = re.compile(r"\b__(?:doc|test)__\b\s*=|\bdel\s+[\w.]+\.__doc__|#\s*doctest:\s*\+SKIP|\bdoctest\.")
 _RUST_TEST = re.compile(
-    r"(?P<attributes>(?:^[ \t]*#\[[^\n]*\]\s*\n)*)^[ \t]*(?:pub )?(?:async )?fn (?P<name>\w+)\([^{]*\{", re.MULTILINE
+    r"(?P<attributes>(?:^[ \t]*#\[[^\n]*\]\s*\n)*)^[ \t]*(?:pub )?(?:async )?fn (?P<name>\$?\w+)\([^{]*\{", re.MULTILINE
 )
 _RUST_TESTS = re.compile(r"#\[cfg\((?:all\()?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub )?mod\b")
 _RUST_TEXT = re.compile(r"(?s)\br(#*)\".*?\"\1|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])'|//[^\n]*|/\*.*?\*/")
@@ -170,7 +170,7 @@ def _rust_tests(data: bytes | None) -> dict[str, tuple[Counter[str], Counter[str
     """Tests of a file of Rust by name: their attributes, and the statements of their bodies."""
     text = (data or b"").decode("utf-8", "replace").replace("\r\n", "\n")
     plain = _RUST_TEXT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)  # braces in strings are none
-    found = {}
+    found: dict[str, tuple[Counter[str], Counter[str]]] = {}
     for match in _RUST_TEST.finditer(plain):
         attributes = Counter(
             " ".join(line.split()) for line in text[match.start() : match.end()].split("\n") if "#[" in line
@@ -178,7 +178,10 @@ def _rust_tests(data: bytes | None) -> dict[str, tuple[Counter[str], Counter[str
         if any("test" in line for line in attributes):
             body = re.sub(r"(?m)//.*$", "", text[match.end() : match.end() + _end(plain[match.end() :])])
             parts = (" ".join(part.split()) for part in re.split(r";\s*\n", body))
-            found[match["name"]] = (attributes, Counter(part for part in parts if part.strip("{}() ;,")))
+            name = match["name"]
+            while name in found:  # in another module, or from a macro
+                name += "'"
+            found[name] = (attributes, Counter(part for part in parts if part.strip("{}() ;,")))
     return found
 
 
