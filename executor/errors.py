@@ -22,6 +22,7 @@ __all__ = [
     "RepositoryError",
     "StateBrokenError",
     "StateFullError",
+    "TakenOverError",
     "UsageError",
 ]
 
@@ -95,6 +96,10 @@ class BusyError(ExecutorError):
     """Another run holds a needed lock; try again later."""
 
     exit_code = 75
+
+
+class TakenOverError(BusyError):
+    """Another machine has taken a milestone over: this run moves nothing more."""
 
 
 class ForgeUnavailableError(ExecutorError):

@@ -27,7 +27,7 @@ from executor.process.runner import Command
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.spec import CommandProof
@@ -82,14 +82,15 @@ class TreeSetup:
             self._hosts = Hosts(self._context.policy)
         return self._hosts
 
-    def tidy(self, states: Mapping[str, IssueState]) -> None:
+    def tidy(self, states: Mapping[str, IssueState], landed: Collection[str]) -> None:
         """Remove the orders on remotes whose attempts have landed or failed.
 
         Args:
             states: the issues of the milestone.
+            landed: those that have landed, here or from another machine.
         """
         if self._hosts is not None:
-            self._hosts.tidy(lambda order: _is_needed(order, states))
+            self._hosts.tidy(lambda order: _is_needed(order, states, landed))
 
     def host_of(self, item: CommandProof, *, boxed: bool) -> Host | None:
         """Return the host on which a check runs; None if it runs here."""
@@ -281,11 +282,11 @@ class TreeSetup:
         return ended
 
 
-def _is_needed(order: str, states: Mapping[str, IssueState]) -> bool:
-    """Return whether the attempt of an order has not ended, or is not one of this repository."""
+def _is_needed(order: str, states: Mapping[str, IssueState], landed: Collection[str]) -> bool:
+    """Return whether the attempt of an order has not ended; one of another machine ends with the landing."""
     _, issue, number = order.split("/")[:3]
     attempt = states[issue].attempts.get(int(number.partition(".")[0])) if issue in states else None
-    return attempt is None or attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
+    return issue not in landed if attempt is None else attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
 
 
 def _included(root: Path, folder: Path, globs: tuple[str, ...]) -> Iterator[tuple[Path, Path]]:

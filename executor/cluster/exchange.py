@@ -34,7 +34,17 @@ if TYPE_CHECKING:
     from executor.git.refs import Refs
     from executor.git.remote import Remote
 
-__all__ = ["SPACES", "Board", "Exchange", "Held", "files_in", "order_commit", "result_commit"]
+__all__ = [
+    "SPACES",
+    "Board",
+    "Exchange",
+    "Held",
+    "files_in",
+    "lease_commit",
+    "order_commit",
+    "place_of",
+    "result_commit",
+]
 
 SPACES = ("refs/work", "refs/heads/_work")
 """The name space of the refs, and the one for a remote that takes nothing but branches."""
@@ -123,6 +133,7 @@ class Exchange:
         """
         kinds = [f"{kind}/{below}" for kind in _KINDS] if below else [""]
         tips = self._remote.tips(*(f"{space}/{kind}*" for space in SPACES for kind in kinds))
+        tips = {name: commit for name, commit in tips.items() if place_of(name)[0] != "runs"}  # they move all the time
         here = set(tips.values())
         self._messages = {commit: text for commit, text in self._messages.items() if commit in here}
         self._fetch(tips)
@@ -184,7 +195,7 @@ class Exchange:
             commit: its commit, see `result_commit`.
         """
         lease = replace(held.lease, state=State.DONE, beat=held.lease.beat + 1)
-        done = self._commit("Lease", lease)
+        done = lease_commit(self._objects, self._who, lease, self._lease(held), held.commit)
         name = f"{held.space}/results/{result.order}/{result.fence}"
         reason = ""
         for turn in range(_RACES):
@@ -231,7 +242,7 @@ class Exchange:
             self._remote.push(moves[place : place + _BATCH], atomic=False)
 
     def _moved(self, lease: Lease, before: str | None, space: str) -> Held | None:
-        commit = self._commit("Lease", lease)
+        commit = lease_commit(self._objects, self._who, lease, f"{space}/leases/{lease.order}", before)
         held, reason = Held(lease, commit, space), ""
         for turn in range(_RACES):
             done = self._remote.push([Move(self._lease(held), before, commit)])
@@ -253,9 +264,6 @@ class Exchange:
 
     def _order_commit(self, order: Order) -> str:
         return order_commit(self._objects, order, self._who)
-
-    def _commit(self, word: str, value: Lease) -> str:
-        return _written(self._objects, word, value, self._objects.files_tree({}), (), self._who)
 
     def _fetch(self, tips: dict[str, str]) -> None:
         new = [name for name, commit in tips.items() if commit not in self._messages]
@@ -309,3 +317,20 @@ def _written(
     objects: Store, word: str, value: Order | Lease | Result, tree: str, parents: Sequence[str], who: Identity
 ) -> str:
     return objects.commit(tree, parents, f"{word}\n\n{encoded(value).decode()}", who, int(time.time()))
+
+
+def lease_commit(objects: Store, who: Identity, lease: Lease, ref: str, before: str | None) -> str:
+    """Return a commit with a lease; among branches it has the commit before as its parent.
+
+    A shared remote often takes only fast-forwards of branches (`receive.denyNonFastForwards`).
+    """
+    parents = [before] if before and ref.startswith("refs/heads/") else []
+    text = f"Lease\n\n{encoded(lease).decode()}"
+    return objects.commit(objects.files_tree({}), parents, text, who, int(time.time()))
+
+
+def place_of(ref: str) -> tuple[str, str]:
+    """Return the kind of a ref of work, such as ``orders``, and the order or the milestone that it is about."""
+    space = next((space for space in SPACES if ref.startswith(f"{space}/")), "")
+    kind, _, name = ref.removeprefix(f"{space}/").partition("/")
+    return kind, name.rpartition("/")[0] if kind == "results" else name

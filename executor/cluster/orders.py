@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOL",
     "Do",
+    "Entry",
     "Lease",
     "Limits",
     "Order",
@@ -34,6 +35,7 @@ __all__ = [
     "counts",
     "decoded",
     "encoded",
+    "entry_of",
     "is_order_id",
     "next_lease",
     "same_work",
@@ -316,3 +318,32 @@ def counts(result: Result, lease: Lease | None) -> bool:
         and lease.state is State.DONE
         and (lease.order, lease.fence, lease.worker) == (result.order, result.fence, result.worker)
     )
+
+
+class Entry(StrEnum):
+    """Answers to a run that wants to begin while the remote has a lease of its milestone."""
+
+    BEGIN = "begin"
+    """It takes the lease and begins."""
+    WAIT = "wait"
+    """The holder may be dead: look again."""
+    BUSY = "busy"
+    """The holder lives."""
+
+
+def entry_of(lease: Lease | None, clone: str, *, beats: int, silence: float, patience: float, asked: bool) -> Entry:
+    """Decide whether a run may take the lease of its milestone.
+
+    Args:
+        lease: the lease on the remote; None without one. Its `order` is the milestone, its `worker` is CLONE/RUN.
+        clone: the clone of the run. It holds the milestone's lock, so no other run of this clone lives.
+        beats: how often the observer saw the lease move.
+        silence: seconds since the observer saw it move, or saw it first, by the observer's clock.
+        patience: seconds of silence after which the holder counts as dead.
+        asked: a person asks for the take-over.
+    """
+    if lease is None or lease.state is not State.HELD or asked or lease.worker.partition("/")[0] == clone:
+        return Entry.BEGIN
+    if beats:
+        return Entry.BUSY
+    return Entry.BEGIN if silence >= patience else Entry.WAIT

@@ -16,8 +16,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "doctor": "admin.doctor:Doctor",
         "list": "list:List",
         "run": "run:Run",
-        "help": "help:Help",
-        "version": "help:Version",
+        "help": "list:Help",
+        "version": "list:Version",
     },
     "Look": {
         "plan": "inspect.plan:Plan",

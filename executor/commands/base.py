@@ -108,6 +108,7 @@ Options = TypedDict(
         "subtasks": bool,
         "systemd": bool,
         "tag": str,
+        "take_over": bool,
         "tasks": bool,
         "to": str,
         "trust": bool,
@@ -129,7 +130,6 @@ JSON_OPTION = {
     "default": False,
     "help": "print JSON instead of a table",
 }
-
 
 REASON_OPTION = {
     "name": "reason",

@@ -75,7 +75,15 @@ _BUDGET = {
     "default": "",
     "help": "US dollars that this run may spend on agents (default: run_usd of rules/limits.toml)",
 }
-OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET)
+_TAKE_OVER = {
+    "name": "take_over",
+    "short": "",
+    "long": "take-over",
+    "type": bool,
+    "default": False,
+    "help": "go on here at once although another machine may still run the milestone; that run then stops",
+}
+OPTIONS = (_FROM, _PLAIN, UNTIL, _BUDGET, _TAKE_OVER)
 
 
 def budget_of(params: Options) -> float | None:
@@ -132,6 +140,7 @@ class Run(DoitRun):
     cmd_options = (*DoitRun.cmd_options, *OPTIONS)
     _plain = False
     _from = ""
+    _asked = False
     _request: Request | None = None
     _records: RunRecords
     _roadmaps: Sequence[Declared] = ()
@@ -164,6 +173,7 @@ class Run(DoitRun):
         root = Path.cwd()
         self._plain = params.pop("plain")
         self._from = params.pop("from_")
+        self._asked = params.pop("take_over")
         wanted = [name for name in args if name.startswith(_KINDS)]
         if not wanted:
             return self._own_tasks(root, params, args)
@@ -197,7 +207,7 @@ class Run(DoitRun):
         return self._explained(lambda: action(params, args))
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
-        from executor.commands.sessions import declare_roadmaps, open_session, recorded, traced
+        from executor.commands.sessions import declare_roadmaps, leading, open_session, recorded, traced
         from executor.commands.summary import notes, start_of
         from executor.commands.user_code import RequestLoader
         from executor.engine.recover import mending
@@ -219,6 +229,7 @@ class Run(DoitRun):
         action = super().execute
         with (
             open_session(compiled) as session,
+            leading(session, asked=self._asked) as lead,
             mending(session),
             announcing_phases(session) as teller,
             traced(session),
@@ -228,6 +239,7 @@ class Run(DoitRun):
             self._records = records
             session.deadline = deadline
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
+            lead()
             _begin(session, records, wanted, workers)
             session.observer.allowance.budget = budget
             _open(session, wanted, start, left_out)
@@ -310,6 +322,11 @@ def _begin(session: Session, records: RunRecords, wanted: list[str], workers: in
             sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
         Recovery(run).recover()
         Reconciliation(run).take_over()
+        for runner in session.policy.runners.values():
+            if runner.claimed and session.remote is not None:
+                run.setup.hosts.desk(
+                    run, runner, session.remote
+                )  # its end removes what others ordered for landed issues
 
 
 def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[str]) -> None:

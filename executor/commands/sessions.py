@@ -22,21 +22,31 @@ from executor.commands.scheduler import CODES
 from executor.config.edit_toml import edited_plan
 from executor.engine.ports import LocalPublisher, Plugins
 from executor.engine.session import Session
-from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError
+from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError, UsageError
 from executor.process.files import write_atomic
 from executor.state import segments
 from executor.state.record import How
 from executor.workflow.outputs import FILES, PLAN, RoadmapError, issues_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from executor.config.project import Compiled
     from executor.engine.milestone_run import MilestoneRun
+    from executor.errors import TakenOverError
     from executor.model.milestone import Milestone
     from executor.status.load import MilestoneView
 
-__all__ = ["Declared", "RunRecords", "declare_roadmaps", "open_session", "recorded", "signals_raised", "traced"]
+__all__ = [
+    "Declared",
+    "RunRecords",
+    "declare_roadmaps",
+    "leading",
+    "open_session",
+    "recorded",
+    "signals_raised",
+    "traced",
+]
 
 
 def open_session(compiled: Compiled) -> Session:
@@ -55,6 +65,66 @@ def open_session(compiled: Compiled) -> Session:
     return Session(compiled, plugins=Plugins(StepWorkflow(), ForgePublisher(compiled)))
 
 
+@contextmanager
+def leading(session: Session, *, asked: bool) -> Iterator[Callable[[], None]]:
+    """Lead the session's milestones on the remote, if workers of other hosts take their orders from it.
+
+    The block calls the function once the session has the locks of its milestones. If another machine takes over, the
+    session stops at once and moves nothing more.
+
+    Args:
+        session: the session.
+        asked: take over, although another machine may still lead.
+
+    Raises:
+        UsageError: `asked`, and no other machine can lead.
+    """
+    paces = [runner.beat_s for runner in session.policy.runners.values() if runner.claimed]
+    name = session.policy.forge.pushes_to
+    if name is None or not paces:
+        if asked:
+            raise UsageError(
+                "--take-over: only this machine runs these milestones; expected a runner of another kind than "
+                '"prefix" in rules/runners.toml and a remote in rules/forge.toml'
+            )
+        yield _nothing
+        return
+    from executor.cluster.lead import Led, Pace
+
+    def lost(error: TakenOverError) -> None:
+        session.halt(error)
+        session.stop(kill=True)
+
+    led = Led(
+        session.project.repository,
+        name,
+        session.plugins.publisher.token,
+        refs=session.refs,
+        objects=session.store,
+        who=session.identity,
+        pace=Pace(min(paces), _SILENT_BEATS * min(paces)),
+        stopping=session.stopping,
+        lost=lost,
+    )
+    session.push_through(led)
+
+    def begin() -> None:
+        folders = {run.name: run.folder for run in session.runs()}
+        for line in led.begin(list(folders), session.run_id, folders.__getitem__, asked=asked):
+            sys.stdout.write(f"note: {safe(line)}\n")
+
+    try:
+        yield begin
+    finally:
+        led.end()
+
+
+def _nothing() -> None:
+    """Lead nothing."""
+
+
+_SILENT_BEATS = 3
+"""Beats that are missing when a machine counts as dead."""
 _LONGEST = 500
 
 

@@ -1,7 +1,4 @@
-"""Health: machine, configuration and state that a run depends on, checked one by one. Costs nothing.
-
-`KINDS` is the table of all kinds of findings; docs/doctor.md shows it to users.
-"""
+"""Health: machine, configuration and state that a run depends on. docs/doctor.md shows the table `KINDS` to users."""
 
 from __future__ import annotations
 
@@ -78,6 +75,7 @@ KINDS: dict[str, int] = {
     "forge-token": PERSON,
     "forge-limit": 75,
     "runner-broken": 75,
+    "order-left": 0,
     "verdict-key": PERSON,
     "verdict-store": 75,
     "verdict-refuted": PERSON,

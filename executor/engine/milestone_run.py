@@ -398,7 +398,7 @@ class MilestoneRun:
             with suppress(ExecutorError):
                 self.journal.append_last(event.KIND, "", **encode(event))
         landed = (self.decision(f"{self.name}/{issue.id}").status is Status.LANDED for issue in self.milestone.issues)
-        self.setup.tidy(self.view.states)
+        self.setup.tidy(self.view.states, self.view.landings)
         if how is How.DONE and all(landed):
             self.pool.discard_all()
 

@@ -186,6 +186,11 @@ class Session:
                 self._remote = Remote(self.project.repository, name, self.plugins.publisher.token)
             return self._remote
 
+    def push_through(self, remote: Remote) -> None:
+        """Use a remote that moves leases with each push, instead of the plain one."""
+        with self._remote_lock:
+            self._remote = remote
+
     def enter(self, milestones: list[str]) -> None:
         """Take the locks of these milestones.
 

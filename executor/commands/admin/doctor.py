@@ -23,9 +23,11 @@ from executor.config.project import Compiled, compile_project, open_project
 from executor.doctor.consistency import cut, inconsistencies
 from executor.doctor.health import Finding, configuration, machine
 from executor.engine.milestone_run import hold
-from executor.errors import BusyError, ExecutorError, UsageError
+from executor.errors import BusyError, ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.git.refs import Refs
 from executor.process.locks import remove_holder
 from executor.state.segments import inspect
+from executor.status.reader import observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +95,23 @@ def _look() -> Iterator[Finding | Compiled]:
         yield item
         if isinstance(item, Compiled):
             yield from inconsistencies(item)
+            yield from _orders(item)
+
+
+def _orders(compiled: Compiled) -> Iterator[Finding]:
+    """Yield refs of work orders that no run owns."""
+    if not any(runner.claimed for runner in compiled.policy.runners.values()):
+        return
+    from executor.commands.admin.gc import orders_left
+
+    try:
+        for remote, item in orders_left(compiled, observe(compiled, Refs(compiled.project.repository))):
+            todo = (
+                "doit gc removes them" if item.removable else f"doit milestone:{item.name.partition('/')[0]} uses them"
+            )
+            yield Finding("order-left", f"{item.name} on {remote.name}", f"{len(item.refs)} refs: {item.why}", todo)
+    except (ForgeUnavailableError, ForgeRefusedError) as error:
+        yield Finding("runner-broken", "work orders", str(error), "look at the remote, see docs/hosts.md")
 
 
 def _tried(compiled: Compiled) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from executor.commands.base import JSON_OPTION, Command, Options, none_but_optio
 from executor.config.project import compile_project, open_project
 from executor.engine.milestone_run import hold
 from executor.environments.environment import FOLDER, kept_environments
-from executor.errors import BusyError
+from executor.errors import BusyError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.refs import ATTEMPTS, STEPS, Move, Refs, attempt_in, parts_of
 from executor.git.repair import pack_loose
 from executor.process.locks import remove_holder
@@ -25,14 +25,16 @@ from executor.status.reader import Observer, observe
 from executor.status.summary_cache import is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from executor.config.project import Project
+    from executor.cluster.lead import LeftOver
+    from executor.config.project import Compiled, Project
     from executor.git.refs import Kept
+    from executor.git.remote import Remote
     from executor.state.model import Attempt
 
-__all__ = ["Gc"]
+__all__ = ["Gc", "orders_left"]
 
 _DRY = {
     "name": "dry_run",
@@ -47,13 +49,14 @@ _DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A candidate for removal: a ref with its commit, or a file or folder, and the reason."""
+    """A candidate for removal: a ref with its commit, refs on a remote, or a file or folder, and the reason."""
 
     what: str
     why: str
     milestone: str = ""
     commit: str = ""
     path: Path | None = None
+    far: tuple[Remote, Mapping[str, str]] | None = None
 
 
 class Gc(Command):
@@ -79,6 +82,7 @@ class Gc(Command):
             *rule.workspaces(),
             *rule.caches(),
             *rule.environments(),
+            *_orders(compiled, observer),
         ]
         kept = {} if options["dry_run"] else _remove(project, refs, items)
         packed = 0 if options["dry_run"] or rule.held else pack_loose(project.repository)
@@ -199,6 +203,67 @@ class _Rule:
         return _Item(str(path.relative_to(self._project.root)), why, milestone, path=path)
 
 
+def orders_left(compiled: Compiled, observer: Observer) -> Iterator[tuple[Remote, LeftOver]]:
+    """Yield refs of work orders on the remotes of runners that no run owns.
+
+    Raises:
+        ForgeUnavailableError: a remote cannot be reached.
+        ForgeRefusedError: it does not exist, or rejects access.
+    """
+    project, rules = compiled.project, compiled.policy.forge
+    claimed = [runner for runner in compiled.policy.runners.values() if runner.claimed]
+    if not claimed:
+        return
+    from executor.cluster.lead import left_over_on
+    from executor.forge.hosts.credentials import find_token
+    from executor.git.objects import Store
+    from executor.git.remote import Remote
+
+    token = "" if rules.kind == "local" else find_token(rules)
+
+    def landed(order: str) -> bool:
+        view = observer.views.get(order.partition("/")[0])
+        return view is not None and order.split("/")[1] in view.landings
+
+    refs, store = Refs(project.repository), Store(project.repository, project.cache / "_store")
+    try:
+        for name in dict.fromkeys(runner.remote or rules.pushes_to or "origin" for runner in claimed):
+            remote = Remote(project.repository, name, token)
+            found = left_over_on(remote, refs, store, compiled.policy.limits.retention_days, landed)
+            yield from ((remote, item) for item in found)
+    finally:
+        store.close()
+
+
+def _orders(compiled: Compiled, observer: Observer) -> Iterator[_Item]:
+    """Yield refs of work orders that nobody needs."""
+    try:
+        for remote, item in orders_left(compiled, observer):
+            if item.removable:
+                yield _Item(f"{remote.name}: {item.name}", item.why, far=(remote, item.refs))
+    except (ForgeUnavailableError, ForgeRefusedError) as error:
+        sys.stderr.write(f"note: work orders were not looked at: {error}\n")
+
+
+def _removed(refs: Refs, item: _Item) -> str:
+    """Remove a candidate; returns why it stays."""
+    moved = "somebody has just moved it"
+    if item.far is not None:
+        remote, far = item.far
+        try:
+            done = remote.push([Move(ref, commit, None) for ref, commit in far.items()])
+        except (ForgeUnavailableError, ForgeRefusedError) as error:
+            return str(error)
+        return "" if done.ok else moved if done.moved else done.reason
+    if item.commit and not refs.move([Move(item.what, item.commit, None)], "gc"):
+        return moved
+    if item.path is not None and item.path.is_dir():
+        shutil.rmtree(item.path, ignore_errors=True)
+    elif item.path is not None:
+        item.path.unlink(missing_ok=True)
+    return ""
+
+
 def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, str]:
     """Remove candidates, milestone by milestone under its lock; returns those that were kept, with reasons."""
     kept: dict[str, str] = {}
@@ -212,12 +277,8 @@ def _remove(project: Project, refs: Refs, items: Iterable[_Item]) -> dict[str, s
             kept |= {item.what: str(error) for item in mine}
             continue
         for item in mine:
-            if item.commit and not refs.move([Move(item.what, item.commit, None)], "gc"):
-                kept[item.what] = "somebody has just moved it"
-            elif item.path is not None and item.path.is_dir():
-                shutil.rmtree(item.path, ignore_errors=True)
-            elif item.path is not None:
-                item.path.unlink(missing_ok=True)
+            if why := _removed(refs, item):
+                kept[item.what] = why
         if lock is not None:
             remove_holder(project.state(milestone))
             lock.release()

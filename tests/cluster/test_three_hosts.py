@@ -1,0 +1,85 @@
+"""Three hosts, a bare remote and faults: nothing lands twice, no result is lost, no child stays."""
+
+from __future__ import annotations
+
+import json
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.hosts import Campaign, Farm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+QUICK = "beat_s = 0.5\npatience_s = 5.0\npoll_s = 0.2\n"
+
+
+def until(holds: Callable[[], object], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    made = Farm(tmp_path, {"i1": inf, "i2": inf, "i3": 0.0}, rules=QUICK, hosts="ab")
+    yield made
+    made.stop()
+
+
+def test_another_machine_takes_over(farm: Farm) -> None:
+    one, two = farm.hosts
+    farm.work(two, 1, 2, poll=0.2)
+    first = one.lead("milestone:m1", "-n", "2")
+    assert until(lambda: farm.calls.read_text().count("start") == 2)
+    code, out = two.doit("milestone:m1")
+    assert code == 75, out
+    assert "--take-over" in out
+    first.kill()
+    first.wait()
+    led, _ = farm.leader()
+    second = two.lead("milestone:m1", "-n", "2", "--take-over")
+    assert until(lambda: farm.leader()[0] not in {led, ""})
+    farm.gate.touch()
+    assert second.wait(120) == 0, (two.folder / "coordinator.log").read_text()
+    assert sorted(farm.landed()) == ["i1", "i2", "i3"]
+    assert farm.refs() == []
+    assert one.doit("milestone:m1")[0] == 0
+    assert len(farm.landed()) == 3
+    farm.stop()
+    assert until(lambda: not farm.alive())
+
+
+def test_a_run_that_is_taken_over_moves_nothing_more_and_the_rest_is_named_and_cleaned(farm: Farm) -> None:
+    one, two = farm.hosts
+    first = one.lead("milestone:m1", "-n", "2")
+    assert until(lambda: len(farm.refs()) == 3)  # two orders that nobody claims, and the lease
+    second = two.lead("milestone:m1", "-n", "1", "--take-over")
+    assert first.wait(60) == 75
+    said = (one.folder / "coordinator.log").read_text()
+    assert "milestone m1 was taken over by" in said
+    assert "Traceback" not in said
+    assert until(lambda: len(farm.refs()) >= 3)
+    second.kill()
+    second.wait()
+    ours = set(farm.refs())
+    for name in ("results/m9/x/1/1", "leases/m9/x/1", "strange"):
+        farm.git("update-ref", f"refs/work/{name}", farm.git("rev-parse", "refs/work/runs/m1").strip())
+    found = json.loads(two.doit("doctor", "--json")[1])
+    left = {item["subject"].split(" ")[0] for item in found if item["kind"] == "order-left"}
+    assert left == {"refs/work/results/m9/x/1/1", "refs/work/strange", "m9/x/1"}
+    assert two.doit("gc")[0] == 0
+    assert set(farm.refs()) == {*ours, "refs/work/strange", "refs/work/results/m9/x/1/1"}
+
+
+@pytest.mark.campaign
+def test_faults_of_three_hosts_lose_nothing(tmp_path: Path) -> None:
+    report = Campaign(tmp_path, issues=200, faults=300, seed=1).run()
+    assert report.holds, json.dumps(vars(report), indent=1)
