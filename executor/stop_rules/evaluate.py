@@ -109,7 +109,7 @@ def unlookable_content(view: View) -> Iterable[Finding]:
 
 def tampering(view: View) -> Iterable[Finding]:
     """Product code that behaves otherwise before its tests."""
-    return behaves_otherwise(view.files, view.content, view.lists)
+    return behaves_otherwise(view.files, view.content, view.lists, view.base)
 
 
 def unproved(view: View) -> Iterable[Finding]:

@@ -19,7 +19,7 @@ from executor.model.paths import CLIKE, is_documentation, is_test, suffix_of
 from executor.stop_rules.view import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from executor.git.diff import FileChange, Finding, Line
 
@@ -227,10 +227,15 @@ _REFUSES = re.compile(
 _FOREIGN = re.compile(r"\bis_?[iI]nstance\(\s*\w+\s*,\s*([^()]*)\)")
 _OWN = re.compile(r"\b(?:__class__|type|self)\b")
 _MOST_OF_A_BODY = 40
+_READS = re.compile(r"(?i)\b(?:require|import|from|include|file|fs|glob)|open|read|load|path|join")
+_IMPORTS_TESTS = re.compile(r"^\s*(?:from|import)\s+((?:tests?|testing|specs?)(?:\.\w+)*)\b")
 
 
 def behaves_otherwise(
-    files: Sequence[FileChange], content: Callable[[str, bool], bytes | None], lists: Mapping[str, Sequence[str]]
+    files: Sequence[FileChange],
+    content: Callable[[str, bool], bytes | None],
+    lists: Mapping[str, Sequence[str]],
+    base: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Yield lines of product code by which it can behave otherwise before its tests.
 
@@ -239,6 +244,7 @@ def behaves_otherwise(
         content: returns a file's whole content before (False) or after (True).
         lists: lists of the rule: ``product`` are patterns of such lines; ``sources`` tell who runs the code and
             ``runners`` are names of what runs tests; ``callers`` tell who calls it and ``tests`` are further names.
+        base: every file of the tree that the change was made from; its tests are not to be read.
     """
     product = [compiled(pattern) for pattern in lists.get("product", ())]
     looks = [
@@ -259,7 +265,23 @@ def behaves_otherwise(
             if any(name.search(word) for word in words for name in names):
                 found |= {line.number: line for line, text in lines if any(it.search(text) for it in sources)}
         found |= {line.number: line for line in _ignoring(file, content)}
+        found |= {line.number: line for line, text in lines if _reads_tests(text, base)}
         yield from ((file.path, number, found[number].text) for number in sorted(found))
+
+
+def _reads_tests(text: str, base: Collection[str]) -> bool:
+    """Return whether a line imports or opens a file or folder of the tests of the base by its path."""
+    if not _READS.search(text):
+        return False
+    words = [word[1:-1].strip("./") for word in _LITERAL.findall(text)]
+    places = {word for word in (*words, "/".join(words)) if "/" in word and is_test(f"{word}/_")}
+    if module := _IMPORTS_TESTS.match(text):
+        places.add(module[1].replace(".", "/"))
+    return any(
+        f"/{place}" in f"/{path}" and re.match(r"\.\w+$|/|$", f"/{path}".partition(f"/{place}")[2])
+        for place in places
+        for path in base
+    )
 
 
 def _is_product(path: str) -> bool:
