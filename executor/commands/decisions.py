@@ -156,7 +156,7 @@ class AnswerCommand(Command):
         decision, facts = observer.decision(ref), observer.facts(ref)
         stop = facts.state.stop
         if decision.status is not Status.REVIEW or stop is None or stop.rule != QUESTION:
-            raise UsageError(f"{ref} is {decision.status} and waits for no answer; `doit explain {ref}` says for what")
+            raise UsageError(f"{ref} is {decision.status} and has no open question; see `doit explain {ref}`")
         prepare_cache(project)
         milestone, _, issue = ref.partition("/")
         view = observer.views[milestone]

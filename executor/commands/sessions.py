@@ -23,6 +23,7 @@ from executor.config.edit_toml import edited_plan
 from executor.engine.ports import LocalPublisher, Plugins
 from executor.engine.session import Session
 from executor.errors import ExecutorError, InterruptedRunError, StateBrokenError, StateFullError, UsageError
+from executor.model.hints import counted
 from executor.process.files import write_atomic
 from executor.state import segments
 from executor.state.record import How
@@ -239,4 +240,6 @@ def _declared(session: Session, milestone: Milestone, view: MilestoneView) -> De
     asks = milestone.roadmap == "ask"
     then = f"look at them, then doit milestone:{milestone.id}" if asks else "the run goes on with them"
     listed = [f"  {name}  {values['size']}  {values['title']}" for name, values in issues.items()]
-    return Declared((f"{milestone.id}: the roadmap declares {len(issues)} issues in {shown}; {then}", *listed), asks)
+    return Declared(
+        (f"{milestone.id}: the roadmap declares {counted(len(issues), 'issue')} in {shown}; {then}", *listed), asks
+    )

@@ -22,6 +22,7 @@ from executor.commands.plain import ago, money
 from executor.commands.scheduler import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS, SETTLED, Move
+from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.release.criteria import next_for
 from executor.release.release import notes_for_dependents
@@ -226,7 +227,7 @@ def _closing(observer: Observer, name: str) -> list[str]:
     claims = sum(len(issue.accept) for issue in milestone.issues)
     proved = [issue.id for issue in milestone.issues if issue.type.lower() == "validation"]
     found = [f"checks passed: {_listed(list(checks))}"] if checks else []
-    found += [f"{claims} acceptance {'criterion' if claims == 1 else 'criteria'}"] if claims else []
+    found += [f"{counted(claims, 'acceptance criterion', 'acceptance criteria')}"] if claims else []
     found += [f"end to end by {_listed(proved)}"] if proved else []
     latest = max(
         (view.landings[issue] for issue in view.handoffs if issue in view.landings),
@@ -250,7 +251,7 @@ def _closing(observer: Observer, name: str) -> list[str]:
 def _titled(milestone: Milestone) -> str:
     name = milestone.id.upper() if re.fullmatch(r"m[0-9.]+", milestone.id) else milestone.id
     count = len(milestone.issues)
-    return f"{name} - {milestone.title} ({count} task{'' if count == 1 else 's'})"
+    return f"{name} - {milestone.title} ({counted(count, 'task')})"
 
 
 def _is_named(item: object) -> bool:

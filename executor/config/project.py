@@ -150,7 +150,7 @@ class Compiled:
         from executor.model.hints import did_you_mean
 
         meant = did_you_mean(name, [ref for ref, node in self.plan.nodes.items() if node.milestone == own])
-        raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` shows those that there are"}')
+        raise UsageError(f'unknown issue "{name}"{meant or f"; `doit list --all {own}` lists the issues"}')
 
 
 def unknown_milestone(name: str, known: Iterable[str]) -> str:

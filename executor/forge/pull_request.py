@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import inert, one_line
+from executor.model.hints import counted
 from executor.model.milestone import commit_token, described, header, titled
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ def _review(review: ReviewShown | None) -> str:
 
 
 def _findings(count: int) -> str:
-    return f"{count} finding{'' if count == 1 else 's'}"
+    return counted(count, "finding")
 
 
 def _finding(item: FindingShown) -> str:

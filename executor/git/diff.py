@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from executor.model.fingerprint import digest
+from executor.model.hints import counted
 
 __all__ = ["LONGEST_LINE", "Change", "FileChange", "Finding", "Line", "lines_left", "parse_diff", "unquote"]
 
@@ -95,8 +96,8 @@ class Change:
     def summary(self) -> str:
         """Return one line: ``3 files changed, 120 lines added, 4 removed``."""
         files, added = len(self.files), self.added
-        changed = f"{files} file{'' if files == 1 else 's'} changed"
-        return f"{changed}, {added} line{'' if added == 1 else 's'} added, {self.removed} removed"
+        changed = f"{counted(files, 'file')} changed"
+        return f"{changed}, {counted(added, 'line')} added, {self.removed} removed"
 
 
 def parse_diff(text: bytes) -> Change:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from executor.errors import UsageError
-from executor.model.hints import Known, quoted
+from executor.model.hints import Known, counted, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +143,7 @@ def chosen(source: Source, name: str = "") -> Importer:
 def seen(source: Source) -> str:
     """Describe the appearance of a source, whatever its format."""
     if source.files:
-        return f"a folder of {len(source.files)} files"
+        return f"a folder of {counted(len(source.files), 'file')}"
     if not source.text.strip():
         return "an empty file"
     ending = source.stem.rpartition(".")[2]

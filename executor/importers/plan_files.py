@@ -118,7 +118,9 @@ class Planned:
         """Yield the faults that prevent the import; nothing may be written then."""
         if not self.id and not self.draft.faults:
             yield Fault(
-                self.name, "", "says no milestone id (a title such as `M4 - Worker settings`); give one with --id"
+                self.name,
+                "",
+                "expected a milestone id in the title, such as `M4 - Worker settings`; name one with --id",
             )
         yield from draft_faults(self.draft, self.name, elsewhere, skip_unknown=self._options.skip_unknown)
         if self.id:

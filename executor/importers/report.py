@@ -13,6 +13,7 @@ from executor.config.load_rules import policy_faults
 from executor.config.milestone_file import read_milestone
 from executor.errors import DeclarationError, Fault
 from executor.importers.account import Account, Note, grouped
+from executor.model.hints import counted
 from executor.model.plan import compile_plan
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def report_lines(plan: Planned, changed: Sequence[str], *, dry: bool) -> list[st
     """Report the actual or possible import, line by line."""
     shown = ", ".join(changed[:_SHOWN]) + (f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else "")
     what = f"{'would write' if dry else 'wrote'} {shown}" if changed else "nothing changed"
-    lines = [f"{plan.id}: {len(plan.draft.issues)} issues in {plan.name} ({plan.format}); {what}"]
+    lines = [f"{plan.id}: {counted(len(plan.draft.issues), 'issue')} in {plan.name} ({plan.format}); {what}"]
     lines += (
         f"kept yours: {key} was changed here and in {plan.name}; --overwrite takes the plan's word"
         for key in plan.found.kept

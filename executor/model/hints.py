@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Known", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
+__all__ = ["Known", "counted", "did_you_mean", "dotted", "expected", "found", "listed", "quoted"]
 
 _LONGEST = 60
 _SEARCHES = 20
@@ -184,3 +184,8 @@ def _slips(left: str, right: str) -> int:
                 cost = min(cost, earlier[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 issue``, ``2 issues``; `several` is the plural of a noun that takes no s."""
+    return f"{number} {noun if number == 1 else several or noun + 's'}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.git.trailers import one_line
+from executor.model.hints import counted
 from executor.state.events import AttemptBuilt, AttemptFailed, AttemptStarted, Event, Landed
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Digest:
 
     def text(self) -> str:
         """Return the page as readable Markdown."""
-        tried = f"{self.attempts} attempt{'' if self.attempts == 1 else 's'}"
+        tried = counted(self.attempts, "attempt")
         lines = [f"# {self.title}", "", f"Since {self.since}: {tried}, ${self.cost_usd:.2f}.", ""]
         lines += [f"- {line}" for line in self.milestones]
         lines += _section("In the way", self.blockers)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.trailers import one_line
+from executor.model.hints import counted
 from executor.process.files import local_time
 from executor.report.snapshot import SurvivalReport
 from executor.state.events import (
@@ -170,7 +171,7 @@ def overlaps_text(found: OverlapReport) -> str:
         (found.predicted, f"predicted, {found.met} of them changed the same file"),
         (found.found_early, f"in conflict before either landed, {found.unforeseen} of them not predicted"),
     )
-    parts = [f"{count} pair{'' if count == 1 else 's'} {answer}" for count, answer in numbers if count]
+    parts = [f"{counted(count, 'pair')} {answer}" for count, answer in numbers if count]
     parts += [f"{found.conflicts} of the results could not be merged"] if found.conflicts else []
     return "; ".join([*parts, *([f"{found.regenerated} settled by a command"] if found.regenerated else [])])
 
@@ -193,7 +194,7 @@ def _landed(report: MilestoneReport) -> list[list[str]]:
     for item in report.issues:
         if item.status == "landed":
             revision = f" (revision {item.revision})" if item.revision > 1 else ""
-            change = f"{item.files} file{'' if item.files == 1 else 's'}, +{item.added} -{item.removed}"
+            change = f"{counted(item.files, 'file')}, +{item.added} -{item.removed}"
             work = [str(len(item.attempts)), duration(item.seconds), money(item.cost_usd)]
             rows.append([_name(item) + revision, item.commit[:10], change, *work])
     return rows
@@ -283,7 +284,7 @@ def _sentence_of_issue(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912  (a
         case AttemptStarted():
             return f"attempt {event.attempt} by {event.agent or 'an agent'}"
         case AttemptBuilt():
-            files = f"{len(event.files)} file{'' if len(event.files) == 1 else 's'}"
+            files = counted(len(event.files), "file")
             return f"attempt {event.attempt} has a result: +{event.added} -{event.removed} in {files}"
         case AttemptFailed():
             return f"attempt {event.attempt} failed: {event.reason}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from executor.config.plugins import entry_points
 from executor.git.diff import Line
+from executor.model.hints import counted
 from executor.model.paths import matches, suffix_of
 from executor.stop_rules.commands import Reached, reached
 from executor.stop_rules.declared.dependencies import dependency_changes, licence_changes, schema_changes, tool_changes
@@ -307,7 +308,7 @@ def _over(
     over = False
     if rule.max_files is not None and len(files) > rule.max_files:
         over = True
-        yield "", 0, f"{len(files)} files changed, at most {rule.max_files} may"
+        yield "", 0, f"{counted(len(files), 'file')} changed, at most {rule.max_files} may"
     if rule.max_lines is not None and lines > rule.max_lines:
         over = True
         yield "", 0, f"{lines} lines added and removed, at most {rule.max_lines} may be"

@@ -59,7 +59,7 @@ def test_the_log_of_a_structured_agent_is_a_report(repo: Repo) -> None:
         "  files it wrote (1): a.py\n",
         "  files changed (2): a.py, b.py\n",
         "  check test -f a.py: passed in ",
-        "everything that it printed: doit log m1/a --attempt 1 --raw",
+        "complete output: doit log m1/a --attempt 1 --raw",
     ):
         assert line in out
     assert '"type"' not in out

@@ -351,7 +351,7 @@ def test_a_question_in_a_step_waits_and_its_answer_is_given_to_the_next_attempt(
     assert repo.statuses() == {"m1/a": "landed", "m1/b": "landed"}
     shutil.rmtree(repo.path / ".cache")
     assert repo.statuses() == {"m1/a": "landed", "m1/b": "landed"}
-    assert "waits for no answer" in repo.doit("answer", "m1/a", "more").check(3).err
+    assert "has no open question" in repo.doit("answer", "m1/a", "more").check(3).err
 
 
 def test_an_agent_that_asks_spends_no_attempt_and_frees_its_slot(repo: Repo) -> None:

@@ -12,6 +12,7 @@ from executor.commands.base import JSON_OPTION, Command, Options, print_json, sa
 from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.model.clock import clock_time, deadline_of, next_at, zone_time
+from executor.model.hints import counted
 from executor.nightly.crontab import cron_line, ours, read_env_file, spliced, systemd_units
 from executor.nightly.schedule import Nights, Schedule
 from executor.process.files import LOCAL, utcnow
@@ -221,6 +222,6 @@ def _environment() -> dict[str, str]:
 def _tell_change(before: str, after: str, folder: str) -> None:
     changes = [line for line in ndiff(before.splitlines(), after.splitlines()) if line.startswith(("- ", "+ "))]
     others = len([line for line in after.splitlines() if line and line not in ours(after, folder)])
-    rest = f"{others} other line{'' if others == 1 else 's'} of the crontab left as they were"
+    rest = f"{counted(others, 'other line')} of the crontab left as they were"
     head = [] if changes else ["nothing to change"]
     sys.stdout.write("".join(f"{safe(line)}\n" for line in [*head, *changes, rest]))

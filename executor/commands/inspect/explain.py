@@ -163,7 +163,7 @@ def _print_removed(landing: Landing, *, as_json: bool) -> None:
         decision = Decision(Status.LANDED, Act.REST, reason, hint)
         print_json(_value(ref, decision, [], [], [], []))
     else:
-        sys.stdout.write(f"{safe(ref)} has {reason}\nto move it on: {hint}\n")
+        sys.stdout.write(f"{safe(ref)} has {reason}\nnext: {hint}\n")
 
 
 def _difference(observer: Observer, ref: str, cause: Cause | None) -> list[str]:
@@ -279,9 +279,10 @@ def _text(ref: str, decision: Decision, difference: list[str], attempts: list[At
         since = "its spec changed since, but not the work" if difference else "nothing it rests on has changed since"
         lines = [f"{ref} has {decision.reason}, revision {decision.revision}; {since}"]
     else:
-        lines = [f"{ref} is {decision.status}: {decision.reason}", f"next step: {decision.act}"]
+        goes_on = "leaves it alone" if decision.act is Act.REST else f"goes on with: {decision.act}"
+        lines = [f"{ref} is {decision.status}: {decision.reason}", f"the next run {goes_on}"]
     if decision.hint:
-        lines.append(f"to move it on: {decision.hint}")
+        lines.append(f"next: {decision.hint}")
     if decision.cause is not None:
         lines += [
             f"because of: {decision.cause.input}",

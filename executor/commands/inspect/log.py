@@ -201,7 +201,7 @@ def _readable(observer: Observer, ref: str, attempts: list[Attempt], shown: Atte
     parts = [table(rows)] if len(attempts) > 1 else []
     if shown is not None:
         parts.append("".join(f"{safe(line)}\n" for line in _attempt(observer, ref, shown, folder)).rstrip())
-        parts.append(f"everything that it printed: doit log {ref} --attempt {shown.number} --raw")
+        parts.append(f"complete output: doit log {ref} --attempt {shown.number} --raw")
     return "\n".join(parts) + "\n"
 
 
