@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,12 +19,12 @@ from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places
 from executor.config.load_rules import load_policy
 from executor.errors import DeclarationError
 from executor.model.outward_rules import Runner
+from tests.support import CHECKOUT, Repo, issue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.support import Repo
 
 WORKER = (sys.executable, "-m", "executor", "worker")
 AGENTS = {"agent": 1.0}
@@ -256,3 +256,164 @@ def test_doctor_tries_the_scheduler_its_certificate_and_a_worker(repo: Repo, tls
         runner(files(tls))
         kind, text = told()
         assert (kind, "no worker offers agent=1" in text) == ("runner-broken", True), text
+
+
+class Farm:
+    """A scheduler with TLS and hosts with homes of their own, all of them processes that can be killed."""
+
+    def __init__(self, folder: Path, tls: Path) -> None:
+        pytest.importorskip("distributed", reason="needs dask's distributed")
+        self.folder, self.port, self.address = folder, free_port(), ""
+        self.address = f"tls://127.0.0.1:{self.port}"
+        self.tls = [f"--tls-ca-file={tls}/ca.pem", f"--tls-cert={tls}/box.pem", f"--tls-key={tls}/box.key"]
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def scheduler(self) -> subprocess.Popen[bytes]:
+        words = ["--protocol=tls", "--host=127.0.0.1", f"--port={self.port}", "--no-dashboard"]
+        return self._started("dask_scheduler", "scheduler", *words)
+
+    def host(self, name: str) -> subprocess.Popen[bytes]:
+        words = ["--host=127.0.0.1", f"--name={name}", "--nthreads=4", "--resources=agent=2", "--no-dashboard"]
+        return self._started("dask_worker", name, self.address, *words)
+
+    def _started(self, program: str, name: str, *words: str) -> subprocess.Popen[bytes]:
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        env = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(home)}
+        argv = [sys.executable, "-m", f"distributed.cli.{program}", *words, *self.tls]
+        with (home / "said").open("ab") as said:
+            self.running.append(
+                subprocess.Popen(argv, cwd=home, env=env, stdout=said, stderr=said, start_new_session=True)
+            )
+        return self.running[-1]
+
+    def claimed(self) -> list[str]:
+        """Ids of the orders that workers have claimed, as their refs say."""
+        words = [
+            "git",
+            "-C",
+            str(self.folder / "origin.git"),
+            "for-each-ref",
+            "--format=%(refname)",
+            "refs/work/leases",
+        ]
+        found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+        return [name.removeprefix("refs/work/leases/") for name in found]
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill a daemon with its children of Dask; what a task has started is in a session of its own, and lives."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+@pytest.fixture
+def farm(tmp_path: Path, tls: Path, repo: Repo) -> Iterator[Farm]:
+    made = Farm(tmp_path, tls)
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "origin.git")], check=True)
+    repo.git("remote", "add", "origin", str(tmp_path / "origin.git"))
+    keys = {"kind": "dask", "address": made.address, "worker": WORKER, "isolated": True, "start_s": 30.0}
+    keys |= {"beat_s": 0.5, "patience_s": 5.0, "poll_s": 0.2, "connect_s": 5.0, "labels": ["big"]}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in files(tls).items())
+    repo.write("rules/runners.toml", "\n".join(["[runner.farm]", *lines, f"tls = {{ {table} }}", ""]))
+    repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "big"\n')
+    yield made
+    for process in made.running:
+        if process.poll() is None:
+            made.kill(process)
+
+
+@contextmanager
+def run_of(repo: Repo, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A run in the background, which ends with the block."""
+    process = repo.start("milestone:m1", *words)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def events(repo: Repo, ref: str, kind: str) -> list[Any]:
+    lines = repo.doit("log", ref, "--events", "--json").check().out.splitlines()
+    return [item for item in map(json.loads, lines) if item["event"] == kind]
+
+
+@pytest.mark.long
+def test_agents_work_on_hosts_that_dask_finds(repo: Repo, farm: Farm) -> None:
+    farm.scheduler()
+    farm.host("left")
+    repo.milestone("m1", "".join(issue(name, f"echo $HOME > {name}; sleep 3") for name in "abcd"))
+    with run_of(repo, "-n", "4") as process:
+        farm.host("right")
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out
+    assert sorted(repo.landed("milestone/m1-test-m1")) == ["a@1", "b@1", "c@1", "d@1"]
+    homes = {repo.git("show", f"milestone/m1-test-m1:{name}") for name in "abcd"}
+    assert homes == {str(farm.folder / "left"), str(farm.folder / "right")}, "a host that joins later is used"
+    assert farm.claimed() == []
+
+
+@pytest.mark.long
+def test_whatever_dask_does_an_agent_runs_once(repo: Repo, farm: Farm) -> None:
+    started, go = farm.folder / "started", farm.folder / "go"
+    scheduler, left = farm.scheduler(), farm.host("left")
+    farm.host("right")
+    wait = f"echo NAME >> {started}; until test -e {go}; do sleep 0.1; done; echo NAME > NAME"
+    repo.milestone("m1", "".join(issue(name, wait.replace("NAME", name)) for name in "abc"))
+    with run_of(repo, "-n", "3") as process:
+        assert until(lambda: started.exists() and len(started.read_text().split()) == 3)
+        code = CANCELS.format(orders=farm.claimed(), worker=[*WORKER, "--remote", str(farm.folder / "origin.git")])
+        argv = [sys.executable, "-c", code, farm.address, str(farm.tls[0].rpartition("/")[0].partition("=")[2])]
+        assert "cancelled 3" in subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        farm.kill(left)  # Dask starts its tasks again elsewhere
+        time.sleep(3)
+        farm.kill(scheduler)
+        farm.scheduler()
+        farm.host("third")
+        time.sleep(8)  # more than the patience
+        go.touch()
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out
+    assert sorted(repo.landed("milestone/m1-test-m1")) == ["a@1", "b@1", "c@1"]
+    assert sorted(started.read_text().split()) == ["a", "b", "c"]
+    assert [len(events(repo, f"m1/{name}", "work-hosted")) for name in "abc"] == [1, 1, 1]
+    assert farm.claimed() == []
+
+
+CANCELS = """
+import subprocess, sys, time
+from distributed import Client, Future, Security
+folder = sys.argv[2]
+security = Security(tls_ca_file=f"{{folder}}/ca.pem", tls_client_cert=f"{{folder}}/box.pem",
+    tls_client_key=f"{{folder}}/box.key", require_encryption=True)
+client = Client(sys.argv[1], security=security)
+keys = [key for keys in client.processing().values() for key in keys]
+client.cancel([Future(key, client) for key in keys], force=True)
+print("cancelled", len(keys))
+for order in {orders}:
+    for _ in range(2):
+        client.submit(subprocess.Popen, [*{worker}, "--order", order], pure=False)
+time.sleep(3)
+"""
+
+
+@pytest.mark.long
+def test_an_order_whose_worker_is_killed_is_started_on_another_host(repo: Repo, farm: Farm) -> None:
+    started = farm.folder / "started"
+    farm.scheduler()
+    farm.host("left")
+    script = f"test -e {started} || {{ echo $PPID > {started}; setsid sleep 600 & sleep 600; }}; echo a > a"
+    repo.milestone("m1", issue("a", script))
+    with run_of(repo) as process:
+        assert until(lambda: started.exists() and started.read_text().strip())
+        words = ["pgrep", "-f", f"worker --remote {farm.folder}/origin.git --order m1/a/1"]
+        for found in subprocess.run(words, check=True, capture_output=True, text=True).stdout.split():
+            os.kill(int(found), signal.SIGKILL)
+        out, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, out
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+    assert len(events(repo, "m1/a", "work-hosted")) == 2
+    words = ["pgrep", "-f", str(farm.folder / "left" / ".cache")]
+    assert until(lambda: not subprocess.run(words, capture_output=True, check=False).stdout)
+    assert farm.claimed() == []
