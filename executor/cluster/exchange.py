@@ -23,7 +23,7 @@ from executor.cluster.orders import (
     encoded,
     next_lease,
 )
-from executor.errors import ExecutorError, ForgeRefusedError
+from executor.errors import ExecutorError, ForgeRefusedError, GitError
 from executor.git.refs import Move
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ SPACES = ("refs/work", "refs/heads/_work")
 """The name space of the refs, and the one for a remote that takes nothing but branches."""
 _KINDS = ("orders", "leases", "results")
 _BATCH = 200
+_MOST_FILES = 10_000
 _RACES = 5
 _PAUSE_S = 0.05
 """Seconds before the second try; doubled with each further one."""
@@ -307,10 +308,23 @@ def result_commit(objects: Store, result: Result, order: str, files: Mapping[str
 
 
 def files_in(objects: Store, commit: str, folder: str) -> dict[str, bytes]:
-    """Return the files below a folder of a commit's tree, by their names in it; the empty folder is the top."""
+    """Return the files below a folder of a commit's tree, by their names in it; the empty folder is the top.
+
+    Whoever may push writes such trees, so a name that leads out of the folder it is put into refuses them all.
+
+    Raises:
+        ProtocolError: there is no such commit, there are too many files, or a name leads out.
+    """
     start = f"{folder}/" if folder else ""
-    paths = [path for path in objects.paths(objects.tree_of(commit)) if path.startswith(start)]
-    return {path.removeprefix(start): objects.blob(commit, path) or b"" for path in sorted(paths)}
+    try:
+        paths = sorted(path for path in objects.paths(objects.tree_of(commit)) if path.startswith(start))
+    except GitError as error:
+        raise ProtocolError(f"its files are not here: {error}") from error
+    names = [path.removeprefix(start) for path in paths]
+    wrong = next((name for name in names if not {"", ".", ".."}.isdisjoint(name.split("/"))), "")
+    if wrong or len(names) > _MOST_FILES:
+        raise ProtocolError(f"it has a file of the name {wrong}" if wrong else f"it has {len(names)} files")
+    return {name: objects.blob(commit, path) or b"" for name, path in zip(names, paths, strict=True)}
 
 
 def _written(

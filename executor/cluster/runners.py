@@ -196,16 +196,14 @@ class Desk:
                 board = self._look()
             except ForgeUnavailableError as error:
                 if not away:
-                    self._context.tell(
-                        "warning", self._context.name, f"{order.id} waits for {self._runner.name}: {error}"
-                    )
+                    self._context.tell("warning", self._context.name, f"{order.id} waits: {error}")
                 away = True
                 continue
             away = False
             found = board.counting(order.id)
             if found is not None:
                 result, commit = found
-                return Arrived(result, commit, self._exchange.files(f"{commit}^2", ""))
+                return self._arrived(result, commit)
             lease = board.leases.get(order.id)
             if order.id not in board.orders or (lease is not None and lease[0].state is State.CANCELLED):
                 raise HostError(f"the order {order.id} was withdrawn from the remote by somebody else")
@@ -218,6 +216,12 @@ class Desk:
             if silent > self._runner.claim_s:
                 self.cancel(order.id)
                 raise HostError(self._unclaimed(order, silent))
+
+    def _arrived(self, result: Result, commit: str) -> Arrived:
+        try:
+            return Arrived(result, commit, self._exchange.files(f"{commit}^2", ""))
+        except ProtocolError as error:
+            raise HostError(f"the result of {result.order} cannot be used: {error}") from error
 
     def _start_worker(self, order: Order, lease: Lease | None, silent: float) -> None:
         """Have a worker started for an order without a living one; its lease says so, and never Dask."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.cluster.exchange import SPACES, Exchange, Held, result_commit
-from executor.cluster.orders import Order, Result
+from executor.cluster.orders import Order, ProtocolError, Result
 from executor.git.command import Identity
 from executor.git.objects import Store
 from executor.git.refs import Refs
@@ -181,3 +181,19 @@ def test_nobody_claims_an_order_twice(site: Site, orders: int, workers: int) -> 
     assert sorted(claims) == sorted(f"m/{number}/1" for number in range(orders))
     site.coordinator.remove([f"m/{number}/1" for number in range(orders)])
     assert site.refs() == []
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_files_whose_names_lead_out_are_refused(site: Site, name: str) -> None:
+    def git(*words: str, given: bytes) -> str:
+        folder = str(site.folder / "coordinator")
+        done = subprocess.run(["git", "-C", folder, *words], input=given, check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
+    blob = git("hash-object", "-w", "--stdin", given=b"out")
+    inner = git("mktree", given=f"100644 blob {blob}\tx\n".encode())
+    raw = f"40000 {name}".encode() + b"\0" + bytes.fromhex(inner)
+    tree = git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", given=raw)
+    commit = git("commit-tree", tree, "-m", "files", given=b"")
+    with pytest.raises(ProtocolError, match="name"):
+        site.coordinator.files(commit, "")
