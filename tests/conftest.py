@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Tests start hundreds of interpreters. Without bytecode each takes a second longer.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's `&`, which all children would inherit
     if hasattr(config, "workerinput"):
         return
     folders = [str(CHECKOUT / "executor")]

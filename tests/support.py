@@ -204,6 +204,15 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
+def kept(config: pytest.Config, name: str) -> Path:
+    """A folder that later runs find again: in pytest's cache, or in its usual place with ``-p no:cacheprovider``."""
+    folder = CHECKOUT / ".pytest_cache" / "d" / name
+    if getattr(config, "cache", None) is not None:
+        return Path(config.cache.mkdir(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def require_sandbox() -> None:
     """Skip the test where bubblewrap is not installed or does not start."""
     problem = sandbox_problem()

@@ -248,6 +248,6 @@ def _known_phases(issues: Iterable[tuple[int, Issue]], phases: list[Phase], file
     known = Known(phase.name for phase in phases)
     for place, issue in issues:
         if issue.phase is not None and issue.phase not in known.names:
-            hint = known.advice(issue.phase, "phases")
+            hint = known.advice(issue.phase, "phases") if known.names else "; declare it first: [[phase]] with a name"
             problem = f"unknown phase {quoted(issue.phase)}, needed by {quoted(issue.id)}{hint}"
             read.faults.append(Fault(file, dotted(["issue", place, "phase"]), problem))

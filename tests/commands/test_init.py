@@ -13,6 +13,7 @@ import pytest
 import executor.commands
 from executor.__main__ import main, root_of
 from executor.commands import COMMANDS
+from executor.commands.admin.init import _test_command
 from executor.config.plugins import packages_in_the_way
 from tests.support import CHECKOUT, Repo
 
@@ -201,6 +202,29 @@ def test_a_package_that_was_installed_over_ours_is_named(tmp_path: Path) -> None
         [sys.executable, "-c", "import executor"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert f"{package / '__init__.py'} belongs to another package called executor" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        (["package.json"], "npm test"),
+        (["package.json", "pnpm-lock.yaml"], "pnpm test"),
+        (["package.json", "bun.lock", "Makefile"], "bun run test"),
+        (["setup.py", "test.py"], "pytest -q test.py"),
+        (["setup.py", "test.py", "test_a.py"], "pytest -q"),
+        (["pyproject.toml", "test.py", "tests/a.py"], "pytest -q"),
+        (["pyproject.toml", "manage.py"], "python manage.py test"),
+        (["pom.xml"], "mvn -q test"),
+        (["pom.xml", "mvnw"], "./mvnw -q test"),
+        (["build.gradle.kts", "gradlew"], "./gradlew test"),
+        ([], "make test"),
+    ],
+)
+def test_the_command_of_the_tests_is_guessed_from_the_files(tmp_path: Path, files: list[str], command: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert _test_command(tmp_path) == command
 
 
 @pytest.mark.parametrize(

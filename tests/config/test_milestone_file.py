@@ -257,7 +257,7 @@ WHOLE_FILES: list[tuple[str, list[tuple[str, str]]]] = [
     ),
     (
         HEAD + ISSUE + 'phase = "Last"',
-        [("issue[0].phase", 'unknown phase "Last", needed by "a"; known phases: none')],
+        [("issue[0].phase", 'unknown phase "Last", needed by "a"; declare it first: [[phase]] with a name')],
     ),
     (
         HEAD + '[[phase]]\nnam = "One"\n' + ISSUE + 'phase = "One"',

@@ -15,6 +15,7 @@ from executor.stop_rules.evaluate import stops_of
 from executor.stop_rules.secrets import find_secrets
 from executor.stop_rules.view import View
 from tests.replay import RELEASES, STOPS, Mirror, declare, fetch
+from tests.support import kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def test_exactly_the_releases_that_changed_their_dependencies_are_stopped(
     )
     judged, told = {}, {}
     for version in RELEASES[name]:
-        mirror.add(name, fetch((name, version), pytestconfig.cache.mkdir("releases")))
+        mirror.add(name, fetch((name, version), kept(pytestconfig, "releases")))
         lines = dependency_stops(mirror)
         judged[version], told[version] = bool(lines), lines
     assert judged == {version: TRUTH[name, version][0] for version in RELEASES[name]}, told
@@ -83,7 +84,7 @@ def test_exactly_the_releases_that_changed_their_dependencies_are_stopped(
 def test_a_replay_is_stopped_at_exactly_these_releases_and_goes_on_once_they_are_approved(
     repo: Repo, pytestconfig: pytest.Config
 ) -> None:
-    folder = pytestconfig.cache.mkdir("releases")
+    folder = kept(pytestconfig, "releases")
     packages = {
         name: [fetch((name, version), folder) for version in RELEASES[name]] for name in ("jinja2", "six", "tabulate")
     }

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,10 +17,11 @@ import pytest
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
 from tests.features.test_environments import installed
 from tests.model_server import PRICE, ModelServer
-from tests.support import Repo, issue
+from tests.support import Repo, issue, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.agents
 ACP = "@zed-industries/claude-code-acp"
@@ -34,8 +34,7 @@ BOX = find_sandbox()
 @pytest.fixture(scope="session")
 def programs(pytestconfig: pytest.Config) -> Path:
     """The folder with the programs, installed if need be."""
-    assert pytestconfig.cache is not None
-    folder = Path(pytestconfig.cache.mkdir("agents"))
+    folder = kept(pytestconfig, "agents")
     found = folder / "node_modules" / ".bin"
     if not all((found / name).exists() for name in (*NAMES, "claude-code-acp")):
         if shutil.which("npm") is None:

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from executor.sandbox.bubblewrap import find_sandbox, sandbox_problem
-from tests.support import CHECKOUT, Repo, issue, unpack
+from tests.support import CHECKOUT, Repo, issue, kept, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,8 +125,7 @@ def run(*argv: str, cwd: Path, **env: str) -> str:
 
 @pytest.fixture(scope="session")
 def fetched(pytestconfig: pytest.Config) -> Path:
-    assert pytestconfig.cache is not None
-    return pytestconfig.cache.mkdir("real-projects")
+    return kept(pytestconfig, "real-projects")
 
 
 def once(fetch: Callable[[str, Path], Path]) -> Callable[[str, Path], Path]:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import history
 from tests.replay import RELEASES, declare, fetch, nasty_releases, pack
+from tests.support import kept
 
 if TYPE_CHECKING:
     from tests.support import Repo
@@ -37,7 +38,7 @@ def test_a_package_with_everything_a_tree_can_have_ends_byte_identical(repo: Rep
 def test_real_packages_replayed_in_parallel_end_byte_identical(
     repo: Repo, pytestconfig: pytest.Config, names: tuple[str, ...]
 ) -> None:
-    folder = pytestconfig.cache.mkdir("releases")
+    folder = kept(pytestconfig, "releases")
     releases = {name: RELEASES[name] for name in names}
     wanted = [(name, version) for name, versions in releases.items() for version in versions]
     with ThreadPoolExecutor(4) as pool:

@@ -177,16 +177,50 @@ _TESTS = {
     "Cargo.toml": "cargo test",
     "go.mod": "go test ./...",
     "package.json": "npm test",
+    "deno.json": "deno test",
     "pyproject.toml": "pytest -q",
     "setup.py": "pytest -q",
     "tox.ini": "pytest -q",
+    "pom.xml": "mvn -q test",
+    "build.gradle": "gradle test",
+    "build.gradle.kts": "gradle test",
+    "composer.json": "composer test",
+    "mix.exs": "mix test",
+    "Gemfile": "bundle exec rake test",
     "Makefile": "make test",
 }
 """A file in the top folder -> the command that usually runs the tests of such a project."""
+_WRAPPERS = {"mvn": "mvnw", "gradle": "gradlew"}
+_RUNNERS = {
+    "pnpm-lock.yaml": "pnpm test",
+    "yarn.lock": "yarn test",
+    "bun.lock": "bun run test",
+    "bun.lockb": "bun run test",
+}
+"""A lock file -> the command of its package manager."""
 
 
 def _test_command(root: Path) -> str:
-    return next((command for name, command in _TESTS.items() if (root / name).is_file()), "make test")
+    """Guess the command that runs the tests, from the files in the top folder."""
+    command = next((command for name, command in _TESTS.items() if (root / name).is_file()), "make test")
+    program, _, rest = command.partition(" ")
+    if program == "npm":
+        return next((other for name, other in _RUNNERS.items() if (root / name).is_file()), command)
+    if program == "pytest":
+        return _python_tests(root)
+    wrapper = _WRAPPERS.get(program, "")
+    return f"./{wrapper} {rest}" if wrapper and (root / wrapper).is_file() else command
+
+
+def _python_tests(root: Path) -> str:
+    """Return pytest, with a single test.py, which it does not find by itself, or Django's runner."""
+    if (root / "manage.py").is_file():
+        return "python manage.py test"
+    found = any([*root.glob("test_*.py"), *root.glob("*_test.py")]) or any(
+        (root / name).is_dir() for name in ("tests", "test", "testing")
+    )
+    alone = [name for name in ("test.py", "tests.py") if (root / name).is_file()]
+    return f"pytest -q {alone[0]}" if alone and not found else "pytest -q"
 
 
 def _schemas(root: Path) -> list[str]:

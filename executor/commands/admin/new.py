@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from executor.commands.base import JSON_OPTION, Command, Options, none_but_options, print_json, safe
@@ -108,6 +109,10 @@ class New(Command):
         except DeclarationError as error:
             agent = _installed_agent(project) if _lacks_agent(error) else ""
             if not agent:
+                if _lacks_agent(error):
+                    sys.stderr.write(
+                        "name one with --agent, for example `--agent claude`; no agent program is on PATH\n"
+                    )
                 raise
             _write(project, plan, spec, issue, {**keys, "agent": agent}, options["body"] or title)
         sys.stdout.write(f"added {name}/{issue}: {safe(title)}\n")
@@ -175,6 +180,8 @@ def _write(project: Project, plan: Path, spec: Path, issue: str, keys: dict[str,
     added = [fault for fault in _faults(project) if fault not in faults]
     if added:
         spec.unlink()
+        with suppress(OSError):  # others are in it
+            spec.parent.rmdir()
         if before is None:
             plan.unlink()
         else:
