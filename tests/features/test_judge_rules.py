@@ -271,7 +271,7 @@ TWINS: dict[str, Files] = {
     "C++": {"src/vcpkg.cpp": (None, "int x;\n")},
     "Perl": {"lib/cpan.pl": (None, "my $x = 1;\n")},
     "Scala": {"src/Build.scala": (None, "object Build\n")},
-    "pyproject": {"pyproject.toml": (_PYPROJECT, _PYPROJECT.replace('"a"\n', '"a"\ndescription = "A project"\n'))},
+    "pyproject": {"pyproject.toml": (None, '[tool.shop]\ncolour = "red"\n')},
     **{
         name: Files({f"app/reads{re.sub(r'[^a-z]+', '_', name.partition(': ')[2])}.py": (None, _NEW)})
         for name in ATTACKS
@@ -405,6 +405,12 @@ def test_no_change_that_a_person_decides_about_lands(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_honest_neighbours_land(tmp_path: Path) -> None:
     found = statuses(tmp_path, HONEST)
+    assert {name: status for name, status in found.items() if status != "landed"} == {}
+
+
+@pytest.mark.long
+def test_the_change_beside_each_attack_lands(tmp_path: Path) -> None:
+    found = statuses(tmp_path, TWINS)
     assert {name: status for name, status in found.items() if status != "landed"} == {}
 
 
