@@ -40,11 +40,15 @@ if TYPE_CHECKING:
     from executor.process.runner import Ended, Supervisor
     from executor.sandbox.bubblewrap import Sandbox
 
-__all__ = ["BRIEF", "GIVEN", "LOG_FILE", "OUT", "OUT_FOLDER", "Bench"]
+__all__ = ["BRIEF", "CHECK", "GIVEN", "LOG_FILE", "OUT", "OUT_FOLDER", "PACKAGE", "PYTHON", "Bench"]
 
 OUT, BRIEF, GIVEN = "@EXECUTOR_OUT@", "@EXECUTOR_BRIEF@", "@EXECUTOR_IN@"
 """Stand in arguments and variables of an order for the folder of files that come back, for the file with the brief, and
 for the folder with the inputs."""
+PYTHON, PACKAGE = "@EXECUTOR_PYTHON@", "@EXECUTOR_PACKAGE@"
+"""Stand in the self-check of a workflow step for the interpreter, and for the folder with this package."""
+CHECK = "check"
+_PACKAGE = Path(__file__).resolve().parents[2]
 LOG_FILE, OUT_FOLDER = "agent.log", "out"
 """Names of what comes back beside the tree."""
 _MOST_OUT = 32 * 2**20
@@ -101,6 +105,10 @@ class Bench:
             ended = self._ran(order, agent, tree, env, self._command(order), supervisor, sandbox, agent_itself=True)
         finally:
             take_back(agent, self.home / "private")
+        unset = [name for name in order.hoped if name not in os.environ]
+        if unset and not ended.ok:
+            problem = f"{result.host} does not set {', '.join(unset)}"
+            ended = replace(ended, problem=f"{ended.problem}; {problem}" if ended.problem else problem)
         return self._taken(order, agent, tree, replace(_ending(result, ended), fault="")), self._left(agent)
 
     def _laid_out(self, order: Order, inputs: Mapping[str, bytes]) -> Workspace:
@@ -114,9 +122,15 @@ class Bench:
         for name, data in inputs.items():
             place = self.home / "in" / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
+            place.write_bytes(self._with_programs(data) if name == CHECK else data)
         self._log.unlink(missing_ok=True)
         return tree
+
+    @staticmethod
+    def _with_programs(script: bytes) -> bytes:
+        """Return the self-check of a step with the paths of this host."""
+        script = script.replace(PYTHON.encode(), os.fsencode(sys.executable))
+        return script.replace(PACKAGE.encode(), os.fsencode(_PACKAGE))
 
     def _filled_in(self, values: Mapping[str, str]) -> dict[str, str]:
         return {name: self._with_paths(value) for name, value in values.items()}
@@ -176,7 +190,9 @@ class Bench:
     ) -> tuple[str, ...]:
         if agent_itself:
             argv = waiting_for_background(argv, order.limits.linger)
-        read = (self.home / "brief.md", self.home / "in", *object_folders(self.repository.objects))
+        read = [self.home / "brief.md", self.home / "in", *object_folders(self.repository.objects)]
+        if (self.home / "in" / CHECK).exists():
+            read += [Path(sys.prefix), Path(sys.base_prefix), _PACKAGE / "executor"]
         return sandbox.argv(
             argv,
             tree=tree.folder,

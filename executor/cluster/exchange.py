@@ -171,9 +171,17 @@ class Exchange:
         return files_in(self._objects, commit, folder)
 
     def claim(self, order: Order, before: tuple[Lease, str] | None, worker: str, host: str, space: str) -> Held | None:
-        """Claim an order, or take it over from a lease; None if somebody else was faster."""
+        """Claim an order, or take it over from a lease; None if somebody else was faster, or the order is gone.
+
+        An order may be removed between the look at it and the claim, and its lease with it, so the claim looks again.
+        """
         lease = next_lease(order.id, before[0] if before is not None else None, worker, host)
-        return self._moved(lease, before[1] if before is not None else None, space)
+        held = self._moved(lease, before[1] if before is not None else None, space)
+        name = f"{space}/orders/{order.id}"
+        if held is not None and name not in self._remote.tips(name):
+            self._remote.push([Move(self._lease(held), held.commit, None)])
+            return None
+        return held
 
     def beat(self, held: Held) -> Held | None:
         """Say that the worker lives; None if the lease was taken over or cancelled: the work has to stop.
@@ -230,17 +238,19 @@ class Exchange:
         return False
 
     def remove(self, orders: Iterable[str]) -> None:
-        """Delete all refs of these orders."""
+        """Delete all refs of these orders: the orders first, because an order without a lease would be claimed."""
         wanted = set(orders)
         tips = self._remote.tips(*(f"{space}/*" for space in SPACES))
-        moves = []
+        moves: list[Move] = []
+        last: list[Move] = []
         for name, commit in tips.items():
             space = next(space for space in SPACES if name.startswith(f"{space}/"))
             kind, _, order = name.removeprefix(f"{space}/").partition("/")
             if (order.rpartition("/")[0] if kind == "results" else order) in wanted:
-                moves.append(Move(name, commit, None))
-        for place in range(0, len(moves), _BATCH):
-            self._remote.push(moves[place : place + _BATCH], atomic=False)
+                (moves if kind == "orders" else last).append(Move(name, commit, None))
+        for batch in (moves, last):
+            for place in range(0, len(batch), _BATCH):
+                self._remote.push(batch[place : place + _BATCH], atomic=False)
 
     def _moved(self, lease: Lease, before: str | None, space: str) -> Held | None:
         commit = lease_commit(self._objects, self._who, lease, f"{space}/leases/{lease.order}", before)

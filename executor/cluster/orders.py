@@ -99,6 +99,7 @@ class Order:
         take: how its tree is taken; None for a check, which leaves none.
         spec: key of the issue's spec.
         head: commit that the agent sees as HEAD; empty: the base.
+        hoped: names of secrets that the coordinator has: if the agent fails where one is not set, its end says so.
         isolated: the host vouches for its isolation, so the agent works there without the sandbox of this program.
         beat_s: seconds between two heartbeats.
         patience_s: seconds of silence after which another worker takes it over.
@@ -122,6 +123,7 @@ class Order:
     take: Take | None = None
     spec: str = ""
     head: str = ""
+    hoped: tuple[str, ...] = ()
     isolated: bool = False
     beat_s: float = 10.0
     patience_s: float = 60.0
@@ -224,7 +226,7 @@ def decoded(kind: type[_T], data: bytes) -> _T:
         known = {item.name: found[item.name] for item in fields(kind) if item.name in found}
         if known.get("protocol", PROTOCOL) != PROTOCOL:
             raise ProtocolError(f"protocol {known['protocol']}, expected {PROTOCOL}; use one version on all hosts")
-        for name in ("argv", "secrets", "labels", "places"):
+        for name in ("argv", "secrets", "labels", "places", "hoped"):
             if name in known:
                 known[name] = tuple(map(str, known[name]))
         if "prepare" in known:

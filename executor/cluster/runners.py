@@ -11,36 +11,46 @@ import binascii
 import json
 import subprocess
 import threading
-import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
-from executor.cluster.exchange import Board, Exchange
-from executor.cluster.orders import PROTOCOL, Limits, Order, ProtocolError, Result, State, Watch, decoded, same_work
-from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, InterruptedRunError
+from executor.cluster.desk import Arrived, Desk, HostError, probed
+from executor.cluster.exchange import files_in, order_commit
+from executor.cluster.orders import (
+    PROTOCOL,
+    Lease,
+    Limits,
+    Order,
+    ProtocolError,
+    Result,
+    decoded,
+)
+from executor.errors import ExecutorError, InterruptedRunError
 from executor.git.command import Git, Identity
 from executor.git.refs import Refs
 from executor.git.remote import Remote
+from executor.process.files import end_of
 from executor.process.runner import Command, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from executor.cluster.dask_tasks import DaskStarter
-    from executor.cluster.orders import Lease
+    from executor.git.objects import Store
+    from executor.git.repository import Repository
     from executor.model.outward_rules import Runner
     from executor.model.policy import Policy
     from executor.sandbox.policy import RunContext
 
-__all__ = ["Arrived", "Desk", "Host", "HostError", "Hosts", "Task", "ask", "worker_header"]
+__all__ = ["Host", "Hosts", "Task", "ask", "worker_header"]
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 """Variables of the user that connections need, beside the ordinary ones."""
 _TO_FILE = 'out=$1; shift; exec "$@" > "$out"'
 _WHO = Identity("make-for-milestones", "orders@localhost")
+_SETUP_S = 1800.0
+"""Seconds that a set-up command may take, as `executor.cluster.bench` has it."""
 _MOST_ANSWER = 256 * 2**20
 
 
@@ -109,7 +119,7 @@ class Host:
             prepare=tuple(step.argv for step in context.policy.setup.steps.values()),
         )
         try:
-            _pack(context, order, given)
+            _pack(context, {"order": asdict(order)}, order.base, given)
             with self._slots:
                 ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, task.timeout))
             if ended.reason in {"stopped", "lost"}:
@@ -123,162 +133,35 @@ class Host:
             given.unlink(missing_ok=True)
             answer.unlink(missing_ok=True)
 
-
-class HostError(ExecutorError):
-    """The host of an agent fails or lacks something; the message says which. The issue is not at fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A result of an agent on another host.
-
-    Attributes:
-        result: the result.
-        commit: its commit; its tree is the one that the agent left.
-        files: log and protocol files, by name.
-    """
-
-    result: Result
-    commit: str
-    files: Mapping[str, bytes]
-
-
-class Desk:
-    """The orders of one milestone's run on the refs of a remote; its threads share one look at the remote.
-
-    Args:
-        context: the run.
-        runner: a runner of a kind whose orders workers claim.
-        remote: the remote.
-    """
-
-    def __init__(self, context: RunContext, runner: Runner, remote: Remote) -> None:
-        self._context, self._runner = context, runner
-        refs = Refs(context.project.repository, _WHO)
-        self._exchange = Exchange(remote, refs, context.store, _WHO)
-        self._refs = refs
-        self._lock = threading.Lock()
-        self._board, self._looked = Board(), float("-inf")
-        self._watch = Watch()
-        self._starter: DaskStarter | None = None
-        self._reported = ""
-        if runner.kind == "dask":
-            from executor.cluster.dask_tasks import DaskStarter
-
-            self._starter = DaskStarter(runner, remote.url)
-
-    def done(self, order: Order, claimed: Callable[[Lease], None]) -> Arrived:
-        """Publish an order, or adopt the same order of a run before, and wait for its result.
-
-        Args:
-            order: the order.
-            claimed: called for each worker that claims it.
+    def agent_done(self, context: RunContext, order: Order, log: Path, seen: Callable[[Lease], None]) -> Arrived:
+        """Have an agent work there; its output goes to the log while it works.
 
         Raises:
-            HostError: nobody claims it, or it was withdrawn by somebody else.
-            InterruptedRunError: the run is being stopped; the order is cancelled.
-            ForgeRefusedError: the remote does not take orders.
+            HostError: the host fails.
+            InterruptedRunError: the run is being stopped.
         """
-        self._send(order)
+        store = context.store
+        order = replace(order, base=_commit(context, store.tree_of(order.base)), head="")
+        commit = order_commit(store, order, _WHO)
+        given, answer = log.with_suffix(".order"), log.with_suffix(".result")
+        limit = order.limits.timeout + _SETUP_S * len(order.prepare)
         try:
-            return self._awaited(order, claimed)
-        finally:
-            if self._starter is not None:
-                self._starter.drop(order.id)
-
-    def _awaited(self, order: Order, claimed: Callable[[Lease], None]) -> Arrived:
-        seen, since, away = 0, time.monotonic(), False
-        while True:
-            if self._context.stopping.wait(self._runner.poll_s):
-                self.cancel(order.id)
+            _pack(context, {"agent": order.id}, commit, given)
+            with self._slots:
+                seen(Lease(order.id, 1, "", self.name or self.runner.name))
+                ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, limit))
+            if ended.reason in {"stopped", "lost"}:
                 raise InterruptedRunError(f"{order.id} was interrupted", 130)
             try:
-                board = self._look()
-            except ForgeUnavailableError as error:
-                if not away:
-                    self._context.tell("warning", self._context.name, f"{order.id} waits: {error}")
-                away = True
-                continue
-            away = False
-            found = board.counting(order.id)
-            if found is not None:
-                result, commit = found
-                return self._arrived(result, commit)
-            lease = board.leases.get(order.id)
-            if order.id not in board.orders or (lease is not None and lease[0].state is State.CANCELLED):
-                raise HostError(f"the order {order.id} was withdrawn from the remote by somebody else")
-            if lease is not None and lease[0].fence > seen and lease[0].state is State.HELD:
-                seen = lease[0].fence
-                claimed(lease[0])
-            now = time.monotonic()
-            silent = self._watch.silence(order.id, lease[1], now) if lease is not None else now - since
-            self._start_worker(order, lease[0] if lease is not None else None, silent)
-            if silent > self._runner.claim_s:
-                self.cancel(order.id)
-                raise HostError(self._unclaimed(order, silent))
-
-    def _arrived(self, result: Result, commit: str) -> Arrived:
-        try:
-            return Arrived(result, commit, self._exchange.files(f"{commit}^2", ""))
-        except ProtocolError as error:
-            raise HostError(f"the result of {result.order} cannot be used: {error}") from error
-
-    def _start_worker(self, order: Order, lease: Lease | None, silent: float) -> None:
-        """Have a worker started for an order without a living one; its lease says so, and never Dask."""
-        if self._starter is None:
-            return
-        if lease is None or lease.state is State.FREE or silent > self._runner.patience_s:
-            self._starter.want(order.id)
-        else:
-            self._starter.drop(order.id)
-        if self._starter.trouble and self._starter.trouble != self._reported:
-            self._reported = self._starter.trouble
-            self._context.tell("warning", self._context.name, f"runner {self._runner.name}: {self._reported}")
-
-    def _unclaimed(self, order: Order, silent: float) -> str:
-        if self._starter is not None:
-            why = self._starter.trouble or f"{self._runner.address} starts none, for whatever reason"
-            return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
-        asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
-        return (
-            f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: "
-            f"python -m executor worker --remote {self._exchange.name}"
-        )
-
-    def _send(self, order: Order) -> None:
-        """Publish an order unless the same one is on the remote; another one of its id is removed first."""
-        board = self._look(fresh=True)
-        there = board.orders.get(order.id)
-        if there is not None:
-            lease = board.leases.get(order.id)
-            ended = lease is not None and lease[0].state is State.CANCELLED
-            if not ended and same_work(there[0], order):
-                return
-            self._exchange.cancel(order.id)
-            self._exchange.remove([order.id])
-        self._exchange.publish([order])
-
-    def _look(self, *, fresh: bool = False) -> Board:
-        with self._lock:
-            if fresh or time.monotonic() - self._looked > self._runner.poll_s / 2:
-                self._board = self._exchange.board(f"{self._context.name}/")
-                self._looked = time.monotonic()
-            return self._board
-
-    def cancel(self, order: str) -> None:
-        """Put a tombstone on an order; the worker ends its processes. A remote that is away changes nothing."""
-        with suppress(ForgeUnavailableError, ForgeRefusedError):
-            self._exchange.cancel(order)
-
-    def tidy(self, needed: Callable[[str], bool]) -> None:
-        """Remove the refs of orders of this milestone that nobody needs any more; the run ends."""
-        if self._starter is not None:
-            self._starter.close()
-        with suppress(ForgeUnavailableError, ForgeRefusedError):
-            board = self._look(fresh=True)
-            over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
-            if over:
-                self._exchange.remove(over)
+                value = _answered(answer, end_of(log, 2000))
+                arrived = _unpacked(context, store, value, order)
+            except (OSError, ProtocolError, ExecutorError) as error:
+                raise HostError(f"{ended.describe()}: {error}", away=True) from error
+            self.name = arrived.result.host
+            return arrived
+        finally:
+            given.unlink(missing_ok=True)
+            answer.unlink(missing_ok=True)
 
 
 class Hosts:
@@ -311,7 +194,8 @@ class Hosts:
         runner: Runner,
         remote: Remote | None,
         order: Order,
-        claimed: Callable[[Lease], None],
+        log: Path,
+        seen: Callable[[Lease], None],
     ) -> Arrived:
         """Have a host of a runner do the order of an agent.
 
@@ -320,13 +204,16 @@ class Hosts:
             runner: the runner.
             remote: the remote of the forge.
             order: the order.
-            claimed: called for each worker that begins.
+            log: file for its output; that of a prefix arrives while it works.
+            seen: called with the lease of a worker that begins, and with each of its beats.
 
         Raises:
             HostError: the host fails.
             InterruptedRunError: the run is being stopped.
         """
-        return self.desk(context, runner, remote).done(order, claimed)
+        if runner.claimed:
+            return self.desk(context, runner, remote).done(order, seen)
+        return self._hosts[runner.name].agent_done(context, order, log, seen)
 
     def tidy(self, needed: Callable[[str], bool]) -> None:
         """Remove the refs of orders that nobody needs any more."""
@@ -372,6 +259,30 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
     return worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.name)
 
 
+def tried(runner: Runner, repository: Repository, remote: str | None) -> tuple[str, str]:
+    """Try a runner: ask its host, or send an order that nobody claims to its remote and take it back.
+
+    Args:
+        runner: the runner.
+        repository: the repository of the coordinator.
+        remote: the remote of the forge.
+
+    Returns:
+        What is known about it, and why it cannot be used; one of them is empty.
+    """
+    try:
+        said = []
+        if runner.kind != "git":
+            host = ask(runner, ())
+            said.append(f"{host.get('host')}, Python {host.get('python')}, {host.get('git')}")
+        if runner.claimed:
+            name = runner.remote or remote or "origin"
+            said.append(probed(Remote(repository, name), Refs(repository, _WHO)))
+        return "; ".join(said), ""
+    except ExecutorError as error:
+        return "", str(error)
+
+
 def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
     """Return the last line of an answer; a login shell may print lines before it."""
     try:
@@ -395,13 +306,34 @@ def _commit(context: RunContext, tree: str) -> str:
     return context.store.commit(tree, [], "Base of a work order\n", _WHO, 0x4F000000)
 
 
-def _pack(context: RunContext, order: Order, target: Path) -> None:
-    """Write an order and the objects of its base into a file."""
+def _pack(context: RunContext, asked: Mapping[str, object], commit: str, target: Path) -> None:
+    """Write a header and all objects of a commit into a file."""
     repository = context.project.repository
     git = Git(repository.common_dir, repository.common_dir)
-    pack = git.run("pack-objects", "--revs", "--stdout", "-q", given=f"{order.base}\n".encode())
-    header = json.dumps({"protocol": PROTOCOL, "order": asdict(order)}).encode()
-    target.write_bytes(header + b"\n" + order.base.encode() + b"\n" + pack)
+    pack = git.run("pack-objects", "--revs", "--stdout", "-q", given=f"{commit}\n".encode())
+    header = json.dumps({"protocol": PROTOCOL, **asked}).encode()
+    target.write_bytes(header + b"\n" + commit.encode() + b"\n" + pack)
+
+
+def _unpacked(context: RunContext, store: Store, value: Mapping[str, object], order: Order) -> Arrived:
+    """Take the objects of a result into the repository.
+
+    Raises:
+        ProtocolError: it is no result of this order.
+        ExecutorError: git refuses the objects.
+    """
+    repository = context.project.repository
+    git = Git(repository.common_dir, repository.common_dir)
+    try:
+        pack = base64.b64decode(str(value["pack"]), validate=True)
+    except (binascii.Error, KeyError, ValueError) as error:
+        raise ProtocolError("its answer has no objects") from error
+    git.run("index-pack", "--stdin", "--strict", "--fix-thin", given=pack)
+    commit = str(value.get("result"))
+    result = decoded(Result, Refs(repository).message(commit).partition("\n\n")[2].encode())
+    if result.order != order.id:
+        raise ProtocolError("its answer is to another order")
+    return Arrived(result, commit, files_in(store, f"{commit}^2", ""))
 
 
 def _connection(runner: Runner, context: RunContext, given: Path, answer: Path, log: Path, timeout: float) -> Command:
@@ -417,15 +349,19 @@ def _connection(runner: Runner, context: RunContext, given: Path, answer: Path, 
     )
 
 
+def _answered(answer: Path, said: str = "") -> dict[str, object]:
+    if answer.stat().st_size > _MOST_ANSWER:
+        raise ProtocolError("its answer is too long")
+    return worker_header(answer.read_bytes(), said, "the host")
+
+
 def _read(answer: Path, order: Order, out: Path) -> Ended:
     """Read an answer, and write the files that came with it.
 
     Raises:
         ProtocolError: it is no answer to this order.
     """
-    if answer.stat().st_size > _MOST_ANSWER:
-        raise ProtocolError("its answer is too long")
-    value = worker_header(answer.read_bytes(), "", "the worker")
+    value = _answered(answer)
     result = decoded(Result, json.dumps(value.get("result")).encode())
     if result.order != order.id:
         raise ProtocolError("its answer is to another order")

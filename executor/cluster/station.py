@@ -158,7 +158,7 @@ class Station:
             order, commit, space = board.orders[name]
             before = board.leases.get(name)
             silence = self._watch.silence(name, before[1], time.monotonic()) if before is not None else 0.0
-            if before is not None and self._was_ours(before[0]):
+            if before is not None and self._is_ours(before[0]):
                 silence = order.patience_s
             do = what_to_do(
                 order,
@@ -176,10 +176,11 @@ class Station:
                 return True
         return False
 
-    def _was_ours(self, lease: Lease) -> bool:
-        """Return whether a process that worked in this place held the lease: the place is free, so it is dead."""
+    def _is_ours(self, lease: Lease) -> bool:
+        """Return whether this worker, or a dead one of this place, holds the lease without working on it."""
         known = read_json(self.home / _HELD)
-        return isinstance(known, dict) and known.get("worker") == lease.worker and lease.worker != self._worker
+        before = known.get("worker") if isinstance(known, dict) else None
+        return lease.worker in {self._worker, before}
 
     def _do(self, order: Order, commit: str, held: Held) -> None:
         _say(f"claimed {order.id}")

@@ -22,10 +22,12 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
+from executor.cluster.exchange import files_in, result_commit
 from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded
 from executor.environments.environment import portable_conditions
 from executor.errors import ExecutorError, UsageError
-from executor.git.command import git_program, safe_environment
+from executor.git.command import Git, Identity, git_program, safe_environment
+from executor.git.refs import Refs
 from executor.git.repository import Repository
 from executor.process.files import left_file
 from executor.process.runner import Command, Ended, Supervisor
@@ -41,6 +43,7 @@ _HEADER = 4 * 2**20
 _MOST_OUT = 32 * 2**20
 _TAIL = 16 * 1024
 _POLL_S = 0.2
+_WHO = Identity("make-for-milestones", "worker@localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ def serve(given: IO[bytes], answer: IO[bytes]) -> int:
             raise ProtocolError(f"protocol {header['protocol']}, expected {PROTOCOL}; use one version on all hosts")
         if "describe" in header:
             told = _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
+        elif "agent" in header:
+            told = _agent_done(given, answer.fileno())
         else:
             told = _done(decoded(Order, json.dumps(header["order"]).encode()), given, answer.fileno())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,17 +97,53 @@ def _done(order: Order, given: IO[bytes], reader: int) -> dict[str, object]:
     return {"result": json.loads(encoded(performed.result)), "files": files}
 
 
+def _agent_done(given: IO[bytes], reader: int) -> dict[str, object]:
+    """Do the order of an agent; returns its result as a commit, with the objects that are new."""
+    from executor.cluster.bench import LOG_FILE, Bench
+
+    with TemporaryDirectory(prefix="work-") as name:
+        folder = Path(name)
+        commit = _received(folder, given)
+        bench = Bench(folder)
+        refs = Refs(bench.repository, _WHO)
+        try:
+            order = decoded(Order, refs.message(commit).partition("\n\n")[2].encode())
+            files = files_in(bench.store, commit, "")
+            order = replace(order, brief=files.pop("brief.md", b"").decode("utf-8", "surrogateescape"))
+            inputs = {path.removeprefix("in/"): data for path, data in files.items()}
+            with (
+                Supervisor(folder / "children.lock") as supervisor,
+                _while_read(supervisor, reader),
+                _shown(folder / LOG_FILE),
+            ):
+                result, left = bench.do(order, inputs, supervisor)
+            left.pop(LOG_FILE, None)  # it was shown
+            made = result_commit(bench.store, result, commit, left, _WHO)
+            wanted = f"{made}\n^{commit}\n".encode()
+            pack = Git(folder / "git", folder / "git").run("pack-objects", "--revs", "--stdout", "-q", given=wanted)
+        finally:
+            bench.close()
+    return {"result": made, "pack": base64.b64encode(pack).decode()}
+
+
 def _unpack(folder: Path, given: IO[bytes]) -> None:
     """Check out the tree of the order whose pack follows into the folder ``tree``."""
     git, tree = folder / "git", folder / "tree"
     tree.mkdir()
+    commit = _received(folder, given)
+    _git(git, f"--work-tree={tree}", "read-tree", "--reset", "-u", commit)
+
+
+def _received(folder: Path, given: IO[bytes]) -> str:
+    """Take the objects that follow into the repository ``git`` of a folder; returns the commit that they are of."""
+    git = folder / "git"
     commit = given.readline(200).decode("ascii", "replace").strip()
     form = "sha1" if len(commit) == 40 else "sha256"  # noqa: PLR2004  (length of an object id)
     _git(folder, "init", "-q", "--bare", f"--object-format={form}", str(git))
     (git / "info").mkdir(exist_ok=True)
     (git / "info" / "attributes").write_text("* -text -filter -ident -working-tree-encoding !eol\n", encoding="utf-8")
     _git(git, "index-pack", "--stdin", "--strict", given=given)
-    _git(git, f"--work-tree={tree}", "read-tree", "--reset", "-u", commit)
+    return commit
 
 
 def _git(folder: Path, *words: str, given: IO[bytes] | None = None) -> None:
@@ -210,6 +251,8 @@ def _shown(log: Path) -> Iterator[None]:
                         sys.stderr.buffer.write(data)
                         place += len(data)
                 sys.stderr.buffer.flush()
+            except FileNotFoundError:
+                continue
             except OSError:
                 return
 

@@ -433,16 +433,16 @@ def _shared_verdicts(compiled: Compiled) -> Iterator[Finding]:
 
 
 def _runners(compiled: Compiled) -> Iterator[Finding]:
-    """Ask the host of each runner what it is, as a run does before its first check there."""
+    """Try each runner as a run does before its first order."""
     if not compiled.policy.runners:
         return
-    from executor.cluster.orders import ProtocolError
-    from executor.cluster.runners import ask
+    from executor.cluster.runners import tried
 
     for name, runner in compiled.policy.runners.items():
-        try:
-            host = ask(runner, ())
-            yield Finding("ok", f"runner {name}", f"{host.get('host')}, Python {host.get('python')}, {host.get('git')}")
-        except ProtocolError as error:
-            todo = "its checks run here until it answers; install git and this package there, see docs/hosts.md"
-            yield Finding("runner-broken", f"runner {name}", str(error), todo)
+        facts, problem = tried(runner, compiled.project.repository, compiled.policy.forge.pushes_to)
+        todo = "install git and this package there and see that it is reached, see docs/hosts.md"
+        yield (
+            Finding("runner-broken", f"runner {name}", problem, todo)
+            if problem
+            else Finding("ok", f"runner {name}", facts)
+        )

@@ -184,10 +184,11 @@ def _run_agent(work: Work, slot: Slot) -> str | Failure:
     run = work.run
     issue = run.issue(work.ref)
     store = run.session.store
-    if label := run.session.policy.route_of(issue).runner:
+    runner = run.session.policy.runner_of(issue, work.agent)
+    if runner is not None:
         from executor.engine.elsewhere import run_elsewhere
 
-        return run_elsewhere(work, slot, run.session.policy.runner_of(label))
+        return run_elsewhere(work, slot, runner)
     slot.work.prepare(store, work.base_tree)
     slot.work.give_repository(run.session.project.repository, work.base)
     slot.mark(issue.id, work.number, work.step)

@@ -16,11 +16,19 @@ from executor.agents.brief import BriefFacts, Handoff, brief, chosen, distances,
 from executor.checks.run import tail
 from executor.checks.verify import Candidate
 from executor.engine.agent_work import Failure, Work, entry_problem, produce, tree_left
-from executor.engine.candidate import deviations_in, issue_header, notes_in, result_message
+from executor.engine.candidate import (
+    change_of,
+    deviations_in,
+    issue_header,
+    may_be_empty,
+    notes_in,
+    outside_scope,
+    result_message,
+)
 from executor.engine.issue import IssueRun
 from executor.engine.landing.change_rules import KNOWN_SECRET, ChangeRules
 from executor.errors import InterruptedRunError
-from executor.git.diff import Change, parse_diff
+from executor.git.diff import parse_diff
 from executor.git.refs import Move, attempt_ref
 from executor.git.trailers import UNBOXED, AttemptTrailers, Trailers, encode, inert, one_line
 from executor.process.files import clock_after, question_in
@@ -35,9 +43,9 @@ from executor.state.events import (
 )
 from executor.state.model import QUESTION, UNSPENT, AttemptState
 from executor.stop_rules.evaluate import Hit
-from executor.stop_rules.view import outside
 
 if TYPE_CHECKING:
+    from executor.git.diff import Change
     from executor.model.agent_profile import Agent
     from executor.state.decide import Decision
     from executor.state.model import Attempt, IssueState
@@ -180,30 +188,38 @@ class Attempts:
             InterruptedRunError: the run is being stopped; the attempt does not count.
         """
         issue = self._issue.declared
-        self.pause()
-        self._session.require_space()
-        base = self._run.ensure_branch()
-        number = decision.attempt
-        self._run.keep_spec(self._issue.ref)
-        agent = self.begin(decision, base)
-        if agent is None:
+        work = self._going_on(decision) or self._new(decision)
+        if work is None:
             return
-        work = self._prepare(decision, base, agent)
         began = time.monotonic()
         try:
-            self._run.resources.acquire(issue.resources)
-            try:
+            with self._run.resources.taken(issue.resources):
                 result = produce(work, lambda made: self._settle(work, made, round(time.monotonic() - began, 3)))
-            finally:
-                self._run.resources.release(issue.resources)
         except InterruptedRunError:
-            workspace = self._run.pool.left_by(issue.id, number)
+            workspace = self._run.pool.left_by(issue.id, work.number)
             left = tree_left(self._issue, workspace) if workspace is not None else ""
             kept = left if isinstance(left, str) else ""
-            self.keep_interrupted(self._issue.state.attempts[number], kept, work.cost())
+            self.keep_interrupted(self._issue.state.attempts[work.number], kept, work.cost())
             raise
         if result is not None:
             keep_candidate(work, *result)
+
+    def _new(self, decision: Decision) -> Work | None:
+        """Start an attempt; None if it may not start now."""
+        self.pause()
+        self._session.require_space()
+        base = self._run.ensure_branch()
+        self._run.keep_spec(self._issue.ref)
+        agent = self.begin(decision, base)
+        return self._prepare(decision, base, agent) if agent is not None else None
+
+    def _going_on(self, decision: Decision) -> Work | None:
+        """Return the attempt of a dead run that goes on at a worker (`Recovery`); None without one."""
+        last = self._issue.state.attempts.get(decision.attempt - 1) if self._issue.id in self._run.view.states else None
+        if last is None or last.state is not AttemptState.STARTED:
+            return None
+        going = replace(decision, attempt=last.number, revision=last.revision)
+        return self._prepare(going, last.base, self._session.policy.agents[last.agent])
 
     def _settle(self, work: Work, made: str | Failure, seconds: float) -> tuple[str, float] | None:
         """Record how the agent's work ended; returns tree and seconds of a result, None for a question or a failure."""
@@ -212,6 +228,9 @@ class Attempts:
         question = question_in(work.out, self._session.secrets)
         if question:
             self.ask(work.number, question, "" if isinstance(made, Failure) else made, work.cost())
+            return None
+        if isinstance(made, Failure) and made.kind == KNOWN_SECRET:
+            _refuse_secrets(work, made.tree, made.detail.splitlines(), seconds)
             return None
         if isinstance(made, Failure):
             self.fail(work.number, made, seconds=seconds, cost=work.cost())
@@ -345,20 +364,20 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
     if secrets:
         _refuse_secrets(work, tree, secrets, seconds)
         return
-    change = _change(work, tree)
+    change = change_of(work, tree)
     if change.files and not ChangeRules(IssueRun(run, work.ref)).hits_of(
         attempt, change, tree
     ):  # until then nothing of it is run
         mended = IssueRun(run, work.ref).verifier.repaired(Candidate(tree, work.base_tree, change), work.logs)
         if mended != tree:
-            tree, change = mended, _change(work, mended)
+            tree, change = mended, change_of(work, mended)
     problem = entry_problem(run.store, tree, change)
     if problem is not None:
         failure = Failure("import", problem, tree=work.base_tree)
         Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
         return
     trailers = _trailers(work, change, run.pull_number(issue.id, work.revision))
-    if not change.files and not _may_be_empty(work):
+    if not change.files and not may_be_empty(work):
         reason = "the agent ended without an error but changed nothing"
         failure = Failure("empty", reason, tail(work.log), tree)
         Attempts(IssueRun(run, work.ref)).fail(work.number, failure, seconds=seconds, cost=work.cost())
@@ -379,7 +398,7 @@ def keep_candidate(work: Work, tree: str, seconds: float) -> None:
         files=tuple(file.path for file in change.files[:100]),
         added=change.added,
         removed=change.removed,
-        deviations=(*deviations_in(work.report), *_outside_scope(work, change)),
+        deviations=(*deviations_in(work.report), *outside_scope(work, change)),
         notes=notes,
         spend=work.cost(),
     )
@@ -410,16 +429,6 @@ def _refuse_secrets(work: Work, tree: str, places: list[str], seconds: float) ->
     run.session.tell("stopped", f"{run.name}/{issue.id}", reason)
 
 
-def _outside_scope(work: Work, change: Change) -> list[str]:
-    """Changed files that the issue does not declare, as deviations from the plan."""
-    issue = work.run.issue(work.ref)
-    return [inert(f"{path}: {why}") for path, why in outside(change.files, issue.files, issue.type)][:20]
-
-
-def _change(work: Work, tree: str) -> Change:
-    return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
-
-
 def _trailers(work: Work, change: Change, pull: int) -> Trailers:
     observer = work.run.session.observer
     landing = work.run.facts(work.ref).landing
@@ -439,8 +448,3 @@ def _trailers(work: Work, change: Change, pull: int) -> Trailers:
         agent=attempt.agent,
         sandbox=UNBOXED.format(attempt.unsandboxed) if attempt.unsandboxed else isolation,
     )
-
-
-def _may_be_empty(work: Work) -> bool:
-    """Return whether a revision may be empty: only a later one, vouched for by a command or a deterministic agent."""
-    return work.revision > 1 and (work.agent.deterministic or bool(work.run.session.observer.proofs(work.ref).items))

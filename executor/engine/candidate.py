@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 from executor.checks.console import Selection, by_coverage, by_names, measured, outcome_of, reported
 from executor.checks.junit import read_coverage
 from executor.checks.spec import CommandProof
-from executor.git.diff import parse_diff
-from executor.git.trailers import landing_message, one_line
+from executor.git.diff import Change, parse_diff
+from executor.git.trailers import inert, landing_message, one_line
 from executor.model.collisions import twins_of
 from executor.model.milestone import commit_token, described, header
 from executor.process.files import write_atomic
 from executor.state.events import Selected
 from executor.state.model import PERMANENT, UNSPENT
 from executor.stop_rules.new_tests.rules import is_test_file
+from executor.stop_rules.view import outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
     from executor.checks.verify import Judgement
     from executor.config.project import Project
+    from executor.engine.agent_work import Work
     from executor.engine.issue import IssueRun
     from executor.engine.milestone_run import MilestoneRun
-    from executor.git.diff import Change, FileChange
+    from executor.git.diff import FileChange
     from executor.git.objects import Store
     from executor.git.trailers import Landing, Trailers
     from executor.state.model import Attempt
@@ -45,10 +47,13 @@ __all__ = [
     "SelectedTests",
     "assisted_by",
     "candidate_of",
+    "change_of",
     "deviations_in",
     "failure_report",
     "issue_header",
+    "may_be_empty",
     "notes_in",
+    "outside_scope",
     "remedy",
     "result_message",
     "success_lines",
@@ -64,6 +69,7 @@ _REMEDIES = {
     "refusal": "say in the spec what it is for, or name another agent after it in a list, then retry",
     "authentication": "log in or set the variable named above, then retry",
     "missing": "install it, or correct PATH or the agent's command, then retry",
+    "host": "give the host named above what it lacks, then retry",
     "transient": "nothing: its account rests and is asked again; or name another agent after it in a list",
     "dependency": "install the module or command named above, or correct the agent's command, then retry",
     "resource": "give the machine more memory or disk, or run fewer issues at a time, then retry",
@@ -354,3 +360,19 @@ class SelectedTests:
     def _is_old(self, item: CommandProof, tree: str, reached: dict[str, frozenset[str]], tip: str) -> bool:
         landed = by_coverage(item, reached, parse_diff(self.run.store.diff(tree, tip)).files)
         return tree != tip and len(landed.tests) > _TOO_MANY * landed.of
+
+
+def outside_scope(work: Work, change: Change) -> list[str]:
+    """Return changed files that the issue does not declare, as deviations from the plan."""
+    issue = work.run.issue(work.ref)
+    return [inert(f"{path}: {why}") for path, why in outside(change.files, issue.files, issue.type)][:20]
+
+
+def change_of(work: Work, tree: str) -> Change:
+    """Return the change from the base of an attempt to a tree."""
+    return parse_diff(work.run.session.store.diff(work.base_tree, tree)) if tree != work.base_tree else Change((), "")
+
+
+def may_be_empty(work: Work) -> bool:
+    """Return whether a revision may be empty: only a later one, vouched for by a command or a deterministic agent."""
+    return work.revision > 1 and (work.agent.deterministic or bool(work.run.session.observer.proofs(work.ref).items))

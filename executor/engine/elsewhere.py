@@ -5,13 +5,18 @@ A result is treated as the tree that an agent left in a slot: the same import, l
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import executor
+from executor.agents.command import secret_values
 from executor.checks.run import tail
-from executor.cluster.bench import BRIEF, GIVEN, LOG_FILE, OUT, OUT_FOLDER
+from executor.cluster.bench import BRIEF, CHECK, GIVEN, LOG_FILE, OUT, OUT_FOLDER, PACKAGE, PYTHON
+from executor.cluster.desk import HostError
 from executor.cluster.orders import Limits, Order, Take
-from executor.cluster.runners import HostError
 from executor.engine.agent_work import RESULT, Failure, called_command, tree_left, variables_of
 from executor.engine.landing.change_rules import KNOWN_SECRET
 from executor.git.worktrees import ImportRefusedError
@@ -21,8 +26,8 @@ from executor.process.runner import Command, Ended
 from executor.state.events import WorkHosted
 
 if TYPE_CHECKING:
+    from executor.cluster.desk import Arrived
     from executor.cluster.orders import Lease
-    from executor.cluster.runners import Arrived
     from executor.engine.agent_work import Work
     from executor.git.worktrees import Slot
     from executor.model.outward_rules import Runner
@@ -48,7 +53,11 @@ def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
     try:
         called = run.agents.call(run.issue(work.ref).id, work.agent, command, changed, work.output_file, far.run)
     except HostError as error:
-        return Failure("host", f"runner {runner.name}: {error}", tail(work.log))
+        reason = f"runner {runner.name}: {error}"
+        if not error.away:
+            return Failure("host", reason, tail(work.log))
+        until, rest_s = run.session.observer.allowance.outage(work.agent)
+        return Failure("transient", reason, tail(work.log), until=until, rest_s=rest_s)
     scrub(work.out, run.session.redaction.redact)
     if isinstance(far.left, Failure):
         return far.left
@@ -66,18 +75,18 @@ class _Far:
         self._work, self._slot, self._runner = work, slot, runner
         self.left: str | Failure = work.base_tree
         """What the last call left."""
-        self._calls = 0
+        self._calls = self._fence = 0
 
     def run(self, command: Command) -> Ended:
         """Do one call; returns its end. Its log and its files are then where those of a call on this machine are."""
-        work, self._calls = self._work, self._calls + 1
+        work, self._calls, self._fence = self._work, self._calls + 1, 0
         run = work.run
         order = _order(work, self._runner, self._calls)
-        arrived = run.setup.hosts.agent_done(run, self._runner, run.session.remote, order, self._claimed)
+        arrived = run.setup.hosts.agent_done(run, self._runner, run.session.remote, order, command.log, self._seen)
         self._bring(arrived, command)
         result = arrived.result
-        if result.fault == "host":
-            raise HostError(result.problem)
+        if result.fault == "host" or result.how in {"stopped", "lost"}:
+            raise HostError(result.problem or f"{result.host} stopped it", away=result.fault != "host")
         ended = Ended(
             code=result.code,
             signal=result.signal,
@@ -91,8 +100,13 @@ class _Far:
             write_json(work.logs / RESULT, asdict(ended))
         return ended
 
-    def _claimed(self, lease: Lease) -> None:
+    def _seen(self, lease: Lease) -> None:
+        """Take a beat as a sign of life, and the first one of a worker as its claim."""
         work = self._work
+        work.log.touch()
+        if lease.fence <= self._fence:
+            return
+        self._fence = lease.fence
         work.run.tell("claimed", work.ref, f"{lease.host} works on attempt {work.number}")
         event = WorkHosted(attempt=work.number, runner=self._runner.name, host=lease.host, step=work.step)
         work.run.record(event, work.run.issue(work.ref).id)
@@ -143,6 +157,7 @@ def _order(work: Work, runner: Runner, call: int) -> Order:
         profile=f"{agent.name} {digest(repr((sorted(profile.items()), argv)).encode('utf-8', 'surrogateescape'))[:16]}",
         env={**given, **agent.variables},
         secrets=runner.env,
+        hoped=tuple(secret_values(agent.env)),
         labels=runner.needs,
         limits=Limits(
             timeout=float(agent.timeout or limits.timeout_s),
@@ -181,5 +196,12 @@ def _inputs(work: Work) -> dict[str, bytes]:
     folder = work.inputs
     if folder is None or not folder.is_dir():
         return {}
+    marks = {
+        os.fsencode(sys.executable): PYTHON.encode(),
+        os.fsencode(Path(executor.__file__).parents[1]): PACKAGE.encode(),
+    }
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    for ours, mark in marks.items():
+        found |= {CHECK: found[CHECK].replace(ours, mark)} if CHECK in found else {}
+    return found

@@ -157,6 +157,8 @@ class Recovery:
     def _settle(self, issue: str, attempt: Attempt) -> None:
         """End an attempt of a dead run: a result or a question of its agent counts, anything else is only kept."""
         ref = f"{self._run.name}/{issue}"
+        if self._goes_on_elsewhere(ref, attempt):
+            return
         if attempt.tree and self._may_go_on(ref, attempt):
             self._run.messages.append(
                 f"{ref}: attempt {attempt.number} had ended when the run before died; its result is used"
@@ -193,6 +195,22 @@ class Recovery:
             keep_candidate(self._work(ref, attempt), kept, round(ended.seconds, 3))
         else:
             Attempts(IssueRun(self._run, ref)).keep_interrupted(attempt, kept, self._cost(ref, attempt))
+
+    def _goes_on_elsewhere(self, ref: str, attempt: Attempt) -> bool:
+        """Return whether an attempt goes on: workers have its order, and it is still wanted; if not, withdraw it."""
+        session = self._run.session
+        node = session.compiled.plan.nodes.get(ref)
+        agent = session.policy.agents.get(attempt.agent)
+        runner = session.policy.runner_of(node.issue, agent) if node is not None else None
+        wanted = node is not None and attempt.spec_key == session.observer.spec_key(ref)
+        if runner is not None and runner.claimed and wanted and not attempt.tree:
+            self._run.messages.append(f"{ref}: attempt {attempt.number} goes on at runner {runner.name}")
+            return True
+        known = session.policy.runners.get(attempt.runner)
+        if known is not None and known.claimed:
+            issue = ref.partition("/")[2]
+            self._run.setup.hosts.desk(self._run, known, session.remote).withdraw(issue, attempt.number)
+        return False
 
     def _cost(self, ref: str, attempt: Attempt) -> Spend:
         """Money and tokens that the agent reported before it was interrupted."""

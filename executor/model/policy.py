@@ -83,8 +83,11 @@ class Policy(Rule):
             return default
         return default.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})
 
-    def runner_of(self, label: str) -> Runner:
-        """Return the first runner with a label; `read_policy` makes sure that there is one."""
+    def runner_of(self, issue: Issue, agent: Agent | None) -> Runner | None:
+        """Return the runner on whose hosts an agent works on an issue; None for this machine."""
+        label = self.route_of(issue).runner
+        if not label or agent is None or agent.builtin:
+            return None
         return next(runner for runner in self.runners.values() if label in runner.names)
 
     def agent_names(self, issue: Issue) -> tuple[str, ...]:
@@ -148,6 +151,7 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     notify = named(value, "notify", "notify", Channel, place, faults)
     runners = named(value, "runners", "runner", Runner, place, faults)
     faults += _runner_faults(runners, checks, routes, place)
+    faults += _travel_faults(routes, setup, environments, f"{place}/routes.toml")
     faults += _channel_faults(notify, f"{place}/notify.toml")
     faults += _stop_faults(stops, f"{place}/stops.toml")
     faults += _agent_faults(agents, f"{place}/agents.toml")
@@ -239,6 +243,19 @@ def _runner_faults(
         yield from (
             Fault(f"{place}/runners.toml", f"runner.{name}.env", line) for line in token_problems(name, runner.env)
         )
+
+
+def _travel_faults(
+    routes: Mapping[str, Route], setup: SetupRules | None, environments: EnvironmentRules | None, file: str
+) -> Iterator[Fault]:
+    """Yield routes whose agents work elsewhere although what they need does not travel."""
+    kept = [
+        *(["include in setup.toml"] if setup is not None and setup.include else []),
+        *(["environments.toml"] if environments is not None and environments.environments else []),
+    ]
+    for name, route in routes.items():
+        if route.runner and kept:
+            yield Fault(file, f"route.{name}.runner", f"expected no runner beside {kept[0]}: its files do not travel")
 
 
 def _channel_faults(channels: Mapping[str, Channel], file: str) -> Iterator[Fault]:

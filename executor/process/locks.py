@@ -161,17 +161,18 @@ class Resources:
         self._changed = threading.Condition()
         self._busy: set[str] = set()
 
-    def acquire(self, names: tuple[str, ...]) -> None:
-        """Wait until all of them are free and take them together."""
+    @contextmanager
+    def taken(self, names: tuple[str, ...]) -> Iterator[None]:
+        """Wait until all of them are free, and hold them together during the block."""
         with self._changed:
             self._changed.wait_for(lambda: self._busy.isdisjoint(names))
             self._busy.update(names)
-
-    def release(self, names: tuple[str, ...]) -> None:
-        """Release them."""
-        with self._changed:
-            self._busy.difference_update(names)
-            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.difference_update(names)
+                self._changed.notify_all()
 
 
 class Places:

@@ -265,9 +265,8 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Wo
         quiet = max(0.0, at - max(written, began))
         agent = observer.compiled.policy.workflow_of(node.issue).agent_of(name) or item.agent
         elapsed = max(0.0, at - began)
-        found.append(
-            Working(ref, node.issue.title, f"step {name}", agent, item.attempt, elapsed, quiet, stalled(quiet))
-        )
+        what = f"step {name}{item.where}"
+        found.append(Working(ref, node.issue.title, what, agent, item.attempt, elapsed, quiet, stalled(quiet)))
     if found:
         return found
     written, log = last_sign(logs)
@@ -276,7 +275,7 @@ def _working(observer: Observer, ref: str, item: Activity, at: float) -> list[Wo
     if item.built or not item.agent:
         what, agent = (f"check {log}" if log not in {"", "agent"} else "checks"), ""
     else:
-        what, agent = (f"gate {gate}", "") if gate else (f"agent {item.agent}", item.agent)
+        what, agent = (f"gate {gate}", "") if gate else (f"agent {item.agent}{item.where}", item.agent)
     elapsed = max(0.0, at - item.since)
     return [Working(ref, node.issue.title, what, agent, item.attempt, elapsed, quiet, stalled(quiet))]
 

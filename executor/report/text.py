@@ -381,6 +381,7 @@ def attempt_lines(
     facts += [_tokens(attempt.tokens)] if attempt.tokens else []
     began = f" began {local_time(attempt.started_at)}" if attempt.started_at else ""
     who = f" by {attempt.agent}" if attempt.agent else ""
+    who += f" on {attempt.host}" if attempt.host else ""
     lines = [f"attempt {attempt.number}{who}{began}: {', '.join([str(attempt.state), *facts])}"]
     lines += [f"  why: {one_line(attempt.reason)}"] if attempt.reason else []
     for session in sessions:

@@ -55,9 +55,9 @@ QUESTION = "question"
 DONE_ALREADY = "done-already"
 """Stop of an issue whose work its base seems to contain, although no record says so."""
 """Rule, and outcome of an attempt, of an agent that asks a question."""
-UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency"})
+UNSPENT = frozenset({"limit", "refusal", "authentication", "missing", "transient", "dependency", "host"})
 """Classes of failure that do not count as an attempt, because they are not about the issue."""
-PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "dependency"})
+PERMANENT = frozenset({"refusal", "authentication", "missing", "setup", "dependency", "host"})
 """Classes of failure for which a retry does not help."""
 FALLS_BACK = UNSPENT
 """Classes after which the next agent of an ordered list works."""

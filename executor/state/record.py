@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from executor.state.events import AttemptFailed, AttemptStarted, Landed, RunEnded, RunStarted, Stopped
+from executor.state.events import AttemptFailed, AttemptStarted, Landed, RunEnded, RunStarted, Stopped, WorkHosted
 from executor.state.events import decode as decode_event
 
 if TYPE_CHECKING:
@@ -273,6 +273,7 @@ class RunRecord:
         landed: issues that it landed, in order.
         in_flight: issue -> attempt that had started and not ended.
         following: the next issues, in order.
+        hosts: other hosts on which its agents worked.
     """
 
     run: str
@@ -289,6 +290,7 @@ class RunRecord:
     landed: tuple[str, ...] = ()
     in_flight: Mapping[str, int] = field(default_factory=dict)
     following: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def cut_off(self) -> bool:
@@ -332,6 +334,8 @@ def _take(known: RunRecord, record: Record, event: Event) -> RunRecord:
     match event:
         case AttemptStarted():
             flying[record.key] = event.attempt
+        case WorkHosted() if event.host not in known.hosts:
+            known = replace(known, hosts=(*known.hosts, event.host))
         case AttemptFailed() | Stopped():
             flying.pop(record.key, None)
         case Landed():

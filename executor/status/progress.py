@@ -6,7 +6,7 @@ Follows a journal that another process writes: new records since the last read, 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.model.plan import WEIGHTS
@@ -24,6 +24,7 @@ from executor.state.events import (
     Landed,
     Stopped,
     Verified,
+    WorkHosted,
 )
 from executor.state.record import Damage, Record, scan
 from executor.state.segments import look, refuse
@@ -132,6 +133,7 @@ class Activity:
         since: time at which the run started it, seconds since 1970.
         last: time of the latest record of it.
         built: the agent has ended, and its result is being proved.
+        host: the other host on which it works; empty for this machine.
     """
 
     issue: str
@@ -140,6 +142,12 @@ class Activity:
     since: float
     last: float
     built: bool = False
+    host: str = ""
+
+    @property
+    def where(self) -> str:
+        """The other host as words at the end of a phrase; empty for this machine."""
+        return f" on {self.host}" if self.host else ""
 
 
 def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
@@ -156,13 +164,15 @@ def activities(events: Iterable[Record], run: str) -> dict[str, Activity]:
             case Landed() | Stopped() | AttemptInterrupted() | BaseRed() | Verified():
                 found.pop(event.key, None)
             case AttemptBuilt() if known:
-                found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, built=True)
+                found[event.key] = replace(known, last=at, built=True, host="")
+            case WorkHosted(host=host) if known:
+                found[event.key] = replace(known, last=at, host=host)
             case Checked(seconds=seconds) if known is None:
                 found[event.key] = Activity(event.key, 0, "", at - seconds, at, built=True)
             case AgentSilent() | BlockerFound():
                 pass  # an announcement is no sign of life
             case _ if known:
-                found[event.key] = Activity(event.key, known.attempt, known.agent, known.since, at, known.built)
+                found[event.key] = replace(known, last=at)
     return found
 
 

@@ -296,6 +296,7 @@ class AttemptRow(TypedDict):
     revision: int
     state: str
     reason: str
+    host: str
 
 
 class ProofRow(TypedDict):

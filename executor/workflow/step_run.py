@@ -104,11 +104,8 @@ class Steps:
         self._issue.tell("step", f"{step.id}: {work.agent.name}")
         self._run.record(StepStarted(attempt=attempt.number, step=step.id), issue.id)
         began = time.monotonic()
-        self._run.resources.acquire(issue.resources)
-        try:
+        with self._run.resources.taken(issue.resources):
             return produce(work, lambda made: keep_result(work, step, made, round(time.monotonic() - began, 3)))
-        finally:
-            self._run.resources.release(issue.resources)
 
     def step_work(self, step: FlowStep, attempt: Attempt, *, fresh: bool = True) -> Work:
         """The work of a step; `fresh` recreates its folders and its brief."""

@@ -116,6 +116,16 @@ def test_a_worker_that_wakes_late_lands_nothing_and_its_result_is_kept(site: Sit
     assert [item.log for item, _ in board.results["m/1/1"]] == ["late", "in time"]
 
 
+def test_an_order_that_was_removed_after_the_look_is_not_claimed(site: Site) -> None:
+    late = site.machine("late")
+    site.coordinator.publish([site.order("m/1/1")])
+    order, _, space = late.board().orders["m/1/1"]
+    site.coordinator.cancel("m/1/1")
+    site.coordinator.remove(["m/1/1"])
+    assert late.claim(order, None, "late", "box", space) is None
+    assert site.refs() == []
+
+
 def test_a_cancelled_order_stops_its_worker_and_cannot_be_claimed(site: Site) -> None:
     one = site.machine("one")
     site.coordinator.publish([site.order("m/1/1"), site.order("m/2/1")])

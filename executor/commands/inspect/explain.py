@@ -266,7 +266,13 @@ def _value(
         "cause": None if cause is None else {"input": cause.input, "old": cause.old, "new": cause.new},
         "difference": difference,
         "attempts": [
-            {"number": item.number, "revision": item.revision, "state": str(item.state), "reason": item.reason}
+            {
+                "number": item.number,
+                "revision": item.revision,
+                "state": str(item.state),
+                "reason": item.reason,
+                "host": item.host,
+            }
             for item in attempts
         ],
         "verdicts": verdicts,
@@ -292,5 +298,6 @@ def _text(ref: str, decision: Decision, difference: list[str], attempts: list[At
     lines += (safe(line) for line in difference)
     for item in attempts:
         text = f": {safe(item.reason)}" if item.reason else ""
-        lines.append(f"attempt {item.number} (revision {item.revision}) {item.state}{text}")
+        where = f" on {item.host}" if item.host else ""
+        lines.append(f"attempt {item.number} (revision {item.revision}){where} {item.state}{text}")
     return "\n".join(lines) + "\n"

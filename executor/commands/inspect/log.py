@@ -172,6 +172,8 @@ def _value(attempt: Attempt, milestone: str, issue: str) -> dict[str, object]:
         "started_at": attempt.started_at,
         "seconds": attempt.seconds,
         "agent": attempt.agent,
+        "runner": attempt.runner,
+        "host": attempt.host,
         "kind": attempt.kind,
         "cost_usd": attempt.cost_usd if attempt.cost_known else None,
         "tokens": dict(attempt.tokens),

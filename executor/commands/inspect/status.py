@@ -250,7 +250,7 @@ def _row(name: str, record: RunRecord) -> list[str]:
         str(record.how) + (f" ({record.why.splitlines()[0]})" if record.why and record.how in _EXPLAINED else ""),
         code,
         took,
-        f"{record.user}@{record.host}",
+        f"{record.user}@{record.host}" + (f", agents on {', '.join(record.hosts)}" if record.hosts else ""),
         git + (f" +{changed} changed" if changed else ""),
         f"{len(record.landed)} landed",
         _left(name, record),
