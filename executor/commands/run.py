@@ -261,7 +261,7 @@ class Run(DoitRun):
         session = request.session
         from executor.commands.scheduler import Patience, run_tasks, signals_heeded
         from executor.commands.summary import finish
-        from executor.engine.watchdog import watched
+        from executor.engine.issue_run import watched
         from executor.notify.queue import notifying
 
         with _stream_of(outfile) as stream, signals_heeded(session) as received, notifying(session), watched(session):
