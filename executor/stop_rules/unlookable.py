@@ -271,7 +271,7 @@ def behaves_otherwise(
 
 def _reads_tests(text: str, base: Collection[str]) -> bool:
     """Return whether a line imports or opens a file or folder of the tests of the base by its path."""
-    if not _READS.search(text):
+    if not _READS.search(_LITERAL.sub("", text)):
         return False
     words = [word[1:-1].strip("./") for word in _LITERAL.findall(text)]
     places = {word for word in (*words, "/".join(words)) if "/" in word and is_test(f"{word}/_")}

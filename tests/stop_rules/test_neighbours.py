@@ -406,6 +406,7 @@ CANDID: dict[str, tuple[str, str]] = {
     "a file of the product": ("calc.py", "X = json.load(open('data/expected.json'))"),
     "tests that are left out": ("calc.py", "packages = find(exclude=['tests', 'tests.*'])"),
     "a module that is called testing": ("calc.py", "from testing.tools import x"),
+    "a list of tests that a runner gets": ("index.js", "const names = ['tests/expected.json', 'tests/load.test.js'];"),
     "a folder that is there no more": ("index.js", "const want = require('./spec/none');"),
     "equal by value": ("calc.py", "class A:\n    def __eq__(self, other):\n        return self.n == other.n"),
     "equal to its kind": ("calc.py", "class A:\n    def __eq__(self, other):\n        return isinstance(other, A)"),
