@@ -1,14 +1,14 @@
 """The wording of each command, in one file a command: a reworded message changes one place.
 
-Write the files again: python -m tests.commands.test_wording
+After a change of wording, write them again with `EXECUTOR_GOLDEN=1 python -m pytest tests/commands/test_wording.py`,
+and read the difference.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
-import sys
-import tempfile
 from pathlib import Path
 
 from executor.commands import COMMANDS
@@ -117,6 +117,9 @@ def _shown(folder: Path, repo: Repo, *words: str) -> str:
 
 def test_each_command_says_what_its_file_has(tmp_path: Path) -> None:
     printed = wording(tmp_path)
+    if os.environ.get("EXECUTOR_GOLDEN"):
+        for name, text in printed.items():
+            (WORDING / f"{name}.txt").write_text(text, encoding="utf-8")
     written = {path.stem: path.read_text(encoding="utf-8") for path in WORDING.glob("*.txt")}
     assert set(written) == set(printed)
     changed = [
@@ -127,11 +130,3 @@ def test_each_command_says_what_its_file_has(tmp_path: Path) -> None:
         if printed[name] != written[name]
     ]
     assert not changed, "\n".join(changed)
-
-
-if __name__ == "__main__":
-    WORDING.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        for command, text in wording(Path(name)).items():
-            (WORDING / f"{command}.txt").write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{len(list(WORDING.glob('*.txt')))} files\n")
