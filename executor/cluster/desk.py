@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from executor.cluster.exchange import SPACES, Board, Exchange
 from executor.cluster.orders import ProtocolError, Result, State, Watch, same_work
-from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, InterruptedRunError
+from executor.errors import (
+    ExecutorError,
+    ForgeRefusedError,
+    ForgeUnavailableError,
+    InterruptedRunError,
+    TakenOverError,
+)
 from executor.git.command import Identity
 from executor.git.refs import Move, Refs
 
@@ -121,7 +127,10 @@ class Desk:
                 result, commit = found
                 return self._arrived(result, commit)
             lease = board.leases.get(order.id)
-            if order.id not in board.orders or (lease is not None and lease[0].state is State.CANCELLED):
+            gone = order.id not in board.orders and not any(
+                ref.endswith(f"/orders/{order.id}") for ref in board.strange
+            )
+            if gone or (lease is not None and lease[0].state is State.CANCELLED):
                 raise HostError(f"the order {order.id} was withdrawn from the remote by somebody else", away=True)
             if lease is not None and lease[1] != last and lease[0].state is State.HELD:
                 last = lease[1]
@@ -177,9 +186,14 @@ class Desk:
     def _look(self, *, fresh: bool = False) -> Board:
         with self._lock:
             if fresh or time.monotonic() - self._looked > self._runner.poll_s / 2:
+                began = time.monotonic()  # an order that is published meanwhile may be missing in this look
                 self._board = self._exchange.board(f"{self._context.name}/")
-                self._looked = time.monotonic()
+                self._looked = began
             return self._board
+
+    def board(self) -> Board:
+        """Return the orders of the milestone as the remote has them now."""
+        return self._look(fresh=True)
 
     def cancel(self, order: str) -> None:
         """Put a tombstone on an order; the worker ends its processes. A remote that is away changes nothing."""
@@ -198,7 +212,7 @@ class Desk:
         """Remove the refs of orders of this milestone that nobody needs any more; the run ends."""
         if self._starter is not None:
             self._starter.close()
-        with suppress(ForgeUnavailableError, ForgeRefusedError):
+        with suppress(ForgeUnavailableError, ForgeRefusedError, TakenOverError):
             board = self._look(fresh=True)
             over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
             if over:

@@ -183,7 +183,7 @@ class Hosts:
         """
         with self._lock:
             if runner.name not in self._desks:
-                if runner.remote is not None or remote is None:
+                if remote is None or runner.remote not in {None, remote.name}:
                     remote = Remote(context.project.repository, runner.remote or "origin")
                 self._desks[runner.name] = Desk(context, runner, remote)
             return self._desks[runner.name]

@@ -322,11 +322,12 @@ def _begin(session: Session, records: RunRecords, wanted: list[str], workers: in
             sys.stdout.write(f"note: {safe(note_on(before, run.name))}\n")
         Recovery(run).recover()
         Reconciliation(run).take_over()
-        for runner in session.policy.runners.values():
-            if runner.claimed and session.remote is not None:
-                run.setup.hosts.desk(
-                    run, runner, session.remote
-                )  # its end removes what others ordered for landed issues
+        claimed = [runner for runner in session.policy.runners.values() if runner.claimed]
+        if claimed and session.remote is not None:
+            from executor.engine.elsewhere import Adoption
+
+            for runner in claimed:
+                Adoption(runner, run).adopt()
 
 
 def _open(session: Session, wanted: list[str], start: str, left_out: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,23 +17,29 @@ from executor.agents.command import secret_values
 from executor.checks.run import tail
 from executor.cluster.bench import BRIEF, CHECK, GIVEN, LOG_FILE, OUT, OUT_FOLDER, PACKAGE, PYTHON
 from executor.cluster.desk import HostError
-from executor.cluster.orders import Limits, Order, Take
+from executor.cluster.orders import Limits, Order, State, Take
 from executor.engine.agent_work import RESULT, Failure, called_command, tree_left, variables_of
+from executor.engine.attempt import Attempts
+from executor.engine.issue import IssueRun
 from executor.engine.landing.change_rules import KNOWN_SECRET
 from executor.git.worktrees import ImportRefusedError
 from executor.model.fingerprint import digest
 from executor.process.files import scrub, write_json
 from executor.process.runner import Command, Ended
-from executor.state.events import WorkHosted
+from executor.state.decide import Status
+from executor.state.events import AttemptStarted, WorkHosted
+from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
     from executor.cluster.desk import Arrived
     from executor.cluster.orders import Lease
     from executor.engine.agent_work import Work
+    from executor.engine.milestone_run import MilestoneRun
     from executor.git.worktrees import Slot
     from executor.model.outward_rules import Runner
+    from executor.state.model import Attempt
 
-__all__ = ["run_elsewhere"]
+__all__ = ["Adoption", "run_elsewhere"]
 
 
 def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
@@ -205,3 +212,89 @@ def _inputs(work: Work) -> dict[str, bytes]:
     for ours, mark in marks.items():
         found |= {CHECK: found[CHECK].replace(ours, mark)} if CHECK in found else {}
     return found
+
+
+class Adoption:
+    """Goes on with the attempts that another machine had started, from their orders on the remote.
+
+    An order becomes an attempt of this repository, as if a run here had died: `Attempts` then waits for its result.
+    Attempts whose issue has landed elsewhere, or whose order another one has replaced, end.
+
+    Args:
+        runner: the runner of the orders.
+        run: the run; the landings on the remote are known to it.
+    """
+
+    def __init__(self, runner: Runner, run: MilestoneRun) -> None:
+        self._runner, self._run = runner, run
+
+    def adopt(self) -> None:
+        """Adopt the orders.
+
+        Raises:
+            ForgeUnavailableError: the remote cannot be reached.
+            ForgeRefusedError: it rejects access.
+        """
+        run = self._run
+        board = run.setup.hosts.desk(run, self._runner, run.session.remote).board()
+        newest: dict[str, tuple[int, Order]] = {}
+        for name, (order, _, _) in board.orders.items():
+            lease = board.leases.get(name)
+            parts = name.split("/")[1:]
+            if (
+                len(parts) == _ATTEMPT
+                and parts[1].isdecimal()
+                and (lease is None or lease[0].state is not State.CANCELLED)
+            ):
+                newest[parts[0]] = max(newest.get(parts[0], (0, order)), (int(parts[1]), order), key=lambda it: it[0])
+        for issue in [item.id for item in run.milestone.issues]:
+            self._settle(issue, *newest.get(issue, (0, None)))
+
+    def _settle(self, issue: str, number: int, order: Order | None) -> None:
+        run, ref = self._run, f"{self._run.name}/{issue}"
+        state = run.view.states.get(issue)
+        last = state.attempts.get(state.last()) if state is not None else None
+        started = last is not None and last.state is AttemptState.STARTED
+        landed = run.decision(ref).status is Status.LANDED
+        adopted = not landed and order is not None and self._is_wanted(ref, order, number, last)
+        if last is not None and started and (landed or adopted):
+            Attempts(IssueRun(run, ref)).keep_interrupted(last, "")
+        if order is None or not adopted:
+            return
+        facts = run.facts(ref)
+        agent = run.session.policy.agents[str(order.agent["name"])]
+        event = AttemptStarted(
+            attempt=number,
+            revision=1 if facts.landing is None else facts.landing.trailers.revision + 1,
+            spec_key=order.spec,
+            base=order.head or order.base,
+            agent=agent.name,
+            account=agent.payer,
+            when=int(time.time()),
+        )
+        run.record(event, issue)
+        run.warn(f"{ref}: attempt {number} goes on, which another machine had started")
+
+    def _is_wanted(self, ref: str, order: Order, number: int, last: Attempt | None) -> bool:
+        """Return whether an order is the work that this issue needs next, and later than all that is known here."""
+        run, issue = self._run, IssueRun(self._run, ref)
+        base = order.head or order.base
+        return (
+            not issue.flow.steps
+            and order.spec == issue.spec_key
+            and order.agent.get("name") in run.session.policy.agents
+            and (last is None or _is_later(number, last))
+            and run.session.refs.has(base)
+            and run.session.refs.contains(base, run.view.tip)
+        )
+
+
+def _is_later(number: int, last: Attempt) -> bool:
+    """Return whether the order of an attempt goes beyond what this repository knows of its issue."""
+    if last.state is AttemptState.BUILT:
+        return False
+    return number > last.number or (number == last.number and last.state is AttemptState.INTERRUPTED)
+
+
+_ATTEMPT = 2
+"""Parts of an order's name behind the milestone: issue and attempt. Those of steps and of repeated calls have more."""

@@ -291,7 +291,7 @@ class Report:
             and not self.children
             and not self.refs_left
             and all(seconds < 60 for seconds in self.take_overs)
-            and all(code == 75 for code in self.late_leaders)
+            and all(code in {0, 75} for code in self.late_leaders)  # 0: it had nothing left to do
         )
 
 
@@ -481,7 +481,12 @@ class Campaign:
         return True
 
     def _leading(self) -> Host | None:
-        found = [host for host in self.farm.hosts if host.leads() and not self._is_frozen(host.coordinator)]
+        late = {process.pid for process in self._late}
+        found = [
+            host
+            for host in self.farm.hosts
+            if host.leads() and not self._is_frozen(host.coordinator) and host.coordinator.pid not in late  # type: ignore[union-attr]
+        ]
         return self._random.choice(found) if found and self._awaited is None else None
 
     def _is_frozen(self, process: subprocess.Popen[bytes] | None) -> bool:

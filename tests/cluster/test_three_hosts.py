@@ -34,7 +34,7 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     made.stop()
 
 
-def test_another_machine_takes_over(farm: Farm) -> None:
+def test_another_machine_takes_over_and_pays_for_nothing_twice(farm: Farm) -> None:
     one, two = farm.hosts
     farm.work(two, 1, 2, poll=0.2)
     first = one.lead("milestone:m1", "-n", "2")
@@ -50,6 +50,7 @@ def test_another_machine_takes_over(farm: Farm) -> None:
     farm.gate.touch()
     assert second.wait(120) == 0, (two.folder / "coordinator.log").read_text()
     assert sorted(farm.landed()) == ["i1", "i2", "i3"]
+    assert farm.calls.read_text().count("start") == 3
     assert farm.refs() == []
     assert one.doit("milestone:m1")[0] == 0
     assert len(farm.landed()) == 3
