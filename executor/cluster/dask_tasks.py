@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from executor.cluster.orders import PROTOCOL, ProtocolError
 from executor.cluster.runners import worker_header
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from executor.model.outward_rules import Runner
 
-__all__ = ["Asked", "DaskStarter", "ask_dask", "due", "lacking", "places"]
+__all__ = ["Asked", "DaskStarter", "ask_dask", "due", "lacking", "places", "without_password"]
 
 _ONE_TASK = (
     'log=$(mktemp) || exit 75; "$@" >/dev/null 2>"$log" </dev/null; code=$?; '
@@ -104,6 +105,17 @@ def places(workers: Mapping[str, Mapping[str, float]], wanted: Mapping[str, floa
     )
 
 
+def without_password(address: str) -> str:
+    """Return the address of a remote without a user and password for https, which may be a token. Pure.
+
+    Tasks are seen by whoever reaches the scheduler; a host has credentials of its own.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 @dataclass(slots=True)
 class _Link:
     """A connection to a scheduler, and the last task of each order there."""
@@ -129,7 +141,7 @@ class DaskStarter:
     def __init__(self, runner: Runner, remote: str) -> None:
         self.trouble = ""
         """Why no worker starts at present; empty as long as nothing is known to be wrong."""
-        self._runner, self._remote = runner, remote
+        self._runner, self._remote = runner, without_password(remote)
         self._wanted: dict[str, float] = {}
         self._asked: dict[str, Asked] = {}
         self._lock = threading.Lock()

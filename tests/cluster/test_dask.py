@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places
+from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places, without_password
 from executor.config.load_rules import load_policy
 from executor.errors import DeclarationError
 from executor.model.outward_rules import Runner
@@ -85,6 +85,21 @@ def test_as_many_tasks_are_given_to_dask_as_its_workers_have_places(
     workers: dict[str, dict[str, float]], wanted: dict[str, float], number: int
 ) -> None:
     assert places(workers, wanted) == number
+
+
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("https://me:token@example.org/a/b.git", "https://example.org/a/b.git"),
+        ("https://token@example.org:8443/a.git", "https://example.org:8443/a.git"),
+        ("https://example.org/a@b.git", "https://example.org/a@b.git"),
+        ("ssh://git@example.org/a.git", "ssh://git@example.org/a.git"),
+        ("git@example.org:a.git", "git@example.org:a.git"),
+        ("/srv/a@b.git", "/srv/a@b.git"),
+    ],
+)
+def test_a_token_in_the_address_of_the_remote_does_not_travel(address: str, sent: str) -> None:
+    assert without_password(address) == sent
 
 
 @pytest.mark.parametrize(
@@ -202,6 +217,24 @@ def test_a_worker_is_started_for_each_order_and_again_by_a_new_scheduler(tmp_pat
         starter.close()
     for child in map(int, (tmp_path / "children").read_text().split()):
         os.killpg(os.getpgid(child), signal.SIGKILL)
+
+
+LOADED = """
+import sys
+from executor.__main__ import main
+code = main(sys.argv[1:])
+words = [name for name in sys.modules if name.partition(".")[0] in {"distributed", "dask"} or ".cluster" in name]
+print("loaded", code, sorted(word for word in words if word.startswith(("executor", "distributed", "dask"))))
+"""
+
+
+def test_a_runner_that_nothing_uses_is_not_imported(repo: Repo) -> None:
+    repo.milestone("m1", issue("a", "echo a > a"))
+    repo.write("rules/runners.toml", '[runner.farm]\nkind = "dask"\naddress = "tcp://127.0.0.1:1"\n')
+    for words in (["list"], ["milestone:m1"]):
+        argv = [sys.executable, "-c", LOADED, *words]
+        done = subprocess.run(argv, cwd=repo.path, env=repo.environment(), check=True, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "loaded 0 []"
 
 
 @pytest.fixture(scope="module")
