@@ -177,3 +177,25 @@ def test_a_check_runs_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_path:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.long
+def test_an_agent_works_on_a_real_host_and_ends_with_the_run(repo: Repo, tmp_path: Path, box: list[str]) -> None:
+    pid = tmp_path / "pid"
+    secret = "HOST_SECRET" if box[0] == "ssh" else "SLURM_JOB_ID"
+    declared(repo, box, 'run = "true"', env=[secret])
+    repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "big"\n')
+    repo.milestone("m1", issue("a", f'test -n "${secret}" && echo a > a && rm -f .gitignore'))
+    repo.doit("milestone:m1").check()
+    assert repo.landed("milestone/m1-test-m1") == ["a@1"]
+    assert repo.git("show", "milestone/m1-test-m1:a") == "a"
+    repo.milestone("m2", issue("b", SLEEPS.removeprefix("run = '''").removesuffix("'''").replace("PID", str(pid))))
+    process = repo.start("milestone:m2")
+    try:
+        assert until(pid.exists)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        assert until(lambda: not alive(int(pid.read_text())))
+    finally:
+        process.kill()
+        process.communicate()
