@@ -107,14 +107,14 @@ def attempts(kind: str, issues: int, runner: Runner) -> tuple[float, float, dict
 
     Returns:
         seconds of a milestone of one issue, seconds of each further issue, and the resident memory of the processes
-        beside the agents in MiB, while nothing is done.
+        beside the agents in MiB, at the end.
     """
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         repo, remote = Repo(folder / "repo"), folder / "origin.git"
         subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True)
         repo.git("remote", "add", "origin", str(remote))
-        memory: dict[str, float] = {}
+        daemons: dict[str, int] = {}
         keys: dict[str, object] = {"kind": kind, "isolated": True}
         match kind:
             case "prefix":
@@ -122,14 +122,14 @@ def attempts(kind: str, issues: int, runner: Runner) -> tuple[float, float, dict
             case "git":
                 keys["poll_s"] = 0.2
                 words = ["worker", "--remote", str(remote), "--poll", "0.2", "--state", str(folder / "state")]
-                memory["worker"] = _started(stack, [sys.executable, "-m", "executor", *words])
+                daemons["worker"] = _started(stack, [sys.executable, "-m", "executor", *words])
             case "dask":
                 address = f"tcp://127.0.0.1:{_free_port()}"
                 keys |= {"poll_s": 0.2, "address": address, "worker": list(runner.worker)}
                 words = ["-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", f"--port={address[16:]}"]
-                memory["scheduler"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
+                daemons["scheduler"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
                 words = ["-m", "distributed.cli.dask_worker", address, "--resources=agent=2", "--nthreads=2"]
-                memory["worker and its nanny"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
+                daemons["worker and its nanny"] = _started(stack, [sys.executable, *words, "--no-dashboard"])
         if kind != "local":
             lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
             repo.write("rules/runners.toml", "\n".join(["[runner.far]", *lines, ""]))
@@ -138,6 +138,7 @@ def attempts(kind: str, issues: int, runner: Runner) -> tuple[float, float, dict
         repo.milestone("m1", issue("a", "echo a > a"))
         repo.milestone("m2", "".join(issue(f"b{number}", f"echo {number} > {number}") for number in range(issues)))
         first, all_of_them = (_median(1, partial(_landed, repo, word)) for word in ("m1", "m2"))
+        memory = {word: _resident(process) for word, process in daemons.items()}
         return first, (all_of_them - first) / (issues - 1), memory
 
 
@@ -145,13 +146,13 @@ def _landed(repo: Repo, milestone: str) -> None:
     repo.doit(f"milestone:{milestone}", timeout=600).check()
 
 
-def _started(stack: ExitStack, argv: Sequence[str]) -> float:
-    """Have a daemon until the end of the block; returns the memory of it and its children in MiB after its start."""
+def _started(stack: ExitStack, argv: Sequence[str]) -> int:
+    """Have a daemon until the end of the block; returns its process after its start."""
     daemon = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     stack.callback(daemon.wait)
     stack.callback(daemon.terminate)
     time.sleep(_START_S)
-    return _resident(daemon.pid)
+    return daemon.pid
 
 
 def _resident(process: int) -> float:

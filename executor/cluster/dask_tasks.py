@@ -145,13 +145,15 @@ class DaskStarter:
         self._wanted: dict[str, float] = {}
         self._asked: dict[str, Asked] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._over, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def want(self, order: str) -> None:
         """Have a worker started for an order: nobody has claimed it, or the worker that did is silent."""
         with self._lock:
-            self._wanted.setdefault(order, time.monotonic())
+            if order not in self._wanted:
+                self._wanted[order] = time.monotonic()
+                self._wake.set()
             if self._thread is None and not self._over.is_set():
                 self._thread = threading.Thread(target=self._work, name="dask", daemon=True)
                 self._thread.start()
@@ -164,6 +166,7 @@ class DaskStarter:
     def close(self) -> None:
         """Forget all tasks. Dask drops those that wait; the workers that run go on, and their leases say so."""
         self._over.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(2 * _LOOK_S)
 
@@ -182,7 +185,9 @@ class DaskStarter:
                 self.trouble = f"{self._runner.address} broke off: {_first_line(error)}"
                 _unlinked(link)
                 link = None
-            self._over.wait(_LOOK_S)
+            if self._wake.wait(_LOOK_S) and link is None:
+                self._over.wait(_LOOK_S)
+            self._wake.clear()
         _unlinked(link)
 
     def _tend(self, link: _Link) -> None:
