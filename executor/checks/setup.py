@@ -284,8 +284,12 @@ class TreeSetup:
 
 def _is_needed(order: str, states: Mapping[str, IssueState], landed: Collection[str]) -> bool:
     """Return whether the attempt of an order has not ended; one of another machine ends with the landing."""
-    _, issue, number = order.split("/")[:3]
-    attempt = states[issue].attempts.get(int(number.partition(".")[0])) if issue in states else None
+    parts = order.split("/")
+    number = parts[2].partition(".")[0] if len(parts) > 2 else ""  # noqa: PLR2004  (milestone, issue, attempt)
+    if not number.isdecimal():
+        return True
+    issue = parts[1]
+    attempt = states[issue].attempts.get(int(number)) if issue in states else None
     return issue not in landed if attempt is None else attempt.state in {AttemptState.STARTED, AttemptState.BUILT}
 
 

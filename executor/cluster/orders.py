@@ -215,6 +215,34 @@ def encoded(value: Order | Lease | Result) -> bytes:
     return json.dumps(fields_of, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (float, int),
+    "bool": (bool,),
+    "Mapping[str, str]": (dict,),
+    "Mapping[str, object]": (dict,),
+}
+
+
+def _is_of_type(value: object, name: str) -> bool:
+    """Return whether a value from JSON fits the type of a field; whoever may push to the remote writes these values."""
+    allowed = _TYPES.get(name)
+    if allowed is None:
+        return True
+    if name == "Mapping[str, str]" and isinstance(value, dict):
+        return all(isinstance(item, str) for item in value.values())
+    return isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+
+
+def _refuse_other_types(kind: type[_T], known: Mapping[str, object]) -> None:
+    given = (item for item in fields(kind) if item.name in known)
+    wrong = next((item.name for item in given if not _is_of_type(known[item.name], str(item.type))), "")
+    if wrong:
+        raise ProtocolError(f"no {kind.__name__.lower()} of this version: {wrong} is {known[wrong]!r}")
+
+
 def decoded(kind: type[_T], data: bytes) -> _T:
     """Return a value from its JSON; unknown fields of a later minor version are ignored.
 
@@ -237,6 +265,7 @@ def decoded(kind: type[_T], data: bytes) -> _T:
             known["take"] = Take(**{**known["take"], "declared": tuple(map(str, known["take"]["declared"]))})
         if "state" in known:
             known["state"] = State(known["state"])
+        _refuse_other_types(kind, known)
         value = kind(**known)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolError(f"no {kind.__name__.lower()} of this version: {error}") from error

@@ -92,9 +92,9 @@ class Host:
         with self._lock:
             if argv not in self._known and not self.down:
                 try:
-                    told = ask(self.runner, argv, python=python)
-                    self.name = str(told["host"])
-                    found = told.get("conditions")
+                    facts = ask(self.runner, argv, python=python)
+                    self.name = str(facts["host"])
+                    found = facts.get("conditions")
                     items = found.items() if isinstance(found, dict) else ()
                     self._known[argv] = {"sandbox": "host", **{str(name): str(value) for name, value in items}}
                 except ProtocolError as error:

@@ -189,7 +189,7 @@ class Station:
         with Supervisor(self.home / "children.lock") as supervisor:
             beating = _Beating(self._exchange, held, order, supervisor, self._stopping)
             with beating.running():
-                result, files = self._bench.do(order, self._exchange.files(commit, "in"), supervisor)
+                result, files = self._done(order, commit, supervisor)
         held = beating.held
         if beating.lost or result.how == "stopped":
             _say(f"stopped {order.id}: {beating.lost or 'the worker is being stopped'}")
@@ -203,6 +203,14 @@ class Station:
         pending = {"lease": encoded(lease).decode(), "commit": held.commit, "space": held.space, "result": pushed}
         write_json(self.home / _PENDING, pending)
         self._push_pending(wait=order.beat_s)
+
+    def _done(self, order: Order, commit: str, supervisor: Supervisor) -> tuple[Result, dict[str, bytes]]:
+        """Do an order; whatever this host cannot do with it is a result and does not end the worker."""
+        try:
+            return self._bench.do(order, self._exchange.files(commit, "in"), supervisor)
+        except (ExecutorError, OSError) as error:
+            problem = f"{self._host}: {error}"
+            return Result(order.id, 1, "", self._host, "not-started", fault="host", problem=problem), {}
 
     def _push_pending(self, wait: float = 0.0) -> None:
         """Push a result that is only on this disk; with `wait`, until the remote takes it or the worker is stopped."""

@@ -61,14 +61,14 @@ def serve(given: IO[bytes], answer: IO[bytes]) -> int:
         if header["protocol"] != PROTOCOL:
             raise ProtocolError(f"protocol {header['protocol']}, expected {PROTOCOL}; use one version on all hosts")
         if "describe" in header:
-            told = _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
+            answered = _described(tuple(map(str, header["describe"])), python=bool(header.get("python")))
         elif "agent" in header:
-            told = _agent_done(given, answer.fileno())
+            answered = _agent_done(given, answer.fileno())
         else:
-            told = _done(decoded(Order, json.dumps(header["order"]).encode()), given, answer.fileno())
+            answered = _done(decoded(Order, json.dumps(header["order"]).encode()), given, answer.fileno())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"expected a work order on standard input: {error}") from error
-    answer.write(json.dumps({"protocol": PROTOCOL, **told}).encode() + b"\n")
+    answer.write(json.dumps({"protocol": PROTOCOL, **answered}).encode() + b"\n")
     answer.flush()
     return 0
 
@@ -156,9 +156,9 @@ def _git(folder: Path, *words: str, given: IO[bytes] | None = None) -> None:
             while data := given.read(2**16):
                 process.stdin.write(data)
             process.stdin.close()
-        told = process.stderr.read() if process.stderr is not None else b""
+        words_of_git = process.stderr.read() if process.stderr is not None else b""
     if process.returncode != 0:
-        raise ExecutorError(f"git {words[0]}: {told.decode('utf-8', 'replace').strip()}")
+        raise ExecutorError(f"git {words[0]}: {words_of_git.decode('utf-8', 'replace').strip()}")
 
 
 @contextmanager

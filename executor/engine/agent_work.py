@@ -80,8 +80,8 @@ class Failure:
 
     def print(self) -> str:
         """Fingerprint: equal for the same failure on the same tree."""
-        told = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
-        return hashlib.sha256(told).hexdigest()[:16]
+        parts = f"{self.kind}\0{self.reason}\0{self.tree}".encode("utf-8", "replace")
+        return hashlib.sha256(parts).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

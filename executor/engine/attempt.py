@@ -135,15 +135,15 @@ class Attempts:
             attempt = self._run.view.states[issue].attempts[number]
             if attempt.state is not AttemptState.STARTED:
                 return
-            told = one_line(question)[:_MOST_REASON]
+            asked = one_line(question)[:_MOST_REASON]
             kept = tree or self._session.store.tree_of(attempt.base)
-            commit = self._keep(attempt, kept, "asks a person", QUESTION, told)
+            commit = self._keep(attempt, kept, "asks a person", QUESTION, asked)
             self._run.record(AttemptInterrupted(attempt=number, commit=commit, spend=cost or Spend()), issue)
             lines = [one_line(line)[:300] for line in question.splitlines() if line.strip()]
             event = Stopped(
                 level="hard",
                 rule=QUESTION,
-                reason=told,
+                reason=asked,
                 needs=f'doit answer {self._issue.ref} "..."',
                 lines=tuple(lines[:50]),
                 spec_key=attempt.spec_key,

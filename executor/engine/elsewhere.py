@@ -75,6 +75,10 @@ def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
     return far.left
 
 
+_ENDS = frozenset({"exited", "timeout", "idle", "output-limit", "not-started"})
+"""Ends of a command that are the agent's; it was stopped, or its end is unknown, because of the host."""
+
+
 class _Far:
     """The calls of one agent on another host."""
 
@@ -92,7 +96,7 @@ class _Far:
         arrived = run.setup.hosts.agent_done(run, self._runner, run.session.remote, order, command.log, self._seen)
         self._bring(arrived, command)
         result = arrived.result
-        if result.fault == "host" or result.how in {"stopped", "lost"}:
+        if result.fault == "host" or result.how not in _ENDS:
             raise HostError(result.problem or f"{result.host} stopped it", away=result.fault != "host")
         ended = Ended(
             code=result.code,

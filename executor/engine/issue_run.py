@@ -92,8 +92,8 @@ class IssueLife:
 
     def _begin(self) -> None:
         self._session.working[self._issue.ref] = time.monotonic()
-        for told in self._session.beginning:
-            told(self._issue.ref)
+        for listener in self._session.beginning:
+            listener(self._issue.ref)
 
     def _act(self, decision: Decision) -> None:
         match decision.act:

@@ -290,8 +290,12 @@ def mending(session: Session) -> Iterator[None]:
 
 def _is(landing: Landing, attempt: Attempt) -> bool:
     """Return whether a landing is the result of an attempt: the planned commit, or the same change again."""
-    told = landing.trailers
-    same = (told.revision, told.spec_key, told.result_key) == (attempt.revision, attempt.spec_key, attempt.result_key)
+    landed = landing.trailers
+    same = (landed.revision, landed.spec_key, landed.result_key) == (
+        attempt.revision,
+        attempt.spec_key,
+        attempt.result_key,
+    )
     return landing.commit == attempt.landing or same
 
 

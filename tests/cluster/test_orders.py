@@ -39,7 +39,10 @@ def test_a_value_is_read_as_it_was_written(value: Order | Lease | Result) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"protocol": 2}, {"id": "../x"}, {"id": "a.lock"}, {"id": ""}, {"limits": 3}, {"argv": 3}, {"id": "a//b"}],
+    [
+        *({"protocol": 2}, {"id": "../x"}, {"id": "a.lock"}, {"id": ""}, {"limits": 3}, {"argv": 3}, {"id": "a//b"}),
+        *({"env": {"A": 3}}, {"env": []}, {"agent": "script"}, {"beat_s": "1"}, {"beat_s": True}, {"base": None}),
+    ],
 )
 def test_an_order_that_is_not_ours_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):

@@ -18,6 +18,7 @@ import pytest
 from executor.git.objects import Store
 from executor.git.repository import Repository
 from executor.git.worktrees import ImportLimits, ImportRefusedError, Workspace
+from executor.sandbox.bubblewrap import sandbox_problem
 from tests.support import CHECKOUT, Repo, issue
 
 if TYPE_CHECKING:
@@ -323,3 +324,86 @@ def test_an_agent_works_behind_a_prefix_and_a_broken_host_costs_no_attempt(far: 
     assert "no route to host" in out
     assert "printed" in far.repo.doit("log", "m1/a").check().out
     assert [path for path in (far.repo.path / ".cache").rglob("*") if path.suffix in {".order", ".result"}] == []
+
+
+@pytest.mark.long
+def test_a_host_that_lacks_something_says_so_and_costs_no_attempt(far: Far) -> None:
+    far.repo.write("rules/limits.toml", "attempts = 1\nbackoff_s = 0.0\n")
+    far.repo.write("rules/runners.toml", f'[runner.far]\n{FAR}isolated = true\nenv = ["OF_HOST"]\n')
+    far.repo.milestone("m1", issue("a", "echo $OF_HOST > a"))
+    with far.worker("bare"):
+        out = far.repo.doit("milestone:m1").check(1).out
+    assert f"{platform.node()} does not set OF_HOST" in out
+    assert [item["failure"] for item in far.events("attempt-failed")] == ["host"]
+    far.repo.doit("retry", "m1/a").check()
+    with far.worker("rich", OF_HOST="there"):
+        far.repo.doit("milestone:m1").check()
+    assert far.repo.git("show", f"{BRANCH}:a") == "there"
+
+
+@pytest.mark.long
+def test_an_agent_works_in_the_sandbox_of_its_host_or_not_at_all(far: Far) -> None:
+    far.repo.write("rules/runners.toml", f"[runner.far]\n{FAR}")
+    far.repo.write("rules/agents.toml", '[agent.script]\nisolation = "bwrap"\n')
+    (far.folder / "seen").write_text("of the host")
+    far.repo.milestone(
+        "m1", issue("a", f"cat {far.folder}/seen > a; git log -1 --format=%s >> a; head -1 $EXECUTOR_BRIEF")
+    )
+    if sandbox_problem():
+        with far.worker("box"):
+            out = far.repo.doit("milestone:m1").check(1).out
+        assert "has no sandbox" in out
+        return
+    with far.worker("box"):
+        far.repo.doit("milestone:m1").check()
+    assert far.repo.git("show", f"{BRANCH}:a") == "start", "the file of the host was hidden, the history was not"
+
+
+@pytest.mark.long
+def test_limits_a_question_and_the_cost_of_an_agent_elsewhere(far: Far) -> None:
+    far.repo.write(
+        "rules/agents.toml",
+        '[agent.script]\nidle = 2.0\n[agent.script.patterns]\nusage = "cost (?P<cost>[0-9.]+)"\n',
+    )
+    far.repo.write("rules/limits.toml", "attempts = 1\nidle_s = 3.0\n")
+    far.repo.milestone(
+        "m1",
+        issue("a", "echo What colour? > $EXECUTOR_OUT/question.md; echo cost 0.25")
+        + issue("b", "echo begins; sleep 600")
+        + issue("c", 'echo c > c; echo \'{"notes": ["it is done"]}\' > $EXECUTOR_OUT/report.json; echo cost 0.5'),
+    )
+    with far.worker("box", "--slots", "3"):
+        far.repo.doit("milestone:m1", "-n", "3")
+    assert far.repo.statuses() == {"m1/a": "review", "m1/b": "failed", "m1/c": "landed"}
+    assert "What colour?" in far.repo.doit("explain", "m1/a").out
+    assert "idle" in far.events("attempt-failed", "m1/b")[0]["reason"]
+    assert far.events("attempt-built", "m1/c")[0]["cost_usd"] == 0.5
+    assert far.refs() == []
+
+
+@pytest.mark.long
+def test_steps_of_a_workflow_are_orders_and_go_on_after_a_kill(far: Far) -> None:
+    paid, go = far.folder / "paid", far.folder / "go"
+    far.repo.write(
+        "rules/workflows/two.toml",
+        '[phase.design]\nweight = 50\n[phase.design.step.plan]\ndoes = "Plan it."\noutputs = ["plan.md"]\n'
+        '[phase.build]\nweight = 50\n[phase.build.step.code]\ndoes = "Build it."\n'
+        'inputs = ["design.plan/plan.md"]\ntree = true\n',
+    )
+    far.repo.write("rules/routes.toml", '[route.default]\nagent = ["script"]\nrunner = "far"\nworkflow = "two"\n')
+    run = (
+        f"echo $EXECUTOR_STEP >> {paid}; case $EXECUTOR_STEP in design.plan) echo a plan > $EXECUTOR_OUT/plan.md; "
+        f"sh $EXECUTOR_CHECK; while [ ! -e {go} ]; do sleep 0.1; done;; "
+        "*) cat $EXECUTOR_IN/design.plan/plan.md > a;; esac"
+    )
+    far.repo.milestone("m1", issue("a", run))
+    with far.worker("box"):
+        first = far.repo.start("milestone:m1")
+        assert until(lambda: paid.exists() and bool(far.events("work-hosted")))
+        first.kill()
+        first.communicate()
+        go.touch()
+        far.repo.doit("milestone:m1").check()
+    assert far.repo.git("show", f"{BRANCH}:a") == "a plan"
+    assert paid.read_text().split() == ["design.plan", "build.code"]
+    assert far.refs() == []
