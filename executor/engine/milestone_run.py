@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
     from executor.status.load import MilestoneView
 
 __all__ = ["MilestoneRun", "hold"]
-
 
 _LOOKS = 3
 _NEXT = 5
@@ -170,9 +170,9 @@ class MilestoneRun:
         """Values that must not appear in any log or file."""
         return self.session.secrets
 
-    @property
+    @cached_property
     def sandboxed_agents(self) -> list[Agent]:
-        """Agents of the milestone's issues that require a sandbox, each once."""
+        """Agents of the milestone's issues that require a sandbox, each once; every check of every issue asks."""
         agents = {agent.name: agent for issue in self.milestone.issues for agent in self.policy.agents_for(issue)}
         return [agents[name] for name in sorted(agents) if agents[name].isolation != "none"]
 

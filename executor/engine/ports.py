@@ -181,7 +181,7 @@ class Outside:
     def __init__(self, project: Project) -> None:
         self._project = project
         self.identity: Identity = identity_of(project.repository)
-        self.refs = Refs(project.repository, self.identity)
+        self.refs = Refs(project.repository, self.identity, lasting=True)
         self.checkouts = Checkouts(project.repository)
 
     def store(self, redact: Callable[[bytes], bytes], union: Sequence[str] = ()) -> Store:

@@ -240,6 +240,7 @@ class Session:
             run.close()
         self._runs.clear()
         self.store.close()
+        self.refs.close()
 
     def __enter__(self) -> Self:
         return self

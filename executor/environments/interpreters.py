@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -148,11 +150,27 @@ def _asked(program: Path, cwd: Path, env: tuple[tuple[str, str], ...]) -> Interp
         return None
 
 
-def _site_folders(prefix: Path) -> list[Path]:
-    patterns = ("lib/python3*/site-packages", "lib64/python3*/site-packages", "lib/python3*/dist-packages")
-    local = ("local/lib/python3*/dist-packages", "local/lib/python3*/site-packages")
-    found = [path for pattern in (*patterns, *local) for path in sorted(prefix.glob(pattern))]
-    return list({os.path.realpath(path): path for path in found}.values())
+_LIBRARIES = ("lib", "lib64", "local/lib")
+_PACKAGES = ("site-packages", "dist-packages")
+
+
+def _site_folders(prefix: str | Path) -> list[Path]:
+    """Return the package folders of an installation, each once; every tree asks, so a look is a few calls of stat."""
+    found: dict[tuple[int, int], str] = {}
+    for library in _LIBRARIES:
+        for version in _entries(f"{prefix}/{library}"):
+            for name in _PACKAGES if version.startswith("python3") else ():
+                site = f"{prefix}/{library}/{version}/{name}"
+                with suppress(OSError):
+                    seen = os.stat(site)  # noqa: PTH116  (many calls for each tree)
+                    if stat.S_ISDIR(seen.st_mode):
+                        found.setdefault((seen.st_dev, seen.st_ino), site)
+    return list(map(_path, found.values()))
+
+
+@lru_cache(maxsize=256)
+def _path(text: str) -> Path:
+    return Path(text)
 
 
 def _sites_behind(shim: Path) -> list[Path] | None:
@@ -161,15 +179,30 @@ def _sites_behind(shim: Path) -> list[Path] | None:
     A call of pyenv takes half a second, and for most users no installation has an editable install of this project.
     """
     home = shim.parent.parent
-    patterns = ("versions/*", "installs/python/*")  # pyenv; asdf and mise
-    prefixes = [path for pattern in patterns for path in home.glob(pattern)] if shim.parent.name == "shims" else []
+    folders = ("versions", "installs/python") if shim.parent.name == "shims" else ()  # pyenv; asdf and mise
+    prefixes = [f"{home}/{folder}/{name}" for folder in folders for name in _entries(f"{home}/{folder}")]
     return [*(site for prefix in prefixes for site in _site_folders(prefix)), *_user_folders()] if prefixes else None
 
 
 def _user_folders() -> list[Path]:
     home = os.path.expanduser("~")  # noqa: PTH111  (no exception where there is none)
-    base = Path(os.environ.get("PYTHONUSERBASE") or Path(home, ".local"))
-    return sorted(base.glob("lib/python3*/site-packages"))
+    library = Path(os.environ.get("PYTHONUSERBASE") or Path(home, ".local"), "lib")
+    versions = [name for name in _entries(str(library)) if name.startswith("python3")]
+    return [site for name in versions if (site := library / name / "site-packages").exists()]
+
+
+def _entries(folder: str) -> tuple[str, ...]:
+    """Return the sorted names in a folder; empty if it cannot be read."""
+    try:
+        return _listed(folder, os.stat(folder).st_mtime_ns)  # noqa: PTH116  (many calls for each tree)
+    except OSError:
+        return ()
+
+
+@lru_cache(maxsize=256)
+def _listed(folder: str, _changed: int) -> tuple[str, ...]:
+    """Cached variant: valid until an entry is added or removed."""
+    return tuple(sorted(os.listdir(folder)))  # noqa: PTH208  (names only)
 
 
 _POINTER = re.compile(r".*\.(?:pth|egg-link)|__editable__.*|_?_?editable_.*\.py|.*(?:finder|loader|editable).*\.py")

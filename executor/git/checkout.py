@@ -75,6 +75,7 @@ class Checkouts:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+        self._known: tuple[object, list[str], list[dict[str, str]]] = (None, [], [])
 
     def of(self, branch: str) -> list[Checkout]:
         """Return the checkouts whose HEAD is this branch (full name), or that are in the middle of its rebase."""
@@ -178,8 +179,11 @@ class Checkouts:
         """Return the working trees that have the branch checked out or rebase it, as git lists them."""
         git = Git(self._repository.common_dir, self._repository.common_dir)
         found: dict[Path, None] = {}
-        names = _same_branch(git, branch)
-        for place, entry in enumerate(_worktrees(git)):
+        heads = _heads(self._repository.common_dir, branch)
+        if heads is None or heads != self._known[0]:
+            self._known = heads, _same_branch(git, branch), list(_worktrees(git))
+        _, names, entries = self._known
+        for place, entry in enumerate(entries):
             if entry.get("branch") not in names and not any(_rebases(Path(entry["worktree"]), name) for name in names):
                 continue
             top = Path(entry["worktree"]) if place else self._main_top(git, Path(entry["worktree"]))
@@ -210,6 +214,30 @@ def _same_branch(git: Git, branch: str) -> list[str]:
             break
         names.append(output.decode("utf-8", "surrogateescape").strip())
     return names
+
+
+def _heads(common_dir: Path, branch: str) -> tuple[object, ...] | None:
+    """Return what decides which worktrees have a branch checked out; None if only git can tell.
+
+    Every landing asks, and reading a few files costs less than two processes of git. Symbolic branches, and refs that
+    are not kept in files, are left to git.
+    """
+    found: list[object] = [branch]
+    names = {branch}
+    try:
+        for place in (common_dir, *sorted(common_dir.glob("worktrees/*"))):
+            head, pointer = place / "HEAD", place / "gitdir"
+            text = head.read_text("utf-8")
+            found.append((place, text, pointer.read_bytes() if place != common_dir else b""))
+            if text.startswith("ref:"):
+                names.add(text.removeprefix("ref:").strip())
+            if head.is_symlink():
+                return None
+        loose = [place for name in names if (place := common_dir / name).is_file()]
+        symbolic = any(place.is_symlink() or place.read_bytes().startswith(b"ref:") for place in loose)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if symbolic or (common_dir / "reftable").exists() else tuple(found)
 
 
 def ownership_problem(top: Path) -> str:

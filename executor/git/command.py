@@ -30,6 +30,7 @@ __all__ = [
     "Git",
     "Identity",
     "Signer",
+    "commit_bytes",
     "git_failed",
     "git_program",
     "git_version",
@@ -213,6 +214,30 @@ class Git:
             words = done.stderr.decode("utf-8", "replace").strip() or f"exit {done.returncode}"
             raise git_failed(" ".join(arguments[:6]), words)
         return done.returncode, done.stdout, done.stderr
+
+
+_PLAIN = re.compile(r"""(?![\s.,:;"\\'])[^<>\x00-\x1f]+(?<![\s.,:;"\\'])""")
+"""A name or address that git takes as it is."""
+_REFUSED = re.compile(
+    "[\x00\ufdd0-\ufdef" + "".join(chr(plane * 0x10000 + 0xFFFE + end) for plane in range(17) for end in (0, 1)) + "]"
+)
+"""Characters that `git commit-tree` refuses or writes otherwise."""
+_LEAST_TIME = 1_000_000_000
+"""Git may read a smaller number of seconds as a date."""
+
+
+def commit_bytes(tree: str, parents: Sequence[str], message: bytes, who: Identity, when: int) -> bytes:
+    """Return the commit that `git commit-tree` would write; empty where git would refuse or change a part of it."""
+    plain = all(_PLAIN.fullmatch(word) and word.isprintable() for word in (who.name, who.email))
+    try:
+        plain = plain and _REFUSED.search(message.decode()) is None
+    except UnicodeDecodeError:
+        return b""
+    if not plain or when < _LEAST_TIME or len({*parents}) != len(parents):
+        return b""
+    signature = f"{who.name} <{who.email}> {when} +0000\n"
+    head = [f"tree {tree}\n", *(f"parent {parent}\n" for parent in parents)]
+    return "".join((*head, f"author {signature}committer {signature}\n")).encode() + message
 
 
 _PATIENCE_S = 20.0

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from executor.errors import GitError
 from executor.git.clones.fresh_checkout import FreshCheckout
 from executor.git.clones.neutral import Missing, make_neutral
-from executor.git.command import Git, git_failed, with_signature
-from executor.git.plumbing import BlobReader, IndexFile, forget, where_of
+from executor.git.command import Git, commit_bytes, git_failed, with_signature
+from executor.git.plumbing import DIFF_FORM, BlobReader, IndexFile, ObjectWriter, TreeDiffer, Trees, forget, where_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,6 +74,9 @@ class Store:
             make_neutral(repository, place, union)
             self._merging = Git(place, place, {"GIT_OBJECT_DIRECTORY": str(repository.objects)})
         self._blobs = BlobReader(self._git, folder)
+        self._differ = TreeDiffer(self._git, folder)
+        self._trees = Trees(self._blobs)
+        self._writers = {kind: ObjectWriter(self._git, folder, kind) for kind in ("blob", "tree", "commit", "tag")}
         self._recent: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._recent_lock = threading.Lock()
         self._listed: OrderedDict[str, frozenset[str]] = OrderedDict()
@@ -82,7 +85,8 @@ class Store:
 
     def close(self) -> None:
         """Stop the helper processes."""
-        self._blobs.close()
+        for helper in (self._blobs, self._differ, *self._writers.values()):
+            helper.close()
         self.fresh.close()
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -145,8 +149,11 @@ class Store:
         with self._recent_lock:
             known = self._listed.get(tree)
         if known is None:
-            listing = self._git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree)
-            known = frozenset(os.fsdecode(listing).split("\0")) - {""}
+            read = self._trees.paths(self.tree_of(tree))
+            if read is None:
+                listing = self._git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree)
+                read = os.fsdecode(listing).split("\0")
+            known = frozenset(read) - {""}
             with self._recent_lock:
                 self._listed[tree] = known
                 while len(self._listed) > _KEPT_LISTS:
@@ -180,9 +187,9 @@ class Store:
             known = self._recent.get(pair)
         if known is not None:
             return known
-        text = self._git.run(
-            "diff-tree", "-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", *pair
-        )
+        text = self._differ.diff(*pair)
+        if text is None:
+            text = self._git.run("diff-tree", *DIFF_FORM, *pair)
         if len(text) <= _KEPT_BYTES:
             with self._recent_lock:
                 self._recent[pair] = text
@@ -218,6 +225,10 @@ class Store:
 
         The last paragraph of the message is its trailers.
         """
+        parents, given = list(parents), self._without_secrets(message)
+        data = commit_bytes(tree, parents, given, who, when)
+        if data and self._is(tree, "tree") and all(self._is(parent, "commit") for parent in parents):
+            return self.write("commit", data)
         date = f"{when} +0000"
         arguments = [word for parent in parents for word in ("-p", parent)]
         extra = {
@@ -228,11 +239,11 @@ class Store:
             "GIT_COMMITTER_EMAIL": who.email,
             "GIT_COMMITTER_DATE": date,
         }
-        return (
-            self._git.run("commit-tree", tree, *arguments, given=self._without_secrets(message), extra=extra)
-            .decode()
-            .strip()
-        )
+        return self._git.run("commit-tree", tree, *arguments, given=given, extra=extra).decode().strip()
+
+    def _is(self, name: str, kind: str) -> bool:
+        found = self._blobs.read(name)
+        return found is not None and (found.id, found.kind) == (name, kind)
 
     def signed(self, commit: str) -> str:
         """Return the commit with the user's signature, if commits are signed.
@@ -295,7 +306,8 @@ class Store:
 
     def write(self, kind: str, data: bytes) -> str:
         """Write an object of a kind, for example a ``tag``; git validates it, and equal content has an equal id."""
-        return self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
+        name = self._writers[kind].write(data)
+        return name or self._git.run("hash-object", "-t", kind, "-w", "--stdin", given=data).decode().strip()
 
     def merge(self, ours: str, theirs: str) -> Merge:
         """Merge two commits in memory; touches no checkout. Files that are merged as a union keep the lines of both."""
@@ -403,6 +415,11 @@ class Store:
             return self._git.run("write-tree", extra=where).decode().strip()
         finally:
             index.unlink(missing_ok=True)
+
+    def clean(self, tree: str, index: Path, folder: Path, keep: Sequence[str]) -> None:
+        """Remove what a tree does not have before it is checked out, except what `keep` names."""
+        if keep or not self._trees.tidy(folder, tree):
+            self.index(index, folder).clean(keep)
 
     def checkout(self, tree: str, index: Path, folder: Path) -> None:
         """Make `folder` match the tree exactly, tracked files only; unchanged files are not touched."""

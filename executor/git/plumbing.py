@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
@@ -13,14 +15,32 @@ from executor.errors import GitError
 from executor.git.command import git_program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from executor.git.command import Git
 
-__all__ = ["BlobReader", "GitObject", "IndexFile", "Touched", "forget", "where_of"]
+__all__ = [
+    "DIFF_FORM",
+    "BlobReader",
+    "GitObject",
+    "IndexFile",
+    "ObjectWriter",
+    "Touched",
+    "TreeDiffer",
+    "Trees",
+    "forget",
+    "where_of",
+]
 
+DIFF_FORM = ("-r", "-p", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv")
+"""The form of a diff for `executor.git.diff.parse_diff`."""
 _HEADER_PARTS = 3
+_TREE, _FOLDERS = b"40000", {b"40000", b"160000"}
+_MOST_ENTRIES = 5_000
+"""Above this many files, git is faster."""
+_END = b"=\n"
+"""Ends an answer of `git diff-tree --stdin`; no line of a diff begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +52,68 @@ class GitObject:
     data: bytes
 
 
-class BlobReader:
-    """Reads objects by any name that git understands; thread-safe."""
+class Helper:
+    """A git process that stays and answers one question after the other; starts with the first. Thread-safe.
+
+    Starting git costs more processor time than most of its answers. Each helper reads its input to the end of what one
+    question asks, and flushes its answer.
+    """
+
+    arguments: tuple[str, ...] = ()
+    """The command that the helper runs."""
+    changes = False
+    """Whether what it is asked changes the repository."""
 
     def __init__(self, git: Git, cwd: Path) -> None:
         self._git = git
         self._cwd = cwd
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._shown: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        """Stop the helper process if it was started."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            for pipe in (process.stdin, process.stdout):
+                with suppress(BrokenPipeError):
+                    cast("IO[bytes]", pipe).close()
+            process.wait()
+
+    def _asked(self, question: bytes) -> IO[bytes]:
+        """Write a question and return the pipe with the answer, which is at its end if the helper is gone."""
+        process = self._running()
+        asked = cast("IO[bytes]", process.stdin)
+        with suppress(BrokenPipeError):
+            if not self.changes:
+                asked.write(question)
+                asked.flush()
+            while self.changes and question:  # one call of the system: a run that is killed there made it or did not
+                question = question[os.write(asked.fileno(), question) :]
+        return cast("IO[bytes]", process.stdout)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = self._started()
+        return self._process
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [git_program(), *self.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._git.environment(),
+            cwd=self._cwd,
+            pass_fds=self._shown,
+        )
+
+
+class BlobReader(Helper):
+    """Reads objects by any name that git understands, refs included, which git reads anew for each question."""
+
+    arguments = ("cat-file", "--batch")
 
     def read(self, name: str) -> GitObject | None:
         """Return the object of that name, or None if it does not exist.
@@ -48,16 +122,8 @@ class BlobReader:
             GitError: the helper process ended in the middle of an answer.
         """
         with self._lock:
-            process = self._running()
-            asked = cast("IO[bytes]", process.stdin)
-            answers = cast("IO[bytes]", process.stdout)
-            try:
-                asked.write(name.encode("utf-8", "surrogateescape") + b"\n")
-                asked.flush()
-            except BrokenPipeError:
-                header = []
-            else:
-                header = answers.readline().split()
+            answers = self._asked(name.encode("utf-8", "surrogateescape") + b"\n")
+            header = answers.readline().split()
             if len(header) == _HEADER_PARTS and header[2].isdigit():
                 data = answers.read(int(header[2]))
                 answers.read(1)
@@ -67,26 +133,124 @@ class BlobReader:
                 raise GitError(f"git cat-file ended while reading {name}")
             return None
 
+
+class TreeDiffer(Helper):
+    """Compares trees."""
+
+    arguments = ("diff-tree", "--stdin", *DIFF_FORM)
+
+    def diff(self, old: str, new: str) -> bytes | None:
+        """Return the diff of two trees by their full ids, or None if git cannot compare them."""
+        head = f"{old} {new}\n".encode()
+        with self._lock:
+            answers = self._asked(head + _END)  # git repeats a line that is no object id
+            lines = []
+            while (line := answers.readline()) and line != _END:
+                lines.append(line)
+            ended = line == _END
+        return b"".join(lines[1:]) if ended and lines[:1] == [head] else None
+
+
+class ObjectWriter(Helper):
+    """Writes objects of one kind; git validates them as for `git hash-object`, and they survive a power cut."""
+
+    changes = True
+
+    def __init__(self, git: Git, cwd: Path, kind: str) -> None:
+        super().__init__(git, cwd)
+        self.arguments = ("hash-object", "-t", kind, "-w", "--no-filters", "--stdin-paths")
+
+    def write(self, data: bytes) -> str:
+        """Return the id of the written object; empty if this system or git refuses."""
+        with self._lock:
+            if not hasattr(os, "memfd_create"):
+                return ""
+            self._shown = self._shown or (os.memfd_create("object"),)
+            (file,) = self._shown
+            os.ftruncate(file, 0)
+            written = os.pwrite(file, data, 0)
+            answer = self._asked(f"/proc/self/fd/{file}\n".encode()).readline().decode().strip()
+            return answer if written == len(data) else ""
+
     def close(self) -> None:
         """Stop the helper process if it was started."""
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            cast("IO[bytes]", process.stdin).close()
-            cast("IO[bytes]", process.stdout).close()
-            process.wait()
+        super().close()
+        for file in self._shown:
+            os.close(file)
+        self._shown = ()
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [git_program(), "cat-file", "--batch"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._git.environment(),
-                cwd=self._cwd,
-            )
-        return self._process
+
+class Trees:
+    """Small trees, read entry by entry without a process for each; thread-safe."""
+
+    def __init__(self, blobs: BlobReader) -> None:
+        self._blobs = blobs
+        self._known: dict[str, dict[str, tuple[bytes, str]]] = {}
+        self._too_large = False
+
+    def paths(self, tree: str) -> list[str] | None:
+        """Return every file of a tree; None if git has to list them."""
+        found: list[str] = []
+        todo = [("", tree)]
+        while todo and not self._too_large:
+            folder, name = todo.pop()
+            entries = self._entries(name)
+            if entries is None:
+                return None
+            for item, (mode, part) in entries.items():
+                if mode == _TREE:
+                    todo.append((f"{folder}{item}/", part))
+                else:
+                    found.append(folder + item)
+            self._too_large = len(found) > _MOST_ENTRIES
+        return None if self._too_large else found
+
+    def tidy(self, folder: Path, tree: str) -> bool:
+        """Remove what a tree has no entry for from a folder, as `git clean -ffdx` does; False if git has to do that.
+
+        A file that the tree has stays, whatever it is now: a checkout of the tree puts it right.
+        """
+        if self._too_large:
+            return False
+        if len(self._known) > _MOST_ENTRIES:
+            self._known.clear()
+        try:
+            return self._tidied(str(folder), tree, itertools.count())
+        except (OSError, RecursionError):
+            return False
+
+    def _tidied(self, folder: str, tree: str, seen: Iterator[int]) -> bool:
+        entries = self._entries(tree)
+        with os.scandir(folder) as listed:
+            there = list(listed)
+        for entry in there if entries is not None else ():
+            mode, name = (entries or {}).get(entry.name, (b"", ""))
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if next(seen) > _MOST_ENTRIES:
+                self._too_large = True
+                return False
+            if not mode or is_folder != (mode in _FOLDERS):
+                shutil.rmtree(entry.path) if is_folder else os.unlink(entry.path)  # noqa: PTH108  (many calls)
+            elif mode == _TREE and not self._tidied(entry.path, name, seen):
+                return False
+        return entries is not None
+
+    def _entries(self, tree: str) -> dict[str, tuple[bytes, str]] | None:
+        """Return the entries of a tree, each with mode and id; None if git does not have it."""
+        known = self._known.get(tree)
+        if known is not None:
+            return known
+        found = self._blobs.read(tree)
+        if found is None or found.kind != "tree":
+            return None
+        known, data, place, length = {}, found.data, 0, len(found.id) // 2
+        while place < len(data):
+            end = data.index(b"\0", place)
+            mode, _, name = data[place:end].partition(b" ")
+            place = end + 1 + length
+            known[os.fsdecode(name)] = mode, data[end + 1 : place].hex()
+        self._known[tree] = known
+        return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.git.command import Git, git_failed
-from executor.git.trailers import pairs_in
+from executor.git.plumbing import BlobReader
+from executor.git.trailers import pairs_in, plain_trailers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,19 +81,34 @@ class Kept:
 class Refs:
     """The refs of the trusted repository."""
 
-    def __init__(self, repository: Repository, who: Identity | None = None) -> None:
+    def __init__(self, repository: Repository, who: Identity | None = None, *, lasting: bool = False) -> None:
         extra = {} if who is None else {"GIT_COMMITTER_NAME": who.name, "GIT_COMMITTER_EMAIL": who.email}
         self._git = Git(repository.common_dir, repository.common_dir, extra)
         self._trailers: dict[str, dict[str, str]] = {}
+        self._reader = BlobReader(self._git, repository.common_dir) if lasting else None
+        self._absent: set[str] = set()
+
+    def close(self) -> None:
+        """Stop the helper process."""
+        if self._reader is not None:
+            self._reader.close()
 
     def tip(self, ref: str) -> str | None:
         """Return the commit that a full ref name points to, or None."""
+        if self._reader is not None:
+            found = self._reader.read(f"{ref}^{{commit}}")
+            return found.id if found is not None else None
         code, output, _ = self._git.call("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         return output.decode().strip() if code == 0 else None
 
     def tips(self, refs: Sequence[str]) -> dict[str, str]:
         """Map each of these full ref names to its commit; missing refs are omitted."""
-        found = self.listed(refs)
+        read = {} if self._reader is None else {ref: self._reader.read(ref) for ref in refs}
+        found = {ref: item.id for ref, item in read.items() if item is not None}
+        if not self._absent.issuperset(set(refs) - found.keys()):
+            # The helper cannot tell a ref without its object, as after a power cut, from no ref; a listing can.
+            found = self.listed(refs)
+            self._absent.update(set(refs) - found.keys())
         return {ref: found[ref] for ref in refs if ref in found}
 
     def listed(self, patterns: Sequence[str]) -> dict[str, str]:
@@ -280,20 +296,23 @@ class Refs:
         """Return the trailers of a commit's message; cached for a full id, which never names another commit."""
         known = self._trailers.get(commit)
         if known is None:
-            form = "--format=%(trailers:only,unfold)"
-            text = self._git.run("log", "-1", form, "--end-of-options", commit, "--").decode("utf-8", "replace")
-            known = _pairs(text)
+            known = _pairs(self._trailers_of(commit))
             if _FULL_ID.fullmatch(commit):
                 self._trailers[commit] = known
         return dict(known)
 
+    def _trailers_of(self, commit: str) -> str:
+        found = self._reader.read(commit) if self._reader is not None and _FULL_ID.fullmatch(commit) else None
+        plain = plain_trailers(found.data) if found is not None and found.kind == "commit" else None
+        if plain is not None:
+            return plain
+        form = "--format=%(trailers:only,unfold)"
+        return self._git.run("log", "-1", form, "--end-of-options", commit, "--").decode("utf-8", "replace")
+
     def author_of(self, commit: str) -> str:
         """Return the name of a commit's author."""
-        return (
-            self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
-            .decode("utf-8", "replace")
-            .strip()
-        )
+        output = self._git.run("log", "-1", "--format=%an", "--end-of-options", commit, "--")
+        return output.decode("utf-8", "replace").strip()
 
     def touched(self, tip: str, count: int) -> list[tuple[str, list[str]]]:
         """Message and changed files of the last commits that are no merges, newest first."""

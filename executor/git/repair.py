@@ -100,6 +100,9 @@ def _is_whole(path: Path) -> bool:
 
 
 _PATIENCE = 5.0
+_WITHOUT_LOCKS = {b"cat-file", b"diff-tree", b"hash-object"}
+"""Helpers that live as long as a run, of this process and of others: they take no lock, and their objects are written
+once more if one of them fails."""
 
 
 def _halves(objects: Path) -> list[Path]:
@@ -170,6 +173,13 @@ def _git_is_at_work(repository: Repository) -> bool:
             continue
         with suppress(OSError):
             if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
+                continue
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if (
+                words[1:2]
+                and words[1] in _WITHOUT_LOCKS
+                and any(word.startswith((b"--batch", b"--stdin")) for word in words)
+            ):
                 continue
             here = os.readlink(entry / "cwd")  # noqa: PTH115  (of another process, as text)
             if found in (entry / "environ").read_bytes() or here.startswith(places):

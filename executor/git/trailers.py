@@ -38,6 +38,7 @@ __all__ = [
     "one_line",
     "pairs_in",
     "parse_trailers",
+    "plain_trailers",
     "text",
     "words",
 ]
@@ -50,6 +51,7 @@ UNBOXED = "none, although {} wants one"
 _UNBOXED = re.compile(UNBOXED.replace("{}", "(.+)"))
 _APPROVED_BY = re.compile(r"(?P<who>.*?) for (?P<rule>\S+) on (?P<when>\S+?):(?: (?P<why>.*))?")
 _KEY = "trailer"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*: \S(?:.*\S)?")
 _DIGITS = 9
 _REASON = 200
 _SHOWN_FILES = 20
@@ -378,6 +380,17 @@ def landing_message(
 def parse_trailers(pairs: Mapping[str, str]) -> Trailers | None:
     """Return the trailers of a landing commit; None if these are not from a landing."""
     return decode(Trailers, pairs)
+
+
+def plain_trailers(commit: bytes) -> str | None:
+    """Return the trailers of a commit, given its bytes, as git prints them; None where only git can tell.
+
+    They are plain if each line of the last paragraph is a trailer, as in all messages of the executor.
+    """
+    head, _, message = commit.partition(b"\n\n")
+    _, gap, last = message.decode("utf-8", "replace").rstrip("\n").rpartition("\n\n")
+    known = gap and b"\nencoding " not in head and all(map(_PLAIN.fullmatch, last.split("\n")))
+    return last if known else None
 
 
 def _body(change: Change) -> str:

@@ -88,7 +88,7 @@ class Workspace:
             try:
                 remove(self.folder / ".git")
                 _open_folders(self.folder)
-                store.index(self.index, self.folder).clean(self.keep)
+                store.clean(tree, self.index, self.folder, self.keep)
                 store.checkout(tree, self.index, self.folder)
                 self._complete(store, tree)
             except GitError:

@@ -76,7 +76,8 @@ PAUSED = "refs/executor/paused"
 
 def pause_of(refs: Refs, milestone: str) -> Pause | None:
     """Return the pause of a milestone; None if it is not paused."""
-    return next(map(pause_in, refs.kept(f"{PAUSED}/{milestone}")), None)
+    name = f"{PAUSED}/{milestone}"
+    return next(map(pause_in, refs.kept(name)), None) if refs.tip(name) is not None else None
 
 
 def pause_in(kept: Kept) -> Pause:

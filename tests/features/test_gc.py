@@ -156,4 +156,4 @@ def test_many_landed_issues_leave_a_small_cache_and_take_few_processes_of_git(
     repo.doit("milestone:m1", "-n", "2", timeout=1800).check()
     size = sum(path.lstat().st_blocks * 512 for path in (repo.path / ".cache").rglob("*"))
     assert size <= 10 * 10**6
-    assert len(log.read_text().splitlines()) <= 300 * 25
+    assert len(log.read_text().splitlines()) <= 300 * 12

@@ -222,6 +222,26 @@ def test_a_milestone_and_its_release_can_be_asked_for_together(repo: Repo) -> No
 
 
 _WRITING = "update-ref|hash-object|commit-tree|read-tree"
+_SCRIPT = """#!/bin/sh
+case "$1" in
+{calls})
+  case "$*" in
+  *--stdin-paths*)  # a helper: each object counts as a call
+    while read -r line; do
+      echo "$line" > {asked}.$$
+      {before}
+      {real} "$@" < {asked}.$$ || exit $?
+      {after}
+    done
+    exit 0;;
+  esac
+  {before}
+  {real} "$@"; code=$?
+  {after}
+  exit $code;;
+*) exec {real} "$@";;
+esac
+"""
 
 
 def killing_git(folder: Path, place: int, when: str, calls: str = _WRITING) -> dict[str, str]:
@@ -231,10 +251,7 @@ def killing_git(folder: Path, place: int, when: str, calls: str = _WRITING) -> d
     script = folder / "git"
     kill = f'echo x >> {folder}/calls; if [ "$(wc -l < {folder}/calls)" -eq {place} ]; then kill -9 $PPID; fi'
     before, after = (kill, "") if when == "before" else ("", kill)
-    script.write_text(
-        f'#!/bin/sh\ncase "$1" in\n{calls})\n{before}\n'
-        f'{real} "$@"; code=$?\n{after}\nexit $code;;\n*) exec {real} "$@";;\nesac\n'
-    )
+    script.write_text(_SCRIPT.format(calls=calls, before=before, after=after, real=real, asked=folder / "asked"))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 

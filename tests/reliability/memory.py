@@ -212,6 +212,9 @@ class MemoryRefs(Refs):
     def __init__(self, world: World) -> None:
         self.world = world
 
+    def close(self) -> None:
+        pass
+
     def tip(self, ref: str) -> str | None:
         return self.world.refs.get(ref)
 

@@ -28,14 +28,14 @@ STRACE = shutil.which("strace")
 GIT = shutil.which("git")
 CHAIN = 8
 WRITING = (
-    *("-m milestone m1", "-m attempt 1 failed", "-m attempt", "-m land", "commit-tree", "write-tree", "update-index"),
-    *("read-tree --reset", "clean", "apply"),
+    *("-m milestone m1", "-m attempt 1 failed", "-m attempt", "-m land", "hash-object -t commit"),
+    *("write-tree", "update-index", "read-tree --reset", "apply"),
 )
 MOST = 70
 """Faults of one operation, drawn where it has more."""
 MANY = "fghijklm"
-KINDS = {"-m attempt 1 failed": "d", "clean": "abcd", "apply": "c"} | dict.fromkeys(
-    ("commit-tree", "write-tree", "read-tree --reset"), MANY
+KINDS = {"-m attempt 1 failed": "d", "hash-object -t commit": "abcd", "apply": "c"} | dict.fromkeys(
+    ("write-tree", "read-tree --reset"), MANY
 )
 """The issues of the milestone in which a call is killed: many where a run kills it in one issue after the other."""
 READING = ("diff-tree", "ls-files", "for-each-ref", "log", "cat-file")

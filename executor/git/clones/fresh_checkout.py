@@ -32,6 +32,8 @@ _POINTER = re.compile(
 )
 _MOST_POINTER = 1024
 _LINK = b"160000"
+_WHOLE_PATHS = {2, 3}
+"""Versions of the index that store whole paths."""
 _CHUNK = 1 << 20
 
 
@@ -116,7 +118,7 @@ class FreshCheckout:
 
     def filters_of(self, index: Path, paths: Sequence[bytes]) -> dict[bytes, str]:
         """Map paths to the filter in git's attributes; paths without a filter are omitted."""
-        if not paths:
+        if not paths or not self._has_attributes(index):
             return {}
         given = b"".join(path + b"\0" for path in paths)
         output = self._git.run(
@@ -124,6 +126,13 @@ class FreshCheckout:
         ).split(b"\0")
         rows = zip(output[0::3], output[2::3], strict=False)
         return {path: os.fsdecode(value) for path, value in rows if value not in {b"unspecified", b"unset", b"set"}}
+
+    def _has_attributes(self, index: Path) -> bool:
+        """Return whether git's attributes may name a filter; an index of version 4 shortens its paths."""
+        data = index.read_bytes()
+        plain = data[:4] == b"DIRC" and int.from_bytes(data[4:8], "big") in _WHOLE_PATHS
+        own = self._repository.common_dir / "info" / "attributes"
+        return not plain or b".gitattributes" in data or own.exists()
 
     def fill_lfs(self, index: Path, folder: Path) -> list[str]:
         """Replace pointers by the contents of LFS files; returns the paths whose contents the user does not have."""

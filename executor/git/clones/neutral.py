@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from executor.errors import ForgeUnavailableError, UnsignedError
@@ -82,9 +82,28 @@ def neutral_config(repository: Repository) -> str:
 
 def replacements(repository: Repository) -> bytes:
     """Return the user's replace refs as a packed-refs file; empty without any."""
+    if not _may_replace(repository.common_dir):
+        return b""
     git = Git(repository.common_dir, repository.common_dir)
     listed = git.run("for-each-ref", "--format=%(objectname) %(refname)", "--", "refs/replace/")
     return b"# pack-refs with: peeled fully-peeled sorted \n" + listed if listed else b""
+
+
+def _may_replace(common_dir: Path) -> bool:
+    """Return whether there may be replace refs; every agent's repository asks."""
+    folder, packed = common_dir / "refs" / "replace", common_dir / "packed-refs"
+    if (common_dir / "reftable").exists() or (folder.is_dir() and any(folder.iterdir())):
+        return True
+    try:
+        seen = packed.stat()
+    except FileNotFoundError:
+        return False
+    return _packed_replacement(packed, (seen.st_mtime_ns, seen.st_size, seen.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _packed_replacement(packed: Path, _state: tuple[int, ...]) -> bool:
+    return b" refs/replace/" in packed.read_bytes()
 
 
 def follow(repository: Repository, git_dir: Path) -> None:
