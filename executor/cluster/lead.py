@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Led", "LeftOver", "Pace", "clone_of", "left_over", "left_over_on"]
 
 _LOOK_S = 1.0
-_RACES = 4
-_PAUSE_S = 0.1
+_RACES = 3
+_PAUSE_S = 0.05
 """Seconds before the second try; doubled with each further one."""
 _PAUSES = (0.5, 1.0, 2.0, 5.0)
 _GONE = "couldn't find remote ref"

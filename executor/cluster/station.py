@@ -48,6 +48,8 @@ __all__ = ["main"]
 _WHO = Identity("make-for-milestones", "worker@localhost")
 _PLACES = 1024
 _HELD, _PENDING = "held.json", "pending.json"
+_LATE = "refs/late"
+_MOST_LATE = 100
 
 
 def main(words: Sequence[str]) -> int:
@@ -229,8 +231,20 @@ class Station:
                     raise
                 _say(f"the result of {lease.order} waits: {error}")
         _say(f"{'done' if landed else 'late'} {lease.order}: {result.problem or result.how}")
+        if not landed:
+            self._keep_late(lease, commit)
         (self.home / _PENDING).unlink(missing_ok=True)
         (self.home / _HELD).unlink(missing_ok=True)
+
+    def _keep_late(self, lease: Lease, commit: str) -> None:
+        """Keep a result that came late: somebody paid for it, and its order may be gone from the remote."""
+        known = self._refs.listed([_LATE])
+        old = sorted(known, key=lambda name: self._refs.time_of(known[name]))[: max(0, len(known) - _MOST_LATE)]
+        moves = [
+            Move(f"{_LATE}/{lease.order}/{lease.fence}", "", commit),
+            *(Move(name, known[name], None) for name in old),
+        ]
+        self._refs.move(moves, "a result came late")
 
     def _keep_base(self, order: Order) -> None:
         """Keep the base under a ref, so that the next fetch brings only what is new."""

@@ -514,7 +514,7 @@ class Campaign:
     def _kill_and_take_over(self, *words: str) -> bool:
         host = self._leading()
         others = [item for item in self.farm.hosts if item is not host and not item.leads() and not item.off.exists()]
-        if host is None or host.coordinator is None or not others:
+        if host is None or host.coordinator is None or not others or not self.farm.leader()[0]:
             return False
         self._await()
         host.coordinator.kill()
@@ -528,7 +528,7 @@ class Campaign:
     def _freeze_coordinator(self) -> bool:
         host = self._leading()
         others = [item for item in self.farm.hosts if item is not host and not item.leads() and not item.off.exists()]
-        if host is None or host.coordinator is None or not others:
+        if host is None or host.coordinator is None or not others or not self.farm.leader()[0]:
             return False
         process = host.coordinator
         self._await()
@@ -612,11 +612,13 @@ class Campaign:
         return {self.farm.git("show", f"{branch}:{name}").strip() for name in names}
 
     def _tokens_kept(self) -> set[str]:
+        """Results that did not land and are kept: as attempts of a clone, or late ones by their workers."""
         found = set()
         for host in self.farm.hosts:
-            for ref in host.git("for-each-ref", "--format=%(refname)", "refs/attempts").split():
-                name = ref.split("/")[3]
-                found.add(host.git("show", f"{ref}:work_{name}.txt").strip())
+            places = (host.folder / "home/.cache/make-for-milestones/worker").glob("*/*/git")
+            for folder, below in ((host.clone, "refs/attempts"), *((place, "refs/late") for place in places)):
+                for ref in host.git("-C", str(folder), "for-each-ref", "--format=%(refname)", below).split():
+                    found.add(host.git("-C", str(folder), "show", f"{ref}:work_{ref.split('/')[3]}.txt").strip())
         return found - {""}
 
 

@@ -238,7 +238,7 @@ def test_a_remote_that_cannot_be_reached_for_a_time_is_tried_again(
     assert not machines.lost
 
 
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_remote_that_takes_only_branches_gets_the_lease_as_a_branch(machines: Machines, shared: bool) -> None:
     machines.hook('while read old new ref; do case "$ref" in refs/heads/*) ;; *) echo "no"; exit 1;; esac; done')
     for setting in ("receive.denyNonFastForwards", "receive.denyDeletes") if shared else ():
