@@ -157,7 +157,8 @@ def _started(stack: ExitStack, argv: Sequence[str]) -> int:
 
 def _resident(process: int) -> float:
     """Resident memory of a process and its descendants in MiB; pages that they share count in each."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    threads = Path(f"/proc/{process}/task").iterdir()
+    children = [child for thread in threads for child in (thread / "children").read_text(encoding="ascii").split()]
     pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20 + sum(_resident(int(child)) for child in children)
 
