@@ -194,8 +194,12 @@ class MilestoneReport(_Value):
 def schema() -> str:
     """Return the JSON schema of a report."""
     import json
+    from inspect import getdoc
 
-    return json.dumps(MilestoneReport.model_json_schema(), indent=1, sort_keys=True) + "\n"
+    made = MilestoneReport.model_json_schema()
+    for part in (MoneyReport, Selections, SurvivalReport):  # pydantic before 2.14 leaves both out for dataclasses
+        made["$defs"][part.__name__] |= {"additionalProperties": False, "description": getdoc(part)}
+    return json.dumps(made, indent=1, sort_keys=True) + "\n"
 
 
 _PATHS = 20
