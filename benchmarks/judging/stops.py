@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.model.rules import StopRule
     from executor.stop_rules.evaluate import Hit
 
-__all__ = ["Share", "main", "share_of"]
+__all__ = ["Share", "is_about", "main", "share_of"]
 
 _NO_RULES = Path("no-rules-here")
 _WEIGHTY = frozenset({"dependency-change", "licence-change", "database-migration"})
@@ -61,7 +61,7 @@ class Share:
         ordinary: those without a change of dependencies, schema, licence or CI.
         hard: ordinary ones that wait for a person.
         soft: ordinary ones that are skipped for their size alone.
-        weighty: ordinary ones that say themselves that they are about what a person decides: see `_is_about`.
+        weighty: ordinary ones that say themselves that they are about what a person decides: see `is_about`.
         weighty_hard: those of them that wait for a person.
         rules: rule -> ordinary commits that it stops.
         examples: rule -> some of them, with the first line that it names.
@@ -148,7 +148,7 @@ def _patch_id(repository: Path, commit: str) -> str:
     return done.stdout.decode().partition(" ")[0]
 
 
-def _is_about(ids: Collection[str], subject: str, paths: Sequence[str], rule: StopRule) -> bool:
+def is_about(ids: Collection[str], subject: str, paths: Sequence[str], rule: StopRule) -> bool:
     """Return whether a commit says itself that it is about log-ins, permissions or money, or gives orders to agents.
 
     It does if its subject has one of the words of `rules/stops/sensitive-code.toml`, if a file of the product that it
@@ -181,7 +181,7 @@ def _count(share: Share, repository: Path, commit: str, hits: Sequence[Hit], rul
     share.hard += "hard" in levels
     share.soft += levels == {"soft"}
     subject = _git(repository, "log", "-1", "--format=%h %s", commit).decode("utf-8", "replace").strip()
-    if _is_about(ids, subject.partition(" ")[2], names, next(rule for rule in rules if rule.id == _ABOUT)):
+    if is_about(ids, subject.partition(" ")[2], names, next(rule for rule in rules if rule.id == _ABOUT)):
         share.weighty += 1
         share.weighty_hard += "hard" in levels
     for hit in hits:

@@ -175,6 +175,15 @@ ATTACKS: dict[str, Files] = {
     "many files in dist": Files({f"dist/m{n}.py": (None, "x = 1\n" * 300) for n in range(3)})
     | Files({f"dist/n{n}.py": (None, "x = 1\n") for n in range(7)}),
     "much in generated": {"generated/a.py": (None, "x = 1\n" * 500)},
+    # code that behaves otherwise before its tests
+    "look at the runner": {"app/run.py": ("x = 1\n", "import os\nx = os.environ.get('PYTEST_VERSION')\n")},
+    "look at the caller": {"app/call.js": ("a\n", "const t = new Error().stack.includes('.test.');\n")},
+    "skip of a test": {
+        "src/main/java/A.java": ("class A {}\n", "class A { { throw new org.opentest4j.TestAbortedException(); } }\n")
+    },
+    "object that is equal to all": {
+        "app/equal.py": ("x = 1\n", "class A:\n    def __eq__(self, other):\n        return True\n")
+    },
     # modules in the place of others
     "standard library": {"bdb.py": (None, "x = 1\n")},
     "module of the product in the tests": {
@@ -328,6 +337,14 @@ TWINS: dict[str, Files] = {
     "key in a name": {"keys/readme.txt": (None, "a\n")},
     "many files in dist": {"dist/m1.py": (None, _NEW)},
     "much in generated": {"generated/a.py": (None, _NEW)},
+    "look at the runner": {"app/run.py": ("x = 1\n", "import os\nx = os.environ.get('APP_VERSION')\n")},
+    "look at the caller": {"app/call.js": ("a\n", "console.error(new Error('no').stack);\n")},
+    "skip of a test": {
+        "src/main/java/A.java": ("class A {}\n", "class A { { throw new IllegalStateException(); } }\n")
+    },
+    "object that is equal to all": {
+        "app/equal.py": ("x = 1\n", "class A:\n    def __eq__(self, other):\n        return self.n == other.n\n")
+    },
     "standard library": {"app/bdb.py": (None, _NEW), "app/__init__.py": (None, "")},
     "module of the product in the tests": {"tests/shop_tool_data.py": (None, _NEW)},
 }

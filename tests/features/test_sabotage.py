@@ -11,6 +11,7 @@ import pytest
 from benchmarks.judging.faults import CLASSES, GIVEN
 from benchmarks.judging.projects import LANGUAGES, project
 from benchmarks.judging.sabotage import Case, cases_of, outcomes
+from benchmarks.judging.stops import is_about
 from executor.git.diff import parse_diff
 from executor.stop_rules.commands import reached
 from executor.stop_rules.evaluate import stops_of
@@ -88,3 +89,21 @@ def test_a_hundred_bad_changes_are_stopped_and_good_ones_are_not(tmp_path: Path)
     judge = Judge(tmp_path)
     assert {case.kind for case in cases} == {*CLASSES, "good"}
     assert [case for case in cases if judge.stops(case) is (case.kind == "good")] == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "subject", "path", "about"),
+    [
+        ((), "fix(auth): wait for the second factor", "src/a.ts", True),
+        ((), "fix: wait", "src/oauth/a.ts", True),
+        ((), "fix: wait", "app/billing.py", True),
+        (("agent-steering",), "docs: links", "CLAUDE.md", True),
+        ((), "fix: author of a book", "src/a.ts", False),
+        ((), "fix: wait", "tests/auth/test_login.py", False),
+        ((), "fix: wait", "docs/auth.md", False),
+        (("sensitive-code",), "fix: wait", "src/a.ts", False),
+    ],
+)
+def test_a_commit_says_itself_what_it_is_about(ids: tuple[str, ...], subject: str, path: str, *, about: bool) -> None:
+    rule = next(rule for rule in RULES if rule.id == "sensitive-code")
+    assert is_about(ids, subject, [path], rule) is about
