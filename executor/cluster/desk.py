@@ -114,7 +114,10 @@ class Desk:
                 raise InterruptedRunError(f"{order.id} was interrupted", 130)
             try:
                 board = self._look()
-            except ForgeUnavailableError as error:
+            except (
+                ForgeUnavailableError,
+                ForgeRefusedError,
+            ) as error:  # it has taken the order, so it was right before
                 if not away:
                     self._context.tell(
                         "warning", self._context.name, f"{order.id} waits for {self._runner.name}: {error}"

@@ -39,6 +39,7 @@ __all__ = [
     "Board",
     "Exchange",
     "Held",
+    "ResultRefusedError",
     "files_in",
     "lease_commit",
     "order_commit",
@@ -54,6 +55,10 @@ _MOST_FILES = 10_000
 _RACES = 5
 _PAUSE_S = 0.05
 """Seconds before the second try; doubled with each further one."""
+
+
+class ResultRefusedError(ForgeRefusedError):
+    """The remote is reached and takes leases, but not this result, for example because it is too large for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +224,7 @@ class Exchange:
                     self._remote.push([Move(name, None, commit)])
                 return False
             time.sleep(_PAUSE_S * 2**turn)
-        raise ForgeRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
+        raise ResultRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
 
     def cancel(self, order: str) -> bool:
         """Put a tombstone in the place of an order's lease; False if it is done or was never published."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.cluster.bench import Bench
-from executor.cluster.exchange import Exchange, Held, result_commit
+from executor.cluster.exchange import Exchange, Held, ResultRefusedError, result_commit
 from executor.cluster.orders import Do, Lease, Result, State, Watch, decoded, encoded, is_order_id, what_to_do
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.git.command import Identity, git_program, safe_environment
@@ -132,21 +132,23 @@ class Station:
             only: id of the only order to do; it ends once that is done, cancelled or removed.
 
         Raises:
-            ForgeRefusedError: the remote does not exist, or rejects access.
+            ForgeRefusedError: the remote does not exist, or rejects access, and was never reached.
         """
-        away = ""
+        away, reached = "", False
         while not self._stopping.is_set():
             try:
                 self._push_pending()
                 board = self._exchange.board(only)
-                away = ""
+                away, reached = "", True
                 if only and _is_over(board, only):
                     return
                 if self._one(board, only):
                     if once or only:
                         return
                     continue
-            except ForgeUnavailableError as error:
+            except (ForgeUnavailableError, ForgeRefusedError) as error:
+                if isinstance(error, ForgeRefusedError) and not reached:
+                    raise
                 if str(error) != away:
                     away = str(error)
                     _say(f"waiting: {error}")
@@ -226,7 +228,10 @@ class Station:
         while landed is None:
             try:
                 landed = self._exchange.finish(held, result, commit)
-            except ForgeUnavailableError as error:
+            except ResultRefusedError as error:
+                result = replace(result, tree="", fault="host", problem=f"{self._host}: {error}")
+                commit = result_commit(self._bench.store, result, f"{commit}^1", {}, _WHO)
+            except (ForgeUnavailableError, ForgeRefusedError) as error:
                 if not wait or self._stopping.wait(wait):
                     raise
                 _say(f"the result of {lease.order} waits: {error}")

@@ -407,3 +407,29 @@ def test_steps_of_a_workflow_are_orders_and_go_on_after_a_kill(far: Far) -> None
     assert far.repo.git("show", f"{BRANCH}:a") == "a plan"
     assert paid.read_text().split() == ["design.plan", "build.code"]
     assert far.refs() == []
+
+
+@pytest.mark.long
+def test_a_remote_that_is_away_for_a_time_loses_no_result_and_a_refused_one_is_named(far: Far) -> None:
+    paid, go, away = far.folder / "paid", far.folder / "go", far.folder / "away"
+    far.repo.write("rules/limits.toml", "attempts = 1\n")
+    far.repo.milestone("m1", issue("a", f"echo >> {paid}; while [ ! -e {go} ]; do sleep 0.1; done; echo a > a"))
+    with far.worker("box"):
+        run = far.repo.start("milestone:m1")
+        assert until(lambda: paid.exists() and bool(far.events("work-hosted")))
+        far.remote.rename(away)
+        go.touch()
+        assert until(lambda: "the result of m1/a/1 waits" in far.said("box"))
+        away.rename(far.remote)
+        out, _ = run.communicate(timeout=300)
+        assert run.returncode == 0, out
+        assert paid.read_text() == "\n"
+        hook = far.remote / "hooks/update"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text('#!/bin/sh\ncase "$1" in refs/work/results/*) ! git cat-file -e "$3:big";; esac\n')
+        hook.chmod(0o755)
+        far.repo.milestone("m2", issue("b", "echo b > big"))
+        out = far.repo.doit("milestone:m2").check(1).out
+    assert "does not take the result" in out
+    assert [item["failure"] for item in far.events("attempt-failed", "m2/b")] == ["host"]
+    assert far.refs() == []
