@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from math import inf
 from typing import TYPE_CHECKING
@@ -79,6 +80,43 @@ def test_a_run_that_is_taken_over_moves_nothing_more_and_the_rest_is_named_and_c
     assert left == {"refs/work/results/m9/x/1/1", "refs/work/strange", "m9/x/1"}
     assert two.doit("gc")[0] == 0
     assert set(farm.refs()) == {*ours, "refs/work/strange", "refs/work/results/m9/x/1/1"}
+
+
+@pytest.mark.long
+def test_a_take_over_that_dies_is_taken_over_and_the_machine_that_wakes_late_moves_nothing(tmp_path: Path) -> None:
+    farm = Farm(tmp_path, {"i1": inf, "i2": inf}, rules="beat_s = 0.5\npatience_s = 30.0\npoll_s = 0.2\n")
+    try:
+        one, two, three = farm.hosts
+        farm.git("update-ref", "refs/work/runs/m1", farm.git("rev-parse", "main").strip())
+        code, out = one.doit("milestone:m1")  # a lease that cannot be read is no reason to begin
+        assert (code, "--take-over" in out) == (4, True)
+        farm.work(one, 1, 2, poll=0.2)
+        first = one.lead("milestone:m1", "-n", "2", "--take-over")
+        assert until(lambda: farm.calls.read_text().count("start") == 2)
+        first.kill()
+        first.wait()
+        for host, words in ((two, ("--take-over",)), (three, ())):
+            led, _ = farm.leader()
+            last = host.lead("milestone:m1", "-n", "2", *words)
+            assert until(lambda led=led: farm.leader()[0] != led)  # type: ignore[misc]
+            if host is two:
+                last.kill()
+                last.wait()
+        assert three.coordinator is not None
+        three.coordinator.send_signal(signal.SIGSTOP)
+        led, _ = farm.leader()
+        last = one.lead("milestone:m1", "-n", "2")
+        assert until(lambda: farm.leader()[0] != led)
+        farm.gate.touch()
+        three.coordinator.send_signal(signal.SIGCONT)
+        assert three.coordinator.wait(60) == 75
+        assert last.wait(120) == 0
+        assert sorted(farm.landed()) == ["i1", "i2"]
+        assert farm.calls.read_text().count("start") == 2
+        assert farm.refs() == []
+    finally:
+        farm.stop()
+    assert until(lambda: not farm.alive())
 
 
 @pytest.mark.campaign
