@@ -25,8 +25,8 @@ from typing import IO, Any, NoReturn, cast
 __all__ = ["Zygote", "load_everything", "zygote_for"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-AT_START = ("PYTHON", "LC_ALL", "LC_CTYPE", "LANG")
-"""Beginnings of names of variables that an interpreter looks at when it starts, which a fork is too late for."""
+AT_START = ("PYTHON", "LC_ALL", "LC_CTYPE", "LANG", "COVERAGE_")
+"""Beginnings of names of variables that Python and coverage look at when they start, which a fork is too late for."""
 OTHERS = ("doit.doit_cmd", "tomlkit", "git", "jinja2", "rich.console", "detect_secrets.core.scan")
 
 
