@@ -6,7 +6,7 @@ say which tests did, only these are flaky: a failure of nothing else is tried on
 
 Versions of the tools that checks use, asked from the tools and remembered by the stat data of their files.
 
-Checks in words: kept under the key that they make together, so that a later change of them can be told. Thin.
+Checks in words: kept under the key that they make together, so that a later change of them can be shown. Thin.
 """
 
 from __future__ import annotations

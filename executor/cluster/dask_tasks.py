@@ -225,16 +225,16 @@ class DaskStarter:
         future, asked = link.futures.get(order), self._asked.get(order)
         if future is None or asked is None or future.status == "pending":
             return ""
-        told = ""
+        text = ""
         if future.status == "finished":
             done = future.result(timeout=_LOOK_S)
             if done.returncode:
                 said = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-                told = f"the worker for {order} ended with code {done.returncode}: {said[-1][:_SHORT]}"
+                text = f"the worker for {order} ended with code {done.returncode}: {said[-1][:_SHORT]}"
         elif future.status == "error":
-            told = f"Dask could not start a worker for {order}: {_first_line(future.exception(timeout=_LOOK_S))}"
+            text = f"Dask could not start a worker for {order}: {_first_line(future.exception(timeout=_LOOK_S))}"
         self._asked[order] = Asked(asked.scheduler, asked.at, asked.times, over=True)
-        return told
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +273,9 @@ def ask_dask(runner: Runner) -> dict[str, object]:
             done = future.result(timeout=runner.connect_s)
         except Exception as error:
             raise ProtocolError(f"{runner.address}: the worker's command fails: {_first_line(error)}") from error
-        told = worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.address)
-        many = f"{told.get('host')} and {len(able) - 1} more" if len(able) > 1 else told.get("host")
-        return {**told, "host": many}
+        output = worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.address)
+        many = f"{output.get('host')} and {len(able) - 1} more" if len(able) > 1 else output.get("host")
+        return {**output, "host": many}
     finally:
         _unlinked(link)
 

@@ -66,8 +66,8 @@ class _Own:
 
 def clone_of(folder: Path) -> str:
     """Return what identifies a clone: this host and this folder. A copy of the folder is another clone."""
-    told = f"{platform.node()}\0{folder.resolve()}\0{folder.stat().st_ino}"
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    text = f"{platform.node()}\0{folder.resolve()}\0{folder.stat().st_ino}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 class Led(Remote):
@@ -125,13 +125,13 @@ class Led(Remote):
             ForgeUnavailableError: it cannot be reached.
         """
         try:
-            told = [self._take(name, f"{clone_of(folder(name))}/{run}", asked=asked) for name in milestones]
+            lines = [self._take(name, f"{clone_of(folder(name))}/{run}", asked=asked) for name in milestones]
         except BaseException:
             self.end()
             raise
         if not self._beats.is_alive():
             self._beats.start()
-        return [line for line in told if line]
+        return [line for line in lines if line]
 
     def end(self) -> None:
         """Give the leases back. One that cannot be given back now goes silent, and this clone takes it again."""

@@ -156,8 +156,8 @@ def notes_in(data: bytes) -> tuple[str, ...]:
         return ()
     found = value.get("notes") if isinstance(value, dict) else None
     lines = found.splitlines() if isinstance(found, str) else found if isinstance(found, list) else []
-    told = (one_line(item).lstrip("-*+ ")[:300] for item in lines if isinstance(item, str))
-    return tuple(line for line in told if line)[:_MOST]
+    notes = (one_line(item).lstrip("-*+ ")[:300] for item in lines if isinstance(item, str))
+    return tuple(line for line in notes if line)[:_MOST]
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -102,9 +102,9 @@ def _lock(path: Path) -> Held | None:
 
 def _who(folder: Path) -> str:
     for _ in range(5):
-        told = read_holder(folder)
-        if told is not None:
-            return f" by process {told.pid} on {told.host} since {local_time(told.since)}"
+        found = read_holder(folder)
+        if found is not None:
+            return f" by process {found.pid} on {found.host} since {local_time(found.since)}"
         time.sleep(0.02)
     return ""
 

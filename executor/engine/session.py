@@ -170,8 +170,8 @@ class Session:
 
     def rested(self, ref: str, decision: Decision) -> None:
         """Notify the listeners that an issue has ended in this run."""
-        for told in self.resting:
-            told(ref, decision)
+        for listener in self.resting:
+            listener(ref, decision)
 
     @property
     def remote(self) -> Remote | None:

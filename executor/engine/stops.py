@@ -299,12 +299,12 @@ class Stops:
         findings = self._findings(attempt, change)
         if not findings:
             return None
-        told = tuple(f"{item.file}:{item.line}: {item.description}" for item in findings[:20])
-        reason = f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in its new tests: {told[0]}"
+        lines = tuple(f"{item.file}:{item.line}: {item.description}" for item in findings[:20])
+        reason = f"{len(findings)} finding{'s' if len(findings) > 1 else ''} in its new tests: {lines[0]}"
         rounds = sum(item.kind == NEW_TESTS for item in facts.state.counted(facts.spec_key))
         if rounds < _ROUNDS:
-            return Failure(NEW_TESTS, reason, "\n".join(told), self._session.store.tree_of(attempt.commit))
-        return Objection((Hit(NEW_TESTS, "hard", reason, rule.needs, told),), bound)
+            return Failure(NEW_TESTS, reason, "\n".join(lines), self._session.store.tree_of(attempt.commit))
+        return Objection((Hit(NEW_TESTS, "hard", reason, rule.needs, lines),), bound)
 
     def _findings(self, attempt: Attempt, change: Change) -> list[Finding]:
         store = self._session.store

@@ -145,9 +145,9 @@ def releases_in(records: Iterable[Record]) -> dict[str, Released]:
     """Return the latest release of each milestone."""
     found: dict[str, Released] = {}
     for record in records:
-        told = decode(ReleaseTrailers, _pairs(record.text))
-        if told is not None and told.tip:
-            found[told.milestone] = Released(record.commit, told.tip)
+        trailers = decode(ReleaseTrailers, _pairs(record.text))
+        if trailers is not None and trailers.tip:
+            found[trailers.milestone] = Released(record.commit, trailers.tip)
     return found
 
 
@@ -393,6 +393,6 @@ def trees_of(repository: Repository, tip: str, most: int = -1) -> dict[str, tupl
         GitError: the tip is no commit.
     """
     words = ("log", "--first-parent", f"--max-count={most}", "--format=%H %T %P", tip)
-    told = Git(repository.git_dir, repository.top).run(*words)
-    rows = [line.split() for line in told.decode("ascii").splitlines()]
+    output = Git(repository.git_dir, repository.top).run(*words)
+    rows = [line.split() for line in output.decode("ascii").splitlines()]
     return {row[0]: (row[1], row[2] if len(row) > 2 else "") for row in rows}  # noqa: PLR2004  (a root has no parent)

@@ -135,8 +135,8 @@ class Answer:
     def read(cls, found: Any) -> tuple[Answer, ...]:
         """Return the answers in a JSON value; ignores other parts."""
         items = found if isinstance(found, list) else []
-        told = (item for item in items if isinstance(item, dict) and {"question", "answer"} <= item.keys())
-        return tuple(cls(str(item["question"]), str(item["answer"])) for item in told)
+        records = (item for item in items if isinstance(item, dict) and {"question", "answer"} <= item.keys())
+        return tuple(cls(str(item["question"]), str(item["answer"])) for item in records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,10 +130,10 @@ class Store:
         """
         found = self._blobs.read(f"{commit}^{{commit}}")
         head = b"" if found is None else found.data.partition(b"\n\n")[0]
-        told = re.search(rb"^committer .* (\d+) [+-]\d+$", head, re.MULTILINE)
-        if told is None:
+        match = re.search(rb"^committer .* (\d+) [+-]\d+$", head, re.MULTILINE)
+        if match is None:
             raise GitError(f"commit {commit} is not in the object store")
-        return int(told[1])
+        return int(match[1])
 
     def blob(self, tree: str, path: str) -> bytes | None:
         """Return the content of a file of a tree; None if there is no such file (a folder has no content either)."""

@@ -156,10 +156,10 @@ class Refs:
         code, _, words = self._git.call("update-ref", "-m", reason, "--stdin", given="".join(lines).encode())
         if code == 0:
             return True
-        told = words.decode("utf-8", "replace")
-        if "but expected" in told or "reference already exists" in told or "unable to resolve reference" in told:
+        output = words.decode("utf-8", "replace")
+        if "but expected" in output or "reference already exists" in output or "unable to resolve reference" in output:
             return False
-        raise git_failed("update-ref", told.strip())
+        raise git_failed("update-ref", output.strip())
 
     def records(self, ref: str, *, since: Sequence[str] = ()) -> list[Record]:
         """Return commits about landings, releases or reverts, parents before children.
@@ -242,12 +242,12 @@ class Refs:
     def kept(self, *prefixes: str) -> list[Kept]:
         """Return every ref below these prefixes, with the trailers of its commit."""
         form = "%(refname)%00%(objectname)%00%(contents:trailers:only,unfold)%1e"
-        code, told, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
+        code, answer, words = self._git.call("for-each-ref", f"--format={form}", "--", *prefixes)
         if code != 0:
             if any(map(self.unreadable, prefixes)):
                 return [item for prefix in prefixes for ref in self._readable(prefix) for item in self.kept(ref)]
             raise git_failed("for-each-ref", words.decode("utf-8", "replace").strip())
-        output = told.decode("utf-8", "replace")
+        output = answer.decode("utf-8", "replace")
         found = []
         for record in output.split("\x1e"):
             name, _, rest = record.strip("\n").partition("\0")

@@ -128,28 +128,28 @@ class Remote:
         leases = [f"--force-with-lease={move.ref}:{move.old or ''}" for move in moves]
         what = [f"{move.new or ''}:{move.ref}" for move in moves]
         words = ["push", "--porcelain", "--no-verify", *(["--atomic"] if atomic else []), *leases, self.url, *what]
-        code, output, told = self._git(*words)
+        code, output, found = self._git(*words)
         lines = [line.split("\t") for line in output.splitlines() if line.startswith("!\t")]
         if code == 0:
             return Pushed(ok=True)
         if not lines:
-            raise self._failed("push", told)
+            raise self._failed("push", found)
         reasons = [line[-1] for line in lines]
         moved = any("stale info" in reason or "fetch first" in reason for reason in reasons)
         moved = moved or any("cannot lock ref" in reason or "already exists" in reason for reason in reasons)
         telling = [reason for reason in reasons if "atomic" not in reason] or reasons
-        hook = [line.removeprefix("remote: ").strip() for line in told.splitlines() if line.startswith("remote: ")]
+        hook = [line.removeprefix("remote: ").strip() for line in found.splitlines() if line.startswith("remote: ")]
         reason = "; ".join(dict.fromkeys([*telling, *[line for line in hook if line][:5]]))
         return Pushed(ok=False, moved=moved, reason=_SECRET.sub("", reason))
 
     def _asked(self, *arguments: str) -> str:
-        code, output, told = self._git(*arguments)
+        code, output, found = self._git(*arguments)
         if code != 0:
-            raise self._failed(arguments[0], told)
+            raise self._failed(arguments[0], found)
         return output
 
-    def _failed(self, command: str, told: str) -> ExecutorError:
-        words = _SECRET.sub("", " ".join(told.split()))[:500] or "git gave no reason"
+    def _failed(self, command: str, message: str) -> ExecutorError:
+        words = _SECRET.sub("", " ".join(message.split()))[:500] or "git gave no reason"
         lowered = words.lower()
         if any(text in lowered for text in _REFUSED):
             return ForgeRefusedError(f'git {command}: the remote "{self.name}" refuses: {words}')
@@ -204,7 +204,7 @@ class Remote:
 
 
 def push_files(
-    remote: Remote, refs: Refs, store: Store, branch: str, files: Mapping[str, bytes], told: tuple[str, Identity, int]
+    remote: Remote, refs: Refs, store: Store, branch: str, files: Mapping[str, bytes], stamp: tuple[str, Identity, int]
 ) -> str:
     """Add a commit with files to a branch of the remote that holds nothing but such commits; equal files add none.
 
@@ -214,7 +214,7 @@ def push_files(
         store: its objects.
         branch: short name of the branch; created if it does not exist.
         files: content of each file by its path; other files of the branch stay.
-        told: subject of the commit, by which such a branch is recognised; its author and its time.
+        stamp: subject of the commit, by which such a branch is recognised; its author and its time.
 
     Returns:
         Why they were not pushed; empty if they were.
@@ -223,7 +223,7 @@ def push_files(
         ForgeUnavailableError: the remote is unreachable.
         ForgeRefusedError: the remote rejects access.
     """
-    subject, who, when = told
+    subject, who, when = stamp
     name = f"refs/heads/{branch}"
     for _ in range(_RACES):
         there = remote.tips(name).get(name)

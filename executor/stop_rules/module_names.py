@@ -137,8 +137,8 @@ def shadowing_modules(
     roots = _roots(kept, created)
     known: dict[str, str] | None = None
     for path in created:
-        if told := _javascript(path, kept) or _foreign(path, kept, read):
-            yield path, 0, told
+        if found := _javascript(path, kept) or _foreign(path, kept, read):
+            yield path, 0, found
             continue
         if "__pycache__" in path.split("/"):
             yield path, 0, "compiled code that Python loads in place of its source"
@@ -146,9 +146,9 @@ def shadowing_modules(
         for root, name in _import_names(path, roots):
             if known is None:
                 known = _known(kept, roots)
-            told = _taken(path, root, name, kept, known, read)
-            if told:
-                yield path, 0, told
+            found = _taken(path, root, name, kept, known, read)
+            if found:
+                yield path, 0, found
                 break
 
 

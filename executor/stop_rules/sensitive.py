@@ -130,8 +130,8 @@ def sensitive_code(
             continue
         yielded = {line.number: line for line in _lines(file, words, refusals) if not _only_imports(line, known, kept)}
         inside = [] if suffix_of(file.path) in _SETTINGS | _PAGES else _inside(file, content, words)
-        told = [line for line in file.lines if line in yielded.values() or line in inside]
-        found += ((file.path, line.number, line.text) for line in told)
+        lines = [line for line in file.lines if line in yielded.values() or line in inside]
+        found += ((file.path, line.number, line.text) for line in lines)
     return found
 
 

@@ -137,7 +137,7 @@ def unlookable(files: Sequence[FileChange], content: Callable[[str, bool], bytes
             continue
         old = content(file.path, False) if file.kind != "created" else None  # noqa: FBT003
         before = set(_unread(file, old or b""))
-        yield from ((file.path, 0, told) for told in _unread(file, data) if told not in before)
+        yield from ((file.path, 0, text) for text in _unread(file, data) if text not in before)
         if not is_documentation(file.path) and not _is_data_of_tests(file.path) and b"\0" not in data:
             for line in file.lines:
                 if line.added and not line.text.isascii() and (odd := _odd(line.text.removeprefix("\ufeff"))):

@@ -121,8 +121,8 @@ class ChangeRules:
         everything = self._all_hits(attempt, change, self._session.store.tree_of(attempt.commit))
         before = {file.path: (file.old_id, file.new_id) for file in change.files}
         moved = [file.path for file in landing.files if before.get(file.path) != (file.old_id, file.new_id)]
-        told = tuple(f"{path}: changed by others since it was approved of" for path in moved)
-        hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*told, *hit.lines)) for hit in everything]
+        lines = tuple(f"{path}: changed by others since it was approved of" for path in moved)
+        hits = [Hit(hit.rule, hit.level, hit.reason, hit.needs, (*lines, *hit.lines)) for hit in everything]
         return self.uncleared(hits, now), now
 
     def approvals_of(self, attempt: Attempt, change: Change) -> tuple[ApprovedBy, ...]:

@@ -405,12 +405,12 @@ class Lander:
     def _changes_of(self, others: Mapping[str, Landing], paths: tuple[str, ...]) -> str:
         """Return the changes of other issues in these files, for the brief of the next attempt."""
         store = self._session.store
-        told = []
+        lines = []
         for ref, landing in [*others.items()][-3:]:
             parts = _FILE.split(store.diff(f"{landing.commit}^", landing.commit).decode("utf-8", "replace"))
             same = [part for part in parts if any(path in part.partition("\n")[0] for path in paths)]
-            told.append(f"{ref} has landed this change of the same files:\n{''.join(same)}")
-        return most_useful("\n".join(told), 6000)
+            lines.append(f"{ref} has landed this change of the same files:\n{''.join(same)}")
+        return most_useful("\n".join(lines), 6000)
 
     def _lands_after(self, landing: Landing, attempt: Attempt) -> bool:
         base = self._parent(attempt)

@@ -408,10 +408,10 @@ def _verdict(landers: list[Lander], probe: Probe, tip: str) -> Verdict:
 
 
 def _likely(lot: list[Lander], judgement: Judgement) -> str:
-    told = "\n".join((judgement.reason, judgement.detail, *judgement.failing))
+    text = "\n".join((judgement.reason, judgement.detail, *judgement.failing))
     changed = {lander.key: [file.path for file in lander.candidate.change.files] for lander in lot}
     read = lot[0].candidate.issue.run.queue.selection.read_by(judgement.failed, judgement.failing)
-    return likely_culprit(changed, told, read)
+    return likely_culprit(changed, text, read)
 
 
 def _chain(landers: list[Lander], tip: str, proved_with: str = "") -> list[Built] | Clash:

@@ -66,8 +66,8 @@ class Branch:
         view.tip, view.exists = new, True
         view.ahead = new if obstacles else ""
         if obstacles:
-            for told in obstacles:
-                self._run.warn(told)
+            for line in obstacles:
+                self._run.warn(line)
             return True
         view.branch_at = new
         self._follow(checkouts, old, new)
@@ -124,8 +124,8 @@ class Branch:
         before = session.refs.tip(name)
         if (
             before is not None
-            and (told := decode(BranchTrailers, session.refs.trailers(before))) is not None
-            and told.branch == short
+            and (found := decode(BranchTrailers, session.refs.trailers(before))) is not None
+            and found.branch == short
             and view.exists
         ):
             return None
@@ -183,8 +183,8 @@ class Branch:
 
     def _follow(self, checkouts: list[Checkout], old: str, new: str) -> None:
         for checkout in checkouts:
-            told = self._run.session.checkouts.follow(checkout, old, new)
-            if told:
-                self._run.warn(told)
+            found = self._run.session.checkouts.follow(checkout, old, new)
+            if found:
+                self._run.warn(found)
         if checkouts:
             self._run.record(CheckoutsUpdated(branch=self._run.view.branch))

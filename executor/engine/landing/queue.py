@@ -216,7 +216,7 @@ def after_landing(verdicts: Mapping[Probe, Verdict], landed: tuple[str, ...]) ->
     }
 
 
-def likely_culprit(changed: Mapping[str, Sequence[str]], told: str, read: Collection[str]) -> str:
+def likely_culprit(changed: Mapping[str, Sequence[str]], text: str, read: Collection[str]) -> str:
     """Return the member that most likely broke its lot; empty if the signs name none or several.
 
     From strong to weak: it changed files that the failing output names, such as those of a traceback; files that the
@@ -224,14 +224,14 @@ def likely_culprit(changed: Mapping[str, Sequence[str]], told: str, read: Collec
 
     Args:
         changed: member -> the files that it changes.
-        told: the failing output, and the names of the failing tests.
+        text: the failing output, and the names of the failing tests.
         read: files that the failing tests executed, as far as that is known.
     """
     every = {path for paths in changed.values() for path in paths}
     signs = (
-        lambda path, plain, _: _names(told, path) or _names(told, plain.replace("/", ".")),
+        lambda path, plain, _: _names(text, path) or _names(text, plain.replace("/", ".")),
         lambda path, _, __: path in read,
-        lambda _, __, stem: _names(told, f"test_{stem}") or _names(told, f"{stem}_test"),
+        lambda _, __, stem: _names(text, f"test_{stem}") or _names(text, f"{stem}_test"),
     )
     for sign in signs:
         found = {path for path in every if sign(path, path.partition(".")[0], _stem(path))}
@@ -246,9 +246,9 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0]
 
 
-def _names(told: str, name: str) -> bool:
+def _names(text: str, name: str) -> bool:
     """Return whether a text has a path or a dotted module as a whole name, also below another folder or package."""
-    return bool(name) and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w/-])", told) is not None
+    return bool(name) and re.search(rf"(?<![\w-]){re.escape(name)}(?![\w/-])", text) is not None
 
 
 def lots_of(members: tuple[str, ...], verdicts: Mapping[Probe, Verdict]) -> list[tuple[str, ...]]:

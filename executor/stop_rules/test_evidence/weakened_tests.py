@@ -212,18 +212,18 @@ def changed_tests(files: Sequence[FileChange], content: Callable[[str, bool], by
         files: test files that the change alters or removes.
         content: returns a file's whole content before (False) or after (True).
     """
-    told: list[str] = []
+    lines: list[str] = []
     for file in files:
         old, new = (_data(content, file.path, new) for new in (False, True))
         before, after = texts_of(file.path, old), texts_of(file.path, new)
         names = [name for name, text in before.items() if name and after.get(name) != text]
         around = before.get("") != after.get("")
-        told += [f"{file.path}: {name}{'' if name in after else ' is gone'}" for name in names]
+        lines += [f"{file.path}: {name}{'' if name in after else ' is gone'}" for name in names]
         if around and names:
-            told.append(f"{file.path}: imports, helpers or data of its tests")
+            lines.append(f"{file.path}: imports, helpers or data of its tests")
         elif not names:
-            told.append(f"{file.path}: {file.kind}" if not around else f"{file.path}: imports, helpers or data")
-    return told
+            lines.append(f"{file.path}: {file.kind}" if not around else f"{file.path}: imports, helpers or data")
+    return lines
 
 
 def _data(content: Callable[[str, bool], bytes | None], path: str, new: bool) -> bytes | None:  # noqa: FBT001  (as `content` has it)
