@@ -206,6 +206,8 @@ class CommandProof:
         if self.coverage:
             options = f"{given.get('PYTEST_ADDOPTS', '')} {_CONTEXTS}"
             given |= {"PYTEST_ADDOPTS": options.strip(), "COVERAGE_FILE": report.replace("report.xml", COVERAGE)}
+            # sys.monitoring, which Python 3.14 uses, tells each line once only, to the first test that executes it.
+            given["COVERAGE_CORE"] = "ctrace"
         return given
 
     def command(self, files: Sequence[str], report: str) -> tuple[str, ...]:

@@ -363,7 +363,7 @@ class Runner:
 
 RUNNERS = {
     "pytest": Runner(
-        "python -m pytest -q -p no:cacheprovider",
+        f"{sys.executable} -m pytest -q -p no:cacheprovider",
         {"test_0.py": "def test_0():\n    pass\n"},
         'echo \'def test_NAME(): assert "WORD" == "good"\' > test_NAME.py',
     ),
