@@ -356,6 +356,10 @@ def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
     return fetch
 
 
+_FURTHEST = 365 * 86_400.0
+"""Seconds; a time further off cannot be shown, and no forge means it."""
+
+
 def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
     """Return the seconds to wait before a retry because of a limit; None without a limit."""
     limited = status == _TOO_MANY
@@ -369,10 +373,10 @@ def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
         return None
     after = headers.get("retry-after", "")
     if after.isdecimal():
-        return float(after)
+        return min(float(after), _FURTHEST)
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return max(0.0, float(reset) - time.time())
+        return min(max(0.0, float(reset) - time.time()), _FURTHEST)
     return 0.0
 
 
