@@ -255,6 +255,8 @@ def files(tls: Path, *, ca: str = "ca", name: str = "box") -> dict[str, str]:
 def test_doctor_tries_the_scheduler_its_certificate_and_a_worker(repo: Repo, tls: Path) -> None:
     port = free_port()
     address = f"tls://127.0.0.1:{port}"
+    subprocess.run(["git", "init", "-q", "--bare", str(repo.path.parent / "origin.git")], check=True)
+    repo.git("remote", "add", "origin", str(repo.path.parent / "origin.git"))
 
     def runner(kind: dict[str, str], **more: object) -> None:
         keys = {"kind": "dask", "address": address, "worker": WORKER, "connect_s": 3.0, **more}
