@@ -125,11 +125,11 @@ class Desk:
                 away = True
                 continue
             away = False
-            found = board.counting(order.id)
+            found, lease = board.counting(order.id), board.leases.get(order.id)
             if found is not None:
-                result, commit = found
-                return self._arrived(result, commit)
-            lease = board.leases.get(order.id)
+                if lease is not None:
+                    seen(lease[0])  # it may have been claimed and done between two looks
+                return self._arrived(*found)
             gone = order.id not in board.orders and not any(
                 ref.endswith(f"/orders/{order.id}") for ref in board.strange
             )

@@ -67,7 +67,7 @@ def test_every_kind_of_finding_is_in_the_documentation() -> None:
     assert rows == set(KINDS) - {"ok"}
 
 
-# Kinds with tests in tests/repositories, test_environments.py, test_hosts.py and test_shared_verdicts.py.
+# Kinds with tests in repositories/, cluster/, test_environments.py, test_hosts.py and test_shared_verdicts.py.
 ELSEWHERE = (
     "base-red",
     "environment-outside",
@@ -75,6 +75,7 @@ ELSEWHERE = (
     "repository-bare",
     "unsigned",
     "not-in-checkouts",
+    "order-left",
     "dodo-unconnected",
     "branch-behind",
     "runner-broken",

@@ -310,7 +310,7 @@ def test_unknown_names_and_options_are_usage_errors(repo: Repo) -> None:
     repo.milestone("m1", GOOD)
     assert 'unknown milestone "m2"; declared in milestones/: m1' in repo.doit("milestone:m2").check(3).err
     assert 'unknown issue "m1/god"; did you mean "m1/good"?' in repo.doit("issue:m1/god").check(3).err
-    assert 'unknown issue "m1/9"; `doit list --all m1` shows those that there' in repo.doit("log", "m1/9").check(3).err
+    assert 'unknown issue "m1/9"; `doit list --all m1` lists the issues' in repo.doit("log", "m1/9").check(3).err
     assert "name what to run" in repo.doit().check(3).err
 
 
