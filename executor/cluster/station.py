@@ -189,10 +189,10 @@ class Station:
     def _do(self, order: Order, commit: str, held: Held) -> None:
         _say(f"claimed {order.id}")
         write_json(self.home / _HELD, {"order": order.id, "worker": self._worker})
-        self._keep_base(order)
         with Supervisor(self.home / "children.lock") as supervisor:
             beating = _Beating(self._exchange, held, order, supervisor, self._stopping)
             with beating.running():
+                self._keep_base(order)
                 result, files = self._done(order, commit, supervisor)
         held = beating.held
         if beating.lost or result.how == "stopped":

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
-from executor.errors import GitError
+from executor.errors import GitError, GitKilledError
 from executor.git.command import git_program
 
 if TYPE_CHECKING:
@@ -161,7 +161,11 @@ class ObjectWriter(Helper):
         self.arguments = ("hash-object", "-t", kind, "-w", "--no-filters", "--stdin-paths")
 
     def write(self, data: bytes) -> str:
-        """Return the id of the written object; empty if this system or git refuses."""
+        """Return the id of the written object; empty if this system or git refuses.
+
+        Raises:
+            GitKilledError: a signal ended the helper.
+        """
         with self._lock:
             if not hasattr(os, "memfd_create"):
                 return ""
@@ -170,6 +174,9 @@ class ObjectWriter(Helper):
             os.ftruncate(file, 0)
             written = os.pwrite(file, data, 0)
             answer = self._asked(f"/proc/self/fd/{file}\n".encode()).readline().decode().strip()
+            if not answer and self._process is not None and (signal := -self._process.wait()) > 0:
+                # what it had begun to write stays in the object store until a run sweeps it
+                raise GitKilledError(f"git hash-object was killed by signal {signal}; run again")
             return answer if written == len(data) else ""
 
     def close(self) -> None:
