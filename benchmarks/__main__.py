@@ -4,7 +4,7 @@
 stops` measure the judge, `python -m benchmarks queue` how fast verified results land, `python -m benchmarks history`
 ranges of real histories, `python -m benchmarks collisions` what conflicts cost there, `python -m benchmarks large`
 large repositories, `python -m benchmarks environments` what the environments of trees cost, `python -m benchmarks
-hosts` what checks cost on other hosts.
+hosts` what checks cost on other hosts, `python -m benchmarks overhead` what an issue costs beside its agent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import collisions, environments, history, hosts, landing, large_repository, merge_queue, ours, peers
+from benchmarks import (
+    collisions,
+    environments,
+    history,
+    hosts,
+    landing,
+    large_repository,
+    merge_queue,
+    ours,
+    overhead,
+    peers,
+)
 from benchmarks.graphs import SHAPES, graph
 from benchmarks.judging import sabotage, stops
 from benchmarks.measure import Command, Result, race
@@ -34,6 +45,7 @@ JUDGING = {
     "collisions": collisions.main,
     "environments": environments.main,
     "hosts": hosts.main,
+    "overhead": overhead.main,
 }
 _DOIT = (sys.executable, "-m", "doit")
 
