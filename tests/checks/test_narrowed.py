@@ -148,6 +148,7 @@ def test_coverage_is_read_for_each_test_and_a_damaged_file_says_nothing() -> Non
         INSERT INTO line_bits VALUES (1, 1), (1, 2), (2, 3); INSERT INTO arc VALUES (3, 3);
     """)
     data = base.serialize()
+    base.close()
     paths = {"src/a.py", "t/test_a.py"}
     assert read_coverage(data, paths) == {
         "": {"src/a.py"},
