@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from hashlib import sha1
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,13 +41,20 @@ def test_the_configuration_has_what_decides_about_objects_and_nothing_else(
     assert "objectFormat" not in text
 
 
+def blob_id(data: bytes) -> str:
+    return sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest()
+
+
 def test_objects_are_shared_with_the_group_as_the_repository_says(tmp_path: Path) -> None:
     repo = project(tmp_path / "repo")
     repo.git("config", "core.sharedRepository", "group")
     before = os.umask(0o022)
     try:
         store = Store(find_repository(repo.path), tmp_path / "store")
-        name = store.write("blob", b"content of its own\n")
+        # into a folder that git has not made before with other rights
+        there = {path.name for path in (repo.path / ".git" / "objects").iterdir()}
+        data = next(text for number in count() if blob_id(text := b"content %d\n" % number)[:2] not in there)
+        name = store.write("blob", data)
         store.close()
     finally:
         os.umask(before)
