@@ -23,8 +23,8 @@ from benchmarks.ours import CONFIG, git
 from executor.agents.command import child_environment
 from executor.environments.environment import FOLDER, kept_environments
 from executor.environments.making import tree_environment
+from executor.git.command import find_repository
 from executor.git.objects import Store
-from executor.git.repository import find_repository
 from executor.git.worktrees import Workspace
 
 __all__ = ["main"]

@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING
 from executor.cluster.exchange import Exchange
 from executor.cluster.orders import PROTOCOL, Order
 from executor.cluster.runners import ask
-from executor.git.command import Identity
+from executor.git.command import Identity, Repository
 from executor.git.objects import Store
 from executor.git.refs import Refs
 from executor.git.remote import Remote
-from executor.git.repository import Repository
 from executor.model.outward_rules import Runner
 from tests.support import Repo, issue
 

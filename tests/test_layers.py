@@ -19,7 +19,7 @@ OWNERS = {
     "apprise": {"notify.queue"},
     "pydantic": {
         "commands.admin.mcp",
-        "config.milestone_file",
+        "config.load_milestones",
         "model.agent_profile",
         "model.milestone",
         "model.outward_rules",
@@ -41,13 +41,13 @@ OWNERS = {
     "markdown_it": {"importers.reading.markdown"},
     "yaml": {"importers.reading.places"},
     "git": {"git.history"},
-    "dotenv": {"nightly.crontab"},
-    "crontab": {"nightly.crontab"},
+    "dotenv": {"nightly.schedule"},
+    "crontab": {"nightly.schedule"},
     "filelock": {"process.locks"},
     "mcp": {"commands.admin.mcp"},
     "opentelemetry": {"report.exports"},
     "rich": {"commands.live"},
-    "doit": {"tasks.actions", "commands", "__main__"},
+    "doit": {"tasks.compile", "commands", "__main__"},
 }
 HEAVY = {"pydantic", "git", "github", "tomlkit", "filelock", "crontab", "apprise", "asyncio", "hypothesis", "rich"}
 IMPURE = {"os", "io", "subprocess", "socket", "time", "random", "secrets", "threading", "shutil", "tempfile", "signal"}
@@ -56,7 +56,7 @@ PURE = (
     *(f"state.{name}" for name in ("events", "fold", "steps", "model", "decide", "runs", "budget", "blockers")),
     *("stop_rules.evaluate", "stop_rules.test_evidence.weakened_tests", "stop_rules.sensitive", "stop_rules.new_tests"),
     *("git.diff", "git.trailers", "git.landed", "process.redact", "checks.spec", "checks.junit", "agents.errors"),
-    *("forge.attest.attestation", "forge.pull_request", "forge.red_checks"),
+    *("forge.pull_request",),
     *("environments.redirection", "checks.sabotage", "checks.source_files"),
     *("model.", "status.milestone_status", "status.progress", "status.branch", "status.estimate"),
 )

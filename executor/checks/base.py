@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from executor.checks.run import CheckRunner
     from executor.checks.spec import Proofs
     from executor.checks.verdicts import Verdict, Verdicts
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
 
 __all__ = [
     "BaseCheck",

@@ -23,9 +23,9 @@ from executor.agents.command import (
 )
 from executor.cluster.orders import Order, ProtocolError, Result
 from executor.errors import ExecutorError
+from executor.git.command import Repository
 from executor.git.diff import parse_diff
 from executor.git.objects import Store
-from executor.git.repository import Repository
 from executor.git.worktrees import ImportLimits, ImportRefusedError, Workspace, empty_folder
 from executor.model.agent_profile import Agent
 from executor.process.files import left_file

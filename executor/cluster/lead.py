@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.cluster.exchange import Board
+    from executor.git.command import Repository
     from executor.git.objects import Store
     from executor.git.refs import Refs
-    from executor.git.repository import Repository
 
 __all__ = ["Led", "LeftOver", "Pace", "clone_of", "left_over", "left_over_on"]
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from executor.git.command import Repository
     from executor.git.objects import Store
-    from executor.git.repository import Repository
     from executor.model.outward_rules import Runner
     from executor.model.policy import Policy
     from executor.sandbox.policy import RunContext

@@ -28,10 +28,9 @@ from executor.cluster.bench import Bench
 from executor.cluster.exchange import Exchange, Held, ResultRefusedError, result_commit
 from executor.cluster.orders import Do, Lease, Result, State, Watch, decoded, encoded, is_order_id, what_to_do
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.git.command import Identity, git_program, safe_environment
+from executor.git.command import Identity, Repository, git_program, safe_environment
 from executor.git.refs import Move, Refs
 from executor.git.remote import Remote
-from executor.git.repository import Repository
 from executor.process.files import read_json, write_json
 from executor.process.locks import Held as Locked
 from executor.process.locks import try_lock

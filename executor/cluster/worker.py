@@ -26,9 +26,8 @@ from executor.cluster.exchange import files_in, result_commit
 from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded
 from executor.environments.environment import portable_conditions
 from executor.errors import ExecutorError, UsageError
-from executor.git.command import Git, Identity, git_program, safe_environment
+from executor.git.command import Git, Identity, Repository, git_program, safe_environment
 from executor.git.refs import Refs
-from executor.git.repository import Repository
 from executor.process.files import left_file
 from executor.process.runner import Command, Ended, Supervisor
 

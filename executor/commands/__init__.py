@@ -12,8 +12,8 @@ __all__ = ["COMMANDS", "GROUPS"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "Start here": {
-        "init": "admin.init:Init",
-        "doctor": "admin.doctor:Doctor",
+        "init": "admin.scaffold:Init",
+        "doctor": "admin.examine:Doctor",
         "list": "list:List",
         "run": "run:Run",
         "help": "list:Help",
@@ -38,18 +38,18 @@ GROUPS: dict[str, dict[str, str]] = {
         "unpause": "decisions:Unpause",
     },
     "Write and exchange plans": {
-        "new": "admin.new:New",
-        "schema": "admin.new:Schema",
+        "new": "admin.scaffold:New",
+        "schema": "admin.scaffold:Schema",
         "import": "admin.importing:Import",
         "export": "inspect.report:Export",
         "mcp": "admin.mcp:Mcp",
     },
     "Maintain": {
-        "verify": "admin.verify:Verify",
+        "verify": "admin.examine:Verify",
         "cron": "admin.cron:Cron",
         "nightly": "admin.nightly:Nightly",
         "gc": "admin.gc:Gc",
-        "repair": "admin.doctor:Repair",
+        "repair": "admin.examine:Repair",
     },
     "Tasks of your own (doit)": {
         "info": "list:Info",

@@ -26,8 +26,8 @@ from executor.commands.plain import ago, ending, event_line, headline, money, ru
 from executor.engine.stops import Stops
 from executor.report.snapshot import picture_of, standing_of
 from executor.state.decide import Act
-from executor.status.phases import phase_line
-from executor.tasks.actions import IssueAction, Waiting
+from executor.status.progress import phase_line
+from executor.tasks.compile import IssueAction, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

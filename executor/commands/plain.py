@@ -13,7 +13,7 @@ from executor.commands.base import safe, table
 from executor.report.text import sentence_of
 from executor.state.record import How
 from executor.status.estimate import moment
-from executor.status.phases import phase_line
+from executor.status.progress import phase_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from executor.commands.sessions import Declared, RunRecords
     from executor.config.project import Compiled
     from executor.engine.session import Session
-    from executor.tasks.actions import Request
+    from executor.tasks.compile import Request
 
 __all__ = ["OPTIONS", "UNTIL", "Run", "budget_of", "deadline_named", "workers_of"]
 
@@ -214,7 +214,7 @@ class Run(DoitRun):
         from executor.notify.phase_hook import announcing_phases
         from executor.notify.queue import require_channels
         from executor.report.tracking import tracking_kept
-        from executor.tasks.actions import Request
+        from executor.tasks.compile import Request
 
         compiled = compile_project(project)
         _require_settled(compiled)

@@ -29,7 +29,7 @@ from executor.forge.reconcile import ForgePatience
 from executor.state.decide import Act
 from executor.state.events import Overlap
 from executor.status.reader import overlaps_of
-from executor.tasks.actions import IssueAction, NotReleased, StepAction, Waiting
+from executor.tasks.compile import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

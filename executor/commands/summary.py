@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from executor.state.decide import Decision
     from executor.state.record import RunRecord
     from executor.status.reader import Observer
-    from executor.tasks.actions import Request
+    from executor.tasks.compile import Request
 
 __all__ = [
     "closing",
@@ -108,7 +108,7 @@ def _settled(session: Session) -> list[str]:
         return []
     key, lines = session.policy.landing.attest_key, []
     if key:
-        from executor.forge.attest.sign import attest_landings
+        from executor.forge.attest import attest_landings
 
         try:
             lines = [line for run in session.runs() for line in attest_landings(run, Path(key).expanduser())]

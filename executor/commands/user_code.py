@@ -21,7 +21,7 @@ from executor.tasks.compile import requested_tasks, task_milestones
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from executor.tasks.actions import Request, Task
+    from executor.tasks.compile import Request, Task
 
 __all__ = ["RequestLoader", "explained", "user_fault"]
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from executor.config.load_milestones import TomlError, read_toml
 from executor.config.plugins import entry_points, with_plugins
-from executor.config.texts import EncodingError, decoded, files_in, packaged_rules
+from executor.config.project import packaged_rules
 from executor.errors import DeclarationError, Fault
 from executor.model.hints import Known, found, quoted
 from executor.model.policy import PROMPTS, SCHEMAS, WORKFLOWS, Policy, read_policy
 from executor.model.validation import declared
 from executor.model.workflow import DIRECT
+from executor.process.files import EncodingError, decoded, files_in
 from executor.state.model import FINDINGS, UNSANDBOXED
 
 if TYPE_CHECKING:

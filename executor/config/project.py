@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.config.texts import files_in
 from executor.errors import DeclarationError, Fault, RepositoryError, StateBrokenError, UsageError
-from executor.git.repository import Repository, find_repository
+from executor.git.command import Repository, find_repository
+from executor.process.files import files_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from executor.config.load_milestones import Loaded
-    from executor.git.clones.neutral import Obstacle
+    from executor.git.checkout import Obstacle
     from executor.git.refs import Refs
     from executor.model.milestone import Milestone
     from executor.model.plan import Plan
@@ -32,6 +32,7 @@ __all__ = [
     "has_milestones",
     "obstacles_of",
     "open_project",
+    "packaged_rules",
     "prepare_cache",
     "unknown_milestone",
 ]
@@ -317,7 +318,7 @@ def _needed_by(milestone: Milestone) -> set[str]:
 
 def obstacles_of(compiled: Compiled) -> list[Obstacle]:
     """Return everything that a person must settle before any declared work can run."""
-    from executor.git.clones.neutral import obstacles
+    from executor.git.checkout import obstacles
 
     unsigned = compiled.policy.limits.unsigned_landing == "allow"
     tags = any(milestone.tag for milestone in compiled.loaded.milestones.values())
@@ -329,7 +330,7 @@ def obstacles_of(compiled: Compiled) -> list[Obstacle]:
 
 def _unconnected(root: Path) -> list[Obstacle]:
     """Return the obstacle of a user's dodo.py that lacks our tasks."""
-    from executor.git.clones.neutral import Obstacle
+    from executor.git.checkout import Obstacle
 
     dodo = root / "dodo.py"
     configured = any(b"dodoFile" in _bytes(root / name) for name in ("doit.cfg", "pyproject.toml"))
@@ -391,3 +392,11 @@ def base_branch(milestone: Milestone, refs: Refs, tips: dict[str, str]) -> str:
             )
         ]
     )
+
+
+@cache
+def packaged_rules() -> Path:
+    """Return the folder of the packaged rules: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_rules"
+    return installed if installed.is_dir() else package.parent / "rules"

@@ -26,7 +26,7 @@ from executor.errors import (
     StateBrokenError,
 )
 from executor.git.checkout import checkouts_of
-from executor.git.clones.fresh_checkout import FreshCheckout
+from executor.git.clones import FreshCheckout
 from executor.git.command import OLDEST, Git, git_version
 from executor.git.objects import Store
 from executor.model.clock import zone_time

@@ -23,7 +23,7 @@ from executor.state.blockers import Blocker, Working, from_event, from_wait, fro
 from executor.state.decide import Act, Decision, Status
 from executor.state.events import BlockerFound
 from executor.state.model import QUESTION, AttemptState
-from executor.status.phases import started_steps
+from executor.status.progress import started_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

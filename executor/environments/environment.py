@@ -32,7 +32,7 @@ from executor.process.locks import short_lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
 
 __all__ = [
     "FOLDER",

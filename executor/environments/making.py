@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from executor.environments.interpreters import Interpreter
     from executor.environments.python import PythonEnvironment
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
     from executor.git.worktrees import Workspace
     from executor.model.rules import EnvironmentRule
 

@@ -4,6 +4,8 @@ A branch moves under a checkout only if the checkout can follow: it has no chang
 accepts its owner, and no untracked or ignored file of the user would be overwritten.
 
 The identity for commits: that of the user's git configuration.
+
+Obstacles in the repository that a person must settle before a run can land anything: asked of git, read-only.
 """
 
 from __future__ import annotations
@@ -15,16 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.git.command import Git, Identity, git_program, users_environment
-from executor.git.repository import git_directory
+from executor.errors import UnsignedError
+from executor.git.command import Git, Identity, git_directory, git_program, signer_of, users_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
 
 
-__all__ = ["Checkout", "Checkouts", "checkouts_of", "identity_of", "ownership_problem", "users_environment"]
+__all__ = [
+    "Checkout",
+    "Checkouts",
+    "Obstacle",
+    "checkouts_of",
+    "identity_of",
+    "obstacles",
+    "ownership_problem",
+    "users_environment",
+]
 
 
 def identity_of(repository: Repository) -> Identity:
@@ -311,3 +322,69 @@ def checkouts_of(top: Path, common_dir: Path) -> tuple[Path, ...]:
     pointers = sorted((common_dir / "worktrees").glob("*/gitdir"))
     found += [Path(pointer.read_text("utf-8", "surrogateescape").strip()).parent for pointer in pointers]
     return tuple(dict.fromkeys(path for path in found if path.is_dir()))
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A condition that a person must settle first.
+
+    Attributes:
+        kind: ``repository-owner``, ``repository-bare``, ``unsigned`` or ``dodo-unconnected``.
+        text: the condition.
+        todo: the remedy.
+    """
+
+    kind: str
+    text: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.todo}"
+
+
+def obstacles(repository: Repository, *, unsigned: bool, tags: bool) -> list[Obstacle]:
+    """Return all obstacles to every run.
+
+    Args:
+        repository: the user's repository.
+        unsigned: the rules let commits and tags land without a signature.
+        tags: a milestone declares a tag.
+    """
+    if ownership_problem(repository.top):
+        text = f"{repository.top} belongs to another user, and git refuses to work in it"
+        return [Obstacle("repository-owner", text, f"git config --global --add safe.directory {repository.top}")]
+    if _is_bare(repository):
+        text = f"{repository.top} has files checked out, but git takes it for a bare repository (core.bare is true)"
+        linked = repository.git_dir != repository.common_dir
+        where = " --worktree" if linked else ""
+        return [Obstacle("repository-bare", text, f"git -C {repository.top} config{where} core.bare false")]
+    signer = None if unsigned else signer_of(repository, identity_of(repository))
+    if signer is None or not (signer.commits or tags):
+        return []
+    try:
+        signer.sign(b"Can this key sign without a prompt?\n")
+    except UnsignedError as error:
+        keys = [key for key, wanted in (("commit.gpgsign", signer.commits), ("tag.gpgsign", signer.tags)) if wanted]
+        text = f"{' and '.join(keys)} is set in git's configuration, but nothing can be signed here: {error}"
+        todo = (
+            "unlock the key so that it signs without a prompt (ssh-add, gpg-agent), switch signing off here, or write "
+            'unsigned_landing = "allow" into rules/limits.toml to land without signatures'
+        )
+        return [Obstacle("unsigned", text, todo)]
+    return []
+
+
+def _is_bare(repository: Repository) -> bool:
+    """Whether git refuses to work in the checkout; other tools' worktrees are known to set that by mistake.
+
+    Such a checkout cannot follow its branch. Once it works again, its next commit would undo what landed meanwhile.
+    """
+    done = subprocess.run(
+        [git_program(), "rev-parse", "--is-bare-repository"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repository.top,
+        env=users_environment(),
+    )
+    return done.stdout.strip() == "true"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from executor.git.command import Repository
     from executor.git.refs import Refs
-    from executor.git.repository import Repository
 
 __all__ = [
     "Changed",

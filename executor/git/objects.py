@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from executor.errors import GitError
-from executor.git.clones.fresh_checkout import FreshCheckout
-from executor.git.clones.neutral import Missing, make_neutral
+from executor.git.clones import FreshCheckout, Missing, make_neutral
 from executor.git.command import Git, commit_bytes, git_failed, with_signature
 from executor.git.plumbing import DIFF_FORM, BlobReader, IndexFile, ObjectWriter, TreeDiffer, Trees, forget, where_of
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from executor.git.command import Identity, Signer
-    from executor.git.repository import Repository
+    from executor.git.command import Identity, Repository, Signer
 
 __all__ = ["Merge", "Store"]
 

@@ -17,9 +17,8 @@ from executor.git.trailers import pairs_in, plain_trailers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from executor.git.command import Identity
+    from executor.git.command import Identity, Repository
     from executor.git.history import Changed, Record
-    from executor.git.repository import Repository
 
 __all__ = [
     "ACCEPTED",

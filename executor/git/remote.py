@@ -20,9 +20,8 @@ from executor.model.outward_rules import remote_problem
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from executor.git.command import Identity
+    from executor.git.command import Identity, Repository
     from executor.git.objects import Store
-    from executor.git.repository import Repository
 
 __all__ = ["Pushed", "Remote", "push_files"]
 

@@ -22,7 +22,7 @@ from executor.git.command import Git
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
 
 __all__ = ["found_locks", "pack_loose", "set_aside", "sweep"]
 

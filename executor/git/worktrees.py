@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError, GitError
-from executor.git.clones.neutral import copy_into, neutral_config
-from executor.git.repository import git_directory
+from executor.git.clones import copy_into, neutral_config
+from executor.git.command import git_directory
 from executor.model.paths import flatten_ignores
 from executor.process.files import read_json, write_json
 from executor.process.locks import Held, try_lock
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from executor.git.command import Repository
     from executor.git.objects import Store
-    from executor.git.repository import Repository
 
 __all__ = ["ImportLimits", "ImportRefusedError", "Pool", "Slot", "Workspace", "empty_folder", "leads_out", "remove"]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING
 
-from executor.config.load_milestones import Loaded, load
+from executor.config.load_milestones import Loaded, load, read_milestone
 from executor.config.load_rules import policy_faults
-from executor.config.milestone_file import read_milestone
 from executor.errors import DeclarationError, Fault
 from executor.importers.account import Account, Note, grouped
 from executor.model.hints import counted

@@ -6,6 +6,8 @@ Notices are sent in a separate thread, each once over each channel, and their de
 
 The record follows the delivery: if a run dies in between, the notice is sent again (at least once). A notice that
 could not be sent is sent by a later run, which finds the issue waiting again.
+
+`check_channel` holds a plug-in against its protocol; its package runs this in its tests.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from executor.agents.command import ordinary_environment
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPRISE_MISSING",
+    "NOTICES",
     "NotificationPlugin",
     "Teller",
     "apprise_there",
+    "check_channel",
     "notifying",
     "require_channels",
     "send",
@@ -326,3 +330,38 @@ class _Listener:
             self._session.run_of(milestone).record(Notified(channel=channel, of=found.event), found.issue)
 
         self.teller.say(notice, self._sent[milestone], sent)
+
+
+NOTICES = (
+    Notice("review", "m4", "4.1", "m4/4.1:stopped:1", "m4/4.1 waits for a person", "Two lines.\nThe second."),
+    Notice("digest", "", "", "digest:1", "Nothing happened", ""),
+    Notice("failed", "m4", "4.2", "m4/4.2:failed:1", "Füge ein \N{PARTY POPPER}", "x" * 20_000),
+    Notice("question", "m4", "4.3", "m4/4.3:question:1", '"; rm -rf / #', "${HOME} {title} %s"),
+)
+"""Notices of every shape for the test of a plug-in."""
+_TIMEOUT = 20.0
+
+
+def check_channel(plugin: Any) -> list[str]:
+    """Return the promises of `NotificationPlugin` that a plug-in breaks; empty if it keeps all.
+
+    Args:
+        plugin: the plug-in, connected to a receiver that accepts every message.
+    """
+    return list(_problems(plugin))
+
+
+def _problems(plugin: Any) -> Iterator[str]:
+    if not isinstance(plugin, NotificationPlugin):
+        yield "it has no method send(notice, timeout)"
+        return
+    for notice in NOTICES:
+        try:
+            said: Any = plugin.send(notice, _TIMEOUT)
+        except Exception as error:  # noqa: BLE001  (whatever a stranger's plug-in raises is what is looked for)
+            yield f"it raises {type(error).__name__} for the notice {notice.event}: {error}"
+            continue
+        if not isinstance(said, str):
+            yield f"it returns {type(said).__name__} for the notice {notice.event}, expected text"
+        elif said:
+            yield f"it does not send the notice {notice.event}: {said}"

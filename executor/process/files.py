@@ -4,11 +4,12 @@ The current time and the time zone of this machine.
 
 Files from an untrusted process: links are not followed, reads never block, sizes are limited, secrets are removed.
 
-Files for people in an agent's output folder.
+Files for people in an agent's output folder, and texts by people: how their bytes are decoded.
 """
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import json
@@ -33,7 +34,10 @@ __all__ = [
     "LOCAL",
     "NO_SPACE",
     "QUESTION_FILE",
+    "EncodingError",
     "clock_after",
+    "decoded",
+    "files_in",
     "fsync_dir",
     "is_locked",
     "journal_stamp",
@@ -314,3 +318,45 @@ def question_in(out: Path, secrets: Iterable[str] = ()) -> str:
     """Return the question that an agent left for a person; empty without one."""
     data = left_file(out, QUESTION_FILE, secrets)
     return data.decode("utf-8", "replace").strip()[:_MOST_QUESTION] if isinstance(data, bytes) else ""
+
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class EncodingError(ValueError):
+    """A text that is not UTF-8; the message has the position, in one line."""
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a folder with a suffix, sorted by name.
+
+    Hidden files, leftovers of editors and operating systems, folders and dangling links are excluded.
+    """
+    return [
+        path
+        for path in sorted(folder.glob(f"*{suffix}"))
+        if not path.name.startswith((".", "#", "~")) and path.is_file()
+    ]
+
+
+def decoded(data: bytes) -> str:
+    """Decode a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
+
+    Raises:
+        EncodingError: it is in another encoding.
+    """
+    if data.startswith(_UTF16):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise EncodingError(f"begins like UTF-16 and is not: {error.reason}; save it as UTF-8") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise EncodingError(
+            f"is not UTF-8 in line {line}: byte 0x{data[error.start]:02x} at {error.start}; save it as UTF-8"
+        ) from error
+    if text[1:2] == "\0":
+        raise EncodingError("is not UTF-8 in line 1: it looks like UTF-16 without a byte order mark; save it as UTF-8")
+    return text

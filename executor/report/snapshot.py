@@ -20,19 +20,17 @@ from executor.state.model import AttemptState, IssueState
 from executor.state.record import RunRecord, run_records
 from executor.status.estimate import moment
 from executor.status.milestone_status import MilestoneFacts, Standing, standing
-from executor.status.phases import started_steps
-from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, stalled
+from executor.status.progress import Ahead, End, Part, activities, counts, expected_end, stalled, started_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.git.command import Repository
     from executor.git.diff import Change
-    from executor.git.repository import Repository
     from executor.git.trailers import Landing
     from executor.state.decide import Decision
     from executor.state.record import Record
-    from executor.status.phases import PhaseProgress
-    from executor.status.progress import Activity
+    from executor.status.progress import Activity, PhaseProgress
     from executor.status.reader import Observer
 
 __all__ = [

@@ -25,8 +25,7 @@ from executor.state.fold import fold
 from executor.state.model import UNSANDBOXED, Attempt, AttemptState, IssueState, Proof, Pull
 from executor.state.steps import compiled_flow
 from executor.status.load import gather
-from executor.status.phases import PhaseProgress, milestone_phases, phases_of
-from executor.status.progress import Part, percent, planned_percent
+from executor.status.progress import Part, PhaseProgress, milestone_phases, percent, phases_of, planned_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

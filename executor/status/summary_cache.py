@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from executor.config.project import compile_project, prepare_cache, unknown_milestone
-from executor.config.texts import files_in
 from executor.errors import DeclarationError, Fault, UsageError
 from executor.git.refs import Refs
 from executor.git.trailers import Released
-from executor.process.files import is_locked
+from executor.process.files import files_in, is_locked
 from executor.status.milestone_status import MilestoneFacts, Pause, standing
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from executor.config.project import Compiled, Project
     from executor.status.load import MilestoneView
-    from executor.status.phases import PhaseProgress
+    from executor.status.progress import PhaseProgress
     from executor.status.reader import Observer
     from executor.status.rows import (
         AllRows,
@@ -178,7 +177,7 @@ def _drafts(compiled: Compiled) -> list[DraftRow]:
 
 
 def _row(observer: Observer, ref: str) -> IssueRow:
-    from executor.status.phases import started_steps
+    from executor.status.progress import started_steps
 
     node = observer.compiled.plan.nodes[ref]
     decision = observer.decision(ref)
@@ -387,7 +386,7 @@ def _tool_stat(tool: str) -> str:
 
 def _package_stamp() -> str:
     """Return a value that changes with the installed version of the executor or of the packaged rules."""
-    from executor.config.texts import packaged_rules
+    from executor.config.project import packaged_rules
 
     times = [os.stat(path).st_mtime_ns for path in sorted(packaged_rules().rglob("*.toml"))]  # noqa: PTH116
     return f"{_VERSION} {os.stat(_PACKAGE).st_mtime_ns} {times}"  # noqa: PTH116

@@ -6,7 +6,9 @@ The result key of a change describes its effect and survives a rebase; an approv
 and whole contents before and after, so the same lines in another function, or in a file that has changed meanwhile,
 need a new approval.
 
-Changed files that the issue does not declare. Pure.
+Changed files that the issue does not declare.
+
+`check_stop_rule` holds a check of another package against its protocol; that package runs it in its tests.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from executor.git.diff import FileChange, Line
 from executor.model.fingerprint import digest
 from executor.model.paths import is_documentation, is_test, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from executor.git.diff import Change, FileChange, Finding
+    from executor.git.diff import Change, Finding
 
-
-__all__ = ["StopCheck", "View", "change_identity", "compiled", "outside", "outside_scope"]
+__all__ = ["VIEWS", "StopCheck", "View", "change_identity", "check_stop_rule", "compiled", "outside", "outside_scope"]
 
 
 @lru_cache(maxsize=4096)
@@ -125,3 +127,57 @@ def outside(files: Sequence[FileChange], declared: Sequence[str], kind: str) -> 
             yield file.path, f"{file.kind}, in an issue of type {kind}"
         elif declared and not matches(file.path, declared) and not (file.kind == "created" and is_test(file.path)):
             yield file.path, f"{file.kind}, not among the files that the issue declares"
+
+
+_LINES = (Line(1, "plain", added=False), Line(1, "", added=True), Line(2, "x" * 20_000, added=True))
+_ODD = (Line(1, "\udcff\x00\u202e", added=True), Line(2, "<<<<<<< HEAD", added=True))
+_FILES = (
+    FileChange("src/app.py", "modified", 2, 1, binary=False, old_mode="100644", new_mode="100644", lines=_LINES),
+    FileChange("new \udce9\n\U0001f600.txt", "created", 2, 0, binary=False, new_mode="100755", lines=_ODD),
+    FileChange("gone", "deleted", 0, 0, binary=False, old_mode="100644"),
+    FileChange("image.png", "modified", 0, 0, binary=True, old_mode="100644", new_mode="100644"),
+    FileChange("link", "mode", 0, 0, binary=False, old_mode="100644", new_mode="120000"),
+)
+
+
+def _content(path: str, after: bool) -> bytes | None:  # noqa: FBT001  (the engine's own shape)
+    if path == "gone" and after:
+        return None
+    return b"\x89PNG\x00\xff" if path == "image.png" else b"one\ntwo\n"
+
+
+VIEWS = (
+    View((), _content),
+    View(_FILES, _content, base=frozenset({"src/app.py", "gone"}), declared=("src/**",), kind="feature"),
+    View(_FILES, lambda _path, _after: None, lists={"words": ("a",)}, commands=(("pytest", "-q"),)),
+)
+"""Changes of every shape: an empty one, hostile names and lines, unavailable contents."""
+
+
+def check_stop_rule(plugin: Any) -> list[str]:
+    """Return the promises of `StopCheck` that a check breaks; empty if it keeps all."""
+    return list(_problems(plugin))
+
+
+def _problems(plugin: Any) -> Iterator[str]:
+    if not callable(plugin):
+        yield "it cannot be called with a View"
+        return
+    for number, view in enumerate(VIEWS):
+        try:
+            findings = [list(plugin(view)) for _ in range(2)]
+        except Exception as error:  # noqa: BLE001  (whatever a stranger's check raises is what is looked for)
+            yield f"it raises {type(error).__name__} for view {number}: {error}"
+            continue
+        if findings[0] != findings[1]:
+            yield f"it gives other findings for view {number} the second time"
+        yield from (f"view {number}: {wrong}" for item in findings[0] if (wrong := _wrong(item, view)))
+
+
+def _wrong(finding: Any, view: View) -> str:
+    match finding:
+        case (str(path), int(line), str(text)):
+            if path not in {file.path for file in view.files}:
+                return f"it names {path!r}, which the change does not touch"
+            return "" if line >= 0 and text else f"{finding!r}: expected a line of 0 or more and a text"
+    return f"it yields {finding!r}, expected a path, the number of a line and a text"

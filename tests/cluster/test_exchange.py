@@ -11,11 +11,10 @@ import pytest
 
 from executor.cluster.exchange import SPACES, Exchange, Held, result_commit
 from executor.cluster.orders import Order, ProtocolError, Result
-from executor.git.command import Identity
+from executor.git.command import Identity, Repository
 from executor.git.objects import Store
 from executor.git.refs import Refs
 from executor.git.remote import Remote
-from executor.git.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

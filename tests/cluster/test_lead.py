@@ -13,10 +13,9 @@ from executor.cluster.exchange import SPACES, Board
 from executor.cluster.lead import Led, Pace, left_over
 from executor.cluster.orders import Entry, Lease, Order, State, entry_of
 from executor.errors import BusyError, ForgeUnavailableError, TakenOverError
-from executor.git.command import Identity
+from executor.git.command import Identity, Repository
 from executor.git.objects import Store
 from executor.git.refs import Move, Refs
-from executor.git.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

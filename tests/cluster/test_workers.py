@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.git.command import Repository
 from executor.git.objects import Store
-from executor.git.repository import Repository
 from executor.git.worktrees import ImportLimits, ImportRefusedError, Workspace
 from executor.sandbox.bubblewrap import sandbox_problem
 from tests.support import CHECKOUT, Repo, issue

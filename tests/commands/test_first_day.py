@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.commands import COMMANDS, GROUPS
-from executor.commands.admin.new import next_id
+from executor.commands.admin.scaffold import next_id
 from executor.commands.base import as_typed
 from tests.support import DODO, Repo, issue, usual_environment
 

@@ -13,7 +13,7 @@ import pytest
 import executor.commands
 from executor.__main__ import main, root_of
 from executor.commands import COMMANDS
-from executor.commands.admin.init import _test_command
+from executor.commands.admin.scaffold import _test_command
 from executor.config.plugins import packages_in_the_way
 from tests.support import CHECKOUT, Repo
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.errors import UsageError
-from executor.nightly.crontab import read_env_file
+from executor.nightly.schedule import read_env_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executor.config.load_milestones import MOST_BYTES, TomlError, load, natural, read_toml, spec_text
-from executor.config.texts import decoded
 from executor.errors import ExecutorError, Fault
 from executor.model.milestone import Issue
+from executor.process.files import decoded
 from tests.support import examples, several
 
 if TYPE_CHECKING:

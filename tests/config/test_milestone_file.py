@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from executor.config.milestone_file import Read, read_milestone
+from executor.config.load_milestones import Read, read_milestone
 from executor.errors import Fault
 from executor.model.milestone import Claim, FileCheck, Issue, Milestone, Phase, RunCheck
 from tests.support import examples

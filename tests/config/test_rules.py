@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.config.load_rules import load_policy
-from executor.config.texts import packaged_rules
+from executor.config.project import packaged_rules
 from executor.errors import DeclarationError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.config.texts import EncodingError, decoded, files_in
+from executor.process.files import EncodingError, decoded, files_in
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,11 @@ import pytest
 
 from executor.config import plugins
 from executor.config import plugins as plugin_rules
-from executor.forge import conformance as forge_conformance
-from executor.importers import conformance as importers_conformance
-from executor.importers.importer import Importer
+from executor.forge.base import check_forge
+from executor.importers.importer import Importer, check_importer
 from executor.importers.source import Source
-from executor.notify import conformance
-from executor.notify.queue import NotificationPlugin
-from executor.stop_rules import conformance as stops_conformance
+from executor.notify.queue import NOTICES, NotificationPlugin, check_channel
+from executor.stop_rules.view import check_stop_rule
 from tests.support import Repo, issue
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "example_plugin"
@@ -49,15 +47,15 @@ def test_every_plugin_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MFM_EXAMPLE_NOTICES", str(tmp_path / "notices"))
     assert plugin_rules.check_agent(plugins.load("agents", "example", plugin_rules.AgentPlugin)) == []
     assert plugin_rules.check_check(plugins.load("checks", "example", plugin_rules.CheckPlugin)) == []
-    assert conformance.check(plugins.load("notifications", "example", NotificationPlugin)) == []
+    assert check_channel(plugins.load("notifications", "example", NotificationPlugin)) == []
     importer: Importer = plugins.load("importers", "example", Importer)
     plan = Source("settings.txt", "plan: M4 Settings\nCreate the settings class\nRead the environment\n")
-    assert importers_conformance.check(importer, [plan]) == []
+    assert check_importer(importer, [plan]) == []
     [stop] = metadata.entry_points(group="make_for_milestones.stop_rules", name="example")
-    assert stops_conformance.check(stop.load()) == []
+    assert check_stop_rule(stop.load()) == []
     [forge] = metadata.entry_points(group="make_for_milestones.forges", name="example")
-    assert forge_conformance.check(forge.load()(None), "feature", "main") == []
-    assert len((tmp_path / "notices").read_text(encoding="utf-8").splitlines()) == len(conformance.NOTICES)
+    assert check_forge(forge.load()(None), "feature", "main") == []
+    assert len((tmp_path / "notices").read_text(encoding="utf-8").splitlines()) == len(NOTICES)
 
 
 class Wrong:
@@ -83,12 +81,12 @@ def test_broken_promises_are_named() -> None:
     assert any("agent.offered.command" in item for item in problems), problems
     assert any('unknown key "calls"' in item for item in problems), problems
     assert plugin_rules.check_check(Wrong()) == ["it gives list, expected the keys of a table"]
-    assert len(conformance.check(Wrong())) == len(conformance.NOTICES)
-    assert len(stops_conformance.check(lambda view: [file.path for file in view.files])) == 10
-    assert stops_conformance.check(lambda _: [("elsewhere", 1, "x")])[0].endswith("which the change does not touch")
-    assert "it has no method open" in forge_conformance.check(Wrong(), "a", "b")
+    assert len(check_channel(Wrong())) == len(NOTICES)
+    assert len(check_stop_rule(lambda view: [file.path for file in view.files])) == 10
+    assert check_stop_rule(lambda _: [("elsewhere", 1, "x")])[0].endswith("which the change does not touch")
+    assert "it has no method open" in check_forge(Wrong(), "a", "b")
     assert plugin_rules.check_agent(3) == ["it is no AgentPlugin"]
-    assert conformance.check(3) == ["it has no method send(notice, timeout)"]
+    assert check_channel(3) == ["it has no method send(notice, timeout)"]
 
 
 @pytest.mark.usefixtures("installed")

@@ -17,7 +17,7 @@ from executor.engine.issue import IssueRun
 from executor.engine.issue_run import IssueLife
 from executor.engine.recover import Recovery
 from executor.engine.session import Session
-from executor.git.repository import Repository
+from executor.git.command import Repository
 from executor.state.record import How
 from executor.state.segments import read
 from tests.reliability.memory import BASE, Crash, Memory, World

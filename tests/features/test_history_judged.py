@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.config.load_rules import load_policy
-from executor.config.texts import packaged_rules
+from executor.config.project import packaged_rules
 from executor.git.diff import parse_diff
 from executor.stop_rules.evaluate import stops_of
 from executor.stop_rules.secrets import find_secrets

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.forge.attest import verify_landings
-from executor.forge.attest.attestation import NAMESPACE, REFS, Approval, CheckResult, Facts, digest_of, statement
+from executor.forge import verify_landings
+from executor.forge.attest import NAMESPACE, REFS, Approval, CheckResult, Facts, digest_of, statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.forge.attest import verify_landings
-from executor.forge.attest.attestation import NAMESPACE
+from executor.forge import verify_landings
+from executor.forge.attest import NAMESPACE
 from tests.support import issue
 
 if TYPE_CHECKING:

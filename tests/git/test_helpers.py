@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.git.checkout import Checkouts
-from executor.git.command import Identity, commit_bytes
+from executor.git.command import Identity, commit_bytes, find_repository
 from executor.git.objects import Store
 from executor.git.refs import Move, Refs
 from executor.git.repair import sweep
-from executor.git.repository import find_repository
 from executor.git.trailers import plain_trailers
 from tests.repositories.shapes import project, sh
 

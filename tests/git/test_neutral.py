@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.git.clones.neutral import Missing, neutral_config
+from executor.git.clones import Missing, neutral_config
+from executor.git.command import find_repository
 from executor.git.objects import Store
-from executor.git.repository import find_repository
 from tests.repositories.shapes import clone, project, sh
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.config.milestone_file import read_milestone
+from executor.config.load_milestones import read_milestone
 from executor.git.refs import (
     ACCEPTED,
     ANSWERS,

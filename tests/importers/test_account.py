@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.importers.conformance import HOSTILE, WORD, check, keeps, keeps_at, said
-from executor.importers.importer import installed
+from executor.importers.importer import HOSTILE, WORD, check_importer, installed, keeps, keeps_at, said
 from executor.importers.source import EncodingError, Source, decoded
 from tests.importers.plans import PLANS
 from tests.support import examples
@@ -21,7 +20,7 @@ from tests.support import examples
 
 @pytest.mark.parametrize("form", sorted(PLANS))
 def test_each_importer_keeps_its_word(form: str) -> None:
-    assert check(installed()[form], PLANS[form]) == []
+    assert check_importer(installed()[form], PLANS[form]) == []
 
 
 @pytest.mark.parametrize("form", sorted(PLANS))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executor.importers.conformance import check
-from executor.importers.importer import GROUP, Guide, guide_text, installed
+from executor.importers.importer import GROUP, Guide, check_importer, guide_text, installed
 from executor.importers.source import Source
 
 if TYPE_CHECKING:
@@ -61,12 +60,12 @@ class Forgetful:
 
 
 def test_an_importer_that_breaks_its_word_is_found_out() -> None:
-    found = check(Forgetful(), [Source("plan.x", "Title of it\nsecond line\n")])
+    found = check_importer(Forgetful(), [Source("plan.x", "Title of it\nsecond line\n")])
     assert found[0] == "its name 'Forgetful' is no word of small letters, digits and dashes"
     assert any("raises IndexError" in line for line in found)
     assert any("line 2: a word is neither in the draft nor reported" in line for line in found)
     nothing: Any = object()
-    assert check(nothing, []) == ["it lacks name, guide, recognises or read"]
+    assert check_importer(nothing, []) == ["it lacks name, guide, recognises or read"]
 
 
 def test_the_page_of_the_documentation_has_every_guide() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.config.milestone_file import read_milestone
+from executor.config.load_milestones import read_milestone
 from executor.model.fingerprint import canonical_spec, check_key, combined_key, digest, normal_text, spec_key
 from executor.model.milestone import Issue
 

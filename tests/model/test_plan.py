@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.config.milestone_file import read_milestone
+from executor.config.load_milestones import read_milestone
 from executor.errors import DeclarationError, Fault
 from executor.model.milestone import Issue, Milestone
 from executor.model.plan import WEIGHTS, Plan, compile_plan

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.config.load_milestones import read_milestone
 from executor.config.load_rules import policy_faults
-from executor.config.milestone_file import read_milestone
 from executor.errors import Fault
 from executor.model.agent_profile import Agent
 from executor.model.milestone import Issue, Milestone

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from executor.git.repository import Repository
+    from executor.git.command import Repository
     from executor.git.worktrees import ImportLimits
 
 __all__ = ["BASE", "Crash", "Memory", "World"]

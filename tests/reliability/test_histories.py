@@ -23,7 +23,7 @@ from executor.engine.issue_run import IssueLife
 from executor.engine.recover import Recovery
 from executor.engine.session import Session
 from executor.errors import ExecutorError, StateBrokenError, StateFullError
-from executor.git.repository import Repository
+from executor.git.command import Repository
 from executor.state.decide import Status
 from executor.state.fold import fold
 from executor.state.model import AttemptState

@@ -7,7 +7,7 @@ import pytest
 
 from executor.model.workflow import read_workflow
 from executor.state.steps import StepState, compiled_flow
-from executor.status.phases import phase_line, phases_of, started_steps
+from executor.status.progress import phase_line, phases_of, started_steps
 
 if TYPE_CHECKING:
     from executor.state.steps import Flow

@@ -13,8 +13,7 @@ from executor.config.project import compile_project, open_project
 from executor.errors import UsageError
 from executor.model.clock import clock_time, deadline_of, next_at, zone_time
 from executor.model.hints import counted
-from executor.nightly.crontab import cron_line, ours, read_env_file, spliced, systemd_units
-from executor.nightly.schedule import Nights, Schedule
+from executor.nightly.schedule import Nights, Schedule, cron_line, ours, read_env_file, spliced, systemd_units
 from executor.process.files import LOCAL, utcnow
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Cron(Command):
 
 
 def _install(project: Project, options: Options) -> int:
-    from executor.nightly.crontab import daemon_runs, read, replace, valid
+    from executor.nightly.schedule import daemon_runs, read, valid, write
 
     schedule, lines = _entry(project, options)
     wrong = [line for line in lines if not valid(line)]
@@ -72,7 +71,7 @@ def _install(project: Project, options: Options) -> int:
     nights = Nights(project.cache)
     kept = nights.schedule()
     if after != before:
-        replace(after)
+        write(after)
         if ours(read(), str(project.root)) != lines:
             raise UsageError("`crontab` did not keep the entry as it was written; nothing will run")
     if kept is None or (kept.at, kept.until, kept.milestones) != (schedule.at, schedule.until, schedule.milestones):
@@ -85,12 +84,12 @@ def _install(project: Project, options: Options) -> int:
 
 
 def _remove(project: Project, _options: Options) -> int:
-    from executor.nightly.crontab import read, replace
+    from executor.nightly.schedule import read, write
 
     before = read()
     after = spliced(before, str(project.root), [])
     if after != before:
-        replace(after)
+        write(after)
     Nights(project.cache).keep(None)
     _tell_change(before, after, str(project.root))
     return 0
@@ -101,7 +100,7 @@ def _show(project: Project, options: Options) -> int:
         schedule, _ = _entry(project, options)
         sys.stdout.write(systemd_units(schedule.at, str(project.root), _environment(), _argv(schedule, options)))
         return 0
-    from executor.nightly.crontab import daemon_runs, read
+    from executor.nightly.schedule import daemon_runs, read
 
     lines = ours(read(), str(project.root))
     nights = Nights(project.cache)

@@ -111,7 +111,7 @@ def _usage(options: Options, arguments: list[str]) -> None:
 
 def _project() -> Project:
     """Find the project of the working directory: the nearest parent folder with milestones/, rules/ or dodo.py."""
-    from executor.git.repository import find_repository
+    from executor.git.command import find_repository
 
     here = Path.cwd().resolve()
     repository = find_repository(here)

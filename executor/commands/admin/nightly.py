@@ -23,9 +23,8 @@ from executor.config.project import compile_project, open_project, prepare_cache
 from executor.engine.ports import now as stamp
 from executor.errors import BusyError, ExecutorError, UsageError
 from executor.model.clock import clock_time, deadline_of, zone_time
-from executor.nightly.crontab import read_env_file
 from executor.nightly.digest import Digest, digest_of
-from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline
+from executor.nightly.schedule import Nights, Schedule, due_before, night_deadline, read_env_file
 from executor.notify.phase_hook import Notice, of_digest
 from executor.notify.queue import Teller, require_channels, sent_before
 from executor.process.files import LOCAL, utcnow, write_atomic

@@ -154,7 +154,7 @@ def _text(item: MilestoneRow, rows: list[IssueRow]) -> str:
 
 
 def _phase_line(phases: list[PhaseRow]) -> str:
-    from executor.status.phases import PhaseProgress, phase_line  # `doit status` without phases does without it
+    from executor.status.progress import PhaseProgress, phase_line  # `doit status` without phases does without it
 
     return phase_line([PhaseProgress(**phase) for phase in phases])
 

@@ -1,1 +1,0 @@
-"""Signed statements about landings, and their verifier."""

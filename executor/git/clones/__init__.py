@@ -1,1 +1,0 @@
-"""Special clones: missing objects, shallow history, submodules, LFS contents, ownership."""
