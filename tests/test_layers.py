@@ -20,6 +20,9 @@ OWNERS = {
     "pydantic": {
         "commands.admin.mcp",
         "config.load_milestones",
+        "forge.hosts.forgejo",
+        "forge.hosts.github_pulls",
+        "forge.hosts.gitlab",
         "model.agent_profile",
         "model.milestone",
         "model.outward_rules",
@@ -36,7 +39,7 @@ OWNERS = {
     "distributed": {"cluster.dask_tasks"},
     "github": {"forge.hosts.github"},
     "gitlab": {"forge.hosts.gitlab"},
-    "requests": {"forge.hosts.forgejo", "forge.hosts.gitlab", "forge.hosts.rest"},
+    "requests": {"forge.hosts.credentials", "forge.hosts.forgejo", "forge.hosts.gitlab"},
     "tomlkit": {"config.edit_toml"},
     "markdown_it": {"importers.reading.markdown"},
     "yaml": {"importers.reading.places"},

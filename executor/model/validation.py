@@ -1,14 +1,15 @@
-"""Faults of a user's table, translated from pydantic. Pure.
+"""Faults of a user's table, translated from pydantic, and tables that another program wrote. Pure.
 
 Reads tables of merged rules into models and reports all faults at once.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from executor.errors import Fault
 from executor.model.hints import Known, dotted, expected, found, quoted
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-__all__ = ["declared", "model_faults", "named", "single"]
+__all__ = ["Received", "UnreadableError", "declared", "json_of", "model_faults", "named", "received", "single"]
+
+
+_T = TypeVar("_T")
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def model_faults(error: ValidationError, model: type[BaseModel], file: str, place: Sequence[str | int]) -> list[Fault]:
@@ -60,7 +65,72 @@ def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items() if name not in hidden]
 
 
-_M = TypeVar("_M", bound=BaseModel)
+class Received(BaseModel):
+    """A table that another program wrote, for example a forge.
+
+    Unknown keys are ignored, because it may gain some at any time. A key with a default may be absent or null.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_are_absent(cls, value: Any) -> Any:
+        """Drop null where a key has a default; a required key that is absent is null, so its type is in the message."""
+        if not isinstance(value, dict):
+            return value
+        needed = {name: value.get(name) for name, field in cls.model_fields.items() if field.is_required()}
+        return {key: item for key, item in value.items() if item is not None} | needed
+
+
+class UnreadableError(ValueError):
+    """A value that another program wrote has another shape; the message names the place, the expected and the found."""
+
+
+def received(value: Any, kind: type[_T], inside: str = "") -> _T:
+    """Read JSON that another program wrote.
+
+    Args:
+        value: the JSON.
+        kind: its type, for example a `Received` or a list of them.
+        inside: key that holds the value, for the message; empty for the whole answer.
+
+    Raises:
+        UnreadableError: the value has another shape.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        # The words for a user's list have an example of TOML, which says nothing about an answer.
+        wrong = f"expected a list, found {found(first['input'])}" if first["type"] == "list_type" else expected(first)
+        place = dotted((*filter(None, [inside]), *first["loc"])) or "the whole"
+        raise UnreadableError(f"{place}: {wrong}") from error
+
+
+_HALF = "\\ud"
+"""Prefix of the JSON escape of a lone surrogate."""
+
+
+def json_of(text: Any) -> Any:
+    """Parse JSON from another program, so that all its texts can be encoded; None if it is invalid."""
+    try:
+        value = json.loads(text) if text else None
+        return _whole(value) if text and _HALF in text.lower() else value
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _whole(value: Any) -> Any:
+    """Return the value without lone surrogates."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_whole(item) for item in value]
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
 
 
 def declared(value: Mapping[str, Mapping[str, Any]], stem: str, word: str) -> Mapping[str, object]:

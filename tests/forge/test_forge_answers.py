@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError
 from executor.forge.base import Checks, CheckState, ForgeIssue, MergeAnswer, NewPull
+from executor.forge.hosts.forgejo import ForgejoForge
 from executor.forge.hosts.github import GitHubForge
+from executor.forge.hosts.gitlab import GitLabForge
 from executor.forge.hosts.rest import Api
 from executor.forge.pull_request import PullRequest
 from tests.support import examples
@@ -297,6 +299,33 @@ def test_an_answer_that_cannot_be_read_is_reported_with_the_place_in_it(name: st
     with pytest.raises(ForgeUnavailableError) as told:
         OPERATIONS[name][0](forge_of(Memory([odd], again=True)))
     assert str(told.value).startswith(f"the forge's answer to GET /repos/acme/app/{problem}; ")
+
+
+@pytest.mark.parametrize(
+    ("forge_class", "answer", "problem"),
+    [
+        (GitLabForge, [{"iid": 1, "state": "opened"}], "[0].source_branch: expected text, found nothing"),
+        (ForgejoForge, [{"number": 1, "state": "open", "head": []}], "[0].head: expected a table, found an empty list"),
+    ],
+)
+def test_the_message_names_the_forge_the_request_and_the_place(
+    forge_class: type[GitLabForge | ForgejoForge], answer: object, problem: str
+) -> None:
+    api = Api(lambda *_: (200, {}, json.dumps(answer)), forge="Codehost at https://code.example")
+    with pytest.raises(ForgeUnavailableError) as caught:
+        forge_class(api, "acme/app").pulls("milestone/m1")
+    start, _, end = str(caught.value).partition(" cannot be read: ")
+    assert start.startswith("Codehost at https://code.example's answer to GET /")
+    assert end.startswith(f"{problem}; is base_url in rules/forge.toml right?")
+    assert caught.value.exit_code == 75
+
+
+def test_a_forge_may_add_keys_and_leave_out_what_is_not_needed() -> None:
+    bare = {"number": 1, "state": "open", "head": {"ref": "a", "sha": GREEN}, "base": {"ref": "milestone/m1"}}
+    api = Api(lambda *_: (200, {}, json.dumps([bare | {"new": {"key": [1]}, "title": None, "user": None}])))
+    assert GitHubForge(api, "acme/app").pulls("milestone/m1") == [
+        PullRequest(1, "open", False, "a", GREEN, "milestone/m1", "", "")
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "null", "<html>", "[" * 5000, "1" * 5000])

@@ -10,9 +10,9 @@ import pytest
 
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.forge.base import LinksIssues, NewPull
-from executor.forge.hosts.credentials import Budget, find_token, repository_of
+from executor.forge.hosts.credentials import Budget, find_token, log_reader, repository_of
 from executor.forge.hosts.github import GitHubForge, over_pygithub
-from executor.forge.hosts.rest import Api, log_reader
+from executor.forge.hosts.rest import Api
 from executor.model.outward_rules import Forge
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 

@@ -9,9 +9,10 @@ import pytest
 
 from executor.errors import ForgeRefusedError
 from executor.forge.base import MovesPulls, NewPull
+from executor.forge.hosts.credentials import log_reader
 from executor.forge.hosts.forgejo import ForgejoForge, over_requests
 from executor.forge.hosts.gitlab import GitLabForge, over_python_gitlab
-from executor.forge.hosts.rest import Api, log_reader
+from executor.forge.hosts.rest import Api
 from tests.fake_forgejo import FakeForgejo
 from tests.fake_github import TOKEN, FakeGitHub, Fault
 from tests.fake_gitlab import PROJECT, FakeGitLab

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from executor.model.outward_rules import Forge
 
-__all__ = ["Budget", "Standing", "find_token", "repository_of", "standings"]
+    Fetch = Callable[[str], str]
+    """Returns the end of a text at a path; empty if there is none."""
+
+__all__ = ["TIMEOUT", "Budget", "Standing", "find_token", "log_reader", "repository_of", "retry_delay", "standings"]
 
 
 _OWN = "api.github.com"
@@ -104,6 +107,29 @@ _PATIENCE = 300.0
 """Seconds that a run waits for a limit to end; for a longer wait it ends with 75."""
 _RESERVE = 50
 _FOLDER = "make-for-milestones/forges"
+
+
+_FORBIDDEN, _TOO_MANY = 403, 429
+_FURTHEST = 365 * 86_400.0
+"""Seconds; a time further off cannot be shown, and no forge means it."""
+
+
+def retry_delay(status: int, headers: Mapping[str, str], message: str) -> float | None:
+    """Return the seconds to wait before a retry because of a limit; None without a limit."""
+    limited = status == _TOO_MANY
+    if status == _FORBIDDEN:
+        limited = (
+            headers.get("x-ratelimit-remaining") == "0" or "retry-after" in headers or "rate limit" in message.lower()
+        )
+    if not limited:
+        return None
+    after = headers.get("retry-after", "")
+    if after.isdecimal():
+        return min(float(after), _FURTHEST)
+    reset = headers.get("x-ratelimit-reset", "")
+    if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        return min(max(0.0, float(reset) - time.time()), _FURTHEST)
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,3 +282,31 @@ def _number(headers: Mapping[str, str], *names: str) -> int | None:
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M %Z", time.localtime(at))
+
+
+TIMEOUT = 30
+_LOG_END = 65_536
+_LONGEST_LOG = 64 * 2**20
+
+
+def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
+    """Return a reader of the ends of logs. A redirect to another host is followed without the token."""
+
+    def fetch(path: str) -> str:
+        import requests
+
+        try:
+            with requests.get(f"{base_url}{path}", headers=dict(headers), timeout=TIMEOUT, stream=True) as answer:
+                if answer.status_code not in range(200, 300):
+                    return ""
+                kept, size = b"", 0
+                for chunk in answer.iter_content(65536):
+                    size += len(chunk)
+                    kept = (kept + chunk)[-_LOG_END:]
+                    if size > _LONGEST_LOG:
+                        break
+        except (OSError, requests.RequestException):
+            return ""
+        return kept.decode("utf-8", "replace")
+
+    return fetch

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pydantic import Field
+
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
-from executor.forge.hosts.rest import TIMEOUT, TRIES, Api, Needed, effect
+from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, red_answer, standing
+from executor.forge.hosts.credentials import TIMEOUT
+from executor.forge.hosts.rest import TRIES, Api, Comment
 from executor.forge.pull_request import PullRequest
+from executor.model.validation import Received
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from executor.forge.base import NewPull
     from executor.forge.connect import Target
     from executor.forge.hosts.rest import Answer, Send
 
@@ -22,37 +27,76 @@ _OWN = {"forgejo": "https://codeberg.org", "gitea": "https://gitea.com"}
 
 _DRAFT = "WIP: "
 _OURS = "milestone/"
-_PULL = {
-    "number": Needed(int),
-    "state": Needed(str),
-    "merged": bool,
-    "title": str,
-    "body": str,
-    "draft": bool,
-    "html_url": str,
-    "merge_commit_sha": str,
-    "user": {"login": str},
-    "labels": [{"name": str}],
-    "head": Needed({"ref": Needed(str), "sha": str, "repo_id": int}),
-    "base": Needed({"ref": Needed(str), "repo_id": int}),
-}
-_STATUS = {"id": int, "context": str, "status": str, "description": str, "target_url": str}
-_ISSUE = {
-    "number": Needed(int),
-    "title": str,
-    "body": str,
-    "state": Needed(str),
-    "labels": [{"name": str}],
-    "html_url": str,
-}
-_MILESTONE = {"id": Needed(int), "title": str, "state": str}
-_COMMENT = {"id": Needed(int), "body": str}
-_LABEL = {"id": Needed(int), "name": str}
-_BRANCH = {"protected": bool, "enable_status_check": bool, "status_check_contexts": [str]}
 _WORDS = {"success": "success", "warning": "success", "failure": "failure", "error": "failure"}
 _NO_ACCESS = frozenset({403, 404})
 _CONFLICT, _NOT_ALLOWED = 409, 405
 _NOT_GREEN = ("status check", "checks", "not all required")
+
+
+class _Named(Received):
+    """A label; its id is needed only to set it."""
+
+    name: str = ""
+
+
+class _Label(_Named):
+    id: int
+
+
+class _User(Received):
+    login: str = ""
+
+
+class _Head(Received):
+    ref: str
+    sha: str = ""
+    repo_id: int = 0
+
+
+class _Base(Received):
+    ref: str
+    repo_id: int = 0
+
+
+class _Pull(Received):
+    number: int
+    state: str
+    head: _Head
+    base: _Base
+    merged: bool = False
+    title: str = ""
+    body: str = ""
+    draft: bool = False
+    html_url: str = ""
+    merge_commit_sha: str = ""
+    user: _User = _User()
+    labels: list[_Named] = Field(default_factory=list)
+
+
+class _Status(Received):
+    context: str = ""
+    status: str = ""
+    description: str = ""
+    target_url: str = ""
+
+
+class _Issue(Received):
+    number: int
+    state: str
+    title: str = ""
+    body: str = ""
+    labels: list[_Named] = Field(default_factory=list)
+    html_url: str = ""
+
+
+class _Milestone(Received):
+    id: int
+    title: str = ""
+
+
+class _Branch(Received):
+    enable_status_check: bool = False
+    status_check_contexts: list[str] = Field(default_factory=list)
 
 
 def connect(wanted: Target) -> ForgejoForge:
@@ -65,7 +109,8 @@ def connect(wanted: Target) -> ForgejoForge:
     rules = wanted.rules
     base = f"{rules.base_url or _OWN[rules.kind]}/api/v1"
     send = over_requests(base, wanted.token, rules.kind)
-    api = Api(send, budget=wanted.budget(base), cache=wanted.cache)
+    name = f"{rules.kind.capitalize()} at {base}"
+    api = Api(send, budget=wanted.budget(base), cache=wanted.cache, forge=name)
     return ForgejoForge(api, wanted.repository(), auto_merge=rules.auto_merge, kind=rules.kind)
 
 
@@ -104,8 +149,8 @@ class ForgejoForge:
         def refusal(answer: Answer) -> str:
             return "" if answer.status == _CONFLICT else answer.message or f"status {answer.status}"
 
-        return effect(
-            self._api, "open a pull request", probe, lambda: self._api.write("POST", f"{self._at}/pulls", body), refusal
+        return self._api.effect(
+            "open a pull request", probe, lambda: self._api.write("POST", f"{self._at}/pulls", body), refusal
         )
 
     def update(
@@ -134,7 +179,7 @@ class ForgejoForge:
                 return there if (there.title, there.draft, there.body) == (title, draft, body) else None
 
             path = f"{self._at}/pulls/{pull.number}"
-            now = effect(self._api, "update a pull request", probe, lambda: self._api.write("PATCH", path, changed))
+            now = self._api.effect("update a pull request", probe, lambda: self._api.write("PATCH", path, changed))
         missing = [label for label in labels if label not in now.labels]
         return self._labelled(now, missing) if missing else now
 
@@ -145,11 +190,11 @@ class ForgejoForge:
         def do() -> Answer:
             return self._api.write("PATCH", path, {"base": base})
 
-        return effect(self._api, f"retarget #{n}", lambda: self._get(n).going_to(base), do)
+        return self._api.effect(f"retarget #{n}", lambda: self._get(n).going_to(base), do)
 
     def checks(self, sha: str) -> Checks:
         """Return the commit's foreign statuses; actions write statuses as well."""
-        return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _context(item).startswith(_OURS)))
+        return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not item.context.startswith(_OURS)))
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
         """Merge it now if nothing is pending; otherwise schedule the merge if the base has a required check."""
@@ -195,21 +240,15 @@ class ForgejoForge:
         """Maintain one comment that starts with the mark."""
         path = f"{self._at}/issues/{pull.number}/comments"
 
-        def ours() -> dict[str, Any] | None:
-            comments = self._api.get(path, [_COMMENT]) or []
-            return next((item for item in comments if str(item.get("body") or "").startswith(mark)), None)
-
-        def probe() -> bool | None:
-            found = ours()
-            return True if found is not None and str(found.get("body")) == text else None
-
-        def write() -> Answer:
-            found = ours()
-            if found is None:
+        def write(known: int | None) -> Answer:
+            if known is None:
                 return self._api.write("POST", path, {"body": text})
-            return self._api.write("PATCH", f"{self._at}/issues/comments/{found['id']}", {"body": text})
+            return self._api.write("PATCH", f"{self._at}/issues/comments/{known}", {"body": text})
 
-        effect(self._api, "comment on a pull request", probe, write)
+        def comments() -> list[Comment]:
+            return self._api.get(path, list[Comment]) or []
+
+        self._api.maintain_comment("comment on a pull request", mark, text, comments, write)
 
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
@@ -218,18 +257,17 @@ class ForgejoForge:
             return True if self._get(pull.number).state != "open" else None
 
         path = f"{self._at}/pulls/{pull.number}"
-        effect(self._api, "close a pull request", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
+        self._api.effect("close a pull request", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
         """Return the issues of a milestone given by title or number, with their blockers."""
-        title = str(self._milestone(milestone).get("title", ""))
-        asked = {"milestones": title, "state": "all", "type": "issues"}
-        found = [self._issue(item) for item in self._pages(f"{self._at}/issues", asked, _ISSUE)]
+        asked = {"milestones": self._milestone(milestone).title, "state": "all", "type": "issues"}
+        found = [self._issue(item) for item in self._api.pages(f"{self._at}/issues", asked, _Issue)]
         return sorted(found, key=lambda item: item.number)
 
     def issue(self, number: int) -> ForgeIssue | None:
         """Return an issue; None if the number does not exist."""
-        found = self._api.get(f"{self._at}/issues/{number}", _ISSUE)
+        found = self._api.get(f"{self._at}/issues/{number}", _Issue)
         return None if found is None else self._issue(found)
 
     def edit_issue(self, number: int, body: str) -> None:
@@ -237,35 +275,29 @@ class ForgejoForge:
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
-            return True if str((self._api.get(path, _ISSUE) or {}).get("body") or "") == body else None
+            found = self._api.get(path, _Issue)
+            return True if (found.body if found is not None else "") == body else None
 
-        effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
+        self._api.effect("edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
 
     def close_issue(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
-        return self._closed(f"{self._at}/issues/{number}", _ISSUE, "issue")
+        return self._closed(f"{self._at}/issues/{number}", "issue")
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
-        number = self._milestone(title)["id"]
-        return self._closed(f"{self._at}/milestones/{number}", _MILESTONE, "milestone")
+        number = self._milestone(title).id
+        return self._closed(f"{self._at}/milestones/{number}", "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
         """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         context = f"{_OURS}{name}"[:255]
-        for tries in range(TRIES):
-            known = {_context(item): str(item.get("status")) for item in self._statuses(sha)}
-            if known.get(context) == state:
-                return True
-            body = {"state": state, "context": context, "description": description[:255], "target_url": ""}
-            answer = self._api.write("POST", f"{self._at}/statuses/{sha}", body)
-            if answer.status in _NO_ACCESS:
-                return False
-            if not answer.ok and not answer.lost:
-                raise ForgeRefusedError(f"the forge refuses a status for {sha[:10]}: {answer.message}")
-            if answer.lost:
-                self._api.wait(tries)
-        return False
+
+        def known() -> str | None:
+            return {item.context: item.status for item in self._statuses(sha)}.get(context)
+
+        body = {"state": state, "context": context, "description": description[:255], "target_url": ""}
+        return self._api.post_status(f"{self._at}/statuses/{sha}", state, known, body, sha)
 
     def _now(self, pull: PullRequest, body: Mapping[str, Any]) -> MergeAnswer | None:
         """Merge now; None if the outcome is unknown."""
@@ -299,11 +331,11 @@ class ForgejoForge:
         return MergeAnswer("refused", f"auto-merge cannot be enabled: {answer.message or answer.status}")
 
     def _has_required(self, base: str) -> bool:
-        branch = self._api.get(f"{self._at}/branches/{quote(base, safe='')}", _BRANCH) or {}
-        return bool(branch.get("enable_status_check") and branch.get("status_check_contexts"))
+        branch = self._api.get(f"{self._at}/branches/{quote(base, safe='')}", _Branch) or _Branch()
+        return branch.enable_status_check and bool(branch.status_check_contexts)
 
     def _get(self, number: int) -> PullRequest:
-        found = self._api.get(f"{self._at}/pulls/{number}", _PULL)
+        found = self._api.get(f"{self._at}/pulls/{number}", _Pull)
         if found is None:
             raise ForgeRefusedError(f"pull request #{number} is not on the forge")
         return _pull_of(found)
@@ -311,23 +343,18 @@ class ForgejoForge:
     def _list(self) -> list[PullRequest]:
         found = [
             _pull_of(item)
-            for item in self._pages(f"{self._at}/pulls", {"state": "all"}, _PULL)
-            if item["head"].get("repo_id") == item["base"].get("repo_id")
+            for item in self._api.pages(f"{self._at}/pulls", {"state": "all"}, _Pull)
+            if item.head.repo_id == item.base.repo_id
         ]
         return sorted(found, key=lambda pull: pull.number)
 
-    def _pages(self, path: str, parameters: Mapping[str, str], shape: Any) -> list[dict[str, Any]]:
-        return list(self._api.pages(path, parameters, shape))
-
-    def _statuses(self, sha: str) -> list[dict[str, Any]]:
+    def _statuses(self, sha: str) -> list[_Status]:
         """Return the latest status of each context."""
-        found: dict[str, dict[str, Any]] = {}
-        for item in self._pages(f"{self._at}/commits/{sha}/statuses", {"sort": "oldest"}, _STATUS):
-            found[_context(item)] = item
-        return list(found.values())
+        statuses = self._api.pages(f"{self._at}/commits/{sha}/statuses", {"sort": "oldest"}, _Status)
+        return list({item.context: item for item in statuses}.values())
 
     def _labelled(self, pull: PullRequest, missing: list[str]) -> PullRequest:
-        known = {str(item.get("name")): int(item["id"]) for item in self._pages(f"{self._at}/labels", {}, _LABEL)}
+        known = {item.name: item.id for item in self._api.pages(f"{self._at}/labels", {}, _Label)}
         numbers = [known[name] for name in missing if name in known]
         if not numbers:
             return pull
@@ -337,40 +364,30 @@ class ForgejoForge:
             there = self._get(pull.number)
             return there if {name for name in missing if name in known} <= set(there.labels) else None
 
-        return effect(
-            self._api, "label a pull request", probe, lambda: self._api.write("POST", path, {"labels": numbers})
+        return self._api.effect(
+            "label a pull request", probe, lambda: self._api.write("POST", path, {"labels": numbers})
         )
 
-    def _milestone(self, wanted: str) -> dict[str, Any]:
-        for item in self._pages(f"{self._at}/milestones", {"state": "all"}, _MILESTONE):
-            if wanted in {str(item.get("title")), str(item.get("id"))}:
+    def _milestone(self, wanted: str) -> _Milestone:
+        for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}, _Milestone):
+            if wanted in {item.title, str(item.id)}:
                 return item
         raise ForgeRefusedError(f'the forge has no milestone "{wanted}"')
 
-    def _issue(self, item: Mapping[str, Any]) -> ForgeIssue:
-        number = int(item["number"])
-        blocking = self._pages(f"{self._at}/issues/{number}/dependencies", {}, _ISSUE)
+    def _issue(self, item: _Issue) -> ForgeIssue:
+        blocking = self._api.pages(f"{self._at}/issues/{item.number}/dependencies", {}, _Issue)
         return ForgeIssue(
-            number=number,
-            title=str(item.get("title", "")),
-            body=str(item.get("body") or ""),
-            state=str(item.get("state", "")),
-            labels=_labels(item),
-            needs=tuple(int(other["number"]) for other in blocking),
-            url=str(item.get("html_url", "")),
+            number=item.number,
+            title=item.title,
+            body=item.body,
+            state=item.state,
+            labels=tuple(label.name for label in item.labels),
+            needs=tuple(other.number for other in blocking),
+            url=item.html_url,
         )
 
-    def _closed(self, path: str, shape: Any, what: str) -> bool:
-        before = self._api.get(path, shape)
-        if before is None:
-            raise ForgeRefusedError(f"the forge has no such {what}: {path}")
-        if before.get("state") == "closed":
-            return False
-
-        def probe() -> bool | None:
-            return True if (self._api.get(path, shape) or {}).get("state") == "closed" else None
-
-        return effect(self._api, f"close a {what}", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
+    def _closed(self, path: str, what: str) -> bool:
+        return self._api.close_once(path, what, lambda: self._api.write("PATCH", path, {"state": "closed"}))
 
 
 def over_requests(base_url: str, token: str, kind: str = "forgejo") -> Send:
@@ -403,36 +420,24 @@ def _titled(title: str, *, draft: bool) -> str:
     return f"{_DRAFT}{title}" if draft else title
 
 
-def _context(item: Mapping[str, Any]) -> str:
-    return str(item.get("context") or "")
-
-
-def _labels(item: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(label.get("name", "")) for label in item.get("labels") or [])
-
-
-def _pull_of(item: Mapping[str, Any]) -> PullRequest:
-    merged, title = bool(item.get("merged")), str(item.get("title") or "")
+def _pull_of(item: _Pull) -> PullRequest:
     return PullRequest(
-        number=int(item["number"]),
-        state="merged" if merged else str(item.get("state", "")),
-        draft=title.startswith(_DRAFT) or bool(item.get("draft")),
-        head=str(item["head"].get("ref", "")),
-        sha=str(item["head"].get("sha") or ""),
-        base=str(item["base"].get("ref", "")),
-        title=title.removeprefix(_DRAFT),
-        body=str(item.get("body") or ""),
-        url=str(item.get("html_url") or ""),
-        merge_commit=str(item.get("merge_commit_sha") or "") if merged else "",
-        author=str((item.get("user") or {}).get("login", "")),
-        labels=_labels(item),
+        number=item.number,
+        state="merged" if item.merged else item.state,
+        draft=item.title.startswith(_DRAFT) or item.draft,
+        head=item.head.ref,
+        sha=item.head.sha,
+        base=item.base.ref,
+        title=item.title.removeprefix(_DRAFT),
+        body=item.body,
+        url=item.html_url,
+        merge_commit=item.merge_commit_sha if item.merged else "",
+        author=item.user.login,
+        labels=tuple(label.name for label in item.labels),
     )
 
 
-def _check_of(item: Mapping[str, Any]) -> CheckState:
-    word = str(item.get("status") or "")
-    state = _WORDS.get(word, "pending")
-    conclusion = word if state == "failure" else ""
-    return CheckState(
-        _context(item), state, str(item.get("description") or ""), str(item.get("target_url") or ""), conclusion
-    )
+def _check_of(item: _Status) -> CheckState:
+    state = _WORDS.get(item.status, "pending")
+    conclusion = item.status if state == "failure" else ""
+    return CheckState(item.context, state, item.description, item.target_url, conclusion)

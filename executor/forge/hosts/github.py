@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
+from executor.errors import ForgeUnavailableError, UsageError
 from executor.forge.base import CheckReport, Checks, CheckState, MergeAnswer, red_answer, standing
-from executor.forge.hosts.github_pulls import ANNOTATION, BRANCH, RULE, RUN, STATUS, Issues, Pulls
-from executor.forge.hosts.rest import GRAPHQL, PAGE, TIMEOUT, TRIES, Api, log_reader
+from executor.forge.hosts.credentials import TIMEOUT, log_reader
+from executor.forge.hosts.github_pulls import Annotation, Branch, CheckRun, Issues, Merged, Pulls, Rule, Status
+from executor.forge.hosts.rest import GRAPHQL, PAGE, TRIES, Api, understood
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,6 @@ __all__ = [
 
 _PREFIX = "milestone/"
 """Prefix of the executor's statuses, which are no foreign checks."""
-_DENIED = frozenset({403, 404})
 _GOOD = frozenset({"success", "neutral", "skipped"})
 _MOST_ANNOTATIONS = 50
 _UNDONE = ("queued", "in_progress", "waiting", "requested", "pending")
@@ -53,42 +53,19 @@ class Statuses:
 
     def checks(self, sha: str) -> Checks:
         """Return the foreign checks of a commit: statuses and check runs."""
-        found: list[CheckState] = []
-        for item in self._api.pages(f"{self._at}/commits/{sha}/status", {}, STATUS, "statuses"):
-            name, state = str(item.get("context", "")), str(item.get("state", ""))
-            if not name.startswith(_PREFIX):
-                word = "failure" if state in {"failure", "error"} else "success" if state == "success" else "pending"
-                found.append(
-                    CheckState(
-                        name,
-                        word,
-                        str(item.get("description") or ""),
-                        str(item.get("target_url") or ""),
-                        conclusion=state if word == "failure" else "",
-                    )
-                )
-        for item in self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, RUN, "check_runs"):
-            state, outcome = str(item.get("status", "")), str(item.get("conclusion") or "")
-            if outcome == "action_required":
-                word, detail = "pending", "a person has to let its workflow run"
-            elif state in _UNDONE or not outcome:
-                word, detail = "pending", ""
-            else:
-                word, detail = "success" if outcome in _GOOD else "failure", outcome
-            url, number = str(item.get("html_url") or ""), int(item.get("id") or 0)
-            found.append(
-                CheckState(str(item.get("name", "")), word, detail, url, outcome if word == "failure" else "", number)
-            )
-        return Checks(tuple(found))
+        statuses = self._api.pages(f"{self._at}/commits/{sha}/status", {}, Status, "statuses")
+        foreign = [_check_of_status(item) for item in statuses if not item.context.startswith(_PREFIX)]
+        runs = self._api.pages(f"{self._at}/commits/{sha}/check-runs", {}, CheckRun, "check_runs")
+        return Checks((*foreign, *(_check_of_run(item) for item in runs)))
 
     def report(self, check: CheckState) -> CheckReport:
         """Return annotations and the end of the log of a check run; a commit status has neither."""
         if not check.id:
             return CheckReport()
         lines = []
-        for item in self._api.pages(f"{self._at}/check-runs/{check.id}/annotations", {}, ANNOTATION):
-            place = f"{item['path']}:{item.get('start_line') or 1}: " if item.get("path") else ""
-            lines.append(f"{place}{item.get('message') or item.get('title') or ''}".strip())
+        for item in self._api.pages(f"{self._at}/check-runs/{check.id}/annotations", {}, Annotation):
+            place = f"{item.path}:{item.start_line or 1}: " if item.path else ""
+            lines.append(f"{place}{item.message or item.title}".strip())
             if len(lines) >= _MOST_ANNOTATIONS:
                 break
         return CheckReport(tuple(filter(None, lines)), self._api.text(f"{self._at}/actions/jobs/{check.id}/logs"))
@@ -97,20 +74,30 @@ class Statuses:
         """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         context = f"{_PREFIX}{name}"[:255]
         path = f"{self._at}/commits/{sha}/status"
-        for tries in range(TRIES):
-            statuses = self._api.pages(path, {}, STATUS, "statuses")
-            known = {str(item.get("context")): str(item.get("state")) for item in statuses}
-            if known.get(context) == state:
-                return True
-            body = {"state": state, "context": context, "description": description[:140]}
-            answer = self._api.write("POST", f"{self._at}/statuses/{sha}", body)
-            if answer.status in _DENIED:
-                return False
-            if not answer.ok and not answer.lost:
-                raise ForgeRefusedError(f"the forge refuses a status for {sha[:10]}: {answer.message}")
-            if answer.lost:
-                self._api.wait(tries)
-        return False
+
+        def known() -> str | None:
+            return {item.context: item.state for item in self._api.pages(path, {}, Status, "statuses")}.get(context)
+
+        body = {"state": state, "context": context, "description": description[:140]}
+        return self._api.post_status(f"{self._at}/statuses/{sha}", state, known, body, sha)
+
+
+def _check_of_status(item: Status) -> CheckState:
+    state = item.state
+    word = "failure" if state in {"failure", "error"} else "success" if state == "success" else "pending"
+    conclusion = state if word == "failure" else ""
+    return CheckState(item.context, word, item.description, item.target_url, conclusion=conclusion)
+
+
+def _check_of_run(item: CheckRun) -> CheckState:
+    outcome = item.conclusion
+    if outcome == "action_required":
+        word, detail = "pending", "a person has to let its workflow run"
+    elif item.status in _UNDONE or not outcome:
+        word, detail = "pending", ""
+    else:
+        word, detail = "success" if outcome in _GOOD else "failure", outcome
+    return CheckState(item.name, word, detail, item.html_url, outcome if word == "failure" else "", item.id)
 
 
 AUTO_MERGE = """mutation(
@@ -196,8 +183,8 @@ class Merging:
         answer = self._api.write("PUT", f"{self._at}/pulls/{pull.number}/merge", body)
         words = answer.message.lower()
         if answer.ok:
-            commit = answer.data.get("sha") if isinstance(answer.data, dict) else None
-            return MergeAnswer("merged", commit=commit) if isinstance(commit, str) else None
+            merged = understood(answer.data, Merged)
+            return MergeAnswer("merged", commit=merged.sha) if merged is not None else None
         if answer.status == _CONFLICT or any(text in words for text in _MOVED):
             return MergeAnswer("moved", answer.message)
         if answer.lost:
@@ -238,17 +225,13 @@ class Merging:
     def _required(self, base: str) -> tuple[bool, bool]:
         """Return whether a branch has at least one required check, and whether it has a merge queue."""
         name = quote(base, safe="")
-        branch = self._api.get(f"{self._at}/branches/{name}", BRANCH) or {}
-        checks = (branch.get("protection") or {}).get("required_status_checks") or {}
-        required = bool(checks.get("contexts") or checks.get("checks"))
-        queue = False
-        for rule in self._api.get(f"{self._at}/rules/branches/{name}", [RULE]) or []:
-            required = required or (
-                rule.get("type") == "required_status_checks"
-                and bool((rule.get("parameters") or {}).get("required_status_checks"))
-            )
-            queue = queue or rule.get("type") == "merge_queue"
-        return required, queue
+        branch = self._api.get(f"{self._at}/branches/{name}", Branch) or Branch()
+        checks = branch.protection.required_status_checks
+        rules = self._api.get(f"{self._at}/rules/branches/{name}", list[Rule]) or []
+        required = bool(checks.contexts or checks.checks) or any(
+            rule.type == "required_status_checks" and rule.parameters.required_status_checks for rule in rules
+        )
+        return required, any(rule.type == "merge_queue" for rule in rules)
 
 
 _OWN = "https://api.github.com"
@@ -265,7 +248,7 @@ def connect(wanted: Target) -> GitHubForge:
     base = rules.base_url or _OWN
     send = over_pygithub(base, wanted.token)
     fetch = log_reader(base, {"Authorization": f"Bearer {wanted.token}"})
-    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache)
+    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache, forge=f"GitHub at {base}")
     return GitHubForge(api, wanted.repository(), auto_merge=rules.auto_merge)
 
 

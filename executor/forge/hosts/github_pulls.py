@@ -2,81 +2,184 @@
 
 Issues and milestones of the repository: read, edited, closed; comments.
 
-The expected shapes of GitHub's answers.
+The types of GitHub's answers.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from executor.errors import ForgeRefusedError
 from executor.forge.base import ForgeIssue
-from executor.forge.hosts.rest import Needed, effect
+from executor.forge.hosts.rest import Comment
 from executor.forge.pull_request import PullRequest
+from executor.model.validation import Received
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from executor.forge.base import NewPull
     from executor.forge.hosts.rest import Answer, Api
 
-__all__ = [
-    "ANNOTATION",
-    "BLOCKER",
-    "BRANCH",
-    "COMMENT",
-    "DRAFT",
-    "ISSUE",
-    "MILESTONE",
-    "PULL",
-    "READY",
-    "RULE",
-    "RUN",
-    "STATE",
-    "STATUS",
-    "Issues",
-    "Pulls",
-    "labels_of",
-]
+__all__ = ["DRAFT", "READY", "Annotation", "Branch", "CheckRun", "Issues", "Merged", "Pulls", "Rule", "Status"]
 
 
-_LABELS = [(str, {"name": str})]
-PULL = {
-    "number": Needed(int),
-    "state": Needed(str),
-    "draft": bool,
-    "merged_at": str,
-    "head": Needed({"ref": Needed(str), "sha": Needed(str), "repo": {"full_name": str}}),
-    "base": Needed({"ref": Needed(str)}),
-    "title": str,
-    "body": str,
-    "html_url": str,
-    "merge_commit_sha": str,
-    "user": {"login": str},
-    "labels": _LABELS,
-    "node_id": str,
-}
-ISSUE = {
-    "number": Needed(int),
-    "title": Needed(str),
-    "body": str,
-    "state": Needed(str),
-    "labels": _LABELS,
-    "html_url": str,
-}
-BLOCKER = {"number": Needed(int)}
-NUMBERED = {"id": Needed(int)}
-"""Shape of an issue if only GitHub's own id of it is needed."""
-MILESTONE = {"number": Needed(int), "title": str}
-STATE = {"state": Needed(str)}
-"""Shape of an issue or a milestone if only its state is needed."""
-STATUS = {"context": str, "state": str, "description": str, "target_url": str}
-COMMENT = {"id": Needed(int), "body": str}
-ANNOTATION = {"path": str, "start_line": int, "message": str, "title": str}
-RUN = {"id": int, "name": str, "status": str, "conclusion": str, "html_url": str}
-"""Shape of a check run."""
-BRANCH = {"protection": {"required_status_checks": {"contexts": [str], "checks": [{}]}}}
-RULE = {"type": str, "parameters": {}}
+class Label(Received):
+    """A label of an issue or a pull request."""
+
+    name: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_its_name(cls, value: Any) -> Any:
+        """GitHub lists the labels of an issue as tables or as names."""
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Repository(Received):
+    """The repository of a branch."""
+
+    full_name: str = ""
+
+
+class Head(Received):
+    """The branch of a pull request; its repository is absent if it was deleted."""
+
+    ref: str
+    sha: str
+    repo: Repository = Repository()
+
+
+class Base(Received):
+    """The branch that a pull request goes into."""
+
+    ref: str
+
+
+class User(Received):
+    """An account."""
+
+    login: str = ""
+
+
+class Pull(Received):
+    """A pull request."""
+
+    number: int
+    state: str
+    head: Head
+    base: Base
+    draft: bool = False
+    merged_at: str = ""
+    title: str = ""
+    body: str = ""
+    html_url: str = ""
+    merge_commit_sha: str = ""
+    user: User = User()
+    labels: list[Label] = Field(default_factory=list)
+    node_id: str = ""
+    auto_merge: Any = None
+    """Null unless GitHub was asked to merge it later."""
+
+
+class Issue(Received):
+    """An issue, or a pull request in a list of issues."""
+
+    number: int
+    title: str
+    state: str
+    body: str = ""
+    labels: list[Label] = Field(default_factory=list)
+    html_url: str = ""
+    pull_request: Any = None
+    """Present only in pull requests."""
+
+
+class Blocker(Received):
+    """An issue that blocks another."""
+
+    number: int
+
+
+class Numbered(Received):
+    """An issue if only GitHub's own id of it is needed."""
+
+    id: int
+
+
+class Milestone(Received):
+    """A milestone."""
+
+    number: int
+    title: str = ""
+
+
+class Status(Received):
+    """A status of a commit."""
+
+    context: str = ""
+    state: str = ""
+    description: str = ""
+    target_url: str = ""
+
+
+class Annotation(Received):
+    """A remark of a check run about a line."""
+
+    path: str = ""
+    start_line: int = 0
+    message: str = ""
+    title: str = ""
+
+
+class CheckRun(Received):
+    """A check run."""
+
+    id: int = 0
+    name: str = ""
+    status: str = ""
+    conclusion: str = ""
+    html_url: str = ""
+
+
+class RequiredChecks(Received):
+    """The required checks of a protected branch, by name and by table."""
+
+    contexts: list[str] = Field(default_factory=list)
+    checks: list[dict[str, object]] = Field(default_factory=list)
+
+
+class Protection(Received):
+    """The protection of a branch."""
+
+    required_status_checks: RequiredChecks = RequiredChecks()
+
+
+class Branch(Received):
+    """A branch."""
+
+    protection: Protection = Protection()
+
+
+class RuleParameters(Received):
+    """The parameters of a rule of a branch."""
+
+    required_status_checks: Any = None
+
+
+class Rule(Received):
+    """A rule of a branch."""
+
+    type: str = ""
+    parameters: RuleParameters = RuleParameters()
+
+
+class Merged(Received):
+    """The answer to a merge."""
+
+    sha: str
 
 
 class Issues:
@@ -88,14 +191,14 @@ class Issues:
 
     def of_milestone(self, milestone: str) -> list[ForgeIssue]:
         """Return the issues of a milestone given by title or number, with their blockers, without pull requests."""
-        number = self._milestone(milestone)["number"]
+        number = self._milestone(milestone).number
         asked = {"milestone": str(number), "state": "all", "sort": "created", "direction": "asc"}
-        found = self._api.pages(f"{self._at}/issues", asked, ISSUE)
-        return [self._issue(item) for item in found if "pull_request" not in item]
+        found = self._api.pages(f"{self._at}/issues", asked, Issue)
+        return [self._issue(item) for item in found if item.pull_request is None]
 
     def get(self, number: int) -> ForgeIssue | None:
         """Return an issue; None if the number does not exist."""
-        found = self._api.get(f"{self._at}/issues/{number}", ISSUE)
+        found = self._api.get(f"{self._at}/issues/{number}", Issue)
         return None if found is None else self._issue(found)
 
     def edit(self, number: int, body: str) -> None:
@@ -103,22 +206,23 @@ class Issues:
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
-            return True if str((self._api.get(path, ISSUE) or {}).get("body") or "") == body else None
+            found = self._api.get(path, Issue)
+            return True if (found.body if found is not None else "") == body else None
 
-        effect(self._api, "edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
+        self._api.effect("edit an issue", probe, lambda: self._api.write("PATCH", path, {"body": body}))
 
     def block(self, number: int, by: Sequence[int]) -> None:
         """Record that an issue is blocked by others; only missing ones are added."""
         path = f"{self._at}/issues/{number}/dependencies/blocked_by"
 
         def known() -> set[int]:
-            return {int(item["number"]) for item in self._api.pages(path, {}, BLOCKER)}
+            return {item.number for item in self._api.pages(path, {}, Blocker)}
 
         for other in sorted(set(by) - known()):
-            found = self._api.get(f"{self._at}/issues/{other}", NUMBERED)
+            found = self._api.get(f"{self._at}/issues/{other}", Numbered)
             if found is None:
                 raise ForgeRefusedError(f"the forge has no issue #{other}, which #{number} needs")
-            body = {"issue_id": int(found["id"])}
+            body = {"issue_id": found.id}
 
             def probe(other: int = other) -> bool | None:
                 return True if other in known() else None
@@ -126,27 +230,21 @@ class Issues:
             def write(body: dict[str, int] = body) -> Answer:
                 return self._api.write("POST", path, body)
 
-            effect(self._api, "add a dependency", probe, write)
+            self._api.effect("add a dependency", probe, write)
 
     def comment(self, number: int, mark: str, text: str) -> None:
         """Maintain one comment that starts with the mark."""
         path = f"{self._at}/issues/{number}/comments"
 
-        def ours() -> dict[str, Any] | None:
-            comments = self._api.pages(path, {}, COMMENT)
-            return next((item for item in comments if str(item.get("body") or "").startswith(mark)), None)
-
-        def probe() -> bool | None:
-            found = ours()
-            return True if found is not None and str(found.get("body")) == text else None
-
-        def write() -> Answer:
-            found = ours()
-            if found is None:
+        def write(known: int | None) -> Answer:
+            if known is None:
                 return self._api.write("POST", path, {"body": text})
-            return self._api.write("PATCH", f"{self._at}/issues/comments/{found['id']}", {"body": text})
+            return self._api.write("PATCH", f"{self._at}/issues/comments/{known}", {"body": text})
 
-        effect(self._api, "comment on a pull request", probe, write)
+        def comments() -> Iterator[Comment]:
+            return self._api.pages(path, {}, Comment)
+
+        self._api.maintain_comment("comment on a pull request", mark, text, comments, write)
 
     def close(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
@@ -154,45 +252,29 @@ class Issues:
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
-        number = self._milestone(title)["number"]
+        number = self._milestone(title).number
         return self._closed(f"{self._at}/milestones/{number}", {"state": "closed"}, "milestone")
 
-    def _milestone(self, wanted: str) -> dict[str, Any]:
-        for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}, MILESTONE):
-            if wanted in {str(item.get("title")), str(item.get("number"))}:
+    def _milestone(self, wanted: str) -> Milestone:
+        for item in self._api.pages(f"{self._at}/milestones", {"state": "all"}, Milestone):
+            if wanted in {item.title, str(item.number)}:
                 return item
         raise ForgeRefusedError(f'the forge has no milestone "{wanted}"')
 
-    def _issue(self, item: dict[str, Any]) -> ForgeIssue:
-        number = int(item["number"])
-        blocking = self._api.pages(f"{self._at}/issues/{number}/dependencies/blocked_by", {}, BLOCKER)
+    def _issue(self, item: Issue) -> ForgeIssue:
+        blocking = self._api.pages(f"{self._at}/issues/{item.number}/dependencies/blocked_by", {}, Blocker)
         return ForgeIssue(
-            number=number,
-            title=str(item.get("title", "")),
-            body=str(item.get("body") or ""),
-            state=str(item.get("state", "")),
-            labels=labels_of(item),
-            needs=tuple(int(other["number"]) for other in blocking),
-            url=str(item.get("html_url", "")),
+            number=item.number,
+            title=item.title,
+            body=item.body,
+            state=item.state,
+            labels=tuple(label.name for label in item.labels),
+            needs=tuple(other.number for other in blocking),
+            url=item.html_url,
         )
 
     def _closed(self, path: str, body: dict[str, str], what: str) -> bool:
-        before = self._api.get(path, STATE)
-        if before is None:
-            raise ForgeRefusedError(f"the forge has no such {what}: {path}")
-        if before.get("state") == "closed":
-            return False
-
-        def probe() -> bool | None:
-            return True if (self._api.get(path, STATE) or {}).get("state") == "closed" else None
-
-        return effect(self._api, f"close a {what}", probe, lambda: self._api.write("PATCH", path, body))
-
-
-def labels_of(item: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the labels of an issue or pull request."""
-    labels = item.get("labels") or []
-    return tuple(str(label.get("name", "") if isinstance(label, dict) else label) for label in labels)
+        return self._api.close_once(path, what, lambda: self._api.write("PATCH", path, body))
 
 
 READY = """mutation($id: ID!) {
@@ -213,7 +295,7 @@ class Pulls:
 
     def get(self, number: int) -> PullRequest:
         """Return a pull request; raises `ForgeRefusedError` if the number does not exist."""
-        found = self._api.get(f"{self._at}/pulls/{number}", PULL)
+        found = self._api.get(f"{self._at}/pulls/{number}", Pull)
         if found is None:
             raise ForgeRefusedError(f"pull request #{number} is not on the forge")
         return _pull_of(found)
@@ -238,8 +320,8 @@ class Pulls:
         def refusal(answer: Answer) -> str:
             return "" if "already exists" in answer.message else answer.message
 
-        return effect(
-            self._api, "open a pull request", probe, lambda: self._api.write("POST", f"{self._at}/pulls", body), refusal
+        return self._api.effect(
+            "open a pull request", probe, lambda: self._api.write("POST", f"{self._at}/pulls", body), refusal
         )
 
     def update(
@@ -262,7 +344,7 @@ class Pulls:
                 there = self.get(pull.number)
                 return there if {"title": there.title, "body": there.body} == wanted else None
 
-            now = effect(self._api, "update a pull request", probe, lambda: self._api.write("PATCH", path, changed))
+            now = self._api.effect("update a pull request", probe, lambda: self._api.write("PATCH", path, changed))
         missing = [label for label in labels if label not in now.labels]
         if missing:
             path = f"{self._at}/issues/{pull.number}/labels"
@@ -271,8 +353,8 @@ class Pulls:
                 there = self.get(pull.number)
                 return there if set(labels) <= set(there.labels) else None
 
-            now = effect(
-                self._api, "label a pull request", labelled, lambda: self._api.write("POST", path, {"labels": missing})
+            now = self._api.effect(
+                "label a pull request", labelled, lambda: self._api.write("POST", path, {"labels": missing})
             )
         if draft is not None and now.draft != draft and now.state == "open":
             query = DRAFT if draft else READY
@@ -282,7 +364,7 @@ class Pulls:
                 return there if there.draft == draft else None
 
             node = now.node
-            now = effect(self._api, "change a draft", turned, lambda: self._api.graphql(query, {"id": node}))
+            now = self._api.effect("change a draft", turned, lambda: self._api.graphql(query, {"id": node}))
         return now
 
     def retarget(self, pull: PullRequest, base: str) -> PullRequest:
@@ -292,7 +374,7 @@ class Pulls:
         def do() -> Answer:
             return self._api.write("PATCH", path, {"base": base})
 
-        return effect(self._api, f"retarget #{n}", lambda: self.get(n).going_to(base), do)
+        return self._api.effect(f"retarget #{n}", lambda: self.get(n).going_to(base), do)
 
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
@@ -302,36 +384,34 @@ class Pulls:
             return there if there.state != "open" else None
 
         path = f"{self._at}/pulls/{pull.number}"
-        effect(self._api, "close a pull request", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
+        self._api.effect("close a pull request", probe, lambda: self._api.write("PATCH", path, {"state": "closed"}))
 
     def _list(self, filters: dict[str, str]) -> list[PullRequest]:
         asked = {"state": "all", "sort": "created", "direction": "asc", **filters}
-        found = [_pull_of(item) for item in self._api.pages(f"{self._at}/pulls", asked, PULL) if self._is_here(item)]
+        found = [_pull_of(item) for item in self._api.pages(f"{self._at}/pulls", asked, Pull) if self._is_here(item)]
         return sorted(found, key=lambda pull: pull.number)
 
-    def _is_here(self, item: dict[str, Any]) -> bool:
+    def _is_here(self, item: Pull) -> bool:
         """Return whether the branch of a pull request is in this repository; true if the forge no longer knows."""
-        repository = (item.get("head") or {}).get("repo") or {}
-        full = str(repository.get("full_name", ""))
+        full = item.head.repo.full_name
         return not full or f"/repos/{full}".lower() == self._at.lower()
 
 
-def _pull_of(item: dict[str, Any]) -> PullRequest:
-    head, base = item.get("head") or {}, item.get("base") or {}
-    merged = bool(item.get("merged_at"))
+def _pull_of(item: Pull) -> PullRequest:
+    merged = bool(item.merged_at)
     return PullRequest(
-        number=int(item["number"]),
-        state="merged" if merged else str(item.get("state", "")),
-        draft=bool(item.get("draft")),
-        head=str(head.get("ref", "")),
-        sha=str(head.get("sha", "")),
-        base=str(base.get("ref", "")),
-        title=str(item.get("title", "")),
-        body=str(item.get("body") or ""),
-        url=str(item.get("html_url", "")),
-        merge_commit=str(item.get("merge_commit_sha") or "") if merged else "",
-        author=str((item.get("user") or {}).get("login", "")),
-        waiting=bool(item.get("auto_merge")),
-        labels=labels_of(item),
-        node=str(item.get("node_id", "")),
+        number=item.number,
+        state="merged" if merged else item.state,
+        draft=item.draft,
+        head=item.head.ref,
+        sha=item.head.sha,
+        base=item.base.ref,
+        title=item.title,
+        body=item.body,
+        url=item.html_url,
+        merge_commit=item.merge_commit_sha if merged else "",
+        author=item.user.login,
+        waiting=bool(item.auto_merge),
+        labels=tuple(label.name for label in item.labels),
+        node=item.node_id,
     )

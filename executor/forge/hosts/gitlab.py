@@ -5,49 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pydantic import Field
+
 from executor.errors import ForgeRefusedError, ForgeUnavailableError, UsageError
-from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, NewPull, red_answer, standing
-from executor.forge.hosts.rest import TIMEOUT, TRIES, Api, Needed, effect, log_reader
+from executor.forge.base import CheckReport, Checks, CheckState, ForgeIssue, MergeAnswer, red_answer, standing
+from executor.forge.hosts.credentials import TIMEOUT, log_reader
+from executor.forge.hosts.rest import TRIES, Api, Comment
 from executor.forge.pull_request import PullRequest
+from executor.model.validation import Received
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from executor.forge.base import NewPull
     from executor.forge.connect import Target
     from executor.forge.hosts.rest import Answer, Send
 
 __all__ = ["GitLabForge", "connect", "over_python_gitlab"]
 
 _OWN = "https://gitlab.com"
-
 _DRAFT = "Draft: "
 _OURS = "milestone/"
-_REQUEST = {
-    "iid": Needed(int),
-    "state": Needed(str),
-    "title": str,
-    "description": str,
-    "draft": bool,
-    "source_branch": Needed(str),
-    "target_branch": Needed(str),
-    "sha": str,
-    "web_url": str,
-    "merge_commit_sha": str,
-    "squash_commit_sha": str,
-    "merge_when_pipeline_succeeds": bool,
-    "detailed_merge_status": str,
-    "labels": [str],
-    "author": {"username": str},
-    "source_project_id": int,
-    "target_project_id": int,
-}
-_SAID = {"description": str}
-_STATUS = {"id": int, "name": str, "status": Needed(str), "target_url": str, "allow_failure": bool} | _SAID
-_ISSUE = {"iid": Needed(int), "title": str, "state": Needed(str), "labels": [str], "web_url": str} | _SAID
-_LINK = {"iid": Needed(int), "link_type": str}
-_MILESTONE = {"id": Needed(int), "iid": int, "title": str, "state": str}
-_NOTE = {"id": Needed(int), "body": str, "system": bool}
-_PROJECT = {"only_allow_merge_if_pipeline_succeeds": bool}
 _STATES = {"opened": "open", "locked": "open", "closed": "closed", "merged": "merged"}
 _GOOD = frozenset({"success", "skipped"})
 _BAD = frozenset({"failed", "canceled"})
@@ -64,8 +42,60 @@ _WHY = {
     "status_checks_must_pass": "an external status check has not passed",
     "merge_request_blocked": "another merge request blocks it",
 }
-_NO_ACCESS = frozenset({403, 404})
 _CONFLICT = 409
+
+
+class _Issue(Received):
+    iid: int
+    state: str
+    title: str = ""
+    description: str = ""
+    labels: list[str] = Field(default_factory=list)
+    web_url: str = ""
+
+
+class _Author(Received):
+    username: str = ""
+
+
+class _Request(_Issue):
+    """A merge request, which has the keys of an issue as well."""
+
+    source_branch: str
+    target_branch: str
+    draft: bool = False
+    sha: str = ""
+    merge_commit_sha: str = ""
+    squash_commit_sha: str = ""
+    merge_when_pipeline_succeeds: bool = False
+    detailed_merge_status: str = ""
+    author: _Author = _Author()
+    source_project_id: int = 0
+    target_project_id: int = 0
+
+
+class _Status(Received):
+    status: str
+    id: int = 0
+    name: str = ""
+    description: str = ""
+    target_url: str = ""
+    allow_failure: bool = False
+
+
+class _Link(Received):
+    iid: int
+    link_type: str = ""
+
+
+class _Milestone(Received):
+    id: int
+    iid: int = 0
+    title: str = ""
+
+
+class _Project(Received):
+    only_allow_merge_if_pipeline_succeeds: bool = False
 
 
 def connect(wanted: Target) -> GitLabForge:
@@ -78,7 +108,7 @@ def connect(wanted: Target) -> GitLabForge:
     base = wanted.rules.base_url or _OWN
     send = over_python_gitlab(base, wanted.token)
     fetch = log_reader(f"{base}/api/v4", {"PRIVATE-TOKEN": wanted.token})
-    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache)
+    api = Api(send, fetch=fetch, budget=wanted.budget(base), cache=wanted.cache, forge=f"GitLab at {base}")
     return GitLabForge(api, wanted.repository(nested=True), auto_merge=wanted.rules.auto_merge)
 
 
@@ -115,7 +145,7 @@ class GitLabForge:
         body = {
             "source_branch": new.head,
             "target_branch": new.base,
-            "title": _titled(new.title, draft=new.draft),
+            "title": f"{_DRAFT * new.draft}{new.title}",
             "description": new.body,
         }
 
@@ -125,7 +155,7 @@ class GitLabForge:
         def do() -> Answer:
             return self._api.write("POST", f"{self._at}/merge_requests", body)
 
-        return effect(self._api, "open a merge request", probe, do, refusal)
+        return self._api.effect("open a merge request", probe, do, refusal)
 
     def update(
         self,
@@ -144,7 +174,7 @@ class GitLabForge:
         missing = [label for label in labels if label not in now.labels]
         changed: dict[str, Any] = {}
         if (title, draft) != (now.title, now.draft):
-            changed["title"] = _titled(title, draft=draft)
+            changed["title"] = f"{_DRAFT * draft}{title}"
         if body != now.body:
             changed["description"] = body
         if missing:
@@ -157,16 +187,16 @@ class GitLabForge:
             same = (there.title, there.draft, there.body) == (title, draft, body)
             return there if same and set(labels) <= set(there.labels) else None
 
-        return effect(self._api, "update a merge request", probe, lambda: self._put(pull.number, changed))
+        return self._api.effect("update a merge request", probe, lambda: self._put(pull.number, changed))
 
     def retarget(self, pull: PullRequest, base: str) -> PullRequest:
         """Set the branch that it goes to; returns the merge request."""
         n, body = pull.number, {"target_branch": base}
-        return effect(self._api, f"retarget !{n}", lambda: self._get(n).going_to(base), lambda: self._put(n, body))
+        return self._api.effect(f"retarget !{n}", lambda: self._get(n).going_to(base), lambda: self._put(n, body))
 
     def checks(self, sha: str) -> Checks:
         """Return the commit's foreign jobs and external statuses."""
-        return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not _name(item).startswith(_OURS)))
+        return Checks(tuple(_check_of(item) for item in self._statuses(sha) if not item.name.startswith(_OURS)))
 
     def request_merge(self, pull: PullRequest, sha: str, title: str, message: str, method: str) -> MergeAnswer:
         """Merge it now if nothing is pending; otherwise schedule it, if the project requires green pipelines."""
@@ -203,21 +233,15 @@ class GitLabForge:
         """Maintain one note that starts with the mark."""
         path = f"{self._at}/merge_requests/{pull.number}/notes"
 
-        def ours() -> dict[str, Any] | None:
-            notes = self._api.pages(path, {}, _NOTE)
-            return next((item for item in notes if str(item.get("body") or "").startswith(mark)), None)
-
-        def probe() -> bool | None:
-            found = ours()
-            return True if found is not None and str(found.get("body")) == text else None
-
-        def write() -> Answer:
-            found = ours()
-            if found is None:
+        def write(known: int | None) -> Answer:
+            if known is None:
                 return self._api.write("POST", path, {"body": text})
-            return self._api.write("PUT", f"{path}/{found['id']}", {"body": text})
+            return self._api.write("PUT", f"{path}/{known}", {"body": text})
 
-        effect(self._api, "comment on a merge request", probe, write)
+        def notes() -> Iterator[Comment]:
+            return self._api.pages(path, {}, Comment)
+
+        self._api.maintain_comment("comment on a merge request", mark, text, notes, write)
 
     def close(self, pull: PullRequest) -> None:
         """Close it without merging."""
@@ -225,17 +249,16 @@ class GitLabForge:
         def probe() -> bool | None:
             return True if self._get(pull.number).state != "open" else None
 
-        effect(self._api, "close a merge request", probe, lambda: self._put(pull.number, {"state_event": "close"}))
+        self._api.effect("close a merge request", probe, lambda: self._put(pull.number, {"state_event": "close"}))
 
     def issues(self, milestone: str) -> list[ForgeIssue]:
         """Return the issues of a milestone given by title or number, with their blockers if the project has them."""
-        title = str(self._milestone(milestone).get("title", ""))
-        asked = {"milestone": title, "scope": "all", "order_by": "created_at", "sort": "asc"}
-        return [self._issue(item) for item in self._api.pages(f"{self._at}/issues", asked, _ISSUE)]
+        asked = {"milestone": self._milestone(milestone).title, "scope": "all", "order_by": "created_at", "sort": "asc"}
+        return [self._issue(item) for item in self._api.pages(f"{self._at}/issues", asked, _Issue)]
 
     def issue(self, number: int) -> ForgeIssue | None:
         """Return an issue; None if the number does not exist."""
-        found = self._api.get(f"{self._at}/issues/{number}", _ISSUE)
+        found = self._api.get(f"{self._at}/issues/{number}", _Issue)
         return None if found is None else self._issue(found)
 
     def edit_issue(self, number: int, body: str) -> None:
@@ -243,42 +266,36 @@ class GitLabForge:
         path = f"{self._at}/issues/{number}"
 
         def probe() -> bool | None:
-            return True if str((self._api.get(path, _ISSUE) or {}).get("description") or "") == body else None
+            found = self._api.get(path, _Issue)
+            return True if (found.description if found is not None else "") == body else None
 
-        effect(self._api, "edit an issue", probe, lambda: self._api.write("PUT", path, {"description": body}))
+        self._api.effect("edit an issue", probe, lambda: self._api.write("PUT", path, {"description": body}))
 
     def close_issue(self, number: int) -> bool:
         """Close an issue; returns whether it was open."""
-        return self._closed(f"{self._at}/issues/{number}", _ISSUE, "issue")
+        return self._closed(f"{self._at}/issues/{number}", "issue")
 
     def close_milestone(self, title: str) -> bool:
         """Close a milestone; returns whether it was open."""
-        number = self._milestone(title)["id"]
-        return self._closed(f"{self._at}/milestones/{number}", _MILESTONE, "milestone")
+        number = self._milestone(title).id
+        return self._closed(f"{self._at}/milestones/{number}", "milestone")
 
     def post_status(self, sha: str, name: str, state: str, description: str) -> bool:
         """Post the verdict of one of the executor's checks; False if the token lacks permission."""
         full = f"{_OURS}{name}"[:255]
         word = "failed" if state in {"failure", "error"} else state
-        for tries in range(TRIES):
-            known = {_name(item): str(item.get("status")) for item in self._statuses(sha)}
-            if known.get(full) == word:
-                return True
-            body = {"state": word, "name": full, "description": description[:255]}
-            answer = self._api.write("POST", f"{self._at}/statuses/{sha}", body)
-            if answer.status in _NO_ACCESS:
-                return False
-            if not answer.ok and not answer.lost:
-                raise ForgeRefusedError(f"GitLab refuses a status for {sha[:10]}: {answer.message}")
-            if answer.lost:
-                self._api.wait(tries)
-        return False
+
+        def known() -> str | None:
+            return {item.name: item.status for item in self._statuses(sha)}.get(full)
+
+        body = {"state": word, "name": full, "description": description[:255]}
+        return self._api.post_status(f"{self._at}/statuses/{sha}", word, known, body, sha)
 
     def _asked(
-        self, pull: PullRequest, item: Mapping[str, Any], sha: str, message: str, method: str, checks: Checks
+        self, pull: PullRequest, item: _Request, sha: str, message: str, method: str, checks: Checks
     ) -> MergeAnswer | None:
         """Request the merge; None while the outcome is unknown."""
-        status = str(item.get("detailed_merge_status") or "")
+        status = item.detailed_merge_status
         waiting = ", ".join(f'"{check.name}"' for check in checks.of("pending")) or "its pipeline"
         if pull.waiting:
             return MergeAnswer("scheduled", f"waits for {waiting}")
@@ -310,13 +327,13 @@ class GitLabForge:
         return MergeAnswer("scheduled", f"waits for {waiting}") if now.waiting else None
 
     def _merges_only_green(self) -> bool:
-        return bool((self._api.get(self._at, _PROJECT) or {}).get("only_allow_merge_if_pipeline_succeeds"))
+        return (self._api.get(self._at, _Project) or _Project()).only_allow_merge_if_pipeline_succeeds
 
     def _get(self, number: int) -> PullRequest:
         return _pull_of(self._item(number))
 
-    def _item(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] | None = self._api.get(f"{self._at}/merge_requests/{number}", _REQUEST)
+    def _item(self, number: int) -> _Request:
+        found = self._api.get(f"{self._at}/merge_requests/{number}", _Request)
         if found is None:
             raise ForgeRefusedError(f"merge request !{number} is not on GitLab")
         return found
@@ -328,45 +345,34 @@ class GitLabForge:
         asked = {"state": "all", "scope": "all", "order_by": "created_at", "sort": "asc", **filters}
         found = [
             _pull_of(item)
-            for item in self._api.pages(f"{self._at}/merge_requests", asked, _REQUEST)
-            if item.get("source_project_id") == item.get("target_project_id")
+            for item in self._api.pages(f"{self._at}/merge_requests", asked, _Request)
+            if item.source_project_id == item.target_project_id
         ]
         return sorted(found, key=lambda pull: pull.number)
 
-    def _statuses(self, sha: str) -> list[dict[str, Any]]:
-        return list(self._api.pages(f"{self._at}/repository/commits/{sha}/statuses", {}, _STATUS))
+    def _statuses(self, sha: str) -> list[_Status]:
+        return list(self._api.pages(f"{self._at}/repository/commits/{sha}/statuses", {}, _Status))
 
-    def _milestone(self, wanted: str) -> dict[str, Any]:
-        for item in self._api.pages(f"{self._at}/milestones", {"include_ancestors": "true"}, _MILESTONE):
-            if wanted in {str(item.get("title")), str(item.get("iid"))}:
+    def _milestone(self, wanted: str) -> _Milestone:
+        for item in self._api.pages(f"{self._at}/milestones", {"include_ancestors": "true"}, _Milestone):
+            if wanted in {item.title, str(item.iid)}:
                 return item
         raise ForgeRefusedError(f'GitLab has no milestone "{wanted}"')
 
-    def _issue(self, item: Mapping[str, Any]) -> ForgeIssue:
-        number = int(item["iid"])
-        links = self._api.get(f"{self._at}/issues/{number}/links", [_LINK]) or []
+    def _issue(self, item: _Issue) -> ForgeIssue:
+        links = self._api.get(f"{self._at}/issues/{item.iid}/links", list[_Link]) or []
         return ForgeIssue(
-            number=number,
-            title=str(item.get("title", "")),
-            body=str(item.get("description") or ""),
-            state="open" if item.get("state") == "opened" else "closed",
-            labels=tuple(map(str, item.get("labels") or [])),
-            needs=tuple(int(link["iid"]) for link in links if link.get("link_type") == "is_blocked_by"),
-            url=str(item.get("web_url", "")),
+            number=item.iid,
+            title=item.title,
+            body=item.description,
+            state="open" if item.state == "opened" else "closed",
+            labels=tuple(item.labels),
+            needs=tuple(link.iid for link in links if link.link_type == "is_blocked_by"),
+            url=item.web_url,
         )
 
-    def _closed(self, path: str, shape: Any, what: str) -> bool:
-        before = self._api.get(path, shape)
-        if before is None:
-            raise ForgeRefusedError(f"GitLab has no such {what}: {path}")
-        if before.get("state") == "closed":
-            return False
-
-        def probe() -> bool | None:
-            return True if (self._api.get(path, shape) or {}).get("state") == "closed" else None
-
-        body = {"state_event": "close"}
-        return effect(self._api, f"close a {what}", probe, lambda: self._api.write("PUT", path, body))
+    def _closed(self, path: str, what: str) -> bool:
+        return self._api.close_once(path, what, lambda: self._api.write("PUT", path, {"state_event": "close"}))
 
 
 def over_python_gitlab(base_url: str, token: str) -> Send:
@@ -412,39 +418,31 @@ def over_python_gitlab(base_url: str, token: str) -> Send:
     return send
 
 
-def _titled(title: str, *, draft: bool) -> str:
-    return f"{_DRAFT}{title}" if draft else title
-
-
-def _name(item: Mapping[str, Any]) -> str:
-    return str(item.get("name") or "")
-
-
-def _pull_of(item: Mapping[str, Any]) -> PullRequest:
-    state = _STATES.get(str(item.get("state")), "closed")
-    commit = item.get("merge_commit_sha") or item.get("squash_commit_sha") or item.get("sha") or ""
+def _pull_of(item: _Request) -> PullRequest:
+    state = _STATES.get(item.state, "closed")
+    commit = item.merge_commit_sha or item.squash_commit_sha or item.sha
     return PullRequest(
-        number=int(item["iid"]),
+        number=item.iid,
         state=state,
-        draft=bool(item.get("draft")),
-        head=str(item.get("source_branch", "")),
-        sha=str(item.get("sha") or ""),
-        base=str(item.get("target_branch", "")),
-        title=str(item.get("title") or "").removeprefix(_DRAFT),
-        body=str(item.get("description") or ""),
-        url=str(item.get("web_url") or ""),
-        merge_commit=str(commit) if state == "merged" else "",
-        author=str((item.get("author") or {}).get("username", "")),
-        waiting=bool(item.get("merge_when_pipeline_succeeds")) and state == "open",
-        labels=tuple(map(str, item.get("labels") or [])),
+        draft=item.draft,
+        head=item.source_branch,
+        sha=item.sha,
+        base=item.target_branch,
+        title=item.title.removeprefix(_DRAFT),
+        body=item.description,
+        url=item.web_url,
+        merge_commit=commit if state == "merged" else "",
+        author=item.author.username,
+        waiting=item.merge_when_pipeline_succeeds and state == "open",
+        labels=tuple(item.labels),
     )
 
 
-def _check_of(item: Mapping[str, Any]) -> CheckState:
-    word, harmless = str(item.get("status")), bool(item.get("allow_failure"))
-    detail, url = str(item.get("description") or ""), str(item.get("target_url") or "")
-    if word in _GOOD or (harmless and word in {*_BAD, "manual"}):
-        return CheckState(_name(item), "success", detail, url)
+def _check_of(item: _Status) -> CheckState:
+    word = item.status
+    if word in _GOOD or (item.allow_failure and word in {*_BAD, "manual"}):
+        return CheckState(item.name, "success", item.description, item.target_url)
     if word in _BAD:
-        return CheckState(_name(item), "failure", detail, url, word, int(item.get("id") or 0))
-    return CheckState(_name(item), "pending", "a person has to start it" if word == "manual" else detail, url)
+        return CheckState(item.name, "failure", item.description, item.target_url, word, item.id)
+    detail = "a person has to start it" if word == "manual" else item.description
+    return CheckState(item.name, "pending", detail, item.target_url)

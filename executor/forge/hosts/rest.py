@@ -1,7 +1,4 @@
-"""Answers of a forge: their shape is validated in one place, and every effect is looked up before and after.
-
-A shape is ``str``, ``int`` or ``bool``; a list with the shape of its items; a tuple of alternative shapes; or a table
-of keys, each of which may be absent or null unless it is `Needed`. A key without a shape may have any value.
+"""Answers of a forge: each is read into a typed value, a `Received` or a list of them, in one place.
 
 Requests to a forge: retried if that is harmless, rate-limited, conditional, paged. Their meaning is unknown here.
 
@@ -12,140 +9,92 @@ limit); a lost answer is reported to the caller, who checks before a retry.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 import threading
 import time
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
-from executor.model.hints import found
+from executor.forge.hosts.credentials import TIMEOUT, retry_delay
+from executor.model.validation import Received, UnreadableError, json_of, received
 from executor.process.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from executor.forge.hosts.credentials import Budget
+    from executor.forge.hosts.credentials import Budget, Fetch
 
-    Fetch = Callable[[str], str]
-    """Returns the end of a text at a path; empty if there is none."""
     Send = Callable[[str, str, dict[str, Any] | None, dict[str, str], Any], tuple[int, Mapping[str, Any], str | None]]
     """Sends verb, path, parameters, headers and body; returns status, headers and text."""
 
-__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "TRIES", "Answer", "Api", "Needed", "checked", "effect", "log_reader"]
+__all__ = ["GRAPHQL", "PAGE", "TIMEOUT", "TRIES", "Answer", "Api", "Comment", "State", "parsed", "understood"]
 
-
-_WORDS = {str: "text", int: "a whole number", bool: "true or false", dict: "a table", list: "a list"}
 
 T = TypeVar("T")
-TRIES = 5
-"""Maximum number of tries of a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Needed:
-    """The shape of a required value."""
-
-    shape: Any
-
-
-def checked(value: Any, shape: Any, asked: str) -> Any:
-    """Validate a value and return it.
+def parsed(value: Any, kind: type[T], asked: str, *, forge: str = "the forge", inside: str = "") -> T:
+    """Read received JSON into a typed value.
 
     Args:
         value: the received JSON.
-        shape: its required shape.
+        kind: its type, for example a `Received` or a list of them.
         asked: the request, for example ``GET /repos/a/b/pulls``.
+        forge: the forge that answered, for the message.
+        inside: key of the value in the answer, for the message; empty for the whole answer.
 
     Raises:
         ForgeUnavailableError: the value has another shape.
     """
-    problem = _problem(value, shape, "")
-    if problem:
+    try:
+        return received(value, kind, inside)
+    except UnreadableError as error:
         raise ForgeUnavailableError(
-            f"the forge's answer to {asked} cannot be read: {problem}; is base_url in rules/forge.toml right? "
-            "Nothing is lost, run again later"
-        )
-    return value
+            f"{forge}'s answer to {asked} cannot be read: {error}; "
+            "is base_url in rules/forge.toml right? Nothing is lost, run again later"
+        ) from error
 
 
-def _problem(value: Any, shape: Any, place: str) -> str:
-    """Return the first violation of the shape; empty without any."""
-    if isinstance(shape, Needed):
-        return _problem(value, shape.shape, place)
-    if isinstance(shape, tuple):
-        problems = [_problem(value, one, place) for one in shape]
-        return problems[-1] if all(problems) else ""
-    kind = shape if isinstance(shape, type) else type(shape)
-    fits: bool = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    if not fits:
-        return f"{place or 'the whole'}: expected {_WORDS[kind]}, found {found(value)}"
-    parts: list[tuple[str, Any, Any]] = []
-    if isinstance(shape, list):
-        parts = [(f"{place}[{number}]", item, shape[0]) for number, item in enumerate(value)]
-    elif isinstance(shape, dict):
-        parts = [
-            (f"{place}.{key}" if place else key, value.get(key), inner)
-            for key, inner in shape.items()
-            if value.get(key) is not None or isinstance(inner, Needed)
-        ]
-    return next(filter(None, (_problem(item, inner, where) for where, item, inner in parts)), "")
+def understood(value: Any, kind: type[T]) -> T | None:
+    """Read the answer to a write; None if it has another shape, because the effect is then looked up."""
+    try:
+        return received(value, kind)
+    except UnreadableError:
+        return None
 
 
-def effect(
-    api: Api,
-    what: str,
-    probe: Callable[[], T | None],
-    do: Callable[[], Answer],
-    refusal: Callable[[Answer], str] = lambda answer: answer.message or f"status {answer.status}",
-) -> T:
-    """Apply an effect: look it up, do it, look again, until it exists or the forge refuses.
+TRIES = 5
+"""Maximum number of tries of a request."""
 
-    Args:
-        api: the forge.
-        what: its name in messages.
-        probe: looks it up; None while it does not exist.
-        do: requests it.
-        refusal: returns why an answer is a refusal; empty if it is none.
 
-    Raises:
-        ForgeRefusedError: the forge refuses.
-        ForgeUnavailableError: repeated requests got no answer, and the effect does not exist.
-    """
-    for tries in range(TRIES):
-        found = probe()
-        if found is not None:
-            return found
-        answer = do()
-        why = "" if answer.ok or answer.lost else refusal(answer)
-        if why:
-            raise ForgeRefusedError(f"the forge refuses to {what}: {why}")
-        if not answer.ok or tries:
-            api.wait(tries)
-    found = probe()
-    if found is None:
-        raise ForgeUnavailableError(f"the forge did not say what came of this: {what}; run again later")
-    return found
+class Comment(Received):
+    """A comment of any forge."""
+
+    id: int
+    body: str = ""
+
+
+class State(Received):
+    """An issue or a milestone if only its state is needed."""
+
+    state: str
 
 
 _TRIES = 6
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 300.0
-TIMEOUT = 30
 PAGE = 100
-_LOG_END = 65_536
-_LONGEST_LOG = 64 * 2**20
 _MOST_PAGES = 1000
 GRAPHQL = "/graphql"
-_HALF = "\\ud"
-"""Prefix of the JSON escape of a lone surrogate."""
 _NEXT = re.compile(r'<[^<>]*[?&]page=([0-9]{1,9})(?:&[^<>]*)?>;[^,]*rel="next"')
 _OK = range(200, 300)
-_NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE, _TOO_MANY = 304, 401, 403, 404, 410, 429
+_NO_PERMISSION = frozenset({403, 404})
+_NOT_MODIFIED, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _GONE = 304, 401, 403, 404, 410
 _SERVER = 500
 
 
@@ -183,6 +132,7 @@ class Api:
         budget: request budget of the token, shared by all runs on this machine.
         cache: folder for answers, which are requested again with their ETag; None for no cache.
         pause: waits for a number of seconds.
+        forge: name of the forge in messages.
     """
 
     def __init__(
@@ -193,33 +143,42 @@ class Api:
         budget: Budget | None = None,
         cache: Path | None = None,
         pause: Callable[[float], None] = time.sleep,
+        forge: str = "the forge",
     ) -> None:
         self._send = send
+        self.forge = forge
         self._fetch = fetch
         self._budget = budget
         self._cache = cache
         self._pause = pause
         self._lock = threading.Lock()
 
-    def get(self, path: str, shape: Any) -> Any:
-        """Return the JSON value at a path, with a shape as in `github_answers`; None for no content."""
-        data = self._read(path, None)[0]
-        return None if data is None else checked(data, shape, f"GET {path}")
+    def get(self, path: str, kind: type[T]) -> T | None:
+        """Return the value at a path; None for no content.
 
-    def pages(self, path: str, parameters: Mapping[str, Any], shape: Any, inside: str = "") -> Iterator[dict[str, Any]]:
-        """Yield every item of a paged list, each of a shape; `inside` names the list within the answer."""
+        Raises:
+            ForgeUnavailableError: the forge cannot be reached, or the value has another shape.
+            ForgeRefusedError: the forge refuses.
+        """
+        data = self._read(path, None)[0]
+        return None if data is None else parsed(data, kind, f"GET {path}", forge=self.forge)
+
+    def pages(self, path: str, parameters: Mapping[str, Any], kind: type[T], inside: str = "") -> Iterator[T]:
+        """Yield every item of a paged list; `inside` names the list within the answer. Raises as `get`."""
         page: int | None = 1
         for _ in range(_MOST_PAGES):
             data, link = self._read(path, {**parameters, "per_page": PAGE, "page": page})
             if data is None:
                 return
-            whole = {inside: Needed([shape])} if inside else [shape]
-            items = checked(data, whole, f"GET {path}")
-            yield from items[inside] if inside else items
+            asked = f"GET {path}"
+            if inside:
+                data = parsed(data, dict[str, object], asked, forge=self.forge).get(inside)
+            items: type[list[T]] = GenericAlias(list, (kind,))  # type: ignore[assignment]  # made at run time
+            yield from parsed(data, items, asked, forge=self.forge, inside=inside)
             page = _following(link)
             if page is None:
                 return
-        raise ForgeUnavailableError(f"the forge's answer to GET {path} has no end; nothing is lost, run again later")
+        raise ForgeUnavailableError(f"{self.forge}'s answer to GET {path} has no end; nothing is lost, run again later")
 
     def text(self, path: str) -> str:
         """Return the end of a text, for example a log; empty if it does not exist or cannot be read now."""
@@ -244,6 +203,108 @@ class Api:
         if status in _OK and isinstance(data, dict) and data.get("errors"):
             return Answer(422, None, _words(data))
         return Answer(status, data.get("data") if isinstance(data, dict) else None, _words(data))
+
+    def effect(
+        self,
+        what: str,
+        probe: Callable[[], T | None],
+        do: Callable[[], Answer],
+        refusal: Callable[[Answer], str] = lambda answer: answer.message or f"status {answer.status}",
+    ) -> T:
+        """Apply an effect: look it up, do it, look again, until it exists or the forge refuses.
+
+        Args:
+            what: its name in messages.
+            probe: looks it up; None while it does not exist.
+            do: requests it.
+            refusal: returns why an answer is a refusal; empty if it is none.
+
+        Raises:
+            ForgeRefusedError: the forge refuses.
+            ForgeUnavailableError: repeated requests got no answer, and the effect does not exist.
+        """
+        for tries in range(TRIES):
+            found = probe()
+            if found is not None:
+                return found
+            answer = do()
+            why = "" if answer.ok or answer.lost else refusal(answer)
+            if why:
+                raise ForgeRefusedError(f"the forge refuses to {what}: {why}")
+            if not answer.ok or tries:
+                self.wait(tries)
+        found = probe()
+        if found is None:
+            raise ForgeUnavailableError(f"the forge did not say what came of this: {what}; run again later")
+        return found
+
+    def maintain_comment(
+        self,
+        what: str,
+        mark: str,
+        text: str,
+        comments: Callable[[], Iterable[Comment]],
+        write: Callable[[int | None], Answer],
+    ) -> None:
+        """Maintain one comment that starts with the mark; `write` adds one, or replaces that of an id."""
+
+        def ours() -> Comment | None:
+            return next((item for item in comments() if item.body.startswith(mark)), None)
+
+        def probe() -> bool | None:
+            there = ours()
+            return True if there is not None and there.body == text else None
+
+        def do() -> Answer:
+            there = ours()
+            return write(None if there is None else there.id)
+
+        self.effect(what, probe, do)
+
+    def close_once(self, path: str, what: str, do: Callable[[], Answer]) -> bool:
+        """Close an issue or a milestone; returns whether it was open.
+
+        Raises:
+            ForgeRefusedError: it does not exist, or the forge refuses.
+        """
+        before = self.get(path, State)
+        if before is None:
+            raise ForgeRefusedError(f"{self.forge} has no such {what}: {path}")
+        if before.state == "closed":
+            return False
+
+        def probe() -> bool | None:
+            there = self.get(path, State)
+            return True if there is not None and there.state == "closed" else None
+
+        return self.effect(f"close a {what}", probe, do)
+
+    def post_status(
+        self, path: str, word: str, known: Callable[[], str | None], body: Mapping[str, str], commit: str
+    ) -> bool:
+        """Post a status of a commit, unless it has this word already; False if the token lacks permission.
+
+        Args:
+            path: takes the status.
+            word: the forge's word for the state.
+            known: looks up the present word; None without one.
+            body: the status.
+            commit: the commit, for messages.
+
+        Raises:
+            ForgeRefusedError: the forge refuses for another reason.
+        """
+        for tries in range(TRIES):
+            if known() == word:
+                return True
+            answer = self.write("POST", path, body)
+            if answer.status in _NO_PERMISSION:
+                return False
+            if not answer.ok and not answer.lost:
+                raise ForgeRefusedError(f"{self.forge} refuses a status for {commit[:10]}: {answer.message}")
+            if answer.lost:
+                self.wait(tries)
+        return False
 
     def wait(self, tries: int) -> None:
         """Wait before the n-th try, with increasing and randomised delays."""
@@ -284,7 +345,7 @@ class Api:
         """Send one request; if the forge reports that it did nothing because of a limit, send it again later."""
         for tries in range(_TRIES):
             status, headers, data = self._sent(verb, path, parameters, body, tag)
-            delay = _delay(status, headers, data)
+            delay = retry_delay(status, headers, _words(data))
             if delay is None:
                 return status, headers, data
             if delay > _LONGEST_PAUSE:
@@ -312,9 +373,9 @@ class Api:
             except RuntimeError as error:
                 raise ForgeRefusedError(f"{error}; see base_url in rules/forge.toml") from error
             lowered = {str(key).lower(): str(value) for key, value in answer.items()}
-            data = _value(text)
+            data = json_of(text)
             if self._budget is not None:
-                self._budget.after(lowered, _delay(status, lowered, data))
+                self._budget.after(lowered, retry_delay(status, lowered, _words(data)))
         return status, lowered, data
 
     def _kept(self, key: str) -> dict[str, Any] | None:
@@ -333,78 +394,10 @@ class Api:
             return
 
 
-def log_reader(base_url: str, headers: Mapping[str, str]) -> Fetch:
-    """Return a reader of the ends of logs. A redirect to another host is followed without the token."""
-
-    def fetch(path: str) -> str:
-        import requests
-
-        try:
-            with requests.get(f"{base_url}{path}", headers=dict(headers), timeout=TIMEOUT, stream=True) as answer:
-                if answer.status_code not in _OK:
-                    return ""
-                kept, size = b"", 0
-                for chunk in answer.iter_content(65536):
-                    size += len(chunk)
-                    kept = (kept + chunk)[-_LOG_END:]
-                    if size > _LONGEST_LOG:
-                        break
-        except (OSError, requests.RequestException):
-            return ""
-        return kept.decode("utf-8", "replace")
-
-    return fetch
-
-
-_FURTHEST = 365 * 86_400.0
-"""Seconds; a time further off cannot be shown, and no forge means it."""
-
-
-def _delay(status: int, headers: Mapping[str, str], data: Any) -> float | None:
-    """Return the seconds to wait before a retry because of a limit; None without a limit."""
-    limited = status == _TOO_MANY
-    if status == _FORBIDDEN:
-        limited = (
-            headers.get("x-ratelimit-remaining") == "0"
-            or "retry-after" in headers
-            or "rate limit" in _words(data).lower()
-        )
-    if not limited:
-        return None
-    after = headers.get("retry-after", "")
-    if after.isdecimal():
-        return min(float(after), _FURTHEST)
-    reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return min(max(0.0, float(reset) - time.time()), _FURTHEST)
-    return 0.0
-
-
 def _following(link: str) -> int | None:
     """Return the number of the next page from a Link header."""
     found = _NEXT.search(link)
     return int(found[1]) if found is not None else None
-
-
-def _value(text: Any) -> Any:
-    """Parse JSON whose texts are all encodable; None if it is invalid."""
-    try:
-        value = json.loads(text) if text else None
-        return _whole(value) if text and _HALF in text.lower() else value
-    except (TypeError, ValueError, RecursionError):
-        return None
-
-
-def _whole(value: Any) -> Any:
-    """Return the value without lone surrogates."""
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case list():
-            return [_whole(item) for item in value]
-        case dict():
-            return {_whole(key): _whole(item) for key, item in value.items()}
-    return value
 
 
 def _words(data: Any) -> str:
