@@ -307,11 +307,11 @@ class _Trial:
 
     def _once(self, base: Report | None, *, sabotaged: bool) -> Verdict:
         if self._item.runner:
-            setup, item = self._checks.setup, self._item
-            ended, self._host = setup.elsewhere(item, self._tree, self._files, self._log, self._out)
-            if ended is not None:
-                return self._judged(ended, base)
-            self._conditions = self._checks.check_conditions(item)
+            found = self._checks.setup.elsewhere(self._item, self._tree, self._files, self._log, self._out)
+            if found is not None:
+                self._host, self._conditions = found.host, found.conditions
+                return self._judged(found.ended, base)
+            self._conditions = self._checks.check_conditions(self._item)
         self._slot.check.prepare(self._context.store, self._tree)
         try:
             self._environment = self._checks.setup.make_ready(

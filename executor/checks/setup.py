@@ -27,13 +27,16 @@ from executor.process.runner import Command
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from executor.checks.spec import CommandProof
-    from executor.cluster.runners import Host, Hosts
+    from executor.cluster.orders import Order
+    from executor.cluster.runners import Crowd, Host, Hosts
     from executor.environments.environment import Step
+    from executor.git.remote import Remote
     from executor.git.worktrees import Slot, Workspace
+    from executor.model.outward_rules import Runner
     from executor.model.rules import Setup
     from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext, Sandboxing
@@ -65,12 +68,40 @@ class _Run:
     fetches: bool = False
 
 
-class TreeSetup:
-    """Prepares the trees of one milestone."""
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A check that ran on another host.
 
-    def __init__(self, context: RunContext, sandboxing: Sandboxing) -> None:
+    Attributes:
+        ended: its end.
+        host: the host.
+        conditions: those of its verdict.
+    """
+
+    ended: Ended
+    host: str
+    conditions: dict[str, str]
+
+
+_TRIES = 3
+"""Hosts that are tried for a check before it runs here."""
+
+
+class TreeSetup:
+    """Prepares the trees of one milestone.
+
+    Args:
+        context: the run.
+        sandboxing: the sandboxes of its commands.
+        outside: returns the remote of the forge, None without one, and the commit on which work starts.
+    """
+
+    def __init__(
+        self, context: RunContext, sandboxing: Sandboxing, outside: Callable[[], tuple[Remote | None, str]]
+    ) -> None:
         self._context = context
         self._sandboxing = sandboxing
+        self._outside = outside
         self._hosts: Hosts | None = None
 
     @property
@@ -79,7 +110,7 @@ class TreeSetup:
         if self._hosts is None:
             from executor.cluster.runners import Hosts
 
-            self._hosts = Hosts(self._context.policy)
+            self._hosts = Hosts(self._context.policy, self._outside)
         return self._hosts
 
     def tidy(self, states: Mapping[str, IssueState], landed: Collection[str]) -> None:
@@ -89,10 +120,15 @@ class TreeSetup:
             states: the issues of the milestone.
             landed: those that have landed, here or from another machine.
         """
+        policy = self._context.policy
+        asked = {check.runner for check in policy.checks.values()} - {""}
+        for runner in policy.runners.values():
+            if runner.claimed and not asked.isdisjoint(runner.names):  # a run that was killed may have left orders
+                self.hosts.desk(self._context, runner, self._outside()[0])
         if self._hosts is not None:
             self._hosts.tidy(lambda order: _is_needed(order, states, landed))
 
-    def host_of(self, item: CommandProof, *, boxed: bool) -> Host | None:
+    def host_of(self, item: CommandProof, *, boxed: bool) -> Host | Crowd | None:
         """Return the host on which a check runs; None if it runs here."""
         if not item.runner or item.before or item.after or item.prefix:
             return None
@@ -100,16 +136,20 @@ class TreeSetup:
 
     def conditions_elsewhere(self, item: CommandProof, *, boxed: bool) -> dict[str, str]:
         """Return the conditions of verdicts of a check on the host of its runner; empty if it runs here."""
-        host = self.host_of(item, boxed=boxed)
-        found = host.conditions(item.argv, python=has_python(self._context.project.repository)) if host else None
-        return found or {}
+        found = self._answering(item, boxed=boxed)
+        return found[1] if found is not None else {}
 
-    def elsewhere(
-        self, item: CommandProof, tree: str, files: Sequence[str], log: Path, out: Path
-    ) -> tuple[Ended | None, str]:
-        """Run a check on the host of its runner, whose name is returned too.
+    def _answering(self, item: CommandProof, *, boxed: bool) -> tuple[Host | Crowd, dict[str, str]] | None:
+        """Return the first host of a check that answers, and its conditions."""
+        python = has_python(self._context.project.repository)
+        while (host := self.host_of(item, boxed=boxed)) is not None:
+            conditions = host.conditions(self._context, item.argv, python=python)
+            if conditions is not None:
+                return host, conditions
+        return None
 
-        None and no name if it has no runner, or the host does not answer: it runs here.
+    def elsewhere(self, item: CommandProof, tree: str, files: Sequence[str], log: Path, out: Path) -> Elsewhere | None:
+        """Run a check on a host of its runner. None if it has none, or all of them fail: it runs here.
 
         Args:
             item: the check.
@@ -121,27 +161,47 @@ class TreeSetup:
         Raises:
             InterruptedRunError: the run is being stopped.
         """
-        host = self.host_of(item, boxed=item.sandboxed and self._sandboxing.judges())
-        if host is None:
-            return None, ""
-        from executor.cluster.runners import Task
+        context, boxed = self._context, item.sandboxed and self._sandboxing.judges()
+        for _ in range(_TRIES):
+            answering = self._answering(item, boxed=boxed)
+            if answering is None:
+                return None
+            host, conditions = answering
+            empty_folder(out)
+            done = host.run(context, self._order(host.runner, item, tree, files, conditions), log, out)
+            if done is not None:
+                return Elsewhere(*done, conditions)
+            if host.down:
+                text = f"runner {host.runner.name} failed, {item.name} runs here: {host.down}"
+                context.tell("warning", context.name, text)
+        return None
+
+    def _order(
+        self, runner: Runner, item: CommandProof, tree: str, files: Sequence[str], conditions: Mapping[str, str]
+    ) -> Order:
+        """Return the order of a check, which gets its id and its base from the runner."""
+        from executor.cluster.orders import Limits, Order
         from executor.cluster.worker import OUT
 
         report, context = f"{OUT}/report.xml", self._context
-        task = Task(
-            name=item.name,
-            tree=tree,
-            start=context.project.prefix,
+        return Order(
+            id="-",
+            base="",
             argv=item.command(files, report),
+            profile=item.name,
             env={**item.environment(report), "EXECUTOR_MILESTONE": context.name},
-            timeout=item.timeout,
+            secrets=runner.env,
+            labels=runner.needs,
+            limits=Limits(float(item.timeout), 0.0, context.policy.limits.output_cap_bytes),
+            start=context.project.prefix,
+            prepare=tuple(step.argv for step in context.policy.setup.steps.values()),
+            spec=tree,
+            isolated=runner.isolated,
+            beat_s=runner.beat_s,
+            patience_s=runner.patience_s,
+            asks=item.argv,
+            conditions=conditions,
         )
-        empty_folder(out)
-        ended = host.run(context, task, log, out)
-        if ended is None:
-            text = f"runner {host.runner.name} failed, {item.name} runs here: {host.down}"
-            context.tell("warning", context.name, text)
-        return ended, host.name if ended is not None else ""
 
     def make_ready(
         self, slot: Slot, tree: Workspace, logs: Path, *, judging: bool, sabotaged: bool = False
@@ -284,7 +344,11 @@ class TreeSetup:
 
 def _is_needed(order: str, states: Mapping[str, IssueState], landed: Collection[str]) -> bool:
     """Return whether the attempt of an order has not ended; one of another machine ends with the landing."""
+    from executor.cluster.orders import is_check_id
+
     parts = order.split("/")
+    if is_check_id(order):
+        return False  # of a check: all of this run are over, and those of a killed run are not wanted any more
     number = parts[2].partition(".")[0] if len(parts) > 2 else ""  # noqa: PLR2004  (milestone, issue, attempt)
     if not number.isdecimal():
         return True

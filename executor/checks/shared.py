@@ -212,7 +212,7 @@ class SharedVerdicts:
             report=verdict.report,
             empty=verdict.empty,
             covered=-1.0 if verdict.covered is None else float(verdict.covered),
-            host=platform.node(),
+            host=verdict.host or platform.node(),
             run=verdict.run,
             at=int(time.time()),
         )

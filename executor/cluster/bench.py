@@ -1,4 +1,4 @@
-"""A place where a worker does the orders of agents, one at a time: a repository, a tree, and files for both sides.
+"""A place where a worker does the orders of agents and checks, one at a time: repository, trees, files for both sides.
 
 The same parts as on one machine: the workspace, the supervisor, the sandbox, the import of the tree.
 """
@@ -21,7 +21,8 @@ from executor.agents.command import (
     secrets_of,
     waiting_for_background,
 )
-from executor.cluster.orders import Order, ProtocolError, Result
+from executor.cluster.exchange import LOG_FILE, OUT_FOLDER
+from executor.cluster.orders import Order, ProtocolError, Result, ended_as
 from executor.errors import ExecutorError
 from executor.git.command import Repository
 from executor.git.diff import parse_diff
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from executor.process.runner import Ended, Supervisor
     from executor.sandbox.bubblewrap import Sandbox
 
-__all__ = ["BRIEF", "CHECK", "GIVEN", "LOG_FILE", "OUT", "OUT_FOLDER", "PACKAGE", "PYTHON", "Bench"]
+__all__ = ["BRIEF", "CHECK", "GIVEN", "OUT", "PACKAGE", "PYTHON", "Bench", "conditions_of"]
 
 OUT, BRIEF, GIVEN = "@EXECUTOR_OUT@", "@EXECUTOR_BRIEF@", "@EXECUTOR_IN@"
 """Stand in arguments and variables of an order for the folder of files that come back, for the file with the brief, and
@@ -49,8 +50,6 @@ PYTHON, PACKAGE = "@EXECUTOR_PYTHON@", "@EXECUTOR_PACKAGE@"
 """Stand in the self-check of a workflow step for the interpreter, and for the folder with this package."""
 CHECK = "check"
 _PACKAGE = Path(__file__).resolve().parents[2]
-LOG_FILE, OUT_FOLDER = "agent.log", "out"
-"""Names of what comes back beside the tree."""
 _MOST_OUT = 32 * 2**20
 _MOST_FILES = 200
 _MOST_LOG = 8 * 2**20
@@ -109,7 +108,29 @@ class Bench:
         if unset and not ended.ok:
             problem = f"{result.host} does not set {', '.join(unset)}"
             ended = replace(ended, problem=f"{ended.problem}; {problem}" if ended.problem else problem)
-        return self._taken(order, agent, tree, replace(_ending(result, ended), fault="")), self._left(agent)
+        return self._taken(order, agent, tree, replace(ended_as(result, ended), fault="")), self._left(agent)
+
+    def judge(self, order: Order, supervisor: Supervisor) -> tuple[Result, dict[str, bytes]]:
+        """Do the order of a check; returns its result, and the log and reports that come with it.
+
+        Its conditions are those after it has run, so that a tool which is replaced meanwhile is noticed.
+
+        Args:
+            order: the order.
+            supervisor: runs its commands and ends their whole process trees.
+        """
+        from executor.cluster.worker import perform
+
+        result = Result(order.id, 1, "", platform.node(), "not-started", fault="host")
+        if lacking := _lacking(order, boxed=False, sandbox=None):
+            return replace(result, problem=f"{result.host} {lacking}"), {}
+        folder = self.home / "check"
+        empty_folder(folder / OUT_FOLDER)
+        Workspace(folder / "tree", folder / "tree.index").prepare(self.store, self.store.tree_of(order.base))
+        performed = perform(order, folder, supervisor, shown=False)
+        files = {f"{OUT_FOLDER}/{name}": data for name, data in performed.files.items()}
+        result = replace(performed.result, conditions=conditions_of(order))
+        return result, {**files, LOG_FILE: _ends_of(folder / "log", _MOST_LOG)}
 
     def _laid_out(self, order: Order, inputs: Mapping[str, bytes]) -> Workspace:
         """Prepare the tree and the folders of an order."""
@@ -259,6 +280,13 @@ class Bench:
         return found
 
 
+def conditions_of(order: Order) -> dict[str, str]:
+    """Return the conditions of this host for a check or a question."""
+    from executor.cluster.worker import conditions_here
+
+    return conditions_here(order.asks, python="python" in order.conditions)
+
+
 def _profile(order: Order) -> Agent:
     try:
         return Agent.model_validate(dict(order.agent))
@@ -285,19 +313,6 @@ def _sandbox(home: Path) -> Sandbox | None:
 
 def _there(paths: tuple[str, ...]) -> list[Path]:
     return [path for path in (Path(name).expanduser() for name in paths) if path.exists()]
-
-
-def _ending(result: Result, ended: Ended) -> Result:
-    return replace(
-        result,
-        how=ended.reason,
-        code=ended.code,
-        signal=ended.signal,
-        problem=ended.problem,
-        seconds=ended.seconds,
-        output_bytes=ended.output_bytes,
-        leftovers=ended.leftovers,
-    )
 
 
 def _ends_of(path: Path, most: int) -> bytes:

@@ -8,6 +8,7 @@ Python's standard library.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
@@ -20,19 +21,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from executor.cluster.orders import PROTOCOL, ProtocolError
-from executor.cluster.runners import worker_header
+from executor.cluster.orders import PROTOCOL, ProtocolError, Result, is_check_id
+from executor.cluster.worker import worker_header
+from executor.git.remote import without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from distributed import Client, Future
 
+    from executor.cluster.orders import Order
     from executor.model.outward_rules import Runner
 
-__all__ = ["Asked", "DaskStarter", "ask_dask", "due", "lacking", "places", "without_password"]
+__all__ = ["Asked", "DaskStarter", "ask_dask", "conditions_on", "due", "lacking", "places"]
 
 _ONE_TASK = (
     'log=$(mktemp) || exit 75; "$@" >/dev/null 2>"$log" </dev/null; code=$?; '
@@ -105,17 +107,6 @@ def places(workers: Mapping[str, Mapping[str, float]], wanted: Mapping[str, floa
     )
 
 
-def without_password(address: str) -> str:
-    """Return the address of a remote without a user and password for https, which may be a token. Pure.
-
-    Tasks are seen by whoever reaches the scheduler; a host has credentials of its own.
-    """
-    parts = urlsplit(address)
-    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
-        return address
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 @dataclass(slots=True)
 class _Link:
     """A connection to a scheduler, and the last task of each order there."""
@@ -124,10 +115,10 @@ class _Link:
     scheduler: str
     futures: dict[str, Future] = field(default_factory=dict)
 
-    @property
-    def busy(self) -> int:
-        """How many tasks have not ended, as far as Dask knows."""
-        return sum(future.status == "pending" for future in self.futures.values())
+    def busy(self, *, checks: bool) -> int:
+        """Return how many tasks of agents or checks have not ended, as far as Dask knows."""
+        found = (future for order, future in self.futures.items() if is_check_id(order) is checks)
+        return sum(future.status == "pending" for future in found)
 
 
 class DaskStarter:
@@ -143,15 +134,24 @@ class DaskStarter:
         """Why no worker starts at present; empty as long as nothing is known to be wrong."""
         self._runner, self._remote = runner, without_password(remote)
         self._wanted: dict[str, float] = {}
+        self._checks: dict[str, Order] = {}
+        self._hosts: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
         self._asked: dict[str, Asked] = {}
         self._lock = threading.Lock()
         self._over, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
-    def want(self, order: str) -> None:
-        """Have a worker started for an order: nobody has claimed it, or the worker that did is silent."""
+    def want(self, order: str, asked: Order | None = None) -> None:
+        """Have a worker started for an order: nobody has claimed it, or the worker that did is silent.
+
+        Args:
+            order: id of the order.
+            asked: the order; that of a check says which conditions its host must have.
+        """
         with self._lock:
             if order not in self._wanted:
+                if asked is not None and asked.asks:
+                    self._checks[order] = asked
                 self._wanted[order] = time.monotonic()
                 self._wake.set()
             if self._thread is None and not self._over.is_set():
@@ -200,21 +200,42 @@ class DaskStarter:
         for order in [order for order in link.futures if order not in wanted and link.futures[order].done()]:
             del link.futures[order]
         self._asked = {order: asked for order, asked in self._asked.items() if order in wanted}
-        resources, room = self._runner.resources, places(info.workers, self._runner.resources)
-        troubles = {lacking(info.workers, resources)} if wanted else set()
+        troubles = set[str]()
         for order, since in wanted.items():
             troubles.add(self._seen(link, order))
+            workers, resources = self._able(link, order, info.workers)
+            room, trouble = places(workers, resources), lacking(info.workers, resources)
+            troubles.add(trouble or ("" if workers else f"no worker has the conditions of {order}"))
             asked, now = self._asked.get(order), time.monotonic()
             if not due(asked, info.id, now=now, patience=self._runner.start_s):
                 continue
             # Dask gives more tasks to a worker than fit, where neither a free worker gets them nor one that joins
             # later; so they wait here. Not for ever: its figures may be wrong.
-            if link.busy >= room and order not in link.futures and now - since < self._runner.start_s:
+            busy = link.busy(checks=is_check_id(order))
+            if not workers or (busy >= room and order not in link.futures and now - since < self._runner.start_s):
                 continue
             times = 0 if asked is None or asked.scheduler != info.id else asked.times + 1
             self._asked[order] = Asked(info.id, now, times)
-            link.futures[order] = _submitted(link.client, self._argv(order), resources, order)
+            link.futures[order] = _submitted(link.client, self._argv(order), resources, order, sorted(workers))
         self.trouble = min(troubles - {""}, default="")
+
+    def _able(
+        self, link: _Link, order: str, workers: dict[str, dict[str, float]]
+    ) -> tuple[dict[str, dict[str, float]], Mapping[str, float]]:
+        """Return the workers that can take an order, and the resources that it takes.
+
+        A check goes only to hosts with its conditions; each worker is asked for them once.
+        """
+        check = self._checks.get(order)
+        if check is None:
+            return workers, self._runner.resources
+        resources = self._runner.check_resources
+        fit = {word: has for word, has in workers.items() if not lacking({word: has}, resources)}
+        known = self._hosts.setdefault(check.asks, {})
+        if new := fit.keys() - known.keys():
+            said = _described(link, self._runner, new, check.asks, python="python" in check.conditions)
+            known |= {word: _conditions(facts) for word, facts in said.items() if isinstance(facts, dict)}
+        return {word: has for word, has in fit.items() if known.get(word) == check.conditions}, resources
 
     def _argv(self, order: str) -> list[str]:
         labels = ["--labels", ",".join(self._runner.needs)] if self._runner.needs else []
@@ -229,6 +250,8 @@ class DaskStarter:
         if future.status == "finished":
             done = future.result(timeout=_LOOK_S)
             if done.returncode:
+                if order in self._checks:  # its tools may have been replaced since they were asked for
+                    self._hosts.pop(self._checks[order].asks, None)
                 said = done.stdout.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
                 text = f"the worker for {order} ended with code {done.returncode}: {said[-1][:_SHORT]}"
         elif future.status == "error":
@@ -251,33 +274,89 @@ def ask_dask(runner: Runner) -> dict[str, object]:
     """
     link = _linked(runner)
     try:
-        info = _scheduler(link.client)
-        if problem := lacking(info.workers, runner.resources):
-            raise ProtocolError(f"{runner.address}: {problem}")
-        # a worker that takes agents, without resources, so that the question does not wait for a free slot
-        able = [word for word, has in info.workers.items() if not lacking({word: has}, runner.resources)]
-        header = json.dumps({"protocol": PROTOCOL, "describe": [], "python": False}).encode() + b"\n"
-        future = link.client.submit(
-            subprocess.run,
-            [*runner.worker],
-            input=header,
-            capture_output=True,
-            check=False,
-            timeout=runner.connect_s,
-            workers=able,
-            key=f"describe-{uuid.uuid4().hex}",
-            pure=False,
-            retries=0,
-        )
-        try:
-            done = future.result(timeout=runner.connect_s)
-        except Exception as error:
-            raise ProtocolError(f"{runner.address}: the worker's command fails: {_first_line(error)}") from error
-        output = worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.address)
-        many = f"{output.get('host')} and {len(able) - 1} more" if len(able) > 1 else output.get("host")
+        able, output = _answering(link, runner, runner.resources, (), python=False)[0]
+        many = f"{output.get('host')} and {able - 1} more" if able > 1 else output.get("host")
         return {**output, "host": many}
     finally:
         _unlinked(link)
+
+
+def conditions_on(runner: Runner, argv: tuple[str, ...], *, python: bool) -> list[Result]:
+    """Ask each host behind a scheduler that takes checks for its conditions of verdicts of a command.
+
+    Raises:
+        ProtocolError: no scheduler answers, no worker has the resources, or the command of the worker fails there.
+    """
+    link = _linked(runner)
+    try:
+        found = _answering(link, runner, runner.check_resources, argv, python=python)
+        return [Result("-", 1, "", str(it.get("host")), "exited", conditions=_conditions(it)) for _, it in found]
+    finally:
+        _unlinked(link)
+
+
+def _conditions(facts: Mapping[str, object]) -> dict[str, str]:
+    found = facts.get("conditions")
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _answering(
+    link: _Link, runner: Runner, resources: Mapping[str, float], argv: tuple[str, ...], *, python: bool
+) -> list[tuple[int, dict[str, object]]]:
+    """Return what the hosts with these resources say, each with the number of such workers.
+
+    Raises:
+        ProtocolError: none of them answers as a worker.
+    """
+    workers = _scheduler(link.client).workers
+    if problem := lacking(workers, resources):
+        raise ProtocolError(f"{runner.address}: {problem}")
+    able = [word for word, has in workers.items() if not lacking({word: has}, resources)]
+    said = _described(link, runner, able, argv, python=python)
+    if found := [(len(able), facts) for facts in said.values() if isinstance(facts, dict)]:
+        return found
+    raise ProtocolError(f"{runner.address}: {next(map(str, said.values()), 'no worker answers')}")
+
+
+def _described(
+    link: _Link, runner: Runner, addresses: Iterable[str], argv: tuple[str, ...], *, python: bool
+) -> dict[str, dict[str, object] | str]:
+    """Return what hosts say that they are, by the address of their worker, or why one does not.
+
+    The question is no task, so it waits for no free slot.
+    """
+    header = json.dumps({"protocol": PROTOCOL, "describe": argv, "python": python}).encode() + b"\n"
+    said: dict[str, object] = {}
+
+    def ask() -> None:
+        with suppress(Exception):
+            said.update(
+                link.client.run(
+                    asyncio.to_thread,
+                    subprocess.run,
+                    [*runner.worker],
+                    input=header,
+                    capture_output=True,
+                    check=False,
+                    timeout=runner.connect_s,
+                    workers=list(addresses),
+                    on_error="return",
+                )
+            )
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * runner.connect_s)  # a frozen host must not hold the others up
+    return {word: _fact(answer, runner) for word, answer in dict(said).items()}
+
+
+def _fact(answer: object, runner: Runner) -> dict[str, object] | str:
+    if not isinstance(answer, subprocess.CompletedProcess):
+        return f"the worker's command fails: {_first_line(answer if isinstance(answer, BaseException) else None)}"
+    try:
+        return worker_header(answer.stdout, answer.stderr.decode("utf-8", "replace"), runner.address)
+    except ProtocolError as error:
+        return str(error)
 
 
 def _linked(runner: Runner) -> _Link:
@@ -347,7 +426,9 @@ def _scheduler(client: Client) -> _Scheduler:
     return _Scheduler(str(info["id"]), {word: dict(facts["resources"]) for word, facts in info["workers"].items()})
 
 
-def _submitted(client: Client, argv: Sequence[str], resources: Mapping[str, float], order: str) -> Future:
+def _submitted(
+    client: Client, argv: Sequence[str], resources: Mapping[str, float], order: str, workers: list[str]
+) -> Future:
     return client.submit(
         subprocess.run,
         ["sh", "-c", _ONE_TASK, "sh", *argv],
@@ -356,6 +437,7 @@ def _submitted(client: Client, argv: Sequence[str], resources: Mapping[str, floa
         start_new_session=True,
         check=False,
         resources=dict(resources),
+        workers=workers if is_check_id(order) else None,
         key=f"{order.replace('/', '-')}-{uuid.uuid4().hex}",
         pure=False,
         retries=0,

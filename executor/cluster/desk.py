@@ -1,4 +1,9 @@
-"""The orders of a run on the refs of a remote: published, adopted after a crash, waited for, cancelled and removed."""
+"""The orders of a run on the refs of a remote: published, adopted after a crash, waited for, cancelled and removed.
+
+A check needs more than an agent: its verdict counts for the conditions of a host, so these have to be known before. The
+coordinator asks, every worker with the right labels answers, and only a worker with the chosen conditions claims the
+order.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,19 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from executor.cluster.exchange import SPACES, Board, Exchange
-from executor.cluster.orders import ProtocolError, Result, State, Watch, same_work
+from executor.cluster.exchange import QUESTIONS, SPACES, Arrived, Board, Exchange
+from executor.cluster.orders import (
+    Order,
+    ProtocolError,
+    Result,
+    State,
+    Watch,
+    chosen,
+    ending_of,
+    same_work,
+)
 from executor.errors import (
     ExecutorError,
     ForgeRefusedError,
@@ -25,14 +38,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from executor.cluster.dask_tasks import DaskStarter
-    from executor.cluster.orders import Lease, Order
+    from executor.cluster.orders import Lease
     from executor.git.remote import Remote
     from executor.model.outward_rules import Runner
+    from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext
 
-__all__ = ["Arrived", "Desk", "HostError", "probed"]
+__all__ = [
+    "Desk",
+    "HostError",
+    "answers_of",
+    "probed",
+]
 
 _WHO = Identity("make-for-milestones", "orders@localhost")
+_KEY = 20
+_NOTE_S = 10.0
+"""Seconds without an answer after which a person is told what is waited for."""
+_SENDS = 3
 
 
 class HostError(ExecutorError):
@@ -48,19 +71,12 @@ class HostError(ExecutorError):
         self.away = away
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A result of an agent on another host.
+class OrphanError(HostError):
+    """No host has the conditions of a check any more."""
 
-    Attributes:
-        result: the result.
-        commit: its commit; its tree is the one that the agent left.
-        files: log and protocol files, by name.
-    """
 
-    result: Result
-    commit: str
-    files: Mapping[str, bytes]
+class WithdrawnError(HostError):
+    """Somebody else withdrew the order: a run of another clone that ended."""
 
 
 class Desk:
@@ -76,7 +92,7 @@ class Desk:
         self._context, self._runner = context, runner
         refs = Refs(context.project.repository, _WHO)
         self._exchange = Exchange(remote, refs, context.store, _WHO)
-        self._refs = refs
+        self._refs, self._remote = refs, remote
         self._lock = threading.Lock()
         self._board, self._looked = Board(), float("-inf")
         self._watch = Watch()
@@ -106,8 +122,35 @@ class Desk:
             if self._starter is not None:
                 self._starter.drop(order.id)
 
+    def judged(self, order: Order) -> tuple[Arrived, Ended]:
+        """Have a worker do the order of a check, and remove its refs. It is sent again if somebody else withdrew it.
+
+        Raises:
+            HostError: nobody claims it, or its host fails.
+            OrphanError: no host has its conditions any more.
+            InterruptedRunError: the run is being stopped; the order is cancelled.
+            ForgeRefusedError: the remote does not take orders.
+        """
+        arrived = self._sent_again(order)
+        result = arrived.result
+        ended = ending_of(result)
+        if ended is None:
+            raise HostError(result.problem or f"{result.host} stopped {order.id}")
+        if result.conditions != order.conditions:
+            raise OrphanError(f"the tools of {result.host} were replaced while {order.profile} ran")
+        return arrived, ended
+
+    def _sent_again(self, order: Order) -> Arrived:
+        for _ in range(_SENDS):
+            with suppress(WithdrawnError):
+                try:
+                    return self.done(order, lambda _: None)
+                finally:
+                    self.drop(order.id)
+        raise WithdrawnError(f"somebody else withdrew the order {order.id} {_SENDS} times", away=True)
+
     def _awaited(self, order: Order, seen: Callable[[Lease], None]) -> Arrived:
-        last, since, away = "", time.monotonic(), False
+        last, since, away, asked = "", time.monotonic(), False, 0.0
         while True:
             if self._context.stopping.wait(self._runner.poll_s):
                 self.cancel(order.id)
@@ -134,16 +177,31 @@ class Desk:
                 ref.endswith(f"/orders/{order.id}") for ref in board.strange
             )
             if gone or (lease is not None and lease[0].state is State.CANCELLED):
-                raise HostError(f"the order {order.id} was withdrawn from the remote by somebody else", away=True)
+                raise WithdrawnError(f"the order {order.id} was withdrawn from the remote by somebody else", away=True)
             if lease is not None and lease[1] != last and lease[0].state is State.HELD:
-                last = lease[1]
+                last, asked = lease[1], 0.0
                 seen(lease[0])
             now = time.monotonic()
             silent = self._watch.silence(order.id, lease[1], now) if lease is not None else now - since
             self._start_worker(order, lease[0] if lease is not None else None, silent)
-            if silent > self._runner.claim_s:
+            asked = self._still_hopes(order, silent, asked)
+
+    def _still_hopes(self, order: Order, silent: float, asked: float) -> float:
+        """Withdraw an order that no worker will claim; returns at which silence its conditions were last asked for.
+
+        Raises:
+            HostError: nobody has claimed it for too long.
+            OrphanError: no host has the conditions of a check any more.
+        """
+        if order.asks and silent > asked + self._runner.patience_s:
+            asked = silent
+            if self._is_orphan(order):
                 self.cancel(order.id)
-                raise HostError(self._unclaimed(order, silent), away=True)
+                raise OrphanError(f"no host of {self._runner.name} has the conditions of {order.id} any more")
+        if silent > self._runner.claim_s:
+            self.cancel(order.id)
+            raise HostError(self._unclaimed(order, silent), away=True)
+        return asked
 
     def _arrived(self, result: Result, commit: str) -> Arrived:
         try:
@@ -156,7 +214,7 @@ class Desk:
         if self._starter is None:
             return
         if lease is None or lease.state is State.FREE or silent > self._runner.patience_s:
-            self._starter.want(order.id)
+            self._starter.want(order.id, order)
         else:
             self._starter.drop(order.id)
         if self._starter.trouble and self._starter.trouble != self._reported:
@@ -168,10 +226,7 @@ class Desk:
             why = self._starter.trouble or f"{self._runner.address} starts none, for whatever reason"
             return f"no worker has claimed {order.id} within {silent:.0f} s: {why}"
         asked = f" with the labels {', '.join(order.labels)}" if order.labels else ""
-        return (
-            f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: "
-            f"python -m executor worker --remote {self._exchange.name}"
-        )
+        return f"no worker{asked} has claimed {order.id} within {silent:.0f} s; start one: {self._advice()}"
 
     def _send(self, order: Order) -> None:
         """Publish an order unless the same one is on the remote; another one of its id is removed first."""
@@ -193,6 +248,60 @@ class Desk:
                 self._board = self._exchange.board(f"{self._context.name}/")
                 self._looked = began
             return self._board
+
+    def asked(self, argv: tuple[str, ...], *, python: bool) -> Mapping[str, str]:
+        """Ask the hosts of the workers for their conditions of verdicts of a command, and choose among them.
+
+        Raises:
+            HostError: no host answers.
+            InterruptedRunError: the run is being stopped.
+        """
+        since, told = time.monotonic(), False
+
+        def waits() -> bool:
+            nonlocal told
+            silent = time.monotonic() - since
+            if silent > _NOTE_S and not told:
+                told = True
+                text = f"no worker of {self._runner.name} has answered yet; start one: {self._advice()}"
+                self._context.tell("wait", self._context.name, text)
+            if self._context.stopping.wait(self._runner.poll_s):
+                raise InterruptedRunError(f"the question to {self._runner.name} was interrupted", 130)
+            return silent < self._runner.claim_s
+
+        found = self._answers(argv, python=python, waits=waits)
+        if not found:
+            silent = time.monotonic() - since
+            raise HostError(f"no worker has answered within {silent:.0f} s; start one: {self._advice()}", away=True)
+        return chosen(found)
+
+    def _answers(self, argv: tuple[str, ...], *, python: bool, waits: Callable[[], bool]) -> list[Result]:
+        exchange = Exchange(self._remote, self._refs, self._context.store, _WHO)
+        return answers_of(exchange, self._runner, self._context.name, argv, python=python, waits=waits)
+
+    def _is_orphan(self, order: Order) -> bool:
+        """Return whether no host has the conditions of a check any more: its tools were replaced, or it is gone."""
+        until = time.monotonic() + self._runner.patience_s
+
+        def waits() -> bool:
+            return not self._context.stopping.wait(self._runner.poll_s) and time.monotonic() < until
+
+        try:
+            found = self._answers(order.asks, python="python" in order.conditions, waits=waits)
+        except (ProtocolError, ForgeRefusedError, ForgeUnavailableError):
+            return False
+        return all(item.conditions != order.conditions for item in found)
+
+    def _advice(self) -> str:
+        if self._runner.kind == "dask":
+            return f"a worker of Dask at {self._runner.address} with the resources of checks"
+        labels = f" --labels {','.join(self._runner.needs)}" if self._runner.needs else ""
+        return f"python -m executor worker --remote {self._exchange.name}{labels}"
+
+    def drop(self, order: str) -> None:
+        """Remove the refs of an order whose result is used. A remote that is away keeps them until the run ends."""
+        with suppress(ForgeUnavailableError, ForgeRefusedError):
+            self._exchange.remove([order])
 
     def board(self) -> Board:
         """Return the orders of the milestone as the remote has them now."""
@@ -220,6 +329,63 @@ class Desk:
             over = [order for order in {*board.orders, *board.leases, *board.results} if not needed(order)]
             if over:
                 self._exchange.remove(over)
+
+
+def answers_of(
+    exchange: Exchange,
+    runner: Runner,
+    owner: str,
+    argv: tuple[str, ...],
+    *,
+    python: bool,
+    waits: Callable[[], bool],
+) -> list[Result]:
+    """Ask the workers of a runner for their conditions of verdicts of a command; the question is removed at the end.
+
+    Args:
+        exchange: the refs.
+        runner: the runner; with Dask, its scheduler is asked.
+        owner: the milestone that needs the answers.
+        argv: the command.
+        python: Python's packages count.
+        waits: waits for a moment; False if it is enough. It is called once more after the first answer.
+
+    Raises:
+        ProtocolError: with Dask, no host answers; the message says why.
+        ForgeRefusedError: the remote does not take questions.
+    """
+    if runner.kind == "dask":
+        from executor.cluster.dask_tasks import conditions_on
+
+        while True:
+            try:
+                return conditions_on(runner, argv, python=python)
+            except ProtocolError:
+                if not waits():
+                    raise
+    names = {"python": ""} if python else {}
+    question = Order(
+        f"{owner}/ask/{uuid.uuid4().hex[:_KEY]}",
+        "",
+        (),
+        secrets=runner.env,
+        labels=runner.needs,
+        asks=argv,
+        conditions=names,
+    )
+    exchange.publish([question], "asks")
+    found: list[Result] = []
+    try:
+        while waits():
+            seen = bool(found)
+            with suppress(ForgeUnavailableError):
+                found = [item for item, _ in exchange.board(question.id, QUESTIONS).results.get(question.id, ())]
+            if seen:
+                break
+    finally:
+        with suppress(ForgeUnavailableError, ForgeRefusedError):
+            exchange.remove([question.id])
+    return found
 
 
 def probed(remote: Remote, refs: Refs) -> str:

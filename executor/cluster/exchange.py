@@ -28,6 +28,7 @@ from executor.git.refs import Move
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from executor.git.command import Identity
     from executor.git.objects import Store
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
     from executor.git.remote import Remote
 
 __all__ = [
+    "LOG_FILE",
+    "OUT_FOLDER",
+    "QUESTIONS",
     "SPACES",
+    "Arrived",
     "Board",
     "Exchange",
     "Held",
@@ -50,6 +55,11 @@ __all__ = [
 SPACES = ("refs/work", "refs/heads/_work")
 """The name space of the refs, and the one for a remote that takes nothing but branches."""
 _KINDS = ("orders", "leases", "results")
+QUESTIONS = ("asks", "answers")
+_OTHERS = frozenset(("runs", *QUESTIONS))
+"""Kinds of refs that come and go beside the orders."""
+LOG_FILE, OUT_FOLDER = "agent.log", "out"
+"""Names of what comes back beside the tree."""
 _BATCH = 200
 _MOST_FILES = 10_000
 _RACES = 5
@@ -92,6 +102,31 @@ class Board:
         return next((item for item in self.results.get(order, ()) if counts(item[0], lease)), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A result of an agent or a check on another host.
+
+    Attributes:
+        result: the result.
+        commit: its commit; its tree is the one that the agent left.
+        files: log and protocol files, by name.
+    """
+
+    result: Result
+    commit: str
+    files: Mapping[str, bytes]
+
+    def write(self, log: Path, out: Path) -> None:
+        """Write the log, if it came along, and the files of the command into a folder."""
+        for name, data in self.files.items():
+            if name == LOG_FILE:
+                log.write_bytes(data)
+            elif name.startswith(f"{OUT_FOLDER}/"):
+                place = out / name.removeprefix(f"{OUT_FOLDER}/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+
+
 class Exchange:
     """Reads and moves the refs of one remote.
 
@@ -112,8 +147,8 @@ class Exchange:
         """Name or address of the remote."""
         return self._remote.name
 
-    def publish(self, orders: Sequence[Order]) -> None:
-        """Push orders, in one go.
+    def publish(self, orders: Sequence[Order], kind: str = "orders") -> None:
+        """Push orders, in one go; ``asks`` as the kind of refs for questions, which every worker answers.
 
         Raises:
             ForgeRefusedError: the remote takes neither name space, or has an order of this name.
@@ -122,7 +157,7 @@ class Exchange:
         commits = [(order, self._order_commit(order)) for order in orders]
         reason = ""
         for space in dict.fromkeys((self._space, *SPACES)):
-            done = self._remote.push([Move(f"{space}/orders/{order.id}", None, commit) for order, commit in commits])
+            done = self._remote.push([Move(f"{space}/{kind}/{order.id}", None, commit) for order, commit in commits])
             if done.ok:
                 self._space = space
                 return
@@ -131,15 +166,16 @@ class Exchange:
                 break
         raise ForgeRefusedError(f"{self._remote.name} does not take work orders: {reason}")
 
-    def board(self, below: str = "") -> Board:
+    def board(self, below: str = "", kinds: Sequence[str] = _KINDS) -> Board:
         """Return what the remote has; only commits that are new here are fetched.
 
         Args:
             below: beginning of the ids of the orders that count, such as ``m1/``; empty: all.
+            kinds: kinds of refs that count; with `QUESTIONS`, the orders are questions and the results are answers.
         """
-        kinds = [f"{kind}/{below}" for kind in _KINDS] if below else [""]
-        tips = self._remote.tips(*(f"{space}/{kind}*" for space in SPACES for kind in kinds))
-        tips = {name: commit for name, commit in tips.items() if place_of(name)[0] != "runs"}  # they move all the time
+        starts = [f"{kind}/{below}" for kind in kinds] if below or kinds is not _KINDS else [""]
+        tips = self._remote.tips(*(f"{space}/{start}*" for space in SPACES for start in starts))
+        tips = {name: commit for name, commit in tips.items() if place_of(name)[0] not in _OTHERS.difference(kinds)}
         here = set(tips.values())
         self._messages = {commit: text for commit, text in self._messages.items() if commit in here}
         self._fetch(tips)
@@ -157,7 +193,7 @@ class Exchange:
 
     def _read(self, found: Board, kind: str, order: str, commit: str, space: str) -> None:
         data = self._message(commit).partition("\n\n")[2].encode()
-        if kind == "orders":
+        if kind in {"orders", "asks"}:
             asked = decoded(Order, data)
             if asked.id != order:
                 raise ProtocolError("it has the name of another order")
@@ -165,7 +201,7 @@ class Exchange:
             found.orders[order] = (replace(asked, brief=brief), commit, space)
         elif kind == "leases":
             found.leases[order] = (decoded(Lease, data), commit)
-        elif kind == "results":
+        elif kind in {"results", "answers"}:
             result = decoded(Result, data)
             found.results.setdefault(order.rpartition("/")[0], []).append((result, commit))
         else:
@@ -226,6 +262,14 @@ class Exchange:
             time.sleep(_PAUSE_S * 2**turn)
         raise ResultRefusedError(f"{self._remote.name} does not take the result of {result.order}: {reason}")
 
+    def answer(self, question: str, space: str, result: Result) -> None:
+        """Push what a worker knows about its host; the answer goes again if its question has gone meanwhile."""
+        commit = _written(self._objects, "Answer", result, self._objects.files_tree({}), [], self._who)
+        name, asked = f"{space}/answers/{question}/{result.worker}", f"{space}/asks/{question}"
+        self._remote.push([Move(name, None, commit)])
+        if asked not in self._remote.tips(asked):
+            self._remote.push([Move(name, commit, None)])
+
     def cancel(self, order: str) -> bool:
         """Put a tombstone in the place of an order's lease; False if it is done or was never published."""
         for _ in range(_RACES):
@@ -251,8 +295,8 @@ class Exchange:
         for name, commit in tips.items():
             space = next(space for space in SPACES if name.startswith(f"{space}/"))
             kind, _, order = name.removeprefix(f"{space}/").partition("/")
-            if (order.rpartition("/")[0] if kind == "results" else order) in wanted:
-                (moves if kind == "orders" else last).append(Move(name, commit, None))
+            if (order.rpartition("/")[0] if kind in {"results", "answers"} else order) in wanted:
+                (moves if kind in {"orders", "asks"} else last).append(Move(name, commit, None))
         for batch in (moves, last):
             for place in range(0, len(batch), _BATCH):
                 self._remote.push(batch[place : place + _BATCH], atomic=False)
@@ -305,7 +349,7 @@ def order_commit(objects: Store, order: Order, who: Identity) -> str:
     """Write the commit of an order: its parent is the base, its tree has the brief and the inputs."""
     inputs = {f"in/{name}": data for name, data in order.inputs.items()}
     tree = objects.files_tree({"brief.md": order.brief.encode("utf-8", "surrogateescape"), **inputs})
-    return _written(objects, "Order", order, tree, [order.base], who)
+    return _written(objects, "Order", order, tree, [order.base] if order.base else [], who)
 
 
 def result_commit(objects: Store, result: Result, order: str, files: Mapping[str, bytes], who: Identity) -> str:
@@ -362,4 +406,4 @@ def place_of(ref: str) -> tuple[str, str]:
     """Return the kind of a ref of work, such as ``orders``, and the order or the milestone that it is about."""
     space = next((space for space in SPACES if ref.startswith(f"{space}/")), "")
     kind, _, name = ref.removeprefix(f"{space}/").partition("/")
-    return kind, name.rpartition("/")[0] if kind == "results" else name
+    return kind, name.rpartition("/")[0] if kind in {"results", "answers"} else name

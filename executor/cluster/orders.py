@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from executor.errors import ExecutorError
+from executor.process.runner import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "PROTOCOL",
@@ -32,10 +34,14 @@ __all__ = [
     "State",
     "Take",
     "Watch",
+    "chosen",
     "counts",
     "decoded",
     "encoded",
+    "ended_as",
+    "ending_of",
     "entry_of",
+    "is_check_id",
     "is_order_id",
     "next_lease",
     "same_work",
@@ -44,6 +50,7 @@ __all__ = [
 
 PROTOCOL = 1
 """A worker leaves orders of another number alone."""
+_CHECK_ID = re.compile(r"[^/]+/check/k[0-9a-f]+(?:\.\d+)?")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*){0,5}")
 
 
@@ -104,6 +111,9 @@ class Order:
         beat_s: seconds between two heartbeats.
         patience_s: seconds of silence after which another worker takes it over.
         inputs: files of a workflow step's inputs, by name.
+        asks: of a check or a question, the command whose conditions count; empty for an agent.
+        conditions: of a check, those that its host must have, by name. Of a question, the names that the answer must
+            have beside those of every command.
         protocol: version of this form.
     """
 
@@ -128,6 +138,8 @@ class Order:
     beat_s: float = 10.0
     patience_s: float = 60.0
     inputs: Mapping[str, bytes] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
     protocol: int = PROTOCOL
 
 
@@ -179,6 +191,7 @@ class Result:
             command failed), ``import`` (its tree cannot land), ``secret`` (its tree has secret values).
         places: places of secret values in its tree, without the values.
         output_bytes, leftovers: as `executor.process.runner.Ended` has them.
+        conditions: conditions of the host, for a check and for the answer to a question.
         protocol: version of this form.
     """
 
@@ -198,6 +211,7 @@ class Result:
     places: tuple[str, ...] = ()
     output_bytes: int = 0
     leftovers: int = 0
+    conditions: Mapping[str, str] = field(default_factory=dict)
     protocol: int = PROTOCOL
 
 
@@ -207,6 +221,11 @@ _T = TypeVar("_T", Order, Lease, Result)
 def is_order_id(text: str) -> bool:
     """Return whether a text can be the id of an order: a part of a ref name."""
     return bool(_ID.fullmatch(text)) and ".." not in text and not re.search(r"\.(?:lock)?(?:/|$)", text)
+
+
+def is_check_id(order: str) -> bool:
+    """Return whether an order is that of a check: ``m4/check/k...`` with a digest of all that it asks for."""
+    return bool(_CHECK_ID.fullmatch(order))
 
 
 def encoded(value: Order | Lease | Result) -> bytes:
@@ -254,7 +273,7 @@ def decoded(kind: type[_T], data: bytes) -> _T:
         known = {item.name: found[item.name] for item in fields(kind) if item.name in found}
         if known.get("protocol", PROTOCOL) != PROTOCOL:
             raise ProtocolError(f"protocol {known['protocol']}, expected {PROTOCOL}; use one version on all hosts")
-        for name in ("argv", "secrets", "labels", "places", "hoped"):
+        for name in ("argv", "secrets", "labels", "places", "hoped", "asks"):
             if name in known:
                 known[name] = tuple(map(str, known[name]))
         if "prepare" in known:
@@ -277,9 +296,49 @@ def decoded(kind: type[_T], data: bytes) -> _T:
 def same_work(one: Order, other: Order) -> bool:
     """Return whether two orders ask for the same: the result of one is a result of the other.
 
-    Briefs may differ in what surrounds the issue, such as the issues in progress beside it.
+    Briefs may differ in what surrounds the issue, such as the issues in progress beside it; the base of a check, whose
+    tree is part of its id, may differ in its history.
     """
-    return all(getattr(one, name) == getattr(other, name) for name in ("id", "base", "spec", "profile"))
+    names = ("id", "asks", "conditions") if one.asks else ("id", "base", "spec", "profile")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def ended_as(result: Result, ended: Ended) -> Result:
+    """Return a result with the end of its command."""
+    return replace(
+        result,
+        how=ended.reason,
+        code=ended.code,
+        signal=ended.signal,
+        problem=ended.problem,
+        seconds=ended.seconds,
+        output_bytes=ended.output_bytes,
+        leftovers=ended.leftovers,
+    )
+
+
+_ENDS = frozenset({"exited", "timeout", "idle", "output-limit", "not-started"})
+
+
+def ending_of(result: Result) -> Ended | None:
+    """Return the end of the command of a result; None if it was stopped, or has an unknown end, because of the host."""
+    if result.fault == "host" or result.how not in _ENDS:
+        return None
+    return Ended(
+        code=result.code,
+        signal=result.signal,
+        reason=result.how,  # type: ignore[arg-type]
+        problem=result.problem,
+        seconds=result.seconds,
+        output_bytes=result.output_bytes,
+        leftovers=result.leftovers,
+    )
+
+
+def chosen(answers: Sequence[Result]) -> Mapping[str, str]:
+    """Return the conditions that most hosts have; of several, the same for everyone who asks."""
+    every = Counter(tuple(sorted(it.conditions.items())) for it in answers)
+    return dict(min(every.items(), key=lambda it: (-it[1], it[0]))[0])
 
 
 class Do(StrEnum):

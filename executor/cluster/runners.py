@@ -11,39 +11,36 @@ import binascii
 import json
 import subprocess
 import threading
-from dataclasses import asdict, dataclass, replace
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
-from executor.cluster.desk import Arrived, Desk, HostError, probed
-from executor.cluster.exchange import files_in, order_commit
-from executor.cluster.orders import (
-    PROTOCOL,
-    Lease,
-    Limits,
-    Order,
-    ProtocolError,
-    Result,
-    decoded,
-)
-from executor.errors import ExecutorError, InterruptedRunError
+from executor.cluster.desk import Desk, HostError, OrphanError, answers_of, probed
+from executor.cluster.exchange import Arrived, Exchange, files_in, order_commit
+from executor.cluster.orders import PROTOCOL, Lease, Order, ProtocolError, Result, decoded, encoded, ending_of
+from executor.cluster.worker import worker_header
+from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, InterruptedRunError
 from executor.git.command import Git, Identity
+from executor.git.objects import Store
 from executor.git.refs import Refs
 from executor.git.remote import Remote
+from executor.model.fingerprint import digest
 from executor.process.files import end_of
-from executor.process.runner import Command, Ended
+from executor.process.runner import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from executor.git.command import Repository
-    from executor.git.objects import Store
     from executor.model.outward_rules import Runner
     from executor.model.policy import Policy
+    from executor.process.runner import Ended
     from executor.sandbox.policy import RunContext
 
-__all__ = ["Host", "Hosts", "Task", "ask", "worker_header"]
+__all__ = ["Crowd", "Host", "Hosts", "ask"]
 
 _PASSED_ON = ("SSH_AUTH_SOCK", "KUBECONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME")
 """Variables of the user that connections need, beside the ordinary ones."""
@@ -52,27 +49,9 @@ _WHO = Identity("make-for-milestones", "orders@localhost")
 _SETUP_S = 1800.0
 """Seconds that a set-up command may take, as `executor.cluster.bench` has it."""
 _MOST_ANSWER = 256 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A check to run elsewhere.
-
-    Attributes:
-        name: its name, for people.
-        tree: the tree to judge.
-        start: the project's folder in it.
-        argv: its command; `OUT` stands for the folder of its report.
-        env: its variables.
-        timeout: seconds.
-    """
-
-    name: str
-    tree: str
-    start: str
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    timeout: float
+_KEY = 20
+_EPOCH = 0x4F000000
+"""Time of a commit that only carries a tree, so that the same tree gives the same commit."""
 
 
 class Host:
@@ -87,7 +66,7 @@ class Host:
         self._known: dict[tuple[str, ...], dict[str, str]] = {}
         self._lock = threading.Lock()
 
-    def conditions(self, argv: tuple[str, ...], *, python: bool) -> dict[str, str] | None:
+    def conditions(self, context: RunContext, argv: tuple[str, ...], *, python: bool) -> dict[str, str] | None:
         """Return the conditions of verdicts of a command there, asked once; None if the host does not answer."""
         with self._lock:
             if argv not in self._known and not self.down:
@@ -99,33 +78,31 @@ class Host:
                     self._known[argv] = {"sandbox": "host", **{str(name): str(value) for name, value in items}}
                 except ProtocolError as error:
                     self.down = str(error)
+                    context.tell("warning", context.name, f"runner {self.runner.name} failed: {error}")
             return None if self.down else self._known[argv]
 
-    def run(self, context: RunContext, task: Task, log: Path, out: Path) -> Ended | None:
-        """Run a check there; its output goes to the log, its files into `out`. None if the host fails.
+    def run(self, context: RunContext, task: Order, log: Path, out: Path) -> tuple[Ended, str] | None:
+        """Run a check there; returns its end and the host. None if the host fails.
+
+        Args:
+            context: the run.
+            task: the order of the check, without id and base; its `spec` is the tree to judge.
+            log: file for its output.
+            out: folder for its files.
 
         Raises:
             InterruptedRunError: the run is being stopped.
         """
-        given, answer = log.with_suffix(".order"), log.with_suffix(".result")
-        order = Order(
-            id=f"{context.name}/check/{task.tree[:16]}",
-            base=_commit(context, task.tree),
-            argv=task.argv,
-            env=task.env,
-            start=task.start,
-            secrets=self.runner.env,
-            limits=Limits(task.timeout, 0.0, context.policy.limits.output_cap_bytes),
-            prepare=tuple(step.argv for step in context.policy.setup.steps.values()),
-        )
+        given, answer, limit = log.with_suffix(".order"), log.with_suffix(".result"), task.limits.timeout
+        order = replace(task, id=_check_id(context, task), base=_commit(context, task.spec))
         try:
             _pack(context, {"order": asdict(order)}, order.base, given)
             with self._slots:
-                ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, task.timeout))
+                ended = context.supervisor.run(_connection(self.runner, context, given, answer, log, limit))
             if ended.reason in {"stopped", "lost"}:
-                raise InterruptedRunError(f"the check {task.name} was interrupted", 130)
+                raise InterruptedRunError(f"the check {task.profile} was interrupted", 130)
             try:
-                return _read(answer, order, out)
+                return _read(answer, order, out), self.name
             except (OSError, ProtocolError) as error:
                 self.down = f"{ended.describe()}: {error}"
                 return None
@@ -164,12 +141,77 @@ class Host:
             answer.unlink(missing_ok=True)
 
 
-class Hosts:
-    """The hosts of a milestone's runners."""
+class Crowd:
+    """The workers of a runner, as the host of checks: whoever has the right conditions does one.
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._hosts = {name: Host(runner) for name, runner in policy.runners.items() if not runner.claimed}
+    Args:
+        runner: the runner.
+        hosts: the hosts of the milestone, which have the desk of its orders.
+    """
+
+    def __init__(self, runner: Runner, hosts: Hosts) -> None:
+        self.runner = runner
+        self.down = ""
+        """Why it is not used any more in this run."""
+        self._hosts = hosts
+        self._known: dict[tuple[str, ...], dict[str, str]] = {}
+        self._turns: dict[str, int] = {}
+        self._asking, self._lock = threading.Lock(), threading.Lock()
+
+    def conditions(self, context: RunContext, argv: tuple[str, ...], *, python: bool) -> dict[str, str] | None:
+        """Return the conditions of verdicts of a command there, asked once; None if no host answers.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        with self._asking:
+            if argv not in self._known and not self.down:
+                try:
+                    desk = self._hosts.desk(context, self.runner, self._hosts.outside()[0])
+                    self._known[argv] = dict(desk.asked(argv, python=python))
+                except (HostError, ProtocolError, ForgeRefusedError, ForgeUnavailableError) as error:
+                    self.down = str(error)
+                    context.tell("warning", context.name, f"runner {self.runner.name} failed: {error}")
+            return None if self.down else self._known[argv]
+
+    def run(self, context: RunContext, task: Order, log: Path, out: Path) -> tuple[Ended, str] | None:
+        """Run a check on one of the hosts; returns its end and the host. None if they fail.
+
+        Raises:
+            InterruptedRunError: the run is being stopped.
+        """
+        remote, tip = self._hosts.outside()
+        base = context.store.commit(task.spec, [tip], "Base of a check\n", _WHO, _EPOCH)
+        name = _check_id(context, task)
+        with self._lock:
+            turn = self._turns[name] = self._turns.get(name, 0) + 1
+        order = replace(task, id=f"{name}.{turn}" if turn > 1 else name, base=base)
+        try:
+            arrived, ended = self._hosts.desk(context, self.runner, remote).judged(order)
+        except OrphanError:
+            with self._asking:
+                self._known.pop(task.asks, None)  # other hosts may have other conditions
+            return None
+        except (HostError, ForgeRefusedError, ForgeUnavailableError) as error:
+            self.down = str(error)
+            return None
+        arrived.write(log, out)
+        return ended, arrived.result.host
+
+
+class Hosts:
+    """The hosts of a milestone's runners.
+
+    Args:
+        policy: the rules.
+        outside: returns the remote of the forge, None without one, and the commit on which work starts.
+    """
+
+    def __init__(self, policy: Policy, outside: Callable[[], tuple[Remote | None, str]] = lambda: (None, "")) -> None:
+        self._policy, self.outside = policy, outside
+        runners = policy.runners.items()
+        self._hosts = {name: Host(runner) for name, runner in runners if not runner.claimed}
+        self._crowds = {name: Crowd(runner, self) for name, runner in runners if runner.claimed}
         self._desks: dict[str, Desk] = {}
         self._lock = threading.Lock()
 
@@ -220,16 +262,16 @@ class Hosts:
         for desk in self._desks.values():
             desk.tidy(needed)
 
-    def host_for(self, label: str, *, boxed: bool) -> Host | None:
+    def host_for(self, label: str, *, boxed: bool) -> Host | Crowd | None:
         """Return a host that takes a check with this label; None if it has to run here.
 
         Files that git ignores and declared environments do not travel, so such checks run here, too.
         """
         if self._policy.setup.include or self._policy.environments.environments:
             return None
-        for host in self._hosts.values():
-            runner = host.runner
-            if label in (runner.name, *runner.labels) and not host.down and (runner.isolated or not boxed):
+        for name, runner in self._policy.runners.items():
+            host = self._crowds[name] if runner.claimed else self._hosts[name]
+            if label in runner.names and not host.down and (runner.isolated or not boxed):
                 return host
         return None
 
@@ -259,13 +301,14 @@ def ask(runner: Runner, argv: tuple[str, ...], *, python: bool = False) -> dict[
     return worker_header(done.stdout, done.stderr.decode("utf-8", "replace"), runner.name)
 
 
-def tried(runner: Runner, repository: Repository, remote: str | None) -> tuple[str, str]:
+def tried(runner: Runner, repository: Repository, remote: str | None, *, asks: bool) -> tuple[str, str]:
     """Try a runner: ask its host, or send an order that nobody claims to its remote and take it back.
 
     Args:
         runner: the runner.
         repository: the repository of the coordinator.
         remote: the remote of the forge.
+        asks: a check uses it.
 
     Returns:
         What is known about it, and why it cannot be used; one of them is empty.
@@ -278,32 +321,51 @@ def tried(runner: Runner, repository: Repository, remote: str | None) -> tuple[s
         if runner.claimed:
             name = runner.remote or remote or "origin"
             said.append(probed(Remote(repository, name), Refs(repository, _WHO)))
+            said += [_judges(runner, repository, name)] if asks else []
         return "; ".join(said), ""
     except ExecutorError as error:
         return "", str(error)
 
 
-def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
-    """Return the last line of an answer; a login shell may print lines before it."""
-    try:
-        value = json.loads(data.strip().rpartition(b"\n")[2])
-        if value["protocol"] == PROTOCOL:
-            return dict(value)
-        reason = f"protocol {value['protocol']}, expected {PROTOCOL}; use one version on all hosts"
-    except (ValueError, KeyError, TypeError):
-        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
-    raise ProtocolError(f"{name} gives no answer of a worker: {reason}")
+def _judges(runner: Runner, repository: Repository, name: str) -> str:
+    """Ask the workers of a runner for their conditions of verdicts, as a check does; returns which hosts answer.
+
+    Raises:
+        ProtocolError: none does.
+    """
+    until = time.monotonic() + runner.connect_s
+
+    def waits() -> bool:
+        time.sleep(runner.poll_s)
+        return time.monotonic() < until
+
+    with TemporaryDirectory(prefix="doctor-") as folder:
+        store = Store(repository, Path(folder))
+        try:
+            exchange = Exchange(Remote(repository, name), Refs(repository, _WHO), store, _WHO)
+            found = answers_of(exchange, runner, "doctor", ("git",), python=False, waits=waits)
+        finally:
+            store.close()
+    if not found:
+        raise ProtocolError(
+            f"no worker for checks answers within {runner.connect_s:g} s; start one: python -m executor worker "
+            f"--remote {name}"
+        )
+    return f"checks: {', '.join(sorted({item.host for item in found}))}"
 
 
 def _environment() -> dict[str, str]:
-    from pathlib import Path
-
     return child_environment(_PASSED_ON, {}, Path("/nonexistent"))
+
+
+def _check_id(context: RunContext, order: Order) -> str:
+    """Return the id of the order of a check, with a digest of all that it asks for."""
+    return f"{context.name}/check/k{digest(encoded(order)).partition(':')[2][:_KEY]}"
 
 
 def _commit(context: RunContext, tree: str) -> str:
     """Return a commit of a tree without history, so that its pack is the tree alone."""
-    return context.store.commit(tree, [], "Base of a work order\n", _WHO, 0x4F000000)
+    return context.store.commit(tree, [], "Base of a work order\n", _WHO, _EPOCH)
 
 
 def _pack(context: RunContext, asked: Mapping[str, object], commit: str, target: Path) -> None:
@@ -373,14 +435,7 @@ def _read(answer: Path, order: Order, out: Path) -> Ended:
             (out / name).write_bytes(base64.b64decode(data, validate=True))
         except (binascii.Error, TypeError, ValueError) as error:
             raise ProtocolError(f"it sends {name} in another form") from error
-    if result.how not in {"exited", "timeout", "idle", "output-limit", "not-started"}:
+    ended = ending_of(result)
+    if ended is None:
         raise ProtocolError(f"the command was {result.how} there: {result.problem}")
-    return Ended(
-        code=result.code,
-        signal=result.signal,
-        reason=result.how,  # type: ignore[arg-type]
-        problem=result.problem,
-        seconds=result.seconds,
-        output_bytes=result.output_bytes,
-        leftovers=result.leftovers,
-    )
+    return ended

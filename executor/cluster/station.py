@@ -1,9 +1,10 @@
-"""`python -m executor worker --remote URL`: claims orders of agents from the refs of a remote and does them.
+"""`python -m executor worker --remote URL`: claims orders of agents and checks from the refs of a remote and does them.
 
 A lease is kept alive by its beats. The worker stops the whole process tree of an order when a beat is refused (another
 worker took it over, or the coordinator cancelled it), and when the remote does not answer for as long as its patience.
 What a killed worker held is claimed again at once by the next one in the same place; a result that could not be pushed
-is pushed then.
+is pushed then. Each place is for agents or for checks, so that a short check does not wait for a long agent. Beside
+them, the worker answers which conditions its host offers to checks.
 """
 
 from __future__ import annotations
@@ -24,9 +25,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.cluster.bench import Bench
-from executor.cluster.exchange import Exchange, Held, ResultRefusedError, result_commit
-from executor.cluster.orders import Do, Lease, Result, State, Watch, decoded, encoded, is_order_id, what_to_do
+from executor.cluster.bench import Bench, conditions_of
+from executor.cluster.exchange import QUESTIONS, Exchange, Held, ResultRefusedError, result_commit
+from executor.cluster.orders import (
+    Do,
+    Lease,
+    ProtocolError,
+    Result,
+    State,
+    Watch,
+    decoded,
+    encoded,
+    is_order_id,
+    what_to_do,
+)
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError, UsageError
 from executor.git.command import Identity, Repository, git_program, safe_environment
 from executor.git.refs import Move, Refs
@@ -49,6 +61,10 @@ _PLACES = 1024
 _HELD, _PENDING = "held.json", "pending.json"
 _LATE = "refs/late"
 _MOST_LATE = 100
+_AGENT, _CHECK = "agent", "check"
+"""Kinds of orders that a place is for."""
+_UNLIKE_S = 30.0
+"""Seconds for which an order of a check that needs another host is left alone; tools may be replaced meanwhile."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -58,10 +74,7 @@ def main(words: Sequence[str]) -> int:
     with suppress(ValueError):  # not in the main thread
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-    labels = frozenset(filter(None, options.labels.split(",")))
-    stations = [
-        Station(options.remote, labels, Path(options.state).expanduser(), stopping) for _ in range(options.slots)
-    ]
+    stations = _stations(options, stopping)
     problems: list[ExecutorError] = []
 
     def run(station: Station) -> None:
@@ -72,6 +85,8 @@ def main(words: Sequence[str]) -> int:
             stopping.set()
 
     threads = [threading.Thread(target=run, args=(station,)) for station in stations]
+    if not options.order and any(_CHECK in station.kinds for station in stations):
+        threads.append(threading.Thread(target=stations[0].answer, args=(options.poll, threads[:])))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -84,19 +99,32 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
+def _stations(options: argparse.Namespace, stopping: threading.Event) -> list[Station]:
+    """Return the places of a worker; the one of a worker for a single order takes both kinds."""
+    labels, state = frozenset(filter(None, options.labels.split(","))), Path(options.state).expanduser()
+    kinds = [frozenset({_AGENT})] * options.slots + [frozenset({_CHECK})] * options.checks
+    if options.once or options.order:
+        kinds = [frozenset({_AGENT, _CHECK})] * options.slots
+    return [Station(options.remote, labels, state, stopping, kind) for kind in kinds]
+
+
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m executor worker", description="Do orders of agents for a remote.")
+    parser = argparse.ArgumentParser(prog="python -m executor worker", description="Do orders of a remote.")
     parser.add_argument("--remote", required=True, help="address or path of the remote with the orders")
     parser.add_argument("--labels", default="", help="labels of this host, with commas between them")
-    parser.add_argument("--slots", type=int, default=1, help="orders at the same time")
-    parser.add_argument("--once", action="store_true", help="end after one order in each slot")
+    parser.add_argument("--slots", type=int, default=1, help="agents at the same time")
+    parser.add_argument("--checks", type=int, help="checks at the same time; by default as many as agents, 0 for none")
+    parser.add_argument("--once", action="store_true", help="end after one order, of an agent or a check, in each slot")
     parser.add_argument("--order", default="", help="only this order; end when it is done, cancelled or removed")
     parser.add_argument("--poll", type=float, default=2.0, help="seconds between two looks for orders")
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     parser.add_argument("--state", default=f"{cache}/make-for-milestones/worker", help="folder for trees and objects")
     found = parser.parse_args(list(words))
-    if found.slots < 1 or (found.order and not is_order_id(found.order)):
-        raise UsageError(f"expected at least one slot and an order such as m1/a/1, found {found.slots} {found.order}")
+    found.checks = found.slots if found.checks is None else found.checks
+    if found.slots < 0 or found.checks < 0 or not found.slots + found.checks:
+        raise UsageError(f"expected at least one place, found --slots {found.slots} --checks {found.checks}")
+    if found.order and not is_order_id(found.order):
+        raise UsageError(f"expected an order such as m1/a/1, found {found.order}")
     if "://" not in found.remote and Path(found.remote).exists():
         found.remote = str(Path(found.remote).resolve())
     return found
@@ -105,8 +133,11 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 class Station:
     """One slot of a worker: a place on the disk that no other process uses, and the orders done in it."""
 
-    def __init__(self, address: str, labels: frozenset[str], state: Path, stopping: threading.Event) -> None:
-        self._labels, self._stopping = labels, stopping
+    def __init__(
+        self, address: str, labels: frozenset[str], state: Path, stopping: threading.Event, kinds: frozenset[str]
+    ) -> None:
+        self._labels, self._stopping, self.kinds = labels, stopping, kinds
+        self._unlike: dict[str, float] = {}
         self._worker, self._host = uuid.uuid4().hex[:12], platform.node()
         folder = state / hashlib.sha256(address.encode()).hexdigest()[:12]
         self.home, self._lock = _place(folder)
@@ -171,13 +202,53 @@ class Station:
                 patience=order.patience_s,
                 now=time.time(),
             )
-            if do is Do.LEAVE or not order.agent:
+            if do is Do.LEAVE or not self._may_do(order, only):
                 continue
             held = self._exchange.claim(order, before, self._worker, self._host, space)
             if held is not None:
                 self._do(order, commit, held)
                 return True
         return False
+
+    def _may_do(self, order: Order, only: str) -> bool:
+        """Return whether this place is for such orders, and the host has the conditions that a check needs.
+
+        Raises:
+            ProtocolError: it is the only order of this worker, and the host has other conditions.
+        """
+        if not order.asks:
+            return bool(order.agent) and _AGENT in self.kinds
+        if _CHECK not in self.kinds or time.monotonic() < self._unlike.get(order.id, 0.0):
+            return False
+        here = conditions_of(order)
+        if here == order.conditions:
+            return True
+        names = sorted(name for name in {*here, *order.conditions} if here.get(name) != order.conditions.get(name))
+        text = f"{self._host} has other conditions than {order.id} needs: {', '.join(names)}"
+        if only:
+            raise ProtocolError(text)
+        _say(text)
+        self._unlike[order.id] = time.monotonic() + _UNLIKE_S
+        return False
+
+    def answer(self, poll: float, working: Sequence[threading.Thread]) -> None:
+        """Answer questions about this host as long as the worker works; its places may all be in use.
+
+        Args:
+            poll: seconds between two looks.
+            working: threads of the places.
+        """
+        exchange = Exchange(self._remote, self._refs, self._bench.store, _WHO)
+        while not self._stopping.wait(poll * random.uniform(0.75, 1.25)) and any(it.is_alive() for it in working):  # noqa: S311
+            with suppress(ForgeUnavailableError, ForgeRefusedError):
+                board = exchange.board(kinds=QUESTIONS)
+                for asked, _, space in board.orders.values():
+                    done = any(result.worker == self._worker for result, _ in board.results.get(asked.id, ()))
+                    lacking = [name for name in asked.secrets if name not in os.environ]
+                    if done or lacking or not asked.asks or not self._labels.issuperset(asked.labels):
+                        continue
+                    answer = Result(asked.id, 1, self._worker, self._host, "exited", conditions=conditions_of(asked))
+                    exchange.answer(asked.id, space, answer)
 
     def _is_ours(self, lease: Lease) -> bool:
         """Return whether this worker, or a dead one of this place, holds the lease without working on it."""
@@ -210,6 +281,8 @@ class Station:
     def _done(self, order: Order, commit: str, supervisor: Supervisor) -> tuple[Result, dict[str, bytes]]:
         """Do an order; whatever this host cannot do with it is a result and does not end the worker."""
         try:
+            if order.asks:
+                return self._bench.judge(order, supervisor)
             return self._bench.do(order, self._exchange.files(commit, "in"), supervisor)
         except (ExecutorError, OSError) as error:
             problem = f"{self._host}: {error}"

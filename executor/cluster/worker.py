@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING
 
 from executor.agents.command import child_environment, secrets_of
 from executor.cluster.exchange import files_in, result_commit
-from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded
+from executor.cluster.orders import PROTOCOL, Order, ProtocolError, Result, decoded, encoded, ended_as
 from executor.environments.environment import portable_conditions
 from executor.errors import ExecutorError, UsageError
 from executor.git.command import Git, Identity, Repository, git_program, safe_environment
@@ -34,7 +34,7 @@ from executor.process.runner import Command, Ended, Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["OUT", "Performed", "perform", "serve"]
+__all__ = ["OUT", "Performed", "conditions_here", "perform", "serve", "worker_header"]
 
 OUT = "@EXECUTOR_OUT@"
 """Stands for the folder of files that come back, in arguments and variables of an order."""
@@ -72,15 +72,33 @@ def serve(given: IO[bytes], answer: IO[bytes]) -> int:
     return 0
 
 
-def _described(argv: tuple[str, ...], *, python: bool) -> dict[str, object]:
-    """Return what this host is: its name, and the conditions of verdicts of a command."""
-    with TemporaryDirectory(prefix="work-") as name:
+def worker_header(data: bytes, said: str, name: str) -> dict[str, object]:
+    """Return the last line of an answer; a login shell may print lines before it."""
+    try:
+        value = json.loads(data.strip().rpartition(b"\n")[2])
+        if value["protocol"] == PROTOCOL:
+            return dict(value)
+        reason = f"protocol {value['protocol']}, expected {PROTOCOL}; use one version on all hosts"
+    except (ValueError, KeyError, TypeError):
+        reason = (said.strip().splitlines() or ["it said nothing"])[-1]
+    raise ProtocolError(f"{name} gives no answer of a worker: {reason}")
+
+
+def conditions_here(argv: tuple[str, ...], *, python: bool) -> dict[str, str]:
+    """Return the conditions of verdicts of a command on this host; with `python`, the packages of Python count."""
+    with TemporaryDirectory(prefix="work-") as name:  # a new folder each time, by which tools are asked again
         folder = Path(name)
         (folder / "worktrees").mkdir()
         if python:
             (folder / "requirements.txt").touch()
         env = child_environment((), {}, folder)
-        conditions = portable_conditions(Repository(folder, folder, folder), argv, env, {}) if argv else {}
+        found = portable_conditions(Repository(folder, folder, folder), argv, env, {})
+    return {"sandbox": "host", **found}
+
+
+def _described(argv: tuple[str, ...], *, python: bool) -> dict[str, object]:
+    """Return what this host is: its name, and the conditions of verdicts of a command."""
+    conditions = conditions_here(argv, python=python) if argv else {}
     done = subprocess.run([git_program(), "--version"], capture_output=True, text=True, check=False)
     version = sys.version.split()[0]
     return {"host": platform.node(), "conditions": conditions, "git": done.stdout.strip(), "python": version}
@@ -98,7 +116,8 @@ def _done(order: Order, given: IO[bytes], reader: int) -> dict[str, object]:
 
 def _agent_done(given: IO[bytes], reader: int) -> dict[str, object]:
     """Do the order of an agent; returns its result as a commit, with the objects that are new."""
-    from executor.cluster.bench import LOG_FILE, Bench
+    from executor.cluster.bench import Bench
+    from executor.cluster.exchange import LOG_FILE
 
     with TemporaryDirectory(prefix="work-") as name:
         folder = Path(name)
@@ -189,13 +208,14 @@ def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
-def perform(order: Order, folder: Path, supervisor: Supervisor) -> Performed:
+def perform(order: Order, folder: Path, supervisor: Supervisor, *, shown: bool = True) -> Performed:
     """Run the command of an order in ``tree`` of a folder, with the set-up commands before it.
 
     Args:
         order: the order.
         folder: a folder of this order with its ``tree``; gets ``out`` and logs.
         supervisor: runs the commands, and ends their whole process trees.
+        shown: copy their output to standard error.
     """
     out, tree = folder / "out", folder / "tree" / order.start
     out.mkdir(exist_ok=True)
@@ -207,8 +227,9 @@ def perform(order: Order, folder: Path, supervisor: Supervisor) -> Performed:
     env = {name: value.replace(OUT, str(out)) for name, value in order.env.items()}
     log = folder / "log"
     for number, argv in enumerate((*order.prepare, order.argv)):
-        ended = _run(supervisor, order, [word.replace(OUT, str(out)) for word in argv], env, (tree, log))
-        result = _with(result, ended, log)
+        with _shown(log) if shown else nullcontext():
+            ended = _run(supervisor, order, [word.replace(OUT, str(out)) for word in argv], env, (tree, log))
+        result = replace(ended_as(result, ended), log=_tail(log))
         if number < len(order.prepare) and not ended.ok:
             return Performed(replace(result, how="not-started", problem=f"set-up: {ended.describe()}"), {})
     secrets = secrets_of(order.secrets)
@@ -231,8 +252,7 @@ def _run(
         output_cap=order.limits.output_cap,
         secrets=secrets_of(order.secrets),
     )
-    with _shown(log):
-        return supervisor.run(command)
+    return supervisor.run(command)
 
 
 @contextmanager
@@ -259,19 +279,8 @@ def _shown(log: Path) -> Iterator[None]:
         yield
 
 
-def _with(result: Result, ended: Ended, log: Path) -> Result:
+def _tail(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - _TAIL))
-        text = file.read().decode("utf-8", "replace")
-    return replace(
-        result,
-        how=ended.reason,
-        code=ended.code,
-        signal=ended.signal,
-        problem=ended.problem,
-        seconds=ended.seconds,
-        log=text,
-        output_bytes=ended.output_bytes,
-        leftovers=ended.leftovers,
-    )
+        return file.read().decode("utf-8", "replace")

@@ -438,8 +438,10 @@ def _runners(compiled: Compiled) -> Iterator[Finding]:
         return
     from executor.cluster.runners import tried
 
+    checks = compiled.policy.checks.values()
     for name, runner in compiled.policy.runners.items():
-        facts, problem = tried(runner, compiled.project.repository, compiled.policy.forge.pushes_to)
+        asks = any(check.runner in runner.names for check in checks)
+        facts, problem = tried(runner, compiled.project.repository, compiled.policy.forge.pushes_to, asks=asks)
         todo = "install git and this package there and see that it is reached, see docs/hosts.md"
         yield (
             Finding("runner-broken", f"runner {name}", problem, todo)

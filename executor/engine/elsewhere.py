@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import executor
 from executor.agents.command import secret_values
 from executor.checks.run import tail
-from executor.cluster.bench import BRIEF, CHECK, GIVEN, LOG_FILE, OUT, OUT_FOLDER, PACKAGE, PYTHON
+from executor.cluster.bench import BRIEF, CHECK, GIVEN, OUT, PACKAGE, PYTHON
 from executor.cluster.desk import HostError
-from executor.cluster.orders import Limits, Order, State, Take
+from executor.cluster.orders import Limits, Order, State, Take, ending_of
 from executor.engine.agent_work import RESULT, Failure, called_command, tree_left, variables_of
 from executor.engine.attempt import Attempts
 from executor.engine.issue import IssueRun
@@ -25,18 +25,19 @@ from executor.engine.landing.change_rules import KNOWN_SECRET
 from executor.git.worktrees import ImportRefusedError
 from executor.model.fingerprint import digest
 from executor.process.files import scrub, write_json
-from executor.process.runner import Command, Ended
+from executor.process.runner import Command
 from executor.state.decide import Status
 from executor.state.events import AttemptStarted, WorkHosted
 from executor.state.model import AttemptState
 
 if TYPE_CHECKING:
-    from executor.cluster.desk import Arrived
+    from executor.cluster.exchange import Arrived
     from executor.cluster.orders import Lease
     from executor.engine.agent_work import Work
     from executor.engine.milestone_run import MilestoneRun
     from executor.git.worktrees import Slot
     from executor.model.outward_rules import Runner
+    from executor.process.runner import Ended
     from executor.state.model import Attempt
 
 __all__ = ["Adoption", "run_elsewhere"]
@@ -75,10 +76,6 @@ def run_elsewhere(work: Work, slot: Slot, runner: Runner) -> str | Failure:
     return far.left
 
 
-_ENDS = frozenset({"exited", "timeout", "idle", "output-limit", "not-started"})
-"""Ends of a command that are the agent's; it was stopped, or its end is unknown, because of the host."""
-
-
 class _Far:
     """The calls of one agent on another host."""
 
@@ -96,17 +93,9 @@ class _Far:
         arrived = run.setup.hosts.agent_done(run, self._runner, run.session.remote, order, command.log, self._seen)
         self._bring(arrived, command)
         result = arrived.result
-        if result.fault == "host" or result.how not in _ENDS:
+        ended = ending_of(result)
+        if ended is None:
             raise HostError(result.problem or f"{result.host} stopped it", away=result.fault != "host")
-        ended = Ended(
-            code=result.code,
-            signal=result.signal,
-            reason=result.how,  # type: ignore[arg-type]
-            problem=result.problem,
-            seconds=result.seconds,
-            output_bytes=result.output_bytes,
-            leftovers=result.leftovers,
-        )
         if not isinstance(self.left, Failure):
             write_json(work.logs / RESULT, asdict(ended))
         return ended
@@ -126,13 +115,7 @@ class _Far:
         """Put what came from the host into the slot and the folders of the attempt."""
         work, store = self._work, self._work.run.session.store
         result = arrived.result
-        for name, data in arrived.files.items():
-            if name == LOG_FILE:
-                command.log.write_bytes(data)
-            elif name.startswith(f"{OUT_FOLDER}/"):
-                place = work.out / name.removeprefix(f"{OUT_FOLDER}/")
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
+        arrived.write(command.log, work.out)
         if result.fault in {"setup", "import"}:
             self.left = Failure(result.fault, result.problem, tail(command.log))
             return

@@ -133,7 +133,7 @@ class MilestoneRun:
         Recovery(self).look_after_restart()
         self.excludes = self._excludes()
         self.sandboxing = Sandboxing(self)
-        self.setup = TreeSetup(self, self.sandboxing)
+        self.setup = TreeSetup(self, self.sandboxing, lambda: (session.remote, self.view.tip))
         self.checks = CheckRunner(self, self.sandboxing, self.setup, session.verdicts, force=session.force)
         self.agents = AgentCaller(self, self.sandboxing)
         self.reviewers = Reviewers(self, self.agents, self.sandboxing)

@@ -11,6 +11,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from executor.errors import ExecutorError, ForgeRefusedError, ForgeUnavailableError
 from executor.git.command import git_program, safe_environment
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from executor.git.command import Identity, Repository
     from executor.git.objects import Store
 
-__all__ = ["Pushed", "Remote", "push_files"]
+__all__ = ["Pushed", "Remote", "push_files", "without_password"]
 
 _TIMEOUT = 600.0
 _RACES = 3
@@ -200,6 +201,17 @@ class Remote:
         if not self._token:
             _without(environment, "credential.helper")
         return environment
+
+
+def without_password(address: str) -> str:
+    """Return the address of a remote without a user and password for https, which may be a token. Pure.
+
+    Tasks are seen by whoever reaches the scheduler; a host has credentials of its own.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def push_files(

@@ -375,8 +375,8 @@ class Runner(BaseModel):
     Attributes:
         name: its name.
         kind: ``prefix``: the order goes to the standard input of a command, the result comes from its standard output;
-            ``git``: agents alone, done by `python -m executor worker --remote URL` on any host; ``dask``: as ``git``,
-            and a Dask scheduler starts a worker for each order.
+            ``git``: done by `python -m executor worker --remote URL` on any host; ``dask``: as ``git``, and a Dask
+            scheduler starts a worker for each order.
         prefix: words before the worker's command, such as ``["ssh", "box"]`` or ``["docker", "run", "-i", "image"]``.
         worker: the worker's command there.
         remote: the remote with the orders: by default that of rules/forge.toml, else ``origin``.
@@ -391,7 +391,7 @@ class Runner(BaseModel):
         poll_s: seconds between two looks of the coordinator for results.
         claim_s: seconds after which an order that no worker claims is withdrawn.
         address, tls: address of the Dask scheduler, which runs whatever it is sent, so ``tcp://`` has to be here.
-        resources: resources of Dask that an agent takes, which are its slots.
+        resources, check_resources: resources of Dask that an agent takes, or a check; they are the slots of a host.
         start_s: seconds after which an order that nobody has claimed is given to Dask again.
     """
 
@@ -415,6 +415,7 @@ class Runner(BaseModel):
     address: _Scheduler = ""
     tls: Tls | None = None
     resources: Amounts = Field(default_factory=lambda: {"agent": 1.0})
+    check_resources: Amounts = Field(default_factory=lambda: {"check": 1.0})
     start_s: Seconds = 60.0
 
     @property
@@ -430,10 +431,8 @@ class Runner(BaseModel):
 
 def runner_problems(runner: Runner) -> Iterator[tuple[str, str]]:
     """Yield contradictions in a runner: (key, problem)."""
-    if runner.claimed and runner.prefix:
-        yield "prefix", f'expected no prefix beside kind = "{runner.kind}"'
-    if not runner.claimed and not runner.prefix:
-        yield "prefix", 'expected words before the worker\'s command such as ["ssh", "box"]'
+    if runner.claimed is bool(runner.prefix):
+        yield "prefix", f'expected no prefix beside kind = "{runner.kind}"' if runner.claimed else _WORDS
     if runner.patience_s < 2 * runner.beat_s:
         yield "patience_s", f"expected at least two heartbeats ({2 * runner.beat_s:g}), found {runner.patience_s:g}"
     encrypted = runner.address.startswith("tls:")
@@ -447,4 +446,5 @@ def runner_problems(runner: Runner) -> Iterator[tuple[str, str]]:
         yield "tls", "expected ca, cert and key with a tls:// address, and only with one"
 
 
-_OF_DASK = ("address", "tls", "resources", "start_s")
+_WORDS = 'expected words before the worker\'s command such as ["ssh", "box"]'
+_OF_DASK = ("address", "tls", "resources", "check_resources", "start_s")

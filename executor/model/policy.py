@@ -230,13 +230,6 @@ def _runner_faults(
             advice = known.advice(label, "labels")
             text = f"no runner has the label {quoted(label)}{advice}"
             yield Fault(f"{place}/{file}.toml", f"{table}.{name}.runner", text)
-        elif (
-            label
-            and table == "check"
-            and not any(label in item.names and not item.claimed for item in runners.values())
-        ):
-            text = f'expected a runner of the kind "prefix" with the label {quoted(label)}: others take only agents'
-            yield Fault(f"{place}/{file}.toml", f"{table}.{name}.runner", text)
     for name, runner in runners.items():
         for key, problem in runner_problems(runner):
             yield Fault(f"{place}/runners.toml", f"runner.{name}.{key}", problem)

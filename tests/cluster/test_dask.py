@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places, without_password
+from executor.cluster.dask_tasks import Asked, DaskStarter, due, lacking, places
 from executor.config.load_rules import load_policy
 from executor.errors import DeclarationError
+from executor.git.remote import without_password
 from executor.model.outward_rules import Runner
 from tests.support import CHECKOUT, Repo, issue
 
