@@ -174,38 +174,36 @@ def sabotages(
         return []
     chosen = [path for path in product if about is None or path in set(about)] or product
     first = _copy(_none_parses(chosen), chosen, _BROKEN, files)
-    kept = [path for path in paths if path in run or _MANIFESTS.fullmatch(path.rpartition("/")[2])]
-    if is_test_run:
-        found = {path: kind_of(path) for path in paths if path not in set(kept)}
-        code = [path for path, kind in found.items() if kind in {"product", "tooling"}]
-        rest = [path for path, kind in found.items() if kind != "test"]
-        # tests of scripts or of data fail on one of the other copies, without which they would seem blind
-        group = [
-            first,
-            _copy(_none_parses(code), code, _BROKEN, files),
-            _copy("only its tests can be read", rest, _SOILED, files),
-        ]
-        tested = any(kind_of(path) == "test" for path in run)  # the tests that it runs are those of the tree
-        tests = [path for path in paths if path not in run and (kind_of(path) == "test" or in_test_folder(path))]
-        return [
-            group,
-            *(
-                [[_copy(_none_parses(tests, "test"), tests, _BROKEN, files)]]
-                if tests and elsewhere and not tested
-                else []
-            ),
-        ]
-    others = [path for path in paths if path not in set(kept)]
-    named = [path for path in (about or _named_in(argv, paths)) if path not in run]
-    everything = list(dict.fromkeys([*others, *named]))
-    gone = dict.fromkeys(everything)
+    kept = {path for path in paths if path in run or _MANIFESTS.fullmatch(path.rpartition("/")[2])}
+    others = [path for path in paths if path not in kept]
+    if not is_test_run:
+        named = [path for path in (about or _named_in(argv, paths)) if path not in run]
+        return [[first, *_unreadable(list(dict.fromkeys([*others, *named])), chosen, files)]]
+    groups = [[first, *_code_broken(others, files)]]
+    tested = any(kind_of(path) == "test" for path in run)  # the tests that it runs are those of the tree
+    tests = [path for path in paths if path not in run and (kind_of(path) == "test" or in_test_folder(path))]
+    if tests and elsewhere and not tested:
+        groups.append([_copy(_none_parses(tests, "test"), tests, _BROKEN, files)])
+    return groups
+
+
+def _code_broken(paths: Sequence[str], given: tuple[str, ...]) -> list[Sabotage]:
+    """Return copies with intact tests, so that tests of scripts and of data, which the first copy spares, can fail."""
+    found = {path: kind_of(path) for path in paths}
+    code = [path for path, kind in found.items() if kind in {"product", "tooling"}]
+    rest = [path for path, kind in found.items() if kind != "test"]
     return [
-        [
-            first,
-            _copy("no file of it can be read", everything, _SOILED, files),
-            Sabotage("each source file is badly formatted", {path: _ugly(path) for path in chosen}, files),
-            Sabotage("its files are gone", gone, files),
-        ]
+        _copy(_none_parses(code), code, _BROKEN, given),
+        _copy("only its tests can be read", rest, _SOILED, given),
+    ]
+
+
+def _unreadable(everything: Sequence[str], chosen: Sequence[str], given: tuple[str, ...]) -> list[Sabotage]:
+    """Return copies for a check that is no test run: of a linter, of a formatter, of a test for existence."""
+    return [
+        _copy("no file of it can be read", everything, _SOILED, given),
+        Sabotage("each source file is badly formatted", {path: _ugly(path) for path in chosen}, given),
+        Sabotage("its files are gone", dict.fromkeys(everything), given),
     ]
 
 

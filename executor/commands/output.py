@@ -12,12 +12,25 @@ import select
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from executor.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Stream", "complain", "discard", "drain", "may_refuse", "protected", "readable", "reopen_closed"]
+__all__ = [
+    "Stream",
+    "complain",
+    "discard",
+    "drain",
+    "may_refuse",
+    "protected",
+    "readable",
+    "reopen_closed",
+    "stream_of",
+]
 
 
 class Stream:
@@ -178,3 +191,22 @@ def reopen_closed() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+@contextmanager
+def stream_of(outfile: Any) -> Iterator[Any]:
+    """Return the stream for the lines of a run: standard output, or the file of `--output-file`."""
+    if not isinstance(outfile, str):
+        yield sys.stdout
+        return
+    try:
+        file = Path(outfile).open("w", encoding="utf-8")  # noqa: SIM115  (closed below, where errors are of no importance)
+    except OSError as error:
+        raise UsageError(f"--output-file {outfile}: {error.strerror}") from error
+    stream = Stream(file)
+    try:
+        yield stream
+    finally:
+        stream.wait()
+        with suppress(OSError):
+            file.close()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +24,14 @@ from executor.commands.base import (
     safe,
     show_help,
 )
-from executor.commands.output import Stream
+from executor.commands.output import stream_of
 from executor.commands.user_code import explained
 from executor.config.project import Project, compile_project, has_milestones, obstacles_of, open_project, prepare_cache
 from executor.errors import PersonNeededError, UsageError
 from executor.status.summary_cache import board_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from executor.commands.sessions import Declared, RunRecords
@@ -208,7 +207,7 @@ class Run(DoitRun):
 
     def _run(self, project: Project, params: Options, wanted: list[str]) -> int:
         from executor.commands.sessions import declare_roadmaps, leading, open_session, recorded, traced
-        from executor.commands.summary import notes, start_of
+        from executor.commands.summary import settle, start_of
         from executor.commands.user_code import RequestLoader
         from executor.engine.recover import mending
         from executor.notify.phase_hook import announcing_phases
@@ -225,7 +224,6 @@ class Run(DoitRun):
         require_channels(compiled.policy.notify)
         workers = workers_of(params) or max(1, compiled.policy.limits.parallel)
         deadline = deadline_named(params["until"], compiled.policy.limits.deadline)
-        budget = budget_of(params)
         action = super().execute
         with (
             open_session(compiled) as session,
@@ -241,15 +239,14 @@ class Run(DoitRun):
             session.enter(sorted({name.partition(":")[2].partition("/")[0] for name in wanted}))
             lead()
             _begin(session, records, wanted, workers)
-            session.observer.allowance.budget = budget
+            session.observer.allowance.budget = budget_of(params)
             _open(session, wanted, start, left_out)
             self._request = Request(session, tuple(wanted))
             self.loader = RequestLoader(self.loader, self._request)
             params.setdefault("dep_file", ".cache/doit.json")
             code = self._explained(lambda: action(params, wanted))
             teller.finish()
-            lines = [line for note in notes(session, teller.problems) for line in f"note: {note}".split("\n")]
-            sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
+            _write_notes(settle(session, teller.problems))
             self._roadmaps = declare_roadmaps(session)
             asks = left_out or any(item.asks for item in self._roadmaps)
             return code or (PersonNeededError.exit_code if asks else report_faults(compiled.faults))
@@ -259,12 +256,13 @@ class Run(DoitRun):
         request = self._request
         assert request is not None  # noqa: S101  (`_run` has made it)
         session = request.session
-        from executor.commands.scheduler import Patience, run_tasks, signals_heeded
+        from executor.commands.scheduler import Patience, run_tasks
+        from executor.commands.sessions import signals_heeded
         from executor.commands.summary import finish
         from executor.engine.issue_run import watched
         from executor.notify.queue import notifying
 
-        with _stream_of(outfile) as stream, signals_heeded(session) as received, notifying(session), watched(session):
+        with stream_of(outfile) as stream, signals_heeded(session) as received, notifying(session), watched(session):
             patience = Patience(session)
             while True:
                 outcomes = run_tasks(
@@ -277,7 +275,7 @@ class Run(DoitRun):
                     always=always,
                     plain=self._plain,
                 )
-                if outcomes.errors or not patience.waited(outcomes.asked(session, request.wanted)):
+                if outcomes.errors or not patience.wait(outcomes.asked(session, request.wanted)):
                     break
         return finish(request, outcomes, received, self._records)
 
@@ -290,23 +288,9 @@ class Run(DoitRun):
         return backends
 
 
-@contextmanager
-def _stream_of(outfile: Any) -> Iterator[Any]:
-    """Return the stream for the lines of a run: standard output, or the file of `--output-file`."""
-    if not isinstance(outfile, str):
-        yield sys.stdout
-        return
-    try:
-        file = Path(outfile).open("w", encoding="utf-8")  # noqa: SIM115  (closed below, where errors are of no importance)
-    except OSError as error:
-        raise UsageError(f"--output-file {outfile}: {error.strerror}") from error
-    stream = Stream(file)
-    try:
-        yield stream
-    finally:
-        stream.wait()
-        with suppress(OSError):
-            file.close()
+def _write_notes(notes: Iterable[str]) -> None:
+    lines = [line for note in notes for line in f"note: {note}".split("\n")]
+    sys.stdout.write("".join(f"{safe(line)}\n" for line in lines))
 
 
 def _begin(session: Session, records: RunRecords, wanted: list[str], workers: int) -> None:

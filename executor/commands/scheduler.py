@@ -5,17 +5,13 @@ An issue is in progress from its first step to its end; steps of different issue
 doit's thread runner with our outcomes: dependents of an unlanded issue are skipped, others continue.
 
 A run with nothing else to do waits for an account to become usable again, if that is soon enough.
-
-Signals during a run: the first one ends it gracefully, the second one kills its children.
 """
 
 from __future__ import annotations
 
 import heapq
-import signal
 import time
 from bisect import insort
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +28,7 @@ from executor.status.reader import overlaps_of
 from executor.tasks.compile import IssueAction, NotReleased, StepAction, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from executor.commands.live import Reporter
     from executor.engine.session import Session
@@ -41,7 +37,7 @@ if TYPE_CHECKING:
 
     _Choose = Callable[[Sequence[str], Sequence[str]], str]
 
-__all__ = ["CODES", "Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks", "signals_heeded"]
+__all__ = ["Outcomes", "Patience", "Turns", "Urgency", "action_of", "run_tasks"]
 
 
 def action_of(task: Any) -> IssueAction | StepAction | None:
@@ -172,11 +168,40 @@ def run_tasks(
     # doit 0.37 dispatches tasks in the order in which they become ready and has no priorities. It uses only append,
     # popleft and len of this deque (doit/control.py, TaskDispatcher), so a heap can replace it.
     urgency = Urgency(session)
-    dispatcher.ready = _Ready(urgency)
-    session.resting.append(dispatcher.ready.ended)
-    outcomes = Outcomes()
+    dispatcher.ready = ready = _Ready(urgency)
     reporter = reporter_for(stream, session, threads, plain=plain)
     session.tell = reporter.say
+    _take_back_ignored(tasks, database, reporter)
+    turns = _turns_of(session, dispatcher.tasks, threads, urgency)
+    if turns is not None:
+        threads += session.policy.limits.parallel_steps
+    elif threads > 1:
+        # One thread for each result that waits in the queue, so that it blocks no agent.
+        session.places.limit(threads, urgency.choose)
+        threads += session.policy.landing.batch_most
+    outcomes = Outcomes()
+    runner = _IssueRunner(session, outcomes, turns, database, reporter, threads, always=always)
+    begin = _announcer(tasks, reporter, urgency)
+    session.beginning.append(begin)
+    session.resting.append(ready.ended)
+    try:
+        runner.run_all(dispatcher)
+    finally:
+        session.beginning.remove(begin)
+        session.resting.remove(ready.ended)
+        reporter.complete_run()
+    return outcomes
+
+
+def _turns_of(session: Session, names: Iterable[str], threads: int, urgency: Urgency) -> Turns | None:
+    """Return the queue of issues in steps; None if no task is a step."""
+    if not any(name.startswith("step:") for name in names):
+        return None
+    return Turns(urgency.place, threads, session.policy.limits.parallel_steps, urgency.choose)
+
+
+def _announcer(tasks: list[Any], reporter: Reporter, urgency: Urgency) -> Callable[[str], None]:
+    """Return a function that reports that an issue begins; an issue in steps reports its steps itself."""
     stepped = {action.ref for task in tasks if (action := action_of(task)) and _has_steps(task)}
 
     def begin(ref: str) -> None:
@@ -184,39 +209,7 @@ def run_tasks(
             reporter.begin(ref)
         urgency.record_overlap(ref)
 
-    session.beginning.append(begin)
-    _take_back_ignored(tasks, database, reporter)
-    turns = None
-    if any(name.startswith("step:") for name in dispatcher.tasks):
-        at_once = session.policy.limits.parallel_steps
-        turns = Turns(
-            {ref: number for number, ref in enumerate(session.compiled.plan.order)}, threads, at_once, urgency.choose
-        )
-        threads += at_once
-    elif threads > 1:
-        # One thread for each result that waits in the queue, so that it blocks no agent.
-        session.places.limit(threads, urgency.choose)
-        threads += session.policy.landing.batch_most
-    # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not replace
-    # sys.stdout of a process with several working threads.
-    runner = _IssueRunner(
-        session,
-        outcomes,
-        turns,
-        dep_manager=database,
-        reporter=reporter,
-        continue_=True,
-        always_execute=always,
-        stream=Stream(0),
-        num_process=threads,
-    )
-    try:
-        runner.run_all(dispatcher)
-    finally:
-        session.beginning.remove(begin)
-        session.resting.remove(dispatcher.ready.ended)
-        reporter.complete_run()
-    return outcomes
+    return begin
 
 
 def _has_steps(task: Any) -> bool:
@@ -309,8 +302,27 @@ class _Ready:
 class _IssueRunner(MThreadRunner):
     """A runner for which failures are outcomes of issues, not of the run."""
 
-    def __init__(self, session: Session, outcomes: Outcomes, turns: Turns | None, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(
+        self,
+        session: Session,
+        outcomes: Outcomes,
+        turns: Turns | None,
+        database: Any,
+        reporter: Reporter,
+        threads: int,
+        *,
+        always: bool,
+    ) -> None:
+        # `continue_`: one failed issue never ends the run. Stream(0): actions print nothing, and doit must not replace
+        # sys.stdout of a process with several working threads.
+        super().__init__(
+            dep_manager=database,
+            reporter=reporter,
+            continue_=True,
+            always_execute=always,
+            stream=Stream(0),
+            num_process=threads,
+        )
         self._session = session
         self._outcomes = outcomes
         self._turns = turns
@@ -386,12 +398,12 @@ class Patience:
         """Keep why an issue waits, and since when."""
         self._rested[ref] = decision.wait, time.time()
 
-    def waited(self, refs: Iterable[str]) -> bool:
+    def wait(self, refs: Iterable[str]) -> bool:
         """Wait for an account or the forge; returns whether these issues then have something to do."""
         refs = list(refs)
-        return self._waited_for_account(refs) or self._forge.waited(refs)
+        return self._wait_for_account(refs) or self._forge.wait(refs)
 
-    def _waited_for_account(self, refs: Iterable[str]) -> bool:
+    def _wait_for_account(self, refs: Iterable[str]) -> bool:
         session, now = self._session, time.time()
         decisions = {ref: session.observer.decision(ref) for ref in refs}
         if self._is_over(decisions, now):
@@ -427,24 +439,3 @@ class Patience:
 
 def _purse(wait: Wait | None) -> str:
     return "outage" if wait is not None and wait.kind == "outage" else ""
-
-
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-"""Exit codes of a run that a signal ended."""
-
-
-@contextmanager
-def signals_heeded(session: Session) -> Iterator[list[int]]:
-    """Handle signals: the first one starts nothing new and asks children to end, the second one kills them."""
-    received: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        received.append(number)
-        session.stop(kill=len(received) > 1)
-
-    before = {number: signal.signal(number, handle) for number in CODES}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -1,5 +1,7 @@
 """A session of this program with everything that plugs into the engine.
 
+Signals during a run: the first one ends it gracefully, the second one kills its children.
+
 The record of a run has an end, whatever ends the run: an error, a signal, a fault in the user's dodo.py.
 
 A run that OpenTelemetry's variables ask to trace is exported once it has ended, from its journals.
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING
 from executor.agents.command import trace_of, traces
 from executor.commands.base import ending_of, safe
 from executor.commands.output import complain
-from executor.commands.scheduler import CODES
 from executor.config.edit_toml import edited_plan
 from executor.engine.ports import LocalPublisher, Plugins
 from executor.engine.session import Session
@@ -32,6 +33,7 @@ from executor.workflow.outputs import FILES, PLAN, RoadmapError, issues_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from executor.cluster.lead import Led
     from executor.config.project import Compiled
     from executor.engine.milestone_run import MilestoneRun
     from executor.errors import TakenOverError
@@ -39,12 +41,14 @@ if TYPE_CHECKING:
     from executor.status.load import MilestoneView
 
 __all__ = [
+    "CODES",
     "Declared",
     "RunRecords",
     "declare_roadmaps",
     "leading",
     "open_session",
     "recorded",
+    "signals_heeded",
     "signals_raised",
     "traced",
 ]
@@ -90,23 +94,7 @@ def leading(session: Session, *, asked: bool) -> Iterator[Callable[[], None]]:
             )
         yield _nothing
         return
-    from executor.cluster.lead import Led, Pace
-
-    def lost(error: TakenOverError) -> None:
-        session.halt(error)
-        session.stop(kill=True)
-
-    led = Led(
-        session.project.repository,
-        name,
-        session.plugins.publisher.token,
-        refs=session.refs,
-        objects=session.store,
-        who=session.identity,
-        pace=Pace(min(paces), _SILENT_BEATS * min(paces)),
-        stopping=session.stopping,
-        lost=lost,
-    )
+    led = _led(session, name, min(paces))
     session.push_through(led)
 
     def begin() -> None:
@@ -118,6 +106,27 @@ def leading(session: Session, *, asked: bool) -> Iterator[Callable[[], None]]:
         yield begin
     finally:
         led.end()
+
+
+def _led(session: Session, remote: str, beat_s: float) -> Led:
+    """Return the lead of a session's milestones on a remote; to lose it ends the session."""
+    from executor.cluster.lead import Led, Pace
+
+    def lost(error: TakenOverError) -> None:
+        session.halt(error)
+        session.stop(kill=True)
+
+    return Led(
+        session.project.repository,
+        remote,
+        session.plugins.publisher.token,
+        refs=session.refs,
+        objects=session.store,
+        who=session.identity,
+        pace=Pace(beat_s, _SILENT_BEATS * beat_s),
+        stopping=session.stopping,
+        lost=lost,
+    )
 
 
 def _nothing() -> None:
@@ -180,6 +189,27 @@ def _how(error: BaseException) -> How:
     if isinstance(error, InterruptedRunError | KeyboardInterrupt):
         return How.INTERRUPTED
     return How.HALTED if isinstance(error, StateFullError | StateBrokenError) else How.ERROR
+
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+"""Exit codes of a run that a signal ended."""
+
+
+@contextmanager
+def signals_heeded(session: Session) -> Iterator[list[int]]:
+    """Handle signals: the first one starts nothing new and asks children to end, the second one kills them."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        received.append(number)
+        session.stop(kill=len(received) > 1)
+
+    before = {number: signal.signal(number, handle) for number in CODES}
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 @contextmanager

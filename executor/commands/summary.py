@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from executor.checks.spec import CommandProof
 from executor.commands.base import safe, table, worse
 from executor.commands.plain import ago, money
-from executor.commands.scheduler import CODES
+from executor.commands.sessions import CODES
 from executor.errors import ExecutorError, UsageError
 from executor.git.refs import HANDOFFS, SETTLED, Move
 from executor.model.hints import counted
@@ -50,10 +50,10 @@ __all__ = [
     "closing",
     "finish",
     "note_on",
-    "notes",
     "opening",
     "passed_over",
     "released",
+    "settle",
     "start_of",
     "summary",
     "unblocked",
@@ -90,15 +90,15 @@ def finish(request: Request, outcomes: Outcomes, received: list[int], records: R
     return code
 
 
-def notes(session: Session, problems: list[str]) -> list[str]:
-    """Return problems outside of the work, each once."""
+def settle(session: Session, problems: list[str]) -> list[str]:
+    """Write the tracking files and attest the landings; returns the problems outside of the work, each once."""
     from executor.report.tracking import keep_tracking
 
-    lines = [*problems, *keep_tracking(session), *_settled(session), *unshared(session)]
+    lines = [*problems, *keep_tracking(session), *_attest(session), *unshared(session)]
     return lines + [message for run in session.runs() for message in run.messages]
 
 
-def _settled(session: Session) -> list[str]:
+def _attest(session: Session) -> list[str]:
     """Attest the landings of the session if the rules require it; returns the problems.
 
     The mark that nothing is left comes last: a run that dies before it is finished by the next one, which else would

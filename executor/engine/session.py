@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
@@ -73,12 +74,43 @@ class Redaction:
         return [self.redact_value(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-class Session:
+@dataclass(eq=False)
+class _RunState:
+    """The state of a run while it lasts, and its listeners."""
+
+    force: bool = False
+    """Whether to ignore verdicts of earlier runs."""
+    deadline: datetime | None = None
+    """Nothing starts that is not expected to end before this time."""
+    held: dict[str, Decision] = field(default_factory=dict)
+    """Issues that this run held back although they are ready, with the reason as a decision."""
+    paused: dict[str, str] = field(default_factory=dict)
+    """Milestones in which this run starts nothing more, and why."""
+    working: dict[str, float] = field(default_factory=dict)
+    """Issues in progress, with their start times on the clock of `time.monotonic`."""
+    halted: ExecutorError | None = None
+    """Why nothing more starts, if the state store cannot be written."""
+    git_killed: bool = False
+    """Whether a git process of the executor was killed, which may have left locks behind."""
+    said: list[str] = field(default_factory=list)
+    """Lines that were printed before the tasks of this run began."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set once nothing more starts."""
+    listeners: list[Callable[[str, Record], None]] = field(default_factory=list)
+    """Called with every event after it is recorded, on the recording thread; must return quickly."""
+    resting: list[Callable[[str, Decision], None]] = field(default_factory=list)
+    """Called for every issue that ends in this run."""
+    beginning: list[Callable[[str], None]] = field(default_factory=list)
+    """Called for every issue that starts."""
+
+
+class Session(_RunState):
     """The state shared by the milestones that one process runs. Use as a context manager."""
 
     def __init__(
         self, compiled: Compiled, run_id: str | None = None, outside: Outside | None = None, plugins: Plugins = BARE
     ) -> None:
+        super().__init__()
         self.compiled = compiled
         self.plugins = plugins
         self.project: Project = compiled.project
@@ -94,8 +126,6 @@ class Session:
         """Name of a variable -> its value, for values that agents receive and that no result may contain."""
         self.secrets = secrets_of(name for agent in self.policy.agents.values() for name in agent.env)
         """Values that must not be stored: in logs, journal, reports, commits."""
-        self.force = False
-        """Whether to ignore verdicts of earlier runs."""
         if self.plugins.publisher.token:
             self.secrets = (*self.secrets, self.plugins.publisher.token)
         self.redaction = Redaction(self.secrets)
@@ -103,29 +133,8 @@ class Session:
         self.store.signer = cache(self._signer)
         self._remote: Remote | None = None
         self._remote_lock = threading.Lock()
-        self.deadline: datetime | None = None
-        """Nothing starts that is not expected to end before this time."""
-        self.held: dict[str, Decision] = {}
-        """Issues that this run held back although they are ready, with the reason as a decision."""
-        self.paused: dict[str, str] = {}
-        """Milestones in which this run starts nothing more, and why."""
-        self.working: dict[str, float] = {}
-        """Issues in progress, with their start times on the clock of `time.monotonic`."""
-        self.listeners: list[Callable[[str, Record], None]] = []
-        """Called with every event after it is recorded, on the recording thread; must return quickly."""
-        self.resting: list[Callable[[str, Decision], None]] = []
-        """Called for every issue that ends in this run."""
-        self.beginning: list[Callable[[str], None]] = []
-        """Called for every issue that starts."""
         self.places = Places()
         """Places for agents and proofs; unlimited until the command sets the limit."""
-        self.halted: ExecutorError | None = None
-        """Why nothing more starts, if the state store cannot be written."""
-        self.git_killed = False
-        """Whether a git process of the executor was killed, which may have left locks behind."""
-        self.said: list[str] = []
-        """Lines that were printed before the tasks of this run began."""
-        self.stopping = threading.Event()
         self.tell: Callable[[str, str, str], None] = _silent
         self._runs: dict[str, MilestoneRun] = {}
         self._observer: Observer | None = None

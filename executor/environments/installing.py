@@ -265,40 +265,52 @@ def locked_step(
 
     def prepare() -> None:
         export(place / "project")
-        if lock not in {"uv.lock", "pylock.toml"}:
-            (place / "requirements.txt").write_text(requirements_of((tree / lock).read_text("utf-8")), "utf-8")
-        elif lock == "pylock.toml":
-            shutil.copy2(tree / lock, place / "pylock.toml")
+        _write_lock(tree, lock, place)
 
     def done() -> TreeEnvironment:
         interpreter = ask(place / "venv" / "bin" / "python", place, env)
         return finish(place / "project", interpreter) if interpreter is not None else NO_ENVIRONMENT
 
     own = str(place / "venv")
-    fetch = (
-        "uv",
-        "sync",
-        "--frozen",
-        "--no-install-workspace",
-        "--no-build",
-        "--all-groups",
-        "--all-extras",
-        "--quiet",
-    )
-    text = (
-        _SYNC if lock == "uv.lock" else _INSTALL.replace("requirements.txt", "pylock.toml", int(lock == "pylock.toml"))
-    )
     return Step(
         name=f"packages of {lock}",
-        argv=("sh", "-c", text, "sh", str(place)),
+        argv=("sh", "-c", _script_of(lock), "sh", str(place)),
         finish=done,
         place=place,
         start=place / "project",
         variables=(("UV_PROJECT_ENVIRONMENT", own), ("UV_PYTHON_DOWNLOADS", "never"), ("UV_NO_PROGRESS", "1")),
         key=f"{lock} {python}",
         prepare=prepare,
-        first=fetch if lock == "uv.lock" else (),
+        first=_FETCH if lock == "uv.lock" else (),
     )
+
+
+_FETCH = (
+    "uv",
+    "sync",
+    "--frozen",
+    "--no-install-workspace",
+    "--no-build",
+    "--all-groups",
+    "--all-extras",
+    "--quiet",
+)
+"""Fetches what a uv.lock names; `--no-build` runs no code of the packages while the network is open."""
+
+
+def _script_of(lock: str) -> str:
+    """Return the shell script that installs from a lock file of this name."""
+    if lock == "uv.lock":
+        return _SYNC
+    return _INSTALL.replace("requirements.txt", "pylock.toml") if lock == "pylock.toml" else _INSTALL
+
+
+def _write_lock(tree: Path, lock: str, place: Path) -> None:
+    """Write a lock file where its script expects it; uv.lock comes with the files of the tree."""
+    if lock == "pylock.toml":
+        shutil.copy2(tree / lock, place / lock)
+    elif lock != "uv.lock":
+        (place / "requirements.txt").write_text(requirements_of((tree / lock).read_text("utf-8")), "utf-8")
 
 
 def requirements_of(lock: str) -> str:

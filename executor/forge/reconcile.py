@@ -382,8 +382,8 @@ class ForgePatience:
         """Number and head of pull requests that were seen green; one that still waits, such as in a merge queue, is
         not queried again until something else has changed."""
 
-    def waited(self, refs: Iterable[str]) -> bool:
-        """Return whether the forge has merged or refused one of them; takes the outcome over."""
+    def wait(self, refs: Iterable[str]) -> bool:
+        """Wait until the forge has merged or refused one of them, and take the outcome over; returns whether it has."""
         session, polls = self._session, 0
         wanted = [ref for ref in refs if self._pull(ref) is not None]
         while wanted and not session.stopping.is_set():

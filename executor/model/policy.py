@@ -31,12 +31,15 @@ from executor.model.rules import (
     stop_problems,
 )
 from executor.model.validation import declared, named, single
-from executor.model.workflow import DIRECT, Schema, Workflow, read_workflow
+from executor.model.workflow import DIRECT, Workflow, read_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from executor.model.milestone import Issue
+
+    _Rules = Mapping[str, Mapping[str, Any]]
+    """File stem -> its parsed and merged document."""
 
 __all__ = ["PROMPTS", "SCHEMAS", "WORKFLOWS", "Policy", "read_policy"]
 
@@ -129,7 +132,7 @@ class Policy(Rule):
         return proofs or bool(self.checks_for(issue)) or self.route_of(issue).reviewer is not None
 
 
-def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Policy | None, list[Fault]]:
+def read_policy(value: _Rules, place: str) -> tuple[Policy | None, list[Fault]]:
     """Read the policy from the merged rules.
 
     Args:
@@ -150,26 +153,17 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
     stops = named(value, "stops", "stop", StopRule, place, faults)
     notify = named(value, "notify", "notify", Channel, place, faults)
     runners = named(value, "runners", "runner", Runner, place, faults)
+    faults += _faults_within(place, agents, checks, stops, notify)
     faults += _runner_faults(runners, checks, routes, place)
     faults += _travel_faults(routes, setup, environments, f"{place}/routes.toml")
-    faults += _channel_faults(notify, f"{place}/notify.toml")
-    faults += _stop_faults(stops, f"{place}/stops.toml")
-    faults += _agent_faults(agents, f"{place}/agents.toml")
-    for name, check in checks.items():
-        faults += (Fault(f"{place}/checks.toml", f"check.{name}.env", line) for line in token_problems(name, check.env))
-    known_agents = declared(value, "agents", "agent")
-    documents = {DIRECT: {}, **value.get(WORKFLOWS, {})}
-    workflows = _workflows(documents, known_agents, f"{place}/{WORKFLOWS}", value.get(SCHEMAS, {}), faults)
+    workflows = _workflows(value, f"{place}/{WORKFLOWS}", faults)
     if not any(fault.file == f"{place}/routes.toml" for fault in faults):
-        known = known_agents, declared(value, "checks", "check"), documents
-        faults += _route_faults(routes, *known, f"{place}/routes.toml")
+        faults += _route_faults(routes, value, f"{place}/routes.toml")
     if faults or limits is None or forge is None or setup is None or status is None or landing is None:
         return None, faults
     assert environments is not None  # noqa: S101 - it is only missing where it has faults
     assert verdicts is not None  # noqa: S101 - as above
-    protected = stops[_PROTECTED].paths if _PROTECTED in stops else ()
-    rules = tuple(stops.values())
-    policy = Policy(
+    return Policy(
         agents=agents,
         checks=checks,
         routes=routes,
@@ -178,16 +172,15 @@ def read_policy(value: Mapping[str, Mapping[str, Any]], place: str) -> tuple[Pol
         workflows=workflows,
         prompts={name: str(text) for name, text in value.get(PROMPTS, {}).items()},
         status=status,
-        stops=rules,
+        stops=tuple(stops.values()),
         notify=notify,
-        protected=protected,
+        protected=stops[_PROTECTED].paths if _PROTECTED in stops else (),
         setup=setup,
         landing=landing,
         environments=environments,
         verdicts=verdicts,
         runners=runners,
-    )
-    return policy, []
+    ), []
 
 
 def _fits(agent: Agent, issue: Issue) -> bool:
@@ -195,13 +188,14 @@ def _fits(agent: Agent, issue: Issue) -> bool:
     return bool(needed) and needed == issue.options.keys()
 
 
-def _route_faults(
-    routes: Mapping[str, Route],
-    agents: Mapping[str, object],
-    checks: Mapping[str, object],
-    workflows: Mapping[str, object],
-    file: str,
-) -> Iterator[Fault]:
+def _documents(value: _Rules) -> dict[str, Mapping[str, Any]]:
+    """Return the workflows by name, faulty or not."""
+    return {DIRECT: {}, **value.get(WORKFLOWS, {})}
+
+
+def _route_faults(routes: Mapping[str, Route], value: _Rules, file: str) -> Iterator[Fault]:
+    agents, checks = declared(value, "agents", "agent"), declared(value, "checks", "check")
+    workflows = _documents(value)
     known_agents, known_checks, known_workflows = Known(agents), Known(checks), Known(workflows)
     for name, route in routes.items():
         asked = [("agent", agent) for agent in route.agent]
@@ -251,6 +245,20 @@ def _travel_faults(
             yield Fault(file, f"route.{name}.runner", f"expected no runner beside {kept[0]}: its files do not travel")
 
 
+def _faults_within(
+    place: str,
+    agents: Mapping[str, Agent],
+    checks: Mapping[str, Check],
+    stops: Mapping[str, StopRule],
+    channels: Mapping[str, Channel],
+) -> Iterator[Fault]:
+    """Yield the faults that one table has by itself, whatever the other files say."""
+    yield from _channel_faults(channels, f"{place}/notify.toml")
+    yield from _stop_faults(stops, f"{place}/stops.toml")
+    yield from _agent_faults(agents, f"{place}/agents.toml")
+    yield from _check_faults(checks, f"{place}/checks.toml")
+
+
 def _channel_faults(channels: Mapping[str, Channel], file: str) -> Iterator[Fault]:
     for name, channel in channels.items():
         for key, problem in channel_problems(channel):
@@ -263,23 +271,23 @@ def _stop_faults(stops: Mapping[str, StopRule], file: str) -> Iterator[Fault]:
             yield Fault(file, dotted(["stop", name]), problem)
 
 
+def _check_faults(checks: Mapping[str, Check], file: str) -> Iterator[Fault]:
+    for name, check in checks.items():
+        yield from (Fault(file, f"check.{name}.env", problem) for problem in token_problems(name, check.env))
+
+
 def _agent_faults(agents: Mapping[str, Agent], file: str) -> Iterator[Fault]:
     for name, agent in agents.items():
         yield from (Fault(file, f"agent.{name}", problem) for problem in agent_problems(agent))
         yield from (Fault(file, f"agent.{name}.env", problem) for problem in token_problems(name, agent.env))
 
 
-def _workflows(
-    documents: Mapping[str, Mapping[str, Any]],
-    agents: Mapping[str, object],
-    place: str,
-    schemas: Mapping[str, Schema],
-    faults: list[Fault],
-) -> dict[str, Workflow]:
+def _workflows(value: _Rules, place: str, faults: list[Fault]) -> dict[str, Workflow]:
     """Read the workflows by name; agents that they name must exist."""
+    agents, schemas = declared(value, "agents", "agent"), value.get(SCHEMAS, {})
     read: dict[str, Workflow] = {}
     known = Known(agents)
-    for name, document in documents.items():
+    for name, document in _documents(value).items():
         file = f"{place}/{name}.toml"
         workflow, wrong = read_workflow(name, document, file, schemas)
         faults += wrong

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from executor.status.location import Work
     from executor.status.milestone_status import Pause
 
+    _ByKind = dict[tuple[str, str], list[Kept]]
+
 __all__ = ["MilestoneView", "carried_over", "claims_of", "gather", "merged_states", "owned"]
 
 
@@ -248,12 +250,7 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         if claims:
             _take_over(compiled, work, milestone, claims, kept.get((ANSWERS, name), ()))
         view = views[name] = _view(compiled, name, base, work, tips[base])
-        view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
-        view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
-        view.delivered = tips.get(f"{DELIVERED}/{name}", "")
-        view.settled = tips.get(f"{SETTLED}/{name}", "")
-        view.tag = milestone.tag or "" if view.landings and f"refs/tags/{milestone.tag}" in tips else ""
-        view.problem = view.problem or _in_the_way(listed, view)
+        _add_marks(view, tips, listed)
         if states:
             events = segments.read(project.state(name))
             view.states = fold(events)
@@ -261,22 +258,38 @@ def gather(compiled: Compiled, refs: Refs, *, states: bool) -> dict[str, Milesto
         with_git_attempts(view.states, map(_attempt, kept.get((ATTEMPTS, name), ())))
         with_git_attempts(view.states, _lost(view.states, work.lost))
         view.lost = frozenset(landing.trailers.issue for landing in work.lost)
-        for item in kept.get((ACCEPTED, name), ()):
-            found = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
-            view.accepted[item.ref.rsplit("/", 1)[-1]] = (found.landing, frozenset(found.spec_keys))
-        for item in kept.get((APPROVED, name), ()):
-            issue = item.ref.rsplit("/", 1)[-1]
-            approved = approved_in(item)
-            view.approved[issue] = frozenset(approved.tokens)
-            view.approvals[issue] = approved.approvals
-        for item in kept.get((REVIVED, name), ()):
-            revived = decode(RevivedTrailers, item.trailers) or RevivedTrailers()
-            view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(revived.reverts)
-        for kind in (STEPS, HANDOFFS, ANSWERS):
-            for item in kept.get((kind, name), ()):
-                _take(view, item)
+        _add_decisions(view, name, kept)
         _carry_over(view, claims)
     return views
+
+
+def _add_marks(view: MilestoneView, tips: Mapping[str, str], listed: Iterable[str]) -> None:
+    """Add what marks and tags say about a milestone, and what is in the way of its branch."""
+    name, tag = view.milestone.id, view.milestone.tag
+    view.remote_tip = tips.get(f"{REMOTE}/{name}", "")
+    view.delivered = tips.get(f"{DELIVERED}/{name}", "")
+    view.settled = tips.get(f"{SETTLED}/{name}", "")
+    view.tag = tag or "" if view.landings and f"refs/tags/{tag}" in tips else ""
+    view.problem = view.problem or _in_the_way(listed, view)
+
+
+def _add_decisions(view: MilestoneView, name: str, kept: _ByKind) -> None:
+    """Add what people have decided about a milestone and its issues, and results of steps."""
+    view.pause = next(map(pause_in, kept.get((PAUSED, name), ())), None)
+    for item in kept.get((ACCEPTED, name), ()):
+        found = decode(AcceptedTrailers, item.trailers) or AcceptedTrailers()
+        view.accepted[item.ref.rsplit("/", 1)[-1]] = (found.landing, frozenset(found.spec_keys))
+    for item in kept.get((APPROVED, name), ()):
+        issue = item.ref.rsplit("/", 1)[-1]
+        approved = approved_in(item)
+        view.approved[issue] = frozenset(approved.tokens)
+        view.approvals[issue] = approved.approvals
+    for item in kept.get((REVIVED, name), ()):
+        revived = decode(RevivedTrailers, item.trailers) or RevivedTrailers()
+        view.revived[item.ref.rsplit("/", 1)[-1]] = frozenset(revived.reverts)
+    for kind in (STEPS, HANDOFFS, ANSWERS):
+        for item in kept.get((kind, name), ()):
+            _take(view, item)
 
 
 def _view(compiled: Compiled, name: str, base: str, work: Work, base_tip: str) -> MilestoneView:
@@ -368,9 +381,9 @@ def _named(compiled: Compiled, branches: Mapping[str, list[str]]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _by_kind(kept: Iterable[Kept]) -> dict[tuple[str, str], list[Kept]]:
+def _by_kind(kept: Iterable[Kept]) -> _ByKind:
     """Group the executor's refs by kind and milestone."""
-    found: dict[tuple[str, str], list[Kept]] = {}
+    found: _ByKind = {}
     for item in kept:
         kind = next((kind for kind in _KINDS if item.ref.startswith(f"{kind}/")), "")
         parts = (item.ref[len(kind) + 1 :],) if kind in {PAUSED, BRANCHES} else parts_of(item.ref)

@@ -235,25 +235,15 @@ class Histories:
         """
         base_tip = self._tips[base]
         before = branch_in(record).branch
-        found = [
-            Found(ref, tip, landed)
-            for ref, tip in self._named(milestone.branch, before)
-            if (landed := _landed(landings_in(self._beyond(tip, base_tip), milestone.id, by_hand)))
-        ]
-        place = locate(milestone.branch, before, found, self._refs.contains)
+        place = self._of_landings(milestone, before, base_tip, by_hand)
         base_records = self._with(self.of_base(base), by_hand, base_tip)
         in_base = landings_in(base_records, milestone.id, by_hand)
         if place is None and not in_base and not ahead:
             place = self._elsewhere(milestone, base, others)
-        kept = self._tips.get(f"{LANDED}/{milestone.id}", "")
         nowhere = place is None and not in_base and not ahead
         if place is None:
             place = Location(before if in_base and f"refs/heads/{before}" in self._tips else milestone.branch)
-        branch = f"refs/heads/{place.branch}"
-        work = Work(branch, self._tips.get(branch, ""), "", note=place.note, problem=place.problem)
-        work.tip = place.start or work.at or base_tip
-        if ahead and not (work.at and self._refs.contains(ahead, work.at)):
-            work.tip = work.ahead = ahead
+        work = self._work_at(place, base_tip, ahead)
         known = {item.commit for item in base_records}
         beyond = self._beyond(work.tip, base_tip, by_hand)
         records = base_records + [item for item in beyond if item.commit not in known]
@@ -261,15 +251,40 @@ class Histories:
         if not work.landings and work.at and not ahead and self._follows(work.at, base_tip, record):
             work.tip = base_tip
         work.released = releases_in(self.of_base(base)).get(milestone.id)
-        work.merged = bool(work.landings) and (
-            work.tip == base_tip or self._refs.contains(work.tip, base_tip) or (not work.at and bool(in_base))
-        )
+        work.merged = self._is_merged(work, base_tip, in_base)
+        kept = self._tips.get(f"{LANDED}/{milestone.id}", "")
         if kept and not work.merged and kept != work.tip and not self._refs.contains(kept, work.tip):
             self._remember(work, milestone.id, kept, base_tip, nowhere=nowhere)
             records = records if work.landings else []
         work.reverted = self._reverted(records, work.landings)
         self._take_silent_reverts(work, records, base_tip)
         return work
+
+    def _of_landings(
+        self, milestone: Milestone, before: str, base_tip: str, by_hand: Mapping[str, Sequence[Trailers]]
+    ) -> Location | None:
+        """Return the branch that has the milestone's landings; None without any."""
+        found = [
+            Found(ref, tip, landed)
+            for ref, tip in self._named(milestone.branch, before)
+            if (landed := _landed(landings_in(self._beyond(tip, base_tip), milestone.id, by_hand)))
+        ]
+        return locate(milestone.branch, before, found, self._refs.contains)
+
+    def _work_at(self, place: Location, base_tip: str, ahead: str) -> Work:
+        """Return the work on a branch, or on a commit ahead of it, before its landings are read."""
+        branch = f"refs/heads/{place.branch}"
+        work = Work(branch, self._tips.get(branch, ""), "", note=place.note, problem=place.problem)
+        work.tip = place.start or work.at or base_tip
+        if ahead and not (work.at and self._refs.contains(ahead, work.at)):
+            work.tip = work.ahead = ahead
+        return work
+
+    def _is_merged(self, work: Work, base_tip: str, in_base: Sequence[Landing]) -> bool:
+        """Return whether the base has every landing."""
+        if not work.landings:
+            return False
+        return work.tip == base_tip or self._refs.contains(work.tip, base_tip) or (not work.at and bool(in_base))
 
     def _remember(self, work: Work, milestone: str, kept: str, base_tip: str, *, nowhere: bool) -> None:
         """Add landings that are on no branch any more: the base may have their content, as after a manual squash."""
